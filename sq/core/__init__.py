@@ -1,0 +1,1 @@
+"""The contracts between the parts: configuration, rows, ledger, chat prefix, prompts, tracking, errors."""

@@ -1,0 +1,222 @@
+"""From a Hydra node to a frozen dataclass, or to one `ConfigError` that holds every problem in it.
+
+A config is a frozen, keyword-only dataclass of plain values, next to the code it configures. A node names its
+dataclass in `_target_`, which is the only registry there is. Hydra's own `instantiate` would take a string for an
+int; every value here goes through `OmegaConf.structured`, and bounds declared with `setting(...)` are checked too.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import typing
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from typing import Any, TypeVar
+
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sq.core.errors import ConfigError
+
+T = TypeVar("T")
+TARGET = "_target_"
+
+
+def setting(
+    default: Any = MISSING,
+    *,
+    help: str = "",
+    gt: float | None = None,
+    ge: float | None = None,
+    lt: float | None = None,
+    le: float | None = None,
+    choices: Iterable[str] | None = None,
+) -> Any:
+    """Declare a field of a config: its default (none: it must be given), what it is, and what is allowed."""
+    metadata = {"help": help, "gt": gt, "ge": ge, "lt": lt, "le": le, "choices": choices and tuple(choices)}
+    if isinstance(default, list | dict | set):
+        return dataclasses.field(default_factory=lambda: type(default)(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def build(node: Any, cls: type[T] | None = None, *, key: str = "") -> T:
+    """Turn `node` into an instance of `cls`, or of the dataclass that its `_target_` names.
+
+    Raises:
+        ConfigError: with every problem found: key, value, what is allowed, the nearest valid name.
+    """
+    problems: list[str] = []
+    built = _build(node, cls, key, problems)
+    if problems:
+        raise ConfigError(*problems)
+    return typing.cast(T, built)
+
+
+def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
+    """A nested config (node, dataclass or dict) as one level of dotted keys, for manifests and tracking."""
+    if isinstance(node, DictConfig | ListConfig):
+        node = OmegaConf.to_container(node, resolve=True)
+    elif dataclasses.is_dataclass(node) and not isinstance(node, type):
+        node = {f.name: getattr(node, f.name) for f in dataclasses.fields(node)}
+    if isinstance(node, Mapping) and node:
+        return {k: v for name, child in node.items() for k, v in flatten(child, _join(prefix, str(name))).items()}
+    if isinstance(node, list | tuple) and any(isinstance(c, Mapping) or dataclasses.is_dataclass(c) for c in node):
+        return {k: v for i, child in enumerate(node) for k, v in flatten(child, _join(prefix, str(i))).items()}
+    return {prefix: node.name.lower() if isinstance(node, Enum) else node}
+
+
+def nearest(name: str, valid: Iterable[str]) -> str:
+    """The words ", did you mean 'x'?" where a valid name is close to `name`, else nothing."""
+    close = difflib.get_close_matches(str(name), [str(v) for v in valid], n=1, cutoff=0.6)
+    return f", did you mean '{close[0]}'?" if close else ""
+
+
+def load_target(path: str) -> Any:
+    """Import what `_target_` names."""
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{TARGET}={path!r} cannot be imported: {error}") from error
+
+
+def _build(node: Any, cls: Any, key: str, problems: list[str]) -> Any:
+    if dataclasses.is_dataclass(node) and not isinstance(node, type):
+        return node
+    values = _as_mapping(node, key, problems)
+    if values is None:
+        return None
+    cls = _target_class(values.pop(TARGET, None), cls, key, problems)
+    if cls is None:
+        return None
+    before = len(problems)
+    fields = {f.name: f for f in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    for name in values.keys() - fields.keys():
+        allowed = ", ".join(sorted(fields))
+        hint = nearest(name, fields)
+        problems.append(f"unknown key '{_join(key, name)}' (value {values[name]!r}){hint} Valid keys: {allowed}")
+    kwargs = {}
+    for name, field in fields.items():
+        given = values[name] if name in values else _default(field)
+        kwargs[name] = _field_value(cls, field, hints[name], given, _join(key, name), problems)
+    if len(problems) > before:
+        return None
+    try:
+        return cls(**kwargs)
+    except ValueError as error:  # a rule across fields, raised by __post_init__
+        problems.append(f"{key}: {error}" if key else str(error))
+        return None
+
+
+def _as_mapping(node: Any, key: str, problems: list[str]) -> dict[str, Any] | None:
+    if isinstance(node, DictConfig):
+        try:
+            return typing.cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
+        except OmegaConfBaseException as error:
+            problems.append(str(error).split("\n")[0] + (f" (key '{error.full_key}')" if error.full_key else ""))
+            return None
+    if isinstance(node, Mapping):
+        return dict(node)
+    problems.append(f"{key or 'the configuration'} is {node!r}, but a group of settings is needed here")
+    return None
+
+
+def _target_class(target: Any, cls: Any, key: str, problems: list[str]) -> Any:
+    if target is None:
+        if cls is None:
+            problems.append(f"{key or 'the configuration'} names no {TARGET}, so there is nothing to build")
+        return cls
+    try:
+        found = load_target(str(target))
+    except ConfigError as error:
+        problems.extend(f"{_join(key, p)}" for p in error.problems)
+        return None
+    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
+        problems.append(f"{_join(key, TARGET)}={target!r} is not a config dataclass")
+        return None
+    if cls is not None and not issubclass(found, cls):
+        problems.append(f"{_join(key, TARGET)}={target!r} is no {cls.__name__}")
+        return None
+    return found
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return MISSING
+
+
+def _field_value(cls: type, field: dataclasses.Field[Any], hint: Any, value: Any, key: str, problems: list[str]) -> Any:
+    if isinstance(value, str) and value == MISSING:
+        text = field.metadata.get("help")
+        problems.append(f"'{key}' must be given{f' ({text})' if text else ''}")
+        return None
+    nested = _dataclass_in(hint)
+    if nested is not None:
+        if isinstance(value, list | tuple):
+            return tuple(_build(v, nested, f"{key}.{i}", problems) for i, v in enumerate(value))
+        if isinstance(value, dict) and typing.get_origin(hint) is dict:
+            return {name: _build(v, nested, f"{key}.{name}", problems) for name, v in value.items()}
+        return None if value is None and _optional(hint) else _build(value, nested, key, problems)
+    try:
+        single = dataclasses.make_dataclass("Setting", [("value", hint, dataclasses.field(default=MISSING))])
+        checked = OmegaConf.merge(OmegaConf.structured(single), {"value": value})
+        value = OmegaConf.to_container(checked, resolve=True)["value"]  # type: ignore[index,call-overload]
+    except (OmegaConfBaseException, ValueError) as error:
+        allowed = _allowed(hint, error)
+        near = nearest(str(value), [e.name.lower() for e in hint]) if _is_enum(hint) else ""
+        problems.append(f"{key}={value!r} is not {allowed}{near}")
+        return None
+    _check_bounds(field, value, key, problems)
+    return value
+
+
+def _check_bounds(field: dataclasses.Field[Any], value: Any, key: str, problems: list[str]) -> None:
+    bounds, choices = field.metadata, field.metadata.get("choices")
+    items = value if isinstance(value, list) else [value]
+    for item in items:
+        if choices and item is not None and item not in choices:
+            problems.append(f"{key}={item!r} is not one of {', '.join(choices)}{nearest(str(item), choices)}")
+        if isinstance(item, bool) or not isinstance(item, int | float):
+            continue
+        rules = (
+            ("gt", "above", lambda limit, x=item: x > limit),
+            ("ge", "at least", lambda limit, x=item: x >= limit),
+            ("lt", "below", lambda limit, x=item: x < limit),
+            ("le", "at most", lambda limit, x=item: x <= limit),
+        )
+        broken = [f"{word} {bounds[n]}" for n, word, ok in rules if bounds.get(n) is not None and not ok(bounds[n])]
+        if broken:
+            problems.append(f"{key}={item!r} must be {' and '.join(broken)}")
+
+
+def _allowed(hint: Any, error: Exception) -> str:
+    if _is_enum(hint):
+        return "one of " + ", ".join(e.name.lower() for e in hint)
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+    return names.get(hint) or f"valid: {str(error).splitlines()[0]}"
+
+
+def _is_enum(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Enum)
+
+
+def _optional(hint: Any) -> bool:
+    return type(None) in typing.get_args(hint)
+
+
+def _dataclass_in(hint: Any) -> Any:
+    """The dataclass in `X`, `X | None`, `list[X]`, `tuple[X, ...]` or `dict[str, X]`, if there is one."""
+    for candidate in (hint, *typing.get_args(hint)):
+        if isinstance(candidate, type) and dataclasses.is_dataclass(candidate):
+            return candidate
+    return None
+
+
+def _join(prefix: str, name: str) -> str:
+    return f"{prefix}.{name}" if prefix else name

@@ -1,0 +1,41 @@
+"""The errors a person may cause or meet. Each message names what was wrong, the value, and the mend.
+
+Entry points print the message of an `SqError` without a traceback and leave with its `exit_code`;
+anything else that escapes is a defect of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+
+class SqError(Exception):
+    """Base of every error that is reported to the user as a message."""
+
+    exit_code = 1
+
+
+class ConfigError(SqError):
+    """A configuration that cannot be used. `problems` holds every one found, not only the first."""
+
+    exit_code = 2
+
+    def __init__(self, *problems: str) -> None:
+        self.problems = problems
+        if len(problems) == 1:
+            message = problems[0]
+        else:
+            message = f"{len(problems)} problems in the configuration:\n" + "\n".join(f"  - {p}" for p in problems)
+        super().__init__(message)
+
+
+class RowError(SqError):
+    """Input rows that cannot be used: a missing file, a file with no usable row, a wrong column."""
+
+    exit_code = 2
+
+
+class LedgerError(SqError):
+    """A stage's output directory that cannot be used: locked, of another config, full, unwritable."""
+
+
+class EngineError(SqError):
+    """An engine that cannot start or has broken down (a bad request is a result with an error, not this)."""

@@ -1,0 +1,1 @@
+"""Domains: seeds, prompts, answer checks and benchmarks of one kind of problem."""

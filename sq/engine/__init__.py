@@ -1,0 +1,1 @@
+"""Engines: a stream of requests in, a stream of results out."""

@@ -1,0 +1,1 @@
+"""Models: loading, attention, losses, export."""

@@ -1,0 +1,1 @@
+"""Reports: plots, pages, cards and costs."""

@@ -1,0 +1,1 @@
+"""Synthesis: stages that turn rows into rows, exactly once."""

@@ -1,0 +1,1 @@
+"""Training: one file a stage over one Lightning base."""
