@@ -1,0 +1,328 @@
+"""What flows between stages: the columns of a row at each stage, its id, and what makes a row unusable.
+
+Question -> Judged -> Candidate -> Example is one chain: each schema is the one before plus what its stage adds, so a
+later row still tells the whole story of the earlier one. Columns are added, never renamed or retyped. Pair, Label and
+Score stand beside the chain. A field with `nullable=False` must be in every row; all others may be null, because not
+every row comes from a generator, has a reference answer, or has passed every filter.
+(Stages: paper, sections 2.2 to 2.5; ids: two runs of the released code reuse the same numbers, ours cannot.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from sq.core.config import nearest
+from sq.core.errors import RowError
+
+
+def _columns(*fields: str) -> list[pa.Field]:
+    """Fields from "name type", required where the type ends in "!"."""
+    types = {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "texts": TEXTS}
+    split = [field.split() for field in fields]
+    return [pa.field(name, types[kind.rstrip("!")], nullable=not kind.endswith("!")) for name, kind in split]
+
+
+def _grow(base: pa.Schema, *fields: str) -> pa.Schema:
+    return pa.schema([*base, *_columns(*fields)])
+
+
+TEXTS = pa.list_(pa.field("item", pa.string()))
+
+LINEAGE = pa.schema(
+    _columns(
+        "id text!",  # content-keyed, for life: see `row_id` and `content_id`
+        "run text!",  # the run that made the row, or "source:<digest>" for a row that came from outside
+        "model text",  # fingerprint of the weights that made it; null where no model did
+        "seed int",
+        "parents texts!",  # ids of the rows it was made from, nearest first; empty for a first row
+    )
+)
+
+QUESTION = _grow(
+    LINEAGE,
+    "question text!",
+    "domain text",
+    "generator text",  # name of the generator among those of a mixed run
+    "prefix text",  # digest of the prefix ids it was sampled from
+    "index int",  # which sample of that generator, prefix and seed
+    "question_finish_reason text",
+    "question_tokens int",
+    "question_prompt_tokens int",
+    "solution text",  # reference solution and answer, where the source has them
+    "answer text",
+    "steps int",
+    "level text",
+    "topic text",
+    "source text",  # file or dataset name, the row's number in it and the id it had there
+    "source_row int",
+    "source_id text",
+    "extra text",  # JSON of the source's other columns
+)
+
+JUDGED = _grow(
+    QUESTION,
+    "language text",
+    "language_score float",
+    "solvable text",  # "yes", "no" or "unparsable": the judge's final verdict
+    "solvable_yes int",  # votes for yes, of `solvable_votes`
+    "solvable_votes int",
+    "judge_model text",
+    "judge_reply text",
+    "judge_tokens int",
+    "judge_prompt_tokens int",
+    "difficulty float",
+    "difficulty_model text",
+    "duplicate_of text",  # id of the row that stayed
+    "duplicate_kind text",  # "exact" or "near"
+    "duplicate_similarity float",
+    "overlap float",  # share of the question's n-grams that a benchmark has too
+    "overlap_benchmark text",
+    "overlap_item text",
+    "overlap_ngram text",
+    "well_formed bool",
+    "format_problem text",
+)
+
+CANDIDATE = _grow(
+    JUDGED,
+    "question_id text!",
+    "response text!",
+    "response_index int!",
+    "response_model text",
+    "response_prompt text",
+    "response_seed int",
+    "response_answer text",  # null where the response has no final answer
+    "response_finish_reason text",
+    "response_tokens int",
+    "response_prompt_tokens int",
+    "correct bool",  # against the reference answer, where there is one
+    "reward float",
+    "reward_model text",
+    "votes int",  # candidates of the same question with the same answer, itself included
+    "rank int",  # 0 is the one that was selected
+)
+
+EXAMPLE = _grow(
+    CANDIDATE,
+    "query text!",  # what the student is asked: the question, with what the domain adds to it
+    "selected_by text!",
+    "candidates int",
+)
+
+PAIR = _grow(
+    LINEAGE,
+    "chosen text!",
+    "rejected text!",
+    "direction text!",  # "solvability" or "difficulty"
+    "question_id text",  # the sampled question that was rewritten
+    "pair_source text",  # "rewrite" or "success_rate"
+    "domain text",
+    "generator text",
+    "prefix text",
+    "rewrite_model text",
+    "rewrite_prompt text",
+    "rewrite_reply text",
+    "rewrite_finish_reason text",
+    "rewrite_tokens int",
+    "rewrite_prompt_tokens int",
+    "chosen_solvable text",
+    "judge_model text",
+    "judge_reply text",
+    "chosen_score float",  # the solver's agreement, where pairs come from success rates
+    "rejected_score float",
+    "extra text",
+)
+
+LABEL = _grow(
+    QUESTION,
+    "k int!",  # wrong solutions among n
+    "n int!",
+    "fail_rate float!",
+    "ci_low float!",
+    "ci_high float!",
+    "ci_level float",
+    "solver_model text",
+    "solver_prompt text",
+    "solver_answers texts",
+    "solver_tokens int",
+    "solver_prompt_tokens int",
+    "stopped text",  # why sampling ended: "full" or "interval"
+)
+
+SCORE = _grow(
+    QUESTION,
+    "benchmark text!",
+    "item text!",  # the item's id in the benchmark
+    "sample int!",
+    "profile text!",  # the grader
+    "prediction text!",  # the whole reply; empty where the model said nothing
+    "reference text!",
+    "extracted text",
+    "correct bool!",
+    "verdict text!",
+    "reason text",
+    "prediction_model text",
+    "prediction_prompt text",
+    "prediction_finish_reason text",
+    "prediction_tokens int",
+    "prediction_prompt_tokens int",
+)
+
+SCHEMAS = {
+    "lineage": LINEAGE,
+    "question": QUESTION,
+    "judged": JUDGED,
+    "candidate": CANDIDATE,
+    "example": EXAMPLE,
+    "pair": PAIR,
+    "label": LABEL,
+    "score": SCORE,
+}
+COLUMNS: dict[str, pa.DataType] = {field.name: field.type for schema in SCHEMAS.values() for field in schema}
+"""Every column there is, and its type: a name means one thing in all schemas."""
+
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff\u00ad"
+
+
+def row_id(kind: str, /, **determinants: Any) -> str:
+    """The id (32 hex digits) of the row of this kind that these determinants decide.
+
+    The same determinants give the same id in any process; different ones give different ids, and 1, 1.0, "1" and
+    True are four different values. Values are plain: None, bool, int, float, str, and sequences and mappings of them.
+    """
+    return hashlib.blake2b(canonical([kind, determinants]), digest_size=16).hexdigest()
+
+
+def content_id(content: Mapping[str, Any], occurrence: int = 0) -> str:
+    """The id of an imported row: from what it says and how many rows like it came before, not from its place."""
+    return row_id("content", content=content, occurrence=occurrence)
+
+
+def canonical(value: Any) -> bytes:
+    """One byte string for one plain value: keys sorted, types told apart, any text (lone surrogates too) allowed."""
+    text = json.dumps(_plain(value), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return text.encode("utf-8", "surrogatepass")
+
+
+def check_row(row: Mapping[str, Any], schema: pa.Schema) -> list[str]:
+    """What keeps `row` out of a table of this schema, in words; empty where nothing does."""
+    problems = []
+    for field in schema:
+        value = row.get(field.name)
+        if value is not None:
+            problem = value_problem(value, field.type)
+            if problem:
+                problems.append(f"column '{field.name}' {problem}")
+        elif not field.nullable:
+            what = "is null" if field.name in row else "is missing"
+            problems.append(f"column '{field.name}' {what}, but every row needs it ({field.type})")
+    for name in row.keys() - set(schema.names):
+        problems.append(f"column {name!r} is not in the schema{nearest(name, schema.names)}")
+    return problems
+
+
+def value_problem(value: Any, kind: pa.DataType) -> str | None:
+    """Why `value` cannot stand in a column of type `kind`: its own type, and the one expected."""
+    if pa.types.is_list(kind):
+        if not isinstance(value, list | tuple):
+            return f"is {_shown(value)}, but a list is expected"
+        inner = (f"item {i} {p}" for i, v in enumerate(value) if (p := value_problem(v, kind.value_type)))
+        return next(inner, None)
+    if pa.types.is_string(kind):
+        if not isinstance(value, str):
+            return f"is {_shown(value)}, but a text is expected"
+        return "holds a lone surrogate, which UTF-8 cannot write" if _SURROGATE.search(value) else None
+    if pa.types.is_boolean(kind):
+        return None if isinstance(value, bool | np.bool_) else f"is {_shown(value)}, but true or false is expected"
+    if pa.types.is_integer(kind):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer):
+            return f"is {_shown(value)}, but a whole number is expected"
+        return None if -(2**63) <= int(value) < 2**63 else f"is {_shown(value)}, which does not fit in 64 bits"
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        return f"is {_shown(value)}, but a number is expected"
+    return None if _finite(value) else f"is {_shown(value)}, but a finite number is expected"
+
+
+def text_problem(text: str) -> str | None:
+    """Why `text` is no usable text (blank, NUL, lone surrogates, control characters), or None where it is."""
+    if not text.strip().strip(_INVISIBLE).strip():
+        return "is empty" if not text else "is blank"
+    if found := _CONTROL.search(text):
+        if found[0] == "\x00":
+            return f"holds a NUL character (at {found.start()})"
+        origin = {"\x08": "b", "\x0c": "f"}.get(found[0])  # "\frac" and "\boxed" in JSON with too few backslashes
+        hint = f"; perhaps a LaTeX command that began with a single \\{origin}" if origin else ""
+        return f"holds the control character U+{ord(found[0]):04X} (at {found.start()}{hint})"
+    if found := _SURROGATE.search(text):
+        return f"holds a lone surrogate, U+{ord(found[0]):04X} (at {found.start()})"
+    return None
+
+
+def fit_row(row: Mapping[str, Any], schema: pa.Schema) -> dict[str, Any]:
+    """`row` with exactly the columns of `schema`: absent ones are null, foreign ones go into `extra` as JSON."""
+    fitted = {name: row.get(name) for name in schema.names}
+    foreign = {name: value for name, value in row.items() if name not in fitted}
+    if foreign and "extra" in fitted:
+        fitted["extra"] = with_extra(row.get("extra"), foreign)
+    return fitted
+
+
+def with_extra(extra: str | None, more: Mapping[str, Any]) -> str:
+    """The JSON of the `extra` column with `more` added to what it holds."""
+    held = json.loads(extra) if extra else {}
+    merged = {**(held if isinstance(held, dict) else {"extra": held}), **_plain(more)}
+    text = json.dumps(merged, ensure_ascii=False, sort_keys=True)
+    return json.dumps(merged, sort_keys=True) if _SURROGATE.search(text) else text
+
+
+def require_columns(have: Iterable[str], need: Iterable[str], what: str) -> None:
+    """Raise a `RowError` that names each missing column, what is there, the nearest name and the mend."""
+    have, missing = list(have), []
+    for name in need:
+        if name not in have:
+            missing.append(f"'{name}'{nearest(name, have)}")
+    if missing:
+        first = missing[0].split("'")[1]
+        there = ", ".join(have) if have else "none"
+        raise RowError(
+            f"{what} has no column {' and no column '.join(missing)} It has: {there}. "
+            f"If it is there under another name, say so: columns={{{first}: THEIR_NAME}}"
+        )
+
+
+def _plain(value: Any) -> Any:
+    """`value` as JSON has it; the keys of a mapping must be texts, else 1 and "1" would be one key."""
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise TypeError(f"the key {key!r} is a {type(key).__name__}; keys must be texts")
+        return {key: _plain(child) for key, child in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(child) for child in value]
+    if isinstance(value, np.integer | np.floating | np.bool_):
+        return value.item()
+    raise TypeError(f"{value!r} is a {type(value).__name__}; only plain values can be part of a row or an id")
+
+
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number too large for a float
+        return False
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
