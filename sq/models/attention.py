@@ -1,0 +1,262 @@
+"""Attention over packs: which kernel, chosen once with the reason logged, and the computation per row on SDPA.
+
+Tokens of a pack attend causally to their own row only, and with prefix sharing to the shared prefix too (paper §3.1;
+its released scripts let packed questions see each other). A model is switched to our function through transformers'
+attention registry. It finds where the rows lie in the `pack_layout` argument that travels through the model; without
+one it is transformers' own SDPA, so generating and plain batches go on working.
+
+On CPU, and on a GPU without better, rows of like length are gathered into batches of small attention problems: work
+grows with the square of the rows' lengths, not of the pack's. FlashAttention takes the rows' boundaries as they are.
+FlexAttention takes prefix sharing to the GPU.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers.modeling_utils import AttentionInterface
+
+from sq.core.errors import ConfigError
+from sq.models.flex import FlexLayout, flex_attention_over, flex_layout_of
+from sq.models.layout import Layout, Merge, Split, layout_of
+from sq.models.pack import Pack
+
+log = logging.getLogger(__name__)
+NAME = "sq_packed"
+KNOWN_LAYERS = {"full_attention", "sliding_attention"}
+
+
+class Kernel(Enum):
+    """How attention over a pack is computed."""
+
+    AUTO = "auto"
+    SDPA = "sdpa"
+    FLASH = "flash"
+    FLEX = "flex"
+    UNPACKED = "unpacked"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention:
+    """The kernel in use, why, and whether packs may share a prefix under it."""
+
+    kernel: Kernel
+    reason: str
+    shares_prefix: bool
+
+    @property
+    def packs(self) -> bool:
+        """Whether rows run side by side; if not, each row is a pass of its own."""
+        return self.kernel is not Kernel.UNPACKED
+
+
+def choose_attention(model: PreTrainedModel, wanted: Kernel = Kernel.AUTO, *, share_prefix: bool = True) -> Attention:
+    """Choose the attention for packs, switch `model` to it, and log the choice with its reason.
+
+    Raises:
+        ConfigError: when a kernel is asked for by name that this machine or model cannot run.
+    """
+    obstacle = _obstacle(model)
+    on_gpu = next(model.parameters()).is_cuda
+    if obstacle and wanted in (Kernel.AUTO, Kernel.UNPACKED):
+        chosen = Attention(kernel=Kernel.UNPACKED, reason=obstacle, shares_prefix=False)
+    elif obstacle:
+        raise ConfigError(f"attention={wanted.value} cannot be used: {obstacle}; use attention=auto")
+    elif wanted is Kernel.AUTO:
+        chosen = _best(on_gpu, share_prefix)
+    else:
+        chosen = _asked_for(wanted, on_gpu, share_prefix)
+    if chosen.kernel is Kernel.FLASH:
+        model.set_attn_implementation("flash_attention_2")
+    elif chosen.packs:
+        AttentionInterface.register(NAME, packed_attention)
+        AttentionMaskInterface.register(NAME, sdpa_mask)
+        model.set_attn_implementation(NAME)
+    log.info(
+        "attention over packs: %s, %s (%s)",
+        chosen.kernel.value,
+        "prefix shared" if chosen.shares_prefix else "prefix not shared",
+        chosen.reason,
+    )
+    return chosen
+
+
+def attention_arguments(attention: Attention, pack: Pack) -> dict[str, Any]:
+    """What the model's forward needs, beside ids and positions, to keep the rows of `pack` apart."""
+    if pack.prefix and not attention.shares_prefix:
+        raise ValueError(f"{attention.kernel.value} attention cannot run a pack that shares a prefix; collate without")
+    if attention.kernel is Kernel.FLASH:
+        bounds = torch.tensor([0, *pack.lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
+        bounds = bounds.to(pack.input_ids.device)
+        longest = max(pack.lengths)
+        return {
+            "cu_seq_lens_q": bounds,
+            "cu_seq_lens_k": bounds,
+            "max_length_q": longest,
+            "max_length_k": longest,
+        }
+    layout = flex_layout_of(pack) if attention.kernel is Kernel.FLEX else layout_of(pack)
+    # A mask with four dimensions is taken as ready: transformers then builds none (a dense one is T by T).
+    return {"attention_mask": pack.input_ids.new_zeros(1, 1, 0, 0), "pack_layout": layout}
+
+
+def packed_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    pack_layout: Layout | FlexLayout | None = None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """The function that transformers' attention layers call: [1, H, T, D] in, [1, T, H, D] out."""
+    if pack_layout is None:
+        if attention_mask is not None and attention_mask.numel() == 0:
+            raise RuntimeError(
+                f"{type(module).__name__} did not receive the pack's layout: this model does not hand keyword "
+                "arguments to its attention layers and cannot run packs; use attention=unpacked"
+            )
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if isinstance(pack_layout, FlexLayout):
+        out = flex_attention_over(query, key, value, pack_layout, scale, sliding_window, softcap)
+        return out.transpose(1, 2), None
+    rule = _Rule(scale=scale, window=sliding_window, softcap=softcap, sinks=s_aux, dropout=dropout)
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    return _by_groups(q, k, v, pack_layout, rule)[None], None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rule:
+    """What a layer asks of its attention beyond softmax(qk)v."""
+
+    scale: float
+    window: int | None
+    softcap: float | None
+    sinks: Tensor | None
+    dropout: float
+
+
+def _by_groups(q: Tensor, k: Tensor, v: Tensor, layout: Layout, rule: _Rule) -> Tensor:
+    """[T, H, D] attention, the prefix by itself and each group of rows after it."""
+    prefix = layout.prefix
+    (q_head, q_own), (k_head, k_own), (v_head, v_own) = (Split.apply(x, layout) for x in (q, k, v))
+    head = q_head
+    if prefix:
+        head = _attend(q_head[None], k_head[None], v_head[None], rule)[0]
+    outs, start = [], 0
+    for rows, length in layout.groups:
+        part = slice(start, start + rows * length)
+        start = part.stop
+        q_group, k_group, v_group = (x[part].unflatten(0, (rows, length)) for x in (q_own, k_own, v_own))
+        if prefix:
+            k_group = torch.cat([k_head.expand(rows, -1, -1, -1), k_group], dim=1)
+            v_group = torch.cat([v_head.expand(rows, -1, -1, -1), v_group], dim=1)
+        outs.append(_attend(q_group, k_group, v_group, rule).flatten(0, 1))
+    own = torch.cat(outs) if outs else q_own
+    return Merge.apply(head, own, layout)  # type: ignore[no-any-return]
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, rule: _Rule) -> Tensor:
+    """Causal attention of [N, L, H, D] queries to [N, K, G, D] keys, the queries being the last L of the K positions."""
+    length, keys = q.shape[1], k.shape[1]
+    window = rule.window if rule.window is not None and rule.window < keys else None
+    plain = rule.softcap is None and rule.sinks is None and not rule.dropout
+    half = q.dtype in (torch.bfloat16, torch.float16)
+    # Measured on CPU: the fused kernel's backward is slow on short rows, much more so in half precision.
+    if not plain or (not q.is_cuda and keys <= (512 if half else 64)):
+        return _attend_by_products(q, k, v, rule, window)
+    mask = None
+    if window is not None or keys != length:
+        mask = _allowed(length, keys, window, q.device)
+    out = F.scaled_dot_product_attention(
+        q.transpose(1, 2),
+        k.transpose(1, 2),
+        v.transpose(1, 2),
+        attn_mask=mask,
+        is_causal=mask is None,
+        scale=rule.scale,
+        enable_gqa=k.shape[2] != q.shape[2],
+    )
+    return out.transpose(1, 2)
+
+
+def _attend_by_products(q: Tensor, k: Tensor, v: Tensor, rule: _Rule, window: int | None) -> Tensor:
+    """The same, written out: short rows on CPU, soft-capped scores, attention sinks, dropout."""
+    rows, length, heads, width = q.shape
+    groups, keys, repeat = k.shape[2], k.shape[1], heads // k.shape[2]
+    # Query heads that share a key head stand under one another: one product serves them all.
+    folded = q.unflatten(2, (groups, repeat)).permute(0, 2, 3, 1, 4).reshape(rows * groups, repeat * length, width)
+    k = k.transpose(1, 2).reshape(rows * groups, keys, width)
+    v = v.transpose(1, 2).reshape(rows * groups, keys, v.shape[-1])
+    allowed = _allowed(length, keys, window, q.device).repeat(repeat, 1)
+    bias = torch.zeros(allowed.shape, dtype=q.dtype, device=q.device).masked_fill_(~allowed, float("-inf"))
+    if rule.softcap is None:
+        scores = torch.baddbmm(bias, folded, k.transpose(1, 2), alpha=rule.scale)
+    else:
+        scores = torch.tanh(torch.bmm(folded, k.transpose(1, 2)) * (rule.scale / rule.softcap)) * rule.softcap + bias
+    if rule.sinks is not None:
+        sinks = rule.sinks.to(scores.dtype).view(groups, repeat, 1).expand(rows, groups, repeat, length)
+        scores = torch.cat([scores, sinks.reshape(rows * groups, repeat * length, 1)], dim=-1)
+    weights = torch.softmax(scores, dim=-1)[..., :keys]
+    if rule.dropout:
+        weights = torch.dropout(weights, rule.dropout, True)
+    out = torch.bmm(weights, v).unflatten(0, (rows, groups)).unflatten(2, (repeat, length))
+    return out.permute(0, 3, 1, 2, 4).flatten(2, 3)
+
+
+def _allowed(length: int, keys: int, window: int | None, device: torch.device) -> Tensor:
+    """[L, K] which keys a query may see: those up to itself, within the window."""
+    mask = torch.ones(length, keys, dtype=torch.bool, device=device).tril_(keys - length)
+    return mask if window is None else mask.triu_(keys - length - window + 1)
+
+
+def _obstacle(model: PreTrainedModel) -> str:
+    """Why packs cannot run on `model`, or nothing."""
+    name = type(model).__name__
+    if not model._supports_attention_backend:
+        return f"{name} does not take its attention from transformers' registry, so rows of a pack cannot be kept apart"
+    kinds = set(model.config.to_dict().get("layer_types") or ()) - KNOWN_LAYERS
+    if kinds:
+        return f"{name} has layers of kind {', '.join(sorted(kinds))}, which mix the rows of a pack"
+    return ""
+
+
+def _best(on_gpu: bool, share_prefix: bool) -> Attention:
+    if not on_gpu:
+        return Attention(kernel=Kernel.SDPA, reason="no GPU: SDPA, row by row in groups", shares_prefix=share_prefix)
+    has_flash = importlib.util.find_spec("flash_attn") is not None
+    has_flex = importlib.util.find_spec("triton") is not None
+    if share_prefix and has_flex:
+        return Attention(kernel=Kernel.FLEX, reason="prefix sharing on a GPU", shares_prefix=True)
+    if has_flash:
+        reason = "flash-attn is installed" + ("; prefix sharing needs triton, which is not" if share_prefix else "")
+        return Attention(kernel=Kernel.FLASH, reason=reason, shares_prefix=False)
+    if has_flex:
+        return Attention(kernel=Kernel.FLEX, reason="flash-attn is not installed", shares_prefix=share_prefix)
+    return Attention(
+        kernel=Kernel.SDPA, reason="neither flash-attn nor triton is installed", shares_prefix=share_prefix
+    )
+
+
+def _asked_for(wanted: Kernel, on_gpu: bool, share_prefix: bool) -> Attention:
+    if wanted is Kernel.FLASH and not (on_gpu and importlib.util.find_spec("flash_attn")):
+        raise ConfigError("attention=flash needs a GPU and the flash-attn package; use attention=auto")
+    shares = share_prefix and wanted in (Kernel.SDPA, Kernel.FLEX)
+    return Attention(kernel=wanted, reason="asked for", shares_prefix=shares)

@@ -1,0 +1,84 @@
+"""The losses, as pure functions of tensors: cross-entropy over supervised tokens, QPO, regression (paper §3.1, §3.2).
+
+Sums and counts come apart where a mean would be wrong: with gradient accumulation and several ranks the divisor is
+the supervised tokens of the whole global batch, which no single pack knows.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+IGNORED = -100
+
+
+class TokenLoss(NamedTuple):
+    """Cross-entropy summed over supervised tokens, their number, and how many were predicted right."""
+
+    total: Tensor
+    count: int
+    correct: Tensor
+
+
+class QPOLoss(NamedTuple):
+    """Mean loss over pairs, and per pair what is watched during training."""
+
+    loss: Tensor
+    chosen_rewards: Tensor
+    rejected_rewards: Tensor
+
+    @property
+    def margins(self) -> Tensor:
+        """Reward of chosen less reward of rejected."""
+        return self.chosen_rewards - self.rejected_rewards
+
+    @property
+    def accuracies(self) -> Tensor:
+        """1 where the chosen side is rewarded more."""
+        return (self.margins > 0).float()
+
+
+def masked_cross_entropy(logits: Tensor, targets: Tensor) -> TokenLoss:
+    """−Σ log softmax(logits)[target] over targets that are not `IGNORED`; `logits` [..., V] are already aligned."""
+    flat, wanted = logits.flatten(0, -2).float(), targets.flatten()
+    total = F.cross_entropy(flat, wanted, ignore_index=IGNORED, reduction="sum")
+    supervised = wanted != IGNORED
+    correct = ((flat.argmax(-1) == wanted) & supervised).sum()
+    return TokenLoss(total, int(supervised.sum()), correct)
+
+
+def sum_by_owner(values: Tensor, owners: Tensor, count: int) -> Tensor:
+    """Add up per-token values into one sum for each of `count` rows."""
+    return values.new_zeros(count).index_add(0, owners, values)
+
+
+def qpo_loss(
+    chosen: Tensor, rejected: Tensor, reference_chosen: Tensor, reference_rejected: Tensor, *, beta: float
+) -> QPOLoss:
+    """−log σ(β[(log π(y_w) − log π_ref(y_w)) − (log π(y_l) − log π_ref(y_l))]), the mean over pairs.
+
+    Args:
+        chosen: [pairs] log-probabilities of the improved questions under the policy, summed over tokens.
+        rejected: the same of the original questions.
+        reference_chosen: [pairs] the same under the reference; with `reference_rejected` equal to the policy's the
+            loss is ln 2 exactly.
+        beta: how strongly the policy is held to the reference.
+    """
+    chosen_rewards = beta * (chosen.float() - reference_chosen.float())
+    rejected_rewards = beta * (rejected.float() - reference_rejected.float())
+    loss = -F.logsigmoid(chosen_rewards - rejected_rewards).mean()
+    return QPOLoss(loss, chosen_rewards.detach(), rejected_rewards.detach())
+
+
+def regression_loss(predicted: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Mean squared error; with `weights` their weighted mean (labels known better count for more)."""
+    squared = (predicted.float() - labels.float()).square()
+    if weights is None:
+        return squared.mean()
+    total = weights.float().sum()
+    if not bool(total > 0):
+        raise ValueError(f"regression weights sum to {float(total)}; at least one must be above zero")
+    return torch.dot(squared.flatten(), weights.float().flatten()) / total

@@ -1,0 +1,63 @@
+"""Run a Hugging Face causal LM on a pack: hidden states, then the head at supervised positions only, in chunks.
+
+Full-vocabulary logits of a whole pack never exist: each chunk's are made, used and freed. For cross-entropy the
+gradient is taken in the same pass, while a chunk's logits are at hand; for log-probabilities, whose gradient depends
+on the loss above them, chunks are computed again in the backward pass (`sq/models/head.py`).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from sq.models.attention import Attention, attention_arguments
+from sq.models.head import head_of
+from sq.models.losses import TokenLoss, sum_by_owner
+from sq.models.pack import Pack
+
+
+def pack_loss(model: PreTrainedModel, pack: Pack, attention: Attention) -> TokenLoss:
+    """Cross-entropy summed over the pack's supervised tokens, their number and how many are predicted right.
+
+    Divide `total` by the supervised tokens of the whole global batch, not of the pack.
+    """
+    head = head_of(model)
+    states = hidden_states(model, pack, attention)[pack.sources]
+    total, correct = head.cross_entropy(states, pack.targets)
+    return TokenLoss(total, pack.supervised, correct)
+
+
+def pack_logps(model: PreTrainedModel, pack: Pack, attention: Attention) -> Tensor:
+    """[S] log-probability of every supervised token, in fp32."""
+    return head_of(model).logps(hidden_states(model, pack, attention)[pack.sources], pack.targets)
+
+
+def row_logps(model: PreTrainedModel, pack: Pack, attention: Attention) -> Tensor:
+    """[N] log-probability of each row of the pack: its supervised tokens' summed (question and end token for QPO)."""
+    return sum_by_owner(pack_logps(model, pack, attention), pack.owners, len(pack.lengths))
+
+
+def last_states(model: PreTrainedModel, pack: Pack, attention: Attention) -> Tensor:
+    """[N, H] hidden state at each row's last token, for a regression; the pack is collated with `keep_last`."""
+    return hidden_states(model, pack, attention)[pack.last]
+
+
+def hidden_states(model: PreTrainedModel, pack: Pack, attention: Attention) -> Tensor:
+    """[T, H] the body's output for every token of the pack."""
+    body = model.base_model
+    if attention.packs:
+        out = body(
+            input_ids=pack.input_ids[None],
+            position_ids=pack.position_ids[None],
+            use_cache=False,
+            **attention_arguments(attention, pack),
+        )
+        return out.last_hidden_state[0]  # type: ignore[no-any-return]
+    if pack.prefix:
+        raise ValueError("rows that run one by one cannot share a prefix; collate with prefix=0")
+    rows = [
+        body(input_ids=ids[None], position_ids=places[None], use_cache=False).last_hidden_state[0]
+        for ids, places in zip(pack.input_ids.split(pack.lengths), pack.position_ids.split(pack.lengths), strict=True)
+    ]
+    return torch.cat(rows)
