@@ -1,0 +1,211 @@
+"""The file operations a ledger stands on: atomic writes, a directory's lock, and system errors said in one line.
+
+Every write goes through `os` here, so that what is on disk after a kill, a power cut or a full disk can be reasoned
+about (and tested) call by call: a file's data is safe before its name is, and its name before anything refers to it.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import socket
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from sq.core.errors import LedgerError
+
+TEMPORARY = ".tmp"
+_AGAIN = "and run the same command again: what was recorded is safe and is not computed again."
+_MENDS = {
+    errno.ENOSPC: f"Free some space {_AGAIN}",
+    errno.EDQUOT: f"Free some of your quota {_AGAIN}",
+    errno.EACCES: "Give this user the right to read and write there, or choose another output_dir.",
+    errno.EPERM: "Give this user the right to read and write there, or choose another output_dir.",
+    errno.EROFS: "Mount the file system writable, or choose another output_dir.",
+    errno.ENOTDIR: "A file stands where a directory is needed: choose another output_dir.",
+    errno.EEXIST: "A file stands where a directory is needed: choose another output_dir.",
+    errno.ENAMETOOLONG: "Choose a shorter output_dir.",
+    errno.EMFILE: f"Too many parts are open at once: raise `ulimit -n` {_AGAIN}",
+}
+
+
+@contextmanager
+def plain_errors(path: Path, action: str) -> Iterator[None]:
+    """Turn an `OSError` into a `LedgerError` that names the path, what could not be done, why, and the mend."""
+    try:
+        yield
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        mend = _MENDS.get(error.errno or 0, f"Mend that {_AGAIN}")
+        raise LedgerError(f"{path}: cannot {action}: {why}. {mend}") from error
+
+
+def write_files(directory: Path, files: Mapping[str, bytes]) -> None:
+    """Write each file whole or not at all, even through a power cut: temporary name, fsync, rename, fsync directory."""
+    for name, data in files.items():
+        _write(directory / name, data)
+    with plain_errors(directory, "write it"):
+        sync_directory(directory)
+
+
+def _write(path: Path, data: bytes) -> None:
+    temporary = path.with_name(path.name + TEMPORARY)
+    with plain_errors(path, "write it"):
+        try:
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+            try:
+                write_all(fd, data)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            os.replace(temporary, path)
+        except OSError:
+            with suppress(OSError):  # on a full disk the half-written file would hold the space that is missing
+                os.unlink(temporary)
+            raise
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """`os.write` until all is written: a nearly full disk takes a piece before it refuses the rest."""
+    written = os.write(fd, data)
+    if written < len(data):
+        rest = memoryview(data)[written:]
+        while rest:
+            rest = rest[os.write(fd, rest) :]
+
+
+def sync_directory(directory: Path) -> None:
+    """Make the names in `directory` durable."""
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def remove(path: Path) -> None:
+    """Delete `path` if it is there."""
+    with plain_errors(path, "delete it"), suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def checksum(path: Path) -> str:
+    """The BLAKE2b digest of a file's bytes, 32 hex digits, read in pieces."""
+    digest = hashlib.blake2b(digest_size=16)
+    with open(path, "rb", buffering=0) as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def digest_of(*texts: str | bytes) -> str:
+    """The BLAKE2b digest of some texts in order, 32 hex digits. Where one ends and the next begins matters."""
+    digest = hashlib.blake2b(digest_size=16)
+    for text in texts:
+        data = text.encode() if isinstance(text, str) else text
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()
+
+
+class DirectoryLock:
+    """Exclusive use of a directory, until released or until this process dies, however it dies.
+
+    The lock is `flock` on the directory itself, so there is no lock file to go stale. Network file systems cannot lock
+    a directory; there a hidden file `.lock` is locked instead, and deleted on release.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._file = directory / ".lock"
+        self._fd: int | None = None
+        self._with_file = False
+        with plain_errors(directory, "lock it"):
+            try:
+                fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+                self._take(fd)
+            except OSError as error:
+                if error.errno not in (errno.EBADF, errno.EINVAL, errno.EOPNOTSUPP):
+                    raise
+                self._with_file = True
+                while not self._take(os.open(self._file, os.O_RDWR | os.O_CREAT, 0o666)):
+                    pass
+        _locks.add(self)
+
+    @property
+    def held(self) -> bool:
+        """Whether this process holds the lock; a forked child does not."""
+        return self._fd is not None
+
+    def release(self) -> None:
+        """Let go. Safe to call twice."""
+        if self._fd is None:
+            return
+        if self._with_file:
+            with suppress(OSError):
+                os.unlink(self._file)
+        self.forget()
+
+    def forget(self) -> None:
+        """Close this process's handle and no more: in a forked child, the parent keeps the lock."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def _take(self, fd: int) -> bool:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self._with_file and not self._is_current(fd):
+                os.close(fd)
+                return False
+        except BlockingIOError:
+            holder = self._holder(fd)
+            os.close(fd)
+            raise LedgerError(
+                f"{self.directory}: {holder} is writing to this directory. "
+                "Wait until it ends, or stop it, or choose another output_dir."
+            ) from None
+        except OSError:
+            os.close(fd)
+            raise
+        self._fd = fd
+        return True
+
+    def _is_current(self, fd: int) -> bool:
+        """Whether the locked file still has its name: a holder that ended in between has deleted it."""
+        try:
+            current = os.stat(self._file).st_ino == os.fstat(fd).st_ino
+        except FileNotFoundError:
+            return False
+        if current:
+            os.truncate(fd, 0)
+            os.pwrite(fd, f"process {os.getpid()} on {socket.gethostname()}".encode(), 0)
+        return current
+
+    def _holder(self, fd: int) -> str:
+        """The process that has the lock, as far as the system tells."""
+        with suppress(OSError, ValueError):
+            if self._with_file and (named := os.pread(fd, 300, 0).decode()):
+                return named
+            status = os.fstat(fd)
+            device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+            for line in Path("/proc/locks").read_text().splitlines():
+                fields = line.split()
+                if device in fields and "FLOCK" in fields and "->" not in fields:
+                    return f"process {fields[4]} on this machine"
+        return "another process"
+
+
+# A lock outlives its holder while a forked child has the same open file, so a child closes its copy at once.
+_locks: weakref.WeakSet[DirectoryLock] = weakref.WeakSet()
+
+
+def _forget_locks() -> None:
+    for lock in _locks:
+        lock.forget()
+
+
+os.register_at_fork(after_in_child=_forget_locks)
