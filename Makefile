@@ -1,0 +1,47 @@
+# Every target sets itself up first; `make` alone lists them.
+
+PYTHON ?=
+EXTRAS ?=
+ARGS ?=
+BIN := .venv/bin
+
+# Without it every small OpenMP operation waits 8 ms as soon as another process is on the cores.
+export GOMP_SPINCOUNT ?= 1000
+# Nothing phones home.
+export VLLM_NO_USAGE_STATS ?= 1
+export DO_NOT_TRACK ?= 1
+export HF_HUB_DISABLE_TELEMETRY ?= 1
+export MLFLOW_DISABLE_TELEMETRY ?= true
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test quick gpu check lock
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@echo "  ARGS=\"-k ledger\" goes on to pytest; EXTRAS=cuda sets up for GPUs; PYTHON=... names the Python."
+
+setup: ## make .venv with everything in it; returns at once when there is nothing to do
+	@scripts/setup --extras "$(EXTRAS)"
+
+demo: setup ## the whole method in miniature, on this machine's CPU
+	@$(BIN)/python -m sq.cli demo
+
+test: setup ## all tests that need no GPU
+	@$(BIN)/python -m pytest -m "not gpu" $(ARGS)
+
+quick: setup ## the tests that take less than five seconds each and no vLLM
+	@$(BIN)/python -m pytest -m "not gpu and not slow and not vllm" $(ARGS)
+
+gpu: setup ## the tests that need a GPU
+	@$(BIN)/python -m pytest -m gpu $(ARGS)
+
+check: setup ## style, types, layers, then the quick tests: what a commit must pass
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m pytest -m "not gpu and not slow and not vllm" $(ARGS)
+
+lock: ## resolve the dependencies afresh and write constraints.txt (TORCH=2.x.y to move torch)
+	@scripts/setup --lock
