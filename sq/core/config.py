@@ -13,6 +13,7 @@ import importlib
 import typing
 from collections.abc import Iterable, Mapping
 from enum import Enum
+from pathlib import Path
 from typing import Any, TypeVar
 
 from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
@@ -67,6 +68,13 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
     return {prefix: node.name.lower() if isinstance(node, Enum) else node}
 
 
+def conf_dir() -> Path:
+    """The directory of the YAML files: `conf/` of a checkout, or the copy that an installed package carries."""
+    package = Path(__file__).resolve().parent.parent
+    checkout = package.parent / "conf"
+    return checkout if checkout.is_dir() else package / "conf"
+
+
 def nearest(name: str, valid: Iterable[str]) -> str:
     """The words ", did you mean 'x'?" where a valid name is close to `name`, else nothing."""
     close = difflib.get_close_matches(str(name), [str(v) for v in valid], n=1, cutoff=0.6)
@@ -97,7 +105,7 @@ def _build(node: Any, cls: Any, key: str, problems: list[str]) -> Any:
     for name in values.keys() - fields.keys():
         allowed = ", ".join(sorted(fields))
         hint = nearest(name, fields)
-        problems.append(f"unknown key '{_join(key, name)}' (value {values[name]!r}){hint} Valid keys: {allowed}")
+        problems.append(f"unknown key '{_join(key, name)}' (value {values[name]!r}){hint or '.'} Valid keys: {allowed}")
     kwargs = {}
     for name, field in fields.items():
         given = values[name] if name in values else _default(field)
@@ -173,7 +181,7 @@ def _field_value(cls: type, field: dataclasses.Field[Any], hint: Any, value: Any
         problems.append(f"{key}={value!r} is not {allowed}{near}")
         return None
     _check_bounds(field, value, key, problems)
-    return value
+    return tuple(value) if isinstance(value, list) and typing.get_origin(hint) is tuple else value
 
 
 def _check_bounds(field: dataclasses.Field[Any], value: Any, key: str, problems: list[str]) -> None:

@@ -1,0 +1,180 @@
+"""vLLM in this process: the engine's own step loop with a bounded window of requests, and no barrier between batches.
+
+CPU and GPU from the same config. A request for n completions is one request, so its prompt is prefilled once. Stops are
+token ids, seeds come with each request, and the reason why a text ended is kept.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sq.core.config import setting
+from sq.core.errors import EngineError
+from sq.engine.base import Completion, Request, Result, ScoreRequest, ScoreResult
+from sq.engine.config import EngineConfig
+from sq.models.load import ModelConfig, fingerprint, locate
+
+if TYPE_CHECKING:
+    from vllm.outputs import RequestOutput
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VLLMConfig(EngineConfig):
+    """How vLLM serves a model; one config for CPU and GPU."""
+
+    dtype: str = setting("auto", choices=("auto", "float32", "bfloat16", "float16"))
+    max_model_len: int | None = setting(None, ge=16, help="context length; default: the model's own")
+    window: int = setting(512, ge=1, help="requests in the engine at once")
+    max_num_seqs: int = setting(256, ge=1, help="sequences decoded together")
+    tensor_parallel: int = setting(1, ge=1, help="GPUs that share one model")
+    gpu_memory: float = setting(0.9, gt=0, le=1, help="share of the GPU's memory to use")
+    cpu_cache_gib: int = setting(1, ge=1, help="memory for the key-value cache on a CPU, in GiB")
+    eager: bool = setting(True, help="skip compilation: starts in seconds; compiling pays after about 100K tokens")
+    quantization: str | None = setting(None, help="bitsandbytes, fp8, awq, ... ; default: as the weights are")
+
+    def create(self, model: ModelConfig) -> VLLMEngine:
+        """Start the engine on `model`."""
+        return VLLMEngine(self, model)
+
+
+class VLLMEngine:
+    """Serves one model; see `sq.engine.base.Engine`."""
+
+    def __init__(self, config: VLLMConfig, model: ModelConfig) -> None:
+        self.config, self.model = config, model
+        self.fingerprint = fingerprint(model)
+        _environment(config)
+        try:
+            from vllm import LLM
+        except ImportError as error:
+            raise EngineError(
+                f"vLLM is not installed ({error}). Install the extra 'cpu' or 'cuda', or use engine=hf"
+            ) from error
+        try:
+            llm = LLM(
+                locate(model),
+                tokenizer=model.tokenizer,
+                revision=model.revision,
+                trust_remote_code=model.trust_remote_code,
+                dtype=config.dtype if config.dtype != "auto" else model.dtype.value,
+                max_model_len=config.max_model_len or model.max_length,
+                max_num_seqs=config.max_num_seqs,
+                tensor_parallel_size=config.tensor_parallel,
+                gpu_memory_utilization=config.gpu_memory,
+                enforce_eager=config.eager,
+                quantization=config.quantization,
+                enable_prefix_caching=True,
+                disable_log_stats=True,
+            )
+        except (ValueError, RuntimeError, OSError) as error:
+            raise EngineError(f"vLLM cannot start with model {model.name} ({model.path}): {error}") from error
+        self._llm: Any = llm
+        self._max_len = int(llm.llm_engine.model_config.max_model_len)
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
+        """Yield results as they finish, with at most `window` requests in the engine."""
+        engine, source, waiting, exhausted = self._llm.llm_engine, iter(requests), {}, False
+        try:
+            while True:
+                while not exhausted and len(waiting) < self.config.window:
+                    request = next(source, None)
+                    if request is None:
+                        exhausted = True
+                    elif problem := self._submit(request):
+                        yield Result(key=request.key, error=problem)
+                    else:
+                        waiting[request.key] = request
+                if not waiting:
+                    return
+                for output in engine.step():
+                    if output.finished:
+                        del waiting[output.request_id]
+                        yield _result(output)
+        finally:
+            if waiting:
+                engine.abort_request(list(waiting))
+
+    def score(self, requests: Iterable[ScoreRequest]) -> Iterator[ScoreResult]:
+        """A generating engine cannot score."""
+        raise EngineError(f"model {self.model.name} is served to generate; it cannot score. Choose a reward model")
+
+    def close(self) -> None:
+        """Free the model. vLLM's parallel state is torn down, so that another engine may start in this process."""
+        if self._llm is None:
+            return
+        from vllm.distributed.parallel_state import cleanup_dist_env_and_memory
+
+        self._llm.llm_engine.engine_core.shutdown()
+        self._llm = None
+        gc.collect()
+        cleanup_dist_env_and_memory()
+
+    def _submit(self, request: Request) -> str | None:
+        """Hand the request to vLLM; what is wrong with it, if it cannot be served."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        ids, sampling = self._prompt_ids(request), request.sampling
+        room = self._max_len - len(ids)
+        if not ids or room < 1:
+            return f"the prompt has {len(ids)} tokens, and the model's context {self._max_len}"
+        try:
+            params = SamplingParams(
+                n=sampling.n,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                top_k=sampling.top_k,
+                max_tokens=min(sampling.max_tokens, room),
+                stop_token_ids=list(sampling.stop_token_ids),
+                seed=request.seed,
+                skip_special_tokens=True,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
+            self._llm.llm_engine.add_request(request.key, {"prompt_token_ids": ids}, params)
+        except (ValueError, TypeError) as error:
+            return str(error).splitlines()[0]
+        return None
+
+    def _prompt_ids(self, request: Request) -> list[int]:
+        if request.prompt_ids is not None:
+            return list(request.prompt_ids)
+        tokenizer = self._llm.get_tokenizer()
+        messages = [dict(m) for m in request.messages or ()]
+        ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
+        return list(ids)
+
+
+def _result(output: RequestOutput) -> Result:
+    completions = tuple(
+        Completion(
+            text=c.text,
+            finish_reason=c.finish_reason or "error",
+            token_ids=tuple(c.token_ids),
+            tokens=len(c.token_ids),
+        )
+        for c in sorted(output.outputs, key=lambda c: c.index)
+    )
+    return Result(key=output.request_id, completions=completions, prompt_tokens=len(output.prompt_token_ids or ()))
+
+
+def _environment(config: VLLMConfig) -> None:
+    """Settings that vLLM reads from the environment when it is imported; what the user has set stays."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    defaults = {
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+        "VLLM_CPU_KVCACHE_SPACE": str(config.cpu_cache_gib),
+        "VLLM_CPU_OMP_THREADS_BIND": f"0-{cores - 1}" if cores > 1 else "0",
+        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_NO_USAGE_STATS": "1",
+        "VLLM_CONFIGURE_LOGGING": "1",
+        "GOMP_SPINCOUNT": "1000",
+    }
+    for key, value in defaults.items():
+        os.environ.setdefault(key, value)

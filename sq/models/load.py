@@ -1,0 +1,171 @@
+"""Models: the only place that loads weights, and the one that writes them in Hugging Face form.
+
+A model is named by its YAML in `conf/model/`: a hub id, a local directory, `package:NAME` for what ships with `sq`,
+or `fetch:NAME` for what `sq model NAME` fetches and converts. Weights are safetensors only, and code from a model's
+repository runs only where `trust_remote_code` says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sq.core.chat import ChatConfig
+from sq.core.config import conf_dir, nearest, setting
+from sq.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+NEW_TINY = "new:tiny"
+PACKAGED = Path(__file__).parent.parent / "domains" / "tiny"
+FULL_HASH_BYTES = 2 << 30
+
+
+class Dtype(Enum):
+    """The number format weights are held in."""
+
+    FP32 = "float32"
+    BF16 = "bfloat16"
+    FP16 = "float16"
+    AUTO = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """A base model: where it is, how it is loaded, and how it is spoken to."""
+
+    name: str = setting(help="short name, used in paths and tables")
+    path: str = setting(help="hub id, local directory, package:NAME or fetch:NAME")
+    tokenizer: str | None = setting(None, help="where the tokenizer is, if not with the model")
+    revision: str | None = setting(None, help="branch, tag or commit on the hub")
+    dtype: Dtype = setting(Dtype.AUTO, help="fp32, bf16, fp16 or auto (as the weights are stored)")
+    trust_remote_code: bool = setting(False, help="run code from the model's repository: only say so if you trust it")
+    max_length: int | None = setting(None, ge=8, help="context length to use, if less than the model's own")
+    chat: ChatConfig = field(default_factory=ChatConfig)
+
+
+def locate(config: ModelConfig) -> str:
+    """Where `config.path` is: a local directory where there is one, else the hub id as given."""
+    kind, _, name = config.path.partition(":")
+    if kind == "package":
+        found = PACKAGED / name
+        if not found.is_dir():
+            have = sorted(p.name for p in PACKAGED.iterdir() if p.is_dir()) if PACKAGED.is_dir() else []
+            raise ConfigError(f"model.path={config.path!r}: no such model in the package, which has {', '.join(have)}")
+        return str(found)
+    if kind == "fetch":
+        from sq.models.fetch import fetch
+
+        return str(fetch(name))
+    if Path(config.path).is_dir():
+        return str(Path(config.path))
+    if config.path.startswith((".", "/", "~", "outputs/")):
+        raise ConfigError(f"model.path={config.path!r} is no directory; give a folder with config.json in it")
+    return config.path
+
+
+def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerFast:
+    """The tokenizer of a model, ready for the chat contract."""
+    from transformers import AutoTokenizer
+
+    path = config.tokenizer or locate(config)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            path, revision=config.revision, trust_remote_code=config.trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        raise _not_found(config, path, "tokenizer", error) from error
+    return tokenizer  # type: ignore[no-any-return]
+
+
+def load_model(config: ModelConfig, *, dtype: str | None = None, attention: str = "sdpa", **kwargs: Any) -> PreTrainedModel:
+    """A causal language model in `dtype` (default: the config's), from safetensors."""
+    from transformers import AutoModelForCausalLM
+
+    path = locate(config)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            path,
+            revision=config.revision,
+            dtype=dtype or config.dtype.value,
+            attn_implementation=attention,
+            trust_remote_code=config.trust_remote_code,
+            use_safetensors=True,
+            **kwargs,
+        )
+    except (OSError, ValueError) as error:
+        raise _not_found(config, path, "model", error) from error
+    return model  # type: ignore[no-any-return]
+
+
+def export(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, directory: Path, *, dtype: str | None = None, origin: dict[str, Any]
+) -> Path:
+    """Write model and tokenizer to `directory` in Hugging Face form, whole or not at all.
+
+    `origin` (parents, stage, run) goes beside the weights as `sq.json`, so that a row's model can be traced.
+    """
+    import torch
+
+    staging = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    target = getattr(torch, dtype) if dtype else model.dtype
+    state = {name: tensor.to(target) if tensor.is_floating_point() else tensor for name, tensor in model.state_dict().items()}
+    model.config.dtype = target
+    model.save_pretrained(staging, state_dict=state)
+    tokenizer.save_pretrained(staging)
+    (staging / "sq.json").write_text(json.dumps(origin, indent=2, sort_keys=True) + "\n")
+    for path in staging.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    if directory.exists():
+        shutil.rmtree(directory)
+    staging.rename(directory)
+    return directory
+
+
+def fingerprint(config: ModelConfig) -> str:
+    """Short digest of the weights and tokenizer, so that rows and caches know exactly which model they mean.
+
+    A local model is hashed by content (files over 2 GiB by their size and evenly spaced samples); a hub model that is
+    not here yet by its name and revision.
+    """
+    path = Path(locate(config))
+    if not path.is_dir():
+        return hashlib.blake2b(f"{config.path}@{config.revision}".encode(), digest_size=6).hexdigest()
+    digest = hashlib.blake2b(digest_size=6)
+    wanted = ("*.safetensors", "config.json", "tokenizer.json", "tokenizer.model", "chat_template.jinja")
+    for file in sorted(p for pattern in wanted for p in path.glob(pattern)):
+        digest.update(file.name.encode())
+        _hash_file(file, digest)
+    return digest.hexdigest()
+
+
+def _hash_file(file: Path, digest: Any) -> None:
+    size = file.stat().st_size
+    with file.open("rb") as handle:
+        if size <= FULL_HASH_BYTES:
+            while block := handle.read(1 << 20):
+                digest.update(block)
+            return
+        digest.update(str(size).encode())
+        for i in range(1024):
+            handle.seek(size // 1024 * i)
+            digest.update(handle.read(1 << 16))
+
+
+def _not_found(config: ModelConfig, path: str, what: str, error: Exception) -> ConfigError:
+    names = [p.stem for p in (conf_dir() / "model").glob("*.yaml")]
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return ConfigError(
+        f"model.path={config.path!r}: its {what} cannot be loaded from {path!r}: {reason}. Give a local directory or a "
+        f"hub id you can reach, or choose one of model={', '.join(sorted(names))}{nearest(config.name, names)}"
+    )
