@@ -279,7 +279,10 @@ def fit_row(row: Mapping[str, Any], schema: pa.Schema) -> dict[str, Any]:
 
 def with_extra(extra: str | None, more: Mapping[str, Any]) -> str:
     """The JSON of the `extra` column with `more` added to what it holds."""
-    held = json.loads(extra) if extra else {}
+    try:
+        held = json.loads(extra) if extra else {}
+    except ValueError:  # a foreign column of that name, which holds something else
+        held = extra
     merged = {**(held if isinstance(held, dict) else {"extra": held}), **_plain(more)}
     text = json.dumps(merged, ensure_ascii=False, sort_keys=True)
     return json.dumps(merged, sort_keys=True) if _SURROGATE.search(text) else text
@@ -316,7 +319,7 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{value!r} is a {type(value).__name__}; only plain values can be part of a row or an id")
 
 
-def _finite(value: float) -> bool:
+def _finite(value: Any) -> bool:
     try:
         return math.isfinite(value)
     except OverflowError:  # a whole number too large for a float

@@ -1,0 +1,251 @@
+"""From a foreign record to a row: which of its columns is which, of what type, with a usable text and an id.
+
+Other people's names for a question are known, and a map settles the rest. Columns nobody asked for pass through as they
+are; `sq.core.rows.fit_row` packs them into `extra` where a row is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, TypeAlias
+
+import pyarrow as pa
+
+from sq.core.config import nearest
+from sq.core.errors import RowError
+from sq.core.rows import COLUMNS, LINEAGE, canonical, content_id, text_problem, value_problem, with_extra
+from sq.data.answers import split_answer
+
+ALIASES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "question": (("problem", "query", "prompt", "instruction"),),
+    "query": (("question",), ("problem", "prompt", "instruction")),
+    "solution": (("response", "output", "completion"),),
+    "response": (("solution",), ("output", "completion"), ("answer",)),
+    "answer": (("final_answer", "expected_answer", "ground_truth"),),
+    "prediction": (("pred", "response", "output", "completion"),),
+    "reference": (("answer",), ("ref", "final_answer", "expected_answer", "ground_truth")),
+}
+"""Other people's names for our columns, nearest first; two of one group in a file are ambiguous."""
+
+TEXT_OF_NUMBER = frozenset({"answer", "level", "topic", "source_id", "reference", "extracted", "item"})
+"""Columns of text that other people keep as numbers: 72 is read as "72"."""
+
+_WORDS = {"true": True, "false": False, "1": True, "0": False}
+Problem = tuple[str, str]
+Need: TypeAlias = pa.Schema | Mapping[str, pa.DataType] | Collection[str]
+
+
+class Columns:
+    """Turns records of one source into rows. `problem` in place of a row is its reason and detail."""
+
+    def __init__(
+        self, need: Need, names: Mapping[str, str], *, form: str, any_text: Collection[str], untyped: bool, source: str
+    ) -> None:
+        self.need = _needed(need)
+        self._names = dict(names)
+        self._form = form
+        self._any_text = frozenset(any_text)
+        self._untyped = untyped
+        self._source = source
+        self._plans: dict[tuple[str, ...], dict[str, str] | Problem] = {}
+
+    def check_first(self, have: Iterable[str], what: str) -> None:
+        """Refuse a source of which no row can be used, because its columns are missing or ambiguous.
+
+        Raises:
+            RowError: with what is there, the nearest name and the mend.
+        """
+        have = tuple(have)
+        plan = self._plan(have)
+        if isinstance(plan, tuple):
+            raise RowError(f"{what} {plan[1]}")
+
+    def row(self, record: Mapping[str, Any], number: int, run: str, seen: Seen) -> dict[str, Any] | Problem:
+        """The row that `record`, the source's `number`th, stands for."""
+        names = tuple(record)
+        plan = self._plans.get(names)
+        if plan is None:
+            plan = self._plan(names)
+            if len(self._plans) < 1000:
+                self._plans[names] = plan
+        if isinstance(plan, tuple):
+            return plan
+        row = {ours: record[theirs] for ours, theirs in plan.items()}
+        split_answer(row, self._form)
+        for ours in self.need.keys() - row.keys():  # a solution or response that only the answer's own text gave
+            found = _alias(ours, row.keys())
+            if len(found) == 1:
+                row[ours] = row[found[0]]
+        problem = self._check_needed(row)
+        if problem:
+            return problem
+        self._settle_others(row)
+        return self._identify(row, record, number, run, seen)
+
+    def _plan(self, have: tuple[str, ...]) -> dict[str, str] | Problem:
+        """Which of their columns each of ours is; all others keep their names."""
+        plan = {name: name for name in have}
+        for ours, theirs in self._names.items():
+            if theirs not in have:
+                return "missing_column", _missing(theirs, have, f"named in columns.{ours}")
+        for theirs in set(self._names.values()) - set(self._names):
+            plan.pop(theirs, None)
+        plan.update(self._names)
+        for ours in (*self.need, "question", "solution", "answer"):
+            if ours in plan:
+                continue
+            found = _alias(ours, plan.keys())
+            if len(found) > 1 and ours in self.need:
+                shown = " and ".join(repr(t) for t in found)
+                detail = f"has {shown}, and either may be the '{ours}'; say which: columns={{{ours}: {found[0]}}}"
+                return "ambiguous_column", detail
+            if len(found) == 1 and not (found[0] in self.need and ours not in self.need):
+                plan[ours] = plan[found[0]] if found[0] in COLUMNS else plan.pop(found[0])
+        for ours in self.need:
+            if ours not in plan and not (ours in ("solution", "response") and "answer" in plan):
+                return "missing_column", _missing(ours, have)
+        return plan
+
+    def _check_needed(self, row: dict[str, Any]) -> Problem | None:
+        for name, kind in self.need.items():
+            value = self._coerce(name, row.get(name), kind)
+            if value is None:
+                given = name in row
+                return "missing_column", f"has no value in the column '{name}'" if given else _missing(name, row)
+            problem = value_problem(value, kind)
+            if isinstance(value, str) and pa.types.is_string(kind):
+                found = text_problem(value)
+                if found and (name not in self._any_text or (value and "surrogate" in found)):
+                    if "surrogate, U+DC" in found and any("\udc80" <= c <= "\udcff" for c in value):
+                        return "invalid_utf8", f"column '{name}' is not UTF-8"
+                    return ("empty_text" if found[3:] in ("empty", "blank") else "bad_text"), f"column '{name}' {found}"
+            elif problem:
+                return "mistyped_column", f"column '{name}' {problem}"
+            row[name] = value
+        return None
+
+    def _settle_others(self, row: dict[str, Any]) -> None:
+        """Columns of ours that nobody needs here: of the right type, or moved to `extra`, so that nothing is lost."""
+        foreign = {}
+        for name in row.keys() & COLUMNS.keys() - self.need.keys() - set(LINEAGE.names):
+            value = self._coerce(name, row[name], COLUMNS[name])
+            if value is not None and value_problem(value, COLUMNS[name]):
+                foreign[name] = row.pop(name)
+            else:
+                row[name] = value
+        if foreign:
+            row["extra"] = with_extra(row.get("extra"), foreign)
+
+    def _coerce(self, name: str, value: Any, kind: pa.DataType) -> Any:
+        if isinstance(value, list) and len(value) == 1 and not pa.types.is_list(kind):
+            value = value[0]
+        if pa.types.is_string(kind):
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            return str(value) if number and name in TEXT_OF_NUMBER and abs(value) < 1e300 else value
+        if self._untyped and isinstance(value, str):
+            return _typed(value.strip(), kind)
+        if pa.types.is_integer(kind) and isinstance(value, float) and value.is_integer():
+            return int(value)
+        return float(value) if pa.types.is_floating(kind) and type(value) is int and abs(value) < 2**53 else value
+
+    def _identify(
+        self, row: dict[str, Any], record: Mapping[str, Any], number: int, run: str, seen: Seen
+    ) -> dict[str, Any] | Problem:
+        if _has_lineage(row):
+            if seen.count(row["id"].encode()):
+                return "duplicate_id", f"the id {row['id']} came before in this source"
+            return {**row, "model": row.get("model"), "seed": row.get("seed")}
+        foreign = {n: row.pop(n) for n in (*LINEAGE.names, "source", "source_row", "source_id") if n in row}
+        theirs = foreign.pop("id", None)
+        if theirs is not None and isinstance(theirs, str | int):
+            row["source_id"] = str(theirs)
+        if any(value is not None for value in foreign.values()):
+            row["extra"] = with_extra(row.get("extra"), foreign)
+        lineage: dict[str, Any] = {
+            "id": content_id(record, seen.count(canonical(record))),
+            "run": run,
+            "model": None,
+            "seed": None,
+            "parents": [],
+        }
+        return {**lineage, **row, "source": self._source, "source_row": number}
+
+
+def _has_lineage(row: Mapping[str, Any]) -> bool:
+    """Whether the row comes from an earlier stage and keeps its id."""
+    return not any(
+        value_problem(row.get(field.name), field.type)
+        for field in LINEAGE
+        if not field.nullable or row.get(field.name) is not None
+    )
+
+
+class Seen:
+    """How often a content came before, from 64-bit hashes in one open-addressed table: about 16 bytes a row."""
+
+    def __init__(self) -> None:
+        self._table = array("Q", bytes(8 * 4096))
+        self._used = 0
+        self._again: dict[int, int] = {}
+
+    def count(self, content: bytes) -> int:
+        """How many times this very content came before; counts this one too."""
+        key = int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "little") or 1
+        if not self._put(key):
+            self._again[key] = self._again.get(key, 0) + 1
+            return self._again[key]
+        self._used += 1
+        if 3 * self._used > 2 * len(self._table):
+            old, self._table = self._table, array("Q", bytes(16 * len(self._table)))
+            for known in old:
+                if known:
+                    self._put(known)
+        return 0
+
+    def _put(self, key: int) -> bool:
+        table, mask = self._table, len(self._table) - 1
+        at = key & mask
+        while table[at]:
+            if table[at] == key:
+                return False
+            at = (at + 1) & mask
+        table[at] = key
+        return True
+
+
+def _needed(need: Need) -> dict[str, pa.DataType]:
+    if isinstance(need, pa.Schema):
+        return {f.name: f.type for f in need if not f.nullable and f.name not in LINEAGE.names}
+    if isinstance(need, Mapping):
+        return dict(need)
+    return {name: COLUMNS.get(name, pa.string()) for name in need}
+
+
+def _alias(ours: str, have: Collection[str]) -> tuple[str, ...]:
+    """Their name for our column; all of them where it may be any of several; none where it is not there."""
+    groups = (tuple(name for name in group if name in have) for group in ALIASES.get(ours, ()))
+    return next(filter(None, groups), ())
+
+
+def _missing(name: str, have: Iterable[str], why: str = "") -> str:
+    have = list(have)
+    hint = nearest(name, have) or "."
+    there = ", ".join(map(str, have)) or "none"
+    mend = "" if why else f" If it has another name there, say so: columns={{{name}: THEIR_NAME}}"
+    return f"has no column '{name}'{f' ({why})' if why else ''}{hint} It has: {there}.{mend}"
+
+
+def _typed(text: str, kind: pa.DataType) -> Any:
+    """The value that a CSV field's text stands for; the text itself where it stands for none of that type."""
+    if not text:
+        return None
+    try:
+        if pa.types.is_boolean(kind):
+            return _WORDS.get(text.lower(), text)
+        if pa.types.is_integer(kind):
+            return int(text)
+        return float(text) if pa.types.is_floating(kind) else text
+    except ValueError:
+        return text

@@ -1,0 +1,168 @@
+"""What an input's name stands for: files, a stage's directory, a saved dataset, or a dataset on the hub.
+
+Everything that can be told without reading rows is told here, before any weight is loaded: a missing file with the
+nearest names, an unknown format, a directory with nothing in it or with two splits in one. (No counterpart in the
+paper; the inputs of section 2.1 are a file or a hub dataset for most people.)
+"""
+
+from __future__ import annotations
+
+import difflib
+import glob
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+
+from sq.core.errors import RowError
+
+FORMATS = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".parquet": "parquet",
+}
+READABLE = ".jsonl, .json, .csv, .tsv (each also with .gz) or .parquet"
+_SPLITS = ("train", "test", "validation", "valid", "val", "dev")
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+
+class Kind(Enum):
+    """What an input is."""
+
+    FILES = "files"
+    STAGE = "stage"
+    SAVED = "saved"
+    HUB = "hub"
+    DOMAIN = "domain"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Located:
+    """An input that was found: its kind, its name, and its files (all of one format) or its directory."""
+
+    kind: Kind
+    name: str
+    paths: tuple[Path, ...] = ()
+    format: str = ""
+
+
+def locate(name: str, split: str | None = None) -> Located:
+    """Find out what `name` is.
+
+    Raises:
+        RowError: where there is nothing of that name, or nothing in it that can be read.
+    """
+    if name == "domain" or name.startswith("domain:"):
+        return Located(kind=Kind.DOMAIN, name=name)
+    path = Path(name).expanduser()
+    if not os.path.lexists(path):
+        return _absent(name, path)
+    if path.is_dir():
+        return _directory(name, path, split)
+    if not path.exists():
+        raise RowError(f"{name} is a link to {os.readlink(path)}, which is not there")
+    if not path.is_file():
+        raise RowError(f"{name} is neither a regular file nor a directory; write its rows to a file first")
+    _check_access(path)
+    return Located(kind=Kind.FILES, name=path.name, paths=(path,), format=format_of(path))
+
+
+def format_of(path: Path) -> str:
+    """The format that a file's name tells.
+
+    Raises:
+        RowError: where it tells none that can be read.
+    """
+    suffixes = [s.lower() for s in path.suffixes]
+    last = suffixes[-2:-1] if suffixes[-1:] == [".gz"] else suffixes[-1:]
+    found = FORMATS.get(last[0]) if last else None
+    if found is None or (found == "parquet" and suffixes[-1] == ".gz"):
+        what = f"the ending {''.join(suffixes[-2:])!r}" if suffixes else "a name without an ending"
+        raise RowError(f"{path} has {what}, which tells no format that can be read: {READABLE}")
+    return found
+
+
+def _absent(name: str, path: Path) -> Located:
+    if glob.has_magic(name):
+        files = tuple(Path(p) for p in sorted(glob.glob(str(path))) if os.path.isfile(p))
+        if files:
+            return Located(kind=Kind.FILES, name=path.name, paths=files, format=_one_format(files, name))
+        raise RowError(f"no file matches {name}{_near(path)}")
+    has_format = bool({s.lower() for s in path.suffixes} & {*FORMATS, ".gz"})
+    if _HUB_NAME.fullmatch(name) and not has_format and not ("/" in name and path.parent.is_dir()):
+        return Located(kind=Kind.HUB, name=name)
+    raise RowError(f"there is no file or directory {name}{_near(path)}")
+
+
+def _near(path: Path) -> str:
+    """The nearest names in the directory of a missing file, or how far the path is right."""
+    parent = path.parent
+    while not parent.is_dir() and parent != parent.parent:
+        path, parent = parent, parent.parent
+    names = sorted(os.listdir(parent)) if os.access(parent, os.R_OK) else []
+    close = difflib.get_close_matches(path.name, names, n=3, cutoff=0.6)
+    if close:
+        return f"; did you mean {' or '.join(str(parent / c) for c in close)}?"
+    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return f"; {parent.absolute()} has {shown or 'nothing in it'}"
+
+
+def _directory(name: str, path: Path, split: str | None) -> Located:
+    _check_access(path)
+    if (path / "manifest.json").is_file():
+        return Located(kind=Kind.STAGE, name=path.absolute().name, paths=(path,))
+    if (path / "dataset_dict.json").is_file() or (path / "dataset_info.json").is_file():
+        return Located(kind=Kind.SAVED, name=path.absolute().name, paths=(path,))
+    files = tuple(sorted(p for p in path.rglob("*") if p.is_file() and _is_data(p.relative_to(path))))
+    if not files:
+        there = sorted(os.listdir(path))[:5]
+        shown = f"only {', '.join(there)}" if there else "nothing"
+        raise RowError(f"{name} holds {shown}: neither a stage's output (manifest.json) nor files in {READABLE}")
+    files = _of_split(files, path, split)
+    return Located(kind=Kind.FILES, name=path.absolute().name, paths=files, format=_one_format(files, name))
+
+
+def _is_data(path: Path) -> bool:
+    if any(part.startswith((".", "_")) for part in path.parts):
+        return False
+    suffixes = [s.lower() for s in path.suffixes if s.lower() != ".gz"]
+    return bool(suffixes) and suffixes[-1] in FORMATS
+
+
+def _of_split(files: tuple[Path, ...], directory: Path, split: str | None) -> tuple[Path, ...]:
+    """The files of one split, where their names tell splits: training on a test file must not happen by accident."""
+    by_split: dict[str, list[Path]] = {}
+    for file in files:
+        parts = [re.split(r"[-_.]", part)[0].lower() for part in file.relative_to(directory).parts]
+        found = next((p for p in parts if p in _SPLITS or p == split), "")
+        by_split.setdefault(found, []).append(file)
+    if split is not None and any(by_split):
+        if split in by_split:
+            return tuple(by_split[split])
+        raise RowError(f"{directory} has no split '{split}'; it has {', '.join(filter(None, by_split))}")
+    if len(by_split) > 1:
+        names = ", ".join(filter(None, by_split))
+        raise RowError(f"{directory} holds more than one split ({names}); say which: split=...")
+    return files
+
+
+def _one_format(files: Iterable[Path], name: str) -> str:
+    formats: dict[str, Path] = {}
+    for file in files:
+        formats.setdefault(format_of(file), file)
+    if len(formats) > 1:
+        shown = ", ".join(p.name for p in formats.values())
+        raise RowError(
+            f"{name} holds files of more than one format ({shown}); name one of them, or a pattern like *.jsonl"
+        )
+    return next(iter(formats))
+
+
+def _check_access(path: Path) -> None:
+    if not os.access(path, os.R_OK):
+        raise RowError(f"{path} may not be read by this user; change its permissions")

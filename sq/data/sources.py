@@ -1,0 +1,286 @@
+"""Rows from wherever people keep them: files, the hub, a saved dataset, an earlier stage, a domain, or a mix of these.
+
+Reading streams and its memory is bounded. A row that cannot be used is rejected with its place and reason and never
+stops the rest; a source without one usable row is an error, and it shows before any weight is loaded. The paper's seeds
+(section 2.1, about 15K questions of GSM8K and MATH mixed) are `conf/data/gsm8k-math.yaml`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sq.core.config import build, setting
+from sq.core.errors import ConfigError, RowError
+from sq.data.columns import Columns, Need, Seen
+from sq.data.documents import read_json
+from sq.data.locate import Kind, Located, locate
+from sq.data.order import in_validation, mixed, shuffled
+from sq.data.readers import BadRow, Record, bad_row, read_csv, read_jsonl
+from sq.data.tables import read_hub, read_parquet, read_saved, resolve_revision
+
+if TYPE_CHECKING:
+    from sq.domains.base import Domain
+
+__all__ = ["BadRow", "Part", "SourceConfig", "digest", "in_validation", "parts", "read_source"]
+
+log = logging.getLogger(__name__)
+Rejects = Callable[[BadRow], None] | list[BadRow] | None
+DOMAIN_ROWS = 15_000
+"""Seed problems that are taken of a domain when no limit is given: as many as the paper's seeds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceConfig:
+    """Where rows come from, and which of them."""
+
+    input: str | None = setting(None, help="a file, a directory, a hub dataset, or domain: the run's domain")
+    mix: dict[str, Any] = setting(
+        {}, help="in place of input: name -> a source (its input, weight, ...), or input -> weight"
+    )
+    columns: dict[str, str] = setting({}, help="our column -> their name for it")
+    limit: int | None = setting(None, ge=1, help="at most so many rows")
+    split: str | None = setting(None, help="of a dataset with several; train where there is one")
+    subset: str | None = setting(None, help="of a hub dataset with several")
+    revision: str | None = setting(None, help="of a hub dataset: commit, branch or tag")
+    form: str = setting("auto", choices=("auto", "gsm8k", "math", "plain"), help="how answers are written")
+    header: bool = setting(True, help="csv, tsv: the first line has the names; without it they are 0, 1, ...")
+    shuffle: bool = setting(False, help="seeded; exact up to 10,000 rows, beyond that within a sliding window of them")
+    validation: float = setting(0.0, ge=0, lt=1, help="share of the rows that is held out")
+    seed: int = setting(0)
+
+    def __post_init__(self) -> None:
+        if self.mix and self.input is not None:
+            raise ValueError("input and mix are both given; give one of them")
+        parts(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One source of a mix and its weight, or none."""
+
+    source: SourceConfig
+    weight: float | None
+
+
+def read_source(
+    config: SourceConfig,
+    need: Need,
+    rejects: Rejects = None,
+    *,
+    domain: Domain | None = None,
+    any_text: Collection[str] = (),
+) -> Iterator[dict[str, Any]]:
+    """Stream the usable rows of a source; each has its lineage, what is needed, and what else the source has.
+
+    Args:
+        config: where from, and which.
+        need: a schema (its required columns are needed), names with their types, or names alone.
+        rejects: is called with each bad row, or a list they are put in; they are counted in the log either way.
+        domain: gives the rows where the input is `domain`.
+        any_text: needed columns that may hold any text, an empty one too (what a model said, say).
+
+    Raises:
+        RowError: at once where there is nothing usable; later where a further file of the source has no usable row.
+    """
+    note = rejects.append if isinstance(rejects, list) else rejects or (lambda bad: None)
+    return _ready(config, Reading(need=need, note=note, domain=domain, any_text=any_text, seen=Seen()))
+
+
+def digest(config: SourceConfig, domain: Domain | None = None) -> str:
+    """A digest of a source's content (of the hub: its commit), for the ledger and for tracking; no path is in it."""
+    if config.mix:
+        return _hash(*(f"{name}={digest(part.source, domain)}" for name, part in parts(config).items()))
+    found = locate(_input(config), config.split)
+    if found.kind is Kind.STAGE:
+        from sq.core.ledger import read_manifest
+
+        return read_manifest(found.paths[0]).digest
+    if found.kind is Kind.HUB:
+        commit = resolve_revision(found.name, config.revision)
+        return _hash("hub", found.name, commit, config.subset or "", config.split or "")
+    if found.kind is Kind.DOMAIN:
+        return _hash("domain", _domain(found.name, domain).name, config.split or "", str(config.seed))
+    if found.kind is Kind.SAVED:
+        files = sorted(p for p in found.paths[0].rglob("*.arrow") if p.is_file())
+        return _hash(*(_file_digest(p) for p in files), config.split or "")
+    return _hash(*(_file_digest(p) for p in found.paths))
+
+
+def parts(config: SourceConfig) -> dict[str, Part]:
+    """The sources of a mix. A value that is a number is a weight, and its key the input.
+
+    Raises:
+        ValueError: naming the part of a mix that cannot be used.
+    """
+    found = {}
+    for name, value in config.mix.items():
+        given = {"input": name, "weight": value} if not isinstance(value, Mapping) else dict(value)
+        weight = given.pop("weight", None)
+        if weight is not None and (isinstance(weight, bool) or not isinstance(weight, int | float) or not weight > 0):
+            raise ValueError(
+                f"mix.{name}.weight={weight!r} must be a number above 0 (leave a source out to take none of it)"
+            )
+        try:
+            source = build({"seed": config.seed, **given}, SourceConfig, key=f"mix.{name}")
+        except ConfigError as error:
+            raise ValueError("; ".join(error.problems)) from error
+        if source.input is None and not source.mix:
+            raise ValueError(f"mix.{name} has no input")
+        found[name] = Part(source=source, weight=weight)
+    if len({part.weight is None for part in found.values()}) > 1:
+        without = ", ".join(name for name, part in found.items() if part.weight is None)
+        raise ValueError(f"mix: give every source a weight, or none; {without} has none")
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What all sources of one reading share."""
+
+    need: Need
+    note: Callable[[BadRow], None]
+    domain: Domain | None
+    any_text: Collection[str]
+    seen: Seen
+
+
+def _ready(config: SourceConfig, reading: Reading) -> Iterator[dict[str, Any]]:
+    """The rows of a source or mix, the first of them already read: what is wrong shows now."""
+    if config.mix:
+        streams = {name: (_ready(part.source, reading), part.weight) for name, part in parts(config).items()}
+        rows = mixed(streams, config.seed)
+    else:
+        rows = _read(config, reading)
+    if config.shuffle:
+        rows = shuffled(rows, config.seed)
+    if config.limit is not None:
+        rows = itertools.islice(rows, config.limit)
+    first = next(rows, None)
+    if first is None:
+        raise RowError(f"{config.input} has no rows")
+    return itertools.chain([first], rows)
+
+
+def _read(config: SourceConfig, reading: Reading) -> Iterator[dict[str, Any]]:
+    found = locate(_input(config), config.split)
+    columns = Columns(
+        reading.need,
+        config.columns,
+        form=config.form,
+        any_text=reading.any_text,
+        untyped=found.format in ("csv", "tsv"),
+        source=found.name,
+    )
+    run = f"source:{digest(config, reading.domain)}"
+    use = partial(_usable, columns=columns, run=run, reading=reading)
+    if found.kind is Kind.FILES:
+        several = len(found.paths) > 1
+        files = ((_file_records(path, found.format, config), path.name) for path in found.paths)
+        return itertools.chain.from_iterable(use(rows, what=name, may_be_empty=several) for rows, name in files)
+    return use(_records(found, config, reading.domain), what=found.name, may_be_empty=False)
+
+
+def _usable(
+    records: Iterable[Record | BadRow],
+    *,
+    columns: Columns,
+    run: str,
+    reading: Reading,
+    what: str,
+    may_be_empty: bool,
+) -> Iterator[dict[str, Any]]:
+    """The rows of one file or dataset; its bad ones are noted, and counted at its end."""
+    reasons: Counter[str] = Counter()
+    examples: list[str] = []
+    good, names = 0, None
+    for record in records:
+        if not isinstance(record, BadRow):
+            number, value = record
+            names = names or tuple(value)
+            row = columns.row(value, number, run, reading.seen)
+            if isinstance(row, dict):
+                good += 1
+                yield row
+                continue
+            record = bad_row(what, number, row[0], row[1], repr(value))
+        reasons[record.reason] += 1
+        if len(examples) < 3:
+            examples.append(str(record))
+        reading.note(record)
+    counts = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
+    if good:
+        if reasons:
+            log.warning("%s: %d rows used, %d rejected (%s)", what, good, reasons.total(), counts)
+    elif not reasons:
+        if not may_be_empty:
+            raise RowError(f"{what} has no rows")
+    else:
+        if set(reasons) <= {"missing_column", "ambiguous_column"} and names is not None:
+            columns.check_first(names, what)
+        raise RowError(f"{what} has no usable row; rejected: {counts}. The first:\n  " + "\n  ".join(examples))
+
+
+def _file_records(path: Path, form: str, config: SourceConfig) -> Iterator[Record | BadRow]:
+    if form == "parquet":
+        return read_parquet(path)
+    if form == "json":
+        return read_json(path, config.split)
+    if form == "jsonl":
+        return read_jsonl(path)
+    return read_csv(path, "\t" if form == "tsv" else ",", config.header)
+
+
+def _records(found: Located, config: SourceConfig, domain: Domain | None) -> Iterable[Record | BadRow]:
+    if found.kind is Kind.HUB:
+        return read_hub(
+            found.name, config.subset, config.split, config.revision, resolve_revision(found.name, config.revision)
+        )
+    if found.kind is Kind.SAVED:
+        return read_saved(found.paths[0], config.split)
+    if found.kind is Kind.STAGE:
+        from sq.core.ledger import read_rows
+
+        return enumerate(read_rows(found.paths[0]), 1)
+    seeds = _domain(found.name, domain).seeds(config.limit or DOMAIN_ROWS, config.seed, config.split or "train")
+    return enumerate(map(dict, seeds), 1)
+
+
+def _input(config: SourceConfig) -> str:
+    if not config.input:
+        raise RowError("no input is given: input=... takes a file, a directory, a hub dataset, or domain")
+    return config.input
+
+
+def _domain(name: str, domain: Domain | None) -> Domain:
+    wanted = name.partition(":")[2]
+    if domain is None:
+        raise RowError(f"input={name} takes the problems of the run's domain, but this run has none; give a file")
+    if wanted and wanted != domain.name:
+        raise RowError(f"input={name}, but the run's domain is {domain.name}; say domain={wanted}, or input=domain")
+    return domain
+
+
+def _hash(*pieces: str) -> str:
+    return hashlib.blake2b("\0".join(pieces).encode(), digest_size=16).hexdigest()
+
+
+def _file_digest(path: Path) -> str:
+    try:
+        status = path.stat()
+        return _content_digest(path, status.st_size, status.st_mtime_ns)
+    except OSError as error:
+        raise RowError(f"{path} cannot be read: {error.strerror}") from error
+
+
+@lru_cache(maxsize=4096)
+def _content_digest(path: Path, size: int, changed: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
