@@ -138,7 +138,8 @@ def packed_attention(
         out = flex_attention_over(query, key, value, pack_layout, scale, sliding_window, softcap)
         return out.transpose(1, 2), None
     rule = _Rule(scale=scale, window=sliding_window, softcap=softcap, sinks=s_aux, dropout=dropout)
-    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    dtype = _working_dtype(query)
+    q, k, v = (x[0].transpose(0, 1).to(dtype) for x in (query, key, value))
     return _by_groups(q, k, v, pack_layout, rule)[None], None
 
 
@@ -151,6 +152,12 @@ class _Rule:
     softcap: float | None
     sinks: Tensor | None
     dropout: float
+
+
+def _working_dtype(query: Tensor) -> torch.dtype:
+    """The type to attend in: rotary embeddings leave fp32 under autocast, which the products would take as it is."""
+    kind = query.device.type
+    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
 
 
 def _by_groups(q: Tensor, k: Tensor, v: Tensor, layout: Layout, rule: _Rule) -> Tensor:
