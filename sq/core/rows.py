@@ -191,6 +191,8 @@ COLUMNS: dict[str, pa.DataType] = {field.name: field.type for schema in SCHEMAS.
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+_SCALARS = (str, bool, int, float)
 _INVISIBLE = "\u200b\u200c\u200d\u2060\ufeff\u00ad"
 
 
@@ -203,15 +205,20 @@ def row_id(kind: str, /, **determinants: Any) -> str:
     return hashlib.blake2b(canonical([kind, determinants]), digest_size=16).hexdigest()
 
 
-def content_id(content: Mapping[str, Any], occurrence: int = 0) -> str:
-    """The id of an imported row: from what it says and how many rows like it came before, not from its place."""
-    return row_id("content", content=content, occurrence=occurrence)
+def content_id(content: Mapping[str, Any] | bytes, occurrence: int = 0) -> str:
+    """The id of an imported row: from what it says and how many rows like it came before, not from its place.
+
+    Args:
+        content: what the row says, or what `canonical` makes of that.
+        occurrence: how many rows of the same content the source has before this one.
+    """
+    data = content if isinstance(content, bytes) else canonical(content)
+    return hashlib.blake2b(b"%d %b" % (occurrence, data), digest_size=16, person=b"content").hexdigest()
 
 
 def canonical(value: Any) -> bytes:
     """One byte string for one plain value: keys sorted, types told apart, any text (lone surrogates too) allowed."""
-    text = json.dumps(_plain(value), ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return text.encode("utf-8", "surrogatepass")
+    return _ENCODER.encode(_plain(value)).encode("utf-8", "surrogatepass")
 
 
 def check_row(row: Mapping[str, Any], schema: pa.Schema) -> list[str]:
@@ -241,7 +248,7 @@ def value_problem(value: Any, kind: pa.DataType) -> str | None:
     if pa.types.is_string(kind):
         if not isinstance(value, str):
             return f"is {_shown(value)}, but a text is expected"
-        return "holds a lone surrogate, which UTF-8 cannot write" if _SURROGATE.search(value) else None
+        return None if _encodable(value) else "holds a lone surrogate, which UTF-8 cannot write"
     if pa.types.is_boolean(kind):
         return None if isinstance(value, bool | np.bool_) else f"is {_shown(value)}, but true or false is expected"
     if pa.types.is_integer(kind):
@@ -263,7 +270,7 @@ def text_problem(text: str) -> str | None:
         origin = {"\x08": "b", "\x0c": "f"}.get(found[0])  # "\frac" and "\boxed" in JSON with too few backslashes
         hint = f"; perhaps a LaTeX command that began with a single \\{origin}" if origin else ""
         return f"holds the control character U+{ord(found[0]):04X} (at {found.start()}{hint})"
-    if found := _SURROGATE.search(text):
+    if not _encodable(text) and (found := _SURROGATE.search(text)):
         return f"holds a lone surrogate, U+{ord(found[0]):04X} (at {found.start()})"
     return None
 
@@ -285,7 +292,7 @@ def with_extra(extra: str | None, more: Mapping[str, Any]) -> str:
         held = extra
     merged = {**(held if isinstance(held, dict) else {"extra": held}), **_plain(more)}
     text = json.dumps(merged, ensure_ascii=False, sort_keys=True)
-    return json.dumps(merged, sort_keys=True) if _SURROGATE.search(text) else text
+    return text if _encodable(text) else json.dumps(merged, sort_keys=True)
 
 
 def require_columns(have: Iterable[str], need: Iterable[str], what: str) -> None:
@@ -305,7 +312,7 @@ def require_columns(have: Iterable[str], need: Iterable[str], what: str) -> None
 
 def _plain(value: Any) -> Any:
     """`value` as JSON has it; the keys of a mapping must be texts, else 1 and "1" would be one key."""
-    if value is None or isinstance(value, str | bool | int | float):
+    if value is None or isinstance(value, _SCALARS):
         return value
     if isinstance(value, Mapping):
         for key in value:
@@ -317,6 +324,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.integer | np.floating | np.bool_):
         return value.item()
     raise TypeError(f"{value!r} is a {type(value).__name__}; only plain values can be part of a row or an id")
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _finite(value: Any) -> bool:

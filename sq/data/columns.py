@@ -93,7 +93,7 @@ class Columns:
         for theirs in set(self._names.values()) - set(self._names):
             plan.pop(theirs, None)
         plan.update(self._names)
-        for ours in (*self.need, "question", "solution", "answer"):
+        for ours in dict.fromkeys(("question", *self.need, "solution", "answer")):
             if ours in plan:
                 continue
             found = _alias(ours, plan.keys())
@@ -163,8 +163,9 @@ class Columns:
             row["source_id"] = str(theirs)
         if any(value is not None for value in foreign.values()):
             row["extra"] = with_extra(row.get("extra"), foreign)
+        content = canonical(record)
         lineage: dict[str, Any] = {
-            "id": content_id(record, seen.count(canonical(record))),
+            "id": content_id(content, seen.count(content)),
             "run": run,
             "model": None,
             "seed": None,
@@ -175,10 +176,14 @@ class Columns:
 
 def _has_lineage(row: Mapping[str, Any]) -> bool:
     """Whether the row comes from an earlier stage and keeps its id."""
-    return not any(
-        value_problem(row.get(field.name), field.type)
-        for field in LINEAGE
-        if not field.nullable or row.get(field.name) is not None
+    return (
+        "id" in row
+        and "run" in row
+        and not any(
+            value_problem(row.get(field.name), field.type)
+            for field in LINEAGE
+            if not field.nullable or row.get(field.name) is not None
+        )
     )
 
 
@@ -232,7 +237,7 @@ def _alias(ours: str, have: Collection[str]) -> tuple[str, ...]:
 def _missing(name: str, have: Iterable[str], why: str = "") -> str:
     have = list(have)
     hint = nearest(name, have) or "."
-    there = ", ".join(map(str, have)) or "none"
+    there = ", ".join(name if len(name) <= 40 else name[:37] + "..." for name in map(str, have)) or "none"
     mend = "" if why else f" If it has another name there, say so: columns={{{name}: THEIR_NAME}}"
     return f"has no column '{name}'{f' ({why})' if why else ''}{hint} It has: {there}.{mend}"
 

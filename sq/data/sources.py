@@ -41,7 +41,7 @@ DOMAIN_ROWS = 15_000
 class SourceConfig:
     """Where rows come from, and which of them."""
 
-    input: str | None = setting(None, help="a file, a directory, a hub dataset, or domain: the run's domain")
+    input: str | None = setting(None, help="a file, a directory, a hub dataset or domain; none: domain")
     mix: dict[str, Any] = setting(
         {}, help="in place of input: name -> a source (its input, weight, ...), or input -> weight"
     )
@@ -53,7 +53,6 @@ class SourceConfig:
     form: str = setting("auto", choices=("auto", "gsm8k", "math", "plain"), help="how answers are written")
     header: bool = setting(True, help="csv, tsv: the first line has the names; without it they are 0, 1, ...")
     shuffle: bool = setting(False, help="seeded; exact up to 10,000 rows, beyond that within a sliding window of them")
-    validation: float = setting(0.0, ge=0, lt=1, help="share of the rows that is held out")
     seed: int = setting(0)
 
     def __post_init__(self) -> None:
@@ -98,7 +97,7 @@ def digest(config: SourceConfig, domain: Domain | None = None) -> str:
     """A digest of a source's content (of the hub: its commit), for the ledger and for tracking; no path is in it."""
     if config.mix:
         return _hash(*(f"{name}={digest(part.source, domain)}" for name, part in parts(config).items()))
-    found = locate(_input(config), config.split)
+    found = locate(_input(config, domain), config.split)
     if found.kind is Kind.STAGE:
         from sq.core.ledger import read_manifest
 
@@ -165,12 +164,12 @@ def _ready(config: SourceConfig, reading: Reading) -> Iterator[dict[str, Any]]:
         rows = itertools.islice(rows, config.limit)
     first = next(rows, None)
     if first is None:
-        raise RowError(f"{config.input} has no rows")
+        raise RowError(f"{config.input or 'the source'} has no rows")
     return itertools.chain([first], rows)
 
 
 def _read(config: SourceConfig, reading: Reading) -> Iterator[dict[str, Any]]:
-    found = locate(_input(config), config.split)
+    found = locate(_input(config, reading.domain), config.split)
     columns = Columns(
         reading.need,
         config.columns,
@@ -253,10 +252,12 @@ def _records(found: Located, config: SourceConfig, domain: Domain | None) -> Ite
     return enumerate(map(dict, seeds), 1)
 
 
-def _input(config: SourceConfig) -> str:
-    if not config.input:
-        raise RowError("no input is given: input=... takes a file, a directory, a hub dataset, or domain")
-    return config.input
+def _input(config: SourceConfig, domain: Domain | None) -> str:
+    if config.input:
+        return config.input
+    if domain is None:
+        raise RowError("no input is given; input= takes a file, a directory, an earlier stage's output or a hub dataset")
+    return "domain"
 
 
 def _domain(name: str, domain: Domain | None) -> Domain:
