@@ -60,7 +60,10 @@ class Columns:
         have = tuple(have)
         plan = self._plan(have)
         if isinstance(plan, tuple):
-            raise RowError(f"{what} {plan[1]}")
+            hint = (
+                " A file without a header line is read with header=false and columns 0, 1, ..." if self._untyped else ""
+            )
+            raise RowError(f"{what} {plan[1]}.{hint}" if hint else f"{what} {plan[1]}")
 
     def row(self, record: Mapping[str, Any], number: int, run: str, seen: Seen) -> dict[str, Any] | Problem:
         """The row that `record`, the source's `number`th, stands for."""
@@ -101,6 +104,8 @@ class Columns:
                 shown = " and ".join(repr(t) for t in found)
                 detail = f"has {shown}, and either may be the '{ours}'; say which: columns={{{ours}: {found[0]}}}"
                 return "ambiguous_column", detail
+            if found == ("answer",):  # whether it holds the solution too is known row by row
+                continue
             if len(found) == 1 and not (found[0] in self.need and ours not in self.need):
                 plan[ours] = plan[found[0]] if found[0] in COLUMNS else plan.pop(found[0])
         for ours in self.need:

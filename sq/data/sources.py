@@ -179,7 +179,8 @@ def _read(config: SourceConfig, reading: Reading) -> Iterator[dict[str, Any]]:
         source=found.name,
     )
     run = f"source:{digest(config, reading.domain)}"
-    use = partial(_usable, columns=columns, run=run, reading=reading)
+    uniform = found.format not in ("jsonl", "json") and found.kind is not Kind.DOMAIN
+    use = partial(_usable, columns=columns, run=run, reading=reading, uniform=uniform)
     if found.kind is Kind.FILES:
         several = len(found.paths) > 1
         files = ((_file_records(path, found.format, config), path.name) for path in found.paths)
@@ -195,15 +196,22 @@ def _usable(
     reading: Reading,
     what: str,
     may_be_empty: bool,
+    uniform: bool,
 ) -> Iterator[dict[str, Any]]:
-    """The rows of one file or dataset; its bad ones are noted, and counted at its end."""
+    """The rows of one file or dataset; its bad ones are noted, and counted at its end.
+
+    Where all rows have the same columns (`uniform`) a missing one is told at the first row, not rejected row by row.
+    """
     reasons: Counter[str] = Counter()
     examples: list[str] = []
     good, names = 0, None
     for record in records:
         if not isinstance(record, BadRow):
             number, value = record
-            names = names or tuple(value)
+            if names is None:
+                names = tuple(value)
+                if uniform:
+                    columns.check_first(names, what)
             row = columns.row(value, number, run, reading.seen)
             if isinstance(row, dict):
                 good += 1
@@ -256,7 +264,9 @@ def _input(config: SourceConfig, domain: Domain | None) -> str:
     if config.input:
         return config.input
     if domain is None:
-        raise RowError("no input is given; input= takes a file, a directory, an earlier stage's output or a hub dataset")
+        raise RowError(
+            "no input is given; input= takes a file, a directory, an earlier stage's output or a hub dataset"
+        )
     return "domain"
 
 
