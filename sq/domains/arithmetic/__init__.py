@@ -1,0 +1,25 @@
+"""Word problems of small numbers with an exact oracle: the world in which every stage's effect can be measured."""
+
+from sq.domains.arithmetic.answers import check, final_answer
+from sq.domains.arithmetic.domain import ArithmeticConfig, ArithmeticDomain, facts, split_of
+from sq.domains.arithmetic.families import FAMILIES, Problem, problem
+from sq.domains.arithmetic.oracle import Judgement, judge
+from sq.domains.arithmetic.variants import poor, unsolvable
+from sq.domains.arithmetic.world import Reason
+
+__all__ = [
+    "FAMILIES",
+    "ArithmeticConfig",
+    "ArithmeticDomain",
+    "Judgement",
+    "Problem",
+    "Reason",
+    "check",
+    "facts",
+    "final_answer",
+    "judge",
+    "poor",
+    "problem",
+    "split_of",
+    "unsolvable",
+]

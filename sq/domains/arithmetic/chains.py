@@ -1,0 +1,304 @@
+"""Families in which one quantity is stated, changed a few times, and asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sq.domains.arithmetic.lexicon import COLOURS, CONTAINERS, DAYS, FOODS, PEOPLE, PLACES, PLANTS
+from sq.domains.arithmetic.story import RetryError, Story
+
+Extra = dict[str, Any]
+COST = {"add": 1, "sub": 1, "mul": 1, "div": 1, "both": 2, "up": 2, "down": 2, "part": 2}
+
+
+@dataclass(frozen=True)
+class Chain:
+    """`start` and `events` map a sentence kind to the sort of number it takes; `ends` a kind to its cost in steps.
+
+    An end is a sequence of kinds (a statement and the question, or the question alone).
+    """
+
+    key: str
+    start: dict[str, str]
+    events: dict[str, str]
+    ends: dict[tuple[str, ...], int]
+    slots: Callable[[Story], Extra] = field(default=lambda st: {"A": st.names(1)[0]})
+    high: int = 60
+
+
+def tell_chain(chain: Chain, st: Story, steps: int) -> None:
+    """Write a question of the chain that needs `steps` steps (its caller checks that it does)."""
+    s = chain.slots(st)
+    ends = [end for end, cost in chain.ends.items() if cost <= steps]
+    end = st.choose(ends)
+    budget = steps - chain.ends[end]
+    start = st.choose([name for name, sort in chain.start.items() if sort != "groups" or budget >= 1])
+    begin(st, start, chain.start[start], chain.high, s)
+    key = chain.key.format_map(s)
+    while (left := budget - st.steps(key)) > 0:
+        options = [(name, sort) for name, sort in chain.events.items() if COST[sort] <= left or (sort == "up" and left == 1 and st.steps(key) == 0)]
+        name, sort = st.choose([option for option in options if _fits(option, s)])
+        happen(st, name, sort, st.value(key), s)
+    for name in end:
+        close(st, name, st.value(key), s)
+
+
+def begin(st: Story, name: str, sort: str, high: int, s: Extra) -> None:
+    """The opening statement: a number, or some groups of a number."""
+    if sort == "groups":
+        n, k = product(st, 100)
+        st.say(name, n=n, k=k, D=st.choose(DAYS), **s)
+    else:
+        st.say(name, n=st.number(3, high), D=st.choose(DAYS), **s)
+
+
+def happen(st: Story, name: str, sort: str, now: int, s: Extra) -> None:
+    """One event, with a number that fits what there is now."""
+    day = {"D": st.choose(DAYS)}
+    if sort == "add":
+        st.say(name, n=st.number(2, min(40, 100 - now)), **s, **day)
+    elif sort == "sub":
+        st.say(name, n=st.number(1 if now < 4 else 2, min(40, now - 1)), **s, **day)
+    elif sort == "both":
+        n = st.number(2, now - 1)
+        st.say(name, n=n, m=st.number(2, min(30, 100 - now + n)), **s)
+    elif sort in ("up", "down"):
+        n, k = product(st, 100 - now if sort == "up" else now - 1)
+        st.say(name, n=n, k=k, **s, **day)
+    elif sort == "part":
+        bottom = st.choose([d for d in (2, 3, 4, 5) if now % d == 0 and now > d])
+        st.say(name, F=(1, bottom), **s)
+    elif sort == "mul":
+        st.say(name, n=st.choose([d for d in range(2, 11) if d * now <= 100 and (now <= 10 or d <= 3)]), **s)
+    else:
+        st.say(name, n=divisor(st, now), **s)
+
+
+def close(st: Story, name: str, now: int, s: Extra) -> None:
+    """The last sentences; some bring a number of their own."""
+    if name.endswith((".need", ".seats", ".goal")):
+        st.say(name, n=st.number(now + 2, min(100, now + 50)), **s)
+    elif name in ("share.do", "team.into", "rope.cut", "split.money", "pages.finish"):
+        st.say(name, k=divisor(st, now), **s)
+    elif name in ("pack.do", "team.of", "trip.rest"):
+        st.say(name, n=divisor(st, now), **s)
+    elif name == "money.weeks":
+        short = st.value(f"goal {s['A']}") - now
+        st.say(name, n=divisor(st, short), **s)
+    else:
+        st.say(name, **s)
+
+
+def divisor(st: Story, value: int) -> int:
+    return st.choose([d for d in range(2, 11) if value % d == 0 and value // d > 1 and (value // d <= 10 or d <= 3)])
+
+
+def product(st: Story, limit: int) -> tuple[int, int]:
+    """Two factors from the tables whose product is at most `limit`."""
+    if limit < 4:
+        raise RetryError
+    n = st.number(2, min(10, limit // 2))
+    return n, st.number(2, min(10, limit // n))
+
+
+def _fits(option: tuple[str, str], s: Extra) -> bool:
+    return option[0] != "have.eat" or s["I"] in FOODS
+
+
+def _owner(st: Story) -> Extra:
+    a, b = st.names(2)
+    return {"A": a, "B": b, "I": st.item(), "G": st.choose(CONTAINERS), "P": st.choose(PEOPLE)}
+
+
+def _crowd(st: Story) -> Extra:
+    return {"P": st.choose(PEOPLE), "L": st.choose(PLACES)}
+
+
+def _garden(st: Story) -> Extra:
+    return {"A": st.names(1)[0], "I": st.choose(PLANTS)}
+
+
+def _bead(st: Story) -> Extra:
+    x, q = st.rng.sample(COLOURS, 2)
+    return {"A": st.names(1)[0], "I": st.thing(), "G": "bags", "X": x, "Q": q}
+
+
+def _buyer(st: Story) -> Extra:
+    item = st.thing()
+    return {"A": st.names(1)[0], "I": item, "P": st.choose(PEOPLE)}
+
+
+_HAVE = {"have.add": "add", "have.sub": "sub", "have.give": "sub", "have.eat": "sub"}
+_MONEY = {"money.earn": "add", "money.gift": "add", "money.spend": "sub", "money.daily": "down", "money.part": "part"}
+CHAINS: dict[str, Chain] = {
+    "giving": Chain("have {A} {I}", {"have.set": "n"}, _HAVE, {("have.ask",): 0, ("have.need",): 1}, _owner),
+    "boxes": Chain(
+        "have {A} {I}",
+        {"have.groups": "groups", "have.set": "n"},
+        {"have.up": "up", "have.down": "down", "have.sub": "sub", "have.add": "add"},
+        {("have.ask",): 0},
+        _owner,
+    ),
+    "fractions": Chain(
+        "have {A} {I}", {"have.set": "n"}, {"have.part": "part", **_HAVE}, {("have.ask",): 0}, _owner
+    ),
+    "sharing": Chain(
+        "have {A} {I}",
+        {"have.set": "n", "have.groups": "groups"},
+        {**_HAVE, "have.up": "up"},
+        {("share.do", "share.ask"): 1},
+        _owner,
+    ),
+    "packing": Chain(
+        "have {A} {I}",
+        {"have.set": "n", "have.groups": "groups"},
+        {**_HAVE, "have.down": "down"},
+        {("pack.do", "pack.ask"): 1},
+        _owner,
+    ),
+    "crowd": Chain(
+        "crowd {P}",
+        {"crowd.set": "n", "crowd.groups": "groups"},
+        {
+            "crowd.add": "add",
+            "crowd.sub": "sub",
+            "crowd.up": "up",
+            "crowd.down": "down",
+            "crowd.part": "part",
+        },
+        {("crowd.ask",): 0},
+        _crowd,
+    ),
+    "teams": Chain(
+        "crowd {P}",
+        {"crowd.set": "n", "crowd.groups": "groups"},
+        {"crowd.add": "add", "crowd.sub": "sub", "crowd.up": "up"},
+        {("team.of", "team.ask"): 1, ("team.into", "team.size"): 1},
+        _crowd,
+    ),
+    "bus": Chain(
+        "bus",
+        {"bus.set": "n"},
+        {"bus.add": "add", "bus.sub": "sub", "bus.both": "both", "bus.part": "part"},
+        {("bus.ask",): 0, ("bus.seats",): 1},
+        lambda st: {},
+    ),
+    "planting": Chain(
+        "plant {I}",
+        {"plant.rows": "groups"},
+        {"plant.rows": "up", "plant.add": "add", "plant.sub": "sub", "plant.part": "part"},
+        {("plant.ask",): 0},
+        _garden,
+    ),
+    "making": Chain(
+        "made {A} {I}",
+        {"made.day": "n", "made.rate": "groups"},
+        {"made.day": "add", "made.rate": "up"},
+        {("made.ask",): 0},
+        _owner,
+    ),
+    "savings": Chain(
+        "money {A}",
+        {"money.set": "n"},
+        {"money.save": "up", **_MONEY},
+        {("money.ask",): 0, ("money.goal", "money.short"): 1, ("money.goal", "money.weeks"): 2},
+        _buyer,
+    ),
+    "spending": Chain(
+        "money {A}",
+        {"money.set": "n"},
+        {"money.buy": "down", "money.sell": "up", "money.wage": "up", **_MONEY},
+        {("money.ask",): 0, ("split.money", "split.ask"): 1},
+        _buyer,
+    ),
+    "wages": Chain(
+        "earned {A}",
+        {"money.wage": "groups", "money.earn": "n"},
+        {"money.wage": "up", "money.earn": "add"},
+        {("earned.ask",): 0},
+        _buyer,
+    ),
+    "selling": Chain(
+        "earned {A}",
+        {"money.sell": "groups"},
+        {"money.sell": "up", "money.earn": "add"},
+        {("earned.ask",): 0},
+        lambda st: {**_buyer(st)},
+    ),
+    "pages": Chain(
+        "pages left",
+        {"pages.set": "n"},
+        {"pages.read": "sub", "pages.rate": "down"},
+        {("pages.left",): 0, ("pages.finish", "pages.daily"): 1},
+        high=99,
+    ),
+    "reading": Chain(
+        "read {A}",
+        {"pages.read": "n", "pages.rate": "groups"},
+        {"pages.read": "add", "pages.rate": "up"},
+        {("pages.ask",): 0},
+    ),
+    "trip": Chain(
+        "trip left",
+        {"trip.set": "n"},
+        {"trip.go": "sub", "trip.rate": "down"},
+        {("trip.left",): 0, ("trip.rest",): 1},
+        high=99,
+    ),
+    "distance": Chain(
+        "went {A}",
+        {"trip.go": "n", "trip.rate": "groups"},
+        {"trip.go": "add", "trip.rate": "up"},
+        {("trip.ask",): 0},
+    ),
+    "points": Chain(
+        "points {A}",
+        {"points.add": "n", "points.each": "groups"},
+        {"points.add": "add", "points.sub": "sub", "points.each": "up"},
+        {("points.ask",): 0, ("points.need",): 1},
+    ),
+    "temperature": Chain(
+        "heat",
+        {"heat.set": "n"},
+        {"heat.add": "add", "heat.sub": "sub", "heat.up": "up", "heat.down": "down"},
+        {("heat.ask",): 0},
+        lambda st: {},
+    ),
+    "rope": Chain(
+        "rope",
+        {"rope.set": "n"},
+        {"rope.add": "add", "rope.sub": "sub", "rope.down": "down", "rope.part": "part"},
+        {("rope.ask",): 0, ("rope.cut", "rope.piece"): 1},
+        high=90,
+    ),
+    "tank": Chain(
+        "tank",
+        {"tank.set": "n"},
+        {"tank.add": "add", "tank.sub": "sub", "tank.up": "up", "tank.down": "down", "tank.part": "part"},
+        {("tank.ask",): 0, ("tank.need",): 1},
+        high=90,
+    ),
+    "growth": Chain(
+        "tall",
+        {"tall.set": "n"},
+        {"tall.add": "add", "tall.sub": "sub", "tall.up": "up"},
+        {("tall.ask",): 0, ("tall.need",): 1},
+        high=30,
+    ),
+    "number": Chain(
+        "value {A}",
+        {"value.set": "n"},
+        {"value.add": "add", "value.sub": "sub", "value.mul": "mul", "value.div": "div"},
+        {("value.ask",): 0},
+        high=30,
+    ),
+    "colour change": Chain(
+        "hue {I} {X}",
+        {"hue.one": "n"},
+        {"hue.add": "add", "hue.sub": "sub"},
+        {("hue.ask",): 0},
+        _bead,
+    ),
+}

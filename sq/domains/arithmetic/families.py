@@ -1,0 +1,87 @@
+"""All the problem families, and how to write one question of a given number of steps."""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sq.domains.arithmetic.chains import CHAINS, tell_chain
+from sq.domains.arithmetic.oracle import Judgement, judge
+from sq.domains.arithmetic.pairs import PAIRS, tell_pair
+from sq.domains.arithmetic.special import SPECIAL
+from sq.domains.arithmetic.story import RetryError, Story
+from sq.domains.arithmetic.world import needed
+
+MOST_STEPS = 6
+
+
+@dataclass(frozen=True)
+class Family:
+    """A scenario, the steps it can need, and how it is told."""
+
+    name: str
+    low: int
+    high: int
+    tell: Callable[[Story, int], None]
+
+
+FAMILIES: dict[str, Family] = {
+    **{n: Family(n, max(1, min(c.ends.values())), 6, functools.partial(tell_chain, c)) for n, c in CHAINS.items()},
+    **{n: Family(n, p.low, p.high, functools.partial(tell_pair, p)) for n, p in PAIRS.items()},
+    **{n: Family(n, low, high, tell) for n, (low, high, tell) in SPECIAL.items()},
+}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A question that the oracle solved from its text."""
+
+    question: str
+    answer: str
+    solution: str
+    steps: int
+    family: str
+
+
+def problem(
+    rng: random.Random, *, low: int = 1, high: int = MOST_STEPS, families: Sequence[str] | None = None
+) -> Problem:
+    """Write one question that needs between `low` and `high` steps, with its worked solution."""
+    while True:
+        steps = rng.randint(low, high)
+        family = FAMILIES[_choose(rng, steps, tuple(families) if families else tuple(FAMILIES))]
+        for _ in range(12):
+            written = attempt(rng, family, steps)
+            if written is not None:
+                return written
+
+
+def attempt(rng: random.Random, family: Family, steps: int) -> Problem | None:
+    """One try; None where the numbers drawn led nowhere."""
+    story = Story(rng, pronouns=family.name not in PAIRS)
+    try:
+        family.tell(story, steps)
+    except RetryError:
+        return None
+    if story.asked is None or len(needed(story.asked)) != steps:
+        return None
+    found = judge(story.text)
+    if found.solvable and found.steps == steps and found.peak <= 100:
+        return as_problem(story.text, found, family.name)
+    return None
+
+
+def as_problem(question: str, found: Judgement, family: str) -> Problem:
+    return Problem(question, str(found.answer), found.solution or "", found.steps, family)
+
+
+@functools.cache
+def _able(steps: int, names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in names if FAMILIES[name].low <= steps <= FAMILIES[name].high)
+
+
+def _choose(rng: random.Random, steps: int, names: tuple[str, ...]) -> str:
+    able = _able(steps, names) or names
+    return able[int(rng.random() * len(able))]

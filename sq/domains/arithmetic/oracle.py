@@ -1,0 +1,148 @@
+"""The exact oracle: is a question of the language solvable, why not, what is its answer, in how many steps.
+
+It reads sentence by sentence (see `grammar`), so it judges any combination of the language's sentences, not only those
+the generator writes. It takes arbitrary text in linear time and never raises.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from sq.domains.arithmetic import kinds_measures, kinds_money, kinds_things
+from sq.domains.arithmetic.grammar import CLASSES, Kind, Slots, Template, index, lex, show
+from sq.domains.arithmetic.lexicon import GENDER, SINGULAR
+from sq.domains.arithmetic.world import Node, Reason, UnsolvableError, World, needed
+
+ALL_KINDS = (*kinds_things.KINDS, *kinds_money.KINDS, *kinds_measures.KINDS)
+KINDS: dict[str, Kind] = {each.name: each for each in ALL_KINDS}
+SKELETONS = index(ALL_KINDS)
+MAX_CHARS = 3000
+LARGEST = 10**9
+_SENTENCE_END = re.compile(r"(?<=[.?!])\s+")
+_OPENING = re.compile(r"^(?:Then|Later|After that|Next|Now), (?=\S)")
+OPENINGS = ("Then, ", "Later, ", "After that, ", "Next, ")
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """One sentence as read: its kind, its slots (pronouns not yet resolved), the phrasing, the text."""
+
+    text: str
+    kind: Kind
+    template: Template
+    slots: Slots
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the oracle says of a question. `steps` counts the operations that the asked quantity needs."""
+
+    solvable: bool
+    reason: Reason
+    detail: str = ""
+    answer: Fraction | None = None
+    steps: int = 0
+    family: str | None = None
+    solution: str | None = None
+    peak: int = 0
+
+
+def judge(text: str) -> Judgement:
+    """Judge a question from its text alone."""
+    if len(text) > MAX_CHARS:
+        return Judgement(False, Reason.TOO_LONG)
+    read = parse(text)
+    return read if isinstance(read, Judgement) else run(read)
+
+
+def split(text: str) -> list[str]:
+    """The sentences of a text."""
+    return [sentence for sentence in _SENTENCE_END.split(text.strip()) if sentence]
+
+
+def parse(text: str) -> list[Sentence] | Judgement:
+    """Read every sentence, or say which one is not of the language."""
+    sentences = []
+    for sentence in split(text):
+        found = read_sentence(sentence)
+        if found is None:
+            return Judgement(False, Reason.UNPARSED, sentence)
+        sentences.append(found)
+    return sentences or Judgement(False, Reason.EMPTY)
+
+
+def read_sentence(text: str) -> Sentence | None:
+    """Read one sentence by its skeleton."""
+    if text[0].islower():
+        return None
+    body = _OPENING.sub("", text)
+    tokens = lex(body)
+    found = SKELETONS.get(" ".join([token.shape for token in tokens]))
+    if found is None:
+        return None
+    values = [token.value for token in tokens if token.shape in CLASSES]
+    each, template = found
+    return Sentence(text, each, template, dict(zip(template.slots, values, strict=True)))
+
+
+def run(sentences: list[Sentence]) -> Judgement:
+    """Execute the statements and answer the question, which must be the last sentence."""
+    world = World()
+    asked: Node | None = None
+    family = None
+    sentence = sentences[0]
+    try:
+        for sentence in sentences:
+            if asked is not None:
+                reason = Reason.SEVERAL if sentence.kind.asks else Reason.TRAILING
+                return Judgement(False, reason, sentence.text)
+            node = execute(world, sentence.kind, sentence.slots)
+            if sentence.kind.asks:
+                asked, family = node, sentence.kind.theme
+        if asked is None:
+            return Judgement(False, Reason.NO_QUESTION)
+        world.settle()
+    except UnsolvableError as error:
+        return Judgement(False, error.reason, sentence.text)
+    if asked.value is None:
+        return Judgement(False, Reason.MISSING, sentence.text, family=family)
+    peak = max((abs(node.value) for node in world.nodes if node.value is not None), default=0)
+    if peak > LARGEST:
+        return Judgement(False, Reason.TOO_LONG, family=family)
+    steps = needed(asked)
+    answer = Fraction(asked.value)
+    return Judgement(True, Reason.OK, "", answer, len(steps), family, worked(steps, answer), int(peak))
+
+
+def execute(world: World, kind: Kind, slots: Slots) -> Node | None:
+    """Do what a sentence says. "He" and "she" are the subject of the sentence before."""
+    subject = slots.get("A")
+    if subject in ("he", "she"):
+        if world.subject is None or GENDER[world.subject] != subject:
+            raise UnsolvableError(Reason.UNKNOWN)
+        slots = {**slots, "A": world.subject}
+    elif subject is not None:
+        world.subject = subject
+    names = [slots[slot] for slot in "ABC" if slot in slots]
+    if len(set(names)) < len(names) or "he" in names or "she" in names:
+        raise UnsolvableError(Reason.CONTRADICTION)
+    return kind.effect(world, slots)
+
+
+def worked(steps: list[Node], answer: Fraction) -> str:
+    """The worked solution: one short sentence a step, then the boxed answer."""
+    lines = [tell(step) for step in steps]
+    lines.append(rf"The answer is \boxed{{{show(answer)}}}.")
+    return " ".join(lines)
+
+
+def tell(node: Node) -> str:
+    """One step: "Tom has 12 + 7 = 19 apples."."""
+    assert node.left is not None and node.right is not None and node.left.value is not None
+    assert node.right.value is not None and node.value is not None
+    after = f" {node.after}" if node.after else ""
+    if node.value == 1:
+        after = " ".join([SINGULAR.get(word, word) for word in after.split(" ")])
+    return f"{node.before} {show(node.left.value)} {node.op} {show(node.right.value)} = {show(node.value)}{after}."

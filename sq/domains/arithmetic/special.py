@@ -1,0 +1,340 @@
+"""Families with a shape of their own: shopping, rectangles, recipes, fractions of a pizza, mixtures, ratios."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sq.domains.arithmetic.chains import divisor, happen, product
+from sq.domains.arithmetic.lexicon import COLOURS, CONTAINERS, PEOPLE, SHAPES, STUFFS
+from sq.domains.arithmetic.pairs import relate
+from sq.domains.arithmetic.story import RetryError, Story
+
+
+def shopping(st: Story, steps: int) -> None:
+    """Prices, perhaps one told through another; what a purchase costs, the change, what is left."""
+    name = st.names(1)[0]
+    i, j = st.rng.sample(["pens", "hats", "toys", "mugs", "balls", "apples", "kites", "pencils", "dolls", "rolls"], 2)
+    low = st.number(2, 9)
+    st.say("price.set", n=low, I=j)
+    relation = steps >= 3 and st.rng.random() < 0.6
+    two = relation or steps >= 3
+    if relation:
+        relate(st, st.choose(["price.more", "price.less", "price.times"]), low, {"I": i, "J": j})
+    elif two:
+        st.say("price.set", n=st.number(2, 9), I=i)
+    end = st.choose(["spent", "left", "change"] if steps > 1 + two else ["spent"])
+    if two and end == "spent" and st.rng.random() < 0.3:
+        st.say("price.lines", n=st.number(2, 9), m=st.number(2, 9), I=i, J=j)
+        return
+    if end == "left":
+        st.say("money.set", A=name, n=st.number(30, 100))
+    if two:
+        st.say("shop.two", A=name, n=st.number(1, 9), m=st.number(1, 9), I=i, J=j)
+    else:
+        st.say("shop.buy", A=name, n=st.number(2, 9), I=j)
+    if steps >= 3 and st.rng.random() < 0.5:
+        st.say("shop.coupon", A=name, n=st.number(1, 5))
+    if end == "change":
+        st.say("shop.pay", A=name, n=st.choose([20, 50, 60, 80, 100, 40]))
+    st.say({"spent": "spent.ask", "left": "money.ask", "change": "shop.change"}[end], A=name)
+
+
+def prices(st: Story, steps: int) -> None:
+    """The price of one from the price of several, or through other prices."""
+    items = st.rng.sample(["pens", "hats", "toys", "mugs", "balls", "apples", "kites", "dolls", "rolls", "candles"], 4)
+    name = st.names(1)[0]
+    if st.rng.random() < 0.5:
+        each, count = product(st, 100)
+        st.say("price.pays", A=name, n=count, d=each * count, I=items[0])
+        done = 1
+    else:
+        st.say("price.set", n=st.number(2, 20), I=items[0])
+        done = 0
+    last = 0
+    while done + 1 < steps or (done < steps and st.rng.random() < 0.5 and last < 3):
+        if last == 3:
+            raise RetryError
+        base = st.value(f"price {items[last]}")
+        slots = {"I": items[last + 1], "J": items[last]}
+        relate(st, st.choose(["price.more", "price.less", "price.times"]), base, slots)
+        done, last = done + 1, last + 1
+    if done == steps:
+        st.say("price.ask", I=items[last])
+    else:
+        st.say("price.line", n=st.number(2, 10), I=items[last])
+
+
+def afford(st: Story, steps: int) -> None:
+    """How many can be bought with the money there is."""
+    name, item = st.names(1)[0], st.thing()
+    price = st.number(2, 10)
+    st.say("price.set", n=price, I=item)
+    st.say("money.set", A=name, n=st.number(10, 80))
+    events = {"money.earn": "add", "money.gift": "add", "money.spend": "sub", "money.save": "up"}
+    slots = {"A": name, "I": "hats" if item == "rings" else "rings"}
+    while (left := steps - 1 - st.steps(f"money {name}")) > 0:
+        kind = st.choose([n for n, sort in events.items() if left > 1 or sort != "up"])
+        now = st.value(f"money {name}")
+        if left == 1:
+            goal = price * st.number(2, 10)
+            if goal == now or abs(goal - now) < 2:
+                raise RetryError
+            st.say("money.gift" if goal > now else "money.spend", n=abs(goal - now), **slots)
+        else:
+            happen(st, kind, events[kind], now, slots)
+    st.say("shop.afford", A=name, I=item)
+
+
+def rectangle(st: Story, steps: int) -> None:
+    """Perimeter and area, perhaps with one side told through the other, and what a fence or grass costs."""
+    shape, name = st.choose(SHAPES), st.names(1)[0]
+    ends = {"round": 2, "area": 1, "laps": 3, "fence": 3, "grass": 2}
+    end = st.choose([e for e, cost in ends.items() if steps - 1 <= cost <= steps])
+    related = steps - ends[end] == 1
+    small = end in ("grass", "laps", "fence")
+    if related:
+        _related_sides(st, shape, small)
+    elif st.rng.random() < 0.2:
+        st.say("shape.square", S=shape, n=st.number(2, 5 if small else 10))
+    else:
+        wide = st.number(2, 5 if small else 9)
+        st.say("shape.both", S=shape, n=st.number(wide + 1, 6 if small else 10), m=wide)
+    if end == "fence":
+        st.say("shape.fence", n=st.number(2, 6))
+    elif end == "grass":
+        st.say("shape.grass", n=st.number(2, 6))
+    if end == "laps":
+        st.say("shape.laps", A=name, M=st.number(2, 5))
+    else:
+        st.say(f"shape.{end}_ask" if end in ("fence", "grass") else f"shape.{end}", S=shape)
+
+
+def _related_sides(st: Story, shape: str, small: bool) -> None:
+    kind = st.choose(["longer", "narrower", "twice"])
+    if kind == "narrower":
+        long = st.number(4, 6 if small else 20)
+        st.say("shape.long", S=shape, n=long)
+        st.say("shape.narrower", n=st.number(1 + (long > 12), long - 2))
+        return
+    wide = st.number(2, 4 if small else 10)
+    st.say("shape.wide", S=shape, n=wide)
+    if kind == "longer":
+        st.say("shape.longer", n=st.number(2, 4 if small else 12))
+    else:
+        st.say("shape.twice", M=st.number(2, 3))
+
+
+def recipe(st: Story, steps: int) -> None:
+    """Cups for several batches: needed, missing, left over, or how many batches there is enough for."""
+    name = st.names(1)[0]
+    z, w = st.rng.sample(STUFFS, 2)
+    cups = st.number(2, 6)
+    related = steps >= 2 and st.rng.random() < 0.4
+    both = steps - related >= 3 and st.rng.random() < 0.4
+    if related:
+        st.say("recipe.one", Z=w, n=cups)
+        relate(st, st.choose(["recipe.more", "recipe.times"]), cups, {"Z": z, "W": w})
+    elif both:
+        st.say("recipe.two", Z=z, W=w, n=cups, m=st.number(2, 6))
+    else:
+        st.say("recipe.one", Z=z, n=cups)
+    spare = steps - related
+    if both:
+        st.say("recipe.make", A=name, k=st.number(2, 9))
+        st.say("recipe.both", A=name, Z=z, W=w)
+        return
+    if spare == 1 and st.rng.random() < 0.7:
+        st.say("recipe.make", A=name, k=st.number(2, 10))
+        st.say("recipe.need", A=name, Z=z)
+        return
+    _recipe_stock(st, name, z, spare)
+
+
+def _recipe_stock(st: Story, name: str, z: str, spare: int) -> None:
+    cups, end = st.value(f"cups {z}"), st.choose(["recipe.short", "recipe.left", "recipe.can"])
+    cost = 1 if end == "recipe.can" else 2
+    batches = st.number(2, 9)
+    goal = cups * batches
+    low, high = {"recipe.short": (1, goal - 1), "recipe.left": (goal + 1, 100), "recipe.can": (goal, goal)}[end]
+    final = st.number(max(1, low), high)
+    stock, slots = [final], {"A": name, "Z": z}
+    events = []
+    for _ in range(spare - cost):
+        now = stock[-1]
+        if st.rng.random() < 0.5 and now > 6:
+            events.append(("recipe.buy", st.number(2, now - 3)))
+            stock.append(now - events[-1][1])
+        else:
+            events.append(("recipe.spill", st.number(2, min(20, 100 - now))))
+            stock.append(now + events[-1][1])
+    if stock[-1] < 2:
+        raise RetryError
+    if cost == 2:
+        st.say("recipe.make", A=name, k=batches)
+    st.say("recipe.stock", n=stock[-1], **slots)
+    for kind, n in reversed(events):
+        st.say(kind, n=n, **slots)
+    st.say(end, **slots)
+
+
+def pizza(st: Story, steps: int) -> None:
+    """Slices eaten, and what fraction is left: answers such as 3/8."""
+    a, b, c = st.names(3)
+    size = st.choose([4, 5, 6, 8, 9, 10, 12, 16, 20])
+    st.say("pizza.cut", A=a, n=size)
+    st.say("pizza.eat", A=a, n=st.number(1, max(1, size // 3)))
+    others = st.choose([0, 1, 1, 2])
+    for who, base in ((b, a), (c, b))[:others]:
+        if st.rng.random() < 0.4:
+            st.say("pizza.more", A=who, B=base, n=st.number(1, max(1, size // 4)))
+        else:
+            st.say("pizza.eat", A=who, n=st.number(1, max(1, size // 3)))
+    end = st.choose(["pizza.left", "pizza.part_left", "pizza.part", "pizza.part2", "pizza.total"])
+    if end in ("pizza.part2", "pizza.total"):
+        st.say(end, A=a, B=b)
+    else:
+        st.say(end, A=a)
+
+
+def colours(st: Story, steps: int) -> None:
+    """A bag of two or three colours: how many in all, or what fraction is red."""
+    name, item, bag = st.names(1)[0], st.thing(), st.choose(CONTAINERS)
+    x, q, r = st.rng.sample(COLOURS, 3)
+    slots = {"A": name, "I": item, "G": bag}
+    fraction = steps >= 2 and st.rng.random() < 0.6
+    top = 8 if fraction else 30
+    if st.rng.random() < 0.5:
+        st.say("hue.two", n=st.number(2, top), m=st.number(2, top), X=x, Q=q, **slots)
+    else:
+        st.say("hue.one", n=st.number(2, top), X=x, **slots)
+        relate(st, st.choose(["hue.more", "hue.fewer", "hue.times"]), st.value(f"hue {item} {x}"), {"I": item, "X": q, "Q": x})
+    if steps >= 3 and st.rng.random() < 0.5:
+        relate(st, st.choose(["hue.more", "hue.fewer", "hue.times"]), st.value(f"hue {item} {q}"), {"I": item, "X": r, "Q": q})
+    for _ in range(st.choose([0, 0, 1, 2]) if steps >= 2 else 0):
+        hue = st.choose([x, q])
+        kind, sort = st.choose([("hue.add", "add"), ("hue.sub", "sub")])
+        happen(st, kind, sort, st.value(f"hue {item} {hue}"), {**slots, "X": hue})
+    st.say("hue.fraction" if fraction else "hue.all", X=x, **slots)
+
+
+def ratio(st: Story, steps: int) -> None:
+    """For every 2 apples, Tom has 3 pears."""
+    name = st.names(1)[0]
+    i, j = st.item(), st.item()
+    if i == j:
+        raise RetryError
+    n, m = st.number(2, 9), st.number(2, 9)
+    slots = {"A": name, "I": i}
+    if steps > 2 and st.rng.random() < 0.4:
+        each, count = product(st, 90)
+        st.say("have.groups", n=each, k=count, G=st.choose(CONTAINERS), **slots)
+    else:
+        st.say("have.set", n=n * st.number(2, 9), **slots)
+    key = f"have {name} {i}"
+    while st.steps(key) + 2 < steps and st.rng.random() < 0.7:
+        kind, sort = st.choose([("have.add", "add"), ("have.sub", "sub")])
+        happen(st, kind, sort, st.value(key), slots)
+    st.say("ratio.do", n=divisor(st, st.value(key)), m=m, J=j, **slots)
+    mine = {"A": name, "I": j}
+    key = f"have {name} {j}"
+    while st.steps(key) < steps:
+        kind, sort = st.choose([("have.add", "add"), ("have.sub", "sub")])
+        happen(st, kind, sort, st.value(key), mine)
+    st.say("have.ask", **mine)
+
+
+def pooling(st: Story, steps: int) -> None:
+    """Two put theirs together, then share or pack them."""
+    a, b = st.names(2)
+    item, people, boxes = st.item(), st.choose(PEOPLE), st.choose(CONTAINERS)
+    for who in (a, b):
+        _stated(st, who, item, steps)
+    for _ in range(max(0, steps - 2)):
+        if st.steps(f"have {a} {item}") + st.steps(f"have {b} {item}") + 2 >= steps:
+            break
+        who = st.choose([a, b])
+        kind, sort = st.choose([("have.add", "add"), ("have.sub", "sub")])
+        happen(st, kind, sort, st.value(f"have {who} {item}"), {"A": who, "I": item, "G": boxes})
+    st.say("pool.do", A=a, B=b, I=item)
+    total = st.value(f"pool {item}")
+    if st.rng.random() < 0.5:
+        st.say("pool.share", I=item, P=people, k=divisor(st, total))
+        st.say("share.ask", I=item, P=people)
+    else:
+        st.say("pool.pack", I=item, G=boxes, n=divisor(st, total))
+        st.say("pool.ask", G=boxes)
+
+
+def _stated(st: Story, who: str, item: str, steps: int) -> None:
+    if steps > 3 and st.rng.random() < 0.4:
+        n, k = product(st, 50)
+        st.say("have.groups", A=who, I=item, n=n, k=k, G=st.choose(CONTAINERS))
+    else:
+        st.say("have.set", A=who, I=item, n=st.number(3, 50))
+
+
+def splitting(st: Story, steps: int) -> None:
+    """A sum of money split equally, then spent or earned on."""
+    a, b = st.names(2)
+    people = st.choose(PEOPLE)
+    if steps == 1 and st.rng.random() < 0.5:
+        n, k = product(st, 100)
+        st.say("split.group", n=n * k, k=k, P=people)
+        st.say("split.ask", P=people)
+        return
+    st.say("money.set", A=a, n=st.number(2, 40))
+    st.say("split.two", A=a, B=b, n=2 * st.number(2, 40))
+    events = {"money.earn": "add", "money.gift": "add", "money.spend": "sub", "money.daily": "down"}
+    slots = {"A": a, "I": "kites"}
+    while (left := steps - st.steps(f"money {a}")) > 0:
+        kind = st.choose([n for n, sort in events.items() if left > 1 or sort != "down"])
+        happen(st, kind, events[kind], st.value(f"money {a}"), slots)
+    st.say("money.ask", A=a)
+
+
+def girls_and_boys(st: Story, steps: int) -> None:
+    """A part of the students are girls."""
+    slots = {"P": st.choose(["students", "children", "players", "dancers", "singers", "campers"]), "L": st.choose(["park", "gym", "hall", "camp", "club"])}
+    boys = steps >= 2 and st.rng.random() < 0.7
+    if st.rng.random() < 0.4:
+        n, k = product(st, 100)
+        st.say("crowd.groups", n=n, k=k, **slots)
+    else:
+        st.say("crowd.set", n=st.number(6, 90), **slots)
+    key = f"crowd {slots['P']}"
+    while (left := steps - 1 - boys - st.steps(key)) > 0:
+        kind, sort = st.choose([("crowd.add", "add"), ("crowd.sub", "sub")])
+        happen(st, kind, sort, st.value(key), slots)
+        if left < 1:
+            raise RetryError
+    total = st.value(key)
+    st.say("crowd.girls", F=(1, st.choose([d for d in (2, 3, 4, 5) if total % d == 0])), **slots)
+    st.say("crowd.boys_ask" if boys else "crowd.girls_ask", **slots)
+
+
+def driving(st: Story, steps: int) -> None:
+    """Speed from distance and time, time from distance and speed."""
+    name = st.names(1)[0]
+    n, k = product(st, 100)
+    if st.rng.random() < 0.5:
+        st.say("trip.drive", A=name, n=n * k, m=k)
+        st.say("trip.hours")
+    else:
+        st.say("trip.pace", A=name, n=n * k, k=k)
+        st.say("trip.speed")
+
+
+SPECIAL: dict[str, tuple[int, int, Callable[[Story, int], None]]] = {
+    "shopping": (1, 6, shopping),
+    "prices": (1, 4, prices),
+    "how many to buy": (1, 6, afford),
+    "rectangles": (1, 4, rectangle),
+    "recipes": (1, 6, recipe),
+    "pizza": (1, 5, pizza),
+    "colours": (1, 6, colours),
+    "ratio": (2, 6, ratio),
+    "pooling": (2, 6, pooling),
+    "splitting": (1, 6, splitting),
+    "girls and boys": (1, 6, girls_and_boys),
+    "driving": (1, 1, driving),
+}

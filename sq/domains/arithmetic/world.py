@@ -1,0 +1,214 @@
+"""The small world a question talks about: named quantities, each a node of a graph of arithmetic operations.
+
+Statements bind and change quantities; nothing is computed until it can be, so a sentence may refer to a quantity that a
+later one states ("Tom has 5 more apples than Ben. Ben has 7 apples."). What the asked node needs of the graph is the
+number of steps, and the graph in the question's order is the worked solution.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from fractions import Fraction
+
+Number = int | Fraction
+
+
+class Reason(StrEnum):
+    """Why a question is solvable (`OK`) or not."""
+
+    OK = "ok"
+    EMPTY = "empty text"
+    TOO_LONG = "text too long"
+    UNPARSED = "sentence not understood"
+    MISSING = "missing quantity"
+    CONTRADICTION = "contradiction"
+    NEGATIVE = "negative amount"
+    FRACTIONAL = "fraction of an indivisible thing"
+    NO_QUESTION = "no question asked"
+    SEVERAL = "several questions"
+    TRAILING = "text after the question"
+    UNKNOWN = "asks about something never mentioned"
+
+
+class UnsolvableError(Exception):
+    """Ends the execution of a question that cannot be solved."""
+
+    def __init__(self, reason: Reason) -> None:
+        self.reason = reason
+        super().__init__(str(reason))
+
+
+class Node:
+    """A quantity: a leaf (stated, missing or not yet stated), or an operation on two others.
+
+    `whole` holds for what comes in integers (people, things); `floor` is the least value common sense allows.
+    """
+
+    __slots__ = ("after", "before", "floor", "index", "left", "op", "right", "value", "whole")
+
+    def __init__(self, value: Number | None, index: int) -> None:
+        self.value = value
+        self.index = index
+        self.op = ""
+        self.left: Node | None = None
+        self.right: Node | None = None
+        self.before = ""
+        self.after = ""
+        self.whole = False
+        self.floor: int | None = None
+
+    @property
+    def stated(self) -> bool:
+        return not self.op
+
+    def resolve(self) -> bool:
+        """Compute the value if both sides have one; True when it is (now) known."""
+        if self.value is not None:
+            return True
+        if self.left is None:
+            return False
+        if self.op == "=":
+            self.value = self.left.value
+        elif self.right is not None and self.left.value is not None and self.right.value is not None:
+            self.value = _compute(self.op, self.left.value, self.right.value)
+        if self.value is None:
+            return False
+        if self.op != "=":
+            check_amount(self.value, self.whole, self.floor)
+        return True
+
+
+class World:
+    """Quantities by key, what "he" or "it" refers to, and the operations in the order they came up."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+        self.now: dict[str, Node] = {}
+        self.finals: dict[str, Node] = {}
+        self.lists: dict[str, list[str]] = {}
+        self.subject: str | None = None
+
+    def leaf(self, value: Number | None) -> Node:
+        node = Node(value, len(self.nodes))
+        self.nodes.append(node)
+        return node
+
+    def get(self, key: str) -> Node:
+        """The quantity at this moment; one that was never stated becomes a leaf that a later sentence may state."""
+        node = self.now.get(key)
+        if node is None:
+            node = self.now[key] = self.leaf(None)
+        return node
+
+    def total(self, key: str) -> Node:
+        """A quantity that starts at nothing and is only added to (what was earned, read, scored so far)."""
+        return self.now.get(key) or self.leaf(0)
+
+    def final(self, key: str) -> Node:
+        """What a total will have come to at the end of the story; bound when all sentences are read."""
+        node = self.finals.get(key)
+        if node is None:
+            node = self.finals[key] = self.leaf(None)
+        return node
+
+    def asked(self, key: str) -> Node:
+        """The quantity a question asks for, which must have been mentioned."""
+        node = self.now.get(key) or self.finals.get(key)
+        if node is None:
+            raise UnsolvableError(Reason.UNKNOWN)
+        return node
+
+    def state(self, key: str, node: Node, *, whole: bool = False, floor: int | None = 0) -> None:
+        """Bind a quantity. Stating it twice with different values is a contradiction."""
+        if node.stated and node.value is not None:
+            check_amount(node.value, whole, floor)
+        old = self.now.get(key)
+        if old is None:
+            self.now[key] = node
+        elif old.stated and old.value is None and old.left is None and old is not node:
+            if node.value is None and node.stated:
+                return  # stated as "some": it stays unknown
+            old.op, old.left = "=", node
+            old.resolve()
+        elif old.value is None or node.value is None or old.value != node.value:
+            raise UnsolvableError(Reason.CONTRADICTION)
+
+    def put(self, key: str, node: Node) -> None:
+        """A quantity changes by an event."""
+        self.now[key] = node
+
+    def calc(
+        self, op: str, left: Node, right: Node, before: str, after: str, *, whole: bool = False, floor: int | None = 0
+    ) -> Node:
+        """The operation `left op right`, told as "before 3 + 4 = 7 after"."""
+        node = Node(None, len(self.nodes))
+        node.op, node.left, node.right = op, left, right
+        node.before, node.after, node.whole, node.floor = before, after, whole, floor
+        self.nodes.append(node)
+        node.resolve()
+        return node
+
+    def settle(self) -> None:
+        """Compute everything that can be, now that all sentences are read."""
+        for key, node in self.finals.items():
+            if key in self.now:
+                node.op, node.left = "=", self.now[key]
+        waiting = [node for node in self.nodes if node.value is None and node.op]
+        while True:
+            still = [node for node in waiting if not node.resolve()]
+            if len(still) == len(waiting):
+                return
+            waiting = still
+
+
+def check_amount(value: Number, whole: bool, floor: int | None) -> None:
+    """Refuse half a person, and fewer than no apples."""
+    if floor is not None and value < floor:
+        raise UnsolvableError(Reason.NEGATIVE)
+    if whole and type(value) is not int:
+        raise UnsolvableError(Reason.FRACTIONAL)
+
+
+def needed(asked: Node) -> list[Node]:
+    """The operations that the asked quantity needs, in the question's order (and after what they need themselves)."""
+    seen: dict[int, Node] = {}
+    stack = [asked]
+    while stack:
+        node = stack.pop()
+        if node.index in seen:
+            continue
+        seen[node.index] = node
+        stack.extend(child for child in (node.left, node.right) if child is not None)
+    ordered: list[Node] = []
+    done: set[int] = {i for i, node in seen.items() if not node.op}
+    waiting = [seen[i] for i in sorted(seen) if i not in done]
+    while waiting:
+        ready = next(node for node in waiting if _ready(node, done))
+        waiting.remove(ready)
+        done.add(ready.index)
+        if ready.op != "=":
+            ordered.append(ready)
+    return ordered
+
+
+def _ready(node: Node, done: set[int]) -> bool:
+    return all(child is None or child.index in done for child in (node.left, node.right))
+
+
+def _compute(op: str, left: Number, right: Number) -> Number | None:
+    if op == "+":
+        result: Number = left + right
+    elif op == "-":
+        result = left - right
+    elif op == "*":
+        result = left * right
+    else:
+        if right == 0:
+            raise UnsolvableError(Reason.CONTRADICTION)
+        result = Fraction(left) / right
+    return plain(result)
+
+
+def plain(value: Number) -> Number:
+    """An int where the value is one."""
+    return int(value) if type(value) is Fraction and value.denominator == 1 else value
