@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 def evaluate(job: EvalJob) -> dict[str, dict[str, float]]:
     """Run every benchmark of the job; the figures by benchmark."""
     model = fingerprint(job.model)
-    chat = ChatFormat.from_tokenizer(load_tokenizer(job.model), job.model.chat)
+    chat = ChatFormat.from_tokenizer(load_tokenizer(job.model), job.model.chat, key="model.chat")
     figures = {}
     engine = _LazyEngine(job)
     try:

@@ -1,0 +1,291 @@
+"""Whether one tree answers another: lists, tuples, sets, intervals, matrices, relations, quantities, expressions.
+
+Tuples and intervals keep their order and brackets; several answers listed bare, or in a set, may come in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+
+from sq.eval.equal import matrices, relations, sets
+from sq.eval.equal.numbers import same_base, same_quantity, without_unit_letter
+from sq.eval.equal.tree import Base, Clock, Const, Matrix, Node, Op, ParseError, Quantity, Rel, Seq, Text, symbols, walk
+from sq.eval.equal.words import same_words
+
+MAX_ITEMS = 200
+MAX_SIGNS = 3
+_OPEN = {"(": "(", "<<": "(", "[": "[", "]": "]", "\\{": "{"}
+
+
+class Comparison:
+    """One comparison, with the tolerance that the reference allows."""
+
+    def __init__(self, tolerance: float | None = None) -> None:
+        self.tolerance = tolerance
+
+    def __call__(self, answer: Node, reference: Node) -> bool:
+        """Whether `answer` says what `reference` says."""
+        if answer == reference:
+            return True
+        answer, reference = _plain(answer), _plain(reference)
+        if _has_sign(answer) or _has_sign(reference):
+            return self.lists(_expanded(answer), _expanded(reference))
+        for rule in _RULES:
+            verdict = rule(self, answer, reference)
+            if verdict is not None:
+                return verdict
+        if not symbols(reference):
+            answer = without_unit_letter(answer)
+        return same_quantity(answer, reference, self.tolerance)
+
+    def lists(self, answers: list[Node], references: list[Node]) -> bool:
+        """Several answers in any order, each matched once; in order where only one side names them apart."""
+        answers, references = relations.spread(tuple(answers)), relations.spread(tuple(references))
+        answers, references = _distinct(_share_name(answers)), _distinct(_share_name(references))
+        if len(answers) != len(references) or len(references) > MAX_ITEMS:
+            return False
+        if _named_apart(answers) != _named_apart(references):
+            return all(self(a, r) for a, r in zip(answers, references, strict=True))
+        left = list(answers)
+        for reference in references:
+            match = next((k for k, a in enumerate(left) if self(a, reference)), None)
+            if match is None:
+                return False
+            left.pop(match)
+        return True
+
+    def ordered(self, answers: tuple[Node, ...], references: tuple[Node, ...]) -> bool:
+        """Items one by one."""
+        return len(answers) == len(references) and all(self(a, r) for a, r in zip(answers, references, strict=True))
+
+
+def _words(compare: Comparison, a: Node, r: Node) -> bool | None:
+    if isinstance(r, Text):
+        return isinstance(a, Text) and same_words(a.words, r.words)
+    return False if isinstance(a, Text) else None
+
+
+def _clock(compare: Comparison, a: Node, r: Node) -> bool | None:
+    if isinstance(a, Clock) and isinstance(r, Clock):
+        halves = {a.half, r.half} - {""}
+        return _full(a.parts) == _full(r.parts) and len(halves) < 2
+    return False if isinstance(a, Clock) or isinstance(r, Clock) else None
+
+
+def _full(parts: tuple[int, ...]) -> tuple[int, ...]:
+    return (*parts, 0)[:3]
+
+
+def _base(compare: Comparison, a: Node, r: Node) -> bool | None:
+    return same_base(a, r) if isinstance(a, Base) or isinstance(r, Base) else None
+
+
+def _relation(compare: Comparison, a: Node, r: Node) -> bool | None:
+    ours, theirs = relations.named(a), relations.named(r)
+    if ours and theirs:
+        if relations.common_name(ours[0], theirs[0]):
+            values = [relations.renamed(v, ours[0], theirs[0]) for v in ours[1]]
+            return any(compare(v, w) for v, w in product(values, theirs[1]))
+        return isinstance(a, Rel) and isinstance(r, Rel) and relations.same_equation(a, r)
+    if isinstance(a, Rel) and isinstance(r, Rel) and (_chain(compare, a, r) or relations.same_equation(a, r)):
+        return True
+    if ours and not isinstance(r, Rel):
+        return any(compare(v, r) for v in ours[1])
+    if theirs and not isinstance(a, Rel):
+        return any(compare(a, w) for w in theirs[1])
+    return _unnamed(compare, a, r)
+
+
+def _unnamed(compare: Comparison, a: Node, r: Node) -> bool | None:
+    ours, theirs = relations.plain_values(a), relations.plain_values(r)
+    if ours and not isinstance(r, Rel):
+        return any(compare(v, r) for v in ours)
+    if theirs and not isinstance(a, Rel):
+        return any(compare(a, w) for w in theirs)
+    return None
+
+
+def _chain(compare: Comparison, a: Rel, r: Rel) -> bool:
+    """Relations part by part, read from either end."""
+    if len(a.ops) != len(r.ops):
+        return False
+    backward = tuple(relations.FLIP.get(op, op) for op in reversed(a.ops))
+    for ops, parts in ((a.ops, a.parts), (backward, a.parts[::-1])):
+        if ops == r.ops and compare.ordered(parts, r.parts):
+            return True
+    return False
+
+
+def _real_sets(compare: Comparison, a: Node, r: Node) -> bool | None:
+    """Sets of numbers, once one side can be nothing else."""
+    if not (sets.is_set(a) or sets.is_set(r)):
+        return None
+    ours, theirs = sets.real_set(a), sets.real_set(r)
+    if ours is None or theirs is None:
+        return False if isinstance(a, Rel) != isinstance(r, Rel) else None
+    return sets.same_set(ours, theirs)
+
+
+def _unions(compare: Comparison, a: Node, r: Node) -> bool | None:
+    """Unions whose ends are not plain numbers: their parts in any order."""
+    ours, theirs = _parts(a), _parts(r)
+    if len(ours) == 1 and len(theirs) == 1:
+        return None
+    return compare.lists(ours, theirs)
+
+
+def _parts(node: Node) -> list[Node]:
+    if isinstance(node, Op) and node.op == "cup":
+        return [*_parts(node.args[0]), *_parts(node.args[1])]
+    return [node]
+
+
+def _sequences(compare: Comparison, a: Node, r: Node) -> bool | None:
+    left, right = isinstance(a, Seq), isinstance(r, Seq)
+    if not (left or right):
+        return None
+    if isinstance(a, Seq) and isinstance(r, Seq):
+        kinds = {a.left, r.left}
+        if kinds <= {"", "\\{"}:
+            return compare.lists(list(a.items), list(r.items))
+        if _all_named(a.items) or _all_named(r.items):
+            return compare.lists(list(a.items), list(r.items))
+        if "" in kinds:
+            other = a if r.left == "" else r
+            return other.left == "(" and other.right == ")" and compare.ordered(a.items, r.items)
+        same_ends = _OPEN[a.left] == _OPEN[r.left] and _shut(a.right) == _shut(r.right)
+        return same_ends and (_any_order if a.left == "\\{" else Comparison.ordered)(compare, a.items, r.items)
+    if isinstance(a, Seq) and len(a.items) == 1:
+        return compare(a.items[0], r)
+    if isinstance(r, Seq) and len(r.items) == 1:
+        return compare(a, r.items[0])
+    if _is_empty(a) and _is_empty(r):
+        return True
+    return None if _has_matrix(a) or _has_matrix(r) else False
+
+
+def _shut(bracket: str) -> str:
+    return ")" if bracket == ">>" else bracket
+
+
+def _any_order(compare: Comparison, a: tuple[Node, ...], r: tuple[Node, ...]) -> bool:
+    return compare.lists(list(a), list(r))
+
+
+def _matrix(compare: Comparison, a: Node, r: Node) -> bool | None:
+    ours, theirs = matrices.as_matrix(a), matrices.as_matrix(r)
+    if ours is not None and theirs is not None:
+        return len(ours.rows) == len(theirs.rows) and all(
+            compare.ordered(x, y) for x, y in zip(ours.rows, theirs.rows, strict=True)
+        )
+    if ours is None and theirs is None:
+        return None
+    column = matrices.as_column(a if ours is not None else r)
+    items = matrices.vector(r if ours is not None else a)
+    if column is None or items is None:
+        return False
+    return compare.ordered(column, items) if ours is not None else compare.ordered(items, column)
+
+
+def _ratio(compare: Comparison, a: Node, r: Node) -> bool | None:
+    """Ratios of three or more are equal when proportional."""
+    if not (isinstance(a, Op) and isinstance(r, Op) and a.op == r.op == "ratio" and max(len(a.args), len(r.args)) > 2):
+        return None
+    if len(a.args) != len(r.args):
+        return False
+    if any(n == Const("dots") for side in (a, r) for n in walk(side)):
+        return compare.ordered(a.args, r.args)
+    first, other = a.args[0], r.args[0]
+    pairs = zip(a.args[1:], r.args[1:], strict=True)
+    return all(compare(Op("mul", (x, other)), Op("mul", (y, first))) for x, y in pairs)
+
+
+_RULES: tuple[Callable[[Comparison, Node, Node], bool | None], ...] = (
+    _words, _clock, _base, _relation, _real_sets, _unions, _matrix, _sequences, _ratio,
+)  # fmt: skip
+
+
+def _plain(node: Node) -> Node:
+    """Without brackets that say nothing: a set or list of one."""
+    if isinstance(node, Seq) and node.left in ("\\{", "") and len(node.items) == 1:
+        return node.items[0]
+    return node
+
+
+def _all_named(items: tuple[Node, ...]) -> bool:
+    return bool(items) and all(relations.named(i) for i in items)
+
+
+def _named_apart(items: list[Node]) -> bool:
+    """Whether the items carry different names, so that a bare list must keep their order."""
+    found = [relations.named(i) for i in items]
+    return len(items) > 1 and all(found) and len({n[0] for n in found if n}) == len(items)
+
+
+def _share_name(items: list[Node]) -> list[Node]:
+    """`x = 1, 2, 3` gives its name to all; names that are all the same say nothing."""
+    found = [relations.named(i) for i in items]
+    first = found[0] if found else None
+    if first and len(items) > 1 and not any(isinstance(i, Rel) for i in items[1:]):
+        return [first[1][-1], *items[1:]]
+    if len(items) > 1 and all(found) and len({n[0] for n in found if n}) == 1:
+        return [n[1][-1] for n in found if n]
+    return items
+
+
+def _distinct(items: list[Node]) -> list[Node]:
+    """Tuples listed twice count once: they are solutions, and a solution repeated is no other."""
+    return list(dict.fromkeys(items)) if any(isinstance(i, Seq) for i in items) else items
+
+
+def _is_empty(node: Node) -> bool:
+    return node == Const("emptyset") or (isinstance(node, Seq) and not node.items)
+
+
+def _has_matrix(node: Node) -> bool:
+    return isinstance(node, Matrix) or any(isinstance(n, Matrix) for n in walk(node))
+
+
+def _has_sign(node: Node) -> bool:
+    if isinstance(node, Seq) and node.left not in ("", "\\{"):
+        return False
+    return any(isinstance(n, Op) and n.op in ("pm", "mp") for n in walk(node))
+
+
+def _expanded(node: Node) -> list[Node]:
+    """Every answer a list with plus-or-minus signs stands for."""
+    items = node.items if isinstance(node, Seq) and node.left in ("", "\\{") else (node,)
+    found: list[Node] = []
+    for item in _share_name(list(items)) if len(items) > 1 else items:
+        count = sum(isinstance(n, Op) and n.op == "pm" for n in walk(item))
+        mixed = any(isinstance(n, Op) and n.op == "mp" for n in walk(item))
+        if not count and not mixed:
+            found.append(item)
+            continue
+        if count > MAX_SIGNS:
+            raise ParseError("too many plus-or-minus signs")
+        for signs in [(1,) * max(count, 1), (-1,) * max(count, 1)] if mixed else list(product((1, -1), repeat=count)):
+            found.append(_with_signs(item, list(signs)))
+    return found
+
+
+def _with_signs(node: Node, signs: list[int]) -> Node:
+    if isinstance(node, Op):
+        if node.op in ("pm", "mp"):
+            sign = signs.pop(0) if node.op == "pm" else -(signs[0] if signs else 1)
+            inner = _with_signs(node.args[0], signs)
+            return inner if sign > 0 else Op("neg", (inner,))
+        return Op(node.op, tuple(_with_signs(a, signs) for a in node.args))
+    if isinstance(node, Rel):
+        return Rel(tuple(_with_signs(p, signs) for p in node.parts), node.ops, node.names)
+    if isinstance(node, Quantity):
+        return Quantity(_with_signs(node.value, signs), node.unit)
+    if isinstance(node, Seq):
+        return Seq(node.left, node.right, tuple(_with_signs(i, signs) for i in node.items))
+    return node
+
+
+def variables(node: Node) -> set[str]:
+    """The variables of a node."""
+    return symbols(node)

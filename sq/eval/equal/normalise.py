@@ -1,0 +1,145 @@
+"""One spelling for what is written in many: the first step before two answers are compared.
+
+Unicode signs become LaTeX, layout commands go, thousands separators are closed, doubled backslashes are undone.
+What the answer *means* is left alone: no unit, bracket, sign or digit is dropped here.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+MAX_ANSWER = 6_000
+"""Characters of one answer that are looked at; a longer one is compared letter by letter only."""
+
+_SUPER = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
+_SUB = str.maketrans("₀₁₂₃₄₅₆₇₈₉ₙ", "0123456789n")
+_SUPER_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+")
+_SUB_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉ₙ]+")
+_SIGNS = {
+    "−–—‑‐﹣": "-", "×": r"\times ", "·⋅∙•": r"\cdot ", "÷∕⁄": "/", "≤⩽≦": r"\le ", "≥⩾≧": r"\ge ", "≠": r"\ne ",
+    "∞": r"\infty ", "π": r"\pi ", "√": r"\sqrt ", "°º˚": r"^\circ ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ",
+    "∅": r"\emptyset ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}",
+    "ℂ": r"\mathbb{C}", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ",
+    "λ": r"\lambda ", "μ": r"\mu ", "σ": r"\sigma ", "φϕ": r"\phi ", "ω": r"\omega ", "Δ": r"\Delta ", "±": r"\pm ",
+    "∓": r"\mp ", "≈≃": r"\approx ", "≡": r"\equiv ", "∖": r"\setminus ", "⌊": r"\lfloor ", "⌋": r"\rfloor ",
+    "⌈": r"\lceil ", "⌉": r"\rceil ", "⟨": r"\langle ", "⟩": r"\rangle ", "′’‘": "'", "“”": '"', "…": r"\ldots ",
+    "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
+    "⅕": r"\frac{1}{5}", "⅛": r"\frac{1}{8}", "⅙": r"\frac{1}{6}", "⅜": r"\frac{3}{8}", "⅝": r"\frac{5}{8}",
+    "€": r"\text{euros}", "£": r"\text{pounds}", "¥": r"\text{yen}", "₹": r"\text{rupees}", "∠": r"\angle ",
+    "∨": r" \text{or} ", "∧": r" \text{and} ",
+}  # fmt: skip
+_SIGN_TABLE = str.maketrans({sign: latex for signs, latex in _SIGNS.items() for sign in signs})
+
+_KNOWN = (
+    "frac dfrac tfrac cfrac sqrt text textbf textit mathrm mathbf mathbb boxed fbox left right begin end pi theta alpha "
+    "beta infty cup cap cdot times pm mp le leq ge geq ne neq sin cos tan log ln circ in mid langle rangle quad qquad "
+    "operatorname binom sum prod int approx lfloor rfloor lceil rceil overline displaystyle"
+)
+_DOUBLED = re.compile(r"(?<!\\)\\\\(?=(?:" + "|".join(_KNOWN.split()) + r")(?![A-Za-z]))")
+_ROW_SKIP = re.compile(r"\\\\\s*\[-?[\d.]+\s*(?:pt|em|ex|mm|cm)\]")
+_DELIMITERS = re.compile(r"(?<!\\)\\[()\[\]]")
+_LAYOUT = re.compile(
+    r"\\(?:left|right|displaystyle|textstyle|scriptstyle|limits|nolimits|bigg?[lrm]?|Bigg?[lrm]?|middle|noindent|"
+    r"centering|hfill|normalsize|large|Large|small|boldsymbol|bm|ensuremath|phantom\{[^{}]*\}|hspace\*?\{[^{}]*\}|"
+    r"vspace\*?\{[^{}]*\}|label\{[^{}]*\}|tag\*?\{[^{}]*\})(?![A-Za-z])"
+)
+_LEFT_RIGHT_DOT = re.compile(r"\\(?:left|right)\s*\.")
+_RENAMED = re.compile(
+    r"\\(?:(?P<frac>[dtc]frac)|(?P<binom>[dt]binom)|(?P<le>leqslant|leqq|leq)|(?P<ge>geqslant|geqq|geq)|(?P<ne>neq)|"
+    r"(?P<cdot>cdotp|centerdot)|(?P<vert>lvert|rvert)|(?P<norm>lVert|rVert|Vert)|(?P<ldots>cdots|dots|dotsc|dotsb)|"
+    r"(?P<emptyset>varnothing)|(?P<set>smallsetminus|backslash)|(?P<phi>varphi)|(?P<epsilon>varepsilon)|"
+    r"(?P<text>textnormal|textrm|textsf|texttt|textup|mbox|hbox|textit|textbf|emph|textsc))(?![A-Za-z])"
+)
+_SPELLED = {"set": r"\setminus", "vert": "|", "norm": r"\|"}
+_SEPARATOR = re.compile(r"(?<=\d)(?:\{,\}|,\\!|\\,|\\!|\{ \}|,\{\}|\\;)\s*(?=\d{3}(?!\d))")
+_SPACES = re.compile(r"\\(?:quad|qquad|enspace|thinspace|medspace|hskip|space)(?![A-Za-z])|(?<!\\)\\[,;:! ]|~|&nbsp;|[ \t\r\n\f\v]+")
+_GLUED = re.compile(r"(?<=[\d)\]}])(or|and)(?=[A-Za-z(\\\[])")
+_DOLLARS = re.compile(r"\$+")
+
+
+def tidy(text: str) -> str:
+    """The same answer in plain LaTeX: one spelling a sign, no layout, no delimiters, single spaces."""
+    text = text[: MAX_ANSWER + 1]
+    if not text.isascii():
+        text = _ascii_signs(text)
+    text = text.replace("\x00", " ").replace("**", "").replace("`", "")
+    if "\\" in text or "{" in text:
+        text = _latex(text)
+    text = _GLUED.sub(r" \1 ", money(text))
+    text = _SPACES.sub(" ", text)
+    text = text.replace("!=", r"\ne ").replace("<=", r"\le ").replace(">=", r"\ge ")
+    return trim(text)
+
+
+def trim(text: str) -> str:
+    """Without the punctuation and stray backslashes of a sentence around an answer."""
+    for _ in range(4):
+        shorter = _trim_once(text.strip())
+        if shorter == text:
+            break
+        text = shorter
+    return text
+
+
+def money(text: str) -> str:
+    r"""Dollar signs apart: `\$` and a lone `$` before a number are money (`\usd `), the rest delimit mathematics."""
+    if "$" not in text:
+        return text
+    text = text.replace("\\$", "\x01")
+    runs = _DOLLARS.findall(text)
+    if len(runs) == 1:
+        text = re.sub(r"\$(?=\s*-?\.?\d)", "\x01", text)
+    return _DOLLARS.sub(" ", text).replace("\x01", r"\usd ")
+
+
+def literal(text: str) -> str:
+    """A key for letter-by-letter comparison: two answers with one key are the same text."""
+    key = re.sub(r"\s+(?=[^A-Za-z0-9\s])|(?<=[^A-Za-z0-9\s])\s+", "", text)
+    key = re.sub(r"(?<=\d)\s+(?=[A-Za-z])|(?<=[A-Za-z])\s+(?=\d)", "", key)
+    return re.sub(r"([_^])\{(\w)\}", r"\1\2", key)
+
+
+def words(text: str) -> str:
+    """A key for prose: letters and digits only, one case, one space."""
+    text = re.sub(r"\\(?:text|mathrm|mathbf|operatorname)\b", " ", text)
+    text = re.sub(r"\\([A-Za-z]+)", r"\1", text)
+    return " ".join(re.findall(r"[^\W_]+|[-+*/=<>^_|()\[\].,]", text.casefold().strip(" .\t\n"))).rstrip(" .,")
+
+
+def _ascii_signs(text: str) -> str:
+    text = _SUPER_RUN.sub(lambda m: "^{" + m.group().translate(_SUPER) + "}", text)
+    text = _SUB_RUN.sub(lambda m: "_{" + m.group().translate(_SUB) + "}", text)
+    text = text.translate(_SIGN_TABLE)
+    if text.isascii():
+        return text
+    text = "".join(c if not 0xD800 <= ord(c) <= 0xDFFF else "\ufffd" for c in text)
+    return unicodedata.normalize("NFKC", text)
+
+
+def _latex(text: str) -> str:
+    text = _DOUBLED.sub(r"\\", text)
+    text = _ROW_SKIP.sub(r"\\\\", text)
+    text = _DELIMITERS.sub(" ", text)
+    text = _SEPARATOR.sub("", text)
+    text = _LEFT_RIGHT_DOT.sub(" ", text)
+    text = _LAYOUT.sub(" ", text)
+    text = _RENAMED.sub(_rename, text)
+    text = text.replace("\\%", "%").replace("\\#", "#").replace("\\&", r"\text{and}")
+    return re.sub(r"\\lt(?![A-Za-z])", "<", re.sub(r"\\gt(?![A-Za-z])", ">", text))
+
+
+def _rename(match: re.Match[str]) -> str:
+    name = match.lastgroup or ""
+    return _SPELLED.get(name, "\\" + name)
+
+
+def _trim_once(text: str) -> str:
+    text = text.rstrip(" ,;:\n\t")
+    if text.endswith(".") and not text.endswith(".."):
+        text = text[:-1]
+    while text.endswith("\\"):
+        text = text[:-1].rstrip()
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        text = text[1:-1]
+    return text.lstrip(" ,;:\n\t").strip()

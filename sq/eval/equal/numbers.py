@@ -1,0 +1,126 @@
+"""When one number answers another: exactly, within a stated tolerance, or as a long enough decimal; units and percent.
+
+A rounded decimal is no exact answer: `33.3` is not 100/3. A decimal with at least six places that is the correct
+rounding of the exact value is, as is a float written out to its last digit.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from mpmath import mp  # type: ignore[import-untyped]
+
+from sq.eval.equal import units
+from sq.eval.equal.identity import decimal_of, same, value_at
+from sq.eval.equal.tree import Base, Node, Num, Op, Quantity, Sym, symbols
+from sq.eval.equal.value import Uncomputable, exact
+
+ROUNDED_PLACES = 6
+"""Places a decimal must show to stand for a value it cannot write exactly."""
+FLOAT_DIGITS = 12
+"""Digits from which a decimal is taken for a float and compared to a relative 1e-11."""
+
+
+def same_number(a: Node, b: Node, tolerance: float | None = None) -> bool:
+    """Whether `a` answers `b`, both expressions without units."""
+    try:
+        if same(a, b):
+            return True
+    except Uncomputable:
+        return False
+    return not (symbols(a) | symbols(b)) and _near(a, b, tolerance)
+
+
+def same_quantity(a: Node, b: Node, tolerance: float | None = None) -> bool:
+    """Whether `a` answers `b` where either may carry a unit, a percent sign or degrees."""
+    a, b = (as_quantity(a), b) if isinstance(b, Quantity) else (a, as_quantity(b) if isinstance(a, Quantity) else b)
+    x, unit_a = (a.value, a.unit) if isinstance(a, Quantity) else (a, "")
+    y, unit_b = (b.value, b.unit) if isinstance(b, Quantity) else (b, "")
+    if "percent" in (unit_a, unit_b):
+        return _percent(a, b, x, y, unit_a == unit_b, tolerance)
+    if "degree" in (unit_a, unit_b) and unit_a != unit_b and not (unit_a and unit_b):
+        return same_number(x, y, tolerance) or same_number(_radians(a), _radians(b), tolerance)
+    if not unit_a or not unit_b:
+        return same_number(x, y, tolerance)
+    left, right = units.canonical(unit_a), units.canonical(unit_b)
+    if left is None or right is None:
+        return same_number(x, y, tolerance)
+    if left[0] != right[0]:
+        return False
+    ratio = Fraction(left[1] / right[1]).limit_denominator(10**7)
+    return same_number(x if ratio == 1 else Op("mul", (x, Num(ratio))), y, tolerance)
+
+
+def same_base(a: Node, b: Node) -> bool:
+    """Numbers in a written base: the same digits in the same base; the prediction may leave the base out."""
+    if isinstance(a, Base) and isinstance(b, Base):
+        return a.base == b.base and a.digits.lstrip("0") == b.digits.lstrip("0")
+    if isinstance(b, Base):
+        return isinstance(a, Num) and str(a.value) == b.digits
+    return False
+
+
+def without_unit_letter(node: Node) -> Node:
+    """`5m` as 5 where a single letter that may be a unit ends a product; used on a prediction only."""
+    found = as_quantity(node)
+    return found.value if isinstance(found, Quantity) and not isinstance(node, Quantity) else node
+
+
+def as_quantity(node: Node) -> Node:
+    """A number times a letter that may be a unit (`0.5 m`, `3 m^2`) as a quantity; other nodes as they are."""
+    if isinstance(node, Op) and node.op == "mul" and len(node.args) == 2 and not symbols(node.args[0]):
+        value, last = node.args
+        power = ""
+        if isinstance(last, Op) and last.op == "pow" and isinstance(last.args[1], Num):
+            last, power = last.args[0], f"^{last.args[1].value}"
+        if isinstance(last, Sym) and last.name in units.SINGLE:
+            return Quantity(value, f"{last.name} {power}".strip())
+    return node
+
+
+def _percent(a: Node, b: Node, x: Node, y: Node, both: bool, tolerance: float | None) -> bool:
+    if both or same_number(x, y, tolerance):
+        return same_number(x, y, tolerance)
+    return same_number(a, b)
+
+
+def _radians(node: Node) -> Node:
+    return node if isinstance(node, Quantity) and node.unit == "degree" else node
+
+
+def _near(a: Node, b: Node, tolerance: float | None) -> bool:
+    written_a, written_b = decimal_of(a), decimal_of(b)
+    if tolerance is None and written_a is None and written_b is None:
+        return False
+    with mp.workdps(50):
+        x, y = value_at(a, {}), value_at(b, {})
+        if x is None or y is None:
+            return False
+        gap, scale = abs(x - y), max(abs(x), abs(y))
+        if tolerance is not None and gap <= tolerance * (1 + mp.mpf(10) ** -9):
+            return True
+        digits = max(written_a.digits if written_a else 0, written_b.digits if written_b else 0)
+        if digits >= FLOAT_DIGITS and gap <= scale * mp.mpf(10) ** -11:
+            return True
+        if written_a is not None and not _terminates(b):
+            return _rounds(written_a, y)
+        return written_b is not None and not _terminates(a) and _rounds(written_b, x)
+
+
+def _rounds(written: Num, value: object) -> bool:
+    if written.places < ROUNDED_PLACES or written.digits < ROUNDED_PLACES:
+        return False
+    shown = mp.mpf(written.value.numerator) / written.value.denominator
+    return bool(abs(shown - value) <= mp.mpf(10) ** -written.places * (mp.mpf(1) / 2 + mp.mpf(10) ** -9))
+
+
+def _terminates(node: Node) -> bool:
+    """Whether the value has a finite decimal expansion, so that it can be written exactly."""
+    value = exact(node)
+    if value is None:
+        return False
+    bottom = value.denominator
+    for prime in (2, 5):
+        while bottom % prime == 0:
+            bottom //= prime
+    return bottom == 1

@@ -1,0 +1,275 @@
+r"""From tokens to a tree: a recursive-descent reader of the LaTeX and the plain text that answers are written in.
+
+It reads and computes nothing, so no text can make it slow: depth, tokens and digits are bounded, and what it does not
+know is a `ParseError`. Two readings of one text are offered where writers mean two things (see `readings`).
+"""
+
+from __future__ import annotations
+
+import re
+
+from sq.eval.equal import names
+from sq.eval.equal.brackets import BracketParser
+from sq.eval.equal.lexer import lex
+from sq.eval.equal.tree import Base, Clock, Const, Node, Num, Op, ParseError, Quantity, Rel, Seq, Sym, Text, symbols
+from sq.eval.equal.units import SINGLE
+
+_CLOCK = re.compile(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?\s*(?:([ap])\.?\s?m\.?)?", re.ASCII | re.IGNORECASE)
+_TRAILING_RANGE = frozenset({"Z", "N", "R", "Q", "C"})
+
+
+def readings(text: str) -> list[Node]:
+    """The trees a tidy answer may be read as, most likely first: `1,234` is one number, then a list of two.
+
+    Raises:
+        ParseError: where no reading is possible.
+    """
+    clock = _CLOCK.fullmatch(re.sub(r"\\text\{\s*|\}", " ", text).strip())
+    if clock:
+        digits = tuple(int(g) for g in clock.groups()[:3] if g)
+        first: list[Node] = [Clock(digits, (clock.group(4) or "").lower())]
+        return first if clock.group(4) else [*first, parse(text, thousands=True)]
+    found = [parse(text, thousands=True)]
+    if re.search(r"\d,\d{3}(?!\d)", text):
+        found.append(parse(text, thousands=False))
+    return found
+
+
+def parse(text: str, *, thousands: bool = True) -> Node:
+    """One reading of a tidy answer."""
+    return Parser(text, lex(text, thousands=thousands)).answer()
+
+
+class Parser(BracketParser):
+    """The grammar from the outside in: list, relation, set, sum, product, power, primary."""
+
+    def answer(self) -> Node:
+        """The whole text as one answer."""
+        node = self.listed()
+        if self.peek().kind != "end":
+            raise ParseError(f"'{self.peek().text}' is not expected here")
+        return node
+
+    def listed(self, stop: str = "") -> Node:
+        """Items between separators; one item is itself, several are a bare `Seq`."""
+        items = [self.item()]
+        joins: list[str] = []
+        while self.peek().kind == "sep":
+            joins.append(self.next().text)
+            while self.peek().kind == "sep":  # ", and"
+                joins[-1] = self.next().text
+            if self.peek().kind == "end" or self.peek().text == stop:
+                break
+            items.append(self.item())
+        items = [i for i in items if not _is_range(i)] or items
+        if len(items) == 1:
+            return items[0]
+        last = joins[-1]
+        return Seq("", last if last in ("or", "and") else ",", tuple(items))
+
+    def item(self) -> Node:
+        """A relation chain, or a single expression with its unit."""
+        start = self.peek().start
+        parts, ops, labels = [self.operand()], [], []
+        labels.append(names.label(self.text[start : self.last_end]))
+        while self.peek().kind == "rel" or self.peek().text == ":":
+            ops.append(self.next().text)
+            start = self.peek().start
+            parts.append(self.operand())
+            labels.append(names.label(self.text[start : self.last_end]))
+        if self.peek().text == "pmod" or self.peek().text == "bmod":
+            self.modulus()
+        if not ops:
+            return parts[0]
+        return _relation(parts, ops, labels)
+
+    def operand(self) -> Node:
+        """An expression or a union of sets, with the unit behind it."""
+        self.deeper()
+        node = self.sum()
+        while self.peek().text in ("cup", "cap", "setminus"):
+            op = self.next().text
+            node = Op(op, (node, self.sum()))
+        self.depth -= 1
+        return self.unit(node)
+
+    def unit(self, node: Node) -> Node:
+        """The unit words behind a value, as one string."""
+        written: list[str] = []
+        while self.is_unit():
+            written.append(self.next().text)
+            if self.peek().text == "^":
+                self.next()
+                written.append("^" + self.exponent_digits())
+            if self.peek().text in ("/", "*", "-") and self.is_unit(1):
+                written.append(self.next().text)
+        if self.peek().text == "degree":
+            self.next()
+            written.append("degree")
+        unit = " ".join(written).strip()
+        if not unit and self.money and not symbols(node) and not isinstance(node, Seq):
+            unit = "dollar"
+        if not unit:
+            return node
+        if isinstance(node, Text):
+            return Text(f"{node.words} {unit}")
+        if isinstance(node, Quantity):
+            return node if unit == "dollar" else Quantity(node.value, f"{node.unit} {unit}")
+        return Quantity(node, "percent" if unit.lower() in ("percent", "percentage", "pct") else unit)
+
+    def is_unit(self, ahead: int = 0) -> bool:
+        """Whether a unit word comes next."""
+        token = self.peek(ahead)
+        return token.kind == "word" or (token.kind == "letter" and token.text in SINGLE)
+
+    def exponent_digits(self) -> str:
+        """The power of a unit."""
+        braced = self.peek().text == "{"
+        if braced:
+            self.next()
+        sign = self.next().text if self.peek().text == "-" else ""
+        digits = self.next().text
+        if braced:
+            self.expect("}")
+        return sign + digits
+
+    def sum(self) -> Node:
+        """Terms joined by plus, minus and plus-or-minus."""
+        self.deeper()
+        terms: list[Node] = []
+        first = self.peek().text
+        if first in ("+", "-", "pm", "mp"):
+            self.next()
+            terms.append(_signed(first, self.term()))
+        else:
+            terms.append(self.term())
+        while self.peek().text in ("+", "-", "pm", "mp") and self.peek().kind == "op":
+            sign = self.next().text
+            if self.peek().kind == "end" and sign in "+-":
+                raise ParseError("the answer ends in a sign")
+            terms.append(_signed(sign, self.term()))
+        self.depth -= 1
+        return terms[0] if len(terms) == 1 else Op("add", tuple(terms))
+
+    def term(self) -> Node:
+        """Factors joined by times, by a slash, or by nothing."""
+        node = self.factor()
+        while True:
+            text, kind = self.peek().text, self.peek().kind
+            if kind == "op" and text in ("*", "/"):
+                if text in ("*", "/") and self.is_unit(1) and self.peek(1).kind == "word":
+                    self.next()
+                    return node
+                self.next()
+                node = Op("mul" if text == "*" else "div", (node, self.factor()))
+            elif self.starts_factor():
+                node = Op("mul", (node, self.power()))
+            else:
+                return node
+
+    def factor(self) -> Node:
+        """A power with any signs before it."""
+        signs = 0
+        while self.peek().kind == "op" and self.peek().text in ("-", "+"):
+            signs += self.next().text == "-"
+        node = self.power()
+        return Op("neg", (node,)) if signs % 2 else node
+
+    def power(self) -> Node:
+        """A primary with its subscript, exponents, factorials, percent and degree signs."""
+        self.deeper()
+        node = self.primary()
+        while self.peek().kind == "op":
+            text = self.peek().text
+            if text == "^" and self.peek(1).kind != "end":
+                self.next()
+                node = self.raised(node)
+            elif text == "!":
+                self.next()
+                node = Op("fact", (node,))
+            elif text == "%":
+                self.next()
+                node = Quantity(node, "percent")
+            elif text == "_":
+                node = self.subscripted(node)
+            elif text == "'" and isinstance(node, Sym):
+                self.next()
+                node = Sym(node.name + "'")
+            else:
+                break
+        self.depth -= 1
+        return node
+
+    def raised(self, base: Node) -> Node:
+        """What stands after `^`: a degree sign, primes, or an exponent."""
+        group = self.peek().text == "{"
+        ahead = self.peek(1).text if group else self.peek().text
+        if ahead == "degree":
+            for _ in range(3 if group else 1):
+                self.next()
+            if self.peek().kind in ("name",) and self.peek().text in ("C", "F"):
+                return Quantity(base, {"C": "celsius", "F": "fahrenheit"}[self.next().text])
+            return Quantity(base, "degree")
+        if ahead == "'" and isinstance(base, Sym):
+            exponent = self.peek()
+            while self.peek().text in ("{", "'", "}"):
+                exponent = self.next()
+            return Sym(base.name + "'") if exponent else base
+        if self.peek().text in ("+", "-") and self.peek(1).kind in ("num", "name"):
+            return Op("pow", (base, self.factor()))
+        if self.peek().text == "*" or (group and ahead in ("*", "+", "-") and self.peek(2).text == "}"):
+            mark = "".join(self.next().text for _ in range(3 if group else 1)).strip("{}")
+            return Sym(f"{base.name}^{mark}") if isinstance(base, Sym) else base
+        return Op("pow", (base, self.argument(whole_number=True)))
+
+    def subscripted(self, node: Node) -> Node:
+        """`x_1`, `a_{n+1}`: part of the name; digits with a subscript are digits in that base."""
+        self.next()
+        mark = self.raw_argument()
+        if isinstance(node, Num) and node.digits == 0:
+            digits = re.sub(r"\D", "", mark)
+            base = int(digits) if digits and len(digits) <= 2 else names.BASES.get(mark.lower(), 0)
+            if 2 <= base <= 36:
+                return Base(str(node.value), base)
+            raise ParseError("a number has a subscript that is no base")
+        if isinstance(node, Sym):
+            return Sym(f"{node.name}_{mark}")
+        if isinstance(node, Seq | Op):
+            return self.based(node, mark)
+        raise ParseError("a subscript stands where none is read")
+
+    def based(self, node: Node, mark: str) -> Node:
+        """`1A3_{16}`, read as a product of letters and digits, in its base."""
+        raise ParseError(f"a subscript {mark!r} behind an expression is not read")
+
+
+def _signed(sign: str, node: Node) -> Node:
+    if sign == "+":
+        return node
+    if sign == "-":
+        if isinstance(node, Quantity):
+            return Quantity(Op("neg", (node.value,)), node.unit)
+        return Op("neg", (node,))
+    return Op(sign, (node,))
+
+
+def _relation(parts: list[Node], ops: list[str], labels: list[str]) -> Node:
+    if ops == [":"] or (set(ops) == {":"}):
+        return Op("ratio", tuple(parts))
+    while ":" in ops:  # a ratio inside a chain binds tighter than the relation
+        at = ops.index(":")
+        pair = Op("ratio", (parts[at], parts[at + 1]))
+        label = f"{labels[at]}:{labels[at + 1]}" if labels[at] and labels[at + 1] else ""
+        parts[at : at + 2], labels[at : at + 2], ops[at : at + 1] = [pair], [label], []
+    return Rel(tuple(parts), tuple(ops), tuple(labels))
+
+
+def _is_range(node: Node) -> bool:
+    """`k in Z` beside an answer: says what k runs over, and is no answer itself."""
+    return (
+        isinstance(node, Rel)
+        and node.ops == ("in",)
+        and isinstance(node.parts[0], Sym)
+        and isinstance(node.parts[1], Const)
+        and node.parts[1].name in _TRAILING_RANGE
+    )

@@ -1,0 +1,133 @@
+"""Equations and inequalities: equal up to rearranging and a constant factor; and the values that names are given.
+
+`y = 2x + 3` is `2x - y + 3 = 0`; `x = 5` answers `5`; `11a + c` does not answer `7 = 11a + c`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from mpmath import mp  # type: ignore[import-untyped]
+
+from sq.eval.equal import names
+from sq.eval.equal.identity import DIGITS, points, value_at
+from sq.eval.equal.tree import Node, Op, Rel, Seq, Sym, replace, symbols
+
+FLIP = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!=", "~": "~"}
+_VALUED = frozenset({"=", "~", "in", ":="})
+
+
+def named(node: Node) -> tuple[str, tuple[Node, ...]] | None:
+    """The name and the candidate values of `x = 5`, `x = 1 + 1 = 2` or `x = pi/4 ~ 0.785`; None for other nodes."""
+    if not isinstance(node, Rel) or not node.names[0] or not set(node.ops) <= _VALUED:
+        return None
+    return node.names[0], _values(node.parts[1:], node.ops[1:])
+
+
+def plain_values(node: Node) -> tuple[Node, ...] | None:
+    """The candidate values of a chain of numbers without a name: `1/2 = 0.5`, `sqrt(3)/3 ~ 0.577`."""
+    if isinstance(node, Rel) and not node.names[0] and set(node.ops) <= {"=", "~"}:
+        if set(node.ops) == {"~"} or not any(symbols(p) for p in node.parts):
+            return _values(node.parts, node.ops)
+    return None
+
+
+def _values(parts: tuple[Node, ...], ops: tuple[str, ...]) -> tuple[Node, ...]:
+    if "~" in ops:
+        exact_end = ops.index("~")
+        return (parts[exact_end], parts[-1])
+    return (parts[-1],)
+
+
+def spread(items: tuple[Node, ...]) -> list[Node]:
+    """Named tuples apart: `(x, y) = (3, 4)` is `x = 3` and `y = 4`."""
+    found: list[Node] = []
+    for item in items:
+        if isinstance(item, Rel) and item.ops == ("=",) and isinstance(item.parts[0], Seq) and item.names[0]:
+            left, right = item.parts
+            if isinstance(left, Seq) and isinstance(right, Seq) and len(left.items) == len(right.items):
+                pairs = zip(left.items, right.items, strict=True)
+                found.extend(Rel((a, b), ("=",), (a.name if isinstance(a, Sym) else "", "")) for a, b in pairs)
+                continue
+        found.append(item)
+    return found
+
+
+def common_name(a: str, b: str) -> bool:
+    """Whether two names are of one quantity: `f(x)` and `f(n)`, `y` and `f(x)`, `|AB|` and `AB`."""
+    if a == b or _core(a) == _core(b):
+        return True
+    if "(" in a[1:] or "(" in b[1:]:
+        if names.head(a) == names.head(b):
+            return True
+        return ("(" in a[1:]) != ("(" in b[1:]) and (a == "y" or b == "y")
+    return False
+
+
+def _core(name: str) -> str:
+    return re.sub(r"\\(?:angle|triangle|mathrm|mathbf|text|vec|overline|operatorname)|[|{}\s]", "", name)
+
+
+def renamed(value: Node, from_name: str, to_name: str) -> Node:
+    """A value in the other's variable: the `n` of `f(n) = n` for the `x` of `f(x) = x`."""
+    ours, theirs = names.arguments(from_name), names.arguments(to_name)
+    if len(ours) != len(theirs) or ours == theirs:
+        return value
+    return replace(value, {a: Sym(b) for a, b in zip(ours, theirs, strict=True) if re.fullmatch(r"[A-Za-z]", a)})
+
+
+def same_equation(a: Rel, b: Rel) -> bool:
+    """Whether two relations hold for the same points: their differences are a constant multiple of one another."""
+    if len(a.ops) != 1 or len(b.ops) != 1 or a.ops[0] not in FLIP or b.ops[0] not in FLIP:
+        return False
+    left, right = _difference(a), _difference(b)
+    names_in = symbols(left) | symbols(right)
+    if not names_in:
+        return False
+    ratio = _constant_ratio(left, right, names_in)
+    if ratio is None:
+        return _solved_form(a, right) or _solved_form(b, left) if a.ops == b.ops == ("=",) else False
+    if a.ops[0] in ("=", "!=", "~"):
+        return a.ops[0] == b.ops[0]
+    return a.ops[0] == (b.ops[0] if ratio > 0 else FLIP[b.ops[0]])
+
+
+def _difference(node: Rel) -> Node:
+    return Op("add", (node.parts[0], Op("neg", (node.parts[1],))))
+
+
+def _constant_ratio(a: Node, b: Node, names_in: set[str]) -> Any:
+    with mp.workdps(DIGITS):
+        ratio, seen = None, 0
+        for point in points(names_in):
+            x, y = value_at(a, point), value_at(b, point)
+            if x is None or y is None or mp.im(x) or mp.im(y):
+                continue
+            if x == 0 or y == 0:
+                return None
+            if ratio is not None and abs(x / y - ratio) > abs(ratio) * mp.mpf(10) ** -25:
+                return None
+            ratio, seen = x / y, seen + 1
+        return ratio if seen >= 2 else None
+
+
+def _solved_form(solved: Rel, other: Node) -> bool:
+    """Whether `y = g(x)` puts the other equation to zero, and that one is linear in `y`: then they are the same."""
+    left, right = solved.parts
+    if not isinstance(left, Sym) or left.name in symbols(right) or left.name not in symbols(other):
+        return False
+    with mp.workdps(DIGITS):
+        seen = 0
+        for point in points(symbols(other) | symbols(right)):
+            root = value_at(right, point)
+            if root is None or mp.im(root):
+                continue
+            at = [value_at(other, {**point, left.name: root + step}) for step in (0, 1, 2)]
+            if any(v is None or mp.im(v) for v in at):
+                continue
+            scale = abs(at[1]) + abs(at[2])
+            if abs(at[0]) > scale * mp.mpf(10) ** -25 or abs(at[2] - 2 * at[1]) > scale * mp.mpf(10) ** -25 or not scale:
+                return False
+            seen += 1
+        return seen >= 2

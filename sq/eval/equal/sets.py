@@ -1,0 +1,199 @@
+"""Sets of real numbers: intervals, unions, inequalities in one variable, set-builders, all as sorted pieces.
+
+`x < 3`, `(-inf, 3)` and `{x | 3 > x}` are one set. Bracket types are kept: an open end is not a closed one.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from mpmath import mp  # type: ignore[import-untyped]
+
+from sq.eval.equal.identity import DIGITS, value_at
+from sq.eval.equal.tree import Const, Node, Op, Rel, Seq, Sym, replace, symbols
+
+_FLIP = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "!=": "!="}
+_BRACKETS = {"(": False, "[": True, ")": False, "]": True}
+
+
+class Piece(NamedTuple):
+    """An interval with its ends and whether each belongs to it."""
+
+    low: Any
+    low_in: bool
+    high: Any
+    high_in: bool
+
+
+Pieces = list[Piece]
+
+
+def is_set(node: Node) -> bool:
+    """Whether a node can only be a set of numbers: a union, an inequality, a set-builder, R."""
+    if isinstance(node, Op):
+        return node.op in ("cup", "cap", "setminus", "builder")
+    if isinstance(node, Const):
+        return node.name == "R"
+    if isinstance(node, Rel):
+        return "in" in node.ops or any(op in _FLIP for op in node.ops)
+    if isinstance(node, Seq):
+        mixed = len(node.items) == 2 and _BRACKETS.get(node.left) != _BRACKETS.get(node.right) and node.left in "([" and node.left
+        return bool(mixed) or (node.left == "" and any(is_set(i) for i in node.items))
+    return False
+
+
+def real_set(node: Node) -> Pieces | None:
+    """The set a node stands for, or None where it is no set of real numbers with known ends."""
+    with mp.workdps(DIGITS):
+        found = _set(node)
+        return None if found is None else _merged(found)
+
+
+def same_set(a: Pieces, b: Pieces) -> bool:
+    """Whether two sets have the same pieces."""
+    return len(a) == len(b) and all(
+        p.low_in == q.low_in and p.high_in == q.high_in and _same_end(p.low, q.low) and _same_end(p.high, q.high)
+        for p, q in zip(a, b, strict=True)
+    )
+
+
+def _set(node: Node) -> Pieces | None:
+    if isinstance(node, Const):
+        return [Piece(-mp.inf, False, mp.inf, False)] if node.name == "R" else [] if node.name == "emptyset" else None
+    if isinstance(node, Seq):
+        return _sequence(node)
+    if isinstance(node, Rel):
+        return _relation(node)
+    if isinstance(node, Op):
+        return _operation(node)
+    return None
+
+
+def _sequence(node: Seq) -> Pieces | None:
+    if node.left in ("(", "[", "]") and len(node.items) == 2:
+        low, high = (_real(i) for i in node.items)
+        if low is None or high is None or low > high:
+            return None
+        low_in = node.left == "["
+        high_in = node.right == "]" and node.left != "]" or (node.left == "]" and node.right == "]")
+        if node.right == "[":
+            high_in = False
+        return [Piece(low, low_in, high, high_in)]
+    if node.left == "\\{":
+        values = [_real(i) for i in node.items]
+        return None if any(v is None for v in values) else [Piece(v, True, v, True) for v in values]
+    if node.left == "":
+        parts = [_set(i) for i in node.items]
+        return _combined([p for p in parts if p is not None], node.right) if all(p is not None for p in parts) else None
+    return None
+
+
+def _combined(parts: list[Pieces], join: str) -> Pieces:
+    result = parts[0]
+    for part in parts[1:]:
+        result = _meet(result, part) if join == "and" else result + part
+    return result
+
+
+def _operation(node: Op) -> Pieces | None:
+    if node.op == "builder":
+        return _set(node.args[0])
+    if node.op not in ("cup", "cap", "setminus"):
+        return None
+    left, right = _set(node.args[0]), _set(node.args[1])
+    if left is None or right is None:
+        return None
+    if node.op == "cup":
+        return left + right
+    return _meet(left, right if node.op == "cap" else _complement(_merged(right)))
+
+
+def _relation(node: Rel) -> Pieces | None:
+    if node.ops == ("in",):
+        return _set(node.parts[1])
+    if not all(op in _FLIP for op in node.ops):
+        return None
+    names = set().union(*(symbols(p) for p, n in zip(node.parts, node.names, strict=True) if not n))
+    labels = {n for n in node.names if n}
+    if len(names | labels) != 1 and not (len(labels) == 1 and not names):
+        return None
+    result: Pieces = [Piece(-mp.inf, False, mp.inf, False)]
+    for k, op in enumerate(node.ops):
+        sides = [Sym("?") if node.names[j] else replace(node.parts[j], dict.fromkeys(names, Sym("?"))) for j in (k, k + 1)]
+        solved = _solve(sides[0], op, sides[1])
+        if solved is None:
+            return None
+        result = _meet(result, solved)
+    return result
+
+
+def _solve(left: Node, op: str, right: Node) -> Pieces | None:
+    """`left op right` solved for `?` where both sides are linear in it."""
+    values = []
+    for at in (0, 1, 2):
+        x, y = (value_at(side, {"?": mp.mpf(at)}) for side in (left, right))
+        if x is None or y is None or mp.im(x) or mp.im(y):
+            return None
+        values.append(x - y)
+    slope = values[1] - values[0]
+    if not mp.isfinite(slope):
+        return _beside_infinity(left, op, right)
+    if abs(values[2] - values[1] - slope) > abs(slope) * mp.mpf(10) ** -30 or slope == 0:
+        return None
+    end = -values[0] / slope
+    if op == "!=":
+        return [Piece(-mp.inf, False, end, False), Piece(end, False, mp.inf, False)]
+    above = (op in (">", ">=")) == (slope > 0)
+    closed = op in ("<=", ">=")
+    return [Piece(end, closed, mp.inf, False) if above else Piece(-mp.inf, False, end, closed)]
+
+
+def _beside_infinity(left: Node, op: str, right: Node) -> Pieces | None:
+    """`-inf < x` and `x < inf` hold for every x."""
+    return [Piece(-mp.inf, False, mp.inf, False)] if op in ("<", ">", "<=", ">=") else None
+
+
+def _real(node: Node) -> Any:
+    value = value_at(node, {})
+    return None if value is None or mp.im(value) != 0 else mp.re(value)
+
+
+def _meet(a: Pieces, b: Pieces) -> Pieces:
+    found = []
+    for p in a:
+        for q in b:
+            low, low_in = max((p.low, not p.low_in), (q.low, not q.low_in))
+            high, high_in = min((p.high, p.high_in), (q.high, q.high_in))
+            if low < high or (low == high and not low_in and high_in):
+                found.append(Piece(low, not low_in, high, high_in))
+    return found
+
+
+def _complement(pieces: Pieces) -> Pieces:
+    found, low, low_in = [], -mp.inf, False
+    for piece in pieces:
+        if piece.low > low or (piece.low == low and low_in and not piece.low_in):
+            found.append(Piece(low, low_in, piece.low, not piece.low_in))
+        low, low_in = piece.high, not piece.high_in
+    if low < mp.inf:
+        found.append(Piece(low, low_in, mp.inf, False))
+    return found
+
+
+def _merged(pieces: Pieces) -> Pieces:
+    found: Pieces = []
+    for piece in sorted(pieces, key=lambda p: (p.low, not p.low_in)):
+        last = found[-1] if found else None
+        touches = last is not None and (
+            piece.low < last.high or (_same_end(piece.low, last.high) and (piece.low_in or last.high_in))
+        )
+        if last is None or not touches:
+            found.append(piece)
+        else:
+            high, high_in = max((last.high, last.high_in), (piece.high, piece.high_in))
+            found[-1] = Piece(last.low, last.low_in, high, high_in)
+    return found
+
+
+def _same_end(a: Any, b: Any) -> bool:
+    return bool(a == b or (mp.isfinite(a) and mp.isfinite(b) and abs(a - b) <= max(abs(a), abs(b)) * mp.mpf(10) ** -30))

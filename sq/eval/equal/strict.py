@@ -1,0 +1,104 @@
+"""The strict profile: whether an answer says what the reference says, as a mathematician would read the two.
+
+Stages, cheapest first: the same text; choices and words; both read to trees and compared; last, for what our own
+reader does not know, math-verify on text that has passed a whitelist (see `symbolic`).
+"""
+
+from __future__ import annotations
+
+from sq.eval.equal import symbolic
+from sq.eval.equal.compare import Comparison
+from sq.eval.equal.normalise import MAX_ANSWER, literal, tidy
+from sq.eval.equal.numerals import close_repeating
+from sq.eval.equal.parser import readings
+from sq.eval.equal.tree import Node, ParseError, Text
+from sq.eval.equal.value import Uncomputable
+from sq.eval.equal.words import counted, empty_answer, is_prose, is_words, same_choice, same_words
+from sq.eval.verdict import Outcome, Verdict
+
+
+def equal(answer: str, reference: str, *, tolerance: float | None = None, use_symbolic: bool = True) -> Outcome:
+    """Judge an extracted answer against an extracted reference.
+
+    Args:
+        answer: what the model answered, without the text around it.
+        reference: the true answer.
+        tolerance: an absolute error that the reference allows (OlympiadBench gives one for some problems).
+        use_symbolic: ask math-verify about what our reader does not know.
+    """
+    if not reference.strip():
+        return Outcome(Verdict.UNVERIFIABLE, "the reference is empty")
+    if max(len(answer), len(reference)) > MAX_ANSWER:
+        same = answer.strip() == reference.strip()
+        return Outcome(Verdict.CORRECT, "same text") if same else _too_long(reference)
+    ours, theirs = tidy(answer), tidy(reference)
+    if literal(ours) == literal(theirs) and theirs:
+        return Outcome(Verdict.CORRECT, "same text")
+    said = _in_words(ours, theirs)
+    return said if said is not None else _as_mathematics(ours, theirs, tolerance, use_symbolic)
+
+
+def _too_long(reference: str) -> Outcome:
+    if len(reference) > MAX_ANSWER:
+        return Outcome(Verdict.UNVERIFIABLE, "the reference is too long to compare but as text")
+    return Outcome(Verdict.WRONG, "the answer is too long to be compared")
+
+
+def _in_words(ours: str, theirs: str) -> Outcome | None:
+    """Choices, phrases and prose; None where both are to be read as mathematics."""
+    chosen = same_choice(ours, theirs)
+    if chosen is not None:
+        return _outcome(chosen, "the same choice", "another choice")
+    if same_words(ours, theirs):
+        return Outcome(Verdict.CORRECT, "same words")
+    if empty_answer(ours) and empty_answer(theirs):
+        return Outcome(Verdict.CORRECT, "both say there is none")
+    if is_prose(theirs):
+        return Outcome(Verdict.UNVERIFIABLE, "the reference is prose, and the answer is not the same text")
+    if is_words(theirs) and (is_words(ours) or is_prose(ours)):
+        return Outcome(Verdict.WRONG, "other words")
+    return None
+
+
+def _as_mathematics(ours: str, theirs: str, tolerance: float | None, use_symbolic: bool) -> Outcome:
+    references, problem = _read(theirs)
+    answers, trouble = ([], "it is prose") if is_prose(ours) and not is_words(ours) else _read(ours)
+    try:
+        if any(Comparison(tolerance)(a, r) for a in answers for r in _fitting(a, answers, references)):
+            return Outcome(Verdict.CORRECT, "equal")
+        if answers and references:
+            return Outcome(Verdict.WRONG, "not equal")
+    except (Uncomputable, ParseError, RecursionError) as error:
+        problem = problem or str(error)
+    if use_symbolic and (not answers or not references):
+        found = symbolic.equal(ours, theirs)
+        if found:
+            return Outcome(Verdict.CORRECT, "equal by math-verify")
+    if not references:
+        return Outcome(Verdict.UNVERIFIABLE, f"the reference is not read as mathematics: {problem}")
+    if not answers:
+        return Outcome(Verdict.WRONG, f"the answer is not read as mathematics: {trouble}")
+    return Outcome(Verdict.UNVERIFIABLE, f"the two cannot be compared: {problem}")
+
+
+def _fitting(answer: Node, answers: list[Node], references: list[Node]) -> list[Node]:
+    """Readings to hold an answer's reading against: the likeliest with the likeliest, a second only with a first.
+
+    `58,500` and `500,58` are two numbers; that they are also lists of the same two is chance.
+    """
+    if answer is answers[0]:
+        return references
+    return references[:1] if len(references) == 1 else []
+
+
+def _read(text: str) -> tuple[list[Node], str]:
+    try:
+        return readings(close_repeating(counted(text))), ""
+    except (ParseError, RecursionError, ValueError) as error:
+        if is_words(text):
+            return [Text(text)], ""
+        return [], str(error)
+
+
+def _outcome(same: bool, yes: str, no: str) -> Outcome:
+    return Outcome(Verdict.CORRECT, yes) if same else Outcome(Verdict.WRONG, no)

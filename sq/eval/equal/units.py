@@ -1,0 +1,69 @@
+"""Units as they are written in answers: which words mean one unit, and how units of a kind convert.
+
+A unit matters only when both answers name one: `5 cm` is not `5 m`, but `5` answers `5 cm`. Words that are no unit
+here (apples, multiples) say nothing about the number before them.
+"""
+
+from __future__ import annotations
+
+import re
+
+_KINDS: dict[str, dict[str, float]] = {
+    "length": {
+        "mm millimeter millimetre": 0.001, "cm centimeter centimetre": 0.01, "dm decimeter": 0.1, "m meter metre": 1,
+        "km kilometer kilometre": 1000, "in inch inche": 0.0254, "ft foot feet": 0.3048, "yd yard": 0.9144,
+        "mi mile": 1609.344,
+    },
+    "time": {
+        "ms millisecond": 0.001, "s sec second": 1, "min minute": 60, "h hr hour": 3600, "day": 86400, "week": 604800,
+        "month": 2629746, "year yr": 31556952,
+    },
+    "mass": {"mg milligram": 1e-6, "g gram": 0.001, "kg kilogram": 1, "lb pound": 0.45359237, "oz ounce": 0.028349523125},
+    "volume": {"ml milliliter millilitre": 0.001, "l liter litre": 1, "gallon gal": 3.785411784, "quart": 0.946352946},
+    "money": {"dollar usd": 1, "cent": 0.01},
+    "euro": {"euro eur": 1},
+    "yen": {"yen": 1},
+    "rupee": {"rupee": 1},
+    "yuan": {"yuan": 1},
+    "angle": {"degree deg": 1, "radian rad": 57.29577951308232},
+    "percent": {"percent percentage pct": 1},
+    "force": {"n newton": 1}, "energy": {"j joule": 1}, "power": {"w watt": 1}, "voltage": {"v volt": 1},
+    "current": {"amp ampere": 1}, "frequency": {"hz hertz": 1}, "temperature": {"celsius": 1}, "fahrenheit": {"fahrenheit": 1},
+    "speed": {"mph": 0.44704, "kmh kph": 0.2777777777777778},
+}  # fmt: skip
+_TABLE = {word: (kind, factor) for kind, names in _KINDS.items() for key, factor in names.items() for word in key.split()}
+UNITS = frozenset(_TABLE) | frozenset(w + "s" for w in _TABLE if len(w) > 2) | {"percents", "sq", "cu", "square", "units", "unit"}
+SINGLE = frozenset("m s g h l L N J W V A K C F d q".split())
+"""Letters that may stand for a unit when set upright after a number."""
+
+_FACTOR = re.compile(r"([a-z]+|[/*])|\^?\{?(-?\d)\}?", re.ASCII)
+_FILLER = frozenset("the of a an in per total about approximately exactly only us".split())
+
+
+def canonical(unit: str) -> tuple[tuple[tuple[str, int], ...], float] | None:
+    """Kinds with their powers, and the factor to base units; None where a word is not a unit we know."""
+    powers: dict[str, int] = {}
+    factor, sign, last, scale = 1.0, 1, "", 1
+    text = unit.lower().replace("squared", "^2").replace("cubed", "^3").replace(" per ", " / ").replace("-", " ")
+    for word, power in _FACTOR.findall(text):
+        if power:
+            kind, size = _TABLE.get(last, ("", 1.0))
+            if kind:
+                powers[kind] += sign * (int(power) - 1)
+                factor *= size ** (sign * (int(power) - 1))
+        elif word == "/":
+            sign = -1
+        elif word in ("square", "sq", "cubic", "cu"):
+            scale = 2 if word.startswith("s") else 3
+        elif word == "per":
+            sign = -1
+        elif word not in ("*", *_FILLER):
+            last = word if word in _TABLE else word.removesuffix("s")
+            if last not in _TABLE:
+                return None
+            kind, size = _TABLE[last]
+            powers[kind] = powers.get(kind, 0) + sign * scale
+            factor *= size ** (sign * scale)
+            scale = 1
+    known = tuple(sorted((k, p) for k, p in powers.items() if p))
+    return (known, factor) if known else None

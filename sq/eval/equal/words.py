@@ -1,0 +1,135 @@
+"""Answers in words: choices, yes and no, no solution, names; and prose, which is compared letter by letter or not at all.
+
+A sentence is never judged by the last expression in it: `the maximum is at x = 2` is not answered by `2`.
+"""
+
+from __future__ import annotations
+
+import re
+
+from sq.eval.equal.normalise import words
+
+_STOP = frozenset(
+    "the is are was were be been of at to with when where whenever if so not we by that then than for has have had it its "
+    "this these those there can cannot will would should which such because since only from as "
+    "thus hence therefore let they on but into also must may may exactly let's does do did no yes he she his her".split()
+)
+_SAME = {
+    "none": (
+        "no solution", "no solutions", "no real solution", "no real solutions", "none", "no answer", "empty set", "the empty set",
+        "no such", "there is no solution", "there are no solutions", "no solution exists", "no solutions exist", "emptyset",
+        "inconsistent", "no domain",
+    ),
+    "undefined": ("undefined", "does not exist", "dne", "not defined", "is undefined", "doesn t exist", "limit does not exist"),
+    "infinity": ("infinity", "infinite", "infty", "positive infinity", "+infty", "+ infty"),
+    "reals": ("all real numbers", "all reals", "r", "mathbb r", "the set of all real numbers", "real numbers", "( - infty , infty )"),
+    "many": ("infinitely many", "infinitely many solutions", "infinite solutions", "infinite number of solutions"),
+    "diverges": ("diverges", "divergent", "the series diverges", "diverge", "it diverges"),
+    "converges": ("converges", "convergent", "the series converges", "converge", "it converges"),
+    "yes": ("yes", "yes it is", "yes it does"),
+    "no": ("no", "no it is not", "no it does not"),
+    "true": ("true", "t r u e"),
+    "false": ("false",),
+}  # fmt: skip
+_GROUP = {phrase: group for group, phrases in _SAME.items() for phrase in phrases}
+_SMALL = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty"
+).split()
+_TENS = {"thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90, "hundred": 100}
+_COUNT = {**{w: n for n, w in enumerate(_SMALL)}, **_TENS}
+_MONTHS = {m[:3]: n for n, m in enumerate(("january february march april may june july august september october november december").split(), 1)}
+_TEXT_WRAP = re.compile(r"\\(?:text|mathrm|mathbf|operatorname|mathsf|mathit|textbf)\s*\{([^{}]*)\}")
+_CHOICE = re.compile(r"\(?\s*([A-Ja-j])\s*\)?\s*[.:)]?", re.ASCII)
+_CHOICE_AND_MORE = re.compile(
+    r"(?:(?:option|choice|answer)\s*:?\s*)?(?:\(\s*([A-J])\s*\)|([A-J])\s*[.:)])(?:\s*\S.*)?|(?:option|choice)\s+\(?([A-J])\)?\b.*",
+    re.ASCII | re.IGNORECASE | re.DOTALL,
+)
+_MARKED = re.compile(r"\(\s*[A-Ja-j]\s*\)|\\text|\\mathrm|\\textbf|option|choice", re.ASCII | re.IGNORECASE)
+_DATE_DAY = re.compile(r"(?:(?:the )?(\d{1,2})(?:st|nd|rd|th)?(?: of)? ([a-z]{3,9})|([a-z]{3,9})\.? (\d{1,2})(?:st|nd|rd|th)?)(?:,? (\d{4}))?")
+
+
+def unwrap(text: str) -> str:
+    r"""Without `\text{}` and font commands."""
+    return _TEXT_WRAP.sub(lambda m: f" {m.group(1)} ", text)
+
+
+def is_prose(text: str) -> bool:
+    """Whether an answer is a sentence rather than mathematics: it has words such as "the" and "is"."""
+    plain = re.sub(r"\\[A-Za-z]+", " ", unwrap(text))
+    return any(w.lower() in _STOP for w in re.findall(r"(?<![A-Za-z0-9_^{}\\])[A-Za-z']{2,}(?![A-Za-z0-9_^{}(])", plain))
+
+
+def is_words(text: str) -> bool:
+    """Whether an answer has letters and no mathematics at all."""
+    plain = unwrap(text).strip()
+    if re.fullmatch(r"\(?[A-Za-z]{1,2}\)?", plain):
+        return False
+    letters = plain.replace(" ", "")
+    if len(letters) <= 4 and letters.islower() and len(set(letters)) == len(letters) and not set(letters) & set("eiou") and " " not in plain:
+        return False  # a product of variables, such as abc or xyz
+    return bool(re.fullmatch(r"[A-Za-z][A-Za-z'\- ,.?!]*", plain)) and bool(re.search(r"[A-Za-z]{3}|^[Nn]o$", plain))
+
+
+def same_words(prediction: str, reference: str) -> bool:
+    """Whether two phrases say the same: letter by letter, or by a short list of phrases that mean one thing."""
+    left, right = words(unwrap(prediction)), words(unwrap(reference))
+    if not left or not right:
+        return False
+    if left == right or _singular(left) == _singular(right):
+        return True
+    group = _GROUP.get(right)
+    if group is not None and _GROUP.get(left) == group:
+        return True
+    date = _date(right)
+    return date is not None and _date(left) == date
+
+
+def empty_answer(text: str) -> bool:
+    """Whether the answer says that there is none."""
+    return _GROUP.get(words(unwrap(text))) == "none" or text.replace(" ", "") in (r"\emptyset", r"\{\}", "{}")
+
+
+def choice(text: str) -> str | None:
+    """The letter where the answer is one choice: `B`, `(B)`, `\\text{B}.`"""
+    match = _CHOICE.fullmatch(unwrap(text).strip())
+    return match.group(1) if match else None
+
+
+def choice_said(text: str) -> str | None:
+    """The letter where the answer starts with a choice: `(B) 12`, `B. Paris`, `option B`."""
+    match = _CHOICE_AND_MORE.fullmatch(unwrap(text).strip()) if len(text) < 300 else None
+    return next((g.upper() for g in match.groups() if g), None) if match else None
+
+
+def same_choice(prediction: str, reference: str) -> bool | None:
+    """Whether both name one choice; None where the reference is no choice, or the prediction is something else."""
+    wanted = choice(reference)
+    if wanted is None:
+        return None
+    given = choice(prediction)
+    if given is None:
+        said = choice_said(prediction) if wanted.isupper() else None
+        return None if said is None else said == wanted
+    if _MARKED.search(prediction) or _MARKED.search(reference):
+        return given.upper() == wanted.upper()
+    return given == wanted
+
+
+def counted(text: str) -> str:
+    """Number words as digits where the whole answer is one: `five` is 5."""
+    number = _COUNT.get(words(unwrap(text)))
+    return text if number is None else str(number)
+
+
+def _singular(text: str) -> str:
+    return " ".join(w.removesuffix("s") if len(w) > 3 else w for w in text.split())
+
+
+def _date(text: str) -> tuple[int, int, str] | None:
+    match = _DATE_DAY.fullmatch(text.replace(" ,", ",").replace(",", ""))
+    if match is None:
+        return None
+    day, month = match.group(1) or match.group(4), match.group(2) or match.group(3)
+    number = _MONTHS.get(month[:3])
+    return (number, int(day), match.group(5) or "") if number and 1 <= int(day) <= 31 else None

@@ -1,0 +1,264 @@
+r"""The final answer in a model's output, and where it was found.
+
+In order of trust: the last complete `\boxed{}`; what follows `####` or "the answer is"; bold text; the last formula or
+number. Every search is linear in the output, of which only the end is looked at (`MAX_OUTPUT`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sq.eval.equal.words import is_prose, unwrap
+
+MAX_OUTPUT = 60_000
+"""Characters looked at, from the end: an answer stands at the end."""
+MAX_BOX = 6_000
+MAX_BOXES = 8
+MAX_SEGMENT = 600
+
+
+class Where(StrEnum):
+    """Where an answer was found."""
+
+    BOXED = "boxed"
+    HASHES = "hashes"
+    PHRASE = "phrase"
+    BOLD = "bold"
+    WHOLE = "whole"
+    FORMULA = "formula"
+    NUMBER = "number"
+    NOWHERE = "nowhere"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extraction:
+    """An answer, where it was found, and whether the output was cut off at the token limit."""
+
+    answer: str
+    where: Where
+    cut_off: bool = False
+
+    @property
+    def found(self) -> bool:
+        """Whether there is an answer."""
+        return self.where is not Where.NOWHERE
+
+
+_STOPS = ("<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|eot_id|>", "</s>", "<｜end▁of▁sentence｜>", "<|end_of_text|>")
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)|\\boxed\s+(?=[^\s{])")
+_HASHES = re.compile(r"####[ \t]*([^\n]+)")
+_PHRASE = re.compile(
+    r"(?:final answer|correct answer|correct (?:option|choice)|answer|the result|solution set)(?:\s+(?:here|to (?:the|this) "
+    r"(?:problem|question)|of the problem|in simplest form))?\s*(?:is|are|was|would be|will be|should be|=|:)[ \t]*:?",
+    re.IGNORECASE,
+)
+_LABEL_TAIL = re.compile(
+    r"(?:^|(?<=[\s:*]))(?:is|are|be|equals|equal to|was|=|get|gives|yields|obtain|have)(?=[\s:$\\])[ \t]*:?", re.IGNORECASE
+)
+_BOLD = re.compile(r"\*\*([^*\n]{1,300})\*\*|\\textbf\{([^{}\n]{1,300})\}")
+_FORMULA = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<!\\)\$((?:\\\$|[^$])+?)(?<!\\)\$", re.DOTALL)
+_NUMBER = re.compile(
+    r"(?<![\w.])(?:-\s?|\$\s?-?|-\$)?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?:\s*/\s*\d+(?![\d.]))?(?:\s?(?:\\?%|percent\b|[€£°]|(?:m|cm|km|ft)[²³]))?",
+    re.ASCII,
+)
+_SENTENCE_END = re.compile(r"\.(?=\s+[A-Z(\[]|\s*$)|\n\s*\n|\n(?=[A-Z#*-])|[!?](?=\s|$)")
+_SEVERAL = re.compile(
+    r"(?:[\s$.,;:&()*]|\\[()\[\],;]|\\text\{|\}|\band\b|\bor\b|\bfor\b|\bpart\b|\b[a-z]\b(?=\))|[A-Za-z](?:_\{?\w\}?)?(?:\([a-z]\))?\s*=|\\quad|\\qquad)*",
+    re.ASCII,
+)
+_STARTS = ("answer", "final answer", "solution is", "the solution is", "solution", "ans")
+
+
+def extract(output: str, *, finish_reason: str | None = None) -> Extraction:
+    """The final answer of an output.
+
+    Args:
+        output: all that the model wrote.
+        finish_reason: what the engine says ended it; `length` means it was cut off.
+    """
+    cut = finish_reason == "length"
+    text, thinking = _after_thinking(_visible(output[-MAX_OUTPUT:]))
+    if thinking:
+        return Extraction(answer="", where=Where.NOWHERE, cut_off=cut)
+    box = boxed(text)
+    if box is not None:
+        return Extraction(answer=box, where=Where.BOXED, cut_off=cut)
+    if cut and len(text) > 400:  # what stands last in a cut-off text is no final answer
+        answer, where = _announced(text) or ("", Where.NOWHERE)
+        return Extraction(answer=answer, where=where, cut_off=True)
+    answer, where = _announced(text) or _bold(text) or _whole(text) or _last(text) or ("", Where.NOWHERE)
+    return Extraction(answer=answer, where=where, cut_off=cut)
+
+
+def extract_reference(text: str) -> str:
+    r"""The answer in a reference: its box, what follows `####`, or the whole of it."""
+    box = boxed(text)
+    if box is not None:
+        return box
+    unclosed = re.search(r"\\boxed\s*\{", text)
+    if unclosed:
+        return text[unclosed.end() :].strip()
+    if "####" in text:
+        return text.rsplit("####", 1)[1].strip()
+    return text.strip()
+
+
+def boxed(text: str) -> str | None:
+    r"""What the last complete `\boxed{}` holds; boxes joined by "and" or a comma are one answer of several."""
+    starts = [m.end() for m in _BOX.finditer(text)][-MAX_BOXES:]
+    spans: list[tuple[int, int, str]] = []
+    for start in starts:
+        span = _braced(text, start)
+        if span is not None:
+            spans.append((start, span[1], span[0]))
+    if not spans:
+        return None
+    answers = [spans[-1][2]]
+    for (_, end, answer), (start, _, _) in zip(reversed(spans[:-1]), reversed(spans[1:]), strict=True):
+        between = text[end : text.rfind("\\", 0, start)]
+        if len(between) > 60 or "\n\n" in between or not _SEVERAL.fullmatch(between):
+            break
+        answers.insert(0, answer)
+    distinct = list(dict.fromkeys(a.strip() for a in answers))
+    return ", ".join(distinct) if len(distinct) > 1 else distinct[0]
+
+
+def _braced(text: str, start: int) -> tuple[str, int] | None:
+    if text[start : start + 1] != "{":  # \boxed 5
+        word = re.match(r"[^\s$.,;\\]+", text[start : start + 100])
+        return (word.group(), start + word.end()) if word else None
+    depth = 0
+    for at in range(start, min(len(text), start + MAX_BOX)):
+        char = text[at]
+        if char == "\\" and text[at + 1 : at + 2] in ("{", "}"):
+            depth -= 0
+            continue
+        if char == "{" and text[at - 1] != "\\":
+            depth += 1
+        elif char == "}" and text[at - 1] != "\\":
+            depth -= 1
+            if depth == 0:
+                return text[start + 1 : at].strip(), at + 1
+    return None
+
+
+def _visible(text: str) -> str:
+    text = text.replace("\x00", " ")
+    for stop in _STOPS:
+        at = text.find(stop, 1)
+        if at > 0 and text[:at].strip():
+            text = text[:at]
+    return text
+
+
+def _after_thinking(text: str) -> tuple[str, bool]:
+    """The text after the reasoning, and whether the reasoning never ended."""
+    for opening, closing in (("<think>", "</think>"), ("<reasoning>", "</reasoning>"), ("<thought>", "</thought>")):
+        end = text.rfind(closing)
+        if end >= 0:
+            return text[end + len(closing) :], False
+        if opening in text:
+            return "", True
+    inside = re.search(r"<answer>(.*?)</answer>", text, re.DOTALL) if "</answer>" in text else None
+    return (inside.group(1) if inside else text), False
+
+
+def _announced(text: str) -> tuple[str, Where] | None:
+    """What follows the last `####` or the last "the answer is"."""
+    hashes = None
+    for match in _HASHES.finditer(text):
+        if not is_prose(match.group(1)) and not re.match(r"(?:step|part|case|solution|final answer|answer)\b", match.group(1), re.I):
+            hashes = match
+    phrase = None
+    for match in _PHRASE.finditer(text):
+        phrase = match
+    if hashes and (phrase is None or hashes.start() > phrase.start()):
+        return hashes.group(1).strip(), Where.HASHES
+    while phrase is not None:
+        found = _from_segment(_segment(text, phrase.end()))
+        if found:
+            return found, Where.PHRASE
+        break
+    return None
+
+
+def _segment(text: str, start: int) -> str:
+    """The sentence that starts at `start`, over one line break where nothing stands on the line."""
+    piece = text[start : start + MAX_SEGMENT].lstrip(" \t*:").lstrip("\n").lstrip(" \t*")
+    for match in _SENTENCE_END.finditer(piece):
+        if piece[: match.start()].count("$") % 2 == 0 and piece[: match.start()].strip(" $*\n"):
+            return piece[: match.start()]
+    return piece
+
+
+def _from_segment(segment: str) -> str:
+    """The answer in a sentence that announces it."""
+    segment = segment.replace("**", "").replace('\\"', '"').strip().strip('"').strip()
+    if not segment:
+        return ""
+    if not _is_sentence(segment):
+        return segment
+    tails = list(_LABEL_TAIL.finditer(segment))
+    if tails:
+        tail = segment[tails[-1].end() :].strip()
+        if tail and not _is_sentence(tail):
+            return tail
+    last = _last(segment)
+    return last[0] if last else ""
+
+
+def _is_sentence(text: str) -> bool:
+    """Whether there is more around the answer than a unit or a name."""
+    outside = _without_math(text)
+    if is_prose(outside):
+        return True
+    words = re.findall(r"(?<![\\A-Za-z])[A-Za-z]{3,}", unwrap(outside))
+    return len(words) > 3 or (len(words) == 3 and bool(re.search(r"\d", outside)))
+
+
+def _without_math(text: str) -> str:
+    return _FORMULA.sub(" ", text)
+
+
+def _bold(text: str) -> tuple[str, Where] | None:
+    found = None
+    for match in _BOLD.finditer(text):
+        found = match
+    if found is None or text[found.end() :].strip(" .\n!") or not text[: found.start()].strip():
+        return None
+    inside = (found.group(1) or found.group(2)).strip()
+    return (inside, Where.BOLD) if inside and not is_prose(_without_math(inside)) else None
+
+
+def _whole(text: str) -> tuple[str, Where] | None:
+    """The whole output, where it is an answer and no sentence."""
+    plain = text.strip()
+    for start in _STARTS:
+        if plain[: len(start) + 1].lower() in (start + " ", start + ":"):
+            plain = plain[len(start) + 1 :].strip(" :")
+    if not plain or len(plain) > 2_000 or "\n\n" in plain:
+        return None
+    plain = re.sub(r"^[A-Za-z][A-Za-z ]{1,40}:\s*(?=[$\\])", "", plain)
+    outside = _without_math(plain)
+    words = re.findall(r"(?<![\\A-Za-z])[A-Za-z]{3,}", unwrap(outside)) if outside != plain else []
+    if is_prose(outside) or len(words) > 3:
+        return None
+    return plain, Where.WHOLE
+
+
+def _last(text: str) -> tuple[str, Where] | None:
+    """The last formula, or the last number where that comes later."""
+    formula = number = None
+    for match in _FORMULA.finditer(text):
+        inside = next(g for g in match.groups() if g is not None).strip()
+        if re.search(r"\d|=|[<>]|\\(?:frac|sqrt|in|le|ge|pm|infty|pi|text|cup)|[-+]", inside) or formula is None:
+            formula = (match.start(), match.end(), inside)
+    for match in _NUMBER.finditer(text, formula[1] if formula else 0):
+        number = match.group().strip()
+    if number is not None and not (formula and re.search(r"[a-z]\s*=|=", formula[2]) and len(text) - formula[1] < 3):
+        return number, Where.NUMBER
+    if formula:
+        return formula[2], Where.FORMULA
+    return None
