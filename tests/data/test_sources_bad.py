@@ -1,0 +1,405 @@
+"""Sources: whatever is wrong with an input is a reject with its place, or one clear error; never a crash."""
+
+import gzip
+import json
+import os
+import random
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from sq.core.errors import RowError
+from sq.core.rows import QUESTION, check_row, fit_row
+from sq.data import readers
+from sq.data.sources import SourceConfig, read_source
+
+GOOD = b'{"question": "What is 2 + 2?"}'
+GOODS = [{"question": f"What is {i} + 2?", "answer": str(i + 2)} for i in range(200)]
+LINES = [json.dumps(r).encode() for r in GOODS]
+
+
+def read(path, rejects=None, need=QUESTION, **settings):
+    return list(read_source(SourceConfig(input=str(path), **settings), need, rejects))
+
+
+def put(directory, data, name="a.jsonl"):
+    path = directory / name
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("line", "reason", "words"),
+    [
+        (b'{"question": "a', "broken_json", "is no JSON"),
+        (b"{'question': 'a'}", "broken_json", "is no JSON"),
+        (b'{"question": "a"} {"question": "b"}', "broken_json", "Extra data"),
+        (b"\x00\x00\x00", "broken_json", "is no JSON"),
+        (b"[" * 100_000, "broken_json", "nested too deeply"),
+        (b'{"question": "a", "n": ' + b"1" * 5000 + b"}", "broken_json", "is no JSON"),
+        (b'["question"]', "not_an_object", "JSON list"),
+        (b"null", "not_an_object", "JSON NoneType"),
+        (b'{"text": "a"}', "missing_column", "no column 'question'"),
+        (b"{}", "missing_column", "It has: none"),
+        (b'{"question": null}', "missing_column", "no value in the column 'question'"),
+        (b'{"question": 5}', "mistyped_column", "is int 5, but a text is expected"),
+        (b'{"question": ["a", "b"]}', "mistyped_column", "is list"),
+        (b'{"question": {"a": 1}}', "mistyped_column", "is dict"),
+        (b'{"question": NaN}', "missing_column", "no value"),
+        (b'{"question": ""}', "empty_text", "is empty"),
+        (b'{"question": " \\n\\t"}', "empty_text", "is blank"),
+        (b'{"question": "a\\u0000b"}', "bad_text", "NUL"),
+        (b'{"question": "a\\ud800b"}', "bad_text", "lone surrogate"),
+        (b'{"question": "\\frac{1}{2}"}', "bad_text", "LaTeX"),
+        (b'{"question": "a\x01b"}', "broken_json", "control character"),
+        (b'{"question": "caf\xe9"}', "invalid_utf8", "byte 0xe9"),
+        (b'{"question": "\xed\xa0\x80"}', "invalid_utf8", "not UTF-8"),
+        (b'{"problem": "a", "prompt": "b"}', "ambiguous_column", "'problem' and 'prompt'"),
+    ],
+)
+def test_a_bad_line_is_rejected_and_the_rest_goes_on(tmp_path, line, reason, words):
+    path = put(tmp_path, b"\n".join([GOOD, line, b"", GOOD]))
+    rejects = []
+    rows = read(path, rejects)
+    assert [r["source_row"] for r in rows] == [1, 4] and rows[0]["id"] != rows[1]["id"]
+    (bad,) = rejects
+    assert (bad.file, bad.line, bad.reason) == ("a.jsonl", 2, reason)
+    assert words in bad.detail and str(bad).startswith("a.jsonl, line 2: ")
+    assert len(bad.text) < 25_000
+    json.dumps(bad.row()).encode()
+
+    with pytest.raises(RowError) as caught:
+        read(put(tmp_path, line))
+    assert words in str(caught.value) and "a.jsonl" in str(caught.value)
+
+
+def test_the_error_of_a_useless_file_counts_and_shows_the_first_reasons(tmp_path):
+    path = put(tmp_path, "\n".join(["{", "{", '{"question": ""}', "[1]"] * 25))
+    with pytest.raises(
+        RowError, match=r"no usable row; rejected: 50 broken_json, 25 empty_text, 25 not_an_object"
+    ) as e:
+        read(path)
+    assert str(e.value).count("a.jsonl, line") == 3
+
+
+def test_a_missing_column_in_all_lines_names_what_is_there_and_the_mend(tmp_path):
+    path = put(tmp_path, '{"Questions": "a"}\n{"Questions": "b"}\n')
+    with pytest.raises(RowError, match="'question', did you mean 'Questions'.*It has: Questions.*columns={question"):
+        read(path)
+    path = put(tmp_path, "Questions,b\n1,2\n", "a.csv")
+    with pytest.raises(RowError, match="did you mean 'Questions'.*header=false"):
+        read(path)
+
+
+def test_a_line_of_100_megabytes_costs_itself_alone(tmp_path, monkeypatch):
+    path = tmp_path / "a.jsonl"
+    with open(path, "wb") as file:
+        file.write(GOOD + b'\n{"question": "')
+        for _ in range(100):
+            file.write(b"x" * 2**20)
+        file.write(b'"}\n' + GOOD + b"\n")
+    rejects = []
+    assert len(read(path, rejects)) == 2
+    assert [(r.line, r.reason) for r in rejects] == [(2, "too_long")] and "104,857,6" in rejects[0].detail
+    assert len(rejects[0].text) <= readers.KEPT_TEXT + 100
+
+
+def test_a_long_csv_field_is_read_and_a_longer_one_rejected(tmp_path, monkeypatch):
+    monkeypatch.setattr(readers, "MAX_LINE", 400_000)
+    text = f"question,n\n{'x' * 300_000},1\n{'y' * 500_000},2\nz,3\n"
+    rejects = []
+    assert [len(r["question"]) for r in read(put(tmp_path, text, "a.csv"), rejects)] == [300_000, 1]
+    assert [(r.line, r.reason) for r in rejects] == [(3, "too_long")]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("a.jsonl", b"", "is empty"),
+        ("a.jsonl", b"\n\n \n", "has no rows"),
+        ("a.csv", b"", "is empty"),
+        ("a.csv", b"question,answer\n", "has no rows"),
+        ("a.csv", b"question,question\na,b\n", "'question' more than once"),
+        ("a.csv", b'question,"ans\nx,y\n', "the header of a.csv cannot be read"),
+        ("a.json", b"[]", "has no rows"),
+        ("a.json", b"{}", "has no rows"),
+        ("a.json", b"3", "JSON int"),
+        ("a.json", b'{"question": [1, 2], "answer": [1]}', "differ in length"),
+        ("a.json", b'{"train": [{"question": "a"}], "test": [{"question": "b"}]}', "several lists .train, test."),
+        ("a.json", b'{"question": ', "is no JSON"),
+        ("a.json", b'[{"question": ', "broken_file"),
+        ("a.jsonl.gz", b"", "is empty"),
+        ("a.jsonl.gz", GOOD, "is not gzip"),
+        ("a.jsonl.gz", gzip.compress(b""), "has no rows"),
+        ("a.jsonl.gz", gzip.compress(GOOD)[:20], "no usable row"),
+        ("a.parquet", b"", "is empty"),
+        ("a.parquet", b"PAR1" + b"x" * 100, "cut off"),
+        ("a.parquet", b"hello", "cannot be read as parquet"),
+        ("a.jsonl", b"PAR1....", "parquet file by another name"),
+        ("a.jsonl", "{}".encode("utf-16"), "UTF-16"),
+        ("a.jsonl", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        ("a.txt", GOOD, "'.txt', which tells no format"),
+        ("a.parquet.gz", GOOD, "tells no format"),
+        ("a", GOOD, "a name without an ending"),
+    ],
+)
+def test_useless_files_end_in_one_clear_error(tmp_path, name, data, words):
+    with pytest.raises(RowError, match=words):
+        read(put(tmp_path, data, name))
+
+
+def test_a_missing_file_names_the_nearest(tmp_path):
+    put(tmp_path, GOOD, "questions.jsonl")
+    with pytest.raises(RowError, match=r"no file or directory .*quesions.jsonl; did you mean .*/questions.jsonl\?"):
+        read(tmp_path / "quesions.jsonl")
+    with pytest.raises(RowError, match=f"; {tmp_path} has questions.jsonl"):
+        read(tmp_path / "nowhere" / "deeper" / "x.jsonl")
+    with pytest.raises(RowError, match=r"no file matches .*\*\.csv"):
+        read(tmp_path / "*.csv")
+
+
+def test_directories_that_cannot_be_read(tmp_path):
+    with pytest.raises(RowError, match="holds nothing"):
+        read(tmp_path)
+    put(tmp_path, b"x", "notes.txt")
+    with pytest.raises(RowError, match="holds only notes.txt"):
+        read(tmp_path)
+    put(tmp_path, GOOD)
+    put(tmp_path, b"question\na\n", "b.csv")
+    with pytest.raises(RowError, match="more than one format .a.jsonl, b.csv."):
+        read(tmp_path)
+    (tmp_path / "stage").mkdir()
+    put(tmp_path / "stage", b"{", "manifest.json")
+    with pytest.raises(Exception, match="manifest.json is damaged"):
+        read(tmp_path / "stage")
+    (tmp_path / "saved").mkdir()
+    put(tmp_path / "saved", b"{}", "dataset_info.json")
+    with pytest.raises(RowError, match="cannot be read as a saved dataset"):
+        read(tmp_path / "saved")
+
+
+def test_links_and_pipes(tmp_path):
+    os.symlink(tmp_path / "gone", tmp_path / "link.jsonl")
+    with pytest.raises(RowError, match="is a link to .*gone, which is not there"):
+        read(tmp_path / "link.jsonl")
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    with pytest.raises(RowError, match="neither a regular file nor a directory"):
+        read(tmp_path / "pipe.jsonl")
+
+
+def test_a_shard_without_a_usable_row_is_an_error_too(tmp_path):
+    put(tmp_path, GOOD, "a.jsonl")
+    put(tmp_path, b"\n", "b.jsonl")
+    assert len(read(tmp_path)) == 1
+    put(tmp_path, b"broken", "c.jsonl")
+    with pytest.raises(RowError, match="c.jsonl has no usable row"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("keep", [0.3, 0.7, 0.99])
+def test_a_gzip_that_breaks_off_keeps_the_rows_before(tmp_path, keep):
+    noise = random.Random(0)
+    lines = [json.dumps({"question": f"{i}? {noise.random()}"}) for i in range(20_000)]
+    whole = gzip.compress("\n".join(lines).encode())
+    rejects = []
+    rows = read(put(tmp_path, whole[: int(len(whole) * keep)], "a.jsonl.gz"), rejects)
+    assert [r["question"] for r in rows] == [json.loads(line)["question"] for line in lines[: len(rows)]]
+    assert keep * 0.9 < len(rows) / len(lines) < keep * 1.1
+    assert [(r.line, r.reason) for r in rejects] == [(len(rows) + 1, "broken_file")]
+
+
+def test_a_damaged_gzip_is_told(tmp_path):
+    noise = random.Random(0)
+    data = bytearray(gzip.compress(b"\n".join(b'{"question": "%d? %f"}' % (i, noise.random()) for i in range(20_000))))
+    data[len(data) // 2] ^= 0xFF
+    rejects = []
+    rows = read(put(tmp_path, bytes(data), "a.jsonl.gz"), rejects)
+    assert len(rows) > 5000 and rejects[-1].reason == "broken_file"
+
+
+def test_csv_rows_with_too_many_or_too_few_fields(tmp_path):
+    text = 'question,answer\n"a, b",1\ntoo,many,fields\nfew\n\n"two\nlines",2\n'
+    rejects = []
+    rows = read(put(tmp_path, text, "a.csv"), rejects)
+    assert [(r["question"], r["answer"], r["source_row"]) for r in rows] == [("a, b", "1", 2), ("two\nlines", "2", 6)]
+    assert [(r.line, r.reason) for r in rejects] == [(3, "field_count"), (4, "field_count")]
+    assert "3 fields where 2 are expected (question, answer)" in rejects[0].detail and "too,many" in rejects[0].text
+
+
+@pytest.mark.parametrize("broken", ['"never closed,1', '"closed" too early,1'])
+def test_a_stray_quote_costs_its_line_alone(tmp_path, broken):
+    good = [f'"question, {i}",{i}' for i in range(3000)]
+    for lines in ([*good[:10], broken, *good[10:]], [*good, broken]):
+        rejects = []
+        rows = read(put(tmp_path, "\n".join(["question,answer", *lines]), "a.csv"), rejects)
+        assert len(rows) == 3000
+        assert [r.reason for r in rejects] == ["broken_csv"] and rejects[0].text.strip() == broken
+
+
+def test_a_quote_never_closed_among_lines_without_quotes(tmp_path):
+    lines = [f"q {i},{i}" for i in range(5000)]
+    rejects = []
+    text = "\n".join(["question,answer", *lines[:7], '"open,7', *lines[7:]])
+    assert len(read(put(tmp_path, text, "a.csv"), rejects)) == 5000
+    assert [(r.line, r.reason) for r in rejects] == [(9, "broken_csv")]
+
+
+def test_bad_text_in_csv_and_tsv(tmp_path):
+    data = b"question,n\ncaf\xe9,1\n,2\na\x00b,3\nfine,4\n"
+    rejects = []
+    assert [r["question"] for r in read(put(tmp_path, data, "a.csv"), rejects)] == ["fine"]
+    assert [r.reason for r in rejects] == ["invalid_utf8", "empty_text", "bad_text"]
+    tsv = b'question\tanswer\n"Hello," she said.\t1\nsaid "x"\t2\n"a whole\tb"\t3\n'
+    assert [r["question"] for r in read(put(tmp_path, tsv, "a.tsv"), rejects)] == [
+        '"Hello," she said.',
+        'said "x"',
+        "a whole\tb",
+    ]
+
+
+def test_a_csv_number_that_is_none(tmp_path):
+    rejects = []
+    path = put(tmp_path, "question,steps,level\nq?,many,1\nq?,3,2\nq?,,\n", "a.csv")
+    rows = read(path, rejects, need=["question", "steps"])
+    assert [r["steps"] for r in rows] == [3]
+    assert [r.reason for r in rejects] == ["mistyped_column", "missing_column"]
+    loose = read(path)
+    assert "steps" not in loose[0] and json.loads(loose[0]["extra"]) == {"steps": "many"}
+
+
+def test_parquet_rows_that_are_not_utf8(tmp_path):
+    texts = pa.array([b"good?", b"caf\xe9", b"fine?"], pa.binary())
+    text = pa.Array.from_buffers(pa.string(), 3, texts.buffers())
+    pq.write_table(pa.table({"question": text}), tmp_path / "a.parquet")
+    rejects = []
+    assert [r["question"] for r in read(tmp_path / "a.parquet", rejects)] == ["good?", "fine?"]
+    assert [(r.line, r.unit, r.reason) for r in rejects] == [(2, "row", "invalid_utf8")]
+
+
+def test_a_damaged_row_group_costs_its_rows_alone(tmp_path):
+    path = tmp_path / "a.parquet"
+    noise = random.Random(0)
+    table = pa.table({"question": [f"{i}? {noise.random()}" for i in range(3000)]})
+    pq.write_table(table, path, row_group_size=1000, use_dictionary=False, compression="zstd", write_page_checksum=True)
+    at = pq.ParquetFile(path).metadata.row_group(1).column(0).data_page_offset
+    data = bytearray(path.read_bytes())
+    data[at + 300 : at + 3000] = bytes(2700)
+    path.write_bytes(data)
+    rejects = []
+    rows = read(path, rejects)
+    assert [r["source_row"] for r in rows] == [*range(1, 1001), *range(2001, 3001)]
+    assert [r.reason for r in rejects] == ["broken_file"] and "rows 1001 to 2000" in rejects[0].detail
+
+
+@pytest.mark.parametrize("cut", [0.2, 0.5, 0.9])
+def test_a_truncated_parquet_is_refused(tmp_path, cut):
+    pq.write_table(pa.table({"question": [f"{i}?" for i in range(3000)]}), tmp_path / "a.parquet")
+    data = (tmp_path / "a.parquet").read_bytes()
+    with pytest.raises(RowError, match="a.parquet cannot be read as parquet, it may be cut off"):
+        read(put(tmp_path, data[: int(len(data) * cut)], "a.parquet"))
+
+
+@pytest.mark.parametrize("indent", [0, 2])
+def test_a_broken_object_in_a_pretty_list_costs_itself_alone(tmp_path, indent):
+    lines = json.dumps(GOODS, indent=indent)
+    broken = lines.replace('"question": "What is 7 + 2?"', '"question": "What is 7" + 2?"').replace(
+        '"answer": "102"', '"answer": 1O2'
+    )
+    rejects = []
+    rows = read(put(tmp_path, broken, "a.json"), rejects)
+    assert [r["question"] for r in rows] == [r["question"] for i, r in enumerate(GOODS) if i not in (7, 100)]
+    assert [(r.line, r.unit, r.reason) for r in rejects] == [(8, "row", "broken_json"), (101, "row", "broken_json")]
+    assert "What is 7" in rejects[0].text and "What is 8" not in rejects[0].text
+
+
+@pytest.mark.parametrize("end", ["", ",", "]]", "] [", '] {"question": "b"}'])
+def test_a_list_that_does_not_end_well_keeps_its_rows_and_says_so(tmp_path, end):
+    rejects = []
+    assert len(read(put(tmp_path, json.dumps(GOODS)[:-1] + end, "a.json"), rejects)) == 200
+    assert len(rejects) == 1 and rejects[0].line == 201
+
+
+def test_objects_in_a_list_that_are_none(tmp_path):
+    rejects = []
+    assert len(read(put(tmp_path, '[1, {"question": "a"}, null, "x", {"question": ""},]', "a.json"), rejects)) == 1
+    assert [(r.line, r.reason) for r in rejects] == [
+        (1, "not_an_object"), (3, "not_an_object"), (4, "not_an_object"), (5, "empty_text"),
+    ]  # fmt: skip
+
+
+def test_json_lists_larger_than_a_chunk_are_streamed(tmp_path):
+    big = [{"question": f"{i} " + "é" * (i * 40 % 300_000)} for i in range(500)]
+    assert [r["question"] for r in read(put(tmp_path, json.dumps(big, ensure_ascii=False), "a.json"))] == [
+        r["question"] for r in big
+    ]
+
+
+MUTATIONS = st.lists(
+    st.tuples(
+        st.integers(0, 10**6), st.integers(0, 12), st.binary(max_size=6) | st.sampled_from([b'"', b"\n", b",", b"\x00"])
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+def mutated(data, mutations):
+    data = bytearray(data)
+    for place, length, new in mutations:
+        at = place % (len(data) + 1)
+        data[at : at + length] = new
+    return bytes(data)
+
+
+@given(mutations=MUTATIONS)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_mutated_jsonl_accounts_for_every_line(tmp_path, mutations):
+    data = mutated(b"\n".join(LINES[:40]), mutations)
+    rejects = []
+    try:
+        rows = read(put(tmp_path, data), rejects)
+    except RowError:
+        return
+    lines = [line for line in data.removeprefix(b"\xef\xbb\xbf").split(b"\n") if line.strip()]
+    assert len(rows) + len(rejects) == len(lines)
+    assert len({r["id"] for r in rows}) == len(rows)
+    assert all(check_row(fit_row(r, QUESTION), QUESTION) == [] for r in rows)
+    assert sorted([r["source_row"] for r in rows] + [r.line for r in rejects]) == [
+        n for n, line in enumerate(data.split(b"\n"), 1) if line.strip()
+    ]
+
+
+@given(mutations=MUTATIONS, kind=st.sampled_from(["csv", "tsv", "json", "jsonl.gz", "parquet", "pretty.json"]))
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_mutated_files_of_any_kind_give_rows_rejects_or_a_row_error(tmp_path, mutations, kind):
+    rejects = []
+    path = put(tmp_path, mutated(CLEAN[kind], mutations), f"a.{kind}")
+    try:
+        rows = read(path, rejects)
+    except RowError as error:
+        assert str(error)
+        return
+    assert len(rows) + len(rejects) > 0
+    assert len({r["id"] for r in rows}) == len(rows)
+    assert all(check_row(fit_row(r, QUESTION), QUESTION) == [] for r in rows)
+    if kind == "jsonl.gz" or len(rows) < 30:
+        assert len(rows) == 40 or rejects
+
+
+def _parquet():
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist(GOODS[:40]), sink, row_group_size=10)
+    return sink.getvalue().to_pybytes()
+
+
+CLEAN = {
+    "csv": b"question,answer\r\n" + b"".join(b'"What is\n%d, and?",%d\r\n' % (i, i) for i in range(40)),
+    "tsv": b"question\tanswer\n" + b"".join(b'What "is" %d?\t%d\n' % (i, i) for i in range(40)),
+    "json": json.dumps(GOODS[:40]).encode(),
+    "pretty.json": json.dumps(GOODS[:40], indent=1).encode(),
+    "jsonl.gz": gzip.compress(b"\n".join(LINES[:40])),
+    "parquet": _parquet(),
+}
