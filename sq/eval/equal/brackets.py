@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from sq.eval.equal.cursor import Cursor
+from sq.eval.equal.cursor import Cursor, Grammar
 from sq.eval.equal.lexer import MARKS
 from sq.eval.equal.numerals import mixed, number
 from sq.eval.equal.tree import Const, Matrix, Node, Num, Op, ParseError, Quantity, Rel, Seq, Sym, Text
@@ -18,12 +18,21 @@ _INVERTED = frozenset({"sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh",
 _INVERSE = Op("neg", (Num(Fraction(1)),))
 
 
-class BracketParser(Cursor):
-    """Primaries. The outer half (`Parser`) supplies `listed`, `sum`, `power` and `operand`."""
+class Primaries:
+    """Reads one primary at the cursor; what stands inside its brackets goes to the outer grammar.
+
+    Args:
+        cursor: the tokens.
+        grammar: the outer levels.
+    """
+
+    def __init__(self, cursor: Cursor, grammar: Grammar) -> None:
+        self.cursor = cursor
+        self.grammar = grammar
 
     def primary(self) -> Node:
         """One indivisible thing."""
-        token = self.next()
+        token = self.cursor.next()
         if token.kind == "num":
             return self.numeral(number(token.text))
         if token.kind == "const":
@@ -40,46 +49,52 @@ class BracketParser(Cursor):
             return self.bracket(token.text)
         raise ParseError(f"'{token.text or 'the end'}' is not expected here")
 
+    def argument(self, *, whole_number: bool = False) -> Node:
+        """What a command or `^` takes: a braced group, else one digit (or one whole number), name or command."""
+        if not whole_number:
+            self.cursor.split_number()
+        return self.primary()
+
     def starts_factor(self) -> bool:
         """Whether the next token begins another factor of a product."""
-        token = self.peek()
+        token = self.cursor.peek()
         if token.kind in ("const", "name", "func", "letter"):
-            return not (token.kind == "letter" and self.is_unit())
+            return not (token.kind == "letter" and self.grammar.is_unit())
         if token.kind == "num":
-            return self.previous_kind not in ("num",)
+            return self.cursor.previous_kind not in ("num",)
         if token.kind == "cmd":
             return token.text not in ("end", "pmod", "bmod", "mod", "choose")
         if token.text == "|":
-            return self.bars == 0
+            return self.cursor.bars == 0
         return token.kind == "op" and token.text in ("(", "[", "{", "\\{", "<<", "lfloor", "lceil")
 
     def numeral(self, value: Num) -> Node:
         """A number, or a mixed number where a proper fraction of digits follows."""
         if value.digits:
             return value
-        if self.peek().text == "frac" and self.peek().kind == "cmd":
-            found = mixed(value, self.text[self.peek().start : self.peek().start + 40])
+        if self.cursor.peek().text == "frac" and self.cursor.peek().kind == "cmd":
+            found = mixed(value, self.cursor.text[self.cursor.peek().start : self.cursor.peek().start + 40])
             if found is not None:
                 self.skip_fraction()
                 return found
-        ahead = [self.peek(k) for k in range(3)]
+        ahead = [self.cursor.peek(k) for k in range(3)]
         if ahead[0].kind == "num" and ahead[0].spaced and ahead[1].text == "/" and ahead[2].kind == "num":
             found = mixed(value, f"{ahead[0].text}/{ahead[2].text}")
             if found is not None:
                 for _ in range(3):
-                    self.next()
+                    self.cursor.next()
                 return found
         return value
 
     def skip_fraction(self) -> None:
         """Move past a fraction of plain digits."""
-        self.next()
+        self.cursor.next()
         for _ in range(2):
             self.argument()
 
     def named(self, name: str) -> Node:
         """A variable; with brackets behind it, a call of f or g, or of anything with several arguments."""
-        if self.peek().text == "(" and self.peek().kind == "op":
+        if self.cursor.peek().text == "(" and self.cursor.peek().kind == "op":
             call = self.call(name)
             if call is not None:
                 return call
@@ -87,13 +102,13 @@ class BracketParser(Cursor):
 
     def call(self, name: str) -> Node | None:
         """`f(x)` and `phi(x, y)`; None where the bracket is a factor."""
-        mark = self.at
+        mark = self.cursor.at
         if name not in _CALLED and not self.comma_inside():
             return None
-        self.next()
-        inside = self.listed(")")
-        if self.next().text != ")":
-            self.at = mark
+        self.cursor.next()
+        inside = self.grammar.listed(")")
+        if self.cursor.next().text != ")":
+            self.cursor.at = mark
             return None
         return Op("call", (Sym(name), *(inside.items if isinstance(inside, Seq) and not inside.left else (inside,))))
 
@@ -101,7 +116,7 @@ class BracketParser(Cursor):
         """Whether the bracket that opens next holds a comma at its own level."""
         depth = 0
         for ahead in range(0, 60):
-            token = self.peek(ahead)
+            token = self.cursor.peek(ahead)
             if token.kind == "end":
                 return False
             depth += (token.text in ("(", "[", "\\{")) - (token.text in (")", "]", "\\}"))
@@ -114,8 +129,8 @@ class BracketParser(Cursor):
     def function(self, name: str) -> Node:
         """`sin x`, `sin^2 x`, `log_2 x`, `max(a, b)`."""
         base = exponent = None
-        while self.peek().text in ("^", "_") and self.peek().kind == "op":
-            if self.next().text == "_":
+        while self.cursor.peek().text in ("^", "_") and self.cursor.peek().kind == "op":
+            if self.cursor.next().text == "_":
                 base = self.argument(whole_number=True)
             else:
                 exponent = self.argument(whole_number=True)
@@ -130,22 +145,22 @@ class BracketParser(Cursor):
 
     def function_argument(self) -> Node:
         """A bracket alone, or the factors up to the next sign, slash or function."""
-        self.deeper()
-        token = self.peek()
+        self.cursor.deeper()
+        token = self.cursor.peek()
         if token.text in ("(", "[", "{", "|") and token.kind == "op":
-            node = self.power()
+            node = self.grammar.power()
         elif token.kind == "op" and token.text in ("-", "+"):
-            node = self.factor()
+            node = self.grammar.factor()
         else:
-            node = self.power()
-            while self.starts_factor() and self.peek().kind != "func" and self.peek().text not in ("(", "["):
-                node = Op("mul", (node, self.power()))
-        self.depth -= 1
+            node = self.grammar.power()
+            while self.starts_factor() and self.cursor.peek().kind != "func" and self.cursor.peek().text not in ("(", "["):
+                node = Op("mul", (node, self.grammar.power()))
+        self.cursor.depth -= 1
         return node
 
     def arguments(self) -> tuple[Node, ...]:
         """The bracketed arguments of max, min, gcd, lcm."""
-        node = self.power()
+        node = self.grammar.power()
         if isinstance(node, Seq):
             return node.items
         raise ParseError("a function of several arguments has one")
@@ -153,13 +168,13 @@ class BracketParser(Cursor):
     def sentence(self, first: str) -> Node:
         """Words, up to the end of the item."""
         words = [first]
-        while self.peek().kind in ("word", "letter", "name", "const", "func") or self.peek().text in ("-", "'"):
-            words.append(self.next().text)
+        while self.cursor.peek().kind in ("word", "letter", "name", "const", "func") or self.cursor.peek().text in ("-", "'"):
+            words.append(self.cursor.next().text)
         return Text(" ".join(words))
 
     def command(self, name: str) -> Node:
         """`\\frac`, `\\sqrt`, `\\binom`, sums, matrices, marked names."""
-        self.deeper()
+        self.cursor.deeper()
         try:
             if name in ("frac", "binom"):
                 return Op("div" if name == "frac" else "binom", (self.argument(), self.argument()))
@@ -172,102 +187,102 @@ class BracketParser(Cursor):
             if name == "begin":
                 return self.matrix()
             if name == "mathbb":
-                letter = self.raw_argument()
+                letter = self.cursor.raw_argument()
                 return Const(letter) if letter in _SETS else Sym(letter)
             if name in ("angle", "triangle"):
                 return Sym(name + " " + self.letters())
             if name in MARKS:
-                return self.named(self.raw_argument() if name in ("mathbf", "mathcal") else f"{name}({self.raw_argument()})")
+                return self.named(self.cursor.raw_argument() if name in ("mathbf", "mathcal") else f"{name}({self.cursor.raw_argument()})")
         finally:
-            self.depth -= 1
+            self.cursor.depth -= 1
         raise ParseError(f"\\{name} is not read here")
 
     def letters(self) -> str:
         """A run of capital letters: the points of an angle."""
         found = []
-        while self.peek().kind in ("name", "letter"):
-            found.append(self.next().text)
+        while self.cursor.peek().kind in ("name", "letter"):
+            found.append(self.cursor.next().text)
         return "".join(found)
 
     def root_index(self) -> Node | None:
         """The `[n]` of a root."""
-        if self.peek().text != "[":
+        if self.cursor.peek().text != "[":
             return None
-        self.next()
-        index = self.sum()
-        self.expect("]")
+        self.cursor.next()
+        index = self.grammar.sum()
+        self.cursor.expect("]")
         return index
 
     def series(self, name: str) -> Node:
         """A sum or product with its variable and bounds."""
-        self.expect("_")
+        self.cursor.expect("_")
         lower = self.argument()
-        self.expect("^")
+        self.cursor.expect("^")
         upper = self.argument(whole_number=True)
         if not (isinstance(lower, Rel) and lower.ops == ("=",) and isinstance(lower.parts[0], Sym)):
             raise ParseError("a sum without a first value is not read")
-        return Op(name, (lower.parts[0], lower.parts[1], upper, self.term()))
+        return Op(name, (lower.parts[0], lower.parts[1], upper, self.grammar.term()))
 
     def matrix(self) -> Node:
         r"""`\begin{pmatrix}` and its kin."""
-        kind = self.raw_argument()
+        kind = self.cursor.raw_argument()
         if kind not in _MATRICES:
             raise ParseError(f"the environment {kind} is not read")
-        if kind == "array" and self.peek().text == "{" and re.match(r"\{\s*[lcr|@\s]*\}", self.text[self.peek().start :]):
-            self.raw_argument()
+        if kind == "array" and self.cursor.peek().text == "{" and re.match(r"\{\s*[lcr|@\s]*\}", self.cursor.text[self.cursor.peek().start :]):
+            self.cursor.raw_argument()
         rows: list[list[Node]] = [[]]
-        while self.peek().text != "end":
-            if self.peek().text == "\\\\":
-                self.next()
+        while self.cursor.peek().text != "end":
+            if self.cursor.peek().text == "\\\\":
+                self.cursor.next()
                 rows.append([])
-            elif self.peek().text == "&":
-                self.next()
-            elif self.peek().kind == "end":
+            elif self.cursor.peek().text == "&":
+                self.cursor.next()
+            elif self.cursor.peek().kind == "end":
                 raise ParseError("a matrix does not end")
             else:
-                rows[-1].append(self.operand())
-        self.next()
-        if self.raw_argument() != kind:
+                rows[-1].append(self.grammar.operand())
+        self.cursor.next()
+        if self.cursor.raw_argument() != kind:
             raise ParseError("a matrix ends under another name")
         return Matrix(tuple(tuple(r) for r in rows if r), "vmatrix" if kind == "vmatrix" else "matrix")
 
     def bracket(self, opener: str) -> Node:
         """Whatever stands between brackets of any kind."""
-        self.deeper()
+        self.cursor.deeper()
         try:
             if opener in ("|", "\\|"):
                 return self.bars_of(opener)
             if opener in ("lfloor", "lceil"):
-                inside = self.sum()
-                self.expect("r" + opener[1:])
+                inside = self.grammar.sum()
+                self.cursor.expect("r" + opener[1:])
                 return Op(opener[1:], (inside,))
-            bars, self.bars = self.bars, 0
+            bars, self.cursor.bars = self.cursor.bars, 0
             node = self.inside(opener)
-            self.bars = bars
+            self.cursor.bars = bars
             return node
         finally:
-            self.depth -= 1
+            self.cursor.depth -= 1
 
     def bars_of(self, opener: str) -> Node:
         """An absolute value or a norm."""
-        self.bars += 1
-        inside = self.sum()
-        self.bars -= 1
-        self.expect(opener)
+        self.cursor.bars += 1
+        inside = self.grammar.sum()
+        self.cursor.bars -= 1
+        self.cursor.expect(opener)
         return Op("abs", (inside,))
 
     def inside(self, opener: str) -> Node:
         """A group, tuple, interval, set or set-builder."""
         closers = _CLOSERS[opener]
-        if self.peek().text in closers and self.peek().kind == "op":
-            return Seq(opener, self.next().text, ())
+        if self.cursor.peek().text in closers and self.cursor.peek().kind == "op":
+            return Seq(opener, self.cursor.next().text, ())
         if opener in ("\\{", "{") and self.builder_bar():
             return self.builder(closers)
-        node = self.listed(closers[0])
-        if opener == "{" and self.peek().text == "choose":
-            self.next()
-            node = Op("binom", (node, self.sum()))
-        closer = self.next()
+        node = self.grammar.listed(closers[0])
+        if opener == "{" and self.cursor.peek().text == "choose":
+            self.cursor.next()
+            node = Op("binom", (node, self.grammar.sum()))
+        closer = self.cursor.next()
         if closer.kind != "op" or closer.text not in closers:
             raise ParseError("a bracket is not closed")
         bare = isinstance(node, Seq) and node.left == ""
@@ -283,7 +298,7 @@ class BracketParser(Cursor):
         """Whether exactly one bar (or colon) stands in the braces at their own level."""
         depth, bars = 1, 0
         for ahead in range(0, 200):
-            token = self.peek(ahead)
+            token = self.cursor.peek(ahead)
             if token.kind == "end" or depth == 0:
                 break
             depth += (token.text in ("(", "[", "\\{", "{")) - (token.text in (")", "]", "\\}", "}"))
@@ -292,21 +307,20 @@ class BracketParser(Cursor):
 
     def builder(self, closers: tuple[str, ...]) -> Node:
         """`{x | x > 3}`: its condition."""
-        self.bars += 1
-        self.in_builder = True
+        self.cursor.bars += 1
         self.operand_or_membership()
-        self.bars -= 1
-        if self.next().text not in ("|", ":"):
+        self.cursor.bars -= 1
+        if self.cursor.next().text not in ("|", ":"):
             raise ParseError("a set has no bar where one is expected")
-        condition = self.listed(closers[0])
-        if self.next().text not in closers:
+        condition = self.grammar.listed(closers[0])
+        if self.cursor.next().text not in closers:
             raise ParseError("a set is not closed")
         return Op("builder", (condition,))
 
     def operand_or_membership(self) -> None:
         """What a set-builder collects; its condition says all we compare."""
-        self.operand()
-        if self.peek().kind == "rel" and self.peek().text == "in":
-            self.next()
-            self.operand()
+        self.grammar.operand()
+        if self.cursor.peek().kind == "rel" and self.cursor.peek().text == "in":
+            self.cursor.next()
+            self.grammar.operand()
 

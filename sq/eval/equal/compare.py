@@ -42,7 +42,10 @@ class Comparison:
     def lists(self, answers: list[Node], references: list[Node]) -> bool:
         """Several answers in any order, each matched once; in order where only one side names them apart."""
         answers, references = relations.spread(tuple(answers)), relations.spread(tuple(references))
-        answers, references = _distinct(_share_name(answers)), _distinct(_share_name(references))
+        apart = _named_apart(answers) or _named_apart(references)
+        if not (apart and all(map(relations.named, answers)) and all(map(relations.named, references))):
+            answers, references = _share_name(answers), _share_name(references)
+        answers, references = _distinct(answers), _distinct(references)
         if len(answers) != len(references) or len(references) > MAX_ITEMS:
             return False
         if _named_apart(answers) != _named_apart(references):
@@ -86,6 +89,8 @@ def _relation(compare: Comparison, a: Node, r: Node) -> bool | None:
     if ours and theirs:
         if relations.common_name(ours[0], theirs[0]):
             values = [relations.renamed(v, ours[0], theirs[0]) for v in ours[1]]
+            if len(values) == len(theirs[1]):  # the exact value with the exact value
+                return compare(values[0], theirs[1][0])
             return any(compare(v, w) for v, w in product(values, theirs[1]))
         return isinstance(a, Rel) and isinstance(r, Rel) and relations.same_equation(a, r)
     if isinstance(a, Rel) and isinstance(r, Rel) and (_chain(compare, a, r) or relations.same_equation(a, r)):

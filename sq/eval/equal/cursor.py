@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Protocol
 
 from sq.eval.equal.lexer import Token
 from sq.eval.equal.tree import Node, ParseError
@@ -11,6 +12,31 @@ MAX_DEPTH = 120
 """Calls of the grammar inside one another; brackets nest to about a fifth of this."""
 
 _BRACED = re.compile(r"\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}")
+
+
+class Grammar(Protocol):
+    """The outer levels of the grammar, as the inner ones call them."""
+
+    def listed(self, stop: str = "") -> Node:
+        """Items between separators."""
+
+    def operand(self) -> Node:
+        """An expression or a union of sets, with its unit."""
+
+    def sum(self) -> Node:
+        """Terms joined by signs."""
+
+    def term(self) -> Node:
+        """A product."""
+
+    def factor(self) -> Node:
+        """A power with its sign."""
+
+    def power(self) -> Node:
+        """A primary with what is attached to it."""
+
+    def is_unit(self, ahead: int = 0) -> bool:
+        """Whether a unit word comes next."""
 
 
 class Cursor:
@@ -23,7 +49,6 @@ class Cursor:
         self.depth = 0
         self.bars = 0
         self.money = r"\usd" in text
-        self.in_builder = False
 
     def peek(self, ahead: int = 0) -> Token:
         """The token `ahead` places on; the end stays the end."""
@@ -57,17 +82,13 @@ class Cursor:
         if self.depth > MAX_DEPTH:
             raise ParseError("the answer is nested too deeply")
 
-    def argument(self, *, whole_number: bool = False) -> Node:
-        """What a command or `^` takes: a braced group, else one digit (or one whole number), name or command."""
+    def split_number(self) -> None:
+        """Part a number into its first digit and the rest, as TeX takes `12` in `\\frac12`."""
         token = self.peek()
-        if token.kind == "num" and not whole_number and len(token.text) > 1 and "." not in token.text:
+        if token.kind == "num" and len(token.text) > 1 and "." not in token.text:
             first = token._replace(text=token.text[0], end=token.start + 1)
             rest = token._replace(text=token.text[1:], start=token.start + 1, spaced=False)
             self.tokens[self.at : self.at + 1] = [first, rest]
-        return self.primary()
-
-    def primary(self) -> Node:
-        raise ParseError('x')
 
     def raw_argument(self) -> str:
         """The next braced group, or the next token, as text without spaces."""

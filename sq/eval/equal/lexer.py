@@ -105,7 +105,7 @@ def _tokens(
             raise ParseError("a number has too many digits")
         return [Token("num", value.replace(",", "").replace(" ", ""), at, end, spaced)], end
     if kind == "command":
-        return _command(value, text, at, end, spaced)
+        return _command(value, text, at, end, spaced, before)
     if kind == "letters":
         return _letters(value, at, end, spaced, before), end
     if kind == "dots":
@@ -119,11 +119,13 @@ def _tokens(
     return [Token("op", value, at, end, spaced)], end
 
 
-def _command(name: str, text: str, at: int, end: int, spaced: bool) -> tuple[list[Token], int]:
+def _command(
+    name: str, text: str, at: int, end: int, spaced: bool, before: list[Token]
+) -> tuple[list[Token], int]:
     if name in ("text", "mathrm", "operatorname", "mathsf", "rm", "mathit"):
         group = _TEXT_GROUP.match(text, end)
         if group is not None:
-            token = _text(group.group(1), name, at, group.end(), spaced)
+            token = _text(group.group(1), name, at, group.end(), spaced, _after_value(before))
             return [token] if token.text else [], group.end()
         return [], end
     if name in _OPERATORS:
@@ -142,18 +144,25 @@ def _command(name: str, text: str, at: int, end: int, spaced: bool) -> tuple[lis
     raise ParseError(f"\\{name} is not read here")
 
 
-def _text(content: str, command: str, at: int, end: int, spaced: bool) -> Token:
+def _text(content: str, command: str, at: int, end: int, spaced: bool, after_value: bool) -> Token:
     plain = " ".join(content.split()).strip(" .,:")
     lower = plain.lower()
     if lower in ("and", "or"):
         return Token("sep", lower, at, end, spaced)
-    if plain in FUNCTIONS:
+    if plain in FUNCTIONS and not (after_value and lower in UNITS):
         return Token("func", plain, at, end, spaced)
     if re.fullmatch(r"-?\d+(\.\d+)?", plain, re.ASCII) and plain[0] != "-" and len(plain) < MAX_DIGITS:
         return Token("num", plain, at, end, spaced)
     if len(plain) == 1 and plain.isalpha() and content == plain:
         return Token("const" if plain in "ei" else "letter", plain, at, end, spaced)
     return Token("word", lower if command == "operatorname" else plain, at, end, spaced)
+
+
+def _after_value(before: list[Token]) -> bool:
+    if not before:
+        return False
+    at_divisor = len(before) > 1 and before[-1].text == "/" and before[-2].kind == "word"
+    return at_divisor or before[-1].kind in ("num", "const", "name", "word") or before[-1].text in (")", "}", "degree")
 
 
 def _letters(run: str, at: int, end: int, spaced: bool, before: list[Token]) -> list[Token]:
@@ -166,7 +175,7 @@ def _letters(run: str, at: int, end: int, spaced: bool, before: list[Token]) -> 
         return [Token("const", _PLAIN[run], at, end, spaced)]
     if run in GREEK and len(run) > 2:
         return [Token("name", run, at, end, spaced)]
-    after_value = bool(before) and (before[-1].kind in ("num", "const", "name", "word") or before[-1].text in (")", "}"))
+    after_value = _after_value(before)
     if len(run) > 1 and lower in UNITS and after_value and (spaced or before[-1].kind == "num"):
         return [Token("word", run, at, end, spaced)]
     if len(run) >= 4 or (len(run) == 3 and after_value and spaced and run.islower() and set(run) & set("aeiou")):

@@ -52,9 +52,12 @@ _RENAMED = re.compile(
     r"(?P<text>textnormal|textrm|textsf|texttt|textup|mbox|hbox|textit|textbf|emph|textsc))(?![A-Za-z])"
 )
 _SPELLED = {"set": r"\setminus", "vert": "|", "norm": r"\|"}
-_SEPARATOR = re.compile(r"(?<=\d)(?:\{,\}|,\\!|\\,|\\!|\{ \}|,\{\}|\\;)\s*(?=\d{3}(?!\d))")
+_SEPARATOR = re.compile(r"(?<=\d)(?:\{\s*,\s*\}|,\\!|\\,|\\!|\{ \}|,\{\}|\\;)\s*(?=\d{3}(?!\d))")
 _SPACES = re.compile(r"\\(?:quad|qquad|enspace|thinspace|medspace|hskip|space)(?![A-Za-z])|(?<!\\)\\[,;:! ]|~|&nbsp;|[ \t\r\n\f\v]+")
+_LEADING = re.compile(r"^(?:\\approx(?![A-Za-z])|=|~)\s*")
 _GLUED = re.compile(r"(?<=[\d)\]}])(or|and)(?=[A-Za-z(\\\[])")
+_NEXT_FORMULA = re.compile(r"([^-+=*/,;:({\\\s$])\s*\$\s*\n?\s+\$(?=[A-Za-z\\({\[])")
+_QUAD = re.compile(r"\\q?quad\s*(?=[A-Za-z](?:_\{?\w+\}?)?\s*(?:\([a-z]\))?\s*(?:=|\\equiv))")
 _DOLLARS = re.compile(r"\$+")
 
 
@@ -86,7 +89,7 @@ def money(text: str) -> str:
     r"""Dollar signs apart: `\$` and a lone `$` before a number are money (`\usd `), the rest delimit mathematics."""
     if "$" not in text:
         return text
-    text = text.replace("\\$", "\x01")
+    text = _NEXT_FORMULA.sub(r"\1, ", text.replace("\\$", "\x01"))
     runs = _DOLLARS.findall(text)
     if len(runs) == 1:
         text = re.sub(r"\$(?=\s*-?\.?\d)", "\x01", text)
@@ -120,7 +123,7 @@ def _ascii_signs(text: str) -> str:
 def _latex(text: str) -> str:
     text = _DOUBLED.sub(r"\\", text)
     text = _ROW_SKIP.sub(r"\\\\", text)
-    text = _DELIMITERS.sub(" ", text)
+    text = _QUAD.sub(", ", _DELIMITERS.sub(" ", text))
     text = _SEPARATOR.sub("", text)
     text = _LEFT_RIGHT_DOT.sub(" ", text)
     text = _LAYOUT.sub(" ", text)
@@ -142,4 +145,4 @@ def _trim_once(text: str) -> str:
         text = text[:-1].rstrip()
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
         text = text[1:-1]
-    return text.lstrip(" ,;:\n\t").strip()
+    return _LEADING.sub("", text.lstrip(" ,;:\n\t")).strip()

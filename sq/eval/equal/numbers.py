@@ -71,8 +71,9 @@ def as_quantity(node: Node) -> Node:
     if isinstance(node, Op) and node.op == "mul" and len(node.args) == 2 and not symbols(node.args[0]):
         value, last = node.args
         power = ""
-        if isinstance(last, Op) and last.op == "pow" and isinstance(last.args[1], Num):
-            last, power = last.args[0], f"^{last.args[1].value}"
+        if isinstance(last, Op) and last.op == "pow":
+            last, exponent = last.args
+            power = f"^{exact(exponent)}"
         if isinstance(last, Sym) and last.name in units.SINGLE:
             return Quantity(value, f"{last.name} {power}".strip())
     return node

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 
 from sq.eval.equal import names
-from sq.eval.equal.brackets import BracketParser
-from sq.eval.equal.lexer import lex
+from sq.eval.equal.brackets import Primaries
+from sq.eval.equal.cursor import Cursor
+from sq.eval.equal.lexer import Token, lex
 from sq.eval.equal.tree import Base, Clock, Const, Node, Num, Op, ParseError, Quantity, Rel, Seq, Sym, Text, symbols
 from sq.eval.equal.units import SINGLE
 
@@ -40,25 +41,34 @@ def parse(text: str, *, thousands: bool = True) -> Node:
     return Parser(text, lex(text, thousands=thousands)).answer()
 
 
-class Parser(BracketParser):
-    """The grammar from the outside in: list, relation, set, sum, product, power, primary."""
+class Parser:
+    """The grammar from the outside in: list, relation, set, sum, product, power; primaries are `brackets`.
+
+    Args:
+        text: a tidy answer.
+        tokens: what `lexer.lex` made of it.
+    """
+
+    def __init__(self, text: str, tokens: list[Token]) -> None:
+        self.cursor = Cursor(text, tokens)
+        self.primaries = Primaries(self.cursor, self)
 
     def answer(self) -> Node:
         """The whole text as one answer."""
         node = self.listed()
-        if self.peek().kind != "end":
-            raise ParseError(f"'{self.peek().text}' is not expected here")
+        if self.cursor.peek().kind != "end":
+            raise ParseError(f"'{self.cursor.peek().text}' is not expected here")
         return node
 
     def listed(self, stop: str = "") -> Node:
         """Items between separators; one item is itself, several are a bare `Seq`."""
         items = [self.item()]
         joins: list[str] = []
-        while self.peek().kind == "sep":
-            joins.append(self.next().text)
-            while self.peek().kind == "sep":  # ", and"
-                joins[-1] = self.next().text
-            if self.peek().kind == "end" or self.peek().text == stop:
+        while self.cursor.peek().kind == "sep":
+            joins.append(self.cursor.next().text)
+            while self.cursor.peek().kind == "sep":  # ", and"
+                joins[-1] = self.cursor.next().text
+            if self.cursor.peek().kind == "end" or self.cursor.peek().text == stop:
                 break
             items.append(self.item())
         items = [i for i in items if not _is_range(i)] or items
@@ -69,45 +79,50 @@ class Parser(BracketParser):
 
     def item(self) -> Node:
         """A relation chain, or a single expression with its unit."""
-        start = self.peek().start
+        start = self.cursor.peek().start
         parts, ops, labels = [self.operand()], [], []
-        labels.append(names.label(self.text[start : self.last_end]))
-        while self.peek().kind == "rel" or self.peek().text == ":":
-            ops.append(self.next().text)
-            start = self.peek().start
+        labels.append(names.label(self.cursor.text[start : self.cursor.last_end]))
+        while self.cursor.peek().kind == "rel" or self.cursor.peek().text == ":":
+            ops.append(self.cursor.next().text)
+            start = self.cursor.peek().start
             parts.append(self.operand())
-            labels.append(names.label(self.text[start : self.last_end]))
-        if self.peek().text == "pmod" or self.peek().text == "bmod":
+            labels.append(names.label(self.cursor.text[start : self.cursor.last_end]))
+        if self.cursor.peek().text == "pmod" or self.cursor.peek().text == "bmod":
             self.modulus()
         if not ops:
             return parts[0]
         return _relation(parts, ops, labels)
 
+    def modulus(self) -> None:
+        r"""`\pmod{11}` behind a residue: said of the answer, no part of it."""
+        self.cursor.next()
+        self.primaries.argument(whole_number=True)
+
     def operand(self) -> Node:
         """An expression or a union of sets, with the unit behind it."""
-        self.deeper()
+        self.cursor.deeper()
         node = self.sum()
-        while self.peek().text in ("cup", "cap", "setminus"):
-            op = self.next().text
+        while self.cursor.peek().text in ("cup", "cap", "setminus"):
+            op = self.cursor.next().text
             node = Op(op, (node, self.sum()))
-        self.depth -= 1
+        self.cursor.depth -= 1
         return self.unit(node)
 
     def unit(self, node: Node) -> Node:
         """The unit words behind a value, as one string."""
         written: list[str] = []
         while self.is_unit():
-            written.append(self.next().text)
-            if self.peek().text == "^":
-                self.next()
+            written.append(self.cursor.next().text)
+            if self.cursor.peek().text == "^":
+                self.cursor.next()
                 written.append("^" + self.exponent_digits())
-            if self.peek().text in ("/", "*", "-") and self.is_unit(1):
-                written.append(self.next().text)
-        if self.peek().text == "degree":
-            self.next()
+            if self.cursor.peek().text in ("/", "*", "-") and self.is_unit(1):
+                written.append(self.cursor.next().text)
+        if self.cursor.peek().text == "degree":
+            self.cursor.next()
             written.append("degree")
         unit = " ".join(written).strip()
-        if not unit and self.money and not symbols(node) and not isinstance(node, Seq):
+        if not unit and self.cursor.money and not symbols(node) and not isinstance(node, Seq):
             unit = "dollar"
         if not unit:
             return node
@@ -119,50 +134,50 @@ class Parser(BracketParser):
 
     def is_unit(self, ahead: int = 0) -> bool:
         """Whether a unit word comes next."""
-        token = self.peek(ahead)
+        token = self.cursor.peek(ahead)
         return token.kind == "word" or (token.kind == "letter" and token.text in SINGLE)
 
     def exponent_digits(self) -> str:
         """The power of a unit."""
-        braced = self.peek().text == "{"
+        braced = self.cursor.peek().text == "{"
         if braced:
-            self.next()
-        sign = self.next().text if self.peek().text == "-" else ""
-        digits = self.next().text
+            self.cursor.next()
+        sign = self.cursor.next().text if self.cursor.peek().text == "-" else ""
+        digits = self.cursor.next().text
         if braced:
-            self.expect("}")
+            self.cursor.expect("}")
         return sign + digits
 
     def sum(self) -> Node:
         """Terms joined by plus, minus and plus-or-minus."""
-        self.deeper()
+        self.cursor.deeper()
         terms: list[Node] = []
-        first = self.peek().text
+        first = self.cursor.peek().text
         if first in ("+", "-", "pm", "mp"):
-            self.next()
+            self.cursor.next()
             terms.append(_signed(first, self.term()))
         else:
             terms.append(self.term())
-        while self.peek().text in ("+", "-", "pm", "mp") and self.peek().kind == "op":
-            sign = self.next().text
-            if self.peek().kind == "end" and sign in "+-":
+        while self.cursor.peek().text in ("+", "-", "pm", "mp") and self.cursor.peek().kind == "op":
+            sign = self.cursor.next().text
+            if self.cursor.peek().kind == "end" and sign in "+-":
                 raise ParseError("the answer ends in a sign")
             terms.append(_signed(sign, self.term()))
-        self.depth -= 1
+        self.cursor.depth -= 1
         return terms[0] if len(terms) == 1 else Op("add", tuple(terms))
 
     def term(self) -> Node:
         """Factors joined by times, by a slash, or by nothing."""
         node = self.factor()
         while True:
-            text, kind = self.peek().text, self.peek().kind
+            text, kind = self.cursor.peek().text, self.cursor.peek().kind
             if kind == "op" and text in ("*", "/"):
-                if text in ("*", "/") and self.is_unit(1) and self.peek(1).kind == "word":
-                    self.next()
+                if text in ("*", "/") and self.is_unit(1) and self.cursor.peek(1).kind == "word":
+                    self.cursor.next()
                     return node
-                self.next()
+                self.cursor.next()
                 node = Op("mul" if text == "*" else "div", (node, self.factor()))
-            elif self.starts_factor():
+            elif self.primaries.starts_factor():
                 node = Op("mul", (node, self.power()))
             else:
                 return node
@@ -170,77 +185,73 @@ class Parser(BracketParser):
     def factor(self) -> Node:
         """A power with any signs before it."""
         signs = 0
-        while self.peek().kind == "op" and self.peek().text in ("-", "+"):
-            signs += self.next().text == "-"
+        while self.cursor.peek().kind == "op" and self.cursor.peek().text in ("-", "+"):
+            signs += self.cursor.next().text == "-"
         node = self.power()
         return Op("neg", (node,)) if signs % 2 else node
 
     def power(self) -> Node:
         """A primary with its subscript, exponents, factorials, percent and degree signs."""
-        self.deeper()
-        node = self.primary()
-        while self.peek().kind == "op":
-            text = self.peek().text
-            if text == "^" and self.peek(1).kind != "end":
-                self.next()
+        self.cursor.deeper()
+        node = self.primaries.primary()
+        while self.cursor.peek().kind == "op":
+            text = self.cursor.peek().text
+            if text == "^" and self.cursor.peek(1).kind != "end":
+                self.cursor.next()
                 node = self.raised(node)
             elif text == "!":
-                self.next()
+                self.cursor.next()
                 node = Op("fact", (node,))
             elif text == "%":
-                self.next()
+                self.cursor.next()
                 node = Quantity(node, "percent")
             elif text == "_":
                 node = self.subscripted(node)
             elif text == "'" and isinstance(node, Sym):
-                self.next()
+                self.cursor.next()
                 node = Sym(node.name + "'")
             else:
                 break
-        self.depth -= 1
+        self.cursor.depth -= 1
         return node
 
     def raised(self, base: Node) -> Node:
         """What stands after `^`: a degree sign, primes, or an exponent."""
-        group = self.peek().text == "{"
-        ahead = self.peek(1).text if group else self.peek().text
+        group = self.cursor.peek().text == "{"
+        ahead = self.cursor.peek(1).text if group else self.cursor.peek().text
         if ahead == "degree":
             for _ in range(3 if group else 1):
-                self.next()
-            if self.peek().kind in ("name",) and self.peek().text in ("C", "F"):
-                return Quantity(base, {"C": "celsius", "F": "fahrenheit"}[self.next().text])
+                self.cursor.next()
+            if self.cursor.peek().kind in ("name",) and self.cursor.peek().text in ("C", "F"):
+                return Quantity(base, {"C": "celsius", "F": "fahrenheit"}[self.cursor.next().text])
             return Quantity(base, "degree")
         if ahead == "'" and isinstance(base, Sym):
-            exponent = self.peek()
-            while self.peek().text in ("{", "'", "}"):
-                exponent = self.next()
+            exponent = self.cursor.peek()
+            while self.cursor.peek().text in ("{", "'", "}"):
+                exponent = self.cursor.next()
             return Sym(base.name + "'") if exponent else base
-        if self.peek().text in ("+", "-") and self.peek(1).kind in ("num", "name"):
+        if self.cursor.peek().text in ("+", "-") and self.cursor.peek(1).kind in ("num", "name"):
             return Op("pow", (base, self.factor()))
-        if self.peek().text == "*" or (group and ahead in ("*", "+", "-") and self.peek(2).text == "}"):
-            mark = "".join(self.next().text for _ in range(3 if group else 1)).strip("{}")
+        if self.cursor.peek().text == "*" or (group and ahead in ("*", "+", "-") and self.cursor.peek(2).text == "}"):
+            mark = "".join(self.cursor.next().text for _ in range(3 if group else 1)).strip("{}")
             return Sym(f"{base.name}^{mark}") if isinstance(base, Sym) else base
-        return Op("pow", (base, self.argument(whole_number=True)))
+        return Op("pow", (base, self.primaries.argument(whole_number=True)))
 
     def subscripted(self, node: Node) -> Node:
         """`x_1`, `a_{n+1}`: part of the name; digits with a subscript are digits in that base."""
-        self.next()
-        mark = self.raw_argument()
-        if isinstance(node, Num) and node.digits == 0:
+        self.cursor.next()
+        mark = self.cursor.raw_argument()
+        if isinstance(node, Num):
             digits = re.sub(r"\D", "", mark)
             base = int(digits) if digits and len(digits) <= 2 else names.BASES.get(mark.lower(), 0)
-            if 2 <= base <= 36:
+            if base:
                 return Base(str(node.value), base)
             raise ParseError("a number has a subscript that is no base")
         if isinstance(node, Sym):
             return Sym(f"{node.name}_{mark}")
-        if isinstance(node, Seq | Op):
-            return self.based(node, mark)
+        if isinstance(node, Op) and node.op == "pow" and isinstance(node.args[0], Sym):  # v^2_0
+            return Op("pow", (Sym(f"{node.args[0].name}_{mark}"), node.args[1]))
         raise ParseError("a subscript stands where none is read")
-
-    def based(self, node: Node, mark: str) -> Node:
-        """`1A3_{16}`, read as a product of letters and digits, in its base."""
-        raise ParseError(f"a subscript {mark!r} behind an expression is not read")
 
 
 def _signed(sign: str, node: Node) -> Node:

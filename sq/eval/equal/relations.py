@@ -60,7 +60,7 @@ def common_name(a: str, b: str) -> bool:
         return True
     if "(" in a[1:] or "(" in b[1:]:
         if names.head(a) == names.head(b):
-            return True
+            return all(re.fullmatch(r"\\?[A-Za-z]+", arg) for arg in names.arguments(a) + names.arguments(b))
         return ("(" in a[1:]) != ("(" in b[1:]) and (a == "y" or b == "y")
     return False
 

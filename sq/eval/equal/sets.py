@@ -38,7 +38,7 @@ def is_set(node: Node) -> bool:
         return "in" in node.ops or any(op in _FLIP for op in node.ops)
     if isinstance(node, Seq):
         mixed = len(node.items) == 2 and _BRACKETS.get(node.left) != _BRACKETS.get(node.right) and node.left in "([" and node.left
-        return bool(mixed) or (node.left == "" and any(is_set(i) for i in node.items))
+        return bool(mixed) or (node.left == "" and node.right != "," and any(is_set(i) for i in node.items))
     return False
 
 
@@ -82,7 +82,7 @@ def _sequence(node: Seq) -> Pieces | None:
     if node.left == "\\{":
         values = [_real(i) for i in node.items]
         return None if any(v is None for v in values) else [Piece(v, True, v, True) for v in values]
-    if node.left == "":
+    if node.left == "" and (node.right != "," or all(isinstance(i, Rel) and i.ops != ("in",) for i in node.items)):
         parts = [_set(i) for i in node.items]
         return _combined([p for p in parts if p is not None], node.right) if all(p is not None for p in parts) else None
     return None

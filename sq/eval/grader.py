@@ -1,0 +1,222 @@
+"""Grading many pairs in worker processes that can be killed: no answer hangs, crashes or exhausts the caller.
+
+A worker that passes the deadline on a pair is killed from here and replaced, whatever it is doing, from whatever thread;
+no signal handler is involved. Pairs go in as an iterable and grades come out in the same order, as they are decided.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import select
+import subprocess
+import sys
+import time
+import weakref
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from pathlib import Path
+
+from sq.core.config import setting
+from sq.eval.extract import MAX_OUTPUT, Where
+from sq.eval.judge import Grade, Pair, Profile
+from sq.eval.verdict import Verdict
+
+_START_SECONDS = 120
+_CHUNK = 16
+_STARVED = 4
+"""Deadlines a worker gets in all where the machine, not the pair, is slow."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GraderConfig:
+    """How answers are graded."""
+
+    profile: str = setting("strict", choices=[p.value for p in Profile], help="whose rules decide")
+    workers: int | None = setting(None, ge=1, help="processes; none: one a core")
+    deadline: float = setting(1.5, gt=0, help="seconds a pair may take")
+    memory_mb: int = setting(1024, ge=256, help="memory a worker may use")
+
+
+class Grader:
+    """A pool of grading processes; a context manager, usable from several threads at once.
+
+    Args:
+        config: the profile, and the bounds of a worker.
+    """
+
+    def __init__(self, config: GraderConfig | None = None) -> None:
+        self.config = config or GraderConfig()
+        count = self.config.workers or len(os.sched_getaffinity(0))
+        self._workers = [_Worker(self.config) for _ in range(count)]
+        self._idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+        for worker in self._workers:
+            self._idle.put(worker)
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="grader")
+        self._finalizer = weakref.finalize(self, _shut, self._threads, self._workers)
+
+    def grade(self, pairs: Iterable[Pair], profile: Profile | str | None = None) -> Iterator[Grade]:
+        """Grade pairs, in order, reading ahead only as far as the workers need.
+
+        Args:
+            pairs: any iterable; it is read as grades are taken.
+            profile: whose rules decide, where not those of the config.
+        """
+        rules = Profile(profile or self.config.profile)
+        stream = iter(pairs)
+        waiting: deque[Future[list[Grade]]] = deque()
+        while True:
+            while len(waiting) < 2 * len(self._workers) + 2:
+                chunk = list(islice(stream, _CHUNK))
+                if not chunk:
+                    break
+                waiting.append(self._threads.submit(self._chunk, chunk, rules))
+            if not waiting:
+                return
+            yield from waiting.popleft().result()
+
+    def grade_one(self, pair: Pair, profile: Profile | str | None = None) -> Grade:
+        """Grade a single pair."""
+        return next(self.grade([pair], profile))
+
+    def close(self) -> None:
+        """End every worker; no process is left."""
+        self._finalizer()
+
+    def __enter__(self) -> Grader:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _chunk(self, pairs: list[Pair], rules: Profile) -> list[Grade]:
+        worker = self._idle.get()
+        try:
+            return [worker.grade(pair, rules) for pair in pairs]
+        finally:
+            self._idle.put(worker)
+
+
+class _Worker:
+    """One process, replaced when it is killed or dies."""
+
+    def __init__(self, config: GraderConfig) -> None:
+        self.config = config
+        self.closed = False
+        self._start()
+
+    def grade(self, pair: Pair, rules: Profile) -> Grade:
+        """The grade of one pair, decided within the deadline."""
+        pair = replace(pair, prediction=pair.prediction[-MAX_OUTPUT:], reference=pair.reference[-MAX_OUTPUT:])
+        line = json.dumps({"profile": rules.value, "pair": asdict(pair)}) + "\n"
+        try:
+            self._await_ready()
+            self._send(line.encode("ascii"))
+            reply = self._line(self.config.deadline, bounded=True)
+        except _GoneError as gone:
+            self._replace()
+            return Grade(profile=rules, verdict=Verdict.TIMEOUT, reason=str(gone))
+        answer = json.loads(reply)
+        if "error" in answer:
+            if not answer.get("fault"):
+                self._replace()
+            verdict = Verdict.UNVERIFIABLE if answer.get("fault") else Verdict.TIMEOUT
+            return Grade(profile=rules, verdict=verdict, reason=answer["error"])
+        return Grade(
+            profile=rules,
+            verdict=Verdict(answer["verdict"]),
+            reason=answer["reason"],
+            extracted=answer["extracted"],
+            where=Where(answer["where"]),
+            cut_off=answer["cut_off"],
+        )
+
+    def stop(self) -> None:
+        """End the process and wait for it."""
+        self.closed = True
+        self._kill()
+
+    def _start(self) -> None:
+        root = str(Path(__file__).resolve().parents[2])
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "sq.eval.worker", str(self.config.memory_mb), str(self.config.deadline)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            cwd=root,
+            env={"PYTHONPATH": root, "PATH": os.defpath, "LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1"},
+        )
+        self._buffer = b""
+        self._ready = False
+
+    def _await_ready(self) -> None:
+        if not self._ready:
+            self._line(_START_SECONDS, bounded=False)
+            self._ready = True
+
+    def _send(self, data: bytes) -> None:
+        assert self._process.stdin is not None
+        try:
+            while data:
+                data = data[self._process.stdin.write(data) :]
+        except (BrokenPipeError, OSError) as error:
+            raise _GoneError("the grading process had died") from error
+
+    def _line(self, seconds: float, *, bounded: bool) -> bytes:
+        assert self._process.stdout is not None
+        stream = self._process.stdout.fileno()
+        poll = select.poll()
+        poll.register(stream, select.POLLIN | select.POLLHUP)
+        start, used = time.monotonic(), _cpu_seconds(self._process.pid)
+        while b"\n" not in self._buffer:
+            left = seconds - (time.monotonic() - start)
+            if left <= 0:
+                spent = _cpu_seconds(self._process.pid) - used
+                starved = bounded and 0 <= spent < self.config.deadline / 2
+                if not starved or seconds >= _STARVED * self.config.deadline:
+                    raise _GoneError(f"not decided within {self.config.deadline:g} s")
+                seconds += self.config.deadline
+                continue
+            if poll.poll(left * 1000):
+                data = os.read(stream, 1 << 16)
+                if not data:
+                    raise _GoneError("the grading process died on this pair")
+                self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+    def _replace(self) -> None:
+        self._kill()
+        if not self.closed:
+            self._start()
+
+    def _kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+
+
+class _GoneError(Exception):
+    """The worker gave no answer."""
+
+
+def _shut(threads: ThreadPoolExecutor, workers: list[_Worker]) -> None:
+    threads.shutdown(wait=False, cancel_futures=True)
+    for worker in workers:
+        worker.stop()
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Processor time of a process, where the system tells it (Linux); else a value that never looks starved."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return float("inf")
