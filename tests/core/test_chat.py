@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sq.core.chat import ChatConfig, ChatFormat
-from sq.core.config import build
 from sq.core.errors import ConfigError, RowError
 
 SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
@@ -212,132 +211,11 @@ def test_the_end_carries_loss_where_pad_is_eos(name, tokenizers, formats):
     assert start < len(ids) - 1
 
 
-def test_thinking_mode(tokenizers):
-    off = ChatFormat.from_tokenizer(tokenizers["qwen3"], ChatConfig(thinking=False))
-    assert off.turn.opening.endswith("<think>\n\n</think>\n\n")
-    ids, start = off.training_ids(QUESTION, SOLUTION)
-    assert tokenizers["qwen3"].decode(list(ids[start:-1])) == SOLUTION
-    with pytest.raises(ConfigError, match=r"knows no thinking mode, so chat.thinking=true has no effect"):
-        ChatFormat.from_tokenizer(tokenizers["qwen2"], ChatConfig(thinking=True))
-
-
 def test_a_solution_that_thinks_keeps_its_marks(tokenizers, formats):
     think = tokenizers["qwen3"].convert_tokens_to_ids("<think>")
     ids, start = formats["qwen3"].training_ids(QUESTION, f"<think>\nhalve\n</think>\n\n{SOLUTION}")
     assert ids[start] == think
     assert ids[start:].count(think) == 1
-
-
-def test_system_prompt_by_hand(tokenizers):
-    chat = ChatFormat.from_tokenizer(tokenizers["qwen2"], ChatConfig(system="Write \\boxed{}."))
-    assert chat.question_prefix == "<|im_start|>system\nWrite \\boxed{}.<|im_end|>\n<|im_start|>user\n"
-    mistral = ChatFormat.from_tokenizer(tokenizers["mistral"], ChatConfig(system="Be brief."))
-    assert mistral.question_prefix == "<s>[INST] Be brief.\n\n"
-    empty = ChatFormat.from_tokenizer(tokenizers["qwen2"], ChatConfig(system=""))
-    assert empty.question_prefix == "<|im_start|>system\n<|im_end|>\n<|im_start|>user\n"
-
-
-def test_system_prompt_where_the_template_has_no_place_for_it(tokenizers):
-    with pytest.raises(ConfigError, match=r"'gemma' fails on chat.system='Hi': System role not supported"):
-        ChatFormat.from_tokenizer(tokenizers["gemma"], ChatConfig(system="Hi"))
-    with pytest.raises(ConfigError, match=r"does not use a system message, so chat.system='Hi' would be lost"):
-        ChatFormat.from_tokenizer(tokenizers["alpaca"], ChatConfig(system="Hi"))
-
-
-def test_a_date_in_the_template_stands_still(tokenizers, formats):
-    assert "Today Date: 26 Jul 2024" in formats["llama3"].question_prefix
-    later = ChatFormat.from_tokenizer(tokenizers["llama3"], ChatConfig(date="2025-01-02"))
-    assert "Today Date: 02 Jan 2025" in later.question_prefix
-    assert later.digest != formats["llama3"].digest
-
-
-def test_no_template_is_mended_by_hand(chat_tokenizers):
-    bare = chat_tokenizers.byte_level(["<s>", "</s>"], None, bos="<s>", eos="</s>", adds_bos=True)
-    bare.name_or_path = "bare"
-    with pytest.raises(
-        ConfigError, match=r"'bare' has no chat template.*model\.chat\.prefix=.*model\.chat\.end='</s>'"
-    ):
-        ChatFormat.from_tokenizer(bare, key="model.chat")
-    chat = ChatFormat.from_tokenizer(bare, ChatConfig(prefix="<s>Question:\\n", end="</s>"))
-    ids, start = chat.question_ids(QUESTION)
-    assert chat.question_prefix == "<s>Question:\n"
-    assert bare.decode(list(ids)) == f"<s>Question:\n{QUESTION}</s>"
-    assert ids.count(bare.bos_token_id) == 1
-    with pytest.raises(ConfigError, match=r"no prompt for answers.*set chat.answer_prefix="):
-        chat.answer_ids(QUESTION)
-    assert "answer    none" in chat.describe()
-    config = ChatConfig(prefix="<s>Question:\\n", end="</s>", answer_prefix="\\nAnswer: ")
-    trained = ChatFormat.from_tokenizer(bare, config).training_ids(QUESTION, SOLUTION)
-    assert bare.decode(list(trained.ids)) == f"<s>Question:\n{QUESTION}\nAnswer: {SOLUTION}</s>"
-
-
-def test_parts_of_a_template_by_hand(tokenizers, formats):
-    chat = ChatFormat.from_tokenizer(tokenizers["qwen2"], ChatConfig(prefix="<|im_start|>user\n"))
-    assert (chat.question_prefix, chat.end) == ("<|im_start|>user\n", "<|im_end|>")
-    assert chat.answer_ids(QUESTION) == formats["qwen2"].answer_ids(QUESTION)
-    alpaca = ChatConfig(
-        prefix="### Instruction:\n",
-        end="<|endoftext|>",
-        answer_prefix="\n\n### Response:\n",
-        answer_end="<|endoftext|>",
-    )
-    chat = ChatFormat.from_tokenizer(tokenizers["qwen2-base"], alpaca)
-    text = tokenizers["qwen2-base"].decode(list(chat.training_ids("1 + 1?", "2").ids))
-    assert text == "### Instruction:\n1 + 1?\n\n### Response:\n2<|endoftext|>"
-
-
-@pytest.mark.parametrize(
-    ("template", "told"),
-    [
-        (
-            "{{ bos_token }}{% for m in messages %}{{ m['content'] | upper }}{% endfor %}",
-            "does not hold the user's text",
-        ),
-        ("<s>{% for m in messages %}{{ m['content'] + m['content'] }}{% endfor %}", "repeats the user's text"),
-        ("<s>{% for m in messages %}{{ m['content'] | tojson }}{% endfor %}", "does not hold the user's text"),
-        ("<s>{{ messages[0]['content'] | length }}{{ messages[0]['content'] }}", "different text around different"),
-        ("{{ messages[0]['content'] }}</s>", "puts nothing before the user's text"),
-        ("{{ raise_exception('no thanks') }}", "fails on a user message: no thanks"),
-        ("{{ messages[0]['content'] ", "fails on a user message"),
-        ("{{ nothing.at.all }}", "fails on a user message"),
-        ("", "has no chat template"),
-    ],
-)
-def test_a_template_that_cannot_be_split_is_named_with_the_mend(template, told, chat_tokenizers):
-    tokenizer = chat_tokenizers.byte_level(["<s>", "</s>"], template, bos="<s>", eos="</s>")
-    tokenizer.name_or_path = "odd"
-    with pytest.raises(ConfigError, match=rf"'odd'.*{told}(.|\n)*chat\.prefix=(.|\n)*chat\.end=") as caught:
-        ChatFormat.from_tokenizer(tokenizer)
-    assert caught.value.exit_code == 2
-    by_hand = ChatFormat.from_tokenizer(tokenizer, ChatConfig(prefix="<s>", end="</s>"))
-    assert by_hand.question_ids("x").start == 1
-
-
-def test_an_end_that_is_no_token_is_refused(tokenizers, chat_tokenizers):
-    with pytest.raises(ConfigError, match=r"chat.end='\\n' is no special token .* it has .*<\|im_end\|>"):
-        ChatFormat.from_tokenizer(tokenizers["qwen2"], ChatConfig(end="\\n"))
-    endless = chat_tokenizers.byte_level(
-        ["<s>"], chat_tokenizers.ALPACA.replace(" + eos_token", ""), eos=None, bos="<s>"
-    )
-    with pytest.raises(ConfigError, match=r"has no eos token to end with; set chat.end="):
-        ChatFormat.from_tokenizer(endless)
-
-
-def test_a_broken_prefix_is_found_before_any_weight_is_loaded(tokenizers, chat_tokenizers):
-    with pytest.raises(ConfigError, match="the question prefix starts with two BOS tokens"):
-        ChatFormat.from_tokenizer(
-            tokenizers["deepseek-math"], ChatConfig(prefix="<｜begin▁of▁sentence｜><｜begin▁of▁sentence｜>User: ")
-        )
-    split = chat_tokenizers.byte_level(["<|im_start|>", "<|im_end|>"], chat_tokenizers.CHATML, eos="<|im_end|>")
-    split.split_special_tokens = True
-    with pytest.raises(ConfigError, match=r"<\|im_end\|>, <\|im_start\|> in the question prefix is not one token"):
-        ChatFormat.from_tokenizer(split)
-    lower = chat_tokenizers.byte_level(["</s>"], chat_tokenizers.ALPACA, eos="</s>")
-    from tokenizers import normalizers
-
-    lower.backend_tokenizer.normalizer = normalizers.Lowercase()
-    with pytest.raises(ConfigError, match=r"the question .* comes back from its ids as 'if"):
-        ChatFormat.from_tokenizer(lower)
 
 
 def test_rows_that_cannot_be_used(formats):
@@ -381,18 +259,6 @@ def test_a_generator_is_sampled_as_it_was_trained(tokenizers, formats):
     other = ChatFormat.from_tokenizer(tokenizers["qwen2"], ChatConfig(system="Hi"))
     with pytest.raises(ConfigError, match=r"outputs/qft was trained with the question prefix '<\|im_start\|>system"):
         other.require_same(recorded, "outputs/qft")
-
-
-def test_config_is_checked_when_it_is_built():
-    assert build({"prefix": "User:\\n"}, ChatConfig) == ChatConfig(prefix="User:\n")
-    for node, told in (
-        ({"prefix": ""}, "chat.prefix is empty"),
-        ({"date": "yesterday"}, "chat.date='yesterday' is not a date"),
-        ({"prefix": "a", "answer_prefix": "b", "system": "c"}, "chat.system has no effect"),
-        ({"prefx": "a"}, "did you mean 'prefix'"),
-    ):
-        with pytest.raises(ConfigError, match=told):
-            build(node, ChatConfig)
 
 
 def test_describe_shows_prefix_and_ids(formats):
