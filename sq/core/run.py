@@ -22,7 +22,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from sq.core.secrets import contains_secret, redact, redact_tree
+from sq.core.secrets import REDACTED, contains_secret, redact, redact_tree
 from sq.core.spool import Record, Sender
 
 log = logging.getLogger("sq.tracking")
@@ -176,8 +176,9 @@ class Run:
             lost = f", {journal.dropped} more were dropped" if journal.dropped else ""
             log.warning(
                 "tracking: %s was not reached%s: %d records of run %s are kept in %s%s; the next run sends them, or: "
-                "python -m sq.core.tracking %s",
+                "python -m sq.core.tracking %s%s",
                 sender.store.name, why, journal.pending, self.id, journal.path, lost, journal.path,
+                " URI" if REDACTED in sender.store.name else "",
             )  # fmt: skip
         if sender.refused:
             kept = journal.path.with_suffix(".refused.jsonl")

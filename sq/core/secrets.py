@@ -43,7 +43,7 @@ _HEADER = re.compile(
 )
 _NAMED = re.compile(
     r"(?<![\w.\-])(?P<dashes>--)?(?=[\w.\-]*?(?:passw|passphrase|passcode|pwd|secret|key|token|credential))(?P<name>[\w.\-]++)"
-    r"(?P<gap>\\?[\"']?\s{0,4}[=:]\s{0,4}|\s{1,4}(?=[^\s\-=:]))(?P<value>\\?\"[^\"\n]*\"|'[^'\n]*'|[^\s\"',;&)}\]]+)",
+    r"(?P<gap>\\?[\"']?\s{0,4}[=:]\s{0,4}|\s{1,4}(?=[^\s\-=:]))(?P<value>\[redacted\]|\\?\"[^\"\n]*\"|'[^'\n]*'|[^\s\"',;&)}\]]+)",
     re.I,
 )
 

@@ -19,6 +19,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from sq.core.secrets import redact
+
 Record = dict[str, Any]
 log = logging.getLogger("sq.tracking")
 
@@ -228,11 +230,12 @@ class Sender(threading.Thread):
                 for record, count in _merge(records):
                     self._deliver(record)
                     self.journal.done(count)
+                    self._failures = 0
                     self._progress = time.monotonic()
         except Exception as error:  # whatever the store's client raises, the work goes on
             self._away(error)
             return False
-        if self._failures and self.reason:
+        if self.reason:
             log.info("tracking: %s is back, the kept records are sent", self.store.name)
         self._failures, self.reason = 0, ""
         return True
@@ -244,16 +247,16 @@ class Sender(threading.Thread):
             self._keep_refused(record, str(refusal))
         except Exception as error:
             # three failures while the store answers other calls: the record is at fault, and must not stop the rest
-            if "OperationalError" in str(error) or self._failures < 2 or not self.store.alive():
+            if "OperationalError" in f"{error} {_reason(error)}" or self._failures < 2 or not self.store.alive():
                 raise
-            self._keep_refused(record, str(error))
+            self._keep_refused(record, _reason(error))
         if record.get("staged"):
             shutil.rmtree((self.journal.files / record["file"]).parent, ignore_errors=True)
 
     def _away(self, error: Exception) -> None:
         self._failures += 1
         self._progress = time.monotonic()
-        first, self.reason = not self.reason, _first_line(error)
+        first, self.reason = not self.reason, _reason(error)
         if first and not self._closing:
             log.warning(
                 "tracking: %s does not answer (%s); work goes on, records are kept in %s until it is back",
@@ -297,6 +300,9 @@ def _parse(line: bytes) -> Record:
     )
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines() or [type(error).__name__]
-    return text[0][:300]
+def _reason(error: BaseException) -> str:
+    """What is at the bottom of an error, in one line: "ConnectionRefusedError: [Errno 111] Connection refused"."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    lines = redact(str(error)).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0]}"[:300]

@@ -91,6 +91,8 @@ def track(
     with _terminated_by_signal():
         try:
             run.params(params)
+            if header["long"]:
+                run.text("run.json", json.dumps(header["long"], indent=1, ensure_ascii=False))
             if found := seeds(params):
                 run.tag("sq.seeds", found)
             for data in inputs:
@@ -194,7 +196,7 @@ def _header(config: TrackingConfig, stage: str, tags: Mapping[str, str], parent:
         "experiment": redact(config.experiment),
         "name": redact(config.run_name or stage),
         "tags": {k: shortened(str(v), VALUE_LIMIT, "run.json") for k, v in plain.items()},
-        "facts": {k: v for k, v in plain.items() if len(str(v)) > VALUE_LIMIT},
+        "long": {k: v for k, v in plain.items() if len(str(v)) > VALUE_LIMIT},
         "started": int(time.time() * 1000),
         "session": uuid.uuid4().hex,
         "parent": parent or os.environ.get("SQPARENT_RUN"),
