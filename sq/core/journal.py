@@ -113,14 +113,17 @@ class Journal:
             self._end = whole
         headers: list[dict[str, Any]] = []
         outcomes: Outcomes = {}
-        for number, line in enumerate(data[:whole].split(b"\n")[:-1], 1):
+        damaged = 0
+        for line in data[:whole].split(b"\n")[:-1]:
             value = _parse(line)
             if isinstance(value, dict):
                 headers.append(value)
             elif value is not None:
                 outcomes.setdefault(value[0], (value[1], value[2]))
             else:
-                log.warning("%s: line %d is damaged; its item will be computed again", self.path, number)
+                damaged += 1
+        if damaged:
+            log.warning("%s: %d lines are damaged; their items will be computed again", self.path, damaged)
         return headers, outcomes
 
 

@@ -75,8 +75,8 @@ def describe(path: Path) -> dict[str, Any] | None:
     """What a rows file says of itself: `identity`, `part_size`, `part`; None if it is no readable part."""
     with suppress(OSError, ValueError, TypeError, KeyError):  # pyarrow's errors on damaged files are among these
         metadata = pq.read_schema(path).metadata
-        about: dict[str, Any] = json.loads(metadata[_METADATA])
-        return about
+        about = json.loads(metadata[_METADATA])
+        return about if isinstance(about, dict) else None
     return None
 
 

@@ -92,7 +92,7 @@ def _unlisted(directory: Path, files: _Files, found: Manifest, codec: Codec) -> 
     taken = {}
     for index in files.parts - found.parts.keys():
         about = describe(directory / files.named["part", index])
-        if about is not None and about["identity"] == found.identity:
+        if about is not None and about.get("identity") == found.identity:
             part = adopt(directory, index, about, codec)
             if part is not None:
                 taken[index] = part
