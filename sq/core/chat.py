@@ -80,6 +80,7 @@ class ChatFormat:
     _tokenizer: PreTrainedTokenizerFast = field(repr=False)
     _plain: PlainText = field(repr=False)
     _frame: tuple[tuple[int, ...], tuple[int, ...]] = field(repr=False)
+    _lead: tuple[str, tuple[int, ...], str] = field(repr=False)
 
     @classmethod
     def from_tokenizer(
@@ -130,6 +131,7 @@ class ChatFormat:
             _tokenizer=tokenizer,
             _plain=plain,
             _frame=(_encode(tokenizer, frame[0]), _encode(tokenizer, frame[1])),
+            _lead=_lead(tokenizer, turn.lead if turn else ""),
             **made,
         )
         chat.check()
@@ -165,14 +167,12 @@ class ChatFormat:
 
     def training_ids(self, question: str, solution: str, *, instruction: str = "") -> Tokens:
         """The prompt of `answer_ids`, the solution and the answer's end; loss from the solution on. For SFT."""
-        turn = self._answering()
         prompt = self.answer_ids(question, instruction=instruction)
-        solution, lead = _stripped(solution, "solution"), turn.lead
-        marks = added_tokens_in(lead, self._tokenizer.get_added_vocab())
-        if marks and solution.startswith(marks[0][1]):  # it brings its own thinking
-            lead, marks = "", []
-        cut = marks[-1][0] + len(marks[-1][1]) if marks else 0
-        ids = (*_encode(self._tokenizer, lead[:cut]), *self._plain.encode(lead[cut:] + solution))
+        solution = _stripped(solution, "solution")
+        mark, lead_ids, lead_text = self._lead
+        if mark and solution.startswith(mark):  # it brings its own thinking
+            lead_ids, lead_text = (), ""
+        ids = (*lead_ids, *self._plain.encode(lead_text + solution))
         return Tokens((*prompt, *ids, self.answer_stop_ids[0]), len(prompt))
 
     def check(self) -> None:
@@ -296,6 +296,15 @@ def _broken(chat: ChatFormat, tokenizer: PreTrainedTokenizerFast, plain: PlainTe
             yield f"text becomes a control token in {text!r}"
         if (back := chat.question_text(tokens.ids[tokens.start :])) != text:
             yield f"the question {text!r} comes back from its ids as {back!r}"
+
+
+def _lead(tokenizer: PreTrainedTokenizerFast, lead: str) -> tuple[str, tuple[int, ...], str]:
+    """What an answer starts with: its first mark, the ids up to its last mark, and the text from there on."""
+    marks = added_tokens_in(lead, tokenizer.get_added_vocab())
+    if not marks:
+        return "", (), lead
+    cut = marks[-1][0] + len(marks[-1][1])
+    return marks[0][1], _encode(tokenizer, lead[:cut]), lead[cut:]
 
 
 def _encode(tokenizer: PreTrainedTokenizerFast, text: str) -> tuple[int, ...]:
