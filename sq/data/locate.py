@@ -104,7 +104,7 @@ def _near(path: Path) -> str:
     parent = path.parent
     while not parent.is_dir() and parent != parent.parent:
         path, parent = parent, parent.parent
-    names = sorted(os.listdir(parent)) if os.access(parent, os.R_OK) else []
+    names = sorted(n for n in os.listdir(parent) if not n.startswith(".")) if os.access(parent, os.R_OK) else []
     close = difflib.get_close_matches(path.name, names, n=3, cutoff=0.6)
     if close:
         return f"; did you mean {' or '.join(str(parent / c) for c in close)}?"

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from sq.core.config import build, setting
 from sq.core.errors import ConfigError, RowError
@@ -26,15 +27,22 @@ from sq.data.order import in_validation, mixed, shuffled
 from sq.data.readers import BadRow, Record, bad_row, read_csv, read_jsonl
 from sq.data.tables import read_hub, read_parquet, read_saved, resolve_revision
 
-if TYPE_CHECKING:
-    from sq.domains.base import Domain
-
 __all__ = ["BadRow", "Part", "SourceConfig", "digest", "in_validation", "parts", "read_source"]
 
 log = logging.getLogger(__name__)
 Rejects = Callable[[BadRow], None] | list[BadRow] | None
 DOMAIN_ROWS = 15_000
 """Seed problems that are taken of a domain when no limit is given: as many as the paper's seeds."""
+
+
+class Domain(Protocol):
+    """What is needed of a domain here (`sq.domains.base` has the whole of it)."""
+
+    name: str
+
+    def seeds(self, count: int, seed: int, split: str) -> Iterator[dict[str, Any]]:
+        """Yield `count` rows with a question, the same for the same arguments."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,7 +225,7 @@ def _usable(
                 good += 1
                 yield row
                 continue
-            record = bad_row(what, number, row[0], row[1], repr(value))
+            record = bad_row(what, number, *row, json.dumps(value, ensure_ascii=False, default=repr))
         reasons[record.reason] += 1
         if len(examples) < 3:
             examples.append(str(record))

@@ -26,7 +26,7 @@ _BATCH = 1000
 def read_parquet(path: Path) -> Iterator[Record | BadRow]:
     """The rows of a parquet file, one batch in memory at a time."""
     try:
-        file = pq.ParquetFile(path, memory_map=False, pre_buffer=False)
+        file = pq.ParquetFile(path, pre_buffer=False, buffer_size=2**20)
     except (pa.ArrowException, OSError) as error:
         size = path.stat().st_size
         problem = (
