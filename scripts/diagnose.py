@@ -15,9 +15,10 @@ CAUSES = {
     r"ProxyError|NewConnectionError|ConnectTimeoutError|ReadTimeoutError|Failed to establish|Max retries|"
     r"Name or service not known|Temporary failure in name resolution|nodename nor servname|"
     r"Connection (refused|reset|broken)": """
-        No package index could be reached. Check the network and the proxy (HTTPS_PROXY=...), or give pip a mirror
-        (PIP_INDEX_URL=...) or a folder of wheels (PIP_FIND_LINKS=...), and run again.""",
-    r"No matching distribution found for torch==|\(from versions: none\)": """
+        A package index could not be reached. Check the network and the proxy (HTTPS_PROXY=...), or give pip a mirror
+        (PIP_INDEX_URL=...) or a folder with the wheels (PIP_FIND_LINKS=...), and run again.""",
+    # With torch in constraints.txt too, pip calls a build that it cannot find a conflict of the two.
+    r"user requested torch==|No matching distribution found for torch==|\(from versions: none\)": """
         pip sees no such file for this Python and platform. Is it told to stay offline (PIP_NO_INDEX)? Else let it
         reach PyTorch's CPU index, or put the wheel in a folder and name that: PIP_FIND_LINKS=/folder make setup.""",
     r"ResolutionImpossible|conflicting dependencies": """

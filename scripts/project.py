@@ -44,5 +44,16 @@ def pinned(name: str, constraints: Path) -> str:
     return match[1]
 
 
+def own_pins(constraints: Path) -> str:
+    """The pins of what we require ourselves. Others in the tested set fit CPU builds only, and vllm rules them out."""
+    own = {normal(requirement) for requirement in table()["dependencies"]}
+    return "".join(line + "\n" for line in constraints.read_text().splitlines() if "==" in line and normal(line) in own)
+
+
+def normal(requirement: str) -> str:
+    """A requirement's name as package indexes write it."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[^\w.-]", requirement, maxsplit=1)[0]).lower()
+
+
 def editable(names: list[str]) -> str:
     return f"{ROOT}[{','.join(names)}]"

@@ -32,9 +32,9 @@ from pathlib import Path
 from typing import Any
 
 from diagnose import advice
-from project import CONSTRAINTS, ROOT, SetupError, chosen_extras, editable, pinned, requirements
+from project import CONSTRAINTS, ROOT, SetupError, chosen_extras, editable, own_pins, pinned, requirements
 
-STAMP, UNFINISHED, LOG = "setup.json", "setup-unfinished", "setup.log"
+STAMP, UNFINISHED, LOG, CUDA_PINS = "setup.json", "setup-unfinished", "setup.log", "setup-pins.txt"
 TORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 SPACE_GB = {"cpu": 5, "cuda": 20}
 BUILD_BOUND = ("torchvision", "torchaudio", "torchcodec")  # useless unless built for the very torch that is installed
@@ -83,12 +83,14 @@ def setup(venv: Path, extras: str, constraints: Path, *, explicit: bool) -> int:
     (venv / STAMP).unlink(missing_ok=True)
     if action == "build":
         clear(venv)
+    if kind == "cuda":
+        (venv / CUDA_PINS).write_text(own_pins(constraints))
     started = time.monotonic()
     print(f"setup: {'building' if action == 'build' else 'updating'} {venv} for {', '.join(names)}", flush=True)
     for title, alternatives in plan(venv, names, constraints, build=action == "build"):
         step(venv, title, alternatives)
     if kind == "cuda":
-        install_flash_attention(venv, constraints)
+        install_flash_attention(venv)
     else:
         remove_clashing(venv)
     step(venv, "trying the imports", [imports(venv)])
@@ -119,7 +121,8 @@ def decide(venv: Path, before: dict[str, Any], wanted: dict[str, Any], explicit:
 def plan(venv: Path, names: list[str], constraints: Path, *, build: bool = True) -> list[tuple[str, list[list[str]]]]:
     """The steps in order: a title, and commands of which the second is tried where the first finds nothing."""
     python = str(interpreter(venv))
-    pip = [python, "-m", "pip", "install", "--progress-bar", "off", "-c", str(constraints)]
+    pins = venv / CUDA_PINS if names[0] == "cuda" else constraints
+    pip = [python, "-m", "pip", "install", "--progress-bar", "off", "-c", str(pins)]
     steps: list[tuple[str, list[list[str]]]] = [(title, [cmd]) for title, cmd in (create(venv) if build else [])]
     release = pinned("torch", constraints)
     is_build = [python, "-c", TORCH_BUILD.format(kind=names[0].upper())]
@@ -163,7 +166,7 @@ def step(venv: Path, title: str, alternatives: list[list[str]]) -> None:
             return
         said += output
     print("failed", flush=True)
-    tail = "\n".join("       | " + line for line in said.strip().splitlines()[-12:])
+    tail = "\n".join("       | " + line[:180] for line in said.strip().splitlines()[-12:])
     tried = "\n".join("         " + shlex.join(c) for c in alternatives)
     raise SetupError(f"'{title}' failed. {advice(said)}\n       Tried:\n{tried}\n{tail}\n       In full: {venv / LOG}")
 
@@ -215,10 +218,10 @@ def uninstall(venv: Path, names: list[str]) -> None:
     step(venv, f"removing {', '.join(names)}", [[str(interpreter(venv)), "-m", "pip", "uninstall", "-y", *names]])
 
 
-def install_flash_attention(venv: Path, constraints: Path) -> None:
+def install_flash_attention(venv: Path) -> None:
     """flash-attn compiles against the torch that is there, for up to an hour; without it attention runs on SDPA."""
     flash = [r for r in requirements("cuda") if r.startswith("flash-attn")]
-    pip = [str(interpreter(venv)), "-m", "pip", "install", "-c", str(constraints)]
+    pip = [str(interpreter(venv)), "-m", "pip", "install", "-c", str(venv / CUDA_PINS)]
     try:
         step(venv, "what flash-attn is built with", [[*pip, "setuptools", "wheel", "ninja", "packaging", "psutil"]])
         step(venv, "flash-attn (compiles where no wheel fits)", [[*pip, "--no-build-isolation", *flash]])
@@ -238,6 +241,8 @@ def imports(venv: Path) -> list[str]:
 def show_plan(venv: Path, extras: str) -> int:
     """Print what a build from nothing would run."""
     names = chosen_extras(extras)
+    if names[0] == "cuda":
+        print(f"# {venv / CUDA_PINS} holds: {', '.join(own_pins(CONSTRAINTS).split())}")
     for title, alternatives in plan(venv, names, CONSTRAINTS):
         print(f"# {title}")
         print("\n# where that finds nothing:\n".join(shlex.join(c) for c in alternatives))
