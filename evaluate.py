@@ -4,4 +4,4 @@ from sq.core.entry import main
 from sq.eval.config import EvalJob
 
 if __name__ == "__main__":
-    main("evaluate", EvalJob)
+    main("evaluate", EvalJob, __doc__)

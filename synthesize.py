@@ -4,4 +4,4 @@ from sq.core.entry import main
 from sq.synth.config import SynthJob
 
 if __name__ == "__main__":
-    main("synthesize", SynthJob)
+    main("synthesize", SynthJob, __doc__)

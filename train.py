@@ -4,4 +4,4 @@ from sq.core.entry import main
 from sq.train.config import TrainJob
 
 if __name__ == "__main__":
-    main("train", TrainJob)
+    main("train", TrainJob, __doc__)

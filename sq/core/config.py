@@ -164,20 +164,22 @@ def _field_value(cls: type, field: dataclasses.Field[Any], hint: Any, value: Any
         text = field.metadata.get("help")
         problems.append(f"'{key}' must be given{f' ({text})' if text else ''}")
         return None
-    nested = _dataclass_in(hint)
+    nested = dataclass_in(hint)
     if nested is not None:
         if isinstance(value, list | tuple):
             return tuple(_build(v, nested, f"{key}.{i}", problems) for i, v in enumerate(value))
         if isinstance(value, dict) and typing.get_origin(hint) is dict:
             return {name: _build(v, nested, f"{key}.{name}", problems) for name, v in value.items()}
         return None if value is None and _optional(hint) else _build(value, nested, key, problems)
+    if isinstance(value, str) and (options := _enum_in(hint)):
+        value = next((e for e in options if value.lower() == e.name.lower()), value)
     try:
         single = dataclasses.make_dataclass("Setting", [("value", hint, dataclasses.field(default=MISSING))])
         checked = OmegaConf.merge(OmegaConf.structured(single), {"value": value})
         value = OmegaConf.to_container(checked, resolve=True)["value"]  # type: ignore[index,call-overload]
     except (OmegaConfBaseException, ValueError) as error:
         allowed = _allowed(hint, error)
-        near = nearest(str(value), [e.name.lower() for e in hint]) if _is_enum(hint) else ""
+        near = nearest(str(value), [e.name.lower() for e in _enum_in(hint) or ()])
         problems.append(f"{key}={value!r} is not {allowed}{near}")
         return None
     _check_bounds(field, value, key, problems)
@@ -204,21 +206,23 @@ def _check_bounds(field: dataclasses.Field[Any], value: Any, key: str, problems:
 
 
 def _allowed(hint: Any, error: Exception) -> str:
-    if _is_enum(hint):
-        return "one of " + ", ".join(e.name.lower() for e in hint)
+    if options := _enum_in(hint):
+        return "one of " + ", ".join(e.name.lower() for e in options)
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     return names.get(hint) or f"valid: {str(error).splitlines()[0]}"
 
 
-def _is_enum(hint: Any) -> bool:
-    return isinstance(hint, type) and issubclass(hint, Enum)
+def _enum_in(hint: Any) -> type[Enum] | None:
+    """The Enum in `E` or `E | None`, if there is one."""
+    found = (h for h in (hint, *typing.get_args(hint)) if isinstance(h, type) and issubclass(h, Enum))
+    return next(found, None)
 
 
 def _optional(hint: Any) -> bool:
     return type(None) in typing.get_args(hint)
 
 
-def _dataclass_in(hint: Any) -> Any:
+def dataclass_in(hint: Any) -> Any:
     """The dataclass in `X`, `X | None`, `list[X]`, `tuple[X, ...]` or `dict[str, X]`, if there is one."""
     for candidate in (hint, *typing.get_args(hint)):
         if isinstance(candidate, type) and dataclasses.is_dataclass(candidate):

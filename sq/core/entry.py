@@ -11,7 +11,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -19,18 +19,20 @@ from typing import Any, Protocol
 # Before torch is imported: spinning OpenMP threads on shared cores cost 10x and more.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us whole; we say what a person needs of them
 
-import hydra
-from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
+import hydra  # noqa: E402
+from hydra.core.hydra_config import HydraConfig  # noqa: E402
+from hydra.errors import HydraException  # noqa: E402
+from hydra.types import RunMode  # noqa: E402
+from omegaconf import DictConfig, OmegaConf  # noqa: E402
+from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
-from sq.core.config import build, conf_dir, nearest
-from sq.core.errors import ConfigError, SqError
+from sq.core.config import build, conf_dir, nearest  # noqa: E402
+from sq.core.errors import SqError  # noqa: E402
+from sq.core.show import groups, show_config, show_groups, stage_problem, stages_of  # noqa: E402
+
+log = logging.getLogger(__name__)
 
 
 class Job(Protocol):
@@ -40,106 +42,145 @@ class Job(Protocol):
         """Do the work."""
 
 
-def main(name: str, job: type[Job]) -> None:
+def main(name: str, job: type[Job], about: str | None) -> None:
     """Run the entry script `name` (its YAML is `conf/NAME.yaml`), whose root config is `job`."""
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    for noisy in ("httpx", "urllib3", "alembic", "filelock", "fsspec"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    package = job.__module__.rpartition(".")[0]
+    arguments = [loosened(a) for a in sys.argv[1:]]
+    with plain_errors(package):
+        if {"-h", "--help"} & set(arguments):
+            print(help_text(name, package, about or ""))
+        elif "--cfg" in arguments and "job" in arguments:
+            print(show_config(composed(name, [a for a in arguments if a not in ("--cfg", "job")], package)), end="")
+        else:
+            sys.argv[1:] = arguments
+            run(name, job, package)
 
-    def task(config: DictConfig) -> Any:
-        place_output(config)
-        return build(config, job).run()
+
+def run(name: str, job: type[Job], package: str) -> None:
+    """Hand over to Hydra: one job, or with -m a sweep whose failed jobs do not stop the others."""
+    failures: list[SqError] = []
+
+    def task(config: DictConfig) -> None:
+        sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+        if sweep:
+            place_output(config)
+        try:
+            build(config, job).run()
+        except SqError as error:
+            failures.append(error)
+            if sweep:
+                say(f"job {HydraConfig.get().job.num} ({config.output_dir}): {error}")
 
     task.__module__ = "__main__"
-    with plain_errors(name):
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task)()
+    check_stage(sys.argv[1:], package)
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task)()
+    if failures:
+        if len(failures) > 1 or "-m" in sys.argv or "--multirun" in sys.argv:
+            say(f"{len(failures)} of the sweep's jobs failed; the same command runs those again")
+            sys.exit(max(f.exit_code for f in failures))
+        raise failures[0]
+
+
+def composed(name: str, overrides: Sequence[str], package: str) -> dict[str, Any]:
+    """The configuration with these overrides, as plain values; interpolations stay as written."""
+    check_stage(overrides, package)
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = hydra.compose(name, overrides=list(overrides))
+    return dict(OmegaConf.to_container(config, resolve=False))  # type: ignore[arg-type]
+
+
+def help_text(name: str, package: str, about: str) -> str:
+    """What `--help` prints: use, groups with their options, every key with its default and meaning."""
+    own = stages_of(package)
+    stage = [f"stage={own[0]}"] if own else []
+    config = composed(name, stage, package)
+    listed = show_groups(config)
+    if own:
+        listed = re.sub(r"(  stage= +).*", rf"\1{' '.join(own)}", listed)
+    usage = f"python {name}.py {'stage=STAGE ' if own else ''}[GROUP=OPTION ...] [key=value ...]"
+    return (
+        f"{about.strip()}\n\nUsage: {usage}\n\nGroups, and their options:\n{listed}\n\n"
+        f"Every key, with its default{f' (for stage={own[0]})' if own else ''}; override any as key=value:\n\n"
+        f"{show_config(config)}\n"
+        "Run the same command again to continue after a kill. -m sweeps over values: -m seed=1,2,3\n"
+        "--cfg job prints the configuration as composed from your overrides."
+    )
+
+
+def loosened(argument: str) -> str:
+    """`key=value` may set any key that the config's dataclass has, whether or not the YAML mentions it.
+
+    Hydra would ask for a plus sign. An unknown key is found later, with all other problems, by `build`.
+    """
+    key, equals, _ = argument.partition("=")
+    if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", key) or key in groups():
+        return argument
+    return f"++{argument}"
+
+
+def check_stage(overrides: Sequence[str], package: str) -> None:
+    """A stage of another script, or none at all, is told before Hydra composes anything."""
+    from sq.core.errors import ConfigError
+
+    own = stages_of(package)
+    given = [o.partition("=")[2] for o in overrides if o.startswith("stage=")]
+    if own and not given:
+        raise ConfigError(f"stage= must be given: one of {', '.join(own)}")
+    for stage in (s.strip() for text in given for s in text.split(",")):
+        if own and (problem := stage_problem(stage, package)):
+            raise ConfigError(problem)
 
 
 def place_output(config: DictConfig) -> None:
-    """In a multirun each job gets a directory of its own below `output_dir`, named by its overrides."""
+    """In a multirun each job gets a directory of its own below `output_dir`, named by what the sweep varies."""
     hydra_config = HydraConfig.get()
-    if hydra_config.mode != RunMode.MULTIRUN:
-        return
-    overrides = [o for o in hydra_config.overrides.task if not o.startswith("output_dir=")]
-    sweep = {k for k, v in (o.split("=", 1) for o in _sweep_arguments() if "=" in o) if "," in v or "(" in v}
-    varied = [o for o in overrides if o.split("=", 1)[0] in sweep] or overrides
+    swept = {a.lstrip("+").partition("=")[0] for a in sys.argv[1:] if re.search(r"=.*(,|\()", a)}
+    varied = [o.lstrip("+") for o in hydra_config.overrides.task if o.lstrip("+").partition("=")[0] in swept]
     name = ",".join(re.sub(r"[^\w.=+-]+", "-", o) for o in varied)
-    with open_dict(config):
-        config.output_dir = str(Path(config.output_dir) / (name[:200] or f"job-{hydra_config.job.num}"))
+    config.output_dir = str(Path(config.output_dir) / (name[:200] or f"job-{hydra_config.job.num}"))
 
 
 @contextmanager
-def plain_errors(name: str) -> Iterator[None]:
+def plain_errors(package: str) -> Iterator[None]:
     """Errors that a person can mend are printed as a message; the exit code says whose they are."""
     signal.signal(signal.SIGTERM, _stop)
     try:
         yield
     except KeyboardInterrupt:
-        sys.exit("\nstopped. The same command continues where it was.")
+        say("stopped. The same command continues where it was.")
+        sys.exit(130)
     except SqError as error:
-        _say(str(error))
+        say(f"error: {error}")
         sys.exit(error.exit_code)
     except (HydraException, OmegaConfBaseException) as error:
-        _say(explain(error, name))
+        say(f"error: {explain(error)}")
         sys.exit(2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
 
 
-def explain(error: Exception, name: str) -> str:
+def explain(error: Exception) -> str:
     """Hydra's and OmegaConf's errors in the words of this project: key, value, what is allowed, nearest name."""
     text = "\n".join(dict.fromkeys(str(e).strip() for e in (error, error.__cause__) if e is not None and str(e).strip()))
-    if found := re.search(r"Could not find '(\w+)/(.+?)'", text):
+    if found := re.search(r"Could not (?:find|load) '(\w+)/(.+?)'", text):
         group, option = found.groups()
-        options = sorted(p.stem for p in (conf_dir() / group).glob("*.yaml"))
+        options = groups().get(group, [])
         return f"{group}={option} is not one of {', '.join(options)}{nearest(option, options)}"
-    if found := re.search(r"You must specify '(.+?)', e\.g, .*\nAvailable options:\n((?:\s*\S+\n?)+)", text):
-        group, listed = found.groups()
-        return f"{group}= must be given: one of {', '.join(listed.split())}"
-    if found := re.search(r"Could not override '(.+?)'|Key '(.+?)' is not in struct", text):
-        return _unknown_key(found.group(1) or found.group(2), name)
-    if found := re.search(r"Could not (?:override|append).*?\n?.*?group '(.+?)'", text):
-        return f"there is no group '{found.group(1)}'{nearest(found.group(1), _groups())}"
-    if "mismatched input" in text or "extraneous input" in text or "no viable alternative" in text or "token recognition" in text:
-        first = text.splitlines()[0]
-        return f"an override cannot be read: {first}\nOverrides are key=value; quote values with special characters: 'key=\"a,b\"'"
+    if re.search(r"mismatched input|extraneous input|no viable alternative|token recognition", text):
+        return (
+            f"an override cannot be read: {text.splitlines()[0].replace('++', '')}\n"
+            "Overrides are key=value; quote a value with special characters: 'key=\"a,b\"'"
+        )
+    if found := re.search(r"Ambiguous value for argument '\+*(.+?)'", text):
+        return f"{found[1]}: several values need -m (a sweep); as one list write key=[a,b], as one text key='\"a,b\"'"
     return text
 
 
-def _unknown_key(key: str, name: str) -> str:
-    from hydra import compose
-    from hydra.core.global_hydra import GlobalHydra
-
-    known: list[str] = _groups()
-    try:
-        if not GlobalHydra.instance().is_initialized():
-            hydra.initialize_config_dir(str(conf_dir()), version_base="1.3")
-        config = compose(name, overrides=[a for a in _sweep_arguments() if a.split("=")[0] in _groups() and "," not in a])
-        known += list(_keys(OmegaConf.to_container(config, resolve=False)))
-    except (HydraException, OmegaConfBaseException):
-        pass
-    near = nearest(key, known)
-    return f"unknown key '{key}'{near or '.'} `--cfg job` shows every key there is"
-
-
-def _keys(node: Any, prefix: str = "") -> Iterator[str]:
-    if isinstance(node, dict):
-        for name, child in node.items():
-            yield f"{prefix}{name}"
-            yield from _keys(child, f"{prefix}{name}.")
-
-
-def _groups() -> list[str]:
-    return sorted(p.name for p in conf_dir().iterdir() if p.is_dir())
-
-
-def _sweep_arguments() -> list[str]:
-    return [a for a in sys.argv[1:] if not a.startswith("-")]
-
-
-def _say(message: str) -> None:
-    print(f"error: {message}", file=sys.stderr)
+def say(message: str) -> None:
+    """One message to the person at the terminal."""
+    print(message, file=sys.stderr)
 
 
 def _stop(signum: int, frame: object) -> None:

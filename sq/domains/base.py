@@ -6,13 +6,27 @@ A new domain is one class with these members and one YAML in conf/domain/.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, Protocol
+
+from sq.core.config import setting
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Document:
+    """A piece of text to pretrain on: plain `text`, or a `question` to be put in chat form, `solution` or none."""
+
+    text: str = ""
+    question: str = ""
+    solution: str = ""
 
 
 class Domain(Protocol):
     """A subject whose questions have a checkable answer."""
 
     name: str
+    instruction: str
+    """What is added to a question when it is put to a solver; may be empty."""
 
     def seeds(self, count: int, seed: int, split: str) -> Iterator[dict[str, Any]]:
         """Yield `count` rows with at least question, answer, solution and steps, the same for the same arguments."""
@@ -25,3 +39,18 @@ class Domain(Protocol):
     def check(self, answer: str, reference: str) -> bool:
         """Whether an answer is right, given the reference answer."""
         ...
+
+    def corpus(self, count: int, seed: int) -> Iterator[Document]:
+        """Yield `count` documents to pretrain a small model on, the same for the same arguments."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class DomainConfig:
+    """Base of the domains' configs."""
+
+    name: str = setting(help="name of the domain in rows and reports")
+
+    def create(self) -> Domain:
+        """The domain itself."""
+        raise TypeError(f"{type(self).__name__} has no domain")

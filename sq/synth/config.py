@@ -38,7 +38,7 @@ class SynthJob:
     domain: DomainConfig
     tracking: TrackingConfig
     output_dir: str = setting(help="the stage's directory: parts, rejects, manifest")
-    seed: int = setting(0, ge=0)
+    seed: int = setting(0, ge=0, help="random seed: the same one gives the same rows and weights")
 
     def run(self) -> dict[str, float]:
         """Run the stage to its end; its figures."""

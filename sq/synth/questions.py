@@ -28,7 +28,7 @@ def sample_questions(job: SynthJob, stage: QuestionsStage) -> dict[str, float]:
     """Draw `stage.count` samples into the ledger of `job.output_dir`."""
     started = time.monotonic()
     model = fingerprint(job.model)
-    chat = ChatFormat.from_tokenizer(load_tokenizer(job.model), job.model.chat)
+    chat = ChatFormat.from_tokenizer(load_tokenizer(job.model), job.model.chat, key="model.chat")
     sampling = Sampling(
         temperature=stage.temperature, top_p=stage.top_p, max_tokens=stage.max_tokens, stop_token_ids=chat.stop_ids
     )

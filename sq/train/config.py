@@ -89,7 +89,7 @@ class TrainJob:
     trainer: TrainerConfig
     tracking: TrackingConfig
     output_dir: str = setting(help="where the model goes")
-    seed: int = setting(0, ge=0)
+    seed: int = setting(0, ge=0, help="random seed: the same one gives the same rows and weights")
 
     def run(self) -> Path:
         """Train, export, and return where the model is."""

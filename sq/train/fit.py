@@ -131,7 +131,8 @@ def _train(
         devices=job.trainer.devices,
         num_nodes=job.trainer.nodes,
         strategy=job.trainer.strategy,
-        precision=job.trainer.precision.value,
+        # With bf16 weights there is nothing left for Lightning to convert: the model is, and the optimiser has masters.
+        precision="bf16-mixed" if job.trainer.precision is Precision.BF16_MIXED else "32-true",
         max_steps=steps,
         max_epochs=1,
         accumulate_grad_batches=loader.accumulate,
@@ -140,7 +141,7 @@ def _train(
         logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
-        enable_checkpointing=True,
+        enable_checkpointing=False,
         use_distributed_sampler=False,
         val_check_interval=None,
         num_sanity_val_steps=0,

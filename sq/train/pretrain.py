@@ -36,7 +36,7 @@ def prepare(job: TrainJob) -> tuple[PreTrainedTokenizerFast, TokenRows, TokenRow
         tokenizer = make_tokenizer(_text(d) for d in domain.corpus(TOKENIZER_DOCUMENTS, job.seed))
     else:
         tokenizer = load_tokenizer(job.model)
-    chat = ChatFormat.from_tokenizer(tokenizer, job.model.chat)
+    chat = ChatFormat.from_tokenizer(tokenizer, job.model.chat, key="model.chat")
     rows = _rows(domain.corpus(stage.documents, job.seed), tokenizer, chat)
     held_out = TokenRows.of(islice(rows, round(stage.validation * stage.documents)))
     return tokenizer, TokenRows.of(rows), held_out

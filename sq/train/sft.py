@@ -1,4 +1,4 @@
-"""SFT: a student learns to answer; the loss is on the solution only (paper, section 3.3; SPEC of the stages, row 10)."""
+"""SFT: a student learns to answer; the loss is on the solution only (paper, section 3.3)."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from sq.core.chat import ChatFormat
 from sq.core.errors import RowError
+from sq.data.order import in_validation
+from sq.data.sources import read_source
 from sq.data.tokens import TokenRows
 from sq.models.load import load_tokenizer
 from sq.models.pack import Row
@@ -16,18 +18,16 @@ if TYPE_CHECKING:
 
 
 def prepare(job: TrainJob) -> tuple[PreTrainedTokenizerFast, TokenRows, TokenRows]:
-    """Tokenizer, training rows and held-out rows, from the domain's seeds."""
+    """Tokenizer, training rows and held-out rows, from the domain's seeds or any file with questions and solutions."""
     tokenizer = load_tokenizer(job.model)
-    chat = ChatFormat.from_tokenizer(tokenizer, job.model.chat)
+    chat = ChatFormat.from_tokenizer(tokenizer, job.model.chat, key="model.chat")
     domain = job.domain.create()
-    count = job.data.limit or 10_000
-    held_out = round(job.stage.validation * count)
-
-    def rows(split: str, number: int) -> TokenRows:
-        seeds = domain.seeds(number, job.seed, split)
-        ids = (chat.training_ids(s["question"], s["solution"], instruction=domain.instruction) for s in seeds)
-        return TokenRows.of(Row(i.ids, i.start) for i in ids)
-
-    if count < 1:
-        raise RowError(f"data.limit={count} leaves no row to train on")
-    return tokenizer, rows("train", count), rows("validation", held_out)
+    train: list[Row] = []
+    held_out: list[Row] = []
+    for row in read_source(job.data, ("question", "solution"), domain=domain):
+        ids = chat.training_ids(row["question"], row["solution"], instruction=domain.instruction)
+        side = held_out if in_validation(row, share=job.stage.validation, seed=job.seed) else train
+        side.append(Row(ids.ids, ids.start))
+    if not train:
+        raise RowError(f"all {len(held_out)} rows are held out by stage.validation={job.stage.validation}: lower it")
+    return tokenizer, TokenRows.of(train), TokenRows.of(held_out)

@@ -1,0 +1,141 @@
+"""What a person sees of the configuration: every key there is, its value, what it means, and which options there are."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Iterator, Mapping
+from enum import Enum
+from typing import Any
+
+import yaml
+from omegaconf import MISSING
+
+from sq.core.config import TARGET, conf_dir, dataclass_in, load_target, nearest
+from sq.core.errors import ConfigError
+
+
+def show_config(node: Mapping[str, Any]) -> str:
+    """The whole configuration as YAML, defaults included, with what each key means behind it."""
+    return "\n".join(_lines(node, None, "")) + "\n"
+
+
+def known_keys(node: Mapping[str, Any]) -> list[str]:
+    """Every dotted key that `node` and the dataclasses behind it have."""
+    return list(_known(node, None, ""))
+
+
+def groups() -> dict[str, list[str]]:
+    """The config groups and the options of each."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(conf_dir().glob("*/*.yaml")):
+        found.setdefault(path.parent.name, []).append(path.stem)
+    return found
+
+
+def show_groups(used: Mapping[str, Any]) -> str:
+    """The groups that an entry uses, with their options; a stage only where it belongs to this entry."""
+    lines = []
+    for group, options in groups().items():
+        if group in used:
+            lines.append(f"  {group + '=':<11} {' '.join(options)}")
+    return "\n".join(lines)
+
+
+def stages_of(package: str) -> list[str]:
+    """The stages whose config lives in `package`, as in sq.train."""
+    return [o for o in groups().get("stage", []) if _stage_target(o).startswith(package + ".")]
+
+
+def stage_problem(stage: str, package: str) -> str | None:
+    """Why `stage=` cannot be used by the entry script of `package`, naming the script that can."""
+    own = stages_of(package)
+    if stage in own:
+        return None
+    scripts = {"sq.train": "train.py", "sq.synth": "synthesize.py"}
+    other = next((s for p, s in scripts.items() if p != package and stage in stages_of(p)), None)
+    if other:
+        return f"stage={stage} is a stage of {other}; here it is one of {', '.join(own)}"
+    return f"stage={stage} is not one of {', '.join(own)}{nearest(stage, own)}"
+
+
+def _stage_target(option: str) -> str:
+    for line in (conf_dir() / "stage" / f"{option}.yaml").read_text().splitlines():
+        if line.startswith(TARGET):
+            return line.partition(":")[2].strip()
+    return ""
+
+
+def _lines(node: Mapping[str, Any], hint: Any, indent: str) -> Iterator[str]:
+    cls, values = _class_of(node, hint), _completed(node, hint)
+    if TARGET in node:
+        yield f"{indent}{TARGET}: {node[TARGET]}"
+    fields = {f.name: f for f in dataclasses.fields(cls)} if cls else {}
+    hints = typing.get_type_hints(cls) if cls else {}
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield f"{indent}{name}:"
+            yield from _lines(value, dataclass_in(hints.get(name)), indent + "  ")
+            continue
+        text = f"{indent}{name}: {_scalar(value)}"
+        about = _about(fields[name], hints[name]) if name in fields else ""
+        yield f"{text:<44} # {about}" if about else text
+
+
+def _known(node: Mapping[str, Any], hint: Any, prefix: str) -> Iterator[str]:
+    cls = _class_of(node, hint)
+    hints = typing.get_type_hints(cls) if cls else {}
+    for name, value in _completed(node, hint).items():
+        yield prefix + name
+        if isinstance(value, Mapping):
+            yield from _known(value, dataclass_in(hints.get(name)), f"{prefix}{name}.")
+
+
+def _class_of(node: Mapping[str, Any], hint: Any) -> Any:
+    if TARGET not in node:
+        return hint
+    try:
+        found = load_target(str(node[TARGET]))
+    except ConfigError:
+        return hint
+    return found if dataclasses.is_dataclass(found) else hint
+
+
+def _completed(node: Mapping[str, Any], hint: Any) -> dict[str, Any]:
+    """The keys of `node` in the order of its dataclass, absent ones with their defaults."""
+    cls = _class_of(node, hint)
+    values = {k: v for k, v in node.items() if k != TARGET}
+    if cls is None:
+        return values
+    completed = {f.name: values.pop(f.name) if f.name in values else _default(f) for f in dataclasses.fields(cls)}
+    return completed | values
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    value = field.default if field.default is not dataclasses.MISSING else MISSING
+    if field.default_factory is not dataclasses.MISSING:
+        value = field.default_factory()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    return value
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, Enum):
+        return value.name.lower()
+    if isinstance(value, tuple):
+        value = list(value)
+    return yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True).removesuffix("...\n").strip()
+
+
+def _about(field: dataclasses.Field[Any], hint: Any) -> str:
+    parts = [field.metadata.get("help") or ""]
+    options = field.metadata.get("choices") or ()
+    enum = next((h for h in (hint, *typing.get_args(hint)) if isinstance(h, type) and issubclass(h, Enum)), None)
+    if enum is not None:
+        options = [e.name.lower() for e in enum]
+    if options and len(options) <= 12 and not all(o in parts[0] for o in options):
+        parts.append(f"({', '.join(options)})")
+    return " ".join(p for p in parts if p)
+
+

@@ -1,0 +1,61 @@
+"""The entry scripts as a person meets them: help, the composed config, and slips that end in a message and code 2."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+def run(script, *args, cwd=None):
+    command = [sys.executable, str(ROOT / f"{script}.py"), *args]
+    return subprocess.run(command, cwd=cwd or ROOT, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("script", "args", "message"),
+    [
+        ("train", [], "stage= must be given: one of"),
+        ("train", ["stage=sfd"], "stage=sfd is not one of .*did you mean 'sft'"),
+        ("train", ["stage=sft", "model=tinny"], "model=tinny is not one of .*did you mean 'tiny'"),
+        ("train", ["stage=sft", "stage.lr=fast"], r"stage\.lr='fast' is not a number"),
+        ("train", ["stage=sft", "stage.lr=-1"], r"stage\.lr=-1\.0 must be above 0"),
+        ("train", ["stage=sft", "stage.lrr=1"], r"unknown key 'stage\.lrr' \(value 1\), did you mean 'lr'"),
+        ("train", ["stage=sft", "trainer.precision=fp31"], r"trainer\.precision='fp31' is not one of fp32, bf16_mixed, bf16"),
+        ("train", ["stage=sft", "modle=tiny"], r"unknown key 'modle' \(value 'tiny'\), did you mean 'model'"),
+        ("train", ["stage=sft", "seed=1,2"], "seed=1,2: several values need -m"),
+        ("train", ["stage=sft", "model={"], "an override cannot be read"),
+        ("train", ["stage=sft", "stage.lr=-1", "seed=x"], "3 problems in the configuration"),
+        ("train", ["stage=questions"], "stage=questions is a stage of synthesize.py; here it is one of"),
+        ("synthesize", ["stage=questions", "stage.count=0"], r"stage\.count=0 must be at least 1"),
+        ("evaluate", ["benchmark=[aritmetic]"], "benchmark=aritmetic is not one of .*did you mean 'arithmetic'"),
+        ("evaluate", ["n=4"], "n=4 answers with temperature=0 are all the same"),
+    ],
+)
+def test_a_slip_ends_in_one_message(script, args, message, tmp_path):
+    done = run(script, *args, cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert re.search(message, done.stderr), done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("script", "args"), [("train", ["stage=sft"]), ("synthesize", ["stage=questions"]), ("evaluate", [])])
+def test_help_and_config_read_well(script, args):
+    shown = run(script, "--help").stdout
+    assert f"Usage: python {script}.py" in shown and "model=" in shown and "# random seed" in shown
+    config = run(script, *args, "seed=7", "--cfg", "job").stdout
+    assert "model:" in config and "output_dir:" in config and "seed: 7" in config
+
+
+HEAVY = ("torch", "vllm", "transformers", "mlflow", "lightning", "datasets", "ray", "pandas")
+
+
+@pytest.mark.parametrize("module", ["sq.train.config", "sq.synth.config", "sq.eval.config", "sq.cli", "sq.core.entry"])
+def test_nothing_heavy_is_imported_before_the_config_is_known_to_be_right(module):
+    code = f"import sys, {module}; print([m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
