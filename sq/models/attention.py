@@ -132,9 +132,16 @@ def packed_attention(
                 f"{type(module).__name__} did not receive the pack's layout: this model does not hand keyword "
                 "arguments to its attention layers and cannot run packs; use attention=unpacked"
             )
+        if softcap is not None or s_aux is not None:
+            raise RuntimeError(
+                f"{type(module).__name__} asks for soft-capping or sinks, which SDPA has not; outside packs call "
+                "model.set_attn_implementation('eager') first"
+            )
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if isinstance(pack_layout, FlexLayout):
+        if s_aux is not None or dropout:
+            raise RuntimeError("attention=flex has neither attention sinks nor dropout; use attention=sdpa")
         out = flex_attention_over(query, key, value, pack_layout, scale, sliding_window, softcap)
         return out.transpose(1, 2), None
     rule = _Rule(scale=scale, window=sliding_window, softcap=softcap, sinks=s_aux, dropout=dropout)
@@ -265,5 +272,9 @@ def _best(on_gpu: bool, share_prefix: bool) -> Attention:
 def _asked_for(wanted: Kernel, on_gpu: bool, share_prefix: bool) -> Attention:
     if wanted is Kernel.FLASH and not (on_gpu and importlib.util.find_spec("flash_attn")):
         raise ConfigError("attention=flash needs a GPU and the flash-attn package; use attention=auto")
+    if wanted is Kernel.FLEX and not (on_gpu and importlib.util.find_spec("triton")):
+        raise ConfigError(
+            "attention=flex needs a GPU and triton (FlexAttention cannot train on CPU); use attention=auto"
+        )
     shares = share_prefix and wanted in (Kernel.SDPA, Kernel.FLEX)
     return Attention(kernel=wanted, reason="asked for", shares_prefix=shares)

@@ -1,7 +1,7 @@
 """FlexAttention over packs, for prefix sharing on a GPU: the rule which token sees which is a function, compiled once.
 
-Each token sees the shared prefix and its own row, up to itself and within a sliding window. Uncompiled, as the CPU
-tests run it, the computation is the same and slow.
+Each token sees the shared prefix and its own row, up to itself and within a sliding window. On CPU it has no backward
+pass; its forward pass runs there uncompiled, which is how the tests compare it with SDPA.
 """
 
 from __future__ import annotations

@@ -1,0 +1,225 @@
+"""The parity gate: packed and unpacked training must be the same computation, in loss and in gradients (SPEC §3).
+
+Packing fails silently where a model lets packed rows see each other or numbers their positions through: training goes
+on, and learns something else. The gate runs a few rows through the model's own forward, one by one, with eager
+attention and plain cross-entropy, and then as a pack, with and without a shared prefix, and compares.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+from sq.core.errors import SqError
+from sq.models.attention import Attention
+from sq.models.pack import Pack, Row
+from sq.models.packed import pack_loss
+
+COPY_LIMIT = 1_000_000_000
+"""Parameters up to which a model in half precision is checked as an fp32 copy."""
+GRADIENT_LIMIT = 1_000_000_000
+"""Parameters up to which every gradient is compared; beyond, those of vectors (norms, biases), found in every layer."""
+HALF_RTOL = 0.05
+"""Tolerance where the check has to run in half precision: a leak is far above it, rounding below."""
+SINGLE = 100.0
+"""How much further off than the whole gradient a single parameter's may be: rounding gathers in the small ones of deep
+models (9e-6 was seen in 30 layers), while a leak changes all of them by their own size."""
+
+
+class ParityError(SqError):
+    """Packed training would not be the same as unpacked: the run must not start."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityCheck:
+    """One way of packing, compared with rows one by one."""
+
+    name: str
+    loss: float
+    expected: float
+    loss_error: float
+    gradient_error: float
+    """‖g − g′‖ / ‖g‖ over all compared parameters."""
+    worst: str
+    """The parameter whose own gradient is furthest off, relative to its norm, and by how much."""
+    worst_error: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParityReport:
+    """What the gate found."""
+
+    checks: tuple[ParityCheck, ...]
+    rtol: float
+    dtype: str
+    rows: int
+    kernel: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether every check is within the tolerance; NaN is not."""
+        single = min(SINGLE * self.rtol, 0.5)
+        return all(
+            c.loss_error <= self.rtol and c.gradient_error <= self.rtol and c.worst_error <= single for c in self.checks
+        )
+
+    def describe(self) -> str:
+        """The outcome in a few lines."""
+        head = f"parity of packed and unpacked training {'holds' if self.passed else 'FAILS'}"
+        lines = [f"{head} ({self.kernel} attention, {self.rows} rows, {self.dtype}, tolerance {self.rtol:g})"]
+        for c in self.checks:
+            lines.append(
+                f"  {c.name}: loss {c.loss:.6f}, unpacked {c.expected:.6f} (off by {c.loss_error:.1e}); "
+                f"gradients off by {c.gradient_error:.1e}, at most {c.worst_error:.1e} in {c.worst}"
+            )
+        return "\n".join(lines)
+
+    def require(self) -> None:
+        """Raise `ParityError` if a check failed."""
+        if not self.passed:
+            raise ParityError(
+                f"{self.describe()}\nRows of a pack see each other, or their positions are wrong, on this model with this "
+                "kernel. Train it with attention=unpacked, or with another attention, or share_prefix=false if only the "
+                "shared prefix fails."
+            )
+
+
+def check_parity(
+    model: PreTrainedModel,
+    rows: Sequence[Row],
+    attention: Attention,
+    collate: Callable[..., Pack],
+    *,
+    prefix: int = 0,
+    rtol: float = 1e-5,
+) -> ParityReport:
+    """Compare packed with unpacked training on `rows`; the model is left as it was.
+
+    Args:
+        model: already switched to its attention by `choose_attention`.
+        rows: two at least (one cannot leak into another); a handful is enough.
+        attention: what `choose_attention` returned.
+        collate: makes a pack of rows (`sq.data.collate.collate`).
+        prefix: how many opening tokens the rows share; 0 leaves prefix sharing out of the check.
+        rtol: tolerance of loss and gradients in fp32.
+    """
+    if len(rows) < 2:
+        raise ParityError(f"the parity check needs at least two rows, got {len(rows)}")
+    with _prepared(model) as (subject, exact):
+        params = _compared(subject)
+        with _eager(subject):
+            expected = _loss_and_gradients(lambda: _plain_loss(subject, rows), params)
+        ways = [("packed", 0)]
+        if prefix and attention.shares_prefix:
+            ways.append((f"packed, prefix of {prefix} tokens shared", prefix))
+        checks = []
+        for name, shared in ways:
+            pack = collate(rows, prefix=shared).to(next(iter(params.values())).device)
+            found = _loss_and_gradients(lambda pack=pack: _packed_loss(subject, pack, attention), params)  # type: ignore[misc]
+            checks.append(_compare(name, found, expected))
+        dtype = str(next(iter(params.values())).dtype).removeprefix("torch.")
+    return ParityReport(
+        checks=tuple(checks),
+        rtol=rtol if exact else max(rtol, HALF_RTOL),
+        dtype=dtype,
+        rows=len(rows),
+        kernel=attention.kernel.value,
+    )
+
+
+Outcome = tuple[float, dict[str, Tensor]]
+
+
+def _loss_and_gradients(loss_of: Callable[[], Tensor], params: dict[str, Tensor]) -> Outcome:
+    """Run, differentiate, and leave no gradient behind."""
+    loss = loss_of()
+    grads = torch.autograd.grad(loss, list(params.values()), allow_unused=True)
+    named = zip(params.items(), grads, strict=True)
+    return loss.item(), {name: torch.zeros_like(p) if g is None else g.detach() for (name, p), g in named}
+
+
+def _plain_loss(model: PreTrainedModel, rows: Sequence[Row]) -> Tensor:
+    """Mean cross-entropy of the model's own logits, a row at a time."""
+    device = next(model.parameters()).device
+    total, count = torch.zeros((), device=device), 0
+    for row in rows:
+        ids, first = torch.tensor(list(row.ids), device=device), max(row.start, 1)
+        logits = model(input_ids=ids[None], use_cache=False).logits[0, first - 1 : -1]
+        total = total + F.cross_entropy(logits.float(), ids[first:], reduction="sum")
+        count += len(ids) - first
+    return total / count
+
+
+def _packed_loss(model: PreTrainedModel, pack: Pack, attention: Attention) -> Tensor:
+    loss = pack_loss(model, pack, attention)
+    return loss.total / loss.count
+
+
+def _compare(name: str, found: Outcome, expected: Outcome) -> ParityCheck:
+    (loss, grads), (expected_loss, expected_grads) = found, expected
+    norms = {key: float(g.float().norm()) for key, g in expected_grads.items()}
+    off = {key: float((grads[key].float() - g.float()).norm()) for key, g in expected_grads.items()}
+    whole = math.hypot(*norms.values())
+    # Some gradients are zero but for rounding (a key bias without rotation): they are held to a share of the whole's.
+    single = {key: _ratio(off[key], max(norms[key], 1e-3 * whole)) for key in off}
+    worst = max(single, key=lambda key: single[key])
+    return ParityCheck(
+        name=name,
+        loss=loss,
+        expected=expected_loss,
+        loss_error=_ratio(abs(loss - expected_loss), abs(expected_loss)),
+        gradient_error=_ratio(math.hypot(*off.values()), whole),
+        worst=worst,
+        worst_error=single[worst],
+    )
+
+
+def _ratio(difference: float, size: float) -> float:
+    """`difference` relative to `size`; infinite where either is not a number."""
+    ratio = difference / max(size, torch.finfo(torch.float32).tiny)
+    return math.inf if math.isnan(ratio) else ratio
+
+
+def _compared(model: PreTrainedModel) -> dict[str, Tensor]:
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if not trained:
+        raise ParityError("the parity check needs trainable parameters, and this model has none")
+    if sum(p.numel() for p in trained.values()) <= GRADIENT_LIMIT:
+        return trained
+    return {name: p for name, p in trained.items() if p.dim() <= 1} or trained
+
+
+@contextmanager
+def _prepared(model: PreTrainedModel) -> Iterator[tuple[PreTrainedModel, bool]]:
+    """The model itself where it is fp32, else an fp32 copy if small enough; without dropout either way."""
+    exact = all(p.dtype == torch.float32 for p in model.parameters())
+    if exact or sum(p.numel() for p in model.parameters()) > COPY_LIMIT:
+        training = [module for module in model.modules() if module.training]
+        model.eval()
+        try:
+            yield model, exact
+        finally:
+            for module in training:
+                module.training = True
+    else:
+        yield copy.deepcopy(model).float().eval(), True
+
+
+@contextmanager
+def _eager(model: PreTrainedModel) -> Iterator[None]:
+    """Transformers' written-out attention, which honours all a model asks for; then back to what was set."""
+    before: Any = model.config._attn_implementation
+    model.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        model.set_attn_implementation(before)

@@ -1,0 +1,194 @@
+"""Attention over packs against a dense mask written out, the choice of kernel and its refusals."""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+from transformers import MambaConfig, MambaForCausalLM, PreTrainedModel
+from transformers.modeling_utils import AttentionInterface
+
+from sq.core.errors import ConfigError
+from sq.data.collate import collate
+from sq.models.attention import NAME, Attention, Kernel, choose_attention, packed_attention
+from sq.models.flex import flex_layout_of
+from sq.models.layout import WASTE, layout_of
+from sq.models.pack import Pack, Row
+from sq.models.packed import hidden_states
+
+Make = Callable[[str], PreTrainedModel]
+
+
+@pytest.mark.parametrize("shared", [0, 5])
+@pytest.mark.parametrize("window", [None, 1, 4, 9, 500])
+@pytest.mark.parametrize("softcap", [None, 1.5])
+@pytest.mark.parametrize("sinks", [False, True])
+@pytest.mark.parametrize("longest", [20, 90])  # by products, and by the fused kernel (above 64 in fp32)
+def test_it_is_masked_attention(
+    shared: int, window: int | None, softcap: float | None, sinks: bool, longest: int
+) -> None:
+    pack = _pack(shared, longest)
+    torch.manual_seed(1)
+    q = torch.randn(1, 4, pack.tokens, 8, dtype=torch.float64, requires_grad=True)
+    k, v = (torch.randn(1, 2, pack.tokens, 8, dtype=torch.float64, requires_grad=True) for _ in range(2))
+    s_aux = torch.randn(4, dtype=torch.float64) if sinks else None
+    out, _ = packed_attention(
+        nn.Module(), q, k, v, None, pack_layout=layout_of(pack), scaling=0.4, sliding_window=window, softcap=softcap,
+        s_aux=s_aux,
+    )  # fmt: skip
+    expected = _written_out(q, k, v, pack, 0.4, window, softcap, s_aux)
+    torch.testing.assert_close(out[0], expected, rtol=1e-10, atol=1e-10)
+    upstream = torch.randn_like(expected)
+    found = torch.autograd.grad(out[0], (q, k, v), upstream)
+    wanted = torch.autograd.grad(expected, (q, k, v), upstream)
+    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("shared", [0, 5])
+@pytest.mark.parametrize(("window", "softcap"), [(None, None), (4, None), (None, 1.5)])
+def test_flex_is_masked_attention(shared: int, window: int | None, softcap: float | None) -> None:
+    pack = _pack(shared, 20)
+    q, k, v = (torch.randn(1, heads, pack.tokens, 16) for heads in (4, 2, 2))
+    out, _ = packed_attention(
+        nn.Module(), q, k, v, None, pack_layout=flex_layout_of(pack), scaling=0.4, sliding_window=window,
+        softcap=softcap,
+    )  # fmt: skip
+    expected = _written_out(q, k, v, pack, 0.4, window, softcap, None)
+    torch.testing.assert_close(out[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_groups_hold_little_padding_and_every_token_once() -> None:
+    draw = random.Random(0)
+    rows = [Row(list(range(draw.randrange(2, 90))), 1) for _ in range(60)]
+    pack = collate(rows)
+    layout = layout_of(pack)
+    assert sum(n * length for n, length in layout.groups) == len(layout.gather)
+    assert len(layout.gather) <= pack.tokens / (1 - WASTE)
+    assert layout.gather[layout.scatter].tolist() == list(range(pack.tokens))
+    assert sum(n for n, _ in layout.groups) == sum(1 for n in pack.lengths if n)
+
+
+def test_equal_rows_are_one_group_without_padding() -> None:
+    layout = layout_of(collate([Row([1, 2, 3, 4], 1)] * 6))
+    assert layout.groups == ((6, 3),) and len(layout.gather) == 18
+
+
+def test_the_choice_is_logged_with_its_reason(make_model: Make, caplog: pytest.LogCaptureFixture) -> None:
+    model = make_model("llama")
+    with caplog.at_level(logging.INFO):
+        attention = choose_attention(model)
+    assert attention.kernel is Kernel.SDPA and attention.shares_prefix and attention.packs
+    assert "sdpa, prefix shared (no GPU" in caplog.text
+    assert model.config._attn_implementation == NAME
+    assert not choose_attention(model, share_prefix=False).shares_prefix
+
+
+@pytest.mark.parametrize("wanted", [Kernel.FLASH, Kernel.FLEX])
+@pytest.mark.skipif(torch.cuda.is_available(), reason="is about a machine without a GPU")
+def test_gpu_kernels_are_refused_without_a_gpu(make_model: Make, wanted: Kernel) -> None:
+    with pytest.raises(ConfigError, match=f"attention={wanted.value} needs a GPU.*use attention=auto"):
+        choose_attention(make_model("llama"), wanted)
+
+
+def test_a_model_that_cannot_keep_rows_apart_runs_unpacked(rows: list[Row]) -> None:
+    model = MambaForCausalLM(MambaConfig(vocab_size=97, hidden_size=16, num_hidden_layers=1, state_size=4))
+    attention = choose_attention(model)
+    assert attention.kernel is Kernel.UNPACKED and not attention.shares_prefix
+    assert "MambaForCausalLM does not take its attention from transformers' registry" in attention.reason
+    with pytest.raises(ConfigError, match="attention=sdpa cannot be used: MambaForCausalLM"):
+        choose_attention(model, Kernel.SDPA)
+
+
+def test_layers_of_another_kind_are_seen(make_model: Make) -> None:
+    model = make_model("qwen3")
+    model.config.layer_types = ["full_attention", "linear_attention", "full_attention"]
+    assert "layers of kind linear_attention" in choose_attention(model).reason
+
+
+def test_unpacked_gives_the_same_states(make_model: Make, rows: list[Row]) -> None:
+    model = make_model("gemma3-sliding").eval()
+    pack = collate(rows)
+    with torch.no_grad():
+        packed = hidden_states(model, pack, choose_attention(model))
+        one_by_one = Attention(kernel=Kernel.UNPACKED, reason="asked for", shares_prefix=False)
+        model.set_attn_implementation("eager")
+        torch.testing.assert_close(packed, hidden_states(model, pack, one_by_one), rtol=1e-4, atol=1e-5)
+
+
+def test_a_pack_with_a_shared_prefix_needs_a_kernel_that_shares(make_model: Make, rows: list[Row], prefix: int) -> None:
+    model = make_model("llama")
+    pack = collate(rows, prefix=prefix)
+    for kernel in (Kernel.FLASH, Kernel.UNPACKED):
+        with pytest.raises(ValueError, match="prefix"):
+            hidden_states(model, pack, Attention(kernel=kernel, reason="", shares_prefix=False))
+
+
+def test_a_model_that_drops_the_layout_is_refused(make_model: Make, rows: list[Row]) -> None:
+    model = make_model("llama")
+    attention = choose_attention(model)
+
+    def forgetful(*args, pack_layout=None, **kwargs):  # type: ignore[no-untyped-def]
+        return packed_attention(*args, **kwargs)
+
+    AttentionInterface.register("forgetful", forgetful)
+    model.set_attn_implementation("forgetful")
+    with pytest.raises(RuntimeError, match="LlamaAttention did not receive the pack's layout"):
+        hidden_states(model, collate(rows), attention)
+
+
+def test_plain_batches_and_generation_go_on_working(make_model: Make) -> None:
+    model = make_model("qwen2").eval()
+    ids = torch.tensor([[0, 0, 5, 6, 7], [3, 4, 5, 6, 7]])
+    mask = torch.tensor([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
+    with torch.no_grad():
+        model.set_attn_implementation("sdpa")
+        expected = model(input_ids=ids, attention_mask=mask).logits
+        words = model.generate(ids, attention_mask=mask, max_new_tokens=4, do_sample=False, pad_token_id=0)
+        choose_attention(model)
+        torch.testing.assert_close(model(input_ids=ids, attention_mask=mask).logits, expected)
+        again = model.generate(ids, attention_mask=mask, max_new_tokens=4, do_sample=False, pad_token_id=0)
+    assert torch.equal(words, again)
+
+
+def test_gradient_checkpointing_changes_nothing(make_model: Make, rows: list[Row], prefix: int) -> None:
+    model = make_model("mistral-sliding")
+    attention = choose_attention(model)
+    pack = collate(rows, prefix=prefix)
+    hidden_states(model, pack, attention).square().sum().backward()
+    expected = {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+    model.zero_grad()
+    model.gradient_checkpointing_enable()
+    hidden_states(model, pack, attention).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        if name in expected:
+            torch.testing.assert_close(parameter.grad, expected[name])
+
+
+def _pack(shared: int, longest: int) -> Pack:
+    draw = random.Random(4)
+    head = [draw.randrange(50) for _ in range(5)]
+    own = (1, 3, longest, 12, 12, 11, longest - 1)
+    return collate([Row(head + [draw.randrange(50) for _ in range(n)], 5) for n in own], prefix=shared)
+
+
+def _written_out(q, k, v, pack, scale, window, softcap, s_aux):  # type: ignore[no-untyped-def]
+    """[T, H, D] by a dense mask over the whole pack."""
+    segments, positions = pack.segment_ids, pack.position_ids
+    distance = positions[:, None] - positions[None, :]
+    allowed = ((segments[:, None] == segments[None, :]) | (segments[None, :] < 0)) & (distance >= 0)
+    if window is not None:
+        allowed &= distance < window
+    repeat = q.shape[1] // k.shape[1]
+    k, v = k.repeat_interleave(repeat, 1), v.repeat_interleave(repeat, 1)
+    scores = q @ k.transpose(2, 3) * scale
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    scores = scores.masked_fill(~allowed, float("-inf"))
+    if s_aux is not None:
+        scores = torch.cat([scores, s_aux.view(1, -1, 1, 1).expand(1, -1, pack.tokens, 1)], dim=-1)
+    weights = scores.softmax(-1)[..., : pack.tokens]
+    return (weights @ v)[0].transpose(0, 1)

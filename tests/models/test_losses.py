@@ -1,0 +1,108 @@
+"""Losses against numbers computed by hand, closed forms and finite differences."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch.autograd import gradcheck
+
+from sq.models.losses import IGNORED, masked_cross_entropy, qpo_loss, regression_loss, sum_by_owner
+
+
+def test_cross_entropy_by_hand() -> None:
+    logits = torch.tensor([[[0.0, 0.0], [math.log(3.0), 0.0], [5.0, 1.0]]])
+    loss = masked_cross_entropy(logits, torch.tensor([[1, 1, IGNORED]]))
+    assert loss.total.item() == pytest.approx(math.log(2) + math.log(4), rel=1e-6)
+    assert (loss.count, loss.correct.item()) == (2, 0)
+
+
+def test_cross_entropy_of_even_odds_is_log_of_the_vocabulary() -> None:
+    loss = masked_cross_entropy(torch.zeros(4, 10), torch.tensor([1, 2, IGNORED, 3]))
+    assert loss.total.item() == pytest.approx(3 * math.log(10), rel=1e-6)
+
+
+def test_cross_entropy_sees_only_supervised_tokens() -> None:
+    logits = torch.randn(3, 5, requires_grad=True)
+    targets = torch.tensor([2, IGNORED, 4])
+    masked_cross_entropy(logits, targets).total.backward()
+    assert logits.grad is not None and logits.grad[1].abs().max() == 0
+    nothing = masked_cross_entropy(torch.randn(2, 5), torch.tensor([IGNORED, IGNORED]))
+    assert (nothing.total.item(), nothing.count) == (0.0, 0)
+
+
+def test_cross_entropy_in_half_precision_is_taken_in_fp32() -> None:
+    logits = torch.randn(50, 3000).bfloat16()
+    targets = torch.randint(3000, (50,))
+    loss = masked_cross_entropy(logits, targets)
+    expected = -logits.double().log_softmax(-1)[torch.arange(50), targets].sum()
+    assert loss.total.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_qpo_is_ln_2_exactly_where_policy_is_reference() -> None:
+    chosen, rejected = torch.randn(8) * 100, torch.randn(8) * 100
+    loss = qpo_loss(chosen, rejected, chosen, rejected, beta=0.1)
+    assert loss.loss.item() == pytest.approx(math.log(2), abs=1e-7)
+    assert loss.margins.abs().max() == 0 and loss.accuracies.sum() == 0
+
+
+def test_qpo_golden_numbers() -> None:
+    loss = qpo_loss(
+        torch.tensor([-10.0, -20.0]),
+        torch.tensor([-12.0, -15.0]),
+        torch.tensor([-11.0, -18.0]),
+        torch.tensor([-11.0, -16.0]),
+        beta=0.5,
+    )
+    # Pair 1: 0.5·((−10+11) − (−12+11)) = 1; pair 2: 0.5·((−20+18) − (−15+16)) = −1.5.
+    expected = (math.log1p(math.exp(-1.0)) + math.log1p(math.exp(1.5))) / 2
+    assert loss.loss.item() == pytest.approx(expected, rel=1e-6)
+    assert loss.chosen_rewards.tolist() == [0.5, -1.0] and loss.rejected_rewards.tolist() == [-0.5, 0.5]
+    assert loss.margins.tolist() == [1.0, -1.5] and loss.accuracies.tolist() == [1.0, 0.0]
+
+
+def test_qpo_gradient_in_closed_form() -> None:
+    """d/d chosen = −β σ(−margin) / pairs: at step 0 each pair pulls with β/2."""
+    chosen = torch.tensor([-10.0, -20.0], requires_grad=True)
+    rejected = torch.tensor([-12.0, -15.0], requires_grad=True)
+    qpo_loss(chosen, rejected, chosen.detach(), rejected.detach(), beta=0.1).loss.backward()
+    torch.testing.assert_close(chosen.grad, torch.full((2,), -0.1 / 2 / 2))
+    torch.testing.assert_close(rejected.grad, torch.full((2,), 0.1 / 2 / 2))
+
+
+def test_qpo_does_not_overflow() -> None:
+    far = torch.tensor([-1e4])
+    near = torch.tensor([0.0])
+    assert qpo_loss(far, near, near, near, beta=1.0).loss.item() == pytest.approx(1e4)
+    assert qpo_loss(near, far, near, near, beta=1.0).loss.item() == 0.0
+
+
+def test_regression_by_hand() -> None:
+    predicted, labels = torch.tensor([0.0, 1.0, 0.5]), torch.tensor([0.5, 1.0, 1.0])
+    assert regression_loss(predicted, labels).item() == pytest.approx(0.5 / 3)
+    weighted = regression_loss(predicted, labels, torch.tensor([1.0, 5.0, 3.0]))
+    assert weighted.item() == pytest.approx((0.25 + 0.75) / 9)
+    even = regression_loss(predicted, labels, torch.full((3,), 4.0))
+    assert even.item() == pytest.approx(regression_loss(predicted, labels).item())
+    with pytest.raises(ValueError, match="weights sum to 0"):
+        regression_loss(predicted, labels, torch.zeros(3))
+
+
+def test_sums_by_owner() -> None:
+    sums = sum_by_owner(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([2, 0, 2]), 4)
+    assert sums.tolist() == [2.0, 0.0, 5.0, 0.0]
+
+
+def test_gradients_by_finite_differences() -> None:
+    """The losses compute in fp32, hence the coarse steps and tolerances."""
+    torch.manual_seed(0)
+    policy = [torch.randn(3, dtype=torch.float64, requires_grad=True) for _ in range(2)]
+    reference = [torch.randn(3) for _ in range(2)]
+    loose = {"eps": 1e-2, "atol": 1e-3, "rtol": 1e-3, "nondet_tol": 0.0}
+    assert gradcheck(lambda c, r: qpo_loss(c, r, *reference, beta=0.7).loss.double(), policy, **loose)
+    labels, weights = torch.rand(3), torch.rand(3)
+    assert gradcheck(lambda p: regression_loss(p, labels, weights).double(), policy[:1], **loose)
+    logits = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
+    targets = torch.tensor([0, IGNORED, 5, 2])
+    assert gradcheck(lambda x: masked_cross_entropy(x, targets).total.double(), [logits], **loose)

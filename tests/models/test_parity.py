@@ -1,0 +1,134 @@
+"""The parity gate holds for every family that is trained on packs, and fails when a pack's rows see each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.modeling_utils import AttentionInterface
+
+from sq.data.collate import collate
+from sq.models.attention import Attention, Kernel, choose_attention
+from sq.models.pack import Pack, Row
+from sq.models.parity import ParityError, check_parity
+
+Make = Callable[[str], PreTrainedModel]
+
+
+def test_packed_is_unpacked(make_model: Make, rows: list[Row], prefix: int, family: str) -> None:
+    model = make_model(family)
+    attention = choose_attention(model)
+    report = check_parity(model, rows, attention, collate, prefix=prefix)
+    assert [c.name for c in report.checks] == ["packed", "packed, prefix of 7 tokens shared"]
+    assert report.passed, report.describe()
+    assert max(c.worst_error for c in report.checks) < 1e-5, report.describe()
+    assert max(c.loss_error for c in report.checks) < 1e-6, report.describe()
+
+
+@pytest.mark.parametrize("leaking", ["llama", "gpt-neox"])
+def test_it_fails_when_attention_leaks_between_rows(make_model: Make, rows: list[Row], leaking: str) -> None:
+    model = make_model(leaking)
+    attention = choose_attention(model)
+    AttentionInterface.register("leaky", _leaky)
+    model.set_attn_implementation("leaky")
+    report = check_parity(model, rows, attention, collate)
+    assert not report.passed
+    assert report.checks[0].gradient_error > 0.1
+    with pytest.raises(ParityError, match=r"FAILS.*\n.*packed: loss .*\n.*attention=unpacked"):
+        report.require()
+
+
+def test_it_fails_when_positions_run_on(make_model: Make, rows: list[Row], prefix: int) -> None:
+    model = make_model("llama")
+    attention = choose_attention(model)
+
+    def runs_on(wanted: list[Row], prefix: int) -> Pack:
+        pack = collate(wanted, prefix=prefix)
+        pack.position_ids[:] = torch.arange(pack.tokens)
+        return pack
+
+    # Rotary positions are relative: shifting a whole row changes nothing, so only the shared prefix shows it.
+    assert not check_parity(model, rows, attention, runs_on, prefix=prefix).passed
+
+
+def test_it_fails_when_the_end_token_is_not_supervised(make_model: Make, rows: list[Row], prefix: int) -> None:
+    model = make_model("llama")
+    attention = choose_attention(model)
+    longer = [r for r in rows if len(r.ids) > prefix + 1]
+
+    def endless(wanted: list[Row], prefix: int) -> Pack:
+        return collate([Row(r.ids[:-1], r.start) for r in wanted], prefix=prefix)
+
+    assert not check_parity(model, longer, attention, endless).passed
+
+
+def test_it_fails_on_nan(make_model: Make, rows: list[Row]) -> None:
+    model = make_model("llama")
+    with torch.no_grad():
+        model.get_output_embeddings().weight[3] = float("nan")
+    assert not check_parity(model, rows, choose_attention(model), collate).passed
+
+
+def test_it_leaves_the_model_as_it_was(make_model: Make, rows: list[Row], prefix: int) -> None:
+    model = make_model("qwen3")
+    attention = choose_attention(model)
+    before = {name: p.clone() for name, p in model.state_dict().items()}
+    kernel = model.config._attn_implementation
+    check_parity(model, rows, attention, collate, prefix=prefix)
+    assert model.training and model.config._attn_implementation == kernel
+    assert all(p.grad is None for p in model.parameters())
+    assert all(torch.equal(before[name], p) for name, p in model.state_dict().items())
+
+
+def test_a_model_in_half_precision_is_checked_as_an_fp32_copy(make_model: Make, rows: list[Row], prefix: int) -> None:
+    model = make_model("llama").to(torch.bfloat16)
+    report = check_parity(model, rows, choose_attention(model), collate, prefix=prefix)
+    assert report.passed and report.dtype == "float32" and report.rtol == 1e-5
+    assert model.dtype == torch.bfloat16
+
+
+def test_frozen_weights_are_left_out(make_model: Make, rows: list[Row]) -> None:
+    model = make_model("llama")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_("layers.1" in name)
+    report = check_parity(model, rows, choose_attention(model), collate)
+    assert report.passed and "layers.1" in report.checks[0].worst
+    with pytest.raises(ParityError, match="needs trainable parameters"):
+        check_parity(model.requires_grad_(False), rows, choose_attention(model), collate)
+
+
+def test_one_row_proves_nothing(make_model: Make, rows: list[Row]) -> None:
+    model = make_model("llama")
+    with pytest.raises(ParityError, match="at least two rows, got 1"):
+        check_parity(model, rows[:1], choose_attention(model), collate)
+
+
+def test_unpacked_is_in_parity_too(make_model: Make, rows: list[Row], prefix: int) -> None:
+    model = make_model("mistral-sliding")
+    attention = Attention(kernel=Kernel.UNPACKED, reason="asked for", shares_prefix=False)
+    report = check_parity(model, rows, attention, collate, prefix=prefix)
+    assert report.passed and len(report.checks) == 1
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("kernel", [Kernel.SDPA, Kernel.FLEX, Kernel.FLASH])
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_packed_is_unpacked_on_a_gpu(make_model: Make, rows: list[Row], prefix: int, kernel: Kernel) -> None:
+    model = make_model("qwen3-wide").cuda()
+    if kernel is Kernel.FLASH:
+        pytest.importorskip("flash_attn")
+        model = model.to(torch.bfloat16)
+    attention = choose_attention(model, kernel)
+    report = check_parity(model, rows, attention, collate, prefix=prefix)
+    assert report.passed, report.describe()
+
+
+def _leaky(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: object
+) -> tuple[Tensor, None]:
+    """Stock SDPA without a mask: causal over the whole pack."""
+    return sdpa_attention_forward(module, query, key, value, None, scaling=kwargs["scaling"])  # type: ignore[arg-type]
