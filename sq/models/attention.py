@@ -28,7 +28,7 @@ from transformers.modeling_utils import AttentionInterface
 
 from sq.core.errors import ConfigError
 from sq.models.flex import FlexLayout, flex_attention_over, flex_layout_of
-from sq.models.layout import Layout, Merge, Split, layout_of
+from sq.models.layout import Layout, layout_of, merge, split
 from sq.models.pack import Pack
 
 log = logging.getLogger(__name__)
@@ -137,7 +137,8 @@ def packed_attention(
                 f"{type(module).__name__} asks for soft-capping or sinks, which SDPA has not; outside packs call "
                 "model.set_attn_implementation('eager') first"
             )
-        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
+        out, _ = sdpa_attention_forward(module, query, key, value, attention_mask, dropout, scaling, **kwargs)
+        return out, None
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if isinstance(pack_layout, FlexLayout):
         if s_aux is not None or dropout:
@@ -170,7 +171,7 @@ def _working_dtype(query: Tensor) -> torch.dtype:
 def _by_groups(q: Tensor, k: Tensor, v: Tensor, layout: Layout, rule: _Rule) -> Tensor:
     """[T, H, D] attention, the prefix by itself and each group of rows after it."""
     prefix = layout.prefix
-    (q_head, q_own), (k_head, k_own), (v_head, v_own) = (Split.apply(x, layout) for x in (q, k, v))
+    (q_head, q_own), (k_head, k_own), (v_head, v_own) = (split(x, layout) for x in (q, k, v))
     head = q_head
     if prefix:
         head = _attend(q_head[None], k_head[None], v_head[None], rule)[0]
@@ -184,11 +185,11 @@ def _by_groups(q: Tensor, k: Tensor, v: Tensor, layout: Layout, rule: _Rule) -> 
             v_group = torch.cat([v_head.expand(rows, -1, -1, -1), v_group], dim=1)
         outs.append(_attend(q_group, k_group, v_group, rule).flatten(0, 1))
     own = torch.cat(outs) if outs else q_own
-    return Merge.apply(head, own, layout)  # type: ignore[no-any-return]
+    return merge(head, own, layout)
 
 
 def _attend(q: Tensor, k: Tensor, v: Tensor, rule: _Rule) -> Tensor:
-    """Causal attention of [N, L, H, D] queries to [N, K, G, D] keys, the queries being the last L of the K positions."""
+    """Causal attention of [N, L, H, D] queries to [N, K, G, D] keys; the queries are the last L of the K positions."""
     length, keys = q.shape[1], k.shape[1]
     window = rule.window if rule.window is not None and rule.window < keys else None
     plain = rule.softcap is None and rule.sinks is None and not rule.dropout
@@ -231,7 +232,7 @@ def _attend_by_products(q: Tensor, k: Tensor, v: Tensor, rule: _Rule, window: in
     weights = torch.softmax(scores, dim=-1)[..., :keys]
     if rule.dropout:
         weights = torch.dropout(weights, rule.dropout, True)
-    out = torch.bmm(weights, v).unflatten(0, (rows, groups)).unflatten(2, (repeat, length))
+    out: Tensor = torch.bmm(weights, v).unflatten(0, (rows, groups)).unflatten(2, (repeat, length))
     return out.permute(0, 3, 1, 2, 4).flatten(2, 3)
 
 

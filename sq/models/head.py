@@ -35,7 +35,8 @@ class Head:
             logps, right = self._by_checkpoint(states, targets)
             return -logps.sum(), right
         module, dtype, graded = self.module, self._dtype(states), torch.is_grad_enabled()
-        total, right = _CrossEntropy.apply(states, module.weight, module.bias, targets, self, dtype, graded)
+        inputs = (states, module.weight, module.bias, targets, self, dtype, graded)
+        total, right = _CrossEntropy.apply(*inputs)  # type: ignore[no-untyped-call]
         return total, right
 
     def logps(self, states: Tensor, targets: Tensor) -> Tensor:
@@ -43,7 +44,8 @@ class Head:
         if type(self.module) is not nn.Linear:
             return self._by_checkpoint(states, targets)[0]
         module, dtype = self.module, self._dtype(states)
-        return _Logps.apply(states, module.weight, module.bias, targets, self, dtype)  # type: ignore[no-any-return]
+        logps: Tensor = _Logps.apply(states, module.weight, module.bias, targets, self, dtype)  # type: ignore[no-untyped-call]
+        return logps
 
     @property
     def chunk(self) -> int:

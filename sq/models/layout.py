@@ -73,9 +73,21 @@ def _groups(order: list[int], lengths: Sequence[int]) -> list[list[int]]:
     return groups
 
 
-class Split(torch.autograd.Function):
-    """[T, …] to the prefix's rows and the padded groups'. A plain gather's backward adds row by row, which is slow;
-    every own token stands in one place only, so the way back is a gather too."""
+def split(x: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:
+    """[T, …] to the prefix's tokens and the padded groups'."""
+    head, padded = _Split.apply(x, layout)  # type: ignore[no-untyped-call]
+    return head, padded
+
+
+def merge(head: Tensor, padded: Tensor, layout: Layout) -> Tensor:
+    """The way back: padding is dropped and gets no gradient."""
+    merged: Tensor = _Merge.apply(head, padded, layout)  # type: ignore[no-untyped-call]
+    return merged
+
+
+class _Split(torch.autograd.Function):
+    """A plain gather's backward adds row by row, which is slow; every own token stands in one place, so the way back
+    is a gather too."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, layout: Layout) -> tuple[Tensor, Tensor]:  # noqa: D102
@@ -89,9 +101,7 @@ class Split(torch.autograd.Function):
         return (torch.cat([head, own]) if ctx.layout.prefix else own), None
 
 
-class Merge(torch.autograd.Function):
-    """The prefix's rows and the padded groups' back to [T, …]; padding is dropped and gets no gradient."""
-
+class _Merge(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, head: Tensor, padded: Tensor, layout: Layout) -> Tensor:  # noqa: D102
         ctx.layout = layout

@@ -6,7 +6,7 @@ the supervised tokens of the whole global batch, which no single pack knows.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,7 +15,8 @@ from torch.nn import functional as F
 IGNORED = -100
 
 
-class TokenLoss(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class TokenLoss:
     """Cross-entropy summed over supervised tokens, their number, and how many were predicted right."""
 
     total: Tensor
@@ -23,7 +24,8 @@ class TokenLoss(NamedTuple):
     correct: Tensor
 
 
-class QPOLoss(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class QPOLoss:
     """Mean loss over pairs, and per pair what is watched during training."""
 
     loss: Tensor

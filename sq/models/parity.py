@@ -87,9 +87,9 @@ class ParityReport:
         """Raise `ParityError` if a check failed."""
         if not self.passed:
             raise ParityError(
-                f"{self.describe()}\nRows of a pack see each other, or their positions are wrong, on this model with this "
-                "kernel. Train it with attention=unpacked, or with another attention, or share_prefix=false if only the "
-                "shared prefix fails."
+                f"{self.describe()}\nRows of a pack see each other, or their positions are wrong, on this model with "
+                "this kernel. Train it with attention=unpacked, or with another attention, or with share_prefix=false "
+                "if only the shared prefix fails."
             )
 
 
