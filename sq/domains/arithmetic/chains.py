@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from sq.domains.arithmetic.lexicon import COLOURS, CONTAINERS, DAYS, FOODS, PEOPLE, PLACES, PLANTS
+from sq.domains.arithmetic.lexicon import COLOURS, CONTAINERS, FOODS, MAKES, MOVES, PEOPLE, PLACES, PLANTS
 from sq.domains.arithmetic.story import RetryError, Story
 
 Extra = dict[str, Any]
-COST = {"add": 1, "sub": 1, "mul": 1, "div": 1, "both": 2, "up": 2, "down": 2, "part": 2}
+COST = {"add": 1, "sub": 1, "mul": 1, "div": 1, "both": 2, "swap": 2, "gain2": 2, "loss2": 2, "up": 2, "down": 2, "part": 2}
 
 
 @dataclass(frozen=True)
@@ -38,32 +38,39 @@ def tell_chain(chain: Chain, st: Story, steps: int) -> None:
     begin(st, start, chain.start[start], chain.high, s)
     key = chain.key.format_map(s)
     while (left := budget - st.steps(key)) > 0:
-        options = [(name, sort) for name, sort in chain.events.items() if COST[sort] <= left or (sort == "up" and left == 1 and st.steps(key) == 0)]
-        name, sort = st.choose([option for option in options if _fits(option, s)])
+        name, sort = _event(chain, st, left + (st.steps(key) == 0 and chain.start[start] == "groups"), s)
         happen(st, name, sort, st.value(key), s)
     for name in end:
         close(st, name, st.value(key), s)
+
+
+def _event(chain: Chain, st: Story, left: int, s: Extra) -> tuple[str, str]:
+    """An event that `left` steps can pay for; the first of the chain is what the family is about."""
+    options = [(name, sort) for name, sort in chain.events.items() if COST[sort] <= left]
+    if options and options[0][0] == next(iter(chain.events)) and st.rng.random() < 0.3:
+        return options[0]
+    return st.choose([option for option in options if option[0] != "have.eat" or s["I"] in FOODS])
 
 
 def begin(st: Story, name: str, sort: str, high: int, s: Extra) -> None:
     """The opening statement: a number, or some groups of a number."""
     if sort == "groups":
         n, k = product(st, 100)
-        st.say(name, n=n, k=k, D=st.choose(DAYS), **s)
+        st.say(name, n=n, k=k, **st.days(), **s)
     else:
-        st.say(name, n=st.number(3, high), D=st.choose(DAYS), **s)
+        st.say(name, n=st.number(3, high), **st.days(), **s)
 
 
 def happen(st: Story, name: str, sort: str, now: int, s: Extra) -> None:
     """One event, with a number that fits what there is now."""
-    day = {"D": st.choose(DAYS)}
+    day = st.days()
     if sort == "add":
         st.say(name, n=st.number(2, min(40, 100 - now)), **s, **day)
     elif sort == "sub":
-        st.say(name, n=st.number(1 if now < 4 else 2, min(40, now - 1)), **s, **day)
-    elif sort == "both":
-        n = st.number(2, now - 1)
-        st.say(name, n=n, m=st.number(2, min(30, 100 - now + n)), **s)
+        least = 1 if now < 4 and name.startswith("have") else 2
+        st.say(name, n=st.number(least, min(40, now - 1)), **s, **day)
+    elif sort in ("both", "swap", "gain2", "loss2"):
+        _twice(st, name, sort, now, {**s, **day})
     elif sort in ("up", "down"):
         n, k = product(st, 100 - now if sort == "up" else now - 1)
         st.say(name, n=n, k=k, **s, **day)
@@ -74,6 +81,16 @@ def happen(st: Story, name: str, sort: str, now: int, s: Extra) -> None:
         st.say(name, n=st.choose([d for d in range(2, 11) if d * now <= 100 and (now <= 10 or d <= 3)]), **s)
     else:
         st.say(name, n=divisor(st, now), **s)
+
+
+def _twice(st: Story, name: str, sort: str, now: int, s: Extra) -> None:
+    """Two events in one sentence: down and up, up and down, up twice, down twice."""
+    rises = sort in ("swap", "gain2")
+    n = st.number(2, min(40, 99 - now if rises else now - 1))
+    now = now + n if rises else now - n
+    rises = sort in ("both", "gain2")
+    m = st.number(2, min(40, 99 - now if rises else now - 1))
+    st.say(name, n=n, m=m, d=n, e=m, **s)
 
 
 def close(st: Story, name: str, now: int, s: Extra) -> None:
@@ -103,13 +120,13 @@ def product(st: Story, limit: int) -> tuple[int, int]:
     return n, st.number(2, min(10, limit // n))
 
 
-def _fits(option: tuple[str, str], s: Extra) -> bool:
-    return option[0] != "have.eat" or s["I"] in FOODS
-
-
 def _owner(st: Story) -> Extra:
     a, b = st.names(2)
-    return {"A": a, "B": b, "I": st.item(), "G": st.choose(CONTAINERS), "P": st.choose(PEOPLE)}
+    return {"A": a, "B": b, "I": st.item(), "G": st.choose(CONTAINERS), "P": st.choose(PEOPLE), "K": st.choose(tuple(MAKES))}
+
+
+def _mover(st: Story) -> Extra:
+    return {"A": st.names(1)[0], "O": st.choose(tuple(MOVES))}
 
 
 def _crowd(st: Story) -> Extra:
@@ -130,8 +147,22 @@ def _buyer(st: Story) -> Extra:
     return {"A": st.names(1)[0], "I": item, "P": st.choose(PEOPLE)}
 
 
-_HAVE = {"have.add": "add", "have.sub": "sub", "have.give": "sub", "have.eat": "sub"}
-_MONEY = {"money.earn": "add", "money.gift": "add", "money.spend": "sub", "money.daily": "down", "money.part": "part"}
+_HAVE = {
+    "have.add": "add",
+    "have.sub": "sub",
+    "have.give": "sub",
+    "have.eat": "sub",
+    "have.both": "swap",
+    "have.swap": "both",
+}
+_MONEY = {
+    "money.earn": "add",
+    "money.gift": "add",
+    "money.spend": "sub",
+    "money.daily": "down",
+    "money.part": "part",
+    "money.both": "swap",
+}
 CHAINS: dict[str, Chain] = {
     "giving": Chain("have {A} {I}", {"have.set": "n"}, _HAVE, {("have.ask",): 0, ("have.need",): 1}, _owner),
     "boxes": Chain(
@@ -167,6 +198,8 @@ CHAINS: dict[str, Chain] = {
             "crowd.up": "up",
             "crowd.down": "down",
             "crowd.part": "part",
+            "crowd.both": "both",
+            "crowd.swap": "swap",
         },
         {("crowd.ask",): 0},
         _crowd,
@@ -187,15 +220,15 @@ CHAINS: dict[str, Chain] = {
     ),
     "planting": Chain(
         "plant {I}",
-        {"plant.rows": "groups"},
+        {"plant.first": "groups"},
         {"plant.rows": "up", "plant.add": "add", "plant.sub": "sub", "plant.part": "part"},
         {("plant.ask",): 0},
         _garden,
     ),
     "making": Chain(
-        "made {A} {I}",
+        "made {A} {I} {K}",
         {"made.day": "n", "made.rate": "groups"},
-        {"made.day": "add", "made.rate": "up"},
+        {"made.day": "add", "made.rate": "up", "made.two": "gain2"},
         {("made.ask",): 0},
         _owner,
     ),
@@ -215,7 +248,7 @@ CHAINS: dict[str, Chain] = {
     ),
     "wages": Chain(
         "earned {A}",
-        {"money.wage": "groups", "money.earn": "n"},
+        {"money.wage": "groups", "money.first": "n"},
         {"money.wage": "up", "money.earn": "add"},
         {("earned.ask",): 0},
         _buyer,
@@ -230,39 +263,41 @@ CHAINS: dict[str, Chain] = {
     "pages": Chain(
         "pages left",
         {"pages.set": "n"},
-        {"pages.read": "sub", "pages.rate": "down"},
+        {"pages.first": "sub", "pages.rate": "down", "pages.both": "loss2"},
         {("pages.left",): 0, ("pages.finish", "pages.daily"): 1},
         high=99,
     ),
     "reading": Chain(
         "read {A}",
-        {"pages.read": "n", "pages.rate": "groups"},
-        {"pages.read": "add", "pages.rate": "up"},
+        {"pages.first": "n", "pages.rate": "groups"},
+        {"pages.read": "add", "pages.rate": "up", "pages.both": "gain2"},
         {("pages.ask",): 0},
     ),
     "trip": Chain(
         "trip left",
         {"trip.set": "n"},
-        {"trip.go": "sub", "trip.rate": "down"},
+        {"trip.first": "sub", "trip.rate": "down", "trip.both": "loss2"},
         {("trip.left",): 0, ("trip.rest",): 1},
+        _mover,
         high=99,
     ),
     "distance": Chain(
-        "went {A}",
-        {"trip.go": "n", "trip.rate": "groups"},
-        {"trip.go": "add", "trip.rate": "up"},
-        {("trip.ask",): 0},
+        "went {A} {O}",
+        {"trip.first": "n", "trip.rate": "groups"},
+        {"trip.go": "add", "trip.rate": "up", "trip.both": "gain2"},
+        {("trip.ask",): 0, ("trip.far",): 0},
+        _mover,
     ),
     "points": Chain(
         "points {A}",
-        {"points.add": "n", "points.each": "groups"},
-        {"points.add": "add", "points.sub": "sub", "points.each": "up"},
+        {"points.first": "n", "points.each": "groups"},
+        {"points.add": "add", "points.sub": "sub", "points.each": "up", "points.both": "gain2"},
         {("points.ask",): 0, ("points.need",): 1},
     ),
     "temperature": Chain(
         "heat",
         {"heat.set": "n"},
-        {"heat.add": "add", "heat.sub": "sub", "heat.up": "up", "heat.down": "down"},
+        {"heat.add": "add", "heat.sub": "sub", "heat.up": "up", "heat.down": "down", "heat.both": "swap"},
         {("heat.ask",): 0},
         lambda st: {},
     ),

@@ -215,22 +215,24 @@ def asks_difference(g: Gauge, more: bool = True, other: str = "B") -> Effect:
     return effect
 
 
-def asks_needed(g: Gauge, slot: str = "n") -> Effect:
+def asks_needed(g: Gauge, before: str = "That leaves", after: str | None = None, slot: str = "n") -> Effect:
     """How many more points does Tom need to reach 20?"""
 
     def effect(w: World, s: Slots) -> Node:
         goal = g.leaf(w, s[slot])
-        return g.calc(w, s, "-", goal, w.asked(g.of(s)), "That leaves")
+        told = (before.format_map(s), (after or g.after).format_map(s))
+        return w.calc("-", goal, w.asked(g.of(s)), *told, whole=g.whole, floor=0)
 
     return effect
 
 
-def splits(g: Gauge, to: str, before: str, count: str = "k") -> Effect:
+def splits(g: Gauge, to: str, before: str, after: str | None = None, count: str = "k") -> Effect:
     """Tom shares the apples equally among 4 friends: what each gets, under the key `to`."""
 
     def effect(w: World, s: Slots) -> None:
         by = counted(w, s[count])
-        node = g.calc(w, s, "/", g.current(w, g.of(s)), by, before)
+        told = (before, (after or g.after).format_map(s))
+        node = w.calc("/", g.current(w, g.of(s)), by, *told, whole=g.whole)
         w.state(to.format_map(s), node)
 
     return effect

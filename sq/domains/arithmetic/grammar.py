@@ -6,6 +6,7 @@ dictionary lookup: linear in its length, no backtracking, no surprise on arbitra
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections.abc import Callable, Iterable
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from sq.domains.arithmetic.lexicon import CLASS_OF, FRACTIONS, GENDER, SINGULAR, UNIT_OF, UNITS, noun
+from sq.domains.arithmetic.lexicon import BASE, CLASS_OF, FRACTIONS, GENDER, SINGULAR, UNIT_OF, UNITS, noun
 from sq.domains.arithmetic.world import Node, Number, World, plain
 
 Slots = dict[str, Any]
@@ -31,9 +32,12 @@ SLOT_CLASS = (
     | dict.fromkeys(["Z", "W"], "Z")
     | dict.fromkeys(["V", "U", "T"], "V")
     | dict.fromkeys(["Y", "H"], "Y")
-    | {"L": "L", "S": "S", "F": "F", "M": "M"}
+    | dict.fromkeys("Oo", "O")
+    | dict.fromkeys(["K", "v"], "K")
+    | {"L": "L", "S": "S", "F": "F", "M": "M", "N": "N"}
 )
-"""Slot name in a template -> class letter in a skeleton. A lower-case noun slot is rendered in the singular."""
+"""Slot name in a template -> class letter in a skeleton. A lower-case noun slot is rendered in the singular,
+a lower-case verb slot in the base form."""
 CLASSES = frozenset(SLOT_CLASS.values())
 
 TOKEN = re.compile(
@@ -144,10 +148,21 @@ def lex(sentence: str, *, first: bool = True) -> list[Token]:
     tokens = []
     for match in TOKEN.finditer(sentence):
         group, text = match.lastgroup, match.group()
-        opening = first and not tokens
-        shape, value = _SHAPE[group or "other"](text, opening)
+        shape, value = _classify(group, text, first and not tokens)
         tokens.append(Token(shape, value, match.start(), match.end()))
     return tokens
+
+
+def scan(sentence: str) -> tuple[str, list[Any]]:
+    """The skeleton of a sentence and the values of its slots: `lex` without the positions, for speed."""
+    matches = [(match.lastgroup, match.group()) for match in TOKEN.finditer(sentence)]
+    pairs = [_classify(group, text, i == 0) for i, (group, text) in enumerate(matches)]
+    return " ".join([shape for shape, _ in pairs]), [value for shape, value in pairs if shape in CLASSES]
+
+
+@functools.lru_cache(maxsize=8192)
+def _classify(group: str | None, text: str, opening: bool) -> tuple[str, Any]:
+    return _SHAPE[group or "other"](text, opening)
 
 
 def _word(text: str, opening: bool) -> tuple[str, Any]:
@@ -197,8 +212,8 @@ _PART_WORDS = {pair: words for words, pair in FRACTIONS.items()}
 
 
 def _key(name: str) -> str:
-    """{i} is {I} in the singular."""
-    return name.upper() if name in "ijpg" else name
+    """{i} is {I} in the singular; {o} and {v} are the base forms of the verbs {O} and {K}."""
+    return "K" if name == "v" else name.upper() if name in "ijpgo" else name
 
 
 def _write(name: str, slots: Slots, count: str) -> str:
@@ -212,18 +227,20 @@ def _write(name: str, slots: Slots, count: str) -> str:
         return _PART_WORDS[value]
     if letter == "M":
         return "twice" if value == 2 else f"{value} times"
+    if name in "ov":
+        return BASE[value]
     if letter in "IPG":
         return SINGULAR[value] if name.islower() or (count and slots[count] == 1) else str(value)
     return str(value)
 
 
 def index(kinds: Iterable[Kind]) -> dict[str, tuple[Kind, Template]]:
-    """Skeleton -> kind. Two kinds that read the same sentence differently are a defect of the language."""
+    """Skeleton -> kind. Two kinds that do different things with the same sentence are a defect of the language."""
     found: dict[str, tuple[Kind, Template]] = {}
     for each in kinds:
         for template in each.templates:
             old = found.setdefault(template.skeleton, (each, template))
-            if old[0] is not each or old[1].slots != template.slots:
+            if old[0].effect is not each.effect or old[1].slots != template.slots:
                 raise AssertionError(f"{each.name} and {old[0].name} share the skeleton {template.skeleton!r}")
     return found
 

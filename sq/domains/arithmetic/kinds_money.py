@@ -44,6 +44,11 @@ def _spends(w: World, s: Slots) -> None:
     _pay(w, s, MONEY.leaf(w, s["d"]))
 
 
+def _earns_and_spends(w: World, s: Slots) -> None:
+    _gain(w, s, MONEY.leaf(w, s["d"]))
+    _pay(w, s, MONEY.leaf(w, s["e"]))
+
+
 def _spends_rate(w: World, s: Slots) -> None:
     _pay(w, s, MONEY.times(w, s, "d", "k"))
 
@@ -126,7 +131,7 @@ def _goal(w: World, s: Slots) -> None:
 
 
 def _short(w: World, s: Slots) -> Node:
-    return MONEY.calc(w, s, "-", w.asked(f"goal {s['A']}"), w.asked(MONEY.of(s)), "That leaves")
+    return MONEY.calc(w, s, "-", w.asked(f"goal {s['A']}"), w.asked(MONEY.of(s)), "{A} needs")
 
 
 def _weeks_to_goal(w: World, s: Slots) -> Node:
@@ -146,12 +151,14 @@ def _split_group(w: World, s: Slots) -> None:
 
 KINDS: tuple[Kind, ...] = (
     kind("money.set", g.states(MONEY, "d"), "{A} has {d}.", "{A} starts with {d}.", "{A} has {d} in a bank.", "At first, {A} has {d}."),
-    kind("money.earn", _earns, "{A} earns {d} [|more].", "{A} earns {d} on {D}."),
+    kind("money.earn", _earns, "{A} earns {d} more.", "{A} earns {d} on {D}."),
+    kind("money.first", _earns, "{A} earns {d}.", "{A} earns {d} on {D}.", "On {D}, {A} earns {d}."),
+    kind("money.both", _earns_and_spends, "{A} earns {d} and then spends {e}."),
     kind("money.gift", g.changes("+", MONEY, slot="d"), "{A} gets {d} [as a gift|from an aunt|from a friend].", "{A} finds {d}."),
     kind("money.wage", _earns_rate, "{A} earns {d} an hour for {k} hours.", "{A} works {k} hours for {d} an hour.", "{A} earns {d} each day for {k} days."),
     kind("money.save", g.changes_groups("+", MONEY, each="d"), "{A} saves {d} each [week for {k} weeks|day for {k} days]."),
     kind("money.sell", _earns_rate, "{A} sells {k} {I} for {d} each."),
-    kind("money.spend", _spends, "{A} spends {d} on [a {i}|lunch|a ticket|a gift|snacks].", "{A} buys a [book|shirt|lamp|{i}] for {d}."),
+    kind("money.spend", _spends, "{A} spends {d} on [lunch|a ticket|a gift|snacks|clothes].", "{A} buys a [book|shirt|lamp|game] for {d}."),
     kind("money.daily", _spends_rate, "{A} spends {d} each day for {k} days.", "{A} spends {d} each week for {k} weeks."),
     kind("money.buy", _spends_rate, "{A} buys {k} {I} for {d} each."),
     kind("money.give", g.gives(MONEY, "d"), "{A} gives {d} to {B}.", "{A} gives {B} {d}."),
@@ -163,7 +170,7 @@ KINDS: tuple[Kind, ...] = (
     kind("money.ask", g.asks(MONEY), "How much money does {A} have[| now| left| in the end]?"),
     kind("money.total", g.asks_total(MONEY, "B"), "How much money do {A} and {B} have [together|in all]?"),
     kind("money.diff", g.asks_difference(MONEY), "How much more money does {A} have than {B}?"),
-    kind("money.goal", _goal, "{A} wants to buy a [bike|phone|game|{i}] that costs {d}."),
+    kind("money.goal", _goal, "{A} wants to buy a [bike|phone|tent|desk] that costs {d}."),
     kind("money.short", _short, "How much more money does {A} need?"),
     kind("money.weeks", _weeks_to_goal, "If {A} saves {d} each week, how many weeks does it take?"),
     kind("earned.ask", g.asks(EARNED), "How much money does {A} earn[| in all]?", "How much does {A} earn[| in all]?"),

@@ -34,8 +34,13 @@ COLOURS = tuple("red blue green yellow white black pink purple".split())
 DAYS = tuple("Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split())
 SHAPES = tuple("garden yard field room rug lawn patio farm".split())
 STUFFS = tuple("flour sugar milk rice oats cream".split())
-ANIMALS = tuple("dog cat goat pig hen fox calf pony lamb duck".split())
+ANIMALS = tuple("dog goat pig calf pony lamb sheep deer wolf seal".split())
 TASKS = tuple("homework piano chores math soccer chess reading art".split())
+DISHES = tuple("pizza pie cake".split())
+MOVES = {"walks": "walk", "runs": "run", "rides": "ride", "drives": "drive"}
+MAKES = {"makes": "make", "collects": "collect", "gathers": "gather"}
+BASE = MOVES | MAKES
+"""Verbs that have a class of their own, so that a question can be asked in the verb of the story."""
 
 _IRREGULAR = {
     "peaches": "peach",
@@ -94,9 +99,14 @@ for _letter, _words in {
     "Z": STUFFS,
     "V": ANIMALS,
     "Y": TASKS,
+    "N": DISHES,
+    "O": MOVES,
+    "K": MAKES,
 }.items():
     for _word in _words:
         CLASS_OF[_word] = (_letter, _word)
         if _letter in "IPG":
             CLASS_OF[SINGULAR[_word]] = (_letter, _word)
+        if _letter in "OK":
+            CLASS_OF[BASE[_word]] = (_letter, _word)
 CLASS_OF |= {"he": ("A", "he"), "she": ("A", "she")}

@@ -10,12 +10,26 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from sq.domains.arithmetic import kinds_measures, kinds_money, kinds_things
-from sq.domains.arithmetic.grammar import CLASSES, Kind, Slots, Template, index, lex, show
+from sq.domains.arithmetic import (
+    kinds_measures,
+    kinds_money,
+    kinds_places,
+    kinds_progress,
+    kinds_shapes,
+    kinds_things,
+)
+from sq.domains.arithmetic.grammar import Kind, Slots, Template, index, scan, show
 from sq.domains.arithmetic.lexicon import GENDER, SINGULAR
 from sq.domains.arithmetic.world import Node, Reason, UnsolvableError, World, needed
 
-ALL_KINDS = (*kinds_things.KINDS, *kinds_money.KINDS, *kinds_measures.KINDS)
+ALL_KINDS = (
+    *kinds_things.KINDS,
+    *kinds_places.KINDS,
+    *kinds_money.KINDS,
+    *kinds_progress.KINDS,
+    *kinds_measures.KINDS,
+    *kinds_shapes.KINDS,
+)
 KINDS: dict[str, Kind] = {each.name: each for each in ALL_KINDS}
 SKELETONS = index(ALL_KINDS)
 MAX_CHARS = 3000
@@ -77,12 +91,10 @@ def read_sentence(text: str) -> Sentence | None:
     """Read one sentence by its skeleton."""
     if text[0].islower():
         return None
-    body = _OPENING.sub("", text)
-    tokens = lex(body)
-    found = SKELETONS.get(" ".join([token.shape for token in tokens]))
+    skeleton, values = scan(_OPENING.sub("", text))
+    found = SKELETONS.get(skeleton)
     if found is None:
         return None
-    values = [token.value for token in tokens if token.shape in CLASSES]
     each, template = found
     return Sentence(text, each, template, dict(zip(template.slots, values, strict=True)))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sq.domains.arithmetic.chains import Extra, begin, happen
-from sq.domains.arithmetic.lexicon import ANIMALS, TASKS
+from sq.domains.arithmetic.lexicon import ANIMALS, MAKES, MOVES, TASKS
 from sq.domains.arithmetic.story import RetryError, Story
 
 
@@ -103,7 +103,7 @@ def _ask(pair: Pair, st: Story, name: str, count: int, who: list[str], extra: Ex
 
 
 def _item(st: Story) -> tuple[list[str], Extra]:
-    return st.names(3), {"I": st.item(), "G": "bags"}
+    return st.names(3), {"I": st.item(), "G": "bags", "K": st.choose(tuple(MAKES))}
 
 
 def _animals(st: Story) -> tuple[list[str], Extra]:
@@ -163,7 +163,7 @@ PAIRS: dict[str, Pair] = {
     ),
     "scores": Pair(
         "points {A}",
-        {"points.add": "n", "points.each": "groups"},
+        {"points.first": "n", "points.each": "groups"},
         ("points.more", "points.fewer", "points.times", "points.fraction"),
         _ends("points", third=True, average=True),
         high=4,
@@ -178,32 +178,37 @@ PAIRS: dict[str, Pair] = {
     ),
     "earning more": Pair(
         "earned {A}",
-        {"money.earn": "n", "money.wage": "groups"},
+        {"money.first": "n", "money.wage": "groups"},
         ("earned.more", "earned.times"),
         _ends("earned"),
-        high=4,
+        high=3,
     ),
     "spending more": Pair(
         "spent {A}",
         {"money.spend": "n", "money.buy": "groups"},
         ("spent.more", "spent.times"),
         _ends("spent"),
-        high=4,
+        high=3,
         cast=_item,
     ),
     "making more": Pair(
-        "made {A} {I}",
+        "made {A} {I} {K}",
         {"made.day": "n", "made.rate": "groups"},
         ("made.more", "made.fewer", "made.times"),
         _ends("made"),
-        high=4,
+        high=3,
         cast=_item,
     ),
     "reading more": Pair(
-        "read {A}", {"pages.read": "n", "pages.rate": "groups"}, ("pages.more", "pages.times"), _ends("pages"), high=4
+        "read {A}", {"pages.first": "n", "pages.rate": "groups"}, ("pages.more", "pages.times"), _ends("pages"), high=3
     ),
     "going farther": Pair(
-        "went {A}", {"trip.go": "n", "trip.rate": "groups"}, ("trip.more", "trip.times"), _ends("trip"), high=4
+        "went {A} {O}",
+        {"trip.first": "n", "trip.rate": "groups"},
+        ("trip.more", "trip.times"),
+        _ends("trip"),
+        high=3,
+        cast=lambda st: (st.names(3), {"O": st.choose(tuple(MOVES))}),
     ),
     "weights": Pair(
         "weight {V}",
@@ -218,9 +223,9 @@ PAIRS: dict[str, Pair] = {
         "minutes {A} {Y}",
         {"time.spend": "n", "time.rate": "groups"},
         ("time.more", "time.fewer", "time.times"),
-        {"time.ask": (1, 0), "time.all": (1, 1)},
+        {"time.ask": (1, 0)},
         roles=("Y", "H", "H"),
-        high=5,
+        high=2,
         cast=_tasks,
     ),
 }

@@ -5,43 +5,52 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sq.domains.arithmetic.chains import divisor, happen, product
-from sq.domains.arithmetic.lexicon import COLOURS, CONTAINERS, PEOPLE, SHAPES, STUFFS
+from sq.domains.arithmetic.lexicon import COLOURS, CONTAINERS, DISHES, MOVES, PEOPLE, SHAPES, STUFFS
 from sq.domains.arithmetic.pairs import relate
 from sq.domains.arithmetic.story import RetryError, Story
+
+GROUNDS = ("garden", "yard", "field", "lawn", "farm")
+WARES = tuple("pens hats toys mugs balls apples kites pencils dolls rolls candles caps".split())
 
 
 def shopping(st: Story, steps: int) -> None:
     """Prices, perhaps one told through another; what a purchase costs, the change, what is left."""
     name = st.names(1)[0]
-    i, j = st.rng.sample(["pens", "hats", "toys", "mugs", "balls", "apples", "kites", "pencils", "dolls", "rolls"], 2)
+    i, j = st.rng.sample(WARES, 2)
+    two = steps >= 3
+    done = 3 if two else 1
+    relation = steps > done and st.rng.random() < 0.6
+    end = st.choose(["left", "change"]) if steps > done + relation and st.rng.random() < 0.8 else "spent"
+    done += relation + (end != "spent") + (end == "left" and two)
+    coupon = steps > done
     low = st.number(2, 9)
+    if end == "left":
+        st.say("money.set", A=name, n=st.number(40, 100))
     st.say("price.set", n=low, I=j)
-    relation = steps >= 3 and st.rng.random() < 0.6
-    two = relation or steps >= 3
-    if relation:
+    if two and relation:
         relate(st, st.choose(["price.more", "price.less", "price.times"]), low, {"I": i, "J": j})
     elif two:
         st.say("price.set", n=st.number(2, 9), I=i)
-    end = st.choose(["spent", "left", "change"] if steps > 1 + two else ["spent"])
-    if two and end == "spent" and st.rng.random() < 0.3:
-        st.say("price.lines", n=st.number(2, 9), m=st.number(2, 9), I=i, J=j)
+    elif relation:
+        raise RetryError
+    if two and done == steps and end == "spent" and st.rng.random() < 0.4:
+        st.say("price.lines", n=st.number(2, 6), m=st.number(2, 6), I=i, J=j)
         return
-    if end == "left":
-        st.say("money.set", A=name, n=st.number(30, 100))
     if two:
-        st.say("shop.two", A=name, n=st.number(1, 9), m=st.number(1, 9), I=i, J=j)
+        st.say("shop.two", A=name, n=st.number(2, 6), m=st.number(2, 6), I=i, J=j)
     else:
         st.say("shop.buy", A=name, n=st.number(2, 9), I=j)
-    if steps >= 3 and st.rng.random() < 0.5:
-        st.say("shop.coupon", A=name, n=st.number(1, 5))
+    if coupon:
+        st.say("shop.coupon", A=name, n=st.number(2, 6))
     if end == "change":
-        st.say("shop.pay", A=name, n=st.choose([20, 50, 60, 80, 100, 40]))
+        spent = st.value(f"spent {name}")
+        st.say("shop.pay", A=name, n=st.choose([n for n in (10, 20, 30, 40, 50, 60, 80, 100) if n > spent]))
     st.say({"spent": "spent.ask", "left": "money.ask", "change": "shop.change"}[end], A=name)
 
 
 def prices(st: Story, steps: int) -> None:
     """The price of one from the price of several, or through other prices."""
-    items = st.rng.sample(["pens", "hats", "toys", "mugs", "balls", "apples", "kites", "dolls", "rolls", "candles"], 4)
+    items = st.rng.sample(WARES, 4)
     name = st.names(1)[0]
     if st.rng.random() < 0.5:
         each, count = product(st, 100)
@@ -71,7 +80,7 @@ def afford(st: Story, steps: int) -> None:
     st.say("price.set", n=price, I=item)
     st.say("money.set", A=name, n=st.number(10, 80))
     events = {"money.earn": "add", "money.gift": "add", "money.spend": "sub", "money.save": "up"}
-    slots = {"A": name, "I": "hats" if item == "rings" else "rings"}
+    slots = {"A": name}
     while (left := steps - 1 - st.steps(f"money {name}")) > 0:
         kind = st.choose([n for n, sort in events.items() if left > 1 or sort != "up"])
         now = st.value(f"money {name}")
@@ -87,11 +96,12 @@ def afford(st: Story, steps: int) -> None:
 
 def rectangle(st: Story, steps: int) -> None:
     """Perimeter and area, perhaps with one side told through the other, and what a fence or grass costs."""
-    shape, name = st.choose(SHAPES), st.names(1)[0]
+    name = st.names(1)[0]
     ends = {"round": 2, "area": 1, "laps": 3, "fence": 3, "grass": 2}
     end = st.choose([e for e, cost in ends.items() if steps - 1 <= cost <= steps])
     related = steps - ends[end] == 1
     small = end in ("grass", "laps", "fence")
+    shape = st.choose(GROUNDS if small else SHAPES)
     if related:
         _related_sides(st, shape, small)
     elif st.rng.random() < 0.2:
@@ -179,42 +189,61 @@ def _recipe_stock(st: Story, name: str, z: str, spare: int) -> None:
 
 def pizza(st: Story, steps: int) -> None:
     """Slices eaten, and what fraction is left: answers such as 3/8."""
-    a, b, c = st.names(3)
-    size = st.choose([4, 5, 6, 8, 9, 10, 12, 16, 20])
-    st.say("pizza.cut", A=a, n=size)
-    st.say("pizza.eat", A=a, n=st.number(1, max(1, size // 3)))
-    others = st.choose([0, 1, 1, 2])
-    for who, base in ((b, a), (c, b))[:others]:
-        if st.rng.random() < 0.4:
-            st.say("pizza.more", A=who, B=base, n=st.number(1, max(1, size // 4)))
-        else:
-            st.say("pizza.eat", A=who, n=st.number(1, max(1, size // 3)))
-    end = st.choose(["pizza.left", "pizza.part_left", "pizza.part", "pizza.part2", "pizza.total"])
-    if end in ("pizza.part2", "pizza.total"):
-        st.say(end, A=a, B=b)
-    else:
-        st.say(end, A=a)
+    who = st.names(3)
+    size = st.choose([6, 8, 9, 10, 12, 16, 20])
+    dish = st.choose(DISHES)
+    st.say("pizza.cut", n=size, N=dish)
+    ends = {"pizza.left": 0, "pizza.part_left": 1, "pizza.part": 1, "pizza.part2": 2, "pizza.total": 1}
+    end = st.choose([name for name, cost in ends.items() if cost <= steps and steps <= (3 if name == "pizza.part" else 6)])
+    st.say("pizza.eat", A=who[0], n=st.number(1, size // 3))
+    related = 0
+    wanted = max(0, steps - ends[end] - (1 if end in ("pizza.left", "pizza.part_left") else 0))
+    for i in (1, 2):
+        mean = end in ("pizza.part", "pizza.part2", "pizza.total") or wanted > 1
+        if wanted > related and mean:
+            base = st.value(f"eaten {who[i - 1]}")
+            if st.rng.random() < 0.6:
+                st.say("pizza.more", A=who[i], B=who[i - 1], n=st.number(1, max(1, size // 4)))
+            else:
+                st.say("pizza.times", A=who[i], B=who[i - 1], M=st.number(2, max(2, size // (2 * base))))
+            related += 1 if mean and end not in ("pizza.left", "pizza.part_left") else 2
+        elif wanted > related or (i == 1 and end in ("pizza.part2", "pizza.total")):
+            st.say("pizza.eat", A=who[i], n=st.number(1, size // 3))
+            related += end in ("pizza.left", "pizza.part_left")
+    eaters = {"A": who[1] if end == "pizza.part" and related else who[0], "B": who[1], "N": dish}
+    if end == "pizza.part2" and related == 2:
+        eaters |= {"A": who[2]}
+    st.say(end, **eaters)
 
 
 def colours(st: Story, steps: int) -> None:
     """A bag of two or three colours: how many in all, or what fraction is red."""
-    name, item, bag = st.names(1)[0], st.thing(), st.choose(CONTAINERS)
-    x, q, r = st.rng.sample(COLOURS, 3)
-    slots = {"A": name, "I": item, "G": bag}
-    fraction = steps >= 2 and st.rng.random() < 0.6
-    top = 8 if fraction else 30
-    if st.rng.random() < 0.5:
-        st.say("hue.two", n=st.number(2, top), m=st.number(2, top), X=x, Q=q, **slots)
+    item, x = st.thing(), st.rng.sample(COLOURS, 3)
+    slots = {"A": st.names(1)[0], "I": item, "G": st.choose(CONTAINERS)}
+    fraction = 2 <= steps <= 5 and st.rng.random() < 0.5
+    spare = steps - 1 - fraction
+    three = spare >= 1 and st.rng.random() < 0.6
+    spare -= three
+    related = min(spare, st.choose([0, 1, 1 + three]))
+    top = 7 if fraction else 30
+    if related < 1 + three:
+        st.say("hue.two", n=st.number(2, top), m=st.number(2, top), X=x[0], Q=x[1], **slots)
+        known = 2
     else:
-        st.say("hue.one", n=st.number(2, top), X=x, **slots)
-        relate(st, st.choose(["hue.more", "hue.fewer", "hue.times"]), st.value(f"hue {item} {x}"), {"I": item, "X": q, "Q": x})
-    if steps >= 3 and st.rng.random() < 0.5:
-        relate(st, st.choose(["hue.more", "hue.fewer", "hue.times"]), st.value(f"hue {item} {q}"), {"I": item, "X": r, "Q": q})
-    for _ in range(st.choose([0, 0, 1, 2]) if steps >= 2 else 0):
-        hue = st.choose([x, q])
+        st.say("hue.one", n=st.number(2, top), X=x[0], **slots)
+        known = 1
+    for i in range(known, 2 + three):
+        if related:
+            base = st.value(f"hue {item} {x[i - 1]}")
+            relate(st, st.choose(["hue.more", "hue.fewer", "hue.times"]), base, {"I": item, "X": x[i], "Q": x[i - 1]})
+            related, spare = related - 1, spare - 1
+        else:
+            st.say("hue.also", n=st.number(2, top), X=x[i], **slots)
+    for _ in range(spare):
+        hue = st.choose(x[: 2 + three])
         kind, sort = st.choose([("hue.add", "add"), ("hue.sub", "sub")])
         happen(st, kind, sort, st.value(f"hue {item} {hue}"), {**slots, "X": hue})
-    st.say("hue.fraction" if fraction else "hue.all", X=x, **slots)
+    st.say("hue.fraction" if fraction else "hue.all", X=x[0], **slots)
 
 
 def ratio(st: Story, steps: int) -> None:
@@ -285,7 +314,7 @@ def splitting(st: Story, steps: int) -> None:
     st.say("money.set", A=a, n=st.number(2, 40))
     st.say("split.two", A=a, B=b, n=2 * st.number(2, 40))
     events = {"money.earn": "add", "money.gift": "add", "money.spend": "sub", "money.daily": "down"}
-    slots = {"A": a, "I": "kites"}
+    slots = {"A": a}
     while (left := steps - st.steps(f"money {a}")) > 0:
         kind = st.choose([n for n, sort in events.items() if left > 1 or sort != "down"])
         happen(st, kind, events[kind], st.value(f"money {a}"), slots)
@@ -314,23 +343,23 @@ def girls_and_boys(st: Story, steps: int) -> None:
 
 def driving(st: Story, steps: int) -> None:
     """Speed from distance and time, time from distance and speed."""
-    name = st.names(1)[0]
+    name, verb = st.names(1)[0], st.choose(tuple(MOVES))
     n, k = product(st, 100)
     if st.rng.random() < 0.5:
-        st.say("trip.drive", A=name, n=n * k, m=k)
+        st.say("trip.drive", A=name, O=verb, n=n * k, m=k)
         st.say("trip.hours")
     else:
-        st.say("trip.pace", A=name, n=n * k, k=k)
+        st.say("trip.pace", A=name, O=verb, n=n * k, k=k)
         st.say("trip.speed")
 
 
 SPECIAL: dict[str, tuple[int, int, Callable[[Story, int], None]]] = {
-    "shopping": (1, 6, shopping),
+    "shopping": (1, 5, shopping),
     "prices": (1, 4, prices),
     "how many to buy": (1, 6, afford),
     "rectangles": (1, 4, rectangle),
     "recipes": (1, 6, recipe),
-    "pizza": (1, 5, pizza),
+    "pizza": (1, 4, pizza),
     "colours": (1, 6, colours),
     "ratio": (2, 6, ratio),
     "pooling": (2, 6, pooling),

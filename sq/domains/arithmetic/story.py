@@ -10,13 +10,15 @@ import random
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from sq.domains.arithmetic.grammar import Kind, Slots
-from sq.domains.arithmetic.lexicon import FOODS, GENDER, ITEMS, NAMES, THINGS
+from sq.domains.arithmetic.grammar import Kind, Slots, Template
+from sq.domains.arithmetic.lexicon import DAYS, FOODS, GENDER, ITEMS, NAMES, THINGS
 from sq.domains.arithmetic.oracle import KINDS, OPENINGS, execute
 from sq.domains.arithmetic.world import Node, Number, UnsolvableError, World, needed
 
 T = TypeVar("T")
 LIMIT = 100
+LOSING = frozenset("sub eat give down part both swap spend daily buy two spill read rate go times more lose".split())
+CHANGING = LOSING | frozenset("add up earn gift wage save sell rows mul div gain again".split())
 
 
 class RetryError(Exception):
@@ -32,7 +34,9 @@ class Story:
         self.sentences: list[str] = []
         self.asked: Node | None = None
         self.pronouns = pronouns
+        self.happened: set[str] = set()
         self._names: tuple[str, ...] = ()
+        self._day = int(rng.random() * len(DAYS))
 
     @property
     def text(self) -> str:
@@ -45,6 +49,11 @@ class Story:
 
     def names(self, count: int) -> list[str]:
         return self.rng.sample(NAMES, count)
+
+    def days(self) -> Slots:
+        """Two days, later than those before."""
+        self._day += 2
+        return {"D": DAYS[(self._day - 1) % 7], "E": DAYS[self._day % 7]}
 
     def item(self) -> str:
         return self.choose(ITEMS)
@@ -84,11 +93,14 @@ class Story:
             raise RetryError from error
         if kind.asks:
             self.asked = node
+        what = name.partition(".")[2]
+        if what in CHANGING:
+            self.happened.add(what)
         if not all(learnable(node) for node in self.world.nodes[before:]):
             raise RetryError
 
     def _write(self, kind: Kind, slots: Slots) -> str:
-        template = self.choose(kind.templates)
+        template = self._phrasing(kind)
         subject = slots.get("A")
         names = tuple(slots[slot] for slot in "ABC" if slot in slots and slot in template.slots)
         shown = slots
@@ -98,10 +110,22 @@ class Story:
         if names:
             self._names = names
         text = template.render(shown)
-        if kind.name.endswith((".add", ".sub", ".give", ".eat")) and self.sentences and self.rng.random() < 0.1:
+        if kind.name.endswith((".add", ".sub", ".give", ".eat")) and self.sentences and self.rng.random() < 0.1 and not text.startswith(("At ", "By ", "On ")):
             first = text.split(" ", 1)[0]
             text = self.choose(OPENINGS) + (text if first in GENDER or first[0].isdigit() else text[0].lower() + text[1:])
         return text
+
+    def _phrasing(self, kind: Kind) -> Template:
+        """A phrasing that fits what happened: nothing is "left" where nothing went, nor "now" where nothing changed."""
+        if not kind.asks:
+            return self.choose(kind.templates)
+        fitting = [template for template in kind.templates if self._fits(template.text)]
+        return self.choose(fitting or kind.templates)
+
+    def _fits(self, text: str) -> bool:
+        if " left" in text and " to " not in text:
+            return bool(self.happened & LOSING)
+        return bool(self.happened) or not text.endswith((" now?", " in the end?"))
 
 
 def learnable(node: Node) -> bool:

@@ -171,28 +171,33 @@ def check_amount(value: Number, whole: bool, floor: int | None) -> None:
 
 def needed(asked: Node) -> list[Node]:
     """The operations that the asked quantity needs, in the question's order (and after what they need themselves)."""
-    seen: dict[int, Node] = {}
+    seen = {asked.index: asked}
     stack = [asked]
+    forward = False
     while stack:
         node = stack.pop()
-        if node.index in seen:
-            continue
-        seen[node.index] = node
-        stack.extend(child for child in (node.left, node.right) if child is not None)
-    ordered: list[Node] = []
-    done: set[int] = {i for i, node in seen.items() if not node.op}
-    waiting = [seen[i] for i in sorted(seen) if i not in done]
+        for child in (node.left, node.right):
+            if child is not None and child.index not in seen:
+                forward = forward or child.index > node.index
+                seen[child.index] = child
+                if child.op:
+                    stack.append(child)
+    nodes = [seen[i] for i in sorted(seen) if seen[i].op]
+    return [node for node in (_sorted(nodes) if forward else nodes) if node.op != "="]
+
+
+def _sorted(waiting: list[Node]) -> list[Node]:
+    """Each operation after those it needs, otherwise in order: some sentence spoke of what a later one states."""
+    late = {node.index for node in waiting}
+    ordered = []
     while waiting:
-        ready = next(node for node in waiting if _ready(node, done))
+        ready = next(
+            node for node in waiting if not any(c is not None and c.index in late for c in (node.left, node.right))
+        )
         waiting.remove(ready)
-        done.add(ready.index)
-        if ready.op != "=":
-            ordered.append(ready)
+        late.discard(ready.index)
+        ordered.append(ready)
     return ordered
-
-
-def _ready(node: Node, done: set[int]) -> bool:
-    return all(child is None or child.index in done for child in (node.left, node.right))
 
 
 def _compute(op: str, left: Number, right: Number) -> Number | None:
