@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sq.eval.equal.words import is_prose, unwrap
+from sq.eval.equal.words import is_prose, is_words, unwrap
 
 MAX_OUTPUT = 60_000
 """Characters looked at, from the end: an answer stands at the end."""
@@ -50,7 +50,7 @@ _STOPS = ("<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|eot_id|>", "</s>", "
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)|\\boxed\s+(?=[^\s{])")
 _HASHES = re.compile(r"####[ \t]*([^\n]+)")
 _PHRASE = re.compile(
-    r"(?:final answer|correct answer|correct (?:option|choice)|answer|the result|solution set)(?:\s+(?:here|to (?:the|this) "
+    r"(?:(?<![A-Za-z])A|final answer|correct answer|correct (?:option|choice)|answer|the result|solution set)(?:\s+(?:here|to (?:the|this) "
     r"(?:problem|question)|of the problem|in simplest form))?\s*(?:is|are|was|would be|will be|should be|=|:)[ \t]*:?",
     re.IGNORECASE,
 )
@@ -118,7 +118,7 @@ def boxed(text: str) -> str | None:
     answers = [spans[-1][2]]
     for (_, end, answer), (start, _, _) in zip(reversed(spans[:-1]), reversed(spans[1:]), strict=True):
         between = text[end : text.rfind("\\", 0, start)]
-        if len(between) > 60 or "\n\n" in between or not _SEVERAL.fullmatch(between):
+        if end > start or len(between) > 60 or "\n\n" in between or not _SEVERAL.fullmatch(between):
             break
         answers.insert(0, answer)
     distinct = list(dict.fromkeys(a.strip() for a in answers))
@@ -243,7 +243,8 @@ def _whole(text: str) -> tuple[str, Where] | None:
     plain = re.sub(r"^[A-Za-z][A-Za-z ]{1,40}:\s*(?=[$\\])", "", plain)
     outside = _without_math(plain)
     words = re.findall(r"(?<![\\A-Za-z])[A-Za-z]{3,}", unwrap(outside)) if outside != plain else []
-    if is_prose(outside) or len(words) > 3:
+    short_phrase = is_words(plain) and len(plain.split()) <= 4
+    if not short_phrase and (is_prose(outside) or len(words) > 3):
         return None
     return plain, Where.WHOLE
 

@@ -77,6 +77,8 @@ def _strict(pair: Pair) -> tuple[Extraction, Outcome]:
     reference = extract_reference(pair.reference)
     if not reference:
         return found, Outcome(Verdict.UNVERIFIABLE, "the reference is empty")
+    if found.where is not Where.BOXED and strict.same_text(pair.prediction, reference):
+        return Extraction(answer=pair.prediction.strip(), where=Where.WHOLE), Outcome(Verdict.CORRECT, "same text")
     if not found.found:
         return found, Outcome(Verdict.UNPARSED, "cut off before an answer" if found.cut_off else "no answer was found")
     return found, strict.equal(found.answer, reference, tolerance=pair.tolerance)

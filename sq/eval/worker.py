@@ -13,6 +13,7 @@ import signal
 import sys
 from typing import Any
 
+from sq.eval.equal import symbolic
 from sq.eval.judge import Pair, Profile, judge
 
 _CPU_GRACE = 5
@@ -27,6 +28,7 @@ def main(memory_mb: int, deadline: float) -> None:
     limit = memory_mb * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    symbolic.warm()
     answers.write("ready\n")
     for line in sys.stdin:
         _bound_cpu(deadline)

@@ -192,10 +192,16 @@ class Primaries:
             if name in ("angle", "triangle"):
                 return Sym(name + " " + self.letters())
             if name in MARKS:
-                return self.named(self.cursor.raw_argument() if name in ("mathbf", "mathcal") else f"{name}({self.cursor.raw_argument()})")
+                return self.marked(name, self.cursor.raw_argument())
         finally:
             self.cursor.depth -= 1
         raise ParseError(f"\\{name} is not read here")
+
+    def marked(self, mark: str, name: str) -> Node:
+        r"""`\vec{v}` is a name of its own; `\mathbf{v}` is v, and `\mathbf{12}` is 12."""
+        if mark not in ("mathbf", "mathcal"):
+            return self.named(f"{mark}({name})")
+        return number(name) if re.fullmatch(r"\d{1,50}(?:\.\d{1,50})?", name, re.ASCII) else self.named(name)
 
     def letters(self) -> str:
         """A run of capital letters: the points of an angle."""

@@ -10,7 +10,7 @@ from itertools import product
 
 from sq.eval.equal import matrices, relations, sets
 from sq.eval.equal.numbers import same_base, same_quantity, without_unit_letter
-from sq.eval.equal.tree import Base, Clock, Const, Matrix, Node, Op, ParseError, Quantity, Rel, Seq, Text, symbols, walk
+from sq.eval.equal.tree import Base, Clock, Const, Matrix, Node, Op, ParseError, Quantity, Rel, Seq, Sym, Text, replace, symbols, walk
 from sq.eval.equal.words import same_words
 
 MAX_ITEMS = 200
@@ -37,6 +37,8 @@ class Comparison:
                 return verdict
         if not symbols(reference):
             answer = without_unit_letter(answer)
+        else:
+            answer = _same_constant(answer, reference)
         return same_quantity(answer, reference, self.tolerance)
 
     def lists(self, answers: list[Node], references: list[Node]) -> bool:
@@ -81,7 +83,14 @@ def _full(parts: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _base(compare: Comparison, a: Node, r: Node) -> bool | None:
-    return same_base(a, r) if isinstance(a, Base) or isinstance(r, Base) else None
+    (ours, minus), (theirs, negative) = _unsigned(a), _unsigned(r)
+    if isinstance(ours, Base) or isinstance(theirs, Base):
+        return minus == negative and same_base(ours, theirs)
+    return None
+
+
+def _unsigned(node: Node) -> tuple[Node, bool]:
+    return (node.args[0], True) if isinstance(node, Op) and node.op == "neg" else (node, False)
 
 
 def _relation(compare: Comparison, a: Node, r: Node) -> bool | None:
@@ -252,6 +261,20 @@ def _has_matrix(node: Node) -> bool:
     return isinstance(node, Matrix) or any(isinstance(n, Matrix) for n in walk(node))
 
 
+def _same_constant(answer: Node, reference: Node) -> Node:
+    """An antiderivative's constant under the reference's letter: `+ c` for `+ C`."""
+    ours, theirs = _constant(answer), _constant(reference)
+    if ours and theirs and ours != theirs and theirs not in symbols(answer):
+        return replace(answer, {ours: Sym(theirs)})
+    return answer
+
+
+def _constant(node: Node) -> str:
+    terms = [t.name for t in node.args if isinstance(t, Sym)] if isinstance(node, Op) and node.op == "add" else []
+    found = [t for t in terms if t in ("C", "c", "K", "k")]
+    return found[0] if len(found) == 1 else ""
+
+
 def _has_sign(node: Node) -> bool:
     if isinstance(node, Seq) and node.left not in ("", "\\{"):
         return False
@@ -291,6 +314,3 @@ def _with_signs(node: Node, signs: list[int]) -> Node:
     return node
 
 
-def variables(node: Node) -> set[str]:
-    """The variables of a node."""
-    return symbols(node)

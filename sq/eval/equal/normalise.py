@@ -52,9 +52,11 @@ _RENAMED = re.compile(
     r"(?P<text>textnormal|textrm|textsf|texttt|textup|mbox|hbox|textit|textbf|emph|textsc))(?![A-Za-z])"
 )
 _SPELLED = {"set": r"\setminus", "vert": "|", "norm": r"\|"}
-_SEPARATOR = re.compile(r"(?<=\d)(?:\{\s*,\s*\}|,\\!|\\,|\\!|\{ \}|,\{\}|\\;)\s*(?=\d{3}(?!\d))")
+_SEPARATOR = re.compile(r"(?<=\d)\s?(?:\{\s*,\s*\}|,\\!|\\,|\\!|\{ \}|,\{\}|\\;)\s*(?=\d{3}(?!\d))")
 _SPACES = re.compile(r"\\(?:quad|qquad|enspace|thinspace|medspace|hskip|space)(?![A-Za-z])|(?<!\\)\\[,;:! ]|~|&nbsp;|[ \t\r\n\f\v]+")
 _LEADING = re.compile(r"^(?:\\approx(?![A-Za-z])|=|~)\s*")
+_BOLD = re.compile(r"\*\*([^*]+)\*\*")
+_CALL_IN_BRACES = re.compile(r"(?<![A-Za-z\\])([A-Za-z])\{\s*\(([^{}()]*)\)\s*\}")
 _GLUED = re.compile(r"(?<=[\d)\]}])(or|and)(?=[A-Za-z(\\\[])")
 _NEXT_FORMULA = re.compile(r"([^-+=*/,;:({\\\s$])\s*\$\s*\n?\s+\$(?=[A-Za-z\\({\[])")
 _QUAD = re.compile(r"\\q?quad\s*(?=[A-Za-z](?:_\{?\w+\}?)?\s*(?:\([a-z]\))?\s*(?:=|\\equiv))")
@@ -66,7 +68,7 @@ def tidy(text: str) -> str:
     text = text[: MAX_ANSWER + 1]
     if not text.isascii():
         text = _ascii_signs(text)
-    text = text.replace("\x00", " ").replace("**", "").replace("`", "")
+    text = _BOLD.sub(r"\1", text.replace("\x00", " ").replace("`", "")).replace("**", "^")
     if "\\" in text or "{" in text:
         text = _latex(text)
     text = _GLUED.sub(r" \1 ", money(text))
@@ -113,9 +115,10 @@ def words(text: str) -> str:
 def _ascii_signs(text: str) -> str:
     text = _SUPER_RUN.sub(lambda m: "^{" + m.group().translate(_SUPER) + "}", text)
     text = _SUB_RUN.sub(lambda m: "_{" + m.group().translate(_SUB) + "}", text)
-    text = text.translate(_SIGN_TABLE)
+    text = re.sub(r"[€£¥₹](?=\s*[-\d.])", "", text).translate(_SIGN_TABLE)
     if text.isascii():
         return text
+    text = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text)
     text = "".join(c if not 0xD800 <= ord(c) <= 0xDFFF else "\ufffd" for c in text)
     return unicodedata.normalize("NFKC", text)
 
@@ -128,6 +131,7 @@ def _latex(text: str) -> str:
     text = _LEFT_RIGHT_DOT.sub(" ", text)
     text = _LAYOUT.sub(" ", text)
     text = _RENAMED.sub(_rename, text)
+    text = _CALL_IN_BRACES.sub(r"\1(\2)", text)
     text = text.replace("\\%", "%").replace("\\#", "#").replace("\\&", r"\text{and}")
     return re.sub(r"\\lt(?![A-Za-z])", "<", re.sub(r"\\gt(?![A-Za-z])", ">", text))
 

@@ -6,15 +6,19 @@ reader does not know, math-verify on text that has passed a whitelist (see `symb
 
 from __future__ import annotations
 
+import re
+
 from sq.eval.equal import symbolic
 from sq.eval.equal.compare import Comparison
 from sq.eval.equal.normalise import MAX_ANSWER, literal, tidy
 from sq.eval.equal.numerals import close_repeating
 from sq.eval.equal.parser import readings
-from sq.eval.equal.tree import Node, ParseError, Text
+from sq.eval.equal.tree import Node, ParseError, Seq, Text
 from sq.eval.equal.value import Uncomputable
 from sq.eval.equal.words import counted, empty_answer, is_prose, is_words, same_choice, same_words
 from sq.eval.verdict import Outcome, Verdict
+
+_LISTED = re.compile(r",\s|;|=|\band\b|\bor\b|[{(]")
 
 
 def equal(answer: str, reference: str, *, tolerance: float | None = None, use_symbolic: bool = True) -> Outcome:
@@ -36,6 +40,14 @@ def equal(answer: str, reference: str, *, tolerance: float | None = None, use_sy
         return Outcome(Verdict.CORRECT, "same text")
     said = _in_words(ours, theirs)
     return said if said is not None else _as_mathematics(ours, theirs, tolerance, use_symbolic)
+
+
+def same_text(output: str, reference: str) -> bool:
+    """Whether a short output is the reference, letter by letter or word by word."""
+    if len(output) > 2 * len(reference) + 20 or len(output) > MAX_ANSWER:
+        return False
+    ours, theirs = tidy(output), tidy(reference)
+    return bool(theirs) and (literal(ours) == literal(theirs) or same_words(ours, theirs))
 
 
 def _too_long(reference: str) -> Outcome:
@@ -64,7 +76,7 @@ def _as_mathematics(ours: str, theirs: str, tolerance: float | None, use_symboli
     references, problem = _read(theirs)
     answers, trouble = ([], "it is prose") if is_prose(ours) and not is_words(ours) else _read(ours)
     try:
-        if any(Comparison(tolerance)(a, r) for a in answers for r in _fitting(a, answers, references)):
+        if any(Comparison(tolerance)(a, r) for a, r in _fitting(answers, references, ours)):
             return Outcome(Verdict.CORRECT, "equal")
         if answers and references:
             return Outcome(Verdict.WRONG, "not equal")
@@ -81,14 +93,14 @@ def _as_mathematics(ours: str, theirs: str, tolerance: float | None, use_symboli
     return Outcome(Verdict.UNVERIFIABLE, f"the two cannot be compared: {problem}")
 
 
-def _fitting(answer: Node, answers: list[Node], references: list[Node]) -> list[Node]:
-    """Readings to hold an answer's reading against: the likeliest with the likeliest, a second only with a first.
+def _fitting(answers: list[Node], references: list[Node], ours: str) -> list[tuple[Node, Node]]:
+    """Readings to hold against one another: the likeliest of each, and a second where the answer asks for it.
 
-    `58,500` and `500,58` are two numbers; that they are also lists of the same two is chance.
+    `200, 100` is a list, so `100,200` may be one; that `500,58` and `58,500` are lists of the same two is chance.
     """
-    if answer is answers[0]:
-        return references
-    return references[:1] if len(references) == 1 else []
+    pairs = [(answers[0], references[0])] if answers and references else []
+    pairs += [(answers[0], r) for r in references[1:] if answers and (_LISTED.search(ours) or not isinstance(answers[0], Seq))]
+    return pairs + [(a, references[0]) for a in answers[1:] if len(references) == 1]
 
 
 def _read(text: str) -> tuple[list[Node], str]:

@@ -14,7 +14,7 @@ _COMMANDS = frozenset(
     "frac sqrt cdot times pi infty sin cos tan cot sec csc arcsin arccos arctan ln log exp int lim partial left right "
     "alpha beta gamma theta phi le ge ne pm in cup cap to mathbb mathrm text begin end pmatrix sum prod binom".split()
 )
-_ALLOWED = re.compile(r"[A-Za-z0-9\s+\-*/^_=<>(){}\[\]|,.:\\&']*", re.ASCII)
+_ALLOWED = re.compile(r"[A-Za-z0-9\s+\-*/^_=<>(){}\[\]|,.:\\&]*", re.ASCII)
 _POWER = re.compile(r"\^\s*\{?\s*-?\s*(?:\d{4,}|\\?[({]|[^{}]*[\^!])")
 
 _BEYOND_US = re.compile(r"\\(?:int|lim|partial|sum|prod)(?![A-Za-z])|\\frac\s*\{d")
@@ -33,10 +33,17 @@ def equal(answer: str, reference: str) -> bool:
     """Whether math-verify holds the two for equal; False for text that it may not see."""
     if not (_BEYOND_US.search(answer + reference) and safe(answer) and safe(reference)):
         return False
-    logging.getLogger("math_verify").setLevel(logging.CRITICAL)
     from math_verify import LatexExtractionConfig, parse, verify
 
     config = [LatexExtractionConfig()]
     gold = parse(f"${reference}$", config, parsing_timeout=None, raise_on_error=False)
     given = parse(f"${answer}$", config, parsing_timeout=None, raise_on_error=False)
     return bool(gold and given and verify(gold, given, timeout_seconds=None, raise_on_error=False))
+
+
+def warm() -> None:
+    """Import what this stage needs, so that no pair pays for it."""
+    import latex2sympy2_extended  # noqa: F401
+    import math_verify  # noqa: F401
+
+    logging.getLogger("math_verify").setLevel(logging.CRITICAL)

@@ -46,6 +46,7 @@ _CHOICE_AND_MORE = re.compile(
     re.ASCII | re.IGNORECASE | re.DOTALL,
 )
 _MARKED = re.compile(r"\(\s*[A-Ja-j]\s*\)|\\text|\\mathrm|\\textbf|option|choice", re.ASCII | re.IGNORECASE)
+_DATE_LIKE = re.compile(r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?\s+\d|\d(?:st|nd|rd|th)?(?: of)?\s+(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)", re.I)
 _DATE_DAY = re.compile(r"(?:(?:the )?(\d{1,2})(?:st|nd|rd|th)?(?: of)? ([a-z]{3,9})|([a-z]{3,9})\.? (\d{1,2})(?:st|nd|rd|th)?)(?:,? (\d{4}))?")
 
 
@@ -63,7 +64,7 @@ def is_prose(text: str) -> bool:
 def is_words(text: str) -> bool:
     """Whether an answer has letters and no mathematics at all."""
     plain = unwrap(text).strip()
-    if re.fullmatch(r"\(?[A-Za-z]{1,2}\)?", plain):
+    if re.fullmatch(r"\(?[A-Za-z]{1,2}\)?", plain) and plain.lower() != "no":
         return False
     letters = plain.replace(" ", "")
     if len(letters) <= 4 and letters.islower() and len(set(letters)) == len(letters) and not set(letters) & set("eiou") and " " not in plain:
@@ -74,12 +75,12 @@ def is_words(text: str) -> bool:
 def same_words(prediction: str, reference: str) -> bool:
     """Whether two phrases say the same: letter by letter, or by a short list of phrases that mean one thing."""
     left, right = words(unwrap(prediction)), words(unwrap(reference))
-    if not left or not right:
-        return False
-    if left == right or _singular(left) == _singular(right):
-        return True
     group = _GROUP.get(right)
     if group is not None and _GROUP.get(left) == group:
+        return True
+    if not left or not (is_words(reference) or is_prose(reference) or _DATE_LIKE.search(reference)):
+        return False
+    if left == right or _singular(left) == _singular(right):
         return True
     date = _date(right)
     return date is not None and _date(left) == date
