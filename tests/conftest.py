@@ -23,3 +23,16 @@ def _helper(name: str) -> ModuleType:
         sys.modules[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules[name])
     return sys.modules[name]
+
+
+@pytest.fixture(scope="session")
+def random_tiny(tmp_path_factory):
+    """A tiny Llama with random weights and a tokenizer made here, in Hugging Face form."""
+    from sq.models.tiny import make_model, make_tokenizer
+
+    texts = ["Tom has 12 apples. He buys 7 more apples. How many apples does he have now? \\boxed{19}"] * 20
+    directory = tmp_path_factory.mktemp("random-tiny")
+    tokenizer = make_tokenizer(texts)
+    make_model(tokenizer, seed=1).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory

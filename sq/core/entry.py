@@ -25,7 +25,7 @@ import hydra  # noqa: E402
 from hydra.core.hydra_config import HydraConfig  # noqa: E402
 from hydra.errors import HydraException  # noqa: E402
 from hydra.types import RunMode  # noqa: E402
-from omegaconf import DictConfig, OmegaConf  # noqa: E402
+from omegaconf import DictConfig, OmegaConf, open_dict  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
 from sq.core.config import build, conf_dir, nearest  # noqa: E402
@@ -63,9 +63,9 @@ def run(name: str, job: type[Job], package: str) -> None:
 
     def task(config: DictConfig) -> None:
         sweep = HydraConfig.get().mode == RunMode.MULTIRUN
-        if sweep:
-            place_output(config)
         try:
+            if sweep:
+                join_sweep(config)
             build(config, job).run()
         except SqError as error:
             failures.append(error)
@@ -132,13 +132,19 @@ def check_stage(overrides: Sequence[str], package: str) -> None:
             raise ConfigError(problem)
 
 
-def place_output(config: DictConfig) -> None:
-    """In a multirun each job gets a directory of its own below `output_dir`, named by what the sweep varies."""
-    hydra_config = HydraConfig.get()
+def join_sweep(config: DictConfig) -> None:
+    """In a multirun each job has a directory below `output_dir`, named by what is varied, and one parent in MLflow."""
+    from sq.core.tracking import TrackingConfig, multirun_parent
+
+    hydra_config, sweep = HydraConfig.get(), Path(config.output_dir)
     swept = {a.lstrip("+").partition("=")[0] for a in sys.argv[1:] if re.search(r"=.*(,|\()", a)}
     varied = [o.lstrip("+") for o in hydra_config.overrides.task if o.lstrip("+").partition("=")[0] in swept]
     name = ",".join(re.sub(r"[^\w.=+-]+", "-", o) for o in varied)
-    config.output_dir = str(Path(config.output_dir) / (name[:200] or f"job-{hydra_config.job.num}"))
+    config.output_dir = str(sweep / (name[:200] or f"job-{hydra_config.job.num}"))
+    sweep.mkdir(parents=True, exist_ok=True)
+    parent = multirun_parent(build(config.tracking, TrackingConfig, key="tracking"), sweep)
+    with open_dict(config):
+        config.tracking.parent = parent
 
 
 @contextmanager

@@ -120,12 +120,14 @@ class VLLMEngine:
         """Hand the request to vLLM; what is wrong with it, if it cannot be served."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
+        from vllm.v1.engine.exceptions import EngineDeadError
 
-        ids, sampling = self._prompt_ids(request), request.sampling
-        room = self._max_len - len(ids)
-        if not ids or room < 1:
-            return f"the prompt has {len(ids)} tokens, and the model's context {self._max_len}"
+        sampling = request.sampling
         try:
+            ids = self._prompt_ids(request)
+            room = self._max_len - len(ids)
+            if not ids or room < 1:
+                return f"the prompt has {len(ids)} tokens, and the model's context {self._max_len}"
             params = SamplingParams(
                 n=sampling.n,
                 temperature=sampling.temperature,
@@ -138,8 +140,10 @@ class VLLMEngine:
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
             self._llm.llm_engine.add_request(request.key, {"prompt_token_ids": ids}, params)
-        except (ValueError, TypeError) as error:
-            return str(error).splitlines()[0]
+        except EngineDeadError as error:
+            raise EngineError(f"vLLM died with model {self.model.name}: {error}. Run the same command again") from error
+        except Exception as error:  # whatever it dislikes about one request must not end the others
+            return str(error).splitlines()[0] or type(error).__name__
         return None
 
     def _prompt_ids(self, request: Request) -> list[int]:

@@ -1,0 +1,99 @@
+"""The vLLM engine, for real, on a Llama with random weights."""
+
+from itertools import islice
+
+import pytest
+
+from sq.core.errors import EngineError
+from sq.engine.base import Request, Sampling, ScoreRequest
+from sq.engine.vllm import VLLMConfig
+from sq.models.load import ModelConfig
+
+pytestmark = [pytest.mark.vllm, pytest.mark.slow]
+pytest.importorskip("vllm", reason="vLLM is not installed on this platform")
+
+
+@pytest.fixture(scope="module")
+def engine(random_tiny):
+    model = ModelConfig(name="random", path=str(random_tiny), dtype="fp32")
+    engine = VLLMConfig(max_model_len=64, window=4, dtype="float32").create(model)
+    yield engine
+    engine.close()
+    engine.close()
+
+
+def requests(count, **sampling):
+    for i in range(count):
+        prompt = tuple(5 + (i + j) % 40 for j in range(3 + i % 5))
+        yield Request(key=f"r{i}", seed=100 + i, prompt_ids=prompt, sampling=Sampling(max_tokens=8, **sampling))
+
+
+def texts(results):
+    return {r.key: [c.token_ids for c in r.completions] for r in results}
+
+
+def test_every_request_is_answered_once_and_by_its_seed_in_any_order(engine):
+    asked = list(requests(12, top_p=0.99))
+    first = texts(engine.generate(asked))
+    assert first.keys() == {r.key for r in asked}
+    assert texts(engine.generate(reversed(asked))) == first
+    assert len({tuple(map(tuple, t)) for t in first.values()}) > 6
+
+
+def test_greedy_asks_for_one_text(engine):
+    one = texts(engine.generate(requests(3, temperature=0.0)))
+    assert one == texts(engine.generate(requests(3, temperature=0.0)))
+
+
+def test_several_completions_come_from_one_request(engine):
+    results = list(engine.generate(requests(3, n=5)))
+    assert [len(r.completions) for r in results] == [5, 5, 5]
+    assert all(len({c.token_ids for c in r.completions}) > 1 for r in results)
+    assert all(c.finish_reason == "length" and c.tokens == 8 for r in results for c in r.completions)
+
+
+def test_a_stop_id_ends_the_text_and_is_told(engine):
+    greedy = next(iter(engine.generate(requests(1, temperature=0.0)))).completions[0].token_ids
+    stop = greedy[2]
+    cut = next(iter(engine.generate(requests(1, temperature=0.0, stop_token_ids=(stop,))))).completions[0]
+    assert cut.finish_reason == "stop" and cut.token_ids == greedy[: greedy.index(stop) + 1]
+
+
+def test_the_source_is_read_only_as_far_as_the_window(engine):
+    taken = []
+
+    def source():
+        for request in requests(50):
+            taken.append(request.key)
+            yield request
+
+    results = engine.generate(source())
+    next(results)
+    assert len(taken) <= 4
+    results.close()
+    assert len(list(engine.generate(islice(requests(50), 2)))) == 2, "an abandoned stream leaves nothing behind"
+
+
+def test_a_bad_request_is_a_result_with_an_error_and_the_rest_goes_on(engine):
+    bad = [
+        Request(key="long", seed=0, prompt_ids=tuple(range(5, 105)), sampling=Sampling()),
+        Request(key="empty", seed=0, prompt_ids=(), sampling=Sampling()),
+        Request(key="top-p", seed=0, prompt_ids=(5,), sampling=Sampling(top_p=7.0)),
+        Request(key="id", seed=0, prompt_ids=(999_999,), sampling=Sampling()),
+        Request(key="none", seed=0, sampling=Sampling()),
+    ]
+    results = {r.key: r for r in engine.generate([bad[0], *requests(2), *bad[1:]])}
+    assert "100 tokens, and the model's context 64" in results["long"].error
+    assert all(results[r.key].error and not results[r.key].completions for r in bad)
+    assert results["r0"].completions and results["r1"].completions
+
+
+def test_messages_are_rendered_by_the_chat_template(engine):
+    message = ({"role": "user", "content": "What is 2 + 3?"},)
+    result = next(iter(engine.generate([Request(key="m", seed=0, messages=message, sampling=Sampling(max_tokens=4))])))
+    assert result.prompt_tokens > 6 and result.completions[0].tokens == 4
+
+
+def test_a_generating_engine_does_not_score(engine):
+    with pytest.raises(EngineError, match="cannot score. Choose a reward model"):
+        engine.score([ScoreRequest(key="a", messages=())])
