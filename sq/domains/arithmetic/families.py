@@ -7,7 +7,8 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sq.domains.arithmetic.chains import CHAINS, tell_chain
+from sq.domains.arithmetic.chain_families import CHAINS
+from sq.domains.arithmetic.chains import tell_chain
 from sq.domains.arithmetic.oracle import Judgement, judge
 from sq.domains.arithmetic.pairs import PAIRS, tell_pair
 from sq.domains.arithmetic.special import SPECIAL

@@ -48,9 +48,7 @@ class Gauge:
 
     def calc(self, w: World, s: Slots, op: str, left: Node, right: Node, before: str | None = None) -> Node:
         told = self.before if before is None else before
-        return w.calc(
-            op, left, right, told.format_map(s), self.after.format_map(s), whole=self.whole, floor=self.floor
-        )
+        return w.calc(op, left, right, told.format_map(s), self.after.format_map(s), whole=self.whole, floor=self.floor)
 
     def change(self, w: World, s: Slots, op: str, by: Node) -> None:
         """Add to or take from the quantity. A total that stood at nothing simply becomes the amount."""

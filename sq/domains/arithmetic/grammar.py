@@ -145,7 +145,7 @@ def compile_template(text: str) -> Template:
 
 def lex(sentence: str, *, first: bool = True) -> list[Token]:
     """Cut a sentence into tokens. Names, nouns and numbers get a class letter and a value."""
-    tokens = []
+    tokens: list[Token] = []
     for match in TOKEN.finditer(sentence):
         group, text = match.lastgroup, match.group()
         shape, value = _classify(group, text, first and not tokens)

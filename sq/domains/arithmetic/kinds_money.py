@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sq.domains.arithmetic import gauge as g
-from sq.domains.arithmetic.grammar import Kind, Slots, kind
+from sq.domains.arithmetic.grammar import Effect, Kind, Slots, kind
 from sq.domains.arithmetic.lexicon import SINGULAR
 from sq.domains.arithmetic.world import Node, World
 
@@ -74,12 +74,19 @@ def _price(w: World, s: Slots) -> None:
     w.state(PRICE.of(_named(s)), PRICE.leaf(w, s["d"]))
 
 
-def _price_more(op: str) -> g.Effect:
+def _price_more(op: str) -> Effect:
     def effect(w: World, s: Slots) -> None:
         named = _named(s)
         base = w.get(f"price {s['J']}")
         by = w.leaf(s["M"] if op == "*" else s["d"])
         w.state(PRICE.of(named), PRICE.calc(w, named, op, base, by))
+
+    return effect
+
+
+def _price_moves(op: str) -> Effect:
+    def effect(w: World, s: Slots) -> None:
+        PRICE.change(w, _named(s), op, PRICE.leaf(w, s["d"]))
 
     return effect
 
@@ -146,20 +153,50 @@ def _split_two(w: World, s: Slots) -> None:
 
 
 def _split_group(w: World, s: Slots) -> None:
-    w.state("each gets", w.calc("/", MONEY.leaf(w, s["d"]), g.counted(w, s["k"]), "Each gets", "dollars"))
+    node = w.calc("/", MONEY.leaf(w, s["d"]), g.counted(w, s["k"]), "Each gets", "dollars")
+    w.state(f"each gets {s['P']}", node)
 
 
 KINDS: tuple[Kind, ...] = (
-    kind("money.set", g.states(MONEY, "d"), "{A} has {d}.", "{A} starts with {d}.", "{A} has {d} in a bank.", "At first, {A} has {d}."),
+    kind(
+        "money.set",
+        g.states(MONEY, "d"),
+        "{A} has {d}.",
+        "{A} starts with {d}.",
+        "{A} has {d} in a bank.",
+        "At first, {A} has {d}.",
+    ),
     kind("money.earn", _earns, "{A} earns {d} more.", "{A} earns {d} on {D}."),
     kind("money.first", _earns, "{A} earns {d}.", "{A} earns {d} on {D}.", "On {D}, {A} earns {d}."),
     kind("money.both", _earns_and_spends, "{A} earns {d} and then spends {e}."),
-    kind("money.gift", g.changes("+", MONEY, slot="d"), "{A} gets {d} [as a gift|from an aunt|from a friend].", "{A} finds {d}."),
-    kind("money.wage", _earns_rate, "{A} earns {d} an hour for {k} hours.", "{A} works {k} hours for {d} an hour.", "{A} earns {d} each day for {k} days."),
-    kind("money.save", g.changes_groups("+", MONEY, each="d"), "{A} saves {d} each [week for {k} weeks|day for {k} days]."),
+    kind(
+        "money.gift",
+        g.changes("+", MONEY, slot="d"),
+        "{A} gets {d} [as a gift|from an aunt|from a friend].",
+        "{A} finds {d}.",
+    ),
+    kind(
+        "money.wage",
+        _earns_rate,
+        "{A} earns {d} an hour for {k} hours.",
+        "{A} works {k} hours for {d} an hour.",
+        "{A} earns {d} each day for {k} days.",
+    ),
+    kind(
+        "money.save",
+        g.changes_groups("+", MONEY, each="d"),
+        "{A} saves {d} each [week for {k} weeks|day for {k} days].",
+    ),
     kind("money.sell", _earns_rate, "{A} sells {k} {I} for {d} each."),
-    kind("money.spend", _spends, "{A} spends {d} on [lunch|a ticket|a gift|snacks|clothes].", "{A} buys a [book|shirt|lamp|game] for {d}."),
-    kind("money.daily", _spends_rate, "{A} spends {d} each day for {k} days.", "{A} spends {d} each week for {k} weeks."),
+    kind(
+        "money.spend",
+        _spends,
+        "{A} spends {d} on [lunch|a ticket|a gift|snacks|clothes].",
+        "{A} buys a [book|shirt|lamp|game] for {d}.",
+    ),
+    kind(
+        "money.daily", _spends_rate, "{A} spends {d} each day for {k} days.", "{A} spends {d} each week for {k} weeks."
+    ),
     kind("money.buy", _spends_rate, "{A} buys {k} {I} for {d} each."),
     kind("money.give", g.gives(MONEY, "d"), "{A} gives {d} to {B}.", "{A} gives {B} {d}."),
     kind("money.part", g.takes_part(MONEY), "{A} [spends|gives away] {F} of the money."),
@@ -178,7 +215,7 @@ KINDS: tuple[Kind, ...] = (
     kind("earned.times", g.multiplies(EARNED), "{A} earns {M} as much as {B}."),
     kind("earned.total", g.asks_total(EARNED, "B"), "How much do {A} and {B} earn [together|in all]?"),
     kind("earned.diff", g.asks_difference(EARNED), "How much more does {A} earn than {B}?"),
-    kind("spent.ask", g.asks(SPENT), "How much [money|] does {A} spend[| in all]?"),
+    kind("spent.ask", g.asks(SPENT), "How much [money |]does {A} spend[| in all]?"),
     kind("spent.more", g.compares(SPENT, "+", "d"), "{A} spends {d} more than {B}."),
     kind("spent.times", g.multiplies(SPENT), "{A} spends {M} as much as {B}."),
     kind("spent.total", g.asks_total(SPENT, "B"), "How much do {A} and {B} spend [together|in all]?"),
@@ -187,10 +224,17 @@ KINDS: tuple[Kind, ...] = (
     kind("price.more", _price_more("+"), "A {i} costs {d} more than a {j}."),
     kind("price.less", _price_more("-"), "A {i} costs {d} less than a {j}."),
     kind("price.times", _price_more("*"), "A {i} costs {M} as much as a {j}."),
+    kind("price.up", _price_moves("+"), "The price of a {i} goes up by {d}.", "Each {i} costs {d} more now."),
+    kind("price.down", _price_moves("-"), "The price of a {i} goes down by {d}.", "Each {i} costs {d} less now."),
     kind("price.pays", _pays_for, "{A} pays {d} for {n} {I}."),
-    kind("price.ask", _ask_price, "How much does [a|each] {i} cost?", "What is the price of a {i}?"),
+    kind("price.ask", _ask_price, "How much does [a|each] {i} cost[| now]?", "What is the price of a {i}?"),
     kind("price.line", _ask_line, "How much do {n} {I} cost?", "What is the cost of {n} {I}?"),
-    kind("price.lines", _ask_lines, "How much do {n} {I} and {m} {J} cost [together|in all]?", "What is the total cost of {n} {I} and {m} {J}?"),
+    kind(
+        "price.lines",
+        _ask_lines,
+        "How much do {n} {I} and {m} {J} cost [together|in all]?",
+        "What is the total cost of {n} {I} and {m} {J}?",
+    ),
     kind("shop.buy", _buys, "{A} buys {n} {I}."),
     kind("shop.two", _buys_two, "{A} buys {n} {I} and {m} {J}."),
     kind("shop.coupon", _coupon, "{A} has a coupon for {d} off.", "{A} uses a coupon for {d} off."),
@@ -199,6 +243,7 @@ KINDS: tuple[Kind, ...] = (
     kind("shop.afford", _afford, "How many {I} can {A} buy?"),
     kind("split.two", _split_two, "{A} and {B} split {d} equally."),
     kind("split.group", _split_group, "A group of {k} {P} splits {d} equally.", "{k} {P} split {d} equally."),
-    kind("split.money", g.splits(MONEY, "each gets", "Each gets"), "{A} splits the money equally among {k} {P}."),
-    kind("split.ask", g.asks_key("each gets"), "How much money does each {p} get?", "How much does each {p} get?", "How much does each one get?"),
+    kind("split.money", g.splits(MONEY, "each gets {P}", "Each gets"), "{A} splits the money equally among {k} {P}."),
+    kind("split.ask", g.asks_key("each gets {P}"), "How much [money |]does each {p} get?"),
+    kind("split.one", g.asks_key("each gets"), "How much does each one get?"),
 )

@@ -1,9 +1,9 @@
-"""Sentences about what is somewhere: people in a place or on a bus, plants in rows, coloured things, slices of a pizza."""
+"""Sentences about what is somewhere: people in a place or on a bus, rows of plants, coloured things, slices of a pizza."""
 
 from __future__ import annotations
 
 from sq.domains.arithmetic import gauge as g
-from sq.domains.arithmetic.grammar import Kind, Slots, kind
+from sq.domains.arithmetic.grammar import Effect, Kind, Slots, kind
 from sq.domains.arithmetic.world import Node, Reason, UnsolvableError, World
 
 CROWD = g.Gauge("crowd {P}", "There are", "{P}")
@@ -14,7 +14,23 @@ SLICES = g.Gauge("slices left", "There are", "slices")
 EATEN = g.Gauge("eaten {A}", "{A} eats", "slices", total=True)
 
 
-def _off_and_on(gauge: g.Gauge) -> g.Effect:
+def _placed(effect: Effect) -> Effect:
+    """Remember where the people are."""
+
+    def placed(w: World, s: Slots) -> None:
+        effect(w, s)
+        w.lists["place"] = [s["L"]]
+
+    return placed
+
+
+def _ask_place(w: World, s: Slots) -> Node:
+    if "L" in s:
+        w.recall("place", s["L"])
+    return w.asked(CROWD.of(s))
+
+
+def _off_and_on(gauge: g.Gauge) -> Effect:
     def effect(w: World, s: Slots) -> None:
         g.changes("-", gauge)(w, s)
         g.changes("+", gauge, slot="m")(w, s)
@@ -37,6 +53,8 @@ def _boys(w: World, s: Slots) -> Node:
 
 
 def _hue(w: World, s: Slots, slot: str, node: Node) -> None:
+    if "G" in s:
+        w.lists["container"] = [s["G"]]
     w.state(HUE.than(s, slot), node)
     names = w.lists.setdefault(f"hues {s['I']}", [])
     if s[slot] not in names:
@@ -52,7 +70,7 @@ def _two_hues(w: World, s: Slots) -> None:
     _hue(w, s, "Q", HUE.leaf(w, s["m"]))
 
 
-def _hue_than(op: str) -> g.Effect:
+def _hue_than(op: str) -> Effect:
     def effect(w: World, s: Slots) -> None:
         base = w.get(HUE.than(s, "Q"))
         _hue(w, s, "X", HUE.calc(w, s, op, base, w.leaf(s["M"] if op == "*" else s["n"])))
@@ -61,6 +79,8 @@ def _hue_than(op: str) -> g.Effect:
 
 
 def _all_hues(w: World, s: Slots) -> Node:
+    if "G" in s:
+        w.recall("container", s["G"])
     names = w.lists.get(f"hues {s['I']}")
     if not names:
         raise UnsolvableError(Reason.UNKNOWN)
@@ -68,6 +88,12 @@ def _all_hues(w: World, s: Slots) -> Node:
     for name in names[1:]:
         node = w.calc("+", node, w.asked(HUE.of({**s, "X": name})), "The total is", s["I"], whole=True)
     return node
+
+
+def _ask_hue(w: World, s: Slots) -> Node:
+    if "G" in s:
+        w.recall("container", s["G"])
+    return w.asked(HUE.of(s))
 
 
 def _hue_fraction(w: World, s: Slots) -> Node:
@@ -89,7 +115,7 @@ def _eats(w: World, s: Slots) -> None:
     SLICES.change(w, s, "-", node)
 
 
-def _eats_than(op: str) -> g.Effect:
+def _eats_than(op: str) -> Effect:
     def effect(w: World, s: Slots) -> None:
         by = w.leaf(s["M"]) if op == "*" else EATEN.leaf(w, s["n"])
         node = EATEN.calc(w, s, op, EATEN.base(w, EATEN.than(s, "B")), by)
@@ -109,7 +135,7 @@ def _fraction_left(w: World, s: Slots) -> Node:
     return w.calc("/", w.asked("slices left"), _of_dish(w, s), "The fraction is", "")
 
 
-def _fraction_eaten(*others: str) -> g.Effect:
+def _fraction_eaten(*others: str) -> Effect:
     def effect(w: World, s: Slots) -> Node:
         node = g.asks_total(EATEN, *others)(w, s)
         assert node is not None
@@ -119,8 +145,13 @@ def _fraction_eaten(*others: str) -> g.Effect:
 
 
 _CROWD = (
-    kind("crowd.set", g.states(CROWD), "There are {n} {P} in the {L}.", "At first, there are {n} {P} in the {L}."),
-    kind("crowd.groups", g.states_groups(CROWD), "There are {k} [groups|rows|teams] of {n} {P} in the {L}."),
+    kind(
+        "crowd.set",
+        _placed(g.states(CROWD)),
+        "There are {n} {P} in the {L}.",
+        "At first, there are {n} {P} in the {L}.",
+    ),
+    kind("crowd.groups", _placed(g.states_groups(CROWD)), "There are {k} [groups|rows|teams] of {n} {P} in the {L}."),
     kind("crowd.add", g.changes("+", CROWD), "{n} more {P} [come in|arrive|join]."),
     kind("crowd.sub", g.changes("-", CROWD), "{n} {P} [leave|go home].", "{n} of the {P} [leave|go home]."),
     kind("crowd.both", _off_and_on(CROWD), "{n} {P} [leave|go home] and {m} more [come in|arrive|join]."),
@@ -129,7 +160,7 @@ _CROWD = (
     kind("crowd.down", g.changes_groups("-", CROWD), "{k} groups of {n} {P} [leave|go home]."),
     kind("crowd.part", g.takes_part(CROWD), "{F} of the {P} [leave|go home]."),
     kind("crowd.girls", _girls, "{F} of the {P} are girls and the rest are boys."),
-    kind("crowd.ask", g.asks(CROWD), "How many {P} are [in the {L}|in the {L} now|left|left in the {L}]?"),
+    kind("crowd.ask", _ask_place, "How many {P} are [in the {L}|in the {L} now|left|left in the {L}]?"),
     kind("crowd.girls_ask", g.asks_key("girls {P}"), "How many of the {P} are girls?"),
     kind("crowd.boys_ask", _boys, "How many of the {P} are boys?"),
     kind("team.of", g.packs(CROWD, "teams", "They form", "teams"), "The {P} form teams of {n}."),
@@ -147,7 +178,9 @@ _BUS = (
     kind("bus.seats", g.asks_needed(BUS, "There are", "seats"), "If the bus has {n} seats, how many seats are empty?"),
 )
 _PLANTS = (
-    kind("plant.first", g.changes_groups("+", PLANT), "{A} plants {k} rows of {n} {I}.", "There are {k} rows of {n} {I}."),
+    kind(
+        "plant.first", g.changes_groups("+", PLANT), "{A} plants {k} rows of {n} {I}.", "There are {k} rows of {n} {I}."
+    ),
     kind("plant.rows", g.changes_groups("+", PLANT), "{A} plants {k} more rows of {n} {I}."),
     kind("plant.add", g.changes("+", PLANT), "{A} plants {n} more {I}."),
     kind("plant.sub", g.changes("-", PLANT), "{n} of the {I} die.", "{n} {I} die.", "{A} cuts {n} of the {I}."),
@@ -155,7 +188,12 @@ _PLANTS = (
     kind("plant.ask", g.asks(PLANT), "How many {I} are [there|there now|left]?"),
 )
 _HUES = (
-    kind("hue.two", _two_hues, "A {g} holds {n} {X} {I} and {m} {Q} {I}.", "There are {n} {X} {I} and {m} {Q} {I} in a {g}."),
+    kind(
+        "hue.two",
+        _two_hues,
+        "A {g} holds {n} {X} {I} and {m} {Q} {I}.",
+        "There are {n} {X} {I} and {m} {Q} {I} in a {g}.",
+    ),
     kind("hue.one", _one_hue, "A {g} holds {n} {X} {I}.", "There are {n} {X} {I} in a {g}."),
     kind("hue.also", _one_hue, "There are also {n} {X} {I}.", "The {g} also holds {n} {X} {I}."),
     kind("hue.more", _hue_than("+"), "There are {n} more {X} {I} than {Q} ones."),
@@ -164,7 +202,7 @@ _HUES = (
     kind("hue.add", g.changes("+", HUE), "{A} [puts in|adds] {n} [|more] {X} {I}."),
     kind("hue.sub", g.changes("-", HUE), "{A} takes out {n} {X} {I}."),
     kind("hue.all", _all_hues, "How many {I} are in the {g}[| now]?", "How many {I} are there in all?"),
-    kind("hue.ask", g.asks(HUE), "How many {X} {I} are [in the {g}|in the {g} now|there]?"),
+    kind("hue.ask", _ask_hue, "How many {X} {I} are [in the {g}|in the {g} now|there]?"),
     kind("hue.fraction", _hue_fraction, "What fraction of the {I} are {X}?"),
 )
 _PIZZA = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sq.domains.arithmetic import gauge as g
-from sq.domains.arithmetic.grammar import Kind, Slots, kind
+from sq.domains.arithmetic.grammar import Effect, Kind, Slots, kind
 from sq.domains.arithmetic.world import Node, World
 
 AGE = g.Gauge("age {A}", "{A} is", "years old", whole=False)
@@ -13,11 +13,13 @@ LEFT = g.Gauge("pages left", "There are", "pages left")
 WENT = g.Gauge("went {A} {O}", "{A} {O}", "miles", whole=False, total=True)
 GOES = g.Gauge("goes {A}", "{A} goes", "miles", whole=False, total=True)
 TRIP = g.Gauge("trip left", "That leaves", "miles", whole=False)
+HOURS = g.Gauge("hours", "It takes", "hours", whole=False)
+SPEED = g.Gauge("speed", "The speed is", "miles an hour", whole=False)
 SPENT = g.Gauge("minutes {A} {Y}", "{A} spends", "minutes", whole=False, total=True, slot="Y")
 DAY = g.Gauge("minutes {A}", "{A} spends", "minutes", whole=False, total=True)
 
 
-def _age_later(op: str) -> g.Effect:
+def _age_later(op: str) -> Effect:
     told = "will be" if op == "+" else "was"
 
     def effect(w: World, s: Slots) -> Node:
@@ -26,7 +28,7 @@ def _age_later(op: str) -> g.Effect:
     return effect
 
 
-def _reads(product: bool) -> g.Effect:
+def _reads(product: bool) -> Effect:
     def effect(w: World, s: Slots) -> None:
         node = READ.times(w, s) if product else READ.leaf(w, s["n"])
         READ.change(w, s, "+", node)
@@ -36,7 +38,7 @@ def _reads(product: bool) -> g.Effect:
     return effect
 
 
-def _goes(product: bool) -> g.Effect:
+def _goes(product: bool) -> Effect:
     def effect(w: World, s: Slots) -> None:
         _gone(w, s, WENT.times(w, s) if product else WENT.leaf(w, s["n"]))
 
@@ -55,7 +57,7 @@ def _gone(w: World, s: Slots, node: Node) -> None:
         TRIP.change(w, s, "-", node)
 
 
-def _goes_than(op: str) -> g.Effect:
+def _goes_than(op: str) -> Effect:
     def effect(w: World, s: Slots) -> None:
         base = WENT.base(w, WENT.than(s, "B"))
         node = WENT.calc(w, s, op, base, w.leaf(s["M"] if op == "*" else s["n"]))
@@ -65,7 +67,7 @@ def _goes_than(op: str) -> g.Effect:
     return effect
 
 
-def _both(gauge: g.Gauge) -> g.Effect:
+def _both(gauge: g.Gauge) -> Effect:
     def effect(w: World, s: Slots) -> None:
         g.changes("+", gauge)(w, s)
         g.changes("+", gauge, slot="m")(w, s)
@@ -92,7 +94,7 @@ def _speed(w: World, s: Slots) -> None:
     w.state("speed", node)
 
 
-def _minutes(product: bool) -> g.Effect:
+def _minutes(product: bool) -> Effect:
     def effect(w: World, s: Slots) -> None:
         node = SPENT.times(w, s) if product else SPENT.leaf(w, s["n"])
         SPENT.change(w, s, "+", node)
@@ -106,7 +108,7 @@ def _minutes_on_two(w: World, s: Slots) -> None:
     _minutes(False)(w, {**s, "Y": s["H"], "n": s["m"]})
 
 
-def _minutes_more(op: str) -> g.Effect:
+def _minutes_more(op: str) -> Effect:
     def effect(w: World, s: Slots) -> None:
         base = SPENT.base(w, SPENT.than(s, "H"))
         node = SPENT.calc(w, s, op, base, w.leaf(s["M"] if op == "*" else s["n"]))
@@ -133,10 +135,17 @@ _AGE = (
     kind("age.diff", g.asks_difference(AGE), "How many years older is {A} than {B}?"),
 )
 _POINTS = (
-    kind("points.add", _SCORES, "{A} scores {n} more points.", "{A} scores {n} points in the [next|last] [game|round]."),
+    kind(
+        "points.add", _SCORES, "{A} scores {n} more points.", "{A} scores {n} points in the [next|last] [game|round]."
+    ),
     kind("points.first", _SCORES, "{A} scores {n} points.", "{A} scores {n} points in the first [game|round]."),
     kind("points.both", _both(POINTS), "{A} scores {n} points in one game and {m} points in another."),
-    kind("points.sub", g.changes("-", POINTS), "{A} loses {n} points.", "{A} loses {n} points in the [next|last] [game|round]."),
+    kind(
+        "points.sub",
+        g.changes("-", POINTS),
+        "{A} loses {n} points.",
+        "{A} loses {n} points in the [next|last] [game|round].",
+    ),
     kind("points.each", g.changes_groups("+", POINTS), "{A} scores {n} points in each of {k} [games|rounds]."),
     kind("points.more", g.compares(POINTS, "+"), "{A} scores {n} more points than {B}."),
     kind("points.fewer", g.compares(POINTS, "-"), "{A} scores {n} fewer points than {B}."),
@@ -144,7 +153,9 @@ _POINTS = (
     kind("points.fraction", g.divides(POINTS), "{A} scores {F} as many points as {B}."),
     kind("points.ask", g.asks(POINTS), "How many points does {A} [score|have][| now| in all]?"),
     kind("points.total", g.asks_total(POINTS, "B"), "How many points do {A} and {B} score [together|in all]?"),
-    kind("points.total3", g.asks_total(POINTS, "B", "C"), "How many points do {A}, {B} and {C} score [together|in all]?"),
+    kind(
+        "points.total3", g.asks_total(POINTS, "B", "C"), "How many points do {A}, {B} and {C} score [together|in all]?"
+    ),
     kind("points.diff", g.asks_difference(POINTS), "How many more points does {A} score than {B}?"),
     kind("points.average", g.asks_average(POINTS, "B"), "What is the average score of {A} and {B}?"),
     kind("points.average3", g.asks_average(POINTS, "B", "C"), "What is the average score of {A}, {B} and {C}?"),
@@ -155,14 +166,23 @@ _PAGES = (
     kind("pages.first", _READS, "{A} reads {n} pages on {D}.", "On {D}, {A} reads {n} pages.", "{A} reads {n} pages."),
     kind("pages.read", _READS, "{A} reads {n} pages on {D}.", "{A} reads {n} more pages."),
     kind("pages.both", _reads_on_two, "{A} reads {n} pages on {D} and {m} pages on {E}."),
-    kind("pages.rate", _reads(True), "{A} reads {n} pages each day for {k} days.", "{A} reads {n} pages an hour for {k} hours."),
+    kind(
+        "pages.rate",
+        _reads(True),
+        "{A} reads {n} pages each day for {k} days.",
+        "{A} reads {n} pages an hour for {k} hours.",
+    ),
     kind("pages.more", g.compares(READ, "+"), "{A} reads {n} more pages than {B}."),
     kind("pages.times", g.multiplies(READ), "{A} reads {M} as many pages as {B}."),
     kind("pages.ask", g.asks(READ), "How many pages does {A} read[| in all]?"),
     kind("pages.total", g.asks_total(READ, "B"), "How many pages do {A} and {B} read [together|in all]?"),
     kind("pages.diff", g.asks_difference(READ), "How many more pages does {A} read than {B}?"),
     kind("pages.left", g.asks(LEFT), "How many pages are left[| to read]?"),
-    kind("pages.finish", g.splits(LEFT, "daily pages", "That is", "pages"), "{A} reads the rest in {k} days, the same number each day."),
+    kind(
+        "pages.finish",
+        g.splits(LEFT, "daily pages", "That is", "pages"),
+        "{A} reads the rest in {k} days, the same number each day.",
+    ),
     kind("pages.daily", g.asks_key("daily pages"), "How many pages is that each day?"),
 )
 _TRIP = (
@@ -170,7 +190,12 @@ _TRIP = (
     kind("trip.first", _GOES, "{A} {O} {n} miles.", "{A} {O} {n} miles on {D}."),
     kind("trip.go", _GOES, "{A} {O} {n} more miles.", "{A} {O} {n} miles on {D}."),
     kind("trip.both", _goes_on_two, "{A} {O} {n} miles on {D} and {m} miles on {E}."),
-    kind("trip.rate", _goes(True), "{A} {O} at {n} miles an hour for {k} hours.", "{A} {O} {n} miles each day for {k} days."),
+    kind(
+        "trip.rate",
+        _goes(True),
+        "{A} {O} at {n} miles an hour for {k} hours.",
+        "{A} {O} {n} miles each day for {k} days.",
+    ),
     kind("trip.more", _goes_than("+"), "{A} {O} {n} more miles than {B}."),
     kind("trip.times", _goes_than("*"), "{A} {O} {M} as far as {B}."),
     kind("trip.ask", g.asks(WENT), "How many miles does {A} {o}[| in all]?", "How far does {A} {o}?"),
@@ -182,7 +207,14 @@ _TRIP = (
     kind("trip.drive", _drive_time, "{A} {O} {n} miles at {m} miles an hour."),
     kind("trip.hours", g.asks_key("hours"), "How many hours does [the trip|it] take?"),
     kind("trip.pace", _speed, "{A} {O} {n} miles in {k} hours."),
-    kind("trip.speed", g.asks_key("speed"), "What is the speed in miles an hour?"),
+    kind("trip.stop", g.changes("+", HOURS), "On the way, {A} rests for {n} hours."),
+    kind(
+        "trip.faster",
+        g.changes("+", SPEED),
+        "Later, {A} goes {n} miles an hour faster.",
+        "On the way back, {A} goes {n} miles an hour faster.",
+    ),
+    kind("trip.speed", g.asks_key("speed"), "What is the speed [in miles an hour|now]?"),
 )
 _TIME = (
     kind("time.spend", _minutes(False), "{A} spends {n} minutes on {Y}."),

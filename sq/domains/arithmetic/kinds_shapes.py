@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sq.domains.arithmetic import gauge as g
-from sq.domains.arithmetic.grammar import Kind, Slots, kind
+from sq.domains.arithmetic.grammar import Effect, Kind, Slots, kind
 from sq.domains.arithmetic.world import Node, Number, World, check_amount
 
 CUPS = g.Gauge("cups {Z}", "The recipe needs", "cups of {Z}", whole=False, slot="Z")
@@ -11,6 +13,7 @@ STOCK = g.Gauge("stock {A} {Z}", "{A} has", "cups of {Z}", whole=False)
 
 
 def _shape(w: World, s: Slots) -> None:
+    w.lists["shape"] = [s["S"]]
     w.state("length", _side(w, s["n"]))
     w.state("width", _side(w, s["m"]))
 
@@ -22,12 +25,30 @@ def _side(w: World, value: Number | None) -> Node:
 
 
 def _square(w: World, s: Slots) -> None:
+    w.lists["shape"] = [s["S"]]
     side = _side(w, s["n"])
     w.state("length", side)
     w.state("width", side)
 
 
-def _other_side(key: str, base: str, op: str) -> g.Effect:
+def _one_side(key: str) -> Effect:
+    def effect(w: World, s: Slots) -> None:
+        if "S" in s:
+            w.lists["shape"] = [s["S"]]
+        w.state(key, _side(w, s["n"]))
+
+    return effect
+
+
+def _of_shape(ask: Callable[[World], Node]) -> Effect:
+    def effect(w: World, s: Slots) -> Node:
+        w.recall("shape", s["S"])
+        return ask(w)
+
+    return effect
+
+
+def _other_side(key: str, base: str, op: str) -> Effect:
     def effect(w: World, s: Slots) -> None:
         by = w.leaf(s["M"] if op == "*" else s["n"])
         w.state(key, w.calc(op, w.get(base), by, f"The {key} is", "meters"))
@@ -49,10 +70,12 @@ def _laps(w: World, s: Slots) -> Node:
 
 
 def _fence_cost(w: World, s: Slots) -> Node:
+    w.recall("shape", s["S"])
     return w.calc("*", _perimeter(w), w.asked("fence price"), "The fence costs", "dollars")
 
 
 def _cover_cost(w: World, s: Slots) -> Node:
+    w.recall("shape", s["S"])
     return w.calc("*", _area(w), w.asked("cover price"), "The grass costs", "dollars")
 
 
@@ -93,14 +116,19 @@ def _can_make(w: World, s: Slots) -> Node:
 _SHAPE = (
     kind("shape.both", _shape, "A {S} is {n} meters long and {m} meters wide."),
     kind("shape.square", _square, "A square {S} has sides of {n} meters."),
-    kind("shape.long", lambda w, s: w.state("length", _side(w, s["n"])), "A {S} is {n} meters long."),
-    kind("shape.wide", lambda w, s: w.state("width", _side(w, s["n"])), "A {S} is {n} meters wide."),
-    kind("shape.also", lambda w, s: w.state("width", _side(w, s["n"])), "It is {n} meters wide."),
+    kind("shape.long", _one_side("length"), "A {S} is {n} meters long."),
+    kind("shape.wide", _one_side("width"), "A {S} is {n} meters wide."),
+    kind("shape.also", _one_side("width"), "It is {n} meters wide."),
     kind("shape.longer", _other_side("length", "width", "+"), "Its length is {n} meters more than its width."),
     kind("shape.narrower", _other_side("width", "length", "-"), "Its width is {n} meters less than its length."),
     kind("shape.twice", _other_side("length", "width", "*"), "Its length is {M} its width."),
-    kind("shape.round", lambda w, s: _perimeter(w), "What is the perimeter of the {S}?", "How many meters of fence go around the {S}?"),
-    kind("shape.area", lambda w, s: _area(w), "What is the area of the {S}[| in square meters]?"),
+    kind(
+        "shape.round",
+        _of_shape(_perimeter),
+        "What is the perimeter of the {S}?",
+        "How many meters of fence go around the {S}?",
+    ),
+    kind("shape.area", _of_shape(_area), "What is the area of the {S}[| in square meters]?"),
     kind("shape.laps", _laps, "If {A} goes around it {M}, how many meters is that?"),
     kind("shape.fence", lambda w, s: w.state("fence price", w.leaf(s["d"])), "A fence costs {d} for each meter."),
     kind("shape.fence_ask", _fence_cost, "How much does a fence around the {S} cost?"),
@@ -108,7 +136,12 @@ _SHAPE = (
     kind("shape.grass_ask", _cover_cost, "How much does it cost to cover the {S} with grass?"),
 )
 _RECIPE = (
-    kind("recipe.one", g.states(CUPS), "One batch needs {n} cups of {Z}.", "A recipe needs {n} cups of {Z} for each batch."),
+    kind(
+        "recipe.one",
+        g.states(CUPS),
+        "One batch needs {n} cups of {Z}.",
+        "A recipe needs {n} cups of {Z} for each batch.",
+    ),
     kind("recipe.two", _recipe_two, "One batch needs {n} cups of {Z} and {m} cups of {W}."),
     kind("recipe.more", g.compares(CUPS, "+", other="W"), "It needs {n} more cups of {Z} than of {W}."),
     kind("recipe.times", g.multiplies(CUPS, other="W"), "It needs {M} as much {Z} as {W}."),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from sq.domains.arithmetic import gauge as g
 from sq.domains.arithmetic.grammar import Kind, Slots, kind
-from sq.domains.arithmetic.world import Node, World
+from sq.domains.arithmetic.lexicon import FOODS
+from sq.domains.arithmetic.world import Reason, UnsolvableError, World
 
 HAVE = g.Gauge("have {A} {I}", "{A} has", "{I}")
 POOL = g.Gauge("pool {I}", "They have", "{I}")
@@ -14,6 +15,12 @@ MADE = g.Gauge("made {A} {I} {K}", "{A} {K}", "{I}", total=True)
 def _two(w: World, s: Slots) -> None:
     g.states(HAVE)(w, s)
     g.states(HAVE, "m")(w, {**s, "A": s["B"]})
+
+
+def _eats(w: World, s: Slots) -> None:
+    if s["I"] not in FOODS:
+        raise UnsolvableError(Reason.NONSENSE)
+    g.changes("-", HAVE)(w, s)
 
 
 def _gain_and_loss(w: World, s: Slots) -> None:
@@ -42,15 +49,6 @@ def _ratio(w: World, s: Slots) -> None:
     w.state(HAVE.of(other), HAVE.calc(w, other, "*", one, HAVE.leaf(w, s["m"])))
 
 
-def _average(*others: str) -> g.Effect:
-    """A plain number, though what is averaged comes in whole things."""
-
-    def effect(w: World, s: Slots) -> Node | None:
-        return g.asks_average(HAVE, *others)(w, s)
-
-    return effect
-
-
 _HAVE = (
     kind(
         "have.set",
@@ -76,7 +74,7 @@ _HAVE = (
         "{A} [loses|sells] {n} of the {I}.",
         "{A} gives {n} {I} to a friend.",
     ),
-    kind("have.eat", g.changes("-", HAVE), "{A} eats {n} {I}.", "{A} eats {n} of the {I}."),
+    kind("have.eat", _eats, "{A} eats {n} {I}.", "{A} eats {n} of the {I}."),
     kind("have.both", _gain_and_loss, "{A} [buys|finds|gets] {n} more {I} and then [gives away|sells|loses] {m}."),
     kind("have.swap", _loss_and_gain, "{A} [gives away|sells|loses] {n} {I} and then [buys|finds|gets] {m} more."),
     kind("have.give", g.gives(HAVE), "{A} gives {n} {I} to {B}.", "{A} gives {B} {n} {I}."),
@@ -109,8 +107,10 @@ _HAVE = (
     kind("have.total3", g.asks_total(HAVE, "B", "C"), "How many {I} do {A}, {B} and {C} have [together|in all]?"),
     kind("have.diff", g.asks_difference(HAVE), "How many more {I} does {A} have than {B}?"),
     kind("have.less", g.asks_difference(HAVE, more=False), "How many fewer {I} does {A} have than {B}?"),
-    kind("have.average", _average("B"), "What is the average number of {I} that {A} and {B} have?"),
-    kind("have.average3", _average("B", "C"), "What is the average number of {I} that {A}, {B} and {C} have?"),
+    kind("have.average", g.asks_average(HAVE, "B"), "What is the average number of {I} that {A} and {B} have?"),
+    kind(
+        "have.average3", g.asks_average(HAVE, "B", "C"), "What is the average number of {I} that {A}, {B} and {C} have?"
+    ),
     kind(
         "have.need",
         g.asks_needed(HAVE, "{A} needs"),
@@ -121,15 +121,15 @@ _HAVE = (
 _SHARE = (
     kind(
         "share.do",
-        g.splits(HAVE, "share {I}", "Each gets"),
+        g.splits(HAVE, "share {I} {P}", "Each gets"),
         "{A} shares the {I} equally among {k} {P}.",
         "{A} divides the {I} equally among {k} {P}.",
     ),
-    kind("share.ask", g.asks_key("share {I}"), "How many {I} does each {p} get?"),
+    kind("share.ask", g.asks_key("share {I} {P}"), "How many {I} does each {p} get?"),
     kind("pack.do", g.packs(HAVE, "packs {G}", "{A} fills", "{G}"), "{A} [packs|puts] the {I} into {G} of {n}."),
     kind("pack.ask", g.asks_key("packs {G}"), "How many {G} does {A} [fill|need]?"),
     kind("pool.do", _pool, "{A} and {B} put their {I} together."),
-    kind("pool.share", g.splits(POOL, "share {I}", "Each gets"), "They share the {I} equally among {k} {P}."),
+    kind("pool.share", g.splits(POOL, "share {I} {P}", "Each gets"), "They share the {I} equally among {k} {P}."),
     kind("pool.pack", g.packs(POOL, "packs {G}", "They fill", "{G}"), "They [pack|put] the {I} into {G} of {n}."),
     kind("pool.ask", g.asks_key("packs {G}"), "How many {G} do they [fill|need]?"),
     kind("ratio.do", _ratio, "For every {n} {I}, {A} has {m} {J}."),

@@ -120,7 +120,7 @@ def run(sentences: list[Sentence]) -> Judgement:
         return Judgement(False, error.reason, sentence.text)
     if asked.value is None:
         return Judgement(False, Reason.MISSING, sentence.text, family=family)
-    peak = max((abs(node.value) for node in world.nodes if node.value is not None), default=0)
+    peak = max([abs(Fraction(node.value)) for node in world.nodes if node.value is not None])
     if peak > LARGEST:
         return Judgement(False, Reason.TOO_LONG, family=family)
     steps = needed(asked)

@@ -1,4 +1,4 @@
-"""Families with a shape of their own: shopping, rectangles, recipes, fractions of a pizza, mixtures, ratios."""
+"""Families with a shape of their own: rectangles, recipes, fractions of a pizza, mixtures, ratios."""
 
 from __future__ import annotations
 
@@ -7,91 +7,11 @@ from collections.abc import Callable
 from sq.domains.arithmetic.chains import divisor, happen, product
 from sq.domains.arithmetic.lexicon import COLOURS, CONTAINERS, DISHES, MOVES, PEOPLE, SHAPES, STUFFS
 from sq.domains.arithmetic.pairs import relate
+from sq.domains.arithmetic.special_money import afford, prices, shopping, splitting
 from sq.domains.arithmetic.story import RetryError, Story
 
+PUPILS = ("students", "children", "players", "dancers", "singers", "campers")
 GROUNDS = ("garden", "yard", "field", "lawn", "farm")
-WARES = tuple("pens hats toys mugs balls apples kites pencils dolls rolls candles caps".split())
-
-
-def shopping(st: Story, steps: int) -> None:
-    """Prices, perhaps one told through another; what a purchase costs, the change, what is left."""
-    name = st.names(1)[0]
-    i, j = st.rng.sample(WARES, 2)
-    two = steps >= 3
-    done = 3 if two else 1
-    relation = steps > done and st.rng.random() < 0.6
-    end = st.choose(["left", "change"]) if steps > done + relation and st.rng.random() < 0.8 else "spent"
-    done += relation + (end != "spent") + (end == "left" and two)
-    coupon = steps > done
-    low = st.number(2, 9)
-    if end == "left":
-        st.say("money.set", A=name, n=st.number(40, 100))
-    st.say("price.set", n=low, I=j)
-    if two and relation:
-        relate(st, st.choose(["price.more", "price.less", "price.times"]), low, {"I": i, "J": j})
-    elif two:
-        st.say("price.set", n=st.number(2, 9), I=i)
-    elif relation:
-        raise RetryError
-    if two and done == steps and end == "spent" and st.rng.random() < 0.4:
-        st.say("price.lines", n=st.number(2, 6), m=st.number(2, 6), I=i, J=j)
-        return
-    if two:
-        st.say("shop.two", A=name, n=st.number(2, 6), m=st.number(2, 6), I=i, J=j)
-    else:
-        st.say("shop.buy", A=name, n=st.number(2, 9), I=j)
-    if coupon:
-        st.say("shop.coupon", A=name, n=st.number(2, 6))
-    if end == "change":
-        spent = st.value(f"spent {name}")
-        st.say("shop.pay", A=name, n=st.choose([n for n in (10, 20, 30, 40, 50, 60, 80, 100) if n > spent]))
-    st.say({"spent": "spent.ask", "left": "money.ask", "change": "shop.change"}[end], A=name)
-
-
-def prices(st: Story, steps: int) -> None:
-    """The price of one from the price of several, or through other prices."""
-    items = st.rng.sample(WARES, 4)
-    name = st.names(1)[0]
-    if st.rng.random() < 0.5:
-        each, count = product(st, 100)
-        st.say("price.pays", A=name, n=count, d=each * count, I=items[0])
-        done = 1
-    else:
-        st.say("price.set", n=st.number(2, 20), I=items[0])
-        done = 0
-    last = 0
-    while done + 1 < steps or (done < steps and st.rng.random() < 0.5 and last < 3):
-        if last == 3:
-            raise RetryError
-        base = st.value(f"price {items[last]}")
-        slots = {"I": items[last + 1], "J": items[last]}
-        relate(st, st.choose(["price.more", "price.less", "price.times"]), base, slots)
-        done, last = done + 1, last + 1
-    if done == steps:
-        st.say("price.ask", I=items[last])
-    else:
-        st.say("price.line", n=st.number(2, 10), I=items[last])
-
-
-def afford(st: Story, steps: int) -> None:
-    """How many can be bought with the money there is."""
-    name, item = st.names(1)[0], st.thing()
-    price = st.number(2, 10)
-    st.say("price.set", n=price, I=item)
-    st.say("money.set", A=name, n=st.number(10, 80))
-    events = {"money.earn": "add", "money.gift": "add", "money.spend": "sub", "money.save": "up"}
-    slots = {"A": name}
-    while (left := steps - 1 - st.steps(f"money {name}")) > 0:
-        kind = st.choose([n for n, sort in events.items() if left > 1 or sort != "up"])
-        now = st.value(f"money {name}")
-        if left == 1:
-            goal = price * st.number(2, 10)
-            if goal == now or abs(goal - now) < 2:
-                raise RetryError
-            st.say("money.gift" if goal > now else "money.spend", n=abs(goal - now), **slots)
-        else:
-            happen(st, kind, events[kind], now, slots)
-    st.say("shop.afford", A=name, I=item)
 
 
 def rectangle(st: Story, steps: int) -> None:
@@ -194,7 +114,9 @@ def pizza(st: Story, steps: int) -> None:
     dish = st.choose(DISHES)
     st.say("pizza.cut", n=size, N=dish)
     ends = {"pizza.left": 0, "pizza.part_left": 1, "pizza.part": 1, "pizza.part2": 2, "pizza.total": 1}
-    end = st.choose([name for name, cost in ends.items() if cost <= steps and steps <= (3 if name == "pizza.part" else 6)])
+    if steps > 3:
+        del ends["pizza.part"]
+    end = st.choose([name for name, cost in ends.items() if cost <= steps])
     st.say("pizza.eat", A=who[0], n=st.number(1, size // 3))
     related = 0
     wanted = max(0, steps - ends[end] - (1 if end in ("pizza.left", "pizza.part_left") else 0))
@@ -302,28 +224,9 @@ def _stated(st: Story, who: str, item: str, steps: int) -> None:
         st.say("have.set", A=who, I=item, n=st.number(3, 50))
 
 
-def splitting(st: Story, steps: int) -> None:
-    """A sum of money split equally, then spent or earned on."""
-    a, b = st.names(2)
-    people = st.choose(PEOPLE)
-    if steps == 1 and st.rng.random() < 0.5:
-        n, k = product(st, 100)
-        st.say("split.group", n=n * k, k=k, P=people)
-        st.say("split.ask", P=people)
-        return
-    st.say("money.set", A=a, n=st.number(2, 40))
-    st.say("split.two", A=a, B=b, n=2 * st.number(2, 40))
-    events = {"money.earn": "add", "money.gift": "add", "money.spend": "sub", "money.daily": "down"}
-    slots = {"A": a}
-    while (left := steps - st.steps(f"money {a}")) > 0:
-        kind = st.choose([n for n, sort in events.items() if left > 1 or sort != "down"])
-        happen(st, kind, events[kind], st.value(f"money {a}"), slots)
-    st.say("money.ask", A=a)
-
-
 def girls_and_boys(st: Story, steps: int) -> None:
     """A part of the students are girls."""
-    slots = {"P": st.choose(["students", "children", "players", "dancers", "singers", "campers"]), "L": st.choose(["park", "gym", "hall", "camp", "club"])}
+    slots = {"P": st.choose(PUPILS), "L": st.choose(("park", "gym", "hall", "camp", "club"))}
     boys = steps >= 2 and st.rng.random() < 0.7
     if st.rng.random() < 0.4:
         n, k = product(st, 100)
@@ -342,14 +245,18 @@ def girls_and_boys(st: Story, steps: int) -> None:
 
 
 def driving(st: Story, steps: int) -> None:
-    """Speed from distance and time, time from distance and speed."""
+    """Speed from distance and time, time from distance and speed; then a rest, or a faster way back."""
     name, verb = st.names(1)[0], st.choose(tuple(MOVES))
     n, k = product(st, 100)
     if st.rng.random() < 0.5:
         st.say("trip.drive", A=name, O=verb, n=n * k, m=k)
+        if steps == 2:
+            st.say("trip.stop", A=name, n=st.number(2, 9))
         st.say("trip.hours")
     else:
         st.say("trip.pace", A=name, O=verb, n=n * k, k=k)
+        if steps == 2:
+            st.say("trip.faster", A=name, n=st.number(2, 9))
         st.say("trip.speed")
 
 
@@ -365,5 +272,5 @@ SPECIAL: dict[str, tuple[int, int, Callable[[Story, int], None]]] = {
     "pooling": (2, 6, pooling),
     "splitting": (1, 6, splitting),
     "girls and boys": (1, 6, girls_and_boys),
-    "driving": (1, 1, driving),
+    "driving": (1, 2, driving),
 }

@@ -18,7 +18,9 @@ from sq.domains.arithmetic.world import Node, Number, UnsolvableError, World, ne
 T = TypeVar("T")
 LIMIT = 100
 LOSING = frozenset("sub eat give down part both swap spend daily buy two spill read rate go times more lose".split())
-CHANGING = LOSING | frozenset("add up earn gift wage save sell rows mul div gain again".split())
+"""The second half of the names of kinds after which something may be "left"."""
+CHANGING = LOSING | frozenset("add up earn gift wage save sell rows mul div gain again stop faster".split())
+"""And of those that change a quantity."""
 
 
 class RetryError(Exception):
@@ -110,9 +112,10 @@ class Story:
         if names:
             self._names = names
         text = template.render(shown)
-        if kind.name.endswith((".add", ".sub", ".give", ".eat")) and self.sentences and self.rng.random() < 0.1 and not text.startswith(("At ", "By ", "On ")):
-            first = text.split(" ", 1)[0]
-            text = self.choose(OPENINGS) + (text if first in GENDER or first[0].isdigit() else text[0].lower() + text[1:])
+        simple = kind.name.endswith((".add", ".sub", ".give", ".eat")) and not text.startswith(("At ", "By ", "On "))
+        if simple and len(self.sentences) > 1 and self.rng.random() < 0.1:
+            text = text if text.split(" ", 1)[0] in GENDER else text[0].lower() + text[1:]
+            text = self.choose(OPENINGS) + text
         return text
 
     def _phrasing(self, kind: Kind) -> Template:

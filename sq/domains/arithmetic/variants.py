@@ -97,9 +97,7 @@ STATING = (".set", ".one")
 
 def _overdrawn(sentences: list[str], rng: random.Random) -> list[str] | None:
     """More is taken away than there is."""
-    places = [
-        i for i, s in enumerate(sentences) if (found := read_sentence(s)) and found.kind.name.endswith(_TAKING)
-    ]
+    places = [i for i, s in enumerate(sentences) if (found := read_sentence(s)) and found.kind.name.endswith(_TAKING)]
     if not places:
         return None
     i = rng.choice(places)

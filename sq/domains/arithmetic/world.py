@@ -27,6 +27,7 @@ class Reason(StrEnum):
     NO_QUESTION = "no question asked"
     SEVERAL = "several questions"
     TRAILING = "text after the question"
+    NONSENSE = "against common sense"
     UNKNOWN = "asks about something never mentioned"
 
 
@@ -132,6 +133,11 @@ class World:
             old.resolve()
         elif old.value is None or node.value is None or old.value != node.value:
             raise UnsolvableError(Reason.CONTRADICTION)
+
+    def recall(self, what: str, name: str) -> None:
+        """Refuse a name (of a place, a container, a shape) that is not the one the story spoke of."""
+        if self.lists.get(what, [name]) != [name]:
+            raise UnsolvableError(Reason.UNKNOWN)
 
     def put(self, key: str, node: Node) -> None:
         """A quantity changes by an event."""

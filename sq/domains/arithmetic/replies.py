@@ -1,0 +1,163 @@
+"""What the oracle says in each role, in the reply formats that the prompts ask of a language model.
+
+With a chance of `error_rate` it errs as a model would: a wrong verdict or answer, a rewrite that changes nothing or
+spoils the question, or a reply that cannot be read.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Callable
+from fractions import Fraction
+
+from sq.domains.arithmetic.grammar import show
+from sq.domains.arithmetic.oracle import Judgement, judge
+from sq.domains.arithmetic.rewrite import add_steps, mend
+from sq.domains.arithmetic.variants import unsolvable
+
+LEVELS = ("very easy", "easy", "medium", "hard", "hard", "very hard")
+"""By number of steps, from one."""
+RAMBLING = "Let me think about this question for a while. It looks like a word problem, and much can be said of it"
+_HEADING = re.compile(r"(?:question|problem)\**:\**\s*$", re.IGNORECASE)
+
+Reply = Callable[[str, random.Random, bool], str]
+
+
+def find_question(prompt: str) -> str:
+    """The question inside a prompt: between the last <question> marks, else after a "question:" line, else all of it.
+
+    An instruction on the last line that speaks of \\boxed is the solver's prompt, not part of the question.
+    """
+    end = prompt.rfind("</question>")
+    start = prompt.rfind("<question>", 0, end) if end >= 0 else -1
+    if start >= 0:
+        return prompt[start + len("<question>") : end].strip()
+    lines = prompt.split("\n")
+    for i in range(len(lines) - 1, -1, -1):
+        if _HEADING.search(lines[i]) and i + 1 < len(lines):
+            lines = lines[i + 1 :]
+            break
+    return "\n".join(line for line in lines if "\\boxed" not in line).strip()
+
+
+def role_of(prompt: str) -> str:
+    """Which role a prompt asks for, by the reply format it demands."""
+    text = prompt.lower()
+    for mark, role in _MARKS:
+        if mark in text:
+            return role
+    return "solve"
+
+
+def improve(question: str, rng: random.Random, err: bool) -> str:
+    """The three parts of a solvability rewrite."""
+    found = judge(question)
+    if err:
+        if rng.random() < 0.3:
+            return RAMBLING
+        final = question if rng.random() < 0.6 else unsolvable(mend(question, rng), rng)[0]
+    elif found.solvable and 0 < found.steps <= 1:
+        final = add_steps(question, rng) or question
+    else:
+        final = mend(question, rng)
+    fault = "It can be solved." if found.solvable else f"It cannot be solved: {found.reason}."
+    after = judge(final)
+    return (
+        f"CREATED QUESTION: {question}\n\n"
+        f"VERIFICATION AND MODIFICATION: {fault} {after.solution or ''}\n\n"
+        f"FINAL QUESTION: {final}"
+    )
+
+
+def harden(question: str, rng: random.Random, err: bool) -> str:
+    """The four steps of a difficulty rewrite; what is broken is mended first."""
+    if err:
+        if rng.random() < 0.3:
+            return RAMBLING
+        final = question if rng.random() < 0.6 else unsolvable(mend(question, rng), rng)[0]
+    else:
+        sound = mend(question, rng)
+        final = add_steps(sound, rng) or sound
+    return (
+        "Step 1 #Ways to Make It Harder#: One more event; a quantity that has to be found first.\n\n"
+        "Step 2 #Plan#: Add one sentence, so that one more step is needed.\n\n"
+        f"Step 3 #Draft#: {final}\n\n"
+        f"Step 4 #Finally Rewritten Problem#: {final}"
+    )
+
+
+def verdict(question: str, rng: random.Random, err: bool) -> str:
+    """Reasoning, then Yes or No."""
+    found = judge(question)
+    if err and rng.random() < 0.25:
+        return RAMBLING
+    if found.solvable:
+        reason = f"Let me try to solve it. {_unboxed(found)}"
+    else:
+        reason = f"Let me look at the conditions. There is a fault: {found.reason}."
+    return f"{reason}\n\nAnswer: {'Yes' if found.solvable is not err else 'No'}"
+
+
+def solve(question: str, rng: random.Random, err: bool) -> str:
+    """A worked solution; of a question that has none, a guess."""
+    found = judge(question)
+    if err and rng.random() < 0.25:
+        return RAMBLING
+    if found.answer is None or found.solution is None:
+        return rf"The question does not say enough, so I guess. The answer is \boxed{{{rng.randint(1, 50)}}}."
+    if not err:
+        return found.solution
+    right = rf"\boxed{{{show(found.answer)}}}"
+    wrong = found.answer + rng.choice([-10, -2, -1, 1, 2, 10])
+    if found.answer.denominator > 1:
+        wrong = Fraction(found.answer.numerator, found.answer.denominator + rng.choice([1, 2]))
+    return found.solution.replace(right, rf"\boxed{{{show(wrong)}}}")
+
+
+def rate(question: str, rng: random.Random, err: bool) -> str:
+    """The JSON object of a difficulty rating."""
+    found = judge(question)
+    if err and rng.random() < 0.25:
+        return RAMBLING
+    level = LEVELS[min(max(found.steps, 1), 6) - 1]
+    if err:
+        level = rng.choice([name for name in ("very easy", "easy", "medium", "hard", "very hard") if name != level])
+    words = {
+        "intent": f"find a quantity in {found.steps} steps" if found.solvable else "unclear",
+        "knowledge": "arithmetic with whole numbers",
+        "difficulty": level,
+    }
+    return json.dumps(words, indent=2)
+
+
+def classify(question: str, rng: random.Random, err: bool) -> str:
+    """The topic between its marks."""
+    if err and rng.random() < 0.25:
+        return RAMBLING
+    topic = "Geometry" if judge(question).family == "shape" else "Arithmetic"
+    if err:
+        topic = rng.choice(["Algebra", "Logic and Sets", "Other"])
+    return f"<TOPIC>{topic}</TOPIC>"
+
+
+ROLES: dict[str, Reply] = {
+    "improve_solvability": improve,
+    "raise_difficulty": harden,
+    "judge": verdict,
+    "solve": solve,
+    "rate_difficulty": rate,
+    "classify_topic": classify,
+}
+_MARKS = (
+    ("finally rewritten problem", "raise_difficulty"),
+    ("final question:", "improve_solvability"),
+    ("<topic>", "classify_topic"),
+    ('"difficulty"', "rate_difficulty"),
+    ("answer: yes", "judge"),
+)
+
+
+def _unboxed(found: Judgement) -> str:
+    return (found.solution or "").replace(r"\boxed{", "").replace("}", "")

@@ -1,0 +1,115 @@
+"""Families about money with a shape of their own: shopping, prices, what can be bought, a sum split in two."""
+
+from __future__ import annotations
+
+from sq.domains.arithmetic.chains import happen, product
+from sq.domains.arithmetic.lexicon import PEOPLE
+from sq.domains.arithmetic.pairs import relate
+from sq.domains.arithmetic.story import RetryError, Story
+
+WARES = tuple("pens hats toys mugs balls apples kites pencils dolls rolls candles caps".split())
+
+
+def shopping(st: Story, steps: int) -> None:
+    """Prices, perhaps one told through another; what a purchase costs, the change, what is left."""
+    name = st.names(1)[0]
+    i, j = st.rng.sample(WARES, 2)
+    two = steps >= 3
+    done = 3 if two else 1
+    relation = steps > done and st.rng.random() < 0.6
+    end = st.choose(["left", "change"]) if steps > done + relation and st.rng.random() < 0.8 else "spent"
+    done += relation + (end != "spent") + (end == "left" and two)
+    coupon = steps > done
+    low = st.number(2, 9)
+    if end == "left":
+        st.say("money.set", A=name, n=st.number(40, 100))
+    st.say("price.set", n=low, I=j)
+    if two and relation:
+        relate(st, st.choose(["price.more", "price.less", "price.times"]), low, {"I": i, "J": j})
+    elif two:
+        st.say("price.set", n=st.number(2, 9), I=i)
+    elif relation:
+        raise RetryError
+    if two and done == steps and end == "spent" and st.rng.random() < 0.4:
+        st.say("price.lines", n=st.number(2, 6), m=st.number(2, 6), I=i, J=j)
+        return
+    if two:
+        st.say("shop.two", A=name, n=st.number(2, 6), m=st.number(2, 6), I=i, J=j)
+    else:
+        st.say("shop.buy", A=name, n=st.number(2, 9), I=j)
+    if coupon:
+        st.say("shop.coupon", A=name, n=st.number(2, 6))
+    if end == "change":
+        spent = st.value(f"spent {name}")
+        st.say("shop.pay", A=name, n=st.choose([n for n in (10, 20, 30, 40, 50, 60, 80, 100) if n > spent]))
+    st.say({"spent": "spent.ask", "left": "money.ask", "change": "shop.change"}[end], A=name)
+
+
+def prices(st: Story, steps: int) -> None:
+    """The price of one from the price of several, or through other prices."""
+    items = st.rng.sample(WARES, 4)
+    name = st.names(1)[0]
+    if st.rng.random() < 0.5:
+        each, count = product(st, 100)
+        st.say("price.pays", A=name, n=count, d=each * count, I=items[0])
+        done = 1
+    else:
+        st.say("price.set", n=st.number(2, 20), I=items[0])
+        done = 0
+    if steps > 1 and st.rng.random() < 0.4:
+        now = st.value(f"price {items[0]}")
+        kind, sort = st.choose([("price.up", "add"), ("price.down", "sub")])
+        happen(st, kind, sort, now, {"I": items[0]})
+        done += 1
+    last = 0
+    while done + 1 < steps or (done < steps and st.rng.random() < 0.5 and last < 3):
+        if last == 3:
+            raise RetryError
+        base = st.value(f"price {items[last]}")
+        slots = {"I": items[last + 1], "J": items[last]}
+        relate(st, st.choose(["price.more", "price.less", "price.times"]), base, slots)
+        done, last = done + 1, last + 1
+    if done == steps:
+        st.say("price.ask", I=items[last])
+    else:
+        st.say("price.line", n=st.number(2, 10), I=items[last])
+
+
+def afford(st: Story, steps: int) -> None:
+    """How many can be bought with the money there is."""
+    name, item = st.names(1)[0], st.thing()
+    price = st.number(2, 10)
+    st.say("price.set", n=price, I=item)
+    st.say("money.set", A=name, n=st.number(10, 80))
+    events = {"money.earn": "add", "money.gift": "add", "money.spend": "sub", "money.save": "up"}
+    slots = {"A": name}
+    while (left := steps - 1 - st.steps(f"money {name}")) > 0:
+        kind = st.choose([n for n, sort in events.items() if left > 1 or sort != "up"])
+        now = st.value(f"money {name}")
+        if left == 1:
+            goal = price * st.number(2, 10)
+            if goal == now or abs(goal - now) < 2:
+                raise RetryError
+            st.say("money.gift" if goal > now else "money.spend", n=abs(goal - now), **slots)
+        else:
+            happen(st, kind, events[kind], now, slots)
+    st.say("shop.afford", A=name, I=item)
+
+
+def splitting(st: Story, steps: int) -> None:
+    """A sum of money split equally, then spent or earned on."""
+    a, b = st.names(2)
+    people = st.choose(PEOPLE)
+    if steps == 1 and st.rng.random() < 0.5:
+        n, k = product(st, 100)
+        st.say("split.group", n=n * k, k=k, P=people)
+        st.say("split.ask", P=people)
+        return
+    st.say("money.set", A=a, n=st.number(2, 40))
+    st.say("split.two", A=a, B=b, n=2 * st.number(2, 40))
+    events = {"money.earn": "add", "money.gift": "add", "money.spend": "sub", "money.daily": "down"}
+    slots = {"A": a}
+    while (left := steps - st.steps(f"money {a}")) > 0:
+        kind = st.choose([n for n, sort in events.items() if left > 1 or sort != "down"])
+        happen(st, kind, events[kind], st.value(f"money {a}"), slots)
+    st.say("money.ask", A=a)
