@@ -76,9 +76,11 @@ def choose_attention(model: PreTrainedModel, wanted: Kernel = Kernel.AUTO, *, sh
         chosen = _best(on_gpu, share_prefix)
     else:
         chosen = _asked_for(wanted, on_gpu, share_prefix)
-    if chosen.kernel is Kernel.FLASH:
+    if not chosen.packs:
+        _prepare_unpacked(model)
+    elif chosen.kernel is Kernel.FLASH:
         model.set_attn_implementation("flash_attention_2")
-    elif chosen.packs:
+    else:
         AttentionInterface.register(NAME, packed_attention)
         AttentionMaskInterface.register(NAME, sdpa_mask)
         model.set_attn_implementation(NAME)
@@ -251,6 +253,14 @@ def _obstacle(model: PreTrainedModel) -> str:
     if kinds:
         return f"{name} has layers of kind {', '.join(sorted(kinds))}, which mix the rows of a pack"
     return ""
+
+
+def _prepare_unpacked(model: PreTrainedModel) -> None:
+    """Rows one by one run on transformers' own attention; SDPA there leaves soft-capping and sinks out."""
+    if model._supports_attention_backend:
+        known = model.config.to_dict()
+        written_out = known.get("attn_logit_softcapping") or not model._supports_sdpa
+        model.set_attn_implementation("eager" if written_out else "sdpa")
 
 
 def _best(on_gpu: bool, share_prefix: bool) -> Attention:

@@ -56,8 +56,5 @@ def hidden_states(model: PreTrainedModel, pack: Pack, attention: Attention) -> T
         return out.last_hidden_state[0]  # type: ignore[no-any-return]
     if pack.prefix:
         raise ValueError("rows that run one by one cannot share a prefix; collate with prefix=0")
-    rows = [
-        body(input_ids=ids[None], position_ids=places[None], use_cache=False).last_hidden_state[0]
-        for ids, places in zip(pack.input_ids.split(pack.lengths), pack.position_ids.split(pack.lengths), strict=True)
-    ]
-    return torch.cat(rows)
+    rows = pack.input_ids.split(pack.lengths)
+    return torch.cat([body(input_ids=ids[None], use_cache=False).last_hidden_state[0] for ids in rows])

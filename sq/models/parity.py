@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from sq.core.errors import SqError
-from sq.models.attention import Attention
+from sq.models.attention import Attention, Kernel
 from sq.models.pack import Pack, Row
 from sq.models.packed import pack_loss
 
@@ -114,7 +114,7 @@ def check_parity(
     """
     if len(rows) < 2:
         raise ParityError(f"the parity check needs at least two rows, got {len(rows)}")
-    with _prepared(model) as (subject, exact):
+    with _prepared(model, attention) as (subject, exact):
         params = _compared(subject)
         with _eager(subject):
             expected = _loss_and_gradients(lambda: _plain_loss(subject, rows), params)
@@ -199,14 +199,19 @@ def _compared(model: PreTrainedModel) -> dict[str, Tensor]:
 
 
 @contextmanager
-def _prepared(model: PreTrainedModel) -> Iterator[tuple[PreTrainedModel, bool]]:
-    """The model itself where it is fp32, else an fp32 copy if small enough; without dropout either way."""
-    exact = all(p.dtype == torch.float32 for p in model.parameters())
-    if exact or sum(p.numel() for p in model.parameters()) > COPY_LIMIT:
+def _prepared(model: PreTrainedModel, attention: Attention) -> Iterator[tuple[PreTrainedModel, bool]]:
+    """The model itself where it is fp32, else an fp32 copy if small enough; without dropout either way.
+
+    FlashAttention has no fp32: there the model itself runs, in half precision.
+    """
+    half = attention.kernel is Kernel.FLASH
+    exact = not half and all(p.dtype == torch.float32 for p in model.parameters())
+    if half or exact or sum(p.numel() for p in model.parameters()) > COPY_LIMIT:
         training = [module for module in model.modules() if module.training]
         model.eval()
         try:
-            yield model, exact
+            with torch.autocast(model.device.type, torch.bfloat16, enabled=half):
+                yield model, exact
         finally:
             for module in training:
                 module.training = True

@@ -14,7 +14,7 @@ from transformers.modeling_utils import AttentionInterface
 
 from sq.core.errors import ConfigError
 from sq.data.collate import collate
-from sq.models.attention import NAME, Attention, Kernel, choose_attention, packed_attention
+from sq.models.attention import NAME, Attention, Kernel, attention_arguments, choose_attention, packed_attention
 from sq.models.flex import flex_layout_of
 from sq.models.layout import WASTE, layout_of
 from sq.models.pack import Pack, Row
@@ -117,6 +117,14 @@ def test_unpacked_gives_the_same_states(make_model: Make, rows: list[Row]) -> No
         one_by_one = Attention(kernel=Kernel.UNPACKED, reason="asked for", shares_prefix=False)
         model.set_attn_implementation("eager")
         torch.testing.assert_close(packed, hidden_states(model, pack, one_by_one), rtol=1e-4, atol=1e-5)
+
+
+def test_flash_attention_is_told_the_rows_bounds(rows: list[Row]) -> None:
+    attention = Attention(kernel=Kernel.FLASH, reason="", shares_prefix=False)
+    arguments = attention_arguments(attention, collate(rows[:3]))
+    assert arguments["cu_seq_lens_q"].tolist() == arguments["cu_seq_lens_k"].tolist() == [0, 7, 18, 36]
+    assert arguments["cu_seq_lens_q"].dtype == torch.int32
+    assert arguments["max_length_q"] == arguments["max_length_k"] == 18
 
 
 def test_a_pack_with_a_shared_prefix_needs_a_kernel_that_shares(make_model: Make, rows: list[Row], prefix: int) -> None:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import MambaConfig, MambaForCausalLM, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import AttentionInterface
 
 from sq.data.collate import collate
-from sq.models.attention import Attention, Kernel, choose_attention
+from sq.models.attention import Kernel, choose_attention
 from sq.models.pack import Pack, Row
 from sq.models.parity import ParityError, check_parity
 
@@ -108,10 +108,18 @@ def test_one_row_proves_nothing(make_model: Make, rows: list[Row]) -> None:
 
 
 def test_unpacked_is_in_parity_too(make_model: Make, rows: list[Row], prefix: int) -> None:
-    model = make_model("mistral-sliding")
-    attention = Attention(kernel=Kernel.UNPACKED, reason="asked for", shares_prefix=False)
-    report = check_parity(model, rows, attention, collate, prefix=prefix)
-    assert report.passed and len(report.checks) == 1
+    for family in ("mistral-sliding", "gemma2-sliding-capped"):
+        model = make_model(family)
+        attention = choose_attention(model, Kernel.UNPACKED)
+        report = check_parity(model, rows, attention, collate, prefix=prefix)
+        assert report.passed and len(report.checks) == 1
+
+
+def test_a_model_that_cannot_pack_trains_unpacked(rows: list[Row], prefix: int) -> None:
+    torch.manual_seed(0)
+    model = MambaForCausalLM(MambaConfig(vocab_size=97, hidden_size=16, num_hidden_layers=2, state_size=4))
+    report = check_parity(model, rows, choose_attention(model), collate, prefix=prefix)
+    assert report.passed and report.kernel == "unpacked", report.describe()
 
 
 @pytest.mark.gpu
