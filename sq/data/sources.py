@@ -50,10 +50,10 @@ class SourceConfig:
     """Where rows come from, and which of them."""
 
     input: str | None = setting(None, help="a file, a directory, a hub dataset or domain; none: domain")
-    mix: dict[str, Any] = setting(
-        {}, help="in place of input: name -> a source (its input, weight, ...), or input -> weight"
+    mix: dict[str, Any] | None = setting(
+        None, help="in place of input: name -> a source (its input, weight, ...), or input -> weight"
     )
-    columns: dict[str, str] = setting({}, help="our column -> their name for it")
+    columns: dict[str, str] | None = setting(None, help="our column -> their name for it")
     limit: int | None = setting(None, ge=1, help="at most so many rows")
     split: str | None = setting(None, help="of a dataset with several; train where there is one")
     subset: str | None = setting(None, help="of a hub dataset with several")
@@ -66,6 +66,8 @@ class SourceConfig:
     def __post_init__(self) -> None:
         if self.mix and self.input is not None:
             raise ValueError("input and mix are both given; give one of them")
+        if self.mix is not None and not self.mix:
+            raise ValueError("mix={} names no source")
         parts(self)
 
 
@@ -128,7 +130,7 @@ def parts(config: SourceConfig) -> dict[str, Part]:
         ValueError: naming the part of a mix that cannot be used.
     """
     found = {}
-    for name, value in config.mix.items():
+    for name, value in (config.mix or {}).items():
         given = {"input": name, "weight": value} if not isinstance(value, Mapping) else dict(value)
         weight = given.pop("weight", None)
         if weight is not None and (isinstance(weight, bool) or not isinstance(weight, int | float) or not weight > 0):
@@ -180,7 +182,7 @@ def _read(config: SourceConfig, reading: Reading) -> Iterator[dict[str, Any]]:
     found = locate(_input(config, reading.domain), config.split)
     columns = Columns(
         reading.need,
-        config.columns,
+        config.columns or {},
         form=config.form,
         any_text=reading.any_text,
         untyped=found.format in ("csv", "tsv"),

@@ -73,6 +73,7 @@ def test_a_source_mixed_with_itself_has_no_id_twice(files):
 @pytest.mark.parametrize(
     ("mix", "words"),
     [
+        ({}, "mix={} names no source"),
         ({"a.jsonl": 0}, r"mix.a.jsonl.weight=0 must be a number above 0"),
         ({"a.jsonl": -1}, "must be a number above 0"),
         ({"a.jsonl": float("nan")}, "must be a number above 0"),
@@ -155,6 +156,24 @@ def test_a_domain_that_is_not_the_runs_is_refused():
         read(input="domain:code", domain=Sums())
     with pytest.raises(RowError, match="this run has none"):
         read(input="domain")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["data.mix={a.jsonl: 0.7, dir/b.csv.gz: 0.3}"], {"mix": {"a.jsonl": 0.7, "dir/b.csv.gz": 0.3}}),
+        (["data.columns={question: 0, answer: 1}", "data.header=false"], {"columns": {"question": "0", "answer": "1"}}),
+        (["data.input=a.jsonl", "data.limit=5", "+seed=7"], {"input": "a.jsonl", "limit": 5, "seed": 7}),
+    ],
+)
+def test_the_command_line_sets_them(overrides, expected):
+    from hydra import compose, initialize_config_dir
+
+    from sq.core.config import conf_dir
+
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = build(compose("data/default", overrides=overrides).data, SourceConfig)
+    assert {name: getattr(config, name) for name in expected} == expected
 
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="the real data is not beside this checkout")
