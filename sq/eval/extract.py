@@ -46,16 +46,28 @@ class Extraction:
         return self.where is not Where.NOWHERE
 
 
-_STOPS = ("<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|eot_id|>", "</s>", "<｜end▁of▁sentence｜>", "<|end_of_text|>")
+_STOPS = (
+    "<|im_end|>",
+    "<|im_start|>",
+    "<|endoftext|>",
+    "<|eot_id|>",
+    "</s>",
+    "<｜end▁of▁sentence｜>",
+    "<|end_of_text|>",
+)
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)|\\boxed\s+(?=[^\s{])")
 _HASHES = re.compile(r"####[ \t]*([^\n]+)")
 _PHRASE = re.compile(
-    r"(?:(?<![A-Za-z])A|final answer|correct answer|correct (?:option|choice)|answer|the result|solution set)(?:\s+(?:here|to (?:the|this) "
-    r"(?:problem|question)|of the problem|in simplest form))?\s*(?:is|are|was|would be|will be|should be|=|:)[ \t]*:?",
+    r"(?:(?:^|\n)A(?=:)|final answer|correct answer|correct (?:option|choice)|answer|the result|solution set)"
+    r"(?:\s+(?:here|to (?:the|this) (?:problem|question)|of the problem|in simplest form))?"
+    r"\s*(?:is|are|was|would be|will be|should be|=|:)[ \t]*:?",
     re.IGNORECASE,
 )
+_HEADING = re.compile(r"(?:^|\n)[#*\s]*(?:final\s+)?(?:answer|result)[*:.]*[ \t]*(?=\n)", re.IGNORECASE)
+_LISTED = re.compile(r"(?:solutions|roots|answers|zeros|values)\b[^.\n]{0,80}?\bare[ :]+([^\n]{1,200})$", re.IGNORECASE)
 _LABEL_TAIL = re.compile(
-    r"(?:^|(?<=[\s:*]))(?:is|are|be|equals|equal to|was|=|get|gives|yields|obtain|have)(?=[\s:$\\])[ \t]*:?", re.IGNORECASE
+    r"(?:^|(?<=[\s:*]))(?:is|are|be|equals|equal to|was|=|get|gives|yields|obtain|have)(?=[\s:$\\])[ \t]*:?",
+    re.IGNORECASE,
 )
 _BOLD = re.compile(r"\*\*([^*\n]{1,300})\*\*|\\textbf\{([^{}\n]{1,300})\}")
 _FORMULA = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<!\\)\$((?:\\\$|[^$])+?)(?<!\\)\$", re.DOTALL)
@@ -169,19 +181,19 @@ def _announced(text: str) -> tuple[str, Where] | None:
     """What follows the last `####` or the last "the answer is"."""
     hashes = None
     for match in _HASHES.finditer(text):
-        if not is_prose(match.group(1)) and not re.match(r"(?:step|part|case|solution|final answer|answer)\b", match.group(1), re.I):
+        if not is_prose(match.group(1)) and not re.match(
+            r"(?:step|part|case|solution|final answer|answer)\b", match.group(1), re.I
+        ):
             hashes = match
     phrase = None
     for match in _PHRASE.finditer(text):
         phrase = match
+    for match in _HEADING.finditer(text, phrase.end() if phrase else 0):
+        phrase = match
     if hashes and (phrase is None or hashes.start() > phrase.start()):
         return hashes.group(1).strip(), Where.HASHES
-    while phrase is not None:
-        found = _from_segment(_segment(text, phrase.end()))
-        if found:
-            return found, Where.PHRASE
-        break
-    return None
+    found = _from_segment(_segment(text, phrase.end())) if phrase else ""
+    return (found, Where.PHRASE) if found else None
 
 
 def _segment(text: str, start: int) -> str:
@@ -212,10 +224,16 @@ def _from_segment(segment: str) -> str:
 def _is_sentence(text: str) -> bool:
     """Whether there is more around the answer than a unit or a name."""
     outside = _without_math(text)
+    if _is_short_phrase(text):
+        return False
     if is_prose(outside):
         return True
     words = re.findall(r"(?<![\\A-Za-z])[A-Za-z]{3,}", unwrap(outside))
     return len(words) > 3 or (len(words) == 3 and bool(re.search(r"\d", outside)))
+
+
+def _is_short_phrase(text: str) -> bool:
+    return is_words(text) and len(text.split()) <= 4 and not re.match(r"\s*(?:I|we|you)\b", text, re.IGNORECASE)
 
 
 def _without_math(text: str) -> str:
@@ -243,14 +261,16 @@ def _whole(text: str) -> tuple[str, Where] | None:
     plain = re.sub(r"^[A-Za-z][A-Za-z ]{1,40}:\s*(?=[$\\])", "", plain)
     outside = _without_math(plain)
     words = re.findall(r"(?<![\\A-Za-z])[A-Za-z]{3,}", unwrap(outside)) if outside != plain else []
-    short_phrase = is_words(plain) and len(plain.split()) <= 4
-    if not short_phrase and (is_prose(outside) or len(words) > 3):
+    if not _is_short_phrase(plain) and (is_prose(outside) or len(words) > 3):
         return None
     return plain, Where.WHOLE
 
 
 def _last(text: str) -> tuple[str, Where] | None:
     """The last formula, or the last number where that comes later."""
+    listed = _LISTED.search(text[-400:].rstrip(" .\n"))
+    if listed and not _is_sentence(listed.group(1)):
+        return listed.group(1), Where.FORMULA
     formula = number = None
     for match in _FORMULA.finditer(text):
         inside = next(g for g in match.groups() if g is not None).strip()

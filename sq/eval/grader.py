@@ -1,7 +1,7 @@
 """Grading many pairs in worker processes that can be killed: no answer hangs, crashes or exhausts the caller.
 
-A worker that passes the deadline on a pair is killed from here and replaced, whatever it is doing, from whatever thread;
-no signal handler is involved. Pairs go in as an iterable and grades come out in the same order, as they are decided.
+A worker that passes the deadline on a pair is killed from here and replaced, whatever it is doing, from any thread;
+no signal handler is involved. Pairs go in as an iterable and grades come out in the same order.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import queue
 import select
 import subprocess
 import sys
+import threading
 import time
 import weakref
 from collections import deque
@@ -107,6 +108,7 @@ class _Worker:
     def __init__(self, config: GraderConfig) -> None:
         self.config = config
         self.closed = False
+        self._lock = threading.Lock()
         self._start()
 
     def grade(self, pair: Pair, rules: Profile) -> Grade:
@@ -114,9 +116,7 @@ class _Worker:
         pair = replace(pair, prediction=pair.prediction[-MAX_OUTPUT:], reference=pair.reference[-MAX_OUTPUT:])
         line = json.dumps({"profile": rules.value, "pair": asdict(pair)}) + "\n"
         try:
-            self._await_ready()
-            self._send(line.encode("ascii"))
-            reply = self._line(self.config.deadline, bounded=True)
+            reply = self._ask(line.encode("ascii"))
         except _GoneError as gone:
             self._replace()
             return Grade(profile=rules, verdict=Verdict.TIMEOUT, reason=str(gone))
@@ -135,10 +135,24 @@ class _Worker:
             cut_off=answer["cut_off"],
         )
 
+    def _ask(self, line: bytes) -> bytes:
+        """One answer; asked again, once, of a new process where the old one had died and not run out of time."""
+        try:
+            return self._asked(line)
+        except _DiedError:
+            self._replace()
+            return self._asked(line)
+
+    def _asked(self, line: bytes) -> bytes:
+        self._await_ready()
+        self._send(line)
+        return self._line(self.config.deadline, bounded=True)
+
     def stop(self) -> None:
         """End the process and wait for it."""
-        self.closed = True
-        self._kill()
+        with self._lock:
+            self.closed = True
+            self._kill()
 
     def _start(self) -> None:
         root = str(Path(__file__).resolve().parents[2])
@@ -165,7 +179,7 @@ class _Worker:
             while data:
                 data = data[self._process.stdin.write(data) :]
         except (BrokenPipeError, OSError) as error:
-            raise _GoneError("the grading process had died") from error
+            raise _DiedError("the grading process had died") from error
 
     def _line(self, seconds: float, *, bounded: bool) -> bytes:
         assert self._process.stdout is not None
@@ -185,14 +199,16 @@ class _Worker:
             if poll.poll(left * 1000):
                 data = os.read(stream, 1 << 16)
                 if not data:
-                    raise _GoneError("the grading process died on this pair")
+                    raise _DiedError("the grading process died on this pair")
                 self._buffer += data
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
 
     def _replace(self) -> None:
-        self._kill()
-        if not self.closed:
+        with self._lock:
+            if self.closed:
+                raise RuntimeError("the grader is closed")
+            self._kill()
             self._start()
 
     def _kill(self) -> None:
@@ -204,7 +220,11 @@ class _Worker:
 
 
 class _GoneError(Exception):
-    """The worker gave no answer."""
+    """The worker gave no answer in time."""
+
+
+class _DiedError(_GoneError):
+    """The worker ended by itself, or was ended by someone else."""
 
 
 def _shut(threads: ThreadPoolExecutor, workers: list[_Worker]) -> None:

@@ -66,7 +66,9 @@ class Primaries:
             return token.text not in ("end", "pmod", "bmod", "mod", "choose")
         if token.text == "|":
             return self.cursor.bars == 0
-        return token.kind == "op" and token.text in ("(", "[", "{", "\\{", "<<", "lfloor", "lceil")
+        if token.text == "[":
+            return not self.cursor.reversed
+        return token.kind == "op" and token.text in ("(", "{", "\\{", "<<", "lfloor", "lceil")
 
     def numeral(self, value: Num) -> Node:
         """A number, or a mixed number where a proper fraction of digits follows."""
@@ -110,6 +112,8 @@ class Primaries:
         if self.cursor.next().text != ")":
             self.cursor.at = mark
             return None
+        if name == "C" and isinstance(inside, Seq) and len(inside.items) == 2:
+            return Op("binom", inside.items)
         return Op("call", (Sym(name), *(inside.items if isinstance(inside, Seq) and not inside.left else (inside,))))
 
     def comma_inside(self) -> bool:
@@ -153,7 +157,9 @@ class Primaries:
             node = self.grammar.factor()
         else:
             node = self.grammar.power()
-            while self.starts_factor() and self.cursor.peek().kind != "func" and self.cursor.peek().text not in ("(", "["):
+            while (
+                self.starts_factor() and self.cursor.peek().kind != "func" and self.cursor.peek().text not in ("(", "[")
+            ):
                 node = Op("mul", (node, self.grammar.power()))
         self.cursor.depth -= 1
         return node
@@ -168,7 +174,10 @@ class Primaries:
     def sentence(self, first: str) -> Node:
         """Words, up to the end of the item."""
         words = [first]
-        while self.cursor.peek().kind in ("word", "letter", "name", "const", "func") or self.cursor.peek().text in ("-", "'"):
+        while self.cursor.peek().kind in ("word", "letter", "name", "const", "func") or self.cursor.peek().text in (
+            "-",
+            "'",
+        ):
             words.append(self.cursor.next().text)
         return Text(" ".join(words))
 
@@ -234,7 +243,11 @@ class Primaries:
         kind = self.cursor.raw_argument()
         if kind not in _MATRICES:
             raise ParseError(f"the environment {kind} is not read")
-        if kind == "array" and self.cursor.peek().text == "{" and re.match(r"\{\s*[lcr|@\s]*\}", self.cursor.text[self.cursor.peek().start :]):
+        if (
+            kind == "array"
+            and self.cursor.peek().text == "{"
+            and re.match(r"\{\s*[lcr|@\s]*\}", self.cursor.text[self.cursor.peek().start :])
+        ):
             self.cursor.raw_argument()
         rows: list[list[Node]] = [[]]
         while self.cursor.peek().text != "end":
@@ -262,9 +275,10 @@ class Primaries:
                 inside = self.grammar.sum()
                 self.cursor.expect("r" + opener[1:])
                 return Op(opener[1:], (inside,))
-            bars, self.cursor.bars = self.cursor.bars, 0
+            outer = self.cursor.bars, self.cursor.reversed
+            self.cursor.bars, self.cursor.reversed = 0, opener == "]"
             node = self.inside(opener)
-            self.cursor.bars = bars
+            self.cursor.bars, self.cursor.reversed = outer
             return node
         finally:
             self.cursor.depth -= 1
@@ -329,4 +343,3 @@ class Primaries:
         if self.cursor.peek().kind == "rel" and self.cursor.peek().text == "in":
             self.cursor.next()
             self.grammar.operand()
-

@@ -8,14 +8,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import product
 
-from sq.eval.equal import matrices, relations, sets
+from sq.eval.equal import matrices, relations, sets, signs
 from sq.eval.equal.numbers import same_base, same_quantity, without_unit_letter
-from sq.eval.equal.tree import Base, Clock, Const, Matrix, Node, Op, ParseError, Quantity, Rel, Seq, Sym, Text, replace, symbols, walk
+from sq.eval.equal.tree import (
+    ANY_INTEGER,
+    Base,
+    Clock,
+    Const,
+    Matrix,
+    Node,
+    Op,
+    Rel,
+    Seq,
+    Sym,
+    Text,
+    replace,
+    symbols,
+    walk,
+)
 from sq.eval.equal.words import same_words
 
 MAX_ITEMS = 200
-MAX_SIGNS = 3
-_OPEN = {"(": "(", "<<": "(", "[": "[", "]": "]", "\\{": "{"}
+_RUNNING = frozenset("n k m l t j".split())
+_OPEN = {"(": "(", "<<": "(", "[": "[", "]": "(", "\\{": "{"}
 
 
 class Comparison:
@@ -28,8 +43,8 @@ class Comparison:
         """Whether `answer` says what `reference` says."""
         if answer == reference:
             return True
-        answer, reference = _plain(answer), _plain(reference)
-        if _has_sign(answer) or _has_sign(reference):
+        answer, reference = _same_parameter(_plain(answer), _plain(reference))
+        if signs.has(answer) or signs.has(reference):
             return self.lists(_expanded(answer), _expanded(reference))
         for rule in _RULES:
             verdict = rule(self, answer, reference)
@@ -96,6 +111,8 @@ def _unsigned(node: Node) -> tuple[Node, bool]:
 def _relation(compare: Comparison, a: Node, r: Node) -> bool | None:
     ours, theirs = relations.named(a), relations.named(r)
     if ours and theirs:
+        if ours[0][:1] == theirs[0][:1] == "(" and ours[0] != theirs[0]:
+            return compare.lists([a], [r])  # (y, x) = (2, 1) for (x, y) = (1, 2)
         if relations.common_name(ours[0], theirs[0]):
             values = [relations.renamed(v, ours[0], theirs[0]) for v in ours[1]]
             if len(values) == len(theirs[1]):  # the exact value with the exact value
@@ -170,17 +187,17 @@ def _sequences(compare: Comparison, a: Node, r: Node) -> bool | None:
             return other.left == "(" and other.right == ")" and compare.ordered(a.items, r.items)
         same_ends = _OPEN[a.left] == _OPEN[r.left] and _shut(a.right) == _shut(r.right)
         return same_ends and (_any_order if a.left == "\\{" else Comparison.ordered)(compare, a.items, r.items)
-    if isinstance(a, Seq) and len(a.items) == 1:
-        return compare(a.items[0], r)
-    if isinstance(r, Seq) and len(r.items) == 1:
-        return compare(a, r.items[0])
+    if isinstance(a, Seq) and (len(a.items) == 1 or (a.left == "" and a.right == "or")):
+        return all(compare(item, r) for item in a.items)  # `1/2 or 0.5` is one answer
+    if isinstance(r, Seq) and (len(r.items) == 1 or (r.left == "" and r.right == "or")):
+        return all(compare(a, item) for item in r.items)
     if _is_empty(a) and _is_empty(r):
         return True
     return None if _has_matrix(a) or _has_matrix(r) else False
 
 
 def _shut(bracket: str) -> str:
-    return ")" if bracket == ">>" else bracket
+    return ")" if bracket in (">>", "[") else bracket
 
 
 def _any_order(compare: Comparison, a: tuple[Node, ...], r: tuple[Node, ...]) -> bool:
@@ -275,42 +292,16 @@ def _constant(node: Node) -> str:
     return found[0] if len(found) == 1 else ""
 
 
-def _has_sign(node: Node) -> bool:
-    if isinstance(node, Seq) and node.left not in ("", "\\{"):
-        return False
-    return any(isinstance(n, Op) and n.op in ("pm", "mp") for n in walk(node))
+def _same_parameter(answer: Node, reference: Node) -> tuple[Node, Node]:
+    """The letter that runs over the integers under one name: `n pi` for `k pi, k in Z`."""
+    ours, theirs = symbols(answer), symbols(reference)
+    if ANY_INTEGER in theirs and ANY_INTEGER not in ours and len(ours) == 1 and ours <= _RUNNING:
+        return replace(answer, {min(ours): Sym(ANY_INTEGER)}), reference
+    if ANY_INTEGER in ours and ANY_INTEGER not in theirs and len(theirs) == 1 and theirs <= _RUNNING:
+        return answer, replace(reference, {min(theirs): Sym(ANY_INTEGER)})
+    return answer, reference
 
 
 def _expanded(node: Node) -> list[Node]:
-    """Every answer a list with plus-or-minus signs stands for."""
-    items = node.items if isinstance(node, Seq) and node.left in ("", "\\{") else (node,)
-    found: list[Node] = []
-    for item in _share_name(list(items)) if len(items) > 1 else items:
-        count = sum(isinstance(n, Op) and n.op == "pm" for n in walk(item))
-        mixed = any(isinstance(n, Op) and n.op == "mp" for n in walk(item))
-        if not count and not mixed:
-            found.append(item)
-            continue
-        if count > MAX_SIGNS:
-            raise ParseError("too many plus-or-minus signs")
-        for signs in [(1,) * max(count, 1), (-1,) * max(count, 1)] if mixed else list(product((1, -1), repeat=count)):
-            found.append(_with_signs(item, list(signs)))
-    return found
-
-
-def _with_signs(node: Node, signs: list[int]) -> Node:
-    if isinstance(node, Op):
-        if node.op in ("pm", "mp"):
-            sign = signs.pop(0) if node.op == "pm" else -(signs[0] if signs else 1)
-            inner = _with_signs(node.args[0], signs)
-            return inner if sign > 0 else Op("neg", (inner,))
-        return Op(node.op, tuple(_with_signs(a, signs) for a in node.args))
-    if isinstance(node, Rel):
-        return Rel(tuple(_with_signs(p, signs) for p in node.parts), node.ops, node.names)
-    if isinstance(node, Quantity):
-        return Quantity(_with_signs(node.value, signs), node.unit)
-    if isinstance(node, Seq):
-        return Seq(node.left, node.right, tuple(_with_signs(i, signs) for i in node.items))
-    return node
-
-
+    items = list(node.items) if isinstance(node, Seq) and node.left in ("", "\\{") else [node]
+    return [either for item in _share_name(items) for either in signs.expanded(item)]

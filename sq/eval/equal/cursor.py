@@ -48,6 +48,7 @@ class Cursor:
         self.at = 0
         self.depth = 0
         self.bars = 0
+        self.reversed = False
         self.money = r"\usd" in text
 
     def peek(self, ahead: int = 0) -> Token:

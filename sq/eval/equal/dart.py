@@ -133,7 +133,9 @@ def _equal_values(ours: str, theirs: str, *, sets: bool) -> bool:
     if sets and isinstance(a, Seq) and isinstance(b, Seq):
         return Comparison()(Seq("", ",", a.items), Seq("", ",", b.items))
     if isinstance(a, Seq) and isinstance(b, Seq):
-        same_ends = (a.left in ("", b.left) or b.left == "") and (a.right in (",", "and", "or", b.right) or b.left == "")
+        same_ends = (a.left in ("", b.left) or b.left == "") and (
+            a.right in (",", "and", "or", b.right) or b.left == ""
+        )
         return same_ends and len(a.items) == len(b.items) and all(map(_close, a.items, b.items))
     if isinstance(a, Rel) != isinstance(b, Rel):
         a, b = _value_of(a), _value_of(b)

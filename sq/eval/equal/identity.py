@@ -14,8 +14,9 @@ from typing import Any
 
 from mpmath import mp  # type: ignore[import-untyped]
 
+from sq.eval.equal.rational import exact
 from sq.eval.equal.tree import Const, Node, Num, Op, symbols, walk
-from sq.eval.equal.value import Evaluator, Uncomputable, exact
+from sq.eval.equal.value import Evaluator, Uncomputable
 
 DIGITS = 50
 MAX_DIGITS = 1_500

@@ -23,7 +23,9 @@ GREEK = frozenset(
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega "
     "Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega hbar ell".split()
 )
-MARKS = frozenset("bar hat vec tilde dot ddot overline underline overrightarrow widehat mathbf mathcal mathfrak boldmath".split())
+MARKS = frozenset(
+    "bar hat vec tilde dot ddot overline underline overrightarrow widehat mathbf mathcal mathfrak boldmath".split()
+)
 _PLAIN = {"pi": "pi", "infinity": "inf", "inf": "inf", "oo": "inf"}
 _CONSTANTS = {"pi": "pi", "infty": "inf", "emptyset": "emptyset", "imath": "i", "ldots": "dots", "e": "e"}
 _RELATIONS = {
@@ -37,7 +39,10 @@ _OPERATORS = {
     "lfloor": "lfloor", "rfloor": "rfloor", "lceil": "lceil", "rceil": "rceil", "prime": "'",
     "lbrack": "[", "rbrack": "]", "bigcup": "cup", "union": "cup",
 }  # fmt: skip
-_STRUCTURE = frozenset("frac sqrt binom choose sum prod begin end pmod bmod mod text mathrm operatorname mathbb mathsf angle triangle".split())
+_STRUCTURE = frozenset(
+    "frac sqrt binom choose sum prod begin end pmod bmod mod text mathrm operatorname mathbb mathsf angle "
+    "triangle".split()
+)
 
 _TOKEN = re.compile(
     r"(?P<thousands>[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?![\d,])|[1-9]\d{0,2}(?: \d{3})+(?:\.\d+)?(?!\d| \d))"
@@ -119,9 +124,7 @@ def _tokens(
     return [Token("op", value, at, end, spaced)], end
 
 
-def _command(
-    name: str, text: str, at: int, end: int, spaced: bool, before: list[Token]
-) -> tuple[list[Token], int]:
+def _command(name: str, text: str, at: int, end: int, spaced: bool, before: list[Token]) -> tuple[list[Token], int]:
     if name in ("text", "mathrm", "operatorname", "mathsf", "rm", "mathit"):
         group = _TEXT_GROUP.match(text, end)
         if group is not None:
@@ -169,7 +172,7 @@ def _letters(run: str, at: int, end: int, spaced: bool, before: list[Token]) -> 
     lower = run.lower()
     if lower in ("and", "or"):
         return [Token("sep", lower, at, end, spaced)]
-    if run in FUNCTIONS:
+    if run in FUNCTIONS and not (lower in UNITS and _after_value(before)):
         return [Token("cmd" if run == "sqrt" else "func", run, at, end, spaced)]
     if run in _PLAIN:
         return [Token("const", _PLAIN[run], at, end, spaced)]

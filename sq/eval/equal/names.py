@@ -14,13 +14,21 @@ BASES = {
 
 _MARK = r"(?:'|\\prime|\^\{?(?:\\prime|\*|'|-1|\+|-)\}?)*"
 _SUB = r"(?:_(?:\{[^{}]*(?:\{[^{}]*\}[^{}]*)*\}|\w|\\[A-Za-z]+))?"
-_LETTER = r"(?:[A-Za-z]|\\(?!(?:frac|sqrt|pi|infty|sin|cos|tan|log|ln|times|cdot|pm)\b)[A-Za-z]+(?:\s*\{\s*\\?[A-Za-z]{1,4}\s*\})?)"
+_NO_LETTER = r"(?:frac|sqrt|pi|infty|sin|cos|tan|log|ln|times|cdot|pm)\b"
+_LETTER = rf"(?:[A-Za-z]|\\(?!{_NO_LETTER})[A-Za-z]+(?:\s*\{{\s*\\?[A-Za-z]{{1,4}}\s*\}})?)"
 _PLAIN = rf"(?:\\(?:Delta|angle|triangle|overline)\s*)?{_LETTER}\s*{_MARK}\s*{_SUB}\s*{_MARK}"
 _CALL = rf"{_PLAIN}\s*\(\s*(?P<args>[^()=]{{1,60}}(?:=[^()]{{1,20}})?)\s*\)"
-_NAME = re.compile(rf"\s*(?:{_PLAIN}|{_CALL}|[A-Z]{{1,6}}{_SUB}|\|\s*[A-Z]{{2}}\s*\||\\angle\s*[A-Z]{{1,3}}|[A-Z]{{1,4}}\s*[A-Z])\s*", re.ASCII)
+_NAME = re.compile(
+    rf"\s*(?:{_PLAIN}|{_CALL}|[A-Z]{{1,6}}{_SUB}|\|\s*[A-Z]{{2}}\s*\||\\angle\s*[A-Z]{{1,3}}|[A-Z]{{1,4}}\s*[A-Z])\s*",
+    re.ASCII,
+)
 _TUPLE = re.compile(rf"\s*[(\[]\s*{_PLAIN}(?:\s*,\s*{_PLAIN})+\s*[)\]]\s*", re.ASCII)
-_DERIVATIVE = re.compile(r"\s*\\frac\s*\{\s*d\s*\^?\{?\d?\}?\s*[a-z]?\s*\}\s*\{\s*d\s*[a-z]\s*\^?\{?\d?\}?\s*\}\s*[a-z]?\s*|d[a-z]\s*/\s*d[a-z]")
-_FUNCTION = re.compile(r"\s*\\(?:sin|cos|tan|cot|sec|csc|log|ln)\s*(?:\(?\s*(?:[A-Za-z]|\\[a-z]+|\\angle\s*[A-Z]{1,3})\s*\)?)\s*")
+_DERIVATIVE = re.compile(
+    r"\s*\\frac\s*\{\s*d\s*\^?\{?\d?\}?\s*[a-z]?\s*\}\s*\{\s*d\s*[a-z]\s*\^?\{?\d?\}?\s*\}\s*[a-z]?\s*|d[a-z]\s*/\s*d[a-z]"
+)
+_FUNCTION = re.compile(
+    r"\s*\\(?:sin|cos|tan|cot|sec|csc|log|ln)\s*(?:\(?\s*(?:[A-Za-z]|\\[a-z]+|\\angle\s*[A-Z]{1,3})\s*\)?)\s*"
+)
 _CONSTANT = frozenset({"e", "i", r"\pi", r"\infty", r"\emptyset"})
 
 

@@ -32,9 +32,9 @@ _SIGNS = {
 _SIGN_TABLE = str.maketrans({sign: latex for signs, latex in _SIGNS.items() for sign in signs})
 
 _KNOWN = (
-    "frac dfrac tfrac cfrac sqrt text textbf textit mathrm mathbf mathbb boxed fbox left right begin end pi theta alpha "
-    "beta infty cup cap cdot times pm mp le leq ge geq ne neq sin cos tan log ln circ in mid langle rangle quad qquad "
-    "operatorname binom sum prod int approx lfloor rfloor lceil rceil overline displaystyle"
+    "frac dfrac tfrac cfrac sqrt text textbf textit mathrm mathbf mathbb boxed fbox left right begin end pi theta "
+    "alpha beta infty cup cap cdot times pm mp le leq ge geq ne neq sin cos tan log ln circ in mid langle rangle "
+    "quad qquad operatorname binom sum prod int approx lfloor rfloor lceil rceil overline displaystyle"
 )
 _DOUBLED = re.compile(r"(?<!\\)\\\\(?=(?:" + "|".join(_KNOWN.split()) + r")(?![A-Za-z]))")
 _ROW_SKIP = re.compile(r"\\\\\s*\[-?[\d.]+\s*(?:pt|em|ex|mm|cm)\]")
@@ -53,10 +53,14 @@ _RENAMED = re.compile(
 )
 _SPELLED = {"set": r"\setminus", "vert": "|", "norm": r"\|"}
 _SEPARATOR = re.compile(r"(?<=\d)\s?(?:\{\s*,\s*\}|,\\!|\\,|\\!|\{ \}|,\{\}|\\;)\s*(?=\d{3}(?!\d))")
-_SPACES = re.compile(r"\\(?:quad|qquad|enspace|thinspace|medspace|hskip|space)(?![A-Za-z])|(?<!\\)\\[,;:! ]|~|&nbsp;|[ \t\r\n\f\v]+")
-_LEADING = re.compile(r"^(?:\\approx(?![A-Za-z])|=|~)\s*")
+_SPACES = re.compile(
+    r"\\(?:quad|qquad|enspace|thinspace|medspace|hskip|space)(?![A-Za-z])|(?<!\\)\\[,;:! ]|~|&nbsp;|[ \t\r\n\f\v]+"
+)
+_LEADING = re.compile(r"^(?:\\approx(?![A-Za-z])|=|~|(?:about|approximately|roughly|exactly)\s)\s*")
 _BOLD = re.compile(r"\*\*([^*]+)\*\*")
 _CALL_IN_BRACES = re.compile(r"(?<![A-Za-z\\])([A-Za-z])\{\s*\(([^{}()]*)\)\s*\}")
+_ALL_TEXT = re.compile(r"\\(?:text|mathrm)\s*\{([^{}]*)\}")
+_SYSTEM = re.compile(r"\\begin\{cases\}([^&]*?)\\end\{cases\}")
 _GLUED = re.compile(r"(?<=[\d)\]}])(or|and)(?=[A-Za-z(\\\[])")
 _NEXT_FORMULA = re.compile(r"([^-+=*/,;:({\\\s$])\s*\$\s*\n?\s+\$(?=[A-Za-z\\({\[])")
 _QUAD = re.compile(r"\\q?quad\s*(?=[A-Za-z](?:_\{?\w+\}?)?\s*(?:\([a-z]\))?\s*(?:=|\\equiv))")
@@ -74,7 +78,9 @@ def tidy(text: str) -> str:
     text = _GLUED.sub(r" \1 ", money(text))
     text = _SPACES.sub(" ", text)
     text = text.replace("!=", r"\ne ").replace("<=", r"\le ").replace(">=", r"\ge ")
-    return trim(text)
+    text = trim(text)
+    whole = _ALL_TEXT.fullmatch(text)
+    return trim(whole.group(1)) if whole else text
 
 
 def trim(text: str) -> str:
@@ -131,6 +137,7 @@ def _latex(text: str) -> str:
     text = _LEFT_RIGHT_DOT.sub(" ", text)
     text = _LAYOUT.sub(" ", text)
     text = _RENAMED.sub(_rename, text)
+    text = _SYSTEM.sub(lambda m: m.group(1).replace("\\\\", ", "), text)
     text = _CALL_IN_BRACES.sub(r"\1(\2)", text)
     text = text.replace("\\%", "%").replace("\\#", "#").replace("\\&", r"\text{and}")
     return re.sub(r"\\lt(?![A-Za-z])", "<", re.sub(r"\\gt(?![A-Za-z])", ">", text))

@@ -12,8 +12,9 @@ from mpmath import mp  # type: ignore[import-untyped]
 
 from sq.eval.equal import units
 from sq.eval.equal.identity import decimal_of, same, value_at
+from sq.eval.equal.rational import exact
 from sq.eval.equal.tree import Base, Node, Num, Op, Quantity, Sym, symbols
-from sq.eval.equal.value import Uncomputable, exact
+from sq.eval.equal.value import Uncomputable
 
 ROUNDED_PLACES = 6
 """Places a decimal must show to stand for a value it cannot write exactly."""

@@ -7,12 +7,29 @@ know is a `ParseError`. Two readings of one text are offered where writers mean 
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
-from sq.eval.equal import names
+from sq.eval.equal import names, units
 from sq.eval.equal.brackets import Primaries
 from sq.eval.equal.cursor import Cursor
 from sq.eval.equal.lexer import Token, lex
-from sq.eval.equal.tree import Base, Clock, Const, Node, Num, Op, ParseError, Quantity, Rel, Seq, Sym, Text, symbols
+from sq.eval.equal.tree import (
+    ANY_INTEGER,
+    Base,
+    Clock,
+    Const,
+    Node,
+    Num,
+    Op,
+    ParseError,
+    Quantity,
+    Rel,
+    Seq,
+    Sym,
+    Text,
+    replace,
+    symbols,
+)  # fmt: skip
 from sq.eval.equal.units import SINGLE
 
 _CLOCK = re.compile(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?\s*(?:([ap])\.?\s?m\.?)?", re.ASCII | re.IGNORECASE)
@@ -71,7 +88,7 @@ class Parser:
             if self.cursor.peek().kind == "end" or self.cursor.peek().text == stop:
                 break
             items.append(self.item())
-        items = [i for i in items if not _is_range(i)] or items
+        items = _without_ranges(items)
         if len(items) == 1:
             return items[0]
         last = joins[-1]
@@ -87,7 +104,7 @@ class Parser:
             start = self.cursor.peek().start
             parts.append(self.operand())
             labels.append(names.label(self.cursor.text[start : self.cursor.last_end]))
-        if self.cursor.peek().text == "pmod" or self.cursor.peek().text == "bmod":
+        if self.cursor.peek().text in ("pmod", "bmod", "mod"):
             self.modulus()
         if not ops:
             return parts[0]
@@ -106,7 +123,10 @@ class Parser:
             op = self.cursor.next().text
             node = Op(op, (node, self.sum()))
         self.cursor.depth -= 1
-        return self.unit(node)
+        node = self.unit(node)
+        while isinstance(node, Quantity) and self.cursor.peek().kind == "num":
+            node = _joined(node, self.unit(self.primaries.primary()))
+        return node
 
     def unit(self, node: Node) -> Node:
         """The unit words behind a value, as one string."""
@@ -244,6 +264,8 @@ class Parser:
         if isinstance(node, Num):
             digits = re.sub(r"\D", "", mark)
             base = int(digits) if digits and len(digits) <= 2 else names.BASES.get(mark.lower(), 0)
+            if base == 10:
+                return node
             if base:
                 return Base(str(node.value), base)
             raise ParseError("a number has a subscript that is no base")
@@ -252,6 +274,16 @@ class Parser:
         if isinstance(node, Op) and node.op == "pow" and isinstance(node.args[0], Sym):  # v^2_0
             return Op("pow", (Sym(f"{node.args[0].name}_{mark}"), node.args[1]))
         raise ParseError("a subscript stands where none is read")
+
+
+def _joined(first: Quantity, second: Node) -> Node:
+    """`3 feet 2 inches` as inches."""
+    if isinstance(second, Quantity):
+        large, small = units.canonical(first.unit), units.canonical(second.unit)
+        if large and small and large[0] == small[0] and large[1] > small[1]:
+            ratio = Num(Fraction(large[1] / small[1]).limit_denominator(10**6))
+            return Quantity(Op("add", (Op("mul", (first.value, ratio)), second.value)), second.unit)
+    raise ParseError("two quantities stand side by side")
 
 
 def _signed(sign: str, node: Node) -> Node:
@@ -275,8 +307,17 @@ def _relation(parts: list[Node], ops: list[str], labels: list[str]) -> Node:
     return Rel(tuple(parts), tuple(ops), tuple(labels))
 
 
+def _without_ranges(items: list[Node]) -> list[Node]:
+    """The items without `k in Z`, which says what k runs over and is no answer itself."""
+    ranges = [i for i in items if isinstance(i, Rel) and _is_range(i)]
+    rest = [i for i in items if i not in ranges]
+    if not ranges or not rest:
+        return items
+    whole = [r.parts[0].name for r in ranges if isinstance(r.parts[0], Sym) and r.parts[1] == Const("Z")]
+    return [replace(i, {whole[0]: Sym(ANY_INTEGER)}) for i in rest] if len(whole) == 1 else rest
+
+
 def _is_range(node: Node) -> bool:
-    """`k in Z` beside an answer: says what k runs over, and is no answer itself."""
     return (
         isinstance(node, Rel)
         and node.ops == ("in",)

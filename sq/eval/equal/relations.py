@@ -60,7 +60,9 @@ def common_name(a: str, b: str) -> bool:
         return True
     if "(" in a[1:] or "(" in b[1:]:
         if names.head(a) == names.head(b):
-            return all(re.fullmatch(r"\\?[A-Za-z]+", arg) for arg in names.arguments(a) + names.arguments(b))
+            ours, theirs = names.arguments(a), names.arguments(b)
+            letters = all(re.fullmatch(r"\\?[A-Za-z]+", arg) for arg in ours + theirs)
+            return letters and (ours == theirs or sorted(ours) != sorted(theirs))
         return ("(" in a[1:]) != ("(" in b[1:]) and (a == "y" or b == "y")
     return False
 
@@ -127,7 +129,11 @@ def _solved_form(solved: Rel, other: Node) -> bool:
             if any(v is None or mp.im(v) for v in at):
                 continue
             scale = abs(at[1]) + abs(at[2])
-            if abs(at[0]) > scale * mp.mpf(10) ** -25 or abs(at[2] - 2 * at[1]) > scale * mp.mpf(10) ** -25 or not scale:
+            if (
+                abs(at[0]) > scale * mp.mpf(10) ** -25
+                or abs(at[2] - 2 * at[1]) > scale * mp.mpf(10) ** -25
+                or not scale
+            ):
                 return False
             seen += 1
         return seen >= 2

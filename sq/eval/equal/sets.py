@@ -37,7 +37,12 @@ def is_set(node: Node) -> bool:
     if isinstance(node, Rel):
         return "in" in node.ops or any(op in _FLIP for op in node.ops)
     if isinstance(node, Seq):
-        mixed = len(node.items) == 2 and _BRACKETS.get(node.left) != _BRACKETS.get(node.right) and node.left in "([" and node.left
+        mixed = (
+            len(node.items) == 2
+            and _BRACKETS.get(node.left) != _BRACKETS.get(node.right)
+            and node.left in "(["
+            and node.left
+        )
         return bool(mixed) or (node.left == "" and node.right != "," and any(is_set(i) for i in node.items))
     return False
 
@@ -119,7 +124,9 @@ def _relation(node: Rel) -> Pieces | None:
         return None
     result: Pieces = [Piece(-mp.inf, False, mp.inf, False)]
     for k, op in enumerate(node.ops):
-        sides = [Sym("?") if node.names[j] else replace(node.parts[j], dict.fromkeys(names, Sym("?"))) for j in (k, k + 1)]
+        sides = [
+            Sym("?") if node.names[j] else replace(node.parts[j], dict.fromkeys(names, Sym("?"))) for j in (k, k + 1)
+        ]
         solved = _solve(sides[0], op, sides[1])
         if solved is None:
             return None

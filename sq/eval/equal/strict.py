@@ -15,7 +15,7 @@ from sq.eval.equal.numerals import close_repeating
 from sq.eval.equal.parser import readings
 from sq.eval.equal.tree import Node, ParseError, Seq, Text
 from sq.eval.equal.value import Uncomputable
-from sq.eval.equal.words import counted, empty_answer, is_prose, is_words, same_choice, same_words
+from sq.eval.equal.words import choice, counted, empty_answer, is_prose, is_words, same_choice, same_words, split_choice
 from sq.eval.verdict import Outcome, Verdict
 
 _LISTED = re.compile(r",\s|;|=|\band\b|\bor\b|[{(]")
@@ -38,6 +38,11 @@ def equal(answer: str, reference: str, *, tolerance: float | None = None, use_sy
     ours, theirs = tidy(answer), tidy(reference)
     if literal(ours) == literal(theirs) and theirs:
         return Outcome(Verdict.CORRECT, "same text")
+    wanted, given = split_choice(theirs), split_choice(ours)
+    if wanted and not given:  # the letter or the value is the answer
+        return equal(ours, wanted[0] if choice(ours) else wanted[1], tolerance=tolerance, use_symbolic=use_symbolic)
+    if given and not wanted and choice(theirs) is None:
+        ours = given[1]
     said = _in_words(ours, theirs)
     return said if said is not None else _as_mathematics(ours, theirs, tolerance, use_symbolic)
 
@@ -99,7 +104,9 @@ def _fitting(answers: list[Node], references: list[Node], ours: str) -> list[tup
     `200, 100` is a list, so `100,200` may be one; that `500,58` and `58,500` are lists of the same two is chance.
     """
     pairs = [(answers[0], references[0])] if answers and references else []
-    pairs += [(answers[0], r) for r in references[1:] if answers and (_LISTED.search(ours) or not isinstance(answers[0], Seq))]
+    pairs += [
+        (answers[0], r) for r in references[1:] if answers and (_LISTED.search(ours) or not isinstance(answers[0], Seq))
+    ]
     return pairs + [(a, references[0]) for a in answers[1:] if len(references) == 1]
 
 

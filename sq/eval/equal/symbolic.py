@@ -26,7 +26,9 @@ def safe(text: str) -> bool:
         return False
     if "__" in text or _POWER.search(text) or re.search(r"\d{16,}|\^[^{]*\^|\}\s*\^\s*\{[^}]*\^", text):
         return False
-    return all(name in _COMMANDS for name in re.findall(r"\\([A-Za-z]+)", text)) and not re.search(r"[A-Za-z]{12,}", text)
+    return all(name in _COMMANDS for name in re.findall(r"\\([A-Za-z]+)", text)) and not re.search(
+        r"[A-Za-z]{12,}", text
+    )
 
 
 def equal(answer: str, reference: str) -> bool:

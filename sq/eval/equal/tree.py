@@ -125,6 +125,8 @@ def symbols(node: Node) -> set[str]:
 
 
 SUMS = ("sum", "prod")
+ANY_INTEGER = "any integer"
+"""The name given to a variable that an answer says runs over the integers."""
 
 
 def replace(node: Node, table: dict[str, Node]) -> Node:

@@ -18,7 +18,9 @@ _KINDS: dict[str, dict[str, float]] = {
         "ms millisecond": 0.001, "s sec second": 1, "min minute": 60, "h hr hour": 3600, "day": 86400, "week": 604800,
         "month": 2629746, "year yr": 31556952,
     },
-    "mass": {"mg milligram": 1e-6, "g gram": 0.001, "kg kilogram": 1, "lb pound": 0.45359237, "oz ounce": 0.028349523125},
+    "mass": {
+        "mg milligram": 1e-6, "g gram": 0.001, "kg kilogram": 1, "lb pound": 0.45359237, "oz ounce": 0.028349523125,
+    },
     "volume": {"ml milliliter millilitre": 0.001, "l liter litre": 1, "gallon gal": 3.785411784, "quart": 0.946352946},
     "money": {"dollar usd": 1, "cent": 0.01},
     "euro": {"euro eur": 1},
@@ -28,11 +30,18 @@ _KINDS: dict[str, dict[str, float]] = {
     "angle": {"degree deg": 1, "radian rad": 57.29577951308232},
     "percent": {"percent percentage pct": 1},
     "force": {"n newton": 1}, "energy": {"j joule": 1}, "power": {"w watt": 1}, "voltage": {"v volt": 1},
-    "current": {"amp ampere": 1}, "frequency": {"hz hertz": 1}, "temperature": {"celsius": 1}, "fahrenheit": {"fahrenheit": 1},
+    "current": {"amp ampere": 1}, "frequency": {"hz hertz": 1}, "temperature": {"celsius": 1},
+    "fahrenheit": {"fahrenheit": 1},
     "speed": {"mph": 0.44704, "kmh kph": 0.2777777777777778},
 }  # fmt: skip
-_TABLE = {word: (kind, factor) for kind, names in _KINDS.items() for key, factor in names.items() for word in key.split()}
-UNITS = frozenset(_TABLE) | frozenset(w + "s" for w in _TABLE if len(w) > 2) | {"percents", "sq", "cu", "square", "units", "unit"}
+_TABLE = {
+    word: (kind, factor) for kind, names in _KINDS.items() for key, factor in names.items() for word in key.split()
+}
+UNITS = (
+    frozenset(_TABLE)
+    | frozenset(w + "s" for w in _TABLE if len(w) > 2)
+    | {"percents", "sq", "cu", "square", "units", "unit"}
+)
 SINGLE = frozenset("m s g h l L N J W V A K C F d q".split())
 """Letters that may stand for a unit when set upright after a number."""
 

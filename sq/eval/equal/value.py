@@ -1,4 +1,4 @@
-"""The value of an expression: exactly where it is rational, else to fifty digits at a given point.
+"""The value of an expression at a given point, to as many digits as `mpmath` is set to.
 
 Every size is looked at before anything is computed: exponents, factorials, binomials, arguments of trigonometric
 functions, terms of sums. What is too large is `Uncomputable`, at once.
@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from fractions import Fraction
-from math import comb, factorial, gcd, isqrt, lcm
+from math import gcd, lcm
 from typing import Any
 
 import mpmath  # type: ignore[import-untyped]
@@ -17,8 +16,6 @@ from mpmath import mp
 
 from sq.eval.equal.tree import Base, Const, Matrix, Node, Num, Op, Quantity, Sym
 
-MAX_BITS = 40_000
-"""Size of an exact integer."""
 MAX_LOG2 = 2**40
 """Size of the logarithm of a power, to the base 2."""
 MAX_ARGUMENT = 400
@@ -29,95 +26,6 @@ MAX_STEPS = 20_000
 
 class Uncomputable(ValueError):
     """Too large to compute, undefined, or no number."""
-
-
-def exact(node: Node) -> Fraction | None:
-    """The rational value of a node without variables, or None where it has no rational value that is cheap."""
-    if isinstance(node, Num):
-        return node.value
-    if isinstance(node, Quantity) and node.unit == "percent":
-        value = exact(node.value)
-        return None if value is None else value / 100
-    if not isinstance(node, Op):
-        return None
-    rule = _EXACT.get(node.op)
-    if rule is None:
-        return None
-    args: list[Fraction] = []
-    for arg in node.args:
-        value = exact(arg)
-        if value is None:
-            return None
-        args.append(value)
-    result = rule(*args)
-    if result is not None and max(result.numerator.bit_length(), result.denominator.bit_length()) > MAX_BITS:
-        return None
-    return result
-
-
-def _power(base: Fraction, exponent: Fraction) -> Fraction | None:
-    if exponent.denominator != 1:
-        if exponent.denominator == 2 and base >= 0 and abs(exponent) < 1000:
-            root = _root(base)
-            return None if root is None else _power(root, exponent * 2)
-        return None
-    size = max(base.numerator.bit_length(), base.denominator.bit_length())
-    if size * abs(exponent) > MAX_BITS or (base == 0 and exponent <= 0):
-        return None
-    return Fraction(base ** int(exponent))
-
-
-def _root(value: Fraction) -> Fraction | None:
-    if value < 0:
-        return None
-    top, bottom = isqrt(value.numerator), isqrt(value.denominator)
-    return Fraction(top, bottom) if top * top == value.numerator and bottom * bottom == value.denominator else None
-
-
-def _factorial(value: Fraction) -> Fraction | None:
-    return Fraction(factorial(int(value))) if value.denominator == 1 and 0 <= value <= 2_000 else None
-
-
-def _binomial(n: Fraction, k: Fraction) -> Fraction | None:
-    if n.denominator != 1 or k.denominator != 1 or not 0 <= k <= n <= 5_000:
-        return None
-    return Fraction(comb(int(n), int(k)))
-
-
-def _integers(rule: Callable[..., int]) -> Callable[..., Fraction | None]:
-    def on_integers(*args: Fraction) -> Fraction | None:
-        return Fraction(rule(*(int(a) for a in args))) if all(a.denominator == 1 for a in args) else None
-
-    return on_integers
-
-
-def _product(*args: Fraction) -> Fraction:
-    result = Fraction(1)
-    for arg in args:
-        result *= arg
-    return result
-
-
-_EXACT: dict[str, Callable[..., Fraction | None]] = {
-    "add": lambda *a: sum(a, Fraction(0)),
-    "mul": _product,
-    "neg": lambda a: -a,
-    "div": lambda a, b: a / b if b else None,
-    "ratio": lambda *a: a[0] / a[1] if len(a) == 2 and a[1] else None,
-    "pow": _power,
-    "sqrt": _root,
-    "fact": _factorial,
-    "binom": _binomial,
-    "abs": abs,
-    "lfloor": lambda a: Fraction(a.__floor__()),
-    "floor": lambda a: Fraction(a.__floor__()),
-    "lceil": lambda a: Fraction(a.__ceil__()),
-    "ceil": lambda a: Fraction(a.__ceil__()),
-    "max": lambda *a: max(a),
-    "min": lambda *a: min(a),
-    "gcd": _integers(gcd),
-    "lcm": _integers(lcm),
-}
 
 
 class Evaluator:
@@ -306,7 +214,10 @@ _RULES: dict[str, Callable[..., Any]] = {
     "lcm": _whole(lcm), "arcsin": mp.asin, "arccos": mp.acos, "arctan": mp.atan, "arccot": _arccot, "asin": mp.asin,
     "acos": mp.acos, "atan": mp.atan, "arcsec": lambda a: mp.acos(1 / _nonzero(a)),
     "arccsc": lambda a: mp.asin(1 / _nonzero(a)), "arcsinh": mp.asinh, "arccosh": mp.acosh, "arctanh": mp.atanh,
-    **{name: _of_bounded(getattr(mp, name)) for name in ("sin", "cos", "tan", "cot", "sec", "csc")},
-    "sinh": lambda a: mp.sinh(_bounded(a, 40)), "cosh": lambda a: mp.cosh(_bounded(a, 40)), "tanh": lambda a: mp.tanh(_bounded(a, 40)),
-    "sech": lambda a: 1 / mp.cosh(_bounded(a, 40)), "csch": lambda a: 1 / mp.sinh(_bounded(a, 40)), "coth": lambda a: mp.coth(_bounded(a, 40)),
+    "sin": _of_bounded(mp.sin), "cos": _of_bounded(mp.cos), "tan": _of_bounded(mp.tan), "cot": _of_bounded(mp.cot),
+    "sec": _of_bounded(mp.sec), "csc": _of_bounded(mp.csc),
+    "sinh": lambda a: mp.sinh(_bounded(a, 40)), "cosh": lambda a: mp.cosh(_bounded(a, 40)),
+    "tanh": lambda a: mp.tanh(_bounded(a, 40)),
+    "sech": lambda a: 1 / mp.cosh(_bounded(a, 40)), "csch": lambda a: 1 / mp.sinh(_bounded(a, 40)),
+    "coth": lambda a: mp.coth(_bounded(a, 40)),
 }  # fmt: skip

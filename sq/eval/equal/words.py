@@ -1,4 +1,4 @@
-"""Answers in words: choices, yes and no, no solution, names; and prose, which is compared letter by letter or not at all.
+"""Answers in words: choices, yes and no, no solution, names; and prose, compared letter by letter or not at all.
 
 A sentence is never judged by the last expression in it: `the maximum is at x = 2` is not answered by `2`.
 """
@@ -10,19 +10,24 @@ import re
 from sq.eval.equal.normalise import words
 
 _STOP = frozenset(
-    "the is are was were be been of at to with when where whenever if so not we by that then than for has have had it its "
-    "this these those there can cannot will would should which such because since only from as "
-    "thus hence therefore let they on but into also must may may exactly let's does do did no yes he she his her".split()
+    "the is are was were be been of at to with when where whenever if so not we by that then than for has have had it "
+    "its this these those there can cannot will would should which such because since only from as "
+    "thus hence therefore let they on but into also must may exactly let's does do did no yes he she his "
+    "her".split()
 )
 _SAME = {
     "none": (
-        "no solution", "no solutions", "no real solution", "no real solutions", "none", "no answer", "empty set", "the empty set",
-        "no such", "there is no solution", "there are no solutions", "no solution exists", "no solutions exist", "emptyset",
-        "inconsistent", "no domain",
+        "no solution", "no solutions", "no real solution", "no real solutions", "none", "no answer", "empty set",
+        "the empty set", "no such", "there is no solution", "there are no solutions", "no solution exists",
+        "no solutions exist",
+        "emptyset", "inconsistent", "no domain",
     ),
-    "undefined": ("undefined", "does not exist", "dne", "not defined", "is undefined", "doesn t exist", "limit does not exist"),
+    "undefined": ("undefined", "does not exist", "dne", "not defined", "is undefined", "doesn t exist"),
     "infinity": ("infinity", "infinite", "infty", "positive infinity", "+infty", "+ infty"),
-    "reals": ("all real numbers", "all reals", "r", "mathbb r", "the set of all real numbers", "real numbers", "( - infty , infty )"),
+    "reals": (
+        "all real numbers", "all reals", "r", "mathbb r", "the set of all real numbers", "real numbers",
+        "( - infty infty )",
+    ),
     "many": ("infinitely many", "infinitely many solutions", "infinite solutions", "infinite number of solutions"),
     "diverges": ("diverges", "divergent", "the series diverges", "diverge", "it diverges"),
     "converges": ("converges", "convergent", "the series converges", "converge", "it converges"),
@@ -38,16 +43,24 @@ _SMALL = (
 ).split()
 _TENS = {"thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90, "hundred": 100}
 _COUNT = {**{w: n for n, w in enumerate(_SMALL)}, **_TENS}
-_MONTHS = {m[:3]: n for n, m in enumerate(("january february march april may june july august september october november december").split(), 1)}
+_MONTHS = {
+    m[:3]: n
+    for n, m in enumerate(
+        ("january february march april may june july august september october november december").split(), 1
+    )
+}
 _TEXT_WRAP = re.compile(r"\\(?:text|mathrm|mathbf|operatorname|mathsf|mathit|textbf)\s*\{([^{}]*)\}")
 _CHOICE = re.compile(r"\(?\s*([A-Ja-j])\s*\)?\s*[.:)]?", re.ASCII)
 _CHOICE_AND_MORE = re.compile(
     r"(?:(?:option|choice|answer)\s*:?\s*)?(?:\(\s*([A-J])\s*\)|([A-J])\s*[.:)])(?:\s*\S.*)?|(?:option|choice)\s+\(?([A-J])\)?\b.*",
     re.ASCII | re.IGNORECASE | re.DOTALL,
 )
+_LETTER_AND_VALUE = re.compile(r"\(([A-J])\)\s*[.:]?\s*(\S.*)", re.ASCII | re.DOTALL)
 _MARKED = re.compile(r"\(\s*[A-Ja-j]\s*\)|\\text|\\mathrm|\\textbf|option|choice", re.ASCII | re.IGNORECASE)
-_DATE_LIKE = re.compile(r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*\.?\s+\d|\d(?:st|nd|rd|th)?(?: of)?\s+(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)", re.I)
-_DATE_DAY = re.compile(r"(?:(?:the )?(\d{1,2})(?:st|nd|rd|th)?(?: of)? ([a-z]{3,9})|([a-z]{3,9})\.? (\d{1,2})(?:st|nd|rd|th)?)(?:,? (\d{4}))?")
+_MONTH = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
+_DATE_LIKE = re.compile(rf"{_MONTH}[a-z]*\.?\s+\d|\d(?:st|nd|rd|th)?(?: of)?\s+{_MONTH}", re.IGNORECASE)
+_DAY = r"(\d{1,2})(?:st|nd|rd|th)?"
+_DATE_DAY = re.compile(rf"(?:(?:the )?{_DAY}(?: of)? ([a-z]{{3,9}})|([a-z]{{3,9}})\.? {_DAY})(?:,? (\d{{4}}))?")
 
 
 def unwrap(text: str) -> str:
@@ -58,7 +71,9 @@ def unwrap(text: str) -> str:
 def is_prose(text: str) -> bool:
     """Whether an answer is a sentence rather than mathematics: it has words such as "the" and "is"."""
     plain = re.sub(r"\\[A-Za-z]+", " ", unwrap(text))
-    return any(w.lower() in _STOP for w in re.findall(r"(?<![A-Za-z0-9_^{}\\])[A-Za-z']{2,}(?![A-Za-z0-9_^{}(])", plain))
+    return any(
+        w.lower() in _STOP for w in re.findall(r"(?<![A-Za-z0-9_^{}\\])[A-Za-z']{2,}(?![A-Za-z0-9_^{}(])", plain)
+    )
 
 
 def is_words(text: str) -> bool:
@@ -67,14 +82,20 @@ def is_words(text: str) -> bool:
     if re.fullmatch(r"\(?[A-Za-z]{1,2}\)?", plain) and plain.lower() != "no":
         return False
     letters = plain.replace(" ", "")
-    if len(letters) <= 4 and letters.islower() and len(set(letters)) == len(letters) and not set(letters) & set("eiou") and " " not in plain:
+    if (
+        len(letters) <= 4
+        and letters.islower()
+        and len(set(letters)) == len(letters)
+        and not set(letters) & set("eiou")
+        and " " not in plain
+    ):
         return False  # a product of variables, such as abc or xyz
     return bool(re.fullmatch(r"[A-Za-z][A-Za-z'\- ,.?!]*", plain)) and bool(re.search(r"[A-Za-z]{3}|^[Nn]o$", plain))
 
 
 def same_words(prediction: str, reference: str) -> bool:
     """Whether two phrases say the same: letter by letter, or by a short list of phrases that mean one thing."""
-    left, right = words(unwrap(prediction)), words(unwrap(reference))
+    left, right = (words(unwrap(t)).replace(" ,", "") for t in (prediction, reference))
     group = _GROUP.get(right)
     if group is not None and _GROUP.get(left) == group:
         return True
@@ -115,6 +136,12 @@ def same_choice(prediction: str, reference: str) -> bool | None:
     if _MARKED.search(prediction) or _MARKED.search(reference):
         return given.upper() == wanted.upper()
     return given == wanted
+
+
+def split_choice(text: str) -> tuple[str, str] | None:
+    """The letter and what it stands for in `(B) 12`."""
+    match = _LETTER_AND_VALUE.fullmatch(unwrap(text).strip()) if len(text) < 300 else None
+    return (match.group(1), match.group(2)) if match else None
 
 
 def counted(text: str) -> str:

@@ -1,0 +1,86 @@
+"""Where the final answer of an output is found."""
+
+import pytest
+
+from sq.eval.extract import MAX_OUTPUT, Where, extract, extract_reference
+
+CASES = [
+    (r"So it is $\boxed{42}$.", "42", Where.BOXED),
+    (r"\boxed{1} is wrong. It is \boxed{2}.", "2", Where.BOXED),
+    (r"We get \boxed{\frac{1}{2}}", r"\frac{1}{2}", Where.BOXED),
+    (r"\boxed{\text{a {b} c}}", r"\text{a {b} c}", Where.BOXED),
+    (r"\boxed{\{1, 2\}}", r"\{1, 2\}", Where.BOXED),
+    (r"\boxed{3} and \boxed{4}", "3, 4", Where.BOXED),
+    (r"\boxed{(3, 3)} \text{ for part (a) and } \boxed{(1, 1)}", "(3, 3), (1, 1)", Where.BOXED),
+    (r"\boxed{1} no no no no no \boxed{2}", "2", Where.BOXED),
+    (r"\boxed{7} So again, the answer is \boxed{7}", "7", Where.BOXED),
+    (r"\boxed{5}. Then \boxed{6", "5", Where.BOXED),
+    (r"\fbox{9}", "9", Where.BOXED),
+    (r"\boxed 7.", "7", Where.BOXED),
+    (r"The answer is 3, that is \boxed{4}", "4", Where.BOXED),
+    ("He has 2*9 = $<<2*9=18>>18 a day.\n#### 18", "18", Where.HASHES),
+    ("#### Step 1: add\n2+2\n#### 4", "4", Where.HASHES),
+    ("The answer is 12. #### 13", "13", Where.HASHES),
+    ("She makes $18 every day\nA: 18", "18", Where.PHRASE),
+    ("The answer is 15 apples.", "15 apples", Where.PHRASE),
+    ("The final answer is $\\frac{3}{4}$. I hope it is correct.", r"$\frac{3}{4}$", Where.PHRASE),
+    ("Final Answer: The largest $n$ is 34.", "34", Where.PHRASE),
+    ("**Answer:** $x = 3$", "$x = 3$", Where.PHRASE),
+    ("Some work.\n\n### Final Answer\n\n42", "42", Where.PHRASE),
+    ("So the answer is no solution.", "no solution", Where.PHRASE),
+    ("The correct option is (C).", "(C)", Where.PHRASE),
+    ("Final Answer: Jane started growing Sphere 3 hours ago.", "3", Where.PHRASE),
+    ("So the number is\n\n**73**", "73", Where.BOLD),
+    ("Therefore $x > 5$ is the solution.", "x > 5", Where.FORMULA),
+    ("The roots are 2 and -3.", "2 and -3", Where.FORMULA),
+    ("There are $n$ of them, which makes 12 in all.", "12", Where.NUMBER),
+    ("so it costs $1,250.", "$1,250", Where.NUMBER),
+    ("which is 3/4 of the whole", "3/4", Where.NUMBER),
+    ("It increases by 100%.", "100%", Where.NUMBER),
+    ("42", "42", Where.WHOLE),
+    ("x = 5", "x = 5", Where.WHOLE),
+    ("28 percent", "28 percent", Where.WHOLE),
+    ("<think>It may be \\boxed{1}</think> It is \\boxed{2}.", "2", Where.BOXED),
+    ("no tag before</think>The answer is 6.", "6", Where.PHRASE),
+    ("<answer>8</answer>", "8", Where.WHOLE),
+    ("The answer is 4.<|im_end|><|im_start|>user 5", "4", Where.PHRASE),
+    ("<think> hmm, 5", "", Where.NOWHERE),
+    ("I do not know", "", Where.NOWHERE),
+    ("", "", Where.NOWHERE),
+]
+
+
+@pytest.mark.parametrize(("output", "answer", "where"), CASES, ids=[c[0][:40] or "empty" for c in CASES])
+def test_extract(output, answer, where):
+    found = extract(output)
+    assert (found.answer, found.where) == (answer, where)
+    assert found.found == (where is not Where.NOWHERE)
+
+
+def test_what_stands_last_in_a_cut_off_output_is_no_answer():
+    text = "Let us compute the first term. " * 30 + "Then we have 12 and so"
+    assert extract(text).found
+    cut = extract(text, finish_reason="length")
+    assert cut.cut_off and not cut.found
+
+
+def test_a_box_in_a_cut_off_output_counts_and_is_marked():
+    cut = extract(r"It is \boxed{5}. Let me check:", finish_reason="length")
+    assert (cut.answer, cut.cut_off) == ("5", True)
+
+
+def test_the_end_of_a_long_output_is_what_counts():
+    assert extract("x" * (5 * MAX_OUTPUT) + r" \boxed{5}").answer == "5"
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer"),
+    [
+        ("Therefore $x=\\boxed{3}$.", "3"),
+        ("2+2 = <<2+2=4>>4\n#### 4", "4"),
+        ("  $\\frac12$ ", r"$\frac12$"),
+        (r"\boxed{W(n) = 1 \text{ and } W(n) = -1", r"W(n) = 1 \text{ and } W(n) = -1"),
+    ],
+)
+def test_extract_reference(reference, answer):
+    assert extract_reference(reference) == answer

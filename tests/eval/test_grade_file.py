@@ -1,0 +1,147 @@
+"""`sq grade FILE`: the same rows with their grades, in order, whatever is wrong with a line."""
+
+import gzip
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sq.core.errors import RowError
+from sq.eval.disagree import Disagreements
+from sq.eval.grade_file import Columns, grade_file, grade_rows
+from sq.eval.grader import Grader, GraderConfig
+from sq.eval.judge import Pair
+
+CONFIG = GraderConfig(workers=2)
+
+
+def written(path, rows):
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    return path
+
+
+def read(path):
+    if path.suffix == ".parquet":
+        return pq.read_table(path).to_pylist()
+    opened = gzip.open(path, "rt") if path.suffix == ".gz" else path.open()
+    with opened as lines:
+        return [json.loads(line) for line in lines]
+
+
+@pytest.fixture
+def outputs(tmp_path):
+    rows = [
+        {"id": "a", "question": "1+1?", "prediction": "The answer is 2.", "reference": "2", "tags": ["x", "y"]},
+        {"id": "b", "question": "1+2?", "prediction": "It is \\boxed{4}", "reference": 3, "tags": []},
+        {"id": "c", "question": "0.5?", "prediction": ".5", "reference": "0.5", "tags": ["é\u2028"]},
+    ]
+    return written(tmp_path / "out.jsonl", rows)
+
+
+def test_rows_come_back_in_order_with_their_grades(outputs):
+    summary = grade_file(outputs, config=CONFIG)
+    rows = read(summary.output)
+    assert summary.output.name == "out.graded.jsonl"
+    assert [r["id"] for r in rows] == ["a", "b", "c"]
+    assert [r["verdict"] for r in rows] == ["correct", "wrong", "correct"]
+    assert [r["extracted"] for r in rows] == ["2", "4", ".5"]
+    assert [r["correct"] for r in rows] == [True, False, True]
+    assert all(r["reason"] for r in rows)
+    assert rows[2]["tags"] == ["é\u2028"]
+    assert (summary.rows, summary.errors, summary.score("strict")) == (3, 0, 2 / 3)
+
+
+def test_several_profiles_add_their_columns(outputs, tmp_path):
+    summary = grade_file(outputs, tmp_path / "both.jsonl.gz", ["strict", "dart"], config=CONFIG)
+    last = read(summary.output)[2]
+    assert (last["correct"], last["verdict"]) == (True, "correct")
+    assert (last["dart_correct"], last["dart_verdict"]) == (False, "wrong")
+    assert summary.verdicts["dart"] == {"correct": 1, "wrong": 2}
+
+
+def test_parquet_in_and_out(outputs, tmp_path):
+    table = pa.Table.from_pylist([{"answer": "x=7", "gold": "7"}, {"answer": "8", "gold": "7"}])
+    pq.write_table(table, tmp_path / "p.parquet")
+    summary = grade_file(
+        tmp_path / "p.parquet", columns=Columns(prediction="answer", reference="gold"), profiles=["strict"], config=CONFIG
+    )
+    assert summary.output.suffix == ".parquet"
+    assert [r["correct"] for r in read(summary.output)] == [True, False]
+    from_lines = grade_file(outputs, tmp_path / "lines.parquet", config=CONFIG)
+    assert [r["reference"] for r in read(from_lines.output)] == ["2", "3", "0.5"]
+
+
+def test_a_bad_line_becomes_a_row_with_its_error(tmp_path):
+    path = tmp_path / "bad.jsonl"
+    good = json.dumps({"prediction": "1", "reference": "1"}).encode()
+    lines = [good, b"{not json", b"[1, 2]", b'{"prediction": null, "reference": "1"}', b'{"reference": "1"}']
+    lines += [b'{"prediction": ["1"], "reference": "1"}', b'{"prediction": "1", "reference": "1", "tolerance": "big"}']
+    lines += [b"\xff\xfe", b'{"prediction": "\\ud800", "reference": "1"}', b"", good]
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    summary = grade_file(path, config=CONFIG)
+    rows = read(summary.output)
+    assert [r["verdict"] for r in rows] == ["correct", *[None] * 7, "wrong", "correct"]
+    assert (summary.rows, summary.errors) == (10, 7)
+    assert "line 2 is not JSON" in rows[1]["error"]
+    assert "line 3 is list, not an object" in rows[2]["error"]
+    assert "prediction is missing" in rows[3]["error"] and "prediction is missing" in rows[4]["error"]
+    assert "prediction is list" in rows[5]["error"]
+    assert "tolerance is 'big'" in rows[6]["error"]
+    assert not any(r["correct"] for r in rows[1:9])
+
+
+def test_a_reference_of_several_answers_and_an_allowed_error(tmp_path):
+    rows = [
+        {"prediction": "2, 1", "reference": ["$1$", "$2$"]},
+        {"prediction": "0.102", "reference": "0.1", "tolerance": 0.01},
+        {"prediction": "It goes on and on " * 40 + "5", "reference": "5", "finish_reason": "length"},
+    ]
+    graded = read(grade_file(written(tmp_path / "r.jsonl", rows), config=CONFIG).output)
+    assert [r["verdict"] for r in graded] == ["correct", "correct", "unparsed"]
+    assert graded[2]["reason"] == "cut off before an answer"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"source": "none.jsonl"}, "there is no file"),
+        ({"source": "out.csv"}, "is not .jsonl, .jsonl.gz or .parquet"),
+        ({"output": "out.jsonl"}, "is the input"),
+        ({"output": "nowhere/x.jsonl"}, "there is no directory"),
+        ({"output": "x.txt"}, "is not .jsonl"),
+        ({"profiles": ["strikt"]}, "no profile 'strikt', did you mean 'strict'"),
+        ({"profiles": []}, "no profile is given"),
+        ({"columns": Columns(prediction="predicton")}, "no column 'predicton', did you mean 'prediction'"),
+    ],
+)
+def test_what_cannot_be_graded_is_said(outputs, tmp_path, change, message):
+    arguments = {"source": "out.jsonl", "output": None, **change}
+    for key in ("source", "output"):
+        arguments[key] = tmp_path / arguments[key] if arguments[key] else None
+    with pytest.raises(RowError, match=message):
+        grade_file(config=CONFIG, **arguments)
+    assert [p.name for p in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_an_empty_or_broken_file_is_said(tmp_path):
+    (tmp_path / "empty.jsonl").write_text("\n\n")
+    with pytest.raises(RowError, match="has no rows"):
+        grade_file(tmp_path / "empty.jsonl", config=CONFIG)
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(RowError, match="cannot be read as parquet"):
+        grade_file(tmp_path / "broken.parquet", config=CONFIG)
+    (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"prediction": "1", "reference": "1"}\n' * 5000)[:-40])
+    with pytest.raises(RowError, match="cannot be read to its end"):
+        grade_file(tmp_path / "cut.jsonl.gz", config=CONFIG)
+
+
+def test_rows_from_memory_and_where_profiles_disagree():
+    rows = [{"prediction": p, "reference": r} for p, r in [("1", "1"), ("3.04", "0.0304"), (".5", "0.5")]]
+    with Grader(CONFIG) as grader:
+        assert [r["correct"] for r in grade_rows(rows, grader, ["strict"])] == [True, False, True]
+        finder = Disagreements(grader)
+        found = list(finder.of(Pair(**r) for r in rows))
+    assert [d.index for d in found] == [1, 2]
+    assert "strict: wrong" in found[0].reason and "dart: correct" in found[0].reason
+    assert finder.scores() == {"strict": 2 / 3, "dart": 2 / 3}

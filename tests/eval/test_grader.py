@@ -1,0 +1,120 @@
+"""The pool of grading processes: order, threads, kills, limits, and a clean end."""
+
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from sq.core.config import build
+from sq.core.errors import ConfigError
+from sq.eval.grader import Grader, GraderConfig
+from sq.eval.judge import Pair, Profile
+from sq.eval.verdict import Verdict
+
+
+def pids(grader):
+    return [w._process.pid for w in grader._workers]
+
+
+def alive(pid):
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "zombie" not in status.read_text()
+
+
+def numbered(count):
+    return [Pair(prediction=f"It is \\boxed{{{i}}}", reference=str(i if i % 3 else -1)) for i in range(count)]
+
+
+@pytest.fixture(scope="module")
+def grader():
+    with Grader(GraderConfig(workers=2)) as pool:
+        yield pool
+
+
+def test_grades_come_in_the_order_of_the_pairs(grader):
+    grades = list(grader.grade(numbered(200)))
+    assert [g.extracted for g in grades] == [str(i) for i in range(200)]
+    assert [g.correct for g in grades] == [bool(i % 3) for i in range(200)]
+
+
+def test_pairs_are_read_as_grades_are_taken(grader):
+    taken = []
+
+    def endless():
+        i = 0
+        while True:
+            taken.append(i)
+            yield Pair(prediction=str(i), reference=str(i))
+            i += 1
+
+    stream = grader.grade(endless())
+    assert all(next(stream).correct for _ in range(50))
+    assert len(taken) < 400
+
+
+def test_threads_share_the_pool(grader):
+    with ThreadPoolExecutor(4) as threads:
+        results = list(threads.map(lambda _: [g.correct for g in grader.grade(numbered(60))], range(6)))
+    assert all(r == [bool(i % 3) for i in range(60)] for r in results)
+
+
+def test_both_profiles_from_one_pool(grader):
+    pair = Pair(prediction="3.04", reference="0.0304")
+    assert grader.grade_one(pair, "strict").verdict is Verdict.WRONG
+    assert grader.grade_one(pair, Profile.DART).verdict is Verdict.CORRECT
+
+
+def test_a_worker_that_hangs_is_killed_and_replaced():
+    with Grader(GraderConfig(workers=1, deadline=0.2)) as pool:
+        assert pool.grade_one(Pair(prediction="1", reference="1")).correct
+        (pid,) = pids(pool)
+        os.kill(pid, signal.SIGSTOP)  # as good as an endless loop: it will not answer
+        grade = pool.grade_one(Pair(prediction="2", reference="2"))
+        assert grade.verdict is Verdict.TIMEOUT
+        assert "not decided within 0.2 s" in grade.reason
+        assert not alive(pid)
+        assert pool.grade_one(Pair(prediction="3", reference="3")).correct
+        assert pids(pool) != [pid]
+
+
+def test_a_worker_that_died_costs_no_verdict():
+    with Grader(GraderConfig(workers=1)) as pool:
+        assert pool.grade_one(Pair(prediction="1", reference="1")).correct
+        os.kill(pids(pool)[0], signal.SIGKILL)
+        assert pool.grade_one(Pair(prediction="2", reference="2")).correct
+
+
+def test_workers_have_a_memory_limit_and_no_secrets(grader, monkeypatch):
+    grader.grade_one(Pair(prediction="1", reference="1"))
+    for pid in pids(grader):
+        limits = Path(f"/proc/{pid}/limits").read_text()
+        (line,) = [x for x in limits.splitlines() if x.startswith("Max address space")]
+        assert str(1024 * 2**20) in line
+        names = {v.partition("=")[0] for v in Path(f"/proc/{pid}/environ").read_text().split("\0")}
+        assert names <= {"PYTHONPATH", "PATH", "LC_ALL", "OMP_NUM_THREADS", ""}
+
+
+def test_no_process_is_left():
+    pool = Grader(GraderConfig(workers=2))
+    started = pids(pool)
+    assert all(alive(p) for p in started)
+    pool.close()
+    assert not any(alive(p) for p in started)
+    pool.close()  # twice does no harm
+
+
+def test_an_abandoned_pool_ends_its_workers():
+    pool = Grader(GraderConfig(workers=1))
+    started = pids(pool)
+    del pool
+    assert not any(alive(p) for p in started)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"), [("profile", "strikt", "did you mean 'strict'"), ("workers", 0, "workers=0"), ("deadline", 0, "above 0")]
+)
+def test_a_wrong_config_is_said(key, value, message):
+    with pytest.raises(ConfigError, match=message):
+        build({key: value}, GraderConfig)

@@ -1,0 +1,91 @@
+"""Answers made to hang, crash, exhaust or execute: each is decided, none runs, the workers stay up."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import sq.eval
+from sq.eval.equal import symbolic
+from sq.eval.grader import Grader, GraderConfig
+from sq.eval.judge import Pair, Profile
+from sq.eval.verdict import Verdict
+
+TOWERS = [
+    "9^{9^{9^9}}", "9**9**9**9", "100000000!", "((((9!)!)!)!)!", r"\binom{10^{18}}{10^{17}}", "2^{2^{2^{2^{2^2}}}}",
+    "10^{10^{10^{10}}}", "1e999999999", r"\sin(10^{10^{10}})", r"\lfloor 10^{10^{8}} \rfloor", r"\sum_{k=1}^{10^{12}} k",
+    r"\sum_{a=1}^{900}\sum_{b=1}^{900}\sum_{c=1}^{900} abc", r"\prod_{k=1}^{1000} k^{k^{k}}", "(x+1)^{999999999}",
+    r"\gcd(10^{4000},10^{3999})", "e^{e^{e^{e^{e^{e}}}}}", r"\sqrt[10^{100}]{2}", "2^{0.5^{-1000}}", r"\log_{1}(5)", "0^0",
+    r"\frac{1}{0}", r"\infty-\infty", r"(-1)^{\infty}", "99999999999999999999_{99999}", r"\int_0^1 x^{x^{x^{x}}} dx",
+    r"\int_0^{99999999} \sin(x^{99})^{99} dx", r"\lim_{n\to\infty} (1+\frac{1}{n})^{n}", "(x+y+z+w)^{100000}",
+]  # fmt: skip
+LONG = [
+    "x" * 1_000_000, "1" * 1_000_000, "{" * 1_000_000, r"\boxed{" * 200_000, r"\frac{" * 100_000, "$a" * 300_000,
+    "(" * 100_000 + ")" * 100_000, r"\sqrt{" * 50_000 + "2" + "}" * 50_000, "1," * 300_000, "**" * 300_000,
+    r"\boxed{" + "(" * 2900 + "1" + ")" * 2900 + "}", r"\boxed{" + "{" * 2900 + "1" + "}" * 2900 + "}", "answer is " * 100_000,
+    r"\boxed{" + "-" * 5000 + "1}", r"\boxed{" + "1+" * 2900 + "1}", r"\boxed{" + "x^" * 2900 + "2}", r"\boxed{5" + "!" * 200 + "}",
+    r"\boxed{" + r"\pm 1" * 100 + "}", r"\boxed{" + ",".join(f"x_{i}" for i in range(1000)) + "}", "<think>" * 100_000,
+    r"\boxed{\begin{vmatrix}" + r"\\".join(["&".join(["x"] * 30)] * 30) + r"\end{vmatrix}}", "'" * 60_000, r"\\" * 100_000,
+]  # fmt: skip
+ODD = ["\ud800\udfff\udc00", "\\boxed{\ud800}", "5\x00\x00", "\x00" * 100_000, "\u202e5", "\u0665" * 3000, "\x1b[31m5", "\ufeff5"]
+REFERENCES = ["5", r"\frac{1}{2}", "x^{2}+1", "(1,2)", r"\int_0^1 x dx"]
+
+
+def payloads(canary):
+    touch = f"touch {canary}"
+    return [
+        f"__import__('os').system('{touch}')", f"\\boxed{{__import__('os').system('{touch}')}}", f"open('{canary}','w')",
+        f"exec(\"open('{canary}','w')\")", f"$({touch})", f"`{touch}`", f"; {touch}", f"| {touch}", f"\\write18{{{touch}}}",
+        f"lambda: open('{canary}','w')", "\\input{/etc/passwd}", "{{7*7}}", f"\\boxed{{Symbol('x', open('{canary}','w'))}}",
+        f"[c for c in ().__class__.__base__.__subclasses__()]; open('{canary}', 'w')",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def grader():
+    with Grader(GraderConfig(workers=2, deadline=1.5)) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize("profile", list(Profile))
+def test_every_hostile_answer_is_decided(grader, profile, tmp_path):
+    canary = tmp_path / "executed"
+    hostile = [*TOWERS, *LONG, *ODD, *payloads(canary)]
+    pairs = [Pair(prediction=h, reference=r) for h in hostile for r in REFERENCES]
+    pairs += [Pair(prediction="5", reference=h) for h in hostile] + [Pair(prediction=h, reference=h) for h in hostile]
+    grades = list(grader.grade(pairs, profile))
+    assert len(grades) == len(pairs)
+    assert not canary.exists()
+    late = [p.prediction[:60] for p, g in zip(pairs, grades, strict=True) if g.verdict is Verdict.TIMEOUT]
+    assert not late  # sizes are looked at before anything is computed, so not even the deadline is needed
+    faults = {g.reason for g in grades if "Error" in g.reason}
+    assert not faults
+
+
+def test_no_hostile_answer_is_right(grader):
+    pairs = [Pair(prediction=h, reference=r) for h in [*TOWERS, *LONG] for r in REFERENCES[1:4]]
+    accepted = [(p.prediction[:60], p.reference) for p, g in zip(pairs, grader.grade(pairs), strict=True) if g.correct]
+    assert not accepted
+
+
+def test_math_verify_sees_only_listed_text(tmp_path, monkeypatch):
+    import math_verify.parser
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("text was given to SymPy's evaluating parser")
+
+    monkeypatch.setattr(math_verify.parser, "parse_expr", refuse)
+    monkeypatch.setattr(math_verify.parser, "parse_expr_cached", refuse)
+    seen = [p for p in [*TOWERS, *LONG, *ODD, *payloads(tmp_path)] if symbolic.safe(p)]
+    assert not [p for p in seen if any(word in p for word in ("import", "open", "exec", "'", '"', "!", "^{9"))]
+    assert symbolic.equal(r"\int_0^1 x dx", r"\frac{1}{2}")
+
+
+def test_nothing_in_the_grader_evaluates_text():
+    forbidden = {"eval", "exec", "sympify", "parse_expr", "compile", "system"}
+    for path in Path(sq.eval.__path__[0]).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                ok = name == "compile" and isinstance(node.func, ast.Attribute) and node.func.value.id == "re"
+                assert ok or name not in forbidden, f"{path}:{node.lineno} calls {name}"
