@@ -21,6 +21,16 @@ class Document:
     solution: str = ""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """An exact judgement of a question: whether it can be solved, why not, in how many steps, with which answer."""
+
+    solvable: bool
+    reason: str
+    steps: int = 0
+    answer: str | None = None
+
+
 class Domain(Protocol):
     """A subject whose questions have a checkable answer."""
 
@@ -38,6 +48,10 @@ class Domain(Protocol):
 
     def check(self, answer: str, reference: str) -> bool:
         """Whether an answer is right, given the reference answer."""
+        ...
+
+    def verdict(self, question: str) -> Verdict | None:
+        """An oracle's word on a question; None in a domain that has no oracle."""
         ...
 
     def corpus(self, count: int, seed: int) -> Iterator[Document]:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from sq.core.chat import ChatFormat
 from sq.core.config import flatten
-from sq.core.ledger import Item, Ledger, Reject
+from sq.core.ledger import Item, Ledger, Reject, read_rows
 from sq.core.rows import QUESTION, row_id, text_problem
 from sq.core.tracking import track
 from sq.engine.base import Completion, Request, Result, Sampling
@@ -48,15 +48,30 @@ def sample_questions(job: SynthJob, stage: QuestionsStage) -> dict[str, float]:
                 finally:
                     engine.close()
             summary = ledger.finish()
+        figures = {"rows": float(summary.rows), "rejects": float(summary.rejects), **oracle_figures(job)}
         run.output(stage.name, job.output_dir, digest=summary.digest, rows=summary.rows)
-        run.metrics({"rows": summary.rows, "rejects": summary.rejects})
+        run.metrics(figures)
     log.info(
-        "questions: %s samples in -> %s rows, %s rejects%s -> %s | %.0f s",
+        "questions: %s samples in -> %s rows, %s rejects%s -> %s%s | %.0f s",
         f"{summary.items:,}", f"{summary.rows:,}", f"{summary.rejects:,}",
         f" ({', '.join(f'{v} {k}' for k, v in sorted(summary.reasons.items()))})" if summary.reasons else "",
-        job.output_dir, time.monotonic() - started,
+        job.output_dir,
+        f" | by the oracle {figures['oracle/solvable']:.1%} solvable, {figures['oracle/steps']:.2f} steps" if summary.rows
+        and "oracle/solvable" in figures else "",
+        time.monotonic() - started,
     )  # fmt: skip
-    return {"rows": summary.rows, "rejects": summary.rejects}
+    return figures
+
+
+def oracle_figures(job: SynthJob) -> dict[str, float]:
+    """Share of solvable questions and their mean steps, where the domain has an oracle to say so."""
+    domain = job.domain.create()
+    verdicts = [domain.verdict(row["question"]) for row in read_rows(job.output_dir, columns=["question"])]
+    found = [v for v in verdicts if v is not None]
+    if not found:
+        return {}
+    steps = [v.steps for v in found if v.solvable]
+    return {"oracle/solvable": len(steps) / len(found), "oracle/steps": sum(steps) / max(1, len(steps))}
 
 
 def question_problem(completion: Completion, text: str) -> str | None:

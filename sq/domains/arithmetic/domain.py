@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,14 +10,18 @@ from typing import Any
 from sq.core.config import setting
 from sq.core.errors import ConfigError
 from sq.domains.arithmetic import answers
+from sq.domains.arithmetic.corpus import documents
 from sq.domains.arithmetic.families import FAMILIES, MOST_STEPS, problem
+from sq.domains.arithmetic.oracle import judge
+from sq.domains.arithmetic.splits import SPLITS, question_digest, split_of_digest
+from sq.domains.base import Document, DomainConfig, Verdict
 
-SPLITS = {"train": range(0, 90), "validation": range(90, 95), "test": range(95, 100)}
-"""A question belongs to a split by a hash of its text, so no test question can ever be among the seeds."""
+PATIENCE = 20_000
+"""Draws in a row that bring nothing new before a domain too narrow for the count is given up."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArithmeticConfig:
+class ArithmeticConfig(DomainConfig):
     """Word problems of small numbers, with an exact oracle."""
 
     name: str = setting("arithmetic", help="name of the domain in rows and reports")
@@ -40,6 +43,8 @@ class ArithmeticConfig:
 class ArithmeticDomain:
     """Implements `sq.domains.base.Domain`."""
 
+    instruction = ""
+
     def __init__(self, config: ArithmeticConfig | None = None) -> None:
         self.config = config or ArithmeticConfig()
         self.name = self.config.name
@@ -54,12 +59,21 @@ class ArithmeticDomain:
         c = self.config
         rng = random.Random(f"arithmetic:{seed}:{split}")
         seen: set[bytes] = set()
+        misses = 0
         while len(seen) < count:
+            if misses > PATIENCE:
+                raise ConfigError(
+                    f"the {split} split has hardly more than {len(seen):,} different problems of {c.min_steps} to "
+                    f"{c.max_steps} steps{f' in {_listed(c.families)}' if c.families else ''}, and {count:,} are asked "
+                    "for; ask for fewer, or widen domain.families or the steps"
+                )
             one = problem(rng, low=c.min_steps, high=c.max_steps, families=c.families)
-            digest = _digest(one.question)
+            digest = question_digest(one.question)
             if split_of_digest(digest) != split or digest in seen:
+                misses += 1
                 continue
             seen.add(digest)
+            misses = 0
             yield {
                 "question": one.question,
                 "answer": one.answer,
@@ -68,43 +82,24 @@ class ArithmeticDomain:
                 "family": one.family,
             }
 
+    def corpus(self, count: int, seed: int) -> Iterator[Document]:
+        """Text of mixed quality to pretrain on; no question of the validation or test split is in it."""
+        return documents(count, seed)
+
     def final_answer(self, text: str) -> str | None:
         """The content of the last `\\boxed{...}`."""
         return answers.final_answer(text)
+
+    def verdict(self, question: str) -> Verdict:
+        """The oracle's word on any text: exact, from the text alone."""
+        found = judge(question)
+        answer = None if found.answer is None else str(found.answer)
+        return Verdict(solvable=found.solvable, reason=found.reason.value, steps=found.steps, answer=answer)
 
     def check(self, answer: str, reference: str) -> bool:
         """Whether both are the same number, exactly."""
         return answers.check(answer, reference)
 
 
-def split_of(question: str) -> str:
-    """The split a question belongs to, whoever wrote it."""
-    return split_of_digest(_digest(question))
-
-
-def split_of_digest(digest: bytes) -> str:
-    bucket = digest[0] * 256 + digest[1]
-    return next(name for name, buckets in SPLITS.items() if bucket % 100 in buckets)
-
-
-def _digest(question: str) -> bytes:
-    return hashlib.blake2b(question.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-
-
-def facts(rng: random.Random) -> str:
-    """One line of arithmetic, within the range the questions use: "7 + 5 = 12"."""
-    op = rng.choice("++--**/")
-    if op == "+":
-        a = rng.randint(0, 100)
-        b = rng.randint(0, 100 - a)
-        return f"{a} + {b} = {a + b}"
-    if op == "-":
-        a = rng.randint(0, 100)
-        b = rng.randint(0, a)
-        return f"{a} - {b} = {a - b}"
-    small = rng.randint(1, 10)
-    large = rng.randint(1, 10) if rng.random() < 0.6 or small > 3 else rng.randint(1, 100 // small)
-    left, right = (small, large) if rng.random() < 0.5 else (large, small)
-    if op == "*":
-        return f"{left} * {right} = {left * right}"
-    return f"{left * right} / {right} = {left}"
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
