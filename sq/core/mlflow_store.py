@@ -7,8 +7,9 @@ gave it (`sq.local_id`, its name from before MLflow answered; `sq.session`, one 
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,8 +56,8 @@ class MlflowStore:
     def mlflow(self) -> Mlflow:
         """The connection, made when it is first needed."""
         if self._mlflow is None:
-            if self.uri.startswith("sqlite:///") and ":memory:" not in self.uri:
-                Path(self.uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            if path := sqlite_path(self.uri):
+                _check_sqlite(path)
             self._mlflow = self._connect(self.uri)
         return self._mlflow
 
@@ -69,6 +70,8 @@ class MlflowStore:
         if header["parent"]:
             parent = self.by_id(header["parent"])
             tags |= {"sq.parent": header["parent"], PARENT: parent.info.run_id if parent else header["parent"]}
+            if parent and "sq.sweep" in parent.data.tags and not late:
+                client.update_run(parent.info.run_id, status="RUNNING")
         if found := self._find(header, experiment):
             self._continue(found, tags, late)
         else:
@@ -157,11 +160,8 @@ class MlflowStore:
         found = client.get_experiment_by_name(name)
         if found is None:
             place = None
-            if self.uri.startswith("sqlite:///") and ":memory:" not in self.uri:
-                folder = (
-                    Path(self.uri.removeprefix("sqlite:///")).parent / "mlartifacts" / safe_name(name).replace("/", "_")
-                )
-                place = folder.as_uri()
+            if path := sqlite_path(self.uri):
+                place = (path.parent / "mlartifacts" / safe_name(name).replace("/", "_")).as_uri()
             try:
                 return str(client.create_experiment(name, artifact_location=place))
             except self.mlflow.error:  # another process was first
@@ -276,6 +276,21 @@ class MlflowStore:
             if _code(error) in _NEVER:
                 raise Refused(redact(str(error))) from error
             raise
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """The file of an SQLite address, None for every other address."""
+    path = uri.removeprefix("sqlite:///")
+    return None if path == uri or ":memory:" in path else Path(path)
+
+
+def _check_sqlite(path: Path) -> None:
+    """Raise at once where the file cannot be made, read or written: MLflow would try for minutes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(path, timeout=5, isolation_level=None)) as database:
+        database.execute("begin immediate")
+        database.execute("select count(*) from sqlite_master").fetchone()
+        database.execute("rollback")
 
 
 def _code(error: Exception) -> str:

@@ -95,7 +95,7 @@ class Run:
         with self._safely("tag"):
             clean = _as_text(redact_tree(value, name))
             if len(clean) > VALUE_LIMIT and self._sender is not None:
-                self.text(f"tags/{safe_name(name)}.txt", clean)
+                self.text(f"tags/{safe_name(redact(name))}.txt", clean)
             self._put({"op": "tags", "tags": {redact(name): clean}})
 
     def input(self, data: DataRef) -> None:
@@ -117,7 +117,7 @@ class Run:
         with self._safely("table"):
             if self._sender is None:
                 return
-            listed = redact_tree([dict(r) for r in rows])
+            name, listed = redact(name), redact_tree([dict(r) for r in rows])
             columns = list(dict.fromkeys(key for row in listed for key in row))
             data = {"columns": columns, "data": [[_cell(row.get(c)) for c in columns] for row in listed]}
             file = f"tables/{safe_name(name)}.json"
@@ -128,6 +128,7 @@ class Run:
         with self._safely("figure"):
             if self._sender is None:
                 return
+            name = redact(name)
             if isinstance(figure, str | Path):
                 self._file(Path(figure), f"figures/{safe_name(name)}{Path(figure).suffix}")
             else:
@@ -151,6 +152,7 @@ class Run:
         """Log a text as the artifact `name`."""
         with self._safely("text"):
             if self._sender is not None:
+                name = redact(name)
                 target = self._staged(name)
                 target.write_text(redact(text), encoding="utf-8", errors="replace")
                 self._send_staged(target, _folder(name), **extra)

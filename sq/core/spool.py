@@ -15,7 +15,7 @@ import shutil
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -210,7 +210,8 @@ class Sender(threading.Thread):
         with self._wake:
             self._closing = True
             self._wake.notify()
-        while self.is_alive() and time.monotonic() - self._progress < patience:
+        self._progress = time.monotonic()
+        while self.is_alive() and time.monotonic() - self._progress < (patience if self.opened else patience / 2):
             self.join(0.1)
         sent = not self.is_alive() and self.opened and not self.journal.pending
         if not self.is_alive():
@@ -227,9 +228,9 @@ class Sender(threading.Thread):
                 if self._then is not None:
                     self._then()
             while records := self.journal.peek():
-                for record, count in _merge(records):
-                    self._deliver(record)
-                    self.journal.done(count)
+                for group in _groups(records):
+                    self._deliver(group)
+                    self.journal.done(len(group))
                     self._failures = 0
                     self._progress = time.monotonic()
         except Exception as error:  # whatever the store's client raises, the work goes on
@@ -240,18 +241,28 @@ class Sender(threading.Thread):
         self._failures, self.reason = 0, ""
         return True
 
-    def _deliver(self, record: Record) -> None:
+    def _deliver(self, records: list[Record]) -> None:
         try:
-            self.store.deliver(record)
-        except Refused as refusal:
-            self._keep_refused(record, str(refusal))
+            self.store.deliver(_joined(records))
         except Exception as error:
-            # three failures while the store answers other calls: the record is at fault, and must not stop the rest
-            if "OperationalError" in f"{error} {_reason(error)}" or self._failures < 2 or not self.store.alive():
+            if not self._is_final(error):
                 raise
-            self._keep_refused(record, _reason(error))
-        if record.get("staged"):
-            shutil.rmtree((self.journal.files / record["file"]).parent, ignore_errors=True)
+            if len(records) > 1:  # one of them is at fault: find it
+                for record in records:
+                    self._deliver([record])
+                return
+            self._keep_refused(records[0], str(error) if isinstance(error, Refused) else _reason(error))
+        for record in records:
+            if record.get("staged"):
+                shutil.rmtree((self.journal.files / record["file"]).parent, ignore_errors=True)
+
+    def _is_final(self, error: Exception) -> bool:
+        """Whether a record is at fault: it fails, and fails again, while the store answers other calls."""
+        if isinstance(error, Refused):
+            return True
+        if self._failures < 2 and not self._closing or "OperationalError" in f"{error} {_reason(error)}":
+            return False
+        return self.store.alive()
 
     def _away(self, error: Exception) -> None:
         self._failures += 1
@@ -269,19 +280,23 @@ class Sender(threading.Thread):
             kept.write(_line({"reason": reason, "run": self.journal.header.get("id"), **record}))
 
 
-def _merge(records: list[Record]) -> list[tuple[Record, int]]:
-    """Neighbouring metrics become one record, so that many small calls cost one request."""
-    merged: list[tuple[Record, int]] = []
+def _groups(records: list[Record]) -> Iterator[list[Record]]:
+    """Neighbouring metrics go together, so that many small calls cost one request; the rest go one by one."""
+    group: list[Record] = []
     for record in records:
-        previous = merged[-1][0] if merged else {}
-        if (
-            record["op"] == previous.get("op") == "metrics"
-            and len(previous["metrics"]) + len(record["metrics"]) <= _BATCH
-        ):
-            merged[-1] = ({"op": "metrics", "metrics": previous["metrics"] + record["metrics"]}, merged[-1][1] + 1)
-        else:
-            merged.append((record, 1))
-    return merged
+        both = bool(group) and record["op"] == group[0]["op"] == "metrics"
+        if group and not (both and sum(len(r["metrics"]) for r in (*group, record)) <= _BATCH):
+            yield group
+            group = []
+        group.append(record)
+    if group:
+        yield group
+
+
+def _joined(records: list[Record]) -> Record:
+    if len(records) == 1:
+        return records[0]
+    return {"op": "metrics", "metrics": [point for record in records for point in record["metrics"]]}
 
 
 def _line(record: Mapping[str, Any]) -> bytes:

@@ -26,7 +26,7 @@ from typing import Any
 
 from sq.core.config import setting
 from sq.core.errors import SqError
-from sq.core.mlflow_store import PARENT, Mlflow, MlflowStore
+from sq.core.mlflow_store import PARENT, Mlflow, MlflowStore, sqlite_path
 from sq.core.provenance import provenance, seeds
 from sq.core.run import VALUE_LIMIT, DataRef, Run, shortened
 from sq.core.secrets import redact, redact_tree, remember_named
@@ -45,7 +45,7 @@ class TrackingConfig:
     uri: str = setting("sqlite:///outputs/mlflow.db", help="an SQLite file, a database, or a server's address")
     experiment: str = setting("scalequest", help="the MLflow experiment that the runs belong to")
     run_name: str | None = setting(None, help="the run's name in MLflow; default: the stage's")
-    parent: str | None = setting(None, help="id of the run to nest under; default: $SQPARENT_RUN")
+    parent: str | None = setting(None, help="id of the run to nest under; default: $SQ_PARENT_RUN")
     tags: dict[str, str] = setting({}, help="tags of your own")
     spool: str = setting("outputs/tracking-spool", help="directory that keeps what MLflow has not yet taken")
     timeout: int = setting(10, ge=1, le=600, help="seconds that one request to a server may take")
@@ -78,7 +78,7 @@ def track(
         stage: The kind of work, and the run's name unless the config gives one.
         params: The whole flat config.
         inputs: The datasets it reads; their runs are linked.
-        parent: Id of the run to nest under; else the config's, else $SQPARENT_RUN.
+        parent: Id of the run to nest under; else the config's, else $SQ_PARENT_RUN.
         tags: Further tags.
         directory: The output directory, held by this process alone: runs in it whose process died become KILLED.
         resume_run_id: Continue this run instead of opening another.
@@ -116,7 +116,7 @@ def multirun_parent(
         return None
     sweep, uri = Path(sweep_dir).absolute(), redact(_resolved(config.uri))
     note = sweep / ".mlflow-parent.json"
-    with _locked(sweep / ".mlflow-parent.lock"):
+    with _locked(sweep):
         header = _header(config, name, {"sq.sweep": str(sweep), **config.tags}, config.parent)
         header["find"] = {"sq.sweep": str(sweep)}
         with contextlib.suppress(OSError, ValueError, KeyError):
@@ -199,7 +199,7 @@ def _header(config: TrackingConfig, stage: str, tags: Mapping[str, str], parent:
         "long": {k: v for k, v in plain.items() if len(str(v)) > VALUE_LIMIT},
         "started": int(time.time() * 1000),
         "session": uuid.uuid4().hex,
-        "parent": parent or os.environ.get("SQPARENT_RUN"),
+        "parent": parent or os.environ.get("SQ_PARENT_RUN"),
         "resume": None,
         "find": None,
     }
@@ -217,7 +217,7 @@ def _start(config: TrackingConfig, header: Record) -> Run:
     sender.start()
 
     def answer() -> str:
-        sender.answered.wait(timeout=2 * config.timeout)
+        sender.answered.wait(timeout=60 + 2 * config.timeout)  # an answer or a failure comes long before
         return store.run_id if sender.opened and not header["resume"] else ""
 
     return Run(header["id"], sender, answer)
@@ -231,9 +231,8 @@ def _tracks(config: TrackingConfig) -> bool:
 
 def _resolved(uri: str) -> str:
     """A relative SQLite path made absolute, so that a later change of directory does not matter."""
-    if not uri.startswith("sqlite:///") or uri == "sqlite:///:memory:":
-        return uri
-    return f"sqlite:///{Path(uri.removeprefix('sqlite:///')).expanduser().absolute()}"
+    path = sqlite_path(uri)
+    return f"sqlite:///{path.expanduser().absolute()}" if path else uri
 
 
 def _status(error: BaseException) -> str:
@@ -267,12 +266,14 @@ def _terminated_by_signal() -> Iterator[None]:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold a file lock; where the place is unwritable there is nothing to share, and no lock."""
+def _locked(directory: Path) -> Iterator[None]:
+    """Hold a lock on a directory (no file is left in it); where it cannot be made there is nothing to share."""
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            fcntl.flock(stack.enter_context(path.open("a")), fcntl.LOCK_EX)
+            directory.mkdir(parents=True, exist_ok=True)
+            handle = os.open(directory, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 
@@ -323,7 +324,10 @@ def _connect(uri: str, timeout: int) -> Mlflow:
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
-    return Mlflow(MlflowClient(uri), mlflow.entities, MlflowException)
+    # Two processes that make the tables of one new SQLite file at once break each other's migrations.
+    path = sqlite_path(uri)
+    with _locked(path.parent) if path else contextlib.nullcontext():
+        return Mlflow(MlflowClient(uri), mlflow.entities, MlflowException)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,79 @@
+"""A real MLflow store for the tests of tracking, copied from one that was made once: its migrations take a second."""
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from sq.core import secrets
+from sq.core.tracking import TrackingConfig, read_runs
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def store(empty_store, tmp_path, monkeypatch):
+    """An empty store at the default place, in a working directory of its own."""
+    for name in ("SQ_PARENT_RUN", "RANK", "LOCAL_RANK", "NODE_RANK", "GROUP_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(secrets, "_remembered", set())
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "outputs").mkdir()
+    shutil.copy(empty_store, tmp_path / "outputs" / "mlflow.db")
+    yield Store()
+    for process in Store.children:
+        process.kill()
+        process.communicate()
+    Store.children.clear()
+
+
+class Store:
+    """What tests ask of a store."""
+
+    uri = "sqlite:///outputs/mlflow.db"
+    children: list[subprocess.Popen] = []
+
+    def __init__(self):
+        self.config = TrackingConfig()
+
+    def runs(self, uri: str | None = None) -> list[dict]:
+        return read_runs(uri or self.uri, "scalequest")
+
+    def one(self) -> dict:
+        """The one run there is."""
+        (run,) = self.runs()
+        return run
+
+    def client(self) -> MlflowClient:
+        return MlflowClient(f"sqlite:///{Path.cwd()}/outputs/mlflow.db")  # MLflow keeps connections by name
+
+    def artifacts(self, run_id: str) -> Path:
+        return Path(f"outputs/mlartifacts/scalequest/{run_id}/artifacts")
+
+    def text(self, run_id: str, name: str) -> str:
+        return (self.artifacts(run_id) / name).read_text()
+
+    def child(self, program: str) -> subprocess.Popen:
+        """A process that tracks; `track` and a config are there."""
+        start = "from sq.core.tracking import *\nimport os, sys, time\nconfig = TrackingConfig()\n"
+        process = subprocess.Popen(
+            [sys.executable, "-c", start + textwrap.dedent(program)],
+            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.children.append(process)
+        return process
+
+    def finished(self, process: subprocess.Popen) -> tuple[int, str, str]:
+        out, err = process.communicate(timeout=400)
+        return process.returncode, out, err
