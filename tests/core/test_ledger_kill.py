@@ -32,7 +32,7 @@ def test_killed_at_every_change_of_the_disk(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("mode", "count", "least"), [("points", 14, 100), ("repair", 12, 30), ("rebuild", 12, 20)])
+@pytest.mark.parametrize(("mode", "count", "least"), [("points", 9, 70), ("repair", 10, 30), ("rebuild", 10, 20)])
 def test_killed_at_every_change_while_it_works_repairs_or_rebuilds(
     tmp_path: Path, mode: str, count: int, least: int
 ) -> None:
@@ -45,9 +45,9 @@ def test_killed_sixty_times_at_random(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(3))
-def test_killed_many_hundred_times_at_random(tmp_path: Path, seed: int) -> None:
-    assert run("random", tmp_path, 150, 200, seed)["kills"] >= 200
+@pytest.mark.parametrize("seed", range(2))
+def test_killed_many_more_times_at_random(tmp_path: Path, seed: int) -> None:
+    assert run("random", tmp_path, 100, 150, seed)["kills"] >= 150
 
 
 @pytest.fixture
@@ -98,11 +98,12 @@ def test_a_forked_child_neither_keeps_the_lock_nor_writes(tmp_path: Path) -> Non
     if child == 0:
         try:
             ledger.record("item-0")
+            os.write(into, b"recorded")
         except LedgerError as error:
             os.write(into, str(error).encode())
         signal.pause()
-    assert b"the process that forked this one" in os.read(out, 4000)
     try:
+        assert b"the process that forked this one" in os.read(out, 4000)
         ledger.record("item-0")
         next(todo)
         ledger.close()

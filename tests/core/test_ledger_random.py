@@ -122,6 +122,6 @@ class RandomWork(RuleBasedStateMachine):
 
 
 RandomWork.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
 )
 TestRandomWork = RandomWork.TestCase

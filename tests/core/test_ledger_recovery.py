@@ -20,6 +20,12 @@ SCHEMA = pa.schema(
 COUNT = 14  # parts of 4, the last of 2
 
 
+@pytest.fixture(autouse=True)
+def without_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What syncing is for is tested in test_ledger_power.py; nothing here can tell the difference."""
+    monkeypatch.setattr(os, "fsync", lambda fd: None)
+
+
 def opened(directory: Path, seed: int = 1, part_size: int = 4) -> Ledger:
     return Ledger.open(directory, schema=SCHEMA, config={"seed": seed}, inputs={"in": "d"}, part_size=part_size)
 
