@@ -24,7 +24,11 @@ def run(script, *args, cwd=None):
         ("train", ["stage=sft", "stage.lr=fast"], r"stage\.lr='fast' is not a number"),
         ("train", ["stage=sft", "stage.lr=-1"], r"stage\.lr=-1\.0 must be above 0"),
         ("train", ["stage=sft", "stage.lrr=1"], r"unknown key 'stage\.lrr' \(value 1\), did you mean 'lr'"),
-        ("train", ["stage=sft", "trainer.precision=fp31"], r"trainer\.precision='fp31' is not one of fp32, bf16_mixed, bf16"),
+        (
+            "train",
+            ["stage=sft", "trainer.precision=fp31"],
+            r"trainer\.precision='fp31' is not one of fp32, bf16_mixed, bf16",
+        ),
         ("train", ["stage=sft", "modle=tiny"], r"unknown key 'modle' \(value 'tiny'\), did you mean 'model'"),
         ("train", ["stage=sft", "seed=1,2"], "seed=1,2: several values need -m"),
         ("train", ["stage=sft", "model={"], "an override cannot be read"),
@@ -43,7 +47,9 @@ def test_a_slip_ends_in_one_message(script, args, message, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("script", "args"), [("train", ["stage=sft"]), ("synthesize", ["stage=questions"]), ("evaluate", [])])
+@pytest.mark.parametrize(
+    ("script", "args"), [("train", ["stage=sft"]), ("synthesize", ["stage=questions"]), ("evaluate", [])]
+)
 def test_help_and_config_read_well(script, args):
     shown = run(script, "--help").stdout
     assert f"Usage: python {script}.py" in shown and "model=" in shown and "# random seed" in shown

@@ -9,12 +9,10 @@ from omegaconf import OmegaConf
 from sq.core.config import build, conf_dir
 
 GROUPS = sorted(
-    (path.parent.name, path.stem)
-    for path in conf_dir().glob("*/*.yaml")
-    if path.parent.name not in ("hydra", "help")
+    (path.parent.name, path.stem) for path in conf_dir().glob("*/*.yaml") if path.parent.name not in ("hydra", "help")
 )
 ENTRIES = {
-    "train": ["pretrain", "sft"],
+    "train": ["pretrain", "qft", "qpo", "difficulty", "sft"],
     "synthesize": ["questions"],
     "evaluate": [None],
 }

@@ -10,8 +10,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import operator
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +24,13 @@ from sq.core.errors import ConfigError
 
 T = TypeVar("T")
 TARGET = "_target_"
+RULES: tuple[tuple[str, str, Callable[[Any, Any], bool]], ...] = (
+    ("gt", "above", operator.gt),
+    ("ge", "at least", operator.ge),
+    ("lt", "below", operator.lt),
+    ("le", "at most", operator.le),
+)
+"""Bound of a setting, the word for it, and the test; a NaN passes none."""
 
 
 def setting(
@@ -194,13 +202,9 @@ def _check_bounds(field: dataclasses.Field[Any], value: Any, key: str, problems:
             problems.append(f"{key}={item!r} is not one of {', '.join(choices)}{nearest(str(item), choices)}")
         if isinstance(item, bool) or not isinstance(item, int | float):
             continue
-        rules = (
-            ("gt", "above", lambda limit, x=item: x > limit),
-            ("ge", "at least", lambda limit, x=item: x >= limit),
-            ("lt", "below", lambda limit, x=item: x < limit),
-            ("le", "at most", lambda limit, x=item: x <= limit),
-        )
-        broken = [f"{word} {bounds[n]}" for n, word, ok in rules if bounds.get(n) is not None and not ok(bounds[n])]
+        broken = [
+            f"{word} {bounds[n]}" for n, word, ok in RULES if bounds.get(n) is not None and not ok(item, bounds[n])
+        ]
         if broken:
             problems.append(f"{key}={item!r} must be {' and '.join(broken)}")
 

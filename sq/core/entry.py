@@ -169,7 +169,9 @@ def plain_errors(package: str) -> Iterator[None]:
 
 def explain(error: Exception) -> str:
     """Hydra's and OmegaConf's errors in the words of this project: key, value, what is allowed, nearest name."""
-    text = "\n".join(dict.fromkeys(str(e).strip() for e in (error, error.__cause__) if e is not None and str(e).strip()))
+    text = "\n".join(
+        dict.fromkeys(str(e).strip() for e in (error, error.__cause__) if e is not None and str(e).strip())
+    )
     if found := re.search(r"Could not (?:find|load) '(\w+)/(.+?)'", text):
         group, option = found.groups()
         options = groups().get(group, [])

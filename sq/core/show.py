@@ -1,4 +1,4 @@
-"""What a person sees of the configuration: every key there is, its value, what it means, and which options there are."""
+"""What a person sees of the configuration: every key there is, its value, what it means, and its options."""
 
 from __future__ import annotations
 
@@ -125,7 +125,11 @@ def _scalar(value: Any) -> str:
         return value.name.lower()
     if isinstance(value, tuple):
         value = list(value)
-    return yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True).removesuffix("...\n").strip()
+    return (
+        str(yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True))
+        .removesuffix("...\n")
+        .strip()
+    )
 
 
 def _about(field: dataclasses.Field[Any], hint: Any) -> str:
@@ -137,5 +141,3 @@ def _about(field: dataclasses.Field[Any], hint: Any) -> str:
     if options and len(options) <= 12 and not all(o in parts[0] for o in options):
         parts.append(f"({', '.join(options)})")
     return " ".join(p for p in parts if p)
-
-

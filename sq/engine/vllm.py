@@ -80,7 +80,8 @@ class VLLMEngine:
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
         """Yield results as they finish, with at most `window` requests in the engine."""
-        engine, source, waiting, exhausted = self._llm.llm_engine, iter(requests), {}, False
+        engine, source, exhausted = self._llm.llm_engine, iter(requests), False
+        waiting: dict[str, Request] = {}
         try:
             while True:
                 while not exhausted and len(waiting) < self.config.window:

@@ -41,7 +41,9 @@ def sample_questions(job: SynthJob, stage: QuestionsStage) -> dict[str, float]:
                 engine = job.engine.create(job.model)
                 try:
                     requests = _requests(first, waiting, chat, sampling, places)
-                    bar = tqdm(engine.generate(requests), total=stage.count, desc="questions", unit="row", dynamic_ncols=True)
+                    bar = tqdm(
+                        engine.generate(requests), total=stage.count, desc="questions", unit="row", dynamic_ncols=True
+                    )
                     for result in bar:
                         rows, rejects = _outcome(job, result, places.pop(result.key), model, chat, run.id)
                         ledger.record(result.key, rows, rejects)
@@ -51,15 +53,13 @@ def sample_questions(job: SynthJob, stage: QuestionsStage) -> dict[str, float]:
         figures = {"rows": float(summary.rows), "rejects": float(summary.rejects), **oracle_figures(job)}
         run.output(stage.name, job.output_dir, digest=summary.digest, rows=summary.rows)
         run.metrics(figures)
-    log.info(
-        "questions: %s samples in -> %s rows, %s rejects%s -> %s%s | %.0f s",
-        f"{summary.items:,}", f"{summary.rows:,}", f"{summary.rejects:,}",
-        f" ({', '.join(f'{v} {k}' for k, v in sorted(summary.reasons.items()))})" if summary.reasons else "",
-        job.output_dir,
-        f" | by the oracle {figures['oracle/solvable']:.1%} solvable, {figures['oracle/steps']:.2f} steps" if summary.rows
-        and "oracle/solvable" in figures else "",
-        time.monotonic() - started,
-    )  # fmt: skip
+    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(summary.reasons.items()))
+    told = f"{summary.items:,} samples in -> {summary.rows:,} rows, {summary.rejects:,} rejects"
+    oracle = ""
+    if "oracle/solvable" in figures:
+        oracle = f" | by the oracle {figures['oracle/solvable']:.1%} solvable, {figures['oracle/steps']:.2f} steps"
+    took = time.monotonic() - started
+    log.info("questions: %s%s -> %s%s | %.0f s", told, reasons and f" ({reasons})", job.output_dir, oracle, took)
     return figures
 
 

@@ -48,9 +48,15 @@ def node(**values):
 
 
 def test_builds_nested_frozen_dataclasses():
-    built = build(node(color="DARK_BLUE", many=[{"name": "a"}], named={"k": {"name": "b", "rate": 1}}, numbers=[1, 2]), Outer)
+    built = build(
+        node(color="DARK_BLUE", many=[{"name": "a"}], named={"k": {"name": "b", "rate": 1}}, numbers=[1, 2]), Outer
+    )
     assert built == Outer(
-        inner=Inner(name="x"), color=Color.DARK_BLUE, many=(Inner(name="a"),), named={"k": Inner(name="b", rate=1.0)}, numbers=(1, 2)
+        inner=Inner(name="x"),
+        color=Color.DARK_BLUE,
+        many=(Inner(name="a"),),
+        named={"k": Inner(name="b", rate=1.0)},
+        numbers=(1, 2),
     )
     assert isinstance(built.named["k"].rate, float)
     with pytest.raises(AttributeError):
@@ -65,7 +71,11 @@ def test_target_chooses_a_subclass():
 
 @pytest.mark.parametrize(
     ("target", "message"),
-    [("sq.core.errors.SqError", "is not a config dataclass"), ("no.such.Thing", "cannot be imported"), ("x", "cannot be imported")],
+    [
+        ("sq.core.errors.SqError", "is not a config dataclass"),
+        ("no.such.Thing", "cannot be imported"),
+        ("x", "cannot be imported"),
+    ],
 )
 def test_target_must_name_a_config(target, message):
     with pytest.raises(ConfigError, match=message):

@@ -49,10 +49,9 @@ def test_the_command_makes_rows_once_and_refuses_another_config_there(random_tin
     from sq.core.ledger import read_manifest, read_rejects, read_rows
 
     def run(*more):
-        command = [
-            sys.executable, str(ROOT / "synthesize.py"), "stage=questions", f"model.path={random_tiny}", "stage.count=40",
-            "stage.max_tokens=24", "engine.max_model_len=64", "tracking=none", "output_dir=made", *more,
-        ]  # fmt: skip
+        settings = ["stage.count=40", "stage.max_tokens=24", "engine.max_model_len=64", "tracking=none"]
+        command = [sys.executable, str(ROOT / "synthesize.py"), "stage=questions", f"model.path={random_tiny}"]
+        command += [*settings, "output_dir=made", *more]
         return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
 
     first = run()

@@ -1,9 +1,11 @@
 """Word problems of small numbers with an exact oracle: the world in which every stage's effect can be measured."""
 
 from sq.domains.arithmetic.answers import check, final_answer
-from sq.domains.arithmetic.domain import ArithmeticConfig, ArithmeticDomain, facts, split_of
+from sq.domains.arithmetic.corpus import documents, facts
+from sq.domains.arithmetic.domain import ArithmeticConfig, ArithmeticDomain
 from sq.domains.arithmetic.families import FAMILIES, Problem, problem
 from sq.domains.arithmetic.oracle import Judgement, judge
+from sq.domains.arithmetic.splits import split_of
 from sq.domains.arithmetic.variants import poor, unsolvable
 from sq.domains.arithmetic.world import Reason
 
@@ -15,6 +17,7 @@ __all__ = [
     "Problem",
     "Reason",
     "check",
+    "documents",
     "facts",
     "final_answer",
     "judge",

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from sq.domains.arithmetic.chain_families import CHAINS
 from sq.domains.arithmetic.chains import tell_chain
-from sq.domains.arithmetic.oracle import Judgement, judge
+from sq.domains.arithmetic.lexicon import ITEMS, NAMES
+from sq.domains.arithmetic.oracle import KINDS, Judgement, judge
 from sq.domains.arithmetic.pairs import PAIRS, tell_pair
 from sq.domains.arithmetic.special import SPECIAL
 from sq.domains.arithmetic.story import RetryError, Story
@@ -86,3 +87,18 @@ def _able(steps: int, names: tuple[str, ...]) -> tuple[str, ...]:
 def _choose(rng: random.Random, steps: int, names: tuple[str, ...]) -> str:
     able = _able(steps, names) or names
     return able[int(rng.random() * len(able))]
+
+
+def distinct_at_least() -> int:
+    """A lower bound on how many different questions there are, counted on the two-event stories of one family alone.
+
+    "Tom has 12 apples. Tom buys 7 more apples. Tom loses 3 apples. How many apples does Tom have?": every name, item,
+    phrasing and admissible number gives another text; pronouns and openings are not counted.
+    """
+    phrasings = 1
+    for name in ("have.set", "have.add", "have.sub", "have.ask"):
+        phrasings *= len(KINDS[name].templates)
+    numbers = sum(
+        min(40, start + more - 1) - 1 for start in range(4, 61) for more in range(2, min(40, 100 - start) + 1)
+    )
+    return len(NAMES) * len(ITEMS) * phrasings * numbers

@@ -211,7 +211,7 @@ _TRIP = (
     kind(
         "trip.faster",
         g.changes("+", SPEED),
-        "Later, {A} goes {n} miles an hour faster.",
+        "On the last day, {A} goes {n} miles an hour faster.",
         "On the way back, {A} goes {n} miles an hour faster.",
     ),
     kind("trip.speed", g.asks_key("speed"), "What is the speed [in miles an hour|now]?"),
