@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
-CHUNK_ELEMENTS = 1 << 25
-"""Logits held at a time: 128 MiB in fp32."""
+CHUNK_ELEMENTS = 1 << 24
+"""Logits held at a time: 64 MiB in fp32."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -114,6 +114,8 @@ def check_parity(
     """
     if len(rows) < 2:
         raise ParityError(f"the parity check needs at least two rows, got {len(rows)}")
+    # A regression's rows have no targets; here all their own tokens are.
+    rows = [row if row.start < len(row.ids) else Row(row.ids, min(max(prefix, 1), len(row.ids) - 1)) for row in rows]
     with _prepared(model, attention) as (subject, exact):
         params = _compared(subject)
         with _eager(subject):

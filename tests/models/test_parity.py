@@ -101,6 +101,13 @@ def test_frozen_weights_are_left_out(make_model: Make, rows: list[Row]) -> None:
         check_parity(model.requires_grad_(False), rows, choose_attention(model), collate)
 
 
+def test_rows_of_a_regression_are_compared_by_their_own_tokens(make_model: Make, rows: list[Row], prefix: int) -> None:
+    model = make_model("llama")
+    plain = [Row(row.ids, len(row.ids)) for row in rows]
+    report = check_parity(model, plain, choose_attention(model), collate, prefix=prefix)
+    assert report.passed and len(report.checks) == 2 and report.checks[0].loss > 0
+
+
 def test_one_row_proves_nothing(make_model: Make, rows: list[Row]) -> None:
     model = make_model("llama")
     with pytest.raises(ParityError, match="at least two rows, got 1"):
