@@ -1,16 +1,18 @@
 """Packs in the order training sees them: the same on every run, on one process or many, from any step on.
 
-All passes over the data are one sequence of optimiser steps, each of `batch_packs` packs. A pack comes with the number
-of supervised tokens in its whole step, so that gradient accumulation and several devices normalise the loss exactly as
-one big batch would.
+All passes over the data are one sequence of optimiser steps, each of `batch_packs` packs. A pack comes with the
+divisor of its whole step (its supervised tokens, its rows, their weights), so that gradient accumulation and several
+devices normalise the loss exactly as one big batch would.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import torch.distributed as dist
 
 from sq.core.errors import ConfigError
 from sq.data.collate import collate
@@ -20,10 +22,66 @@ from sq.models.pack import Pack
 
 
 class StepPack(NamedTuple):
-    """A pack, and the supervised tokens of the whole optimiser step it belongs to."""
+    """A pack, and what the loss of the whole optimiser step it belongs to is divided by."""
 
     pack: Pack
-    step_tokens: int
+    divisor: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackPlan:
+    """Which rows go together, and how many packs make a step."""
+
+    packing: Packing
+    prefix: int
+    batch_packs: int
+
+    def steps(self, epochs: float, most: int | None) -> int:
+        """Optimiser steps in so many passes over the packs: at least one, at most `most`."""
+        steps = max(1, round(len(self.packing.packs) * epochs / self.batch_packs))
+        return min(steps, most) if most else steps
+
+
+def plan_packs(
+    rows: TokenRows,
+    *,
+    capacity: int,
+    seed: int,
+    prefix: int = 0,
+    batch_packs: int | None = None,
+    batch_rows: int | None = None,
+    world: int = 1,
+) -> PackPlan:
+    """Pack all rows. `batch_rows` sets packs per step (and, for small batches, smaller packs) to come near that number.
+
+    Raises:
+        ConfigError: where the packs of a step cannot be shared evenly, or there is no row.
+    """
+    if not len(rows):
+        raise ConfigError("there is nothing to train on: no row is left")
+    if batch_rows is not None:
+        batch_packs, capacity = _near(rows, capacity, prefix, batch_rows, world)
+    batch_packs = batch_packs or world
+    if batch_packs % world:
+        raise ConfigError(
+            f"stage.batch_packs={batch_packs} cannot be shared evenly by {world} processes; make it a multiple of that"
+        )
+    packing = pack_rows(rows.lengths.tolist(), capacity, prefix=prefix, segments=rows.segments, seed=seed)
+    if packing.too_long:
+        raise ConfigError(
+            f"{len(packing.too_long)} rows do not fit into a pack of {capacity} tokens (the longest has "
+            f"{rows.longest}); raise stage.pack_tokens"
+        )
+    return PackPlan(packing=packing, prefix=prefix, batch_packs=batch_packs)
+
+
+def _near(rows: TokenRows, capacity: int, prefix: int, batch_rows: int, world: int) -> tuple[int, int]:
+    own = rows.lengths - prefix * rows.segments
+    wanted = float(own.mean()) * batch_rows + prefix  # tokens of a step, were it one pack
+    if wanted > capacity * world:
+        packs = max(1, round(wanted / (capacity - prefix) / world)) * world
+        return packs, capacity
+    return world, min(capacity, max(int(own.max()) + prefix, round(wanted / world)))
 
 
 class PackLoader:
@@ -32,55 +90,72 @@ class PackLoader:
     def __init__(
         self,
         rows: TokenRows,
-        packing: Packing,
+        plan: PackPlan,
         *,
-        batch_packs: int,
         steps: int,
         seed: int,
-        rank: int = 0,
+        divisor: Callable[[Sequence[int]], float],
+        keep_last: bool = False,
         world: int = 1,
     ) -> None:
-        if batch_packs % world:
-            raise ConfigError(f"stage.batch_packs={batch_packs} cannot be shared evenly by {world} processes")
-        if not packing.packs:
-            raise ConfigError("there is nothing to train on: no row fits into a pack; raise stage.pack_tokens")
-        self.rows, self.packing = rows, packing
-        self.batch_packs, self.steps, self.seed, self.rank, self.world = batch_packs, steps, seed, rank, world
+        self.rows, self.plan, self.steps, self.seed, self.world = rows, plan, steps, seed, world
+        self.divisor, self.keep_last = divisor, keep_last
         self.first_step = 0
         self._cached: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
 
     @property
     def accumulate(self) -> int:
         """Packs of each process in one optimiser step."""
-        return self.batch_packs // self.world
+        return self.plan.batch_packs // self.world
 
     def __len__(self) -> int:
         return self.steps * self.accumulate
 
     def __iter__(self) -> Iterator[StepPack]:
+        rank, world = process()
+        if world != self.world:
+            raise ConfigError(f"training was planned for {self.world} processes, but {world} are running")
         for step in range(self.first_step, self.steps):
-            packs = [self._pack(step * self.batch_packs + i) for i in range(self.batch_packs)]
-            tokens = sum(self.rows.supervised(row) for pack in packs for row in pack)
-            for pack in packs[self.rank :: self.world]:
-                yield StepPack(collate([self.rows[i] for i in pack], indices=pack), tokens)
+            packs = [self._items(step * self.plan.batch_packs + i) for i in range(self.plan.batch_packs)]
+            divisor = sum(self.divisor(items) for items in packs)
+            for items in packs[rank :: self.world]:
+                yield StepPack(self.collate(items), divisor)
 
-    def _pack(self, position: int) -> tuple[int, ...]:
-        epoch, index = divmod(position, len(self.packing.packs))
-        return self.packing.packs[int(self._order(epoch)[index])]
+    def once(self) -> Iterator[StepPack]:
+        """This process's share of all packs, each once and in a fixed order, for validation and reference passes.
+
+        Every process gets as many, or collective operations would wait for ever: the last ones may come again.
+        """
+        rank, world = process()
+        packs = self.packs
+        for at in range(0, len(packs), world):
+            items = packs[min(at + rank, len(packs) - 1)]
+            yield StepPack(self.collate(items), self.divisor(items) if at + rank < len(packs) else 0.0)
+
+    @property
+    def packs(self) -> tuple[tuple[int, ...], ...]:
+        """The items of every pack."""
+        return self.plan.packing.packs
+
+    def collate(self, items: Sequence[int]) -> Pack:
+        """These items as one pack."""
+        rows = [row for item in items for row in self.rows.rows(item)]
+        paired = self.rows.segments == 2
+        return collate(rows, prefix=self.plan.prefix, paired=paired, keep_last=self.keep_last, indices=items)
+
+    def _items(self, position: int) -> tuple[int, ...]:
+        epoch, index = divmod(position, len(self.packs))
+        return self.packs[int(self._order(epoch)[index])]
 
     def _order(self, epoch: int) -> np.ndarray:
         if self._cached[0] != epoch:
-            order = np.random.default_rng((self.seed, epoch)).permutation(len(self.packing.packs))
+            order = np.random.default_rng((self.seed, epoch)).permutation(len(self.packs))
             self._cached = (epoch, order)
         return self._cached[1]
 
 
-def plan_steps(packs: int, batch_packs: int, epochs: float, max_steps: int | None) -> int:
-    """Optimiser steps in `epochs` passes over `packs`, at least one, at most `max_steps`."""
-    steps = max(1, round(packs * epochs / batch_packs))
-    return min(steps, max_steps) if max_steps else steps
-
-
-def plan_packs(rows: TokenRows, capacity: int, seed: int) -> Packing:
-    """Pack all rows; one that alone exceeds the capacity is left to the caller in `too_long`."""
-    return pack_rows(rows.lengths.tolist(), capacity, seed=seed)
+def process() -> tuple[int, int]:
+    """This process's rank and how many there are, as they are when it is asked."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1

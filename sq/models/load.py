@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -21,6 +22,7 @@ from sq.core.config import conf_dir, nearest, setting
 from sq.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 NEW_TINY = "new:tiny"
@@ -82,10 +84,12 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerFast:
         )
     except (OSError, ValueError) as error:
         raise _not_found(config, path, "tokenizer", error) from error
-    return tokenizer  # type: ignore[no-any-return]
+    return tokenizer
 
 
-def load_model(config: ModelConfig, *, dtype: str | None = None, attention: str = "sdpa", **kwargs: Any) -> PreTrainedModel:
+def load_model(
+    config: ModelConfig, *, dtype: str | None = None, attention: str = "sdpa", **kwargs: Any
+) -> PreTrainedModel:
     """A causal language model in `dtype` (default: the config's), from safetensors."""
     from transformers import AutoModelForCausalLM
 
@@ -102,15 +106,40 @@ def load_model(config: ModelConfig, *, dtype: str | None = None, attention: str 
         )
     except (OSError, ValueError) as error:
         raise _not_found(config, path, "model", error) from error
-    return model  # type: ignore[no-any-return]
+    return model
+
+
+def load_classifier(config: ModelConfig, *, dtype: str | None = None) -> PreTrainedModel:
+    """A sequence classifier (a difficulty regressor, a reward model) in `dtype`, from safetensors."""
+    from transformers import AutoModelForSequenceClassification
+
+    path = locate(config)
+    try:
+        model = AutoModelForSequenceClassification.from_pretrained(
+            path,
+            revision=config.revision,
+            dtype=dtype or config.dtype.value,
+            trust_remote_code=config.trust_remote_code,
+            use_safetensors=True,
+        )
+    except (OSError, ValueError) as error:
+        raise _not_found(config, path, "classifier", error) from error
+    return model
 
 
 def export(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, directory: Path, *, dtype: str | None = None, origin: dict[str, Any]
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    directory: Path,
+    *,
+    dtype: str | None = None,
+    origin: dict[str, Any],
+    state: Mapping[str, Tensor] | None = None,
 ) -> Path:
     """Write model and tokenizer to `directory` in Hugging Face form, whole or not at all.
 
-    `origin` (parents, stage, run) goes beside the weights as `sq.json`, so that a row's model can be traced.
+    `origin` (parents, stage, run) goes beside the weights as `sq.json`, so that a row's model can be traced. `state`
+    are the weights where the model does not hold them itself (it is in shards over several processes).
     """
     import torch
 
@@ -118,7 +147,8 @@ def export(
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
     target = getattr(torch, dtype) if dtype else model.dtype
-    state = {name: tensor.to(target) if tensor.is_floating_point() else tensor for name, tensor in model.state_dict().items()}
+    held = model.state_dict() if state is None else state
+    state = {name: tensor.to(target) if tensor.is_floating_point() else tensor for name, tensor in held.items()}
     model.config.dtype = target
     model.save_pretrained(staging, state_dict=state)
     tokenizer.save_pretrained(staging)

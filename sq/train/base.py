@@ -1,98 +1,174 @@
-"""The one level over LightningModule: optimiser, schedule, loss over packs, and what is logged.
+"""The one level over LightningModule: optimiser, schedule, exact normalisation, and what is measured.
 
-A stage's module says how its rows become tokens and, where it is not plain next-token loss, what its loss is.
+A stage's module says what the loss of a pack is. It is summed, and divided by the figure of the whole optimiser step
+that comes with the pack, so micro-batches and devices do not change the result.
 """
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 import lightning as L
 import torch
+from torch import Tensor
 from torchmetrics import MeanMetric
+from transformers import PreTrainedModel
 
 from sq.core.errors import SqError
 from sq.data.module import StepPack
 from sq.models.attention import Attention
+from sq.models.pack import Pack
 from sq.models.packed import pack_loss
-from sq.train.config import Schedule, StageConfig
-from sq.train.optim import MasterAdamW
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from sq.train.config import TrainJob
+from sq.train.optim import make_optimizer, parameter_groups
+from sq.train.rows import Data
+from sq.train.shard import shard
+from sq.train.stages import Schedule, StageConfig
 
 
 class BaseModule(L.LightningModule):
     """Trains `model` on packs; `steps` is the length of the whole schedule."""
 
-    def __init__(self, model: PreTrainedModel, attention: Attention, config: StageConfig, steps: int) -> None:
+    metric_names: ClassVar[tuple[str, ...]] = ("loss",)
+    """Means that are kept for training ("train") and validation ("val")."""
+    keep_last: ClassVar[bool] = False
+    """Whether packs keep each row's last token in the input."""
+
+    def __init__(self, job: TrainJob, model: PreTrainedModel, attention: Attention, data: Data, steps: int) -> None:
         super().__init__()
-        self.model, self.attention, self.config, self.steps = model, attention, config, steps
-        self.train_loss, self.train_accuracy = MeanMetric(), MeanMetric()
-        self.val_loss, self.val_accuracy = MeanMetric(), MeanMetric()
-        self.tokens_seen = 0
+        self.job, self.stage, self.steps, self.data = job, job.stage, steps, data
+        self.model, self.attention = model, attention
+        self.reference: dict[str, Tensor] = {}
+        self.reference_pass = False
+        self.tokens_seen, self.grad_norm, self.parameter_count = 0, 0.0, sum(p.numel() for p in model.parameters())
+        self.means = torch.nn.ModuleDict(
+            {f"{k}_{n}": MeanMetric() for k in ("train", "val") for n in self.metric_names}
+        )
+        self.strict_loading = not job.trainer.lora.rank
+        self.prepare()
 
-    def training_step(self, batch: StepPack, index: int) -> torch.Tensor:
-        out = pack_loss(self.model, batch.pack, self.attention)
-        if not torch.isfinite(out.total):
-            rows = ", ".join(map(str, batch.pack.rows[:8]))
-            raise SqError(
-                f"the loss is {float(out.total)} at step {self.global_step} (rows {rows}, …). The last good checkpoint "
-                "is kept; lower stage.lr, or train in fp32 (trainer.precision=fp32)"
-            )
-        self.train_loss.update(out.total.detach() / out.count, weight=out.count)
-        self.train_accuracy.update(out.correct / out.count, weight=out.count)
+    def prepare(self) -> None:
+        """What a stage does to its model before training."""
+
+    def loss_of(self, batch: StepPack, kind: str) -> Tensor:
+        """The pack's loss, summed over what `divisor` counts; `kind` is "train" or "val"."""
+        raise NotImplementedError
+
+    def divisor(self, items: Any) -> float:
+        """What the loss of these items is divided by: here their number."""
+        return float(len(items))
+
+    def reference_of(self, pack: Pack) -> Tensor:
+        """What is computed once of every pack before training, where a stage needs that."""
+        raise NotImplementedError
+
+    def forward(self, batch: StepPack, kind: str) -> Tensor:
+        return self.reference_of(batch.pack) if kind == "reference" else self.loss_of(batch, kind)
+
+    def on_train_batch_start(self, batch: StepPack, batch_idx: int) -> None:
+        # Random numbers are a function of the batch: a resumed run draws the same, on any number of processes.
+        torch.manual_seed(hash((self.job.seed, batch_idx, self.global_rank)) & (2**63 - 1))
+
+    def training_step(self, batch: StepPack, index: int) -> Tensor:
+        total = self(batch, "train")
+        if not torch.isfinite(total):
+            self._stop(f"the loss is {float(total)}", batch.pack)
         self.tokens_seen += batch.pack.tokens
-        # Lightning divides by the packs accumulated and averages over processes; the step's own count is exact.
-        return out.total * (self.trainer.accumulate_grad_batches * self.trainer.world_size) / batch.step_tokens
+        # Lightning divides by the packs accumulated and averages over processes; the step's own divisor is exact.
+        return total * (self.trainer.accumulate_grad_batches * self.trainer.world_size / batch.divisor)  # type: ignore[no-any-return]
 
-    def validation_step(self, batch: StepPack, index: int) -> None:
-        out = pack_loss(self.model, batch.pack, self.attention)
-        self.val_loss.update(out.total / out.count, weight=out.count)
-        self.val_accuracy.update(out.correct / out.count, weight=out.count)
+    def validation_step(self, batch: StepPack, index: int) -> Tensor:
+        return self(batch, "reference" if self.reference_pass else "val")  # type: ignore[no-any-return]
 
-    def train_figures(self) -> dict[str, float]:
-        """Figures since the last call."""
-        loss, accuracy = float(self.train_loss.compute()), float(self.train_accuracy.compute())
-        self.train_loss.reset()
-        self.train_accuracy.reset()
-        return _figures("train", loss, accuracy)
+    def metric(self, kind: str, name: str) -> MeanMetric:
+        """The running mean of a figure."""
+        found = self.means[f"{kind}_{name}"]
+        assert isinstance(found, MeanMetric)
+        return found
 
-    def validation_figures(self) -> dict[str, float]:
-        """Figures of the validation pass just ended."""
-        loss, accuracy = float(self.val_loss.compute()), float(self.val_accuracy.compute())
-        self.val_loss.reset()
-        self.val_accuracy.reset()
-        return _figures("val", loss, accuracy)
+    def figures(self, kind: str) -> dict[str, float]:
+        """The means since the last call, over all processes (which must all call)."""
+        found = {}
+        for name in self.metric_names:
+            mean = self.metric(kind, name)
+            found[f"{kind}/{name}"] = float(mean.compute())
+            mean.reset()
+        return found
+
+    def configure_model(self) -> None:
+        if self.job.trainer.strategy == "fsdp":
+            assert self.device_mesh is not None
+            shard(self, self.model, self.job.trainer.precision, self.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> Any:
-        decay = [p for p in self.model.parameters() if p.requires_grad and p.ndim >= 2]
-        plain = [p for p in self.model.parameters() if p.requires_grad and p.ndim < 2]
-        groups = [{"params": decay, "weight_decay": self.config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        betas = (0.9, self.config.beta2)
-        low = any(p.dtype is not torch.float32 for p in (*decay, *plain))
-        optimizer: torch.optim.Optimizer = (
-            MasterAdamW(groups, self.config.lr, betas) if low else torch.optim.AdamW(groups, self.config.lr, betas, fused=True)
-        )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(self.config, step, self.steps))
+        groups = parameter_groups(self.model, self.stage.weight_decay) + self.extra_groups()
+        optimizer = make_optimizer(groups, self.stage)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(self.stage, step, self.steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
+    def extra_groups(self) -> list[dict[str, Any]]:
+        """Parameters beside the model's."""
+        return []
 
-def lr_factor(config: StageConfig, step: int, steps: int) -> float:
+    def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
+        if self.job.trainer.strategy == "deepspeed":  # its engine clips
+            return
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.stage.grad_clip or math.inf)
+        if isinstance(norm, torch.distributed.tensor.DTensor):
+            norm = norm.full_tensor()
+        self.grad_norm = float(norm)
+        if not math.isfinite(self.grad_norm):
+            self._stop(f"the gradient's norm is {self.grad_norm}", None)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if self.job.trainer.lora.rank:  # the frozen weights are where they were
+            trained = {name for name, p in self.named_parameters() if p.requires_grad}
+            state = checkpoint["state_dict"]
+            checkpoint["state_dict"] = {name: state[name] for name in state if name in trained}
+
+    def _stop(self, what: str, pack: Pack | None) -> None:
+        rows = "" if pack is None else ", rows " + ", ".join(self.data.train.name(i) for i in pack.rows[:8])
+        more = " …" if pack is not None and len(pack.rows) > 8 else ""
+        raise SqError(
+            f"{what} at step {self.global_step}{rows}{more}. The last checkpoint in "
+            f"{self.job.output_dir}/checkpoints is good; lower stage.lr, or "
+            "train in fp32 (trainer.precision=fp32), in another output_dir"
+        )
+
+
+class TokenModule(BaseModule):
+    """A stage whose loss is cross-entropy over supervised tokens."""
+
+    metric_names = ("loss", "token_accuracy")
+
+    def divisor(self, items: Any) -> float:
+        return float(sum(self.data.train.supervised(i) for i in items))
+
+    def loss_of(self, batch: StepPack, kind: str) -> Tensor:
+        out = pack_loss(self.model, batch.pack, self.attention)
+        weight = out.count if batch.divisor else 0
+        self.metric(kind, "loss").update(out.total.detach() / out.count, weight=weight)
+        self.metric(kind, "token_accuracy").update(out.correct / out.count, weight=weight)
+        return out.total
+
+    def figures(self, kind: str) -> dict[str, float]:
+        found = super().figures(kind)
+        return found | {f"{kind}/perplexity": math.exp(min(found[f"{kind}/loss"], 50))}
+
+
+def lr_factor(stage: StageConfig, step: int, steps: int) -> float:
     """Share of the peak learning rate at `step`: linear warm-up, then the schedule, to 0 at the end."""
-    warmup = round(config.warmup * steps)
+    warmup = warmup_steps(stage, steps)
     if step < warmup:
         return (step + 1) / (warmup + 1)
     progress = min(1.0, (step - warmup) / max(1, steps - warmup))
-    if config.schedule is Schedule.COSINE:
+    if stage.schedule is Schedule.COSINE:
         return 0.5 * (1 + math.cos(math.pi * progress))
-    return 1 - progress if config.schedule is Schedule.LINEAR else 1.0
+    return 1 - progress if stage.schedule is Schedule.LINEAR else 1.0
 
 
-def _figures(prefix: str, loss: float, accuracy: float) -> dict[str, float]:
-    return {
-        f"{prefix}/loss": loss,
-        f"{prefix}/perplexity": math.exp(min(loss, 50)),
-        f"{prefix}/token_accuracy": accuracy,
-    }
+def warmup_steps(stage: StageConfig, steps: int) -> int:
+    """How many steps the learning rate rises."""
+    return round(stage.warmup * steps) if stage.warmup_steps is None else min(stage.warmup_steps, steps)

@@ -1,4 +1,4 @@
-"""The configuration of training: stages, trainer and the job that ties them together.
+"""The configuration of training: data, adapters, hardware, and the job that ties them to a stage and a model.
 
 Kept apart from the LightningModules because those import torch and lightning, and a wrong override must be told in
 under two seconds.
@@ -15,14 +15,7 @@ from sq.core.tracking import TrackingConfig
 from sq.data.sources import SourceConfig
 from sq.domains.base import DomainConfig
 from sq.models.load import ModelConfig
-
-
-class Schedule(Enum):
-    """How the learning rate falls after the warm-up."""
-
-    COSINE = "cosine"
-    LINEAR = "linear"
-    CONSTANT = "constant"
+from sq.train.stages import StageConfig
 
 
 class Precision(Enum):
@@ -33,34 +26,34 @@ class Precision(Enum):
     BF16 = "bf16-true"
 
 
-@dataclass(frozen=True, kw_only=True)
-class StageConfig:
-    """What every training stage has: the optimiser's numbers and the size of a step."""
+class TooLong(Enum):
+    """What becomes of a row longer than the limit. Either way it is counted and told."""
 
-    name: str = setting(help="stage name")
-    lr: float = setting(gt=0, help="peak learning rate")
-    epochs: float = setting(1, gt=0, help="passes over the data")
-    max_steps: int | None = setting(None, ge=1, help="stop after so many optimiser steps")
-    schedule: Schedule = setting(Schedule.COSINE, help="cosine, linear or constant")
-    warmup: float = setting(0.03, ge=0, le=1, help="share of the steps in which the learning rate rises")
-    weight_decay: float = setting(0.0, ge=0)
-    beta2: float = setting(0.999, gt=0, lt=1, help="AdamW's second-moment decay")
-    grad_clip: float = setting(1.0, ge=0, help="largest gradient norm; 0 for none")
-    pack_tokens: int = setting(2048, ge=8, help="tokens in a pack")
-    batch_packs: int = setting(1, ge=1, help="packs in an optimiser step, over all devices")
-    validation: float = setting(0.02, ge=0, lt=1, help="share of the rows held out")
+    REJECT = "reject"
+    TRUNCATE = "truncate"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PretrainStage(StageConfig):
-    """Next-token prediction on the domain's text, from random weights: how the tiny base is made."""
+class DataConfig(SourceConfig):
+    """Where the rows come from, and how long they may be."""
 
-    documents: int = setting(100_000, ge=1, help="documents of the domain's corpus")
+    too_long: TooLong = setting(TooLong.REJECT, help="rows above the limit: reject (counted) or truncate (counted)")
+    max_tokens: int | None = setting(None, ge=2, help="limit of a row; default: the pack's, or the model's context")
 
 
 @dataclass(frozen=True, kw_only=True)
-class SFTStage(StageConfig):
-    """Fine-tuning on questions with solutions; loss on the solution only (paper, section 3.3)."""
+class LoraConfig:
+    """Low-rank adapters in place of full fine-tuning; merged into the weights on export. Needs peft."""
+
+    rank: int = setting(0, ge=0, help="0: full fine-tuning")
+    alpha: int = setting(32, ge=1, help="their scale, over the rank")
+    dropout: float = setting(0.0, ge=0, lt=1, help="must stay 0 in QPO")
+    targets: list[str] = setting([], help="names of linear layers; all but the head when empty")
+    quantize: bool = setting(False, help="QLoRA: hold the frozen weights in 4 bit. Needs bitsandbytes and a GPU")
+
+    def __post_init__(self) -> None:
+        if self.quantize and not self.rank:
+            raise ValueError("quantize=true trains nothing without adapters; set rank=16 or so")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,14 +61,27 @@ class TrainerConfig:
     """Hardware and habits of the run; Lightning's Trainer is made from it."""
 
     accelerator: str = setting("auto", choices=("auto", "cpu", "gpu"))
-    devices: int = setting(1, ge=1, help="processes on each node")
-    nodes: int = setting(1, ge=1)
-    strategy: str = setting("auto", help="auto, ddp, fsdp, deepspeed_stage_3: any of Lightning's names")
-    precision: Precision = setting(Precision.FP32, help="fp32, bf16_mixed or bf16")
+    devices: int = setting(1, ge=1, help="processes on each node, one GPU each")
+    nodes: int = setting(1, ge=1, help="machines; start the same command on each with torchrun or srun")
+    strategy: str = setting("auto", choices=("auto", "ddp", "fsdp", "deepspeed"))
+    precision: Precision = setting(Precision.FP32, help="fp32, bf16_mixed or bf16 (weights too; fp32 masters are kept)")
+    attention: str = setting("auto", choices=("auto", "sdpa", "flash", "flex", "unpacked"))
+    parity_check: bool = setting(False, help="first show that packed = unpacked on this model, else refuse to train")
+    gradient_checkpointing: bool = setting(False, help="recompute activations: less memory, a third more work")
+    compile: bool = setting(False, help="torch.compile the model's body")
     threads: int | None = setting(None, ge=1, help="CPU threads of torch; default: torch's own choice")
-    checkpoint_every: int = setting(500, ge=1, help="optimiser steps between checkpoints")
-    keep_checkpoints: int = setting(1, ge=1, help="how many of them stay")
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    checkpoint_every: int = setting(
+        500, ge=1, help="optimiser steps between checkpoints, with a validation before each"
+    )
+    keep_checkpoints: int = setting(1, ge=1, help="how many of them stay, beside the best")
+    export: str = setting(
+        "last", choices=("last", "best"), help="which weights: the last, or the best on held-out rows"
+    )
     log_every: int = setting(10, ge=1, help="optimiser steps between logged figures")
+    cache: str | None = setting(
+        None, help="directory for tokenised rows and reference log-probs, to share over a sweep"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +91,7 @@ class TrainJob:
     stage: StageConfig
     model: ModelConfig
     domain: DomainConfig
-    data: SourceConfig
+    data: DataConfig
     trainer: TrainerConfig
     tracking: TrackingConfig
     output_dir: str = setting(help="where the model goes")

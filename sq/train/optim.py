@@ -1,7 +1,8 @@
-"""AdamW over bf16 weights that keeps fp32 masters, so that small updates are not rounded away.
+"""Optimisers: fused AdamW, AdamW over bf16 weights with fp32 masters, and bitsandbytes' 8-bit and paged ones.
 
-Weights, activations and gradients are bf16 (the fastest arithmetic of a CPU with avx512_bf16, and of every GPU); only the
-optimiser's own copies are fp32. On the tiny model it trains 1.4 times as many tokens a CPU second as bf16 autocast.
+Weights, activations and gradients in bf16 are the fastest arithmetic of a CPU with avx512_bf16 and of every GPU; only
+the optimiser's own copies are fp32, so that small updates are not rounded away. On the tiny model that trains 1.4 times
+as many tokens a CPU second as bf16 autocast.
 """
 
 from __future__ import annotations
@@ -10,7 +11,30 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from sq.core.errors import ConfigError
+from sq.train.stages import Optimizer, StageConfig
+
+
+def make_optimizer(groups: list[dict[str, Any]], stage: StageConfig) -> torch.optim.Optimizer:
+    """The optimiser that `stage` asks for over these groups of parameters."""
+    betas = (0.9, stage.beta2)
+    if stage.optimizer is not Optimizer.ADAMW:
+        return _bitsandbytes(groups, stage, betas)
+    if any(p.dtype is not torch.float32 for group in groups for p in group["params"]):
+        return MasterAdamW(groups, stage.lr, betas)
+    return torch.optim.AdamW(groups, stage.lr, betas, fused=True)
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Matrices with weight decay, and the rest without."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
 
 
 class MasterAdamW(torch.optim.Optimizer):
@@ -53,3 +77,20 @@ class MasterAdamW(torch.optim.Optimizer):
         self._inner.load_state_dict(state_dict["inner"])
         for master, saved in zip(self.masters(), state_dict["masters"], strict=True):
             master.copy_(saved)
+
+
+def _bitsandbytes(
+    groups: list[dict[str, Any]], stage: StageConfig, betas: tuple[float, float]
+) -> torch.optim.Optimizer:
+    name = stage.optimizer.value
+    try:
+        import bitsandbytes as bnb
+    except ImportError as error:
+        raise ConfigError(
+            f"stage.optimizer={name} needs bitsandbytes ({error}): pip install 'bitsandbytes>=0.46', or use "
+            "stage.optimizer=adamw"
+        ) from error
+    if not torch.cuda.is_available():
+        raise ConfigError(f"stage.optimizer={name} needs a GPU, and there is none; use stage.optimizer=adamw")
+    kind = bnb.optim.AdamW8bit if stage.optimizer is Optimizer.ADAMW_8BIT else bnb.optim.PagedAdamW32bit
+    return kind(groups, lr=stage.lr, betas=betas)  # type: ignore[no-any-return]

@@ -6,17 +6,20 @@ is something left for QFT and QPO to improve.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import islice
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 from sq.core.chat import ChatFormat
 from sq.core.errors import ConfigError
-from sq.data.tokens import TokenRows
-from sq.models.load import NEW_TINY, load_tokenizer
+from sq.data.readers import BadRow
+from sq.data.tokens import Item
 from sq.models.pack import Row
 from sq.models.tiny import make_tokenizer
-from sq.train.config import PretrainStage, TrainJob
+from sq.train.base import TokenModule
+from sq.train.config import TrainJob
+from sq.train.rows import Task
+from sq.train.stages import PretrainStage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -26,33 +29,36 @@ if TYPE_CHECKING:
 TOKENIZER_DOCUMENTS = 20_000
 
 
-def prepare(job: TrainJob) -> tuple[PreTrainedTokenizerFast, TokenRows, TokenRows]:
-    """Tokenizer, training rows and held-out rows."""
-    stage = job.stage
+class PretrainModule(TokenModule):
+    """Cross-entropy over every token."""
+
+
+def new_tokenizer(job: TrainJob) -> PreTrainedTokenizerFast:
+    """The tokenizer of a new tiny model, learnt from the domain's text."""
+    return make_tokenizer(_text(d) for d in job.domain.create().corpus(TOKENIZER_DOCUMENTS, job.seed))
+
+
+def task(job: TrainJob, chat: ChatFormat, tokenizer: PreTrainedTokenizerFast) -> Task:
+    """The domain's corpus; every token is a target. Plain text ends with the pad token, which thereby means an end."""
+    stage, domain = job.stage, job.domain.create()
     if not isinstance(stage, PretrainStage):
         raise ConfigError(f"stage={stage.name} is not pretraining")
-    domain = job.domain.create()
-    if job.model.path == NEW_TINY:
-        tokenizer = make_tokenizer(_text(d) for d in domain.corpus(TOKENIZER_DOCUMENTS, job.seed))
-    else:
-        tokenizer = load_tokenizer(job.model)
-    chat = ChatFormat.from_tokenizer(tokenizer, job.model.chat, key="model.chat")
-    rows = _rows(domain.corpus(stage.documents, job.seed), tokenizer, chat)
-    held_out = TokenRows.of(islice(rows, round(stage.validation * stage.documents)))
-    return tokenizer, TokenRows.of(rows), held_out
+
+    def rows(bad: Callable[[BadRow], None]) -> Iterator[dict[str, Any]]:
+        for number, document in enumerate(domain.corpus(stage.documents, job.seed)):
+            yield {"id": f"document {number}", **asdict(document)}
+
+    def encode(row: dict[str, Any]) -> Item:
+        if row["text"]:
+            ids = [*tokenizer(row["text"], add_special_tokens=False)["input_ids"], tokenizer.pad_token_id]
+        elif row["solution"]:
+            ids = list(chat.training_ids(row["question"], row["solution"]).ids)
+        else:
+            ids = list(chat.question_ids(row["question"]).ids)
+        return Item((Row(ids, 0),), row["id"])
+
+    return Task(need=(), encode=encode, rows=rows, chat=chat, domain=domain)
 
 
 def _text(document: Document) -> str:
     return "\n".join(part for part in (document.text, document.question, document.solution) if part)
-
-
-def _rows(documents: Iterator[Document], tokenizer: PreTrainedTokenizerFast, chat: ChatFormat) -> Iterator[Row]:
-    """Every token is a target. Plain text ends with the pad token, which thereby means "end of document"."""
-    for document in documents:
-        if document.text:
-            ids = tokenizer(document.text, add_special_tokens=False)["input_ids"]
-            yield Row([*ids, tokenizer.pad_token_id], 0)
-        elif document.solution:
-            yield Row(chat.training_ids(document.question, document.solution).ids, 0)
-        else:
-            yield Row(chat.question_ids(document.question).ids, 0)

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any
 
 from sq.core.chat import ChatFormat
-from sq.core.errors import RowError
-from sq.data.order import in_validation
-from sq.data.sources import read_source
-from sq.data.tokens import TokenRows
-from sq.models.load import load_tokenizer
+from sq.data.tokens import Item
 from sq.models.pack import Row
+from sq.train.base import TokenModule
 from sq.train.config import TrainJob
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+from sq.train.rows import Task
 
 
-def prepare(job: TrainJob) -> tuple[PreTrainedTokenizerFast, TokenRows, TokenRows]:
-    """Tokenizer, training rows and held-out rows, from the domain's seeds or any file with questions and solutions."""
-    tokenizer = load_tokenizer(job.model)
-    chat = ChatFormat.from_tokenizer(tokenizer, job.model.chat, key="model.chat")
+class SFTModule(TokenModule):
+    """Cross-entropy over solution tokens and the end token."""
+
+
+def task(job: TrainJob, chat: ChatFormat) -> Task:
+    """Questions with solutions (seeds, or `query` and `response` of a built data set by `data.columns`)."""
     domain = job.domain.create()
-    train: list[Row] = []
-    held_out: list[Row] = []
-    for row in read_source(job.data, ("question", "solution"), domain=domain):
+
+    def encode(row: dict[str, Any]) -> Item:
         ids = chat.training_ids(row["question"], row["solution"], instruction=domain.instruction)
-        side = held_out if in_validation(row, share=job.stage.validation, seed=job.seed) else train
-        side.append(Row(ids.ids, ids.start))
-    if not train:
-        raise RowError(f"all {len(held_out)} rows are held out by stage.validation={job.stage.validation}: lower it")
-    return tokenizer, TokenRows.of(train), TokenRows.of(held_out)
+        return Item((Row(*ids),), row["id"])
+
+    return Task(need=("question", "solution"), encode=encode, chat=chat, domain=domain)

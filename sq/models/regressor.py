@@ -1,0 +1,118 @@
+"""A regressor of difficulty: a causal LM's body and a linear head with bias on the last token (paper, section 2.3).
+
+On disk it is a Hugging Face sequence classifier with one label, which transformers and vLLM (as a pooling model) load
+as it is and which gives W·h. That form knows no bias, so b stands in `regressor.json` beside it, with the token ids
+that questions are put between; `Regressor` adds it. The order of questions is the same with and without b.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
+
+from sq.core.chat import ChatFormat
+from sq.core.errors import ConfigError
+from sq.models.attention import Attention, choose_attention
+from sq.models.load import ModelConfig, load_classifier, load_tokenizer, locate
+from sq.models.pack import Pack
+from sq.models.packed import last_states
+
+NOTE = "regressor.json"
+
+
+class Regressor:
+    """An exported regressor, ready to score packs."""
+
+    def __init__(self, config: ModelConfig, *, dtype: str | None = None) -> None:
+        path = Path(locate(config)) / NOTE
+        if not path.is_file():
+            raise ConfigError(f"model.path={config.path!r} is no difficulty regressor of ours: it has no {NOTE}")
+        note = json.loads(path.read_text())
+        self.model = load_classifier(config, dtype=dtype).eval()
+        self.attention = choose_attention(self.model)
+        self.chat = ChatFormat.from_tokenizer(load_tokenizer(config), config.chat)
+        self.chat.require_same(note["chat"], config.path)
+        self.head = nn.Linear(self.model.score.in_features, 1)
+        with torch.no_grad():
+            self.head.weight.copy_(self.model.score.weight)
+            self.head.bias.fill_(note["bias"])
+
+    @torch.no_grad()
+    def score(self, pack: Pack) -> list[float]:
+        """The predicted fail rate of each row of a pack (collated with `keep_last`)."""
+        return predictions(self.model, self.head, pack, self.attention).tolist()
+
+
+def make_head(model: PreTrainedModel, bias: float) -> nn.Linear:
+    """A head that says `bias` (the labels' mean) to everything, in fp32."""
+    head = nn.Linear(model.config.get_text_config().hidden_size, 1)
+    nn.init.zeros_(head.weight)
+    nn.init.constant_(head.bias, bias)
+    return head
+
+
+def predictions(model: PreTrainedModel, head: nn.Linear, pack: Pack, attention: Attention) -> Tensor:
+    """[N] what the head says of each row of a pack that was collated with `keep_last`."""
+    states = last_states(model, pack, attention)
+    with torch.autocast(states.device.type, enabled=False):
+        return head(states.to(head.weight.dtype))[:, 0].float()  # type: ignore[no-any-return]
+
+
+def export_regressor(
+    model: PreTrainedModel,
+    state: Mapping[str, Tensor],
+    head: Mapping[str, Tensor],
+    tokenizer: PreTrainedTokenizerFast,
+    chat: ChatFormat,
+    directory: Path,
+    *,
+    dtype: torch.dtype,
+    origin: dict[str, Any],
+) -> Path:
+    """Write `state` (the model's weights by name) and the head as a sequence classifier, whole or not at all."""
+    from huggingface_hub import save_torch_state_dict
+
+    config = _classifier_config(model, chat)
+    staging = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    body = {name: tensor.to(dtype) for name, tensor in state.items() if name.startswith(f"{model.base_model_prefix}.")}
+    body["score.weight"] = head["weight"].to(dtype)
+    save_torch_state_dict({name: t.contiguous() for name, t in body.items()}, staging)
+    config.dtype = dtype
+    config.save_pretrained(staging)
+    tokenizer.save_pretrained(staging)
+    note = {"bias": float(head["bias"]), "chat": chat.record()}
+    (staging / NOTE).write_text(json.dumps(note, indent=2) + "\n")
+    (staging / "sq.json").write_text(json.dumps(origin, indent=2, sort_keys=True) + "\n")
+    if directory.exists():
+        shutil.rmtree(directory)
+    staging.rename(directory)
+    return directory
+
+
+def _classifier_config(model: PreTrainedModel, chat: ChatFormat) -> Any:
+    """The config of the sequence classifier of this family.
+
+    Transformers' classifiers look for the last token that is not padding. Where pad = end they would take the token
+    before it, so such a config has no pad token: rows are then scored one by one there, and right.
+    """
+    config = type(model.config).from_dict(model.config.to_dict())
+    try:
+        kind = AutoModelForSequenceClassification._model_mapping[type(config)]
+    except KeyError as error:
+        raise ConfigError(f"transformers has no sequence classifier for {type(model).__name__}") from error
+    config.num_labels = 1
+    config.problem_type = "regression"
+    config.architectures = [kind.__name__]
+    if config.pad_token_id in chat.end_ids:
+        config.pad_token_id = None
+    return config

@@ -1,0 +1,142 @@
+"""One process per device: who starts them, and which of Lightning's strategies they run.
+
+On one machine this process starts the others, each from the finished configuration and not from the command line, so
+that Hydra's multirun is not run again by every rank (Hydra #2070). torchrun and srun start them themselves.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sq.core.errors import ConfigError, SqError
+from sq.train.config import TrainerConfig, TrainJob
+
+if TYPE_CHECKING:
+    from lightning.pytorch.strategies import Strategy
+
+_OURS = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+def started_outside() -> bool:
+    """Whether torchrun, srun or another launcher has started this process as one of several."""
+    return "LOCAL_RANK" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+
+
+def rank() -> int:
+    """This process's rank, from the environment."""
+    return int(os.environ.get("RANK") or os.environ.get("SLURM_PROCID") or os.environ.get("LOCAL_RANK") or 0)
+
+
+@contextmanager
+def processes(job: TrainJob) -> Iterator[None]:
+    """While the block runs, so do the other processes of this machine."""
+    count = job.trainer.devices
+    if count == 1 and job.trainer.nodes == 1 or started_outside():
+        yield
+        return
+    if job.trainer.nodes > 1:
+        raise ConfigError(
+            f"trainer.nodes={job.trainer.nodes}: start the same command on every node, with "
+            f"torchrun --nnodes={job.trainer.nodes} --nproc-per-node={count} --rdzv-endpoint=HOST:29500 train.py ..., "
+            f"or with srun --nodes={job.trainer.nodes} --ntasks-per-node={count} python train.py ..."
+        )
+    with tempfile.TemporaryDirectory() as scratch:
+        plan, environment = Path(scratch) / "job.json", _environment(count)
+        plan.write_text(json.dumps(as_node(job)))
+        children = [_start(plan, environment, number) for number in range(1, count)]
+        failed: list[int] = []
+        for number, child in enumerate(children, 1):
+            threading.Thread(target=_guard, args=(child, number, failed), daemon=True).start()
+        before = {name: os.environ.get(name) for name in _OURS}
+        os.environ.update(environment, LOCAL_RANK="0")
+        try:
+            yield
+        except BaseException as error:
+            if failed:
+                told = (Path(scratch) / f"rank-{failed[0]}.log").read_text()[-3000:]
+                raise SqError(f"process {failed[0]} of {count} has ended:\n{told.strip()}") from error
+            raise
+        finally:
+            for child in children:
+                _end(child)
+            for name, value in before.items():
+                os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+
+
+def strategy(config: TrainerConfig) -> Strategy | str:
+    """Lightning's strategy object."""
+    from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, ModelParallelStrategy
+
+    world = config.devices * config.nodes
+    if config.strategy == "fsdp":
+        return ModelParallelStrategy(
+            data_parallel_size=world, tensor_parallel_size=1, save_distributed_checkpoint=False
+        )
+    if config.strategy == "deepspeed":
+        try:
+            return DeepSpeedStrategy(stage=3)
+        except ImportError as error:
+            raise ConfigError(
+                f"trainer=deepspeed needs deepspeed ({error}): pip install deepspeed, or use trainer=fsdp"
+            ) from error
+    if config.strategy == "ddp" or world > 1:
+        return DDPStrategy(gradient_as_bucket_view=True)
+    return "auto"
+
+
+def as_node(value: Any) -> Any:
+    """A config as plain values from which `sq.core.config.build` makes it again."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        kind = type(value)
+        fields = {f.name: as_node(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {"_target_": f"{kind.__module__}.{kind.__qualname__}", **fields}
+    if isinstance(value, Enum):
+        return value.name.lower()
+    if isinstance(value, dict):
+        return {key: as_node(child) for key, child in value.items()}
+    return [as_node(child) for child in value] if isinstance(value, list | tuple) else value
+
+
+def _environment(count: int) -> dict[str, str]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(count), "NODE_RANK": "0"}
+
+
+def _start(plan: Path, environment: dict[str, str], number: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "sq.train.rank", str(plan)]
+    root = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(p for p in (root, os.environ.get("PYTHONPATH")) if p)
+    with (plan.parent / f"rank-{number}.log").open("wb") as file:
+        env = {**os.environ, **environment, "LOCAL_RANK": str(number), "PYTHONPATH": path}
+        return subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=file, stderr=file)
+
+
+def _guard(child: subprocess.Popen[bytes], number: int, failed: list[int]) -> None:
+    """The first process would wait for a dead one for half an hour: interrupt it."""
+    import _thread
+
+    if child.wait() not in (0, -15):
+        failed.append(number)
+        _thread.interrupt_main()
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    try:
+        child.wait(timeout=60)
+    except subprocess.TimeoutExpired:
+        child.terminate()
+        child.wait()

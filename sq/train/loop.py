@@ -1,0 +1,205 @@
+"""The training itself: packs and steps planned, the Trainer made, run, and its weights written."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import lightning as L
+import torch
+import torch.distributed as dist
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from sq.core.chat import ChatFormat
+from sq.core.files import digest_of
+from sq.core.tracking import Run
+from sq.data.module import PackLoader, PackPlan, plan_packs
+from sq.models.load import export
+from sq.models.regressor import export_regressor
+from sq.train import setup
+from sq.train.base import BaseModule
+from sq.train.checkpoints import Checkpoints, best_checkpoint, checkpoints, step_of
+from sq.train.config import Precision, TrainJob
+from sq.train.difficulty import DifficultyModule
+from sq.train.launch import strategy
+from sq.train.pretrain import PretrainModule
+from sq.train.qft import QFTModule
+from sq.train.qpo import QPOModule
+from sq.train.reference import References
+from sq.train.rows import Data
+from sq.train.sft import SFTModule
+from sq.train.stages import DifficultyStage, PretrainStage, QFTStage, QPOStage, SFTStage
+from sq.train.watch import Watch, validate
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerFast
+
+log = logging.getLogger(__name__)
+MODULES: dict[type, type[BaseModule]] = {
+    PretrainStage: PretrainModule,
+    QFTStage: QFTModule,
+    QPOStage: QPOModule,
+    DifficultyStage: DifficultyModule,
+    SFTStage: SFTModule,
+}
+
+
+def train(
+    job: TrainJob, tokenizer: PreTrainedTokenizerFast, chat: ChatFormat, data: Data, weights: str, run: Run
+) -> dict[str, float]:
+    """Train on `data`, write `model/`, and return the final figures."""
+    _quiet()
+    if job.trainer.threads:
+        torch.set_num_threads(job.trainer.threads)
+    L.seed_everything(job.seed, verbose=False)
+    model, stored = setup.load(job, tokenizer)
+    setup.check_context(model, data)
+    attention = setup.attend(job, model)
+    plan, loader, held_out = _loaders(job, data, setup.prefix_of(data, attention))
+    module = MODULES[type(job.stage)](job, model, attention, data, loader.steps)
+    loader.divisor, loader.keep_last = module.divisor, module.keep_last
+    if held_out is not None:
+        held_out.keep_last = module.keep_last
+    if job.trainer.parity_check:
+        setup.gate(model, data.train, attention, plan.prefix)
+    if job.trainer.compile:
+        model.base_model.compile(dynamic=True)
+    setup.announce(job, model, data, plan, loader.steps, attention)
+    directory = Path(job.output_dir) / "checkpoints"
+    last = max(checkpoints(directory), default=None, key=step_of)
+    if last is not None:
+        loader.first_step = step_of(last)
+        log.info("continuing from step %d of %d", loader.first_step, loader.steps)
+    watch = Watch(run, every=job.trainer.log_every, steps=loader.steps)
+    end = _End(job, held_out)
+
+    def look(trainer: L.Trainer, module: Any) -> dict[str, float]:
+        figures = validate(trainer, module, held_out)
+        run.metrics(figures, step=trainer.global_step)
+        return figures
+
+    callbacks: list[Callback] = [watch, Checkpoints(directory, job.trainer, look), end]
+    if isinstance(module, QPOModule):
+        loaders = {"train": loader, **({"val": held_out} if held_out is not None else {})}
+        callbacks.insert(0, References(loaders, _reference_path(job, data, plan, weights, str(attention))))
+    try:
+        _trainer(job, loader, callbacks).fit(
+            module, loader, ckpt_path=None if last is None else str(last), weights_only=False
+        )
+    finally:
+        if dist.is_available() and dist.is_initialized():
+            dist.destroy_process_group()  # the next job of a sweep makes its own
+    figures = watch.final | end.figures
+    run.metrics(end.figures, step=loader.steps)
+    if end.state is not None:
+        _write(job, module, end.state, tokenizer, chat, stored, run)
+    return figures
+
+
+class _End(Callback):
+    """When training has ended and all processes are still there: the last look at held-out rows, and the weights."""
+
+    def __init__(self, job: TrainJob, held_out: PackLoader | None) -> None:
+        self.job, self.held_out = job, held_out
+        self.figures: dict[str, float] = {}
+        self.state: Mapping[str, Tensor] | None = None
+
+    def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
+        self.figures = validate(trainer, module, self.held_out)
+        state = gathered(trainer, module)
+        best = best_checkpoint(Path(self.job.output_dir) / "checkpoints")
+        if trainer.is_global_zero:
+            if self.job.trainer.export == "best" and best is not None and best[1] < self.figures["val/loss"]:
+                log.info("exporting %s, the best on held-out rows (%.4f)", best[0].name, best[1])
+                state = torch.load(best[0], map_location="cpu", weights_only=False)["state_dict"]
+                self.figures["val/loss_exported"] = best[1]
+            self.state = state
+
+
+def gathered(trainer: L.Trainer, module: Any) -> Mapping[str, Tensor]:
+    """The module's whole state on the first process, from wherever its shards are. All processes take part."""
+    if module.job.trainer.strategy != "deepspeed":
+        return trainer.strategy.lightning_module_state_dict()
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(list(module.parameters()), modifier_rank=None):
+        return {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
+
+
+def _loaders(job: TrainJob, data: Data, prefix: int) -> tuple[PackPlan, PackLoader, PackLoader | None]:
+    stage, world = job.stage, job.trainer.devices * job.trainer.nodes
+    plan = plan_packs(
+        data.train, capacity=stage.pack_tokens, seed=job.seed, prefix=prefix,
+        batch_packs=stage.batch_packs, batch_rows=stage.batch_rows, world=world,
+    )  # fmt: skip
+    steps = plan.steps(stage.epochs, stage.max_steps)
+    loader = PackLoader(data.train, plan, steps=steps, seed=job.seed, divisor=len, world=world)
+    if not len(data.held_out):
+        return plan, loader, None
+    looked_at = plan_packs(data.held_out, capacity=stage.pack_tokens, seed=job.seed, prefix=prefix)
+    return plan, loader, PackLoader(data.held_out, looked_at, steps=0, seed=job.seed, divisor=len, world=world)
+
+
+def _trainer(job: TrainJob, loader: PackLoader, callbacks: list[Callback]) -> L.Trainer:
+    config = job.trainer
+    mixed = config.precision is Precision.BF16_MIXED and config.strategy != "fsdp"
+    return L.Trainer(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        num_nodes=config.nodes,
+        strategy=strategy(config),
+        # With bf16 weights there is nothing left for Lightning to convert: the model is, and the optimiser has masters.
+        precision="bf16-mixed" if mixed else "32-true",
+        max_steps=loader.steps,
+        max_epochs=1,
+        accumulate_grad_batches=loader.accumulate,
+        gradient_clip_val=(job.stage.grad_clip or None) if config.strategy == "deepspeed" else None,
+        callbacks=callbacks,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        use_distributed_sampler=False,
+        val_check_interval=None,
+        num_sanity_val_steps=0,
+        default_root_dir=job.output_dir,
+    )
+
+
+def _reference_path(job: TrainJob, data: Data, plan: PackPlan, weights: str, attention: str) -> Path:
+    """Named by all that log-probabilities depend on: weights, rows, how they are packed, and the arithmetic."""
+    from sq.train.fit import cache_of
+
+    packs = json.dumps([plan.packing.packs, plan.prefix])
+    return (
+        cache_of(job)
+        / f"reference-{digest_of(weights, data.digest, packs, job.trainer.precision.value, attention)}.safetensors"
+    )
+
+
+def _write(
+    job: TrainJob, module: BaseModule, state: Mapping[str, Tensor], tokenizer: PreTrainedTokenizerFast,
+    chat: ChatFormat, stored: torch.dtype, run: Run,
+) -> None:  # fmt: skip
+    own = {name.removeprefix("model."): tensor for name, tensor in state.items() if name.startswith("model.")}
+    model, weights = setup.finished(job, module.model, own)
+    origin = {"stage": job.stage.name, "base": job.model.path, "run": run.id, "seed": job.seed, "chat": chat.record()}
+    target = Path(job.output_dir) / "model"
+    if isinstance(module, DifficultyModule):
+        head = {name.removeprefix("head."): tensor for name, tensor in state.items() if name.startswith("head.")}
+        export_regressor(model, weights, head, tokenizer, chat, target, dtype=stored, origin=origin)
+    else:
+        export(model, tokenizer, target, dtype=str(stored).removeprefix("torch."), origin=origin, state=weights)
+
+
+def _quiet() -> None:
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+    for message in (".*does not have many workers.*", ".*isinstance.treespec.*", ".*lr_scheduler.step.*"):
+        warnings.filterwarnings("ignore", message=message)

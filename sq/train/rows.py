@@ -1,0 +1,157 @@
+"""From a source to tokenised rows: read, encode, measure, hold out; once, on disk, and no row goes without a word.
+
+A row that cannot be trained on (too long, empty, chosen = rejected) is counted by its reason, with its length, in
+`rejects.jsonl`; the released scripts cut over-long pairs to 24 tokens and say nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sq.core.chat import ChatFormat
+from sq.core.config import flatten
+from sq.core.errors import ConfigError, RowError
+from sq.core.files import digest_of
+from sq.data.order import in_validation
+from sq.data.readers import BadRow
+from sq.data.sources import digest, read_source
+from sq.data.tokens import Item, TokenRows, TokenWriter, made_once
+from sq.domains.base import Domain
+from sq.models.pack import Row
+from sq.train.config import TooLong, TrainJob
+
+log = logging.getLogger(__name__)
+REJECTS = "rejects.jsonl"
+
+
+class Unusable(Exception):
+    """A row that this stage cannot train on: a word to count by, and more."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason, self.detail = reason, detail
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a stage needs of a row, and how it becomes tokens."""
+
+    need: Collection[str]
+    encode: Callable[[dict[str, Any]], Item]
+    rows: Callable[[Callable[[BadRow], None]], Iterator[dict[str, Any]]] | None = None
+    """Where the rows come from if not from `data`."""
+    chat: ChatFormat
+    domain: Domain
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """The rows of a run: to train on, held out, and how many were rejected or cut, by reason."""
+
+    train: TokenRows
+    held_out: TokenRows
+    counts: dict[str, int]
+    digest: str
+    directory: Path
+
+
+def data_digest(job: TrainJob, task: Task, limit: int) -> str:
+    """What decides the tokenised rows: the source's content, the tokenizer, the stage and its limits."""
+    stage, domain = job.stage, job.domain
+    source = "" if task.rows else digest(job.data, task.domain)
+    settings = {**flatten(domain, "domain"), **flatten(job.data, "data"), "seed": job.seed}
+    if task.rows:
+        settings |= flatten(stage, "stage")
+    told = {k: str(v) for k, v in settings.items() if k not in ("data.input",)}
+    numbers = [stage.name, limit, stage.validation, task.domain.instruction]
+    return digest_of(source, task.chat.digest, json.dumps(told, sort_keys=True), json.dumps(numbers))
+
+
+def tokenised(job: TrainJob, task: Task, limit: int, identity: str, cache: Path) -> Data:
+    """The rows of `job`, from the cache where an earlier run or another process has made them."""
+    made = made_once(cache / f"tokens-{identity}", lambda directory: _write(job, task, limit, directory))
+    counts = json.loads((made / "counts.json").read_text())
+    train, held_out = (TokenRows.open(made / part) for part in ("train", "held_out"))
+    if counts:
+        shown = ", ".join(f"{n:,} {reason}" for reason, n in counts.items())
+        log.warning("%s rows used, others: %s (see %s)", f"{len(train) + len(held_out):,}", shown, REJECTS)
+    if not len(train):
+        if len(held_out):
+            raise RowError(
+                f"all {len(held_out)} rows are held out by stage.validation={job.stage.validation}: lower it"
+            )
+        raise RowError(f"no row is left to train on: {shown if counts else 'the source is empty'}")
+    return Data(train=train, held_out=held_out, counts=counts, digest=identity, directory=made)
+
+
+def row_limit(job: TrainJob, model_max: int) -> int:
+    """How long a row may be: what fits into a pack, the model's context, and `data.max_tokens`."""
+    wanted = job.data.max_tokens
+    most = min(job.stage.pack_tokens, job.model.max_length or job.stage.pack_tokens, model_max)
+    if wanted is not None and wanted > most:
+        raise ConfigError(
+            f"data.max_tokens={wanted} is more than fits: stage.pack_tokens={job.stage.pack_tokens}, the "
+            f"model's context {job.model.max_length or model_max}"
+        )
+    return wanted or most
+
+
+def _write(job: TrainJob, task: Task, limit: int, directory: Path) -> None:
+    counts: Counter[str] = Counter()
+    with (
+        (directory / REJECTS).open("w", encoding="utf-8") as file,
+        TokenWriter(directory / "train") as train,
+        TokenWriter(directory / "held_out") as held_out,
+    ):
+
+        def reject(name: str, reason: str, detail: str, row: object) -> None:
+            counts[reason] += 1
+            line = {"id": name, "reason": reason, "detail": detail, "row": row}
+            file.write(json.dumps(line, default=repr) + "\n")
+
+        def bad(row: BadRow) -> None:
+            reject(f"{row.file}:{row.line}", row.reason, row.detail, row.text)
+
+        source = task.rows(bad) if task.rows else read_source(job.data, task.need, bad, domain=task.domain)
+        for number, row in enumerate(source):
+            name = str(row.get("id", number))
+            try:
+                item, cut = _fitted(task.encode(row), limit, job.data.too_long)
+            except Unusable as error:
+                reject(name, error.reason, error.detail, row)
+                continue
+            except RowError as error:
+                reject(name, "unusable", str(error), row)
+                continue
+            counts["truncated"] += cut
+            validation = in_validation({"id": name, **row}, share=job.stage.validation, seed=job.seed)
+            (held_out if validation else train).add(item)
+    (directory / "counts.json").write_text(json.dumps({k: v for k, v in counts.most_common() if v}))
+
+
+def _fitted(item: Item, limit: int, too_long: TooLong) -> tuple[Item, bool]:
+    """The item within the limit (for a pair, both sides together), and whether it was cut for that.
+
+    Cutting keeps the end token, which is what tells the model to stop.
+    """
+    length = sum(len(row.ids) for row in item.rows)
+    for row in item.rows:
+        if len(row.ids) <= max(row.start, 1):
+            raise Unusable("nothing-supervised", f"{len(row.ids)} tokens, none of which carries loss")
+    if length <= limit:
+        return item, False
+    if too_long is TooLong.REJECT:
+        raise Unusable("too-long", f"{length} tokens, limit {limit}")
+    share = limit // len(item.rows)
+    rows = tuple(
+        row if len(row.ids) <= share else Row((*row.ids[: share - 1], row.ids[-1]), row.start) for row in item.rows
+    )
+    if any(len(row.ids) <= max(row.start, 1) for row in rows):
+        raise Unusable("too-long", f"{length} tokens, of which the limit {limit} leaves only the prompt")
+    return item._replace(rows=rows), True

@@ -1,0 +1,109 @@
+"""Killed with SIGKILL in the middle and started again, training ends in the same weights, bit for bit on CPU."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from sq.core.errors import ConfigError
+from sq.train.fit import fit
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = (
+    "data.limit=60", "stage.lr=0.01", "stage.epochs=6", "stage.batch_packs=2", "stage.pack_tokens=192",
+    "stage.validation=0.1",
+    "trainer.checkpoint_every=3", "trainer.keep_checkpoints=2", "trainer.lora.rank=0",
+)  # fmt: skip
+
+
+def weights(output: Path) -> dict[str, object]:
+    return load_file(output / "model" / "model.safetensors")
+
+
+def same(left: Path, right: Path) -> bool:
+    ours, theirs = weights(left), weights(right)
+    return ours.keys() == theirs.keys() and all(ours[name].equal(theirs[name]) for name in ours)
+
+
+def killed_after(command: list[str], checkpoints: Path, count: int) -> None:
+    """Start training, wait for its `count`th checkpoint, and kill it."""
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    deadline = time.monotonic() + 240
+    while not any(checkpoints.glob(f"step-{3 * count:08d}.ckpt")):
+        if process.poll() is not None or time.monotonic() > deadline:
+            process.kill()
+            pytest.fail(f"no checkpoint came: {process.communicate()[0].decode()[-2000:]}")
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["sft", "qpo"])
+def test_a_killed_run_ends_in_the_same_weights(stage, command, job, pairs, tmp_path):
+    source = f"data.input={pairs}" if stage == "qpo" else "data.limit=60"
+    # Dropout in the adapters draws random numbers in every step.
+    extra = ["trainer.lora.rank=4", "trainer.lora.dropout=0.3"] if stage == "sft" else []
+    words = [*SETTINGS[1:], source, *extra, "stage.batch_rows=null"]
+    killed_after(command(stage, *words), tmp_path / "out" / "checkpoints", 2)
+    assert not (tmp_path / "out" / "model").exists()
+    again = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), *command(stage, *words)], capture_output=True, text=True
+    )
+    assert again.returncode == 0, again.stderr
+    assert re.search(r"continuing from step [369]", again.stderr), again.stderr
+    shutil.move(tmp_path / "out", tmp_path / "killed")
+    fit(job(stage, *words))
+    assert same(tmp_path / "killed", tmp_path / "out")
+
+
+def test_a_finished_run_is_not_run_again_and_another_one_is_refused(job, tmp_path):
+    words = ("data.limit=12", "stage.max_steps=2", "stage.lr=0.01")
+    model = fit(job("qft", *words))
+    before = (model / "model.safetensors").stat().st_mtime_ns
+    assert fit(job("qft", *words, "trainer.log_every=7", "trainer.checkpoint_every=9")) == model
+    assert (model / "model.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(ConfigError, match=r"another configuration: .*stage\.lr \(0\.01 there, 0\.02 now\)"):
+        fit(job("qft", "data.limit=12", "stage.max_steps=2", "stage.lr=0.02"))
+    assert json.loads((tmp_path / "out" / "train.json").read_text())["figures"]["train/loss"] > 0
+
+
+def test_changed_rows_under_the_same_name_are_refused(job, tmp_path):
+    file = tmp_path / "rows.jsonl"
+    file.write_text("".join(json.dumps({"question": f"What is {i} + 1?"}) + "\n" for i in range(9)))
+    words = (f"data.input={file}", "stage.max_steps=1", "stage.validation=0")
+    fit(job("qft", *words))
+    file.write_text(file.read_text().replace("What", "How much"))
+    with pytest.raises(ConfigError, match=r"data \(content\)"):
+        fit(job("qft", *words))
+
+
+def test_the_last_checkpoints_and_the_best_stay_while_it_runs(job, tmp_path, monkeypatch):
+    from sq.train import loop
+
+    kept = []
+    monkeypatch.setattr(
+        loop.Checkpoints,
+        "_prune",
+        lambda self, own=loop.Checkpoints._prune: (
+            own(self),
+            kept.append(sorted(p.name for p in self.directory.iterdir())),
+        ),
+    )
+    made = job("qft", *SETTINGS, "trainer.export=best")
+    fit(made)
+    assert kept[-1][-2:] == [
+        f"step-{n:08d}.ckpt" for n in sorted(int(name[5:13]) for name in kept[-1] if name.startswith("step"))[-2:]
+    ]
+    assert all("best.json" in names and 1 <= sum(n.startswith("step-") for n in names) <= 3 for names in kept)
+    assert not any(".tmp" in name for names in kept for name in names)

@@ -1,0 +1,68 @@
+"""Every stage from its configuration to exported weights, on a tiny random model."""
+
+import json
+import math
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+
+from sq.train.fit import fit
+
+
+def record(job):
+    with open(f"{job.output_dir}/train.json") as file:
+        return json.load(file)
+
+
+@pytest.mark.parametrize("stage", ["qft", "sft"])
+def test_a_token_stage_learns_and_exports(stage, job):
+    made = job(stage, "data.limit=60", "stage.lr=0.01", "stage.epochs=4", "stage.batch_packs=2", "stage.validation=0.1")
+    model = fit(made)
+    figures = record(made)["figures"]
+    assert figures["val/loss"] < math.log(1024) - 1
+    assert figures["val/perplexity"] == pytest.approx(math.exp(figures["val/loss"]))
+    loaded = AutoModelForCausalLM.from_pretrained(model)
+    assert loaded.dtype is torch.float32 and AutoTokenizer.from_pretrained(model).chat_template
+    assert not (model.parent / "checkpoints").exists() and not (model.parent / "cache").exists()
+
+
+def test_qpo_starts_at_ln_2_and_prefers_the_chosen(job, pairs):
+    made = job("qpo", f"data.input={pairs}", "stage.lr=0.003", "stage.epochs=6", "stage.batch_rows=8",
+               "stage.warmup_steps=0", "stage.validation=0.1")  # fmt: skip
+    fit(made)
+    figures = record(made)["figures"]
+    assert figures["train/loss"] < math.log(2) - 0.05
+    assert figures["train/accuracy"] > 0.8 and figures["train/margin"] > 0
+    wanted = {
+        "reward_chosen",
+        "reward_rejected",
+        "logp_chosen",
+        "logp_rejected",
+        "tokens_chosen",
+        "tokens_rejected",
+        "kl",
+    }
+    assert {f"val/{name}" for name in wanted} <= figures.keys()
+
+
+def test_difficulty_orders_questions_and_its_export_is_a_classifier(job, labels):
+    made = job("difficulty", f"data.input={labels}", "stage.lr=0.003", "stage.head_lr=0.01", "stage.epochs=10",
+               "stage.batch_rows=8", "stage.validation=0.2")  # fmt: skip
+    model = fit(made)
+    figures = record(made)["figures"]
+    assert {"val/spearman", "val/kendall", "val/calibration", "val/mae"} <= figures.keys()
+    assert figures["train/loss"] < 0.05
+    from sq.data.scoring import score_questions
+    from sq.models.regressor import Regressor
+
+    questions = [json.loads(line)["question"] for line in labels.read_text().splitlines()[:9]]
+    regressor = Regressor(type(made.model)(name="scorer", path=str(model)))
+    ours = score_questions(regressor, questions, pack_tokens=128)
+    classifier = AutoModelForSequenceClassification.from_pretrained(model)
+    bias = json.loads((model / "regressor.json").read_text())["bias"]
+    theirs = []
+    for text in questions:
+        ids = torch.tensor([regressor.chat.question_ids(text).ids])
+        theirs.append(classifier(input_ids=ids).logits.item() + bias)
+    assert ours == pytest.approx(theirs, abs=1e-5)
