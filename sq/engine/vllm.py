@@ -53,6 +53,9 @@ class VLLMEngine:
         _environment(config)
         try:
             from vllm import LLM
+            from vllm.platforms import current_platform
+
+            from sq.engine.vllm_sampling import NucleusProcessor
         except ImportError as error:
             raise EngineError(
                 f"vLLM is not installed ({error}). Install the extra 'cpu' or 'cuda', or use engine=hf"
@@ -71,12 +74,14 @@ class VLLMEngine:
                 enforce_eager=config.eager,
                 quantization=config.quantization,
                 enable_prefix_caching=True,
+                logits_processors=[NucleusProcessor],
                 disable_log_stats=True,
             )
         except (ValueError, RuntimeError, OSError) as error:
             raise EngineError(f"vLLM cannot start with model {model.name} ({model.path}): {error}") from error
         self._llm: Any = llm
         self._max_len = int(llm.llm_engine.model_config.max_model_len)
+        self._own_top_p = bool(current_platform.is_cpu())
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
         """Yield results as they finish, with at most `window` requests in the engine."""
@@ -123,16 +128,20 @@ class VLLMEngine:
         from vllm.sampling_params import RequestOutputKind
         from vllm.v1.engine.exceptions import EngineDeadError
 
+        from sq.engine.vllm_sampling import TOP_P
+
         sampling = request.sampling
         try:
             ids = self._prompt_ids(request)
             room = self._max_len - len(ids)
             if not ids or room < 1:
                 return f"the prompt has {len(ids)} tokens, and the model's context {self._max_len}"
+            own_top_p = self._own_top_p and sampling.temperature > 0 and sampling.top_p < 1 and not sampling.top_k
             params = SamplingParams(
                 n=sampling.n,
                 temperature=sampling.temperature,
-                top_p=sampling.top_p,
+                top_p=1.0 if own_top_p and sampling.top_p > 0 else sampling.top_p,
+                extra_args={TOP_P: sampling.top_p} if own_top_p else None,
                 top_k=sampling.top_k,
                 max_tokens=min(sampling.max_tokens, room),
                 stop_token_ids=list(sampling.stop_token_ids),

@@ -1,0 +1,50 @@
+"""Top-p without the sort keeps what the sort keeps."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sq.engine.nucleus import keep_nucleus
+
+
+def by_sorting(logits_BV, p):
+    """Top-p by its definition: sort, sum from below, remove what sums to at most 1 - p, keep at least one."""
+    ordered, index = logits_BV.double().sort(dim=-1)
+    gone = ordered.softmax(-1).cumsum(-1) <= 1 - p
+    gone[:, -1] = False
+    return ~gone.scatter(-1, index, gone)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 10_000),
+    rows=st.integers(1, 5),
+    size=st.sampled_from([2, 3, 50, 1024, 5000]),
+    p=st.sampled_from([0.01, 0.3, 0.5, 0.9, 0.95, 0.99, 0.9999]),
+    spread=st.sampled_from([0.0, 0.3, 2.0, 10.0]),
+)
+def test_the_kept_set_is_that_of_a_full_sort_up_to_float_ties(seed, rows, size, p, spread):
+    logits = torch.randn(rows, size, generator=torch.Generator().manual_seed(seed)) * spread
+    kept = keep_nucleus(logits.clone(), dict.fromkeys(range(rows), p)).isfinite()
+    for ours, theirs, row in zip(kept, by_sorting(logits, p), logits, strict=True):
+        differ = row[ours != theirs].double().softmax(-1) if (ours != theirs).any() else row[:0]
+        edge = row[theirs].min()
+        assert ours[row.argmax()] and (differ.numel() == 0 or (row[ours != theirs] - edge).abs().max() < 1e-3)
+
+
+def test_equal_logits_all_stay():
+    assert keep_nucleus(torch.zeros(1, 100), {0: 0.5}).isfinite().all()
+
+
+def test_rows_without_top_p_and_rows_of_one_stay_as_they_are():
+    logits = torch.randn(4, 300) * 4
+    out = keep_nucleus(logits.clone(), {2: 0.5, 1: 1.0})
+    assert torch.equal(out[[0, 1, 3]], logits[[0, 1, 3]]) and not out[2].isfinite().all()
+
+
+@pytest.mark.parametrize("p", [0.5, 0.99])
+def test_masked_tokens_stay_masked(p):
+    logits = torch.randn(2, 500)
+    logits[:, :400] = -torch.inf
+    assert not keep_nucleus(logits, {0: p, 1: p})[:, :400].isfinite().any()
