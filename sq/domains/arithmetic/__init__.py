@@ -5,6 +5,7 @@ from sq.domains.arithmetic.corpus import documents, facts
 from sq.domains.arithmetic.domain import ArithmeticConfig, ArithmeticDomain
 from sq.domains.arithmetic.families import FAMILIES, Problem, problem
 from sq.domains.arithmetic.oracle import Judgement, judge
+from sq.domains.arithmetic.rewrite import add_steps, mend
 from sq.domains.arithmetic.splits import split_of
 from sq.domains.arithmetic.variants import poor, unsolvable
 from sq.domains.arithmetic.world import Reason
@@ -16,11 +17,13 @@ __all__ = [
     "Judgement",
     "Problem",
     "Reason",
+    "add_steps",
     "check",
     "documents",
     "facts",
     "final_answer",
     "judge",
+    "mend",
     "poor",
     "problem",
     "split_of",

@@ -6,8 +6,8 @@ import re
 from fractions import Fraction
 
 _BOXED = "\\boxed{"
-_NUMBER = re.compile(r"([+-]?)\$?(\d{1,40}(?:,\d{3}){0,9})(?:\.(\d{1,40})|/(\d{1,40}))?")
-_LATEX = re.compile(r"\\[dt]?frac\{(-?\d{1,40})\}\{(\d{1,40})\}")
+_NUMBER = re.compile(r"([+-]?)\$?(\d{1,40}(?:,\d{3}){0,9})(?:\.(\d{1,40})|/(\d{1,40}))?", re.ASCII)
+_LATEX = re.compile(r"\\[dt]?frac\{(-?\d{1,40})\}\{(\d{1,40})\}", re.ASCII)
 
 
 def final_answer(text: str) -> str | None:

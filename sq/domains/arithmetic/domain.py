@@ -59,21 +59,14 @@ class ArithmeticDomain:
         c = self.config
         rng = random.Random(f"arithmetic:{seed}:{split}")
         seen: set[bytes] = set()
-        misses = 0
-        while len(seen) < count:
-            if misses > PATIENCE:
-                raise ConfigError(
-                    f"the {split} split has hardly more than {len(seen):,} different problems of {c.min_steps} to "
-                    f"{c.max_steps} steps{f' in {_listed(c.families)}' if c.families else ''}, and {count:,} are asked "
-                    "for; ask for fewer, or widen domain.families or the steps"
-                )
-            one = problem(rng, low=c.min_steps, high=c.max_steps, families=c.families)
-            digest = question_digest(one.question)
-            if split_of_digest(digest) != split or digest in seen:
-                misses += 1
-                continue
-            seen.add(digest)
-            misses = 0
+
+        def accept(question: str) -> bool:
+            digest = question_digest(question)
+            return split_of_digest(digest) == split and digest not in seen
+
+        for _ in range(count):
+            one = problem(rng, low=c.min_steps, high=c.max_steps, families=c.families, accept=accept)
+            seen.add(question_digest(one.question))
             yield {
                 "question": one.question,
                 "answer": one.answer,

@@ -13,7 +13,7 @@ from sq.domains.arithmetic.lexicon import ITEMS, NAMES
 from sq.domains.arithmetic.oracle import KINDS, Judgement, judge
 from sq.domains.arithmetic.pairs import PAIRS, tell_pair
 from sq.domains.arithmetic.special import SPECIAL
-from sq.domains.arithmetic.story import RetryError, Story
+from sq.domains.arithmetic.story import LIMIT, RetryError, Story
 from sq.domains.arithmetic.world import needed
 
 MOST_STEPS = 6
@@ -48,29 +48,48 @@ class Problem:
 
 
 def problem(
-    rng: random.Random, *, low: int = 1, high: int = MOST_STEPS, families: Sequence[str] | None = None
+    rng: random.Random,
+    *,
+    low: int = 1,
+    high: int = MOST_STEPS,
+    families: Sequence[str] | None = None,
+    accept: Callable[[str], bool] | None = None,
 ) -> Problem:
-    """Write one question that needs between `low` and `high` steps, with its worked solution."""
+    """Write one question that needs between `low` and `high` steps and is to `accept`, with its worked solution."""
     while True:
         steps = rng.randint(low, high)
         family = FAMILIES[_choose(rng, steps, tuple(families) if families else tuple(FAMILIES))]
         for _ in range(12):
-            written = attempt(rng, family, steps)
+            story = told(rng, family, steps)
+            if story is None:
+                continue
+            if accept is not None and not accept(story.text):
+                break  # and draw the family anew: what is accepted shall be a fair sample
+            written = solved(story, family, steps)
             if written is not None:
                 return written
 
 
 def attempt(rng: random.Random, family: Family, steps: int) -> Problem | None:
-    """One try; None where the numbers drawn led nowhere."""
+    """One try at a question; None where the numbers drawn led nowhere."""
+    story = told(rng, family, steps)
+    return None if story is None else solved(story, family, steps)
+
+
+def told(rng: random.Random, family: Family, steps: int) -> Story | None:
+    """A story of the family, if it came out with the right number of steps."""
     story = Story(rng, pronouns=family.name not in PAIRS)
     try:
         family.tell(story, steps)
     except RetryError:
         return None
-    if story.asked is None or len(needed(story.asked)) != steps:
-        return None
+    return story if story.asked is not None and len(needed(story.asked)) == steps else None
+
+
+def solved(story: Story, family: Family, steps: int) -> Problem | None:
+    """The problem as the oracle reads it in the text alone."""
     found = judge(story.text)
-    if found.solvable and found.steps == steps and found.peak <= 100:
+    if found.solvable and found.steps == steps and found.peak <= LIMIT:
         return as_problem(story.text, found, family.name)
     return None
 

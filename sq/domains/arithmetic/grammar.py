@@ -46,7 +46,8 @@ TOKEN = re.compile(
     r"|(?P<part>half\b|a third\b|a quarter\b|a fifth\b|two thirds\b|three quarters\b|[Aa] third\b|Half\b|[Aa] quarter\b"
     r"|[Aa] fifth\b|Two thirds\b|Three quarters\b)"
     r"|(?P<number>-?\d{1,9}(?:\.\d{1,4}|/\d{1,4})?(?![./]?\d)|(?:[Ss]ome|[Ss]everal|[Aa] few)\b)"
-    r"|(?P<word>[A-Za-z]+)|(?P<other>\S)"
+    r"|(?P<word>[A-Za-z]+)|(?P<other>\S)",
+    re.ASCII,
 )
 
 

@@ -1,4 +1,4 @@
-"""Sentences about what is somewhere: people in a place or on a bus, plants in rows, colours in a bag, slices of a pie."""
+"""Sentences about what is somewhere: people in a place or a bus, plants in rows, colours in a bag, slices of a pie."""
 
 from __future__ import annotations
 

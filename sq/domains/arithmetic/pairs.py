@@ -47,11 +47,13 @@ def tell_pair(pair: Pair, st: Story, steps: int) -> None:
     else:
         start = st.choose([n for n, sort in pair.start.items() if sort == "n"])
     begin(st, start, pair.start[start], pair.top, {**extra, mine: who[0]})
-    spare = _maybe_change(pair, st, who[:1], extra, spare) if st.rng.random() < 0.5 else spare
+    if st.rng.random() < 0.5:
+        spare = _maybe_change(pair, st, who[:1], extra, spare)
+    changed = len(st.sentences) > 1
     for i in range(relations):
         other = who[0] if i == 0 or st.rng.random() < 0.3 else who[1]
         relate(st, st.choose(pair.relations), _value(pair, st, other, extra), {**extra, mine: who[i + 1], yours: other})
-    if spare == 0 and st.rng.random() < 0.25:
+    if spare == 0 and not changed and st.rng.random() < 0.25:
         st.sentences[0], st.sentences[1] = st.sentences[1], st.sentences[0]
     while spare:
         spare = _maybe_change(pair, st, who[: relations + 1], extra, spare)
