@@ -154,7 +154,7 @@ def test_two_processes_make_and_fill_one_new_database(store):
     assert [store.finished(job) for job in jobs] == [(0, "", "")] * 2
     runs = store.runs()
     assert len(runs) == 2 and all(r["metrics"]["x"] == 499 and r["status"] == "FINISHED" for r in runs)
-    assert sqlite3.connect("outputs/mlflow.db").execute("select count(*) from metrics").fetchstore.one() == (1000,)
+    assert sqlite3.connect("outputs/mlflow.db").execute("select count(*) from metrics").fetchone() == (1000,)
 
 
 def test_the_journal_is_bounded_and_in_order(tmp_path, monkeypatch):
@@ -243,7 +243,7 @@ def test_a_server_that_is_killed_and_started_again_misses_nothing(store, server,
             if step == 1000:
                 assert len(run.id) == 32
                 server.kill()
-        until(lambda: "does not answer (ConnectionRefusedError" in caplog.text)
+        until(lambda: "does not answer (" in caplog.text)
         run.text("note.txt", "written while away")
         run.table("t", [{"a": 1}])
         run.output("data", "out", digest="abc", rows=1)
