@@ -57,9 +57,8 @@ def prices(st: Story, steps: int) -> None:
         st.say("price.set", n=st.number(2, 20), I=items[0])
         done = 0
     if steps > 1 and st.rng.random() < 0.4:
-        now = st.value(f"price {items[0]}")
-        kind, sort = st.choose([("price.up", "add"), ("price.down", "sub")])
-        happen(st, kind, sort, now, {"I": items[0]})
+        kind = st.choose(["price.up", "price.down"])
+        st.say(kind, n=st.number(1, min(9, st.value(f"price {items[0]}") - 1)), I=items[0])
         done += 1
     last = 0
     while done + 1 < steps or (done < steps and st.rng.random() < 0.5 and last < 3):
