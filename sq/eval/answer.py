@@ -1,0 +1,179 @@
+"""The costly half of an evaluation: every problem answered once, each answer kept in a ledger of its own.
+
+Grading is another ledger beside it (`score.py`), so a better grader never asks for a model's answers again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from tqdm import tqdm
+
+from sq.core.config import flatten
+from sq.core.ledger import Item, Ledger, Reject, Summary, read_rows
+from sq.core.rows import SCORE, fit_row, row_id
+from sq.engine.base import Engine, Request, Result, Sampling
+from sq.engine.config import EngineConfig
+from sq.eval.benchmarks import Bad, Problems
+from sq.eval.prompting import Asker
+from sq.models.load import ModelConfig
+
+log = logging.getLogger(__name__)
+GRADED = ("profile", "extracted", "correct", "verdict", "reason")
+ANSWER = pa.schema([f for f in SCORE if f.name not in GRADED])
+"""A score's row before it is graded."""
+SPEED_ONLY = {"window", "max_num_seqs", "tensor_parallel", "gpu_memory", "cpu_cache_gib"}
+"""Settings of engines that do not decide what is answered; they may change between runs over one directory."""
+
+
+class LazyEngine:
+    """Starts the engine when the first request needs it: a finished run is read back without one."""
+
+    def __init__(self, config: EngineConfig, model: ModelConfig) -> None:
+        self._config, self._model = config, model
+        self._engine: Engine | None = None
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
+        """As `sq.engine.base.Engine.generate`."""
+        requests = iter(requests)
+        first = next(requests, None)
+        if first is None:
+            return
+        if self._engine is None:
+            self._engine = self._config.create(self._model)
+        yield from self._engine.generate(chain([first], requests))
+
+    def close(self) -> None:
+        """Free it, if it was started."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answering:
+    """What decides a model's answers, the same for every benchmark of a run."""
+
+    model: str
+    engine: EngineConfig
+    sampling: Sampling
+    seed: int
+    run: str
+
+    def identity(self, asker: Asker) -> dict[str, Any]:
+        """Flat and plain, for the ledger."""
+        engine = {k: v for k, v in flatten(self.engine, "engine").items() if k.partition(".")[2] not in SPEED_ONLY}
+        return {
+            **engine,
+            **flatten(self.sampling, "sampling"),
+            "engine": type(self.engine).__name__,
+            "model": self.model,
+            "prompt": asker.digest,
+            "seed": self.seed,
+        }
+
+
+def answer(
+    name: str, problems: Problems, directory: Path, asker: Asker, engine: LazyEngine, how: Answering
+) -> list[Summary]:
+    """Fill the ledgers of a benchmark's answers, one for each round of a conversation."""
+    by_round: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for problem in problems.by_id.values():
+        by_round[problem.get("round", 1)].append(problem)
+    if any(problem.get("messages") for problem in problems.by_id.values()):
+        asker.check_dialogue(name)
+    replies: dict[str, list[str]] = {}
+    summaries: list[Summary] = []
+    for number, found in sorted(by_round.items()):
+        where = answers_dir(directory, number)
+        bad = problems.bad if number == 1 else []
+        inputs = {"problems": problems.digest, **({"before": summaries[-1].digest} if summaries else {})}
+        summaries.append(_round(name, found, bad, where, asker, engine, how, inputs, replies))
+        if number < len(by_round):
+            for row in read_rows(where, columns=["item", "sample", "parents", "prediction"]):
+                if row["sample"] == 0:
+                    replies.setdefault(row["parents"][-1], []).append(row["prediction"])
+    return summaries
+
+
+def answers_dir(directory: Path, number: int = 1) -> Path:
+    """Where the answers of a round are."""
+    return directory / ("answers" if number == 1 else f"answers-{number}")
+
+
+def _round(
+    name: str,
+    problems: list[dict[str, Any]],
+    bad: list[Bad],
+    where: Path,
+    asker: Asker,
+    engine: LazyEngine,
+    how: Answering,
+    inputs: dict[str, str],
+    replies: dict[str, list[str]],
+) -> Summary:
+    by_id = {p["id"]: p for p in problems}
+    identity = {**how.identity(asker), "benchmark": name, "problems": len(problems)}
+    items = chain((Item(p["id"], p) for p in problems), (Item(b.key, b) for b in bad))
+    with Ledger.open(where, schema=ANSWER, config=identity, inputs=inputs) as ledger:
+
+        def requests() -> Iterator[Request]:
+            for item in ledger.todo(items):
+                if isinstance(item.payload, Bad):
+                    reject = Reject(row=item.payload.row, reason=item.payload.reason, detail=item.payload.detail)
+                    ledger.record(item.key, rejects=[reject])
+                else:
+                    said = replies.get(_first_of(item.payload), [])
+                    yield asker.request(item.payload, how.sampling, how.seed, said)
+
+        bar = tqdm(desc=name, total=len(problems), unit="problem", dynamic_ncols=True)
+        failed = 0
+        for result in engine.generate(requests()):
+            ledger.record(result.key, rows=list(_rows(name, by_id[result.key], result, asker, how)))
+            failed += result.error is not None
+            bar.update()
+        bar.close()
+        if failed:
+            log.warning("%s: the engine could not answer %d problems; they count as wrong", name, failed)
+        return ledger.finish()
+
+
+def _first_of(problem: dict[str, Any]) -> str:
+    """The id of the conversation that a problem belongs to: its first question's."""
+    return str(problem["parents"][-1]) if problem.get("round", 1) > 1 else str(problem["id"])
+
+
+def _rows(name: str, problem: dict[str, Any], result: Result, asker: Asker, how: Answering) -> Iterator[dict[str, Any]]:
+    """One row for each answer; a problem that the engine could not answer has `n` empty ones, so that it counts."""
+    known = {k: v for k, v in problem.items() if k not in ("messages", "tolerance", "round")}
+    given = {**how.identity(asker), "benchmark": name, "item": problem["id"]}
+    for sample in range(how.sampling.n):
+        said = result.completions[sample] if sample < len(result.completions) else None
+        row = {
+            **known,
+            "id": row_id("answer", **given, sample=sample),
+            "run": how.run,
+            "model": how.model,
+            "seed": how.seed,
+            "parents": [problem["id"], *(problem.get("parents") or [])],
+            "benchmark": name,
+            "item": problem["id"],
+            "sample": sample,
+            "prediction": said.text if said else "",
+            "reference": problem["answer"],
+            "prediction_model": how.model,
+            "prediction_prompt": asker.digest,
+            "prediction_finish_reason": said.finish_reason if said else "error",
+            "prediction_tokens": said.tokens if said else 0,
+            "prediction_prompt_tokens": result.prompt_tokens,
+        }
+        if said is None:
+            row["engine_error"] = result.error or "no answer came back"
+        yield fit_row(row, ANSWER)

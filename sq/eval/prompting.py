@@ -1,0 +1,121 @@
+"""How a problem is put to a model: its chat template with the boxed instruction, or plain text for base models.
+
+The ids come from `sq.core.chat`, the words from a prompt in `conf/prompt/`. A conversation (MathChat) goes to the
+engine as messages, which renders them with the model's template.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sq.core.chat import ChatFormat
+from sq.core.config import flatten, setting
+from sq.core.errors import ConfigError
+from sq.core.prompts import Prompt, PromptConfig
+from sq.core.rows import row_id
+from sq.engine.base import Message, Request, Sampling
+from sq.models.load import ModelConfig, load_tokenizer, locate
+
+MEND = "For a model that was trained on plain text, say so: format=alpaca"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormatConfig:
+    """How questions are put to a model."""
+
+    name: str = setting(help="chat, alpaca, bare, or a name of your own")
+    chat: bool = setting(True, help="put it in the model's chat template; false: as it is, after the BOS token")
+    prompt: PromptConfig
+
+
+class Asker:
+    """Turns problems into requests for one model, by one format. Nothing of the model but its tokenizer is read."""
+
+    def __init__(self, model: ModelConfig, form: FormatConfig, *, instruction: str | None = None) -> None:
+        """`instruction` (a domain's own) takes the place of the format's words, in the chat template."""
+        self._form, self._instruction = form, instruction
+        self._tokenizer = load_tokenizer(model)
+        self._system = model.chat.system
+        self._prompt = Prompt(form.prompt)
+        self._chat = self._chat_of(model) if form.chat or instruction is not None else None
+        eos = eos_ids(model)
+        own = (self._tokenizer.eos_token_id,) if self._tokenizer.eos_token_id is not None else ()
+        self.stop_ids = self._chat.answer_stop_ids if self._chat else tuple(dict.fromkeys((*own, *eos)))
+        if not self.stop_ids:
+            raise ConfigError(
+                f"model {model.name} has no eos token, so its answers would never end; name another tokenizer"
+            )
+        self.digest = self._digest()
+
+    def request(
+        self, problem: Mapping[str, Any], sampling: Sampling, seed: int, replies: Sequence[str] = ()
+    ) -> Request:
+        """The request for answers to a problem; `replies` are the model's own to the questions before it."""
+        key = problem["id"]
+        ask: dict[str, Any] = {"key": key, "sampling": sampling, "seed": seed_of(key, seed)}
+        if problem.get("messages"):
+            return Request(messages=self._messages(problem, replies), **ask)
+        if self._instruction is not None and self._chat is not None:
+            return Request(prompt_ids=self._chat.answer_ids(problem["question"], instruction=self._instruction), **ask)
+        text = self._prompt.render(question=problem["question"].strip())
+        if self._chat is not None:
+            return Request(prompt_ids=self._chat.answer_ids(text), **ask)
+        return Request(prompt_ids=tuple(self._tokenizer(text).input_ids), **ask)
+
+    def check_dialogue(self, benchmark: str) -> None:
+        """Refuse a benchmark of conversations where the model has no template to put them in."""
+        if self._chat is None or self._tokenizer.chat_template is None:
+            raise ConfigError(
+                f"benchmark {benchmark} is a conversation, and model '{self._tokenizer.name_or_path}' with "
+                f"format={self._form.name} has no chat template for it; leave it out, or choose format=chat"
+            )
+
+    def _messages(self, problem: Mapping[str, Any], replies: Sequence[str]) -> tuple[Message, ...]:
+        own = iter(replies)
+        said = [dict(m) if m["content"] is not None else {**m, "content": next(own)} for m in problem["messages"]]
+        said.append({"role": "user", "content": problem["question"]})
+        said[0] = {**said[0], "content": self._prompt.render(question=said[0]["content"])}
+        system = [{"role": "system", "content": self._system}] if self._system else []
+        return (*system, *said)
+
+    def _chat_of(self, model: ModelConfig) -> ChatFormat:
+        try:
+            return ChatFormat.from_tokenizer(self._tokenizer, model.chat, eos_ids=eos_ids(model), key="model.chat")
+        except ConfigError as error:
+            raise ConfigError(f"{error}. {MEND}") from error
+
+    def _digest(self) -> str:
+        probe = self._chat.digest if self._chat else self._tokenizer(self._prompt.render(question="x")).input_ids
+        parts = [flatten(self._form), self._instruction, self._system, probe]
+        return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def eos_ids(model: ModelConfig) -> tuple[int, ...]:
+    """The ids that end a text by the model's generation config; none where it has no such file."""
+    from transformers.utils import cached_file
+
+    found = cached_file(
+        locate(model),
+        "generation_config.json",
+        revision=model.revision,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        _raise_exceptions_for_gated_repo=False,
+    )
+    if found is None:
+        return ()
+    try:
+        ids = json.loads(Path(found).read_text(encoding="utf-8")).get("eos_token_id")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ConfigError(f"{found} cannot be read: {error}") from error
+    return tuple(i for i in (ids if isinstance(ids, list) else [ids]) if isinstance(i, int))
+
+
+def seed_of(key: str, seed: int) -> int:
+    """The seed of a problem's answers: of the problem and the run's seed alone, the same in any batch."""
+    return int(row_id("seed", key=key, seed=seed)[:8], 16) >> 1

@@ -1,0 +1,159 @@
+"""What a finished evaluation tells: figures with intervals beside the paper's, and where the graders disagree."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sq.core.ledger import read_rows
+from sq.eval.intervals import Interval
+from sq.eval.paper import paper_figure
+
+Figures = dict[str, dict[str, Interval]]
+"""By profile, then by name."""
+SEVERAL = ("pass_at", "maj_at", "best_of")
+"""How the names of figures begin that need several answers to a problem."""
+_ODD = ("timeout", "unverifiable", "failed")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """One benchmark's outcome."""
+
+    name: str
+    figures: Figures
+    left_out: int = 0
+    disagreements: list[dict[str, Any]] = field(default_factory=list)
+
+
+def disagreements(scores: Path) -> Iterator[dict[str, Any]]:
+    """Every answer on which the profiles differ about correctness: the pair, and each profile's verdict and reason."""
+    held: list[dict[str, Any]] = []
+    for row in read_rows(scores):  # the rows of an answer stand together, one for each profile
+        if held and row["parents"][0] != held[0]["parents"][0]:
+            yield from _differing(held)
+            held = []
+        held.append(row)
+    yield from _differing(held)
+
+
+def write_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows to a file, whole or not at all."""
+    part = path.with_name(f".{path.name}.part")
+    part.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    part.replace(path)
+
+
+def table(told: Sequence[Told], base: str | None) -> str:
+    """The table that is printed: a line for each benchmark and profile."""
+    head = ["benchmark", "grader", "problems", "accuracy", "95% interval", "cut off", "no answer", "tokens"]
+    head += [f"paper ({base})"] if base else []
+    lines = [head]
+    for one in told:
+        for profile, found in one.figures.items():
+            accuracy = found["accuracy"]
+            lines.append(
+                [
+                    one.name,
+                    profile,
+                    f"{accuracy.count:,}",
+                    percent(accuracy.value),
+                    f"{percent(accuracy.low)} to {percent(accuracy.high)}",
+                    percent(found["cut_off"].value),
+                    percent(found["unparsed"].value),
+                    f"{found['tokens'].value:.0f}",
+                    *([_paper(base, one.name)] if base else []),
+                ]  # fmt: skip
+            )
+    return aligned(lines)
+
+
+def details(told: Sequence[Told]) -> str:
+    """What does not fit in the table: pass@k and its kin, groups, other verdicts, disagreement."""
+    lines = []
+    for one in told:
+        for place, (profile, found) in enumerate(one.figures.items()):
+            where = f"{one.name} ({profile})"
+            if many := [f"{k} {percent(v.value)}" for k, v in found.items() if k.startswith(SEVERAL)]:
+                lines.append(f"{where}: {', '.join(many)}")
+            lines += [f"{where} by {group}: {text}" for group, text in _grouped(found) if place == 0]
+            if odd := [f"{k} {percent(found[k].value)}" for k in _ODD if found[k].value]:
+                lines.append(f"{where}: {', '.join(odd)}")
+        if len(one.figures) > 1:
+            count = one.figures[next(iter(one.figures))]["accuracy"].count
+            under = ", ".join(f"{p} {percent(f['accuracy'].value)}" for p, f in one.figures.items())
+            differing = len(one.disagreements)
+            lines.append(f"{one.name}: the graders disagree on {differing:,} answers to {count:,} problems ({under})")
+        if one.left_out:
+            lines.append(f"{one.name}: {one.left_out} problems are left out (see the rejects of its answers)")
+    return "\n".join(lines)
+
+
+def flat(told: Told) -> dict[str, float]:
+    """The figures as MLflow has them: the first grader's plain, the others' with their name in front."""
+    values = {}
+    for place, (profile, found) in enumerate(told.figures.items()):
+        front = "" if place == 0 else f"{profile}/"
+        for name, figure in found.items():
+            values[f"{front}{name}"] = figure.value
+            if name.startswith(("accuracy", *SEVERAL)):
+                values |= {f"{front}{name}_low": figure.low, f"{front}{name}_high": figure.high}
+    main = told.figures[next(iter(told.figures))]["accuracy"]
+    counts = {"problems": main.count, "left_out": told.left_out, "disagreements": len(told.disagreements)}
+    return values | {name: float(count) for name, count in counts.items()}
+
+
+def rows_of(told: Sequence[Told], base: str | None) -> list[dict[str, Any]]:
+    """Every figure as a row of one long table, for MLflow."""
+    return [
+        {
+            "benchmark": one.name, "grader": profile, "figure": name, "value": f.value, "low": f.low, "high": f.high,
+            "problems": f.count, "paper": paper_figure(base, one.name) if name == "accuracy" else None,
+        }
+        for one in told for profile, found in one.figures.items() for name, f in found.items()
+    ]  # fmt: skip
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Columns of text, the first two to the left, numbers to the right."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    shown = [
+        "  ".join(
+            c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    ]
+    return "\n".join([shown[0], "-" * len(shown[0]), *shown[1:]])
+
+
+def percent(share: float) -> str:
+    """A share as text."""
+    return f"{100 * share:.1f}%"
+
+
+def _differing(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    if len({row["correct"] for row in rows}) > 1:
+        first = rows[0]
+        graded = {r["profile"]: {k: r[k] for k in ("verdict", "extracted", "reason")} for r in rows}
+        kept = {k: first[k] for k in ("benchmark", "item", "sample", "question", "reference", "prediction")}
+        yield {"id": first["parents"][0], **kept, **{f"{p}_{k}": v for p, g in graded.items() for k, v in g.items()}}
+
+
+def _grouped(found: Mapping[str, Interval]) -> Iterator[tuple[str, str]]:
+    for group in ("level", "topic", "source", "steps"):
+        front = f"accuracy_{group}_"
+        members = [
+            f"{name.removeprefix(front)}: {percent(f.value)} of {f.count}"
+            for name, f in found.items()
+            if name.startswith(front)
+        ]
+        if members:
+            yield group, ", ".join(members)
+
+
+def _paper(base: str | None, benchmark: str) -> str:
+    value = paper_figure(base, benchmark)
+    return "" if value is None else f"{value:.1f}%"

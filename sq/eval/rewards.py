@@ -1,0 +1,61 @@
+"""Rewards of answers, for best-of-n (paper, section 2.5): a reward model scores each once, in a ledger beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from sq.core.ledger import Item, Ledger, Reject, Summary, read_rows
+from sq.core.rows import CANDIDATE, LINEAGE, row_id
+from sq.engine.base import ScoreRequest
+from sq.engine.config import EngineConfig
+from sq.eval.answer import answers_dir
+from sq.models.load import ModelConfig, fingerprint
+
+REWARD = pa.schema([*LINEAGE, CANDIDATE.field("reward"), CANDIDATE.field("reward_model")])
+
+
+def reward(
+    directory: Path, answers: Sequence[Summary], model: ModelConfig, engine: EngineConfig, run: str
+) -> dict[str, float]:
+    """Score every answer of a benchmark; the rewards by the answers' ids."""
+    name = fingerprint(model)
+    identity = {"model": name, "engine": type(engine).__name__}
+    inputs = {f"answers-{n}": summary.digest for n, summary in enumerate(answers, 1)}
+    where = directory / "rewards"
+    with Ledger.open(where, schema=REWARD, config=identity, inputs=inputs) as ledger:
+        waiting = ledger.todo(_items(directory, len(answers)))
+        if (first := next(waiting, None)) is not None:
+            started = engine.create(model)
+            try:
+                for result in started.score(_requests(first, waiting)):
+                    row = {
+                        "id": row_id("reward", answer=result.key, model=name),
+                        "run": run,
+                        "model": name,
+                        "parents": [result.key],
+                        "reward": result.score,
+                        "reward_model": name,
+                    }
+                    bad = [Reject(row=row, reason="engine", detail=result.error)] if result.error else []
+                    ledger.record(result.key, rows=[] if bad else [row], rejects=bad)
+            finally:
+                started.close()
+        ledger.finish()
+    return {row["parents"][0]: row["reward"] for row in read_rows(where, columns=["parents", "reward"])}
+
+
+def _items(directory: Path, rounds: int) -> Iterator[Item]:
+    for number in range(1, rounds + 1):
+        for row in read_rows(answers_dir(directory, number), columns=["id", "question", "prediction"]):
+            yield Item(row["id"], row)
+
+
+def _requests(first: Item, rest: Iterator[Item]) -> Iterator[ScoreRequest]:
+    item: Item | None = first
+    while item is not None:
+        asked = {"role": "user", "content": item.payload["question"]}
+        yield ScoreRequest(key=item.key, messages=(asked, {"role": "assistant", "content": item.payload["prediction"]}))
+        item = next(rest, None)

@@ -1,0 +1,173 @@
+"""The cheap half of an evaluation: every answer judged under every profile, in a ledger beside the answers.
+
+The grader's own version is part of what decides the verdicts. When it changes, scores made by the old one are set aside
+under its version, and the answers, which are what costs, are graded again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from sq.core.ledger import Item, Ledger, Summary, read_manifest, read_rows
+from sq.core.rows import SCORE, fit_row, row_id
+from sq.domains.base import Domain
+from sq.eval.answer import answers_dir
+from sq.eval.grader import Grader, GraderConfig
+from sq.eval.judge import Grade, Pair
+
+log = logging.getLogger(__name__)
+EXACT = "exact"
+"""The profile of a domain that checks its own answers."""
+_CHUNK = 256
+_GRADER = ("extract.py", "judge.py", "equal/*.py")
+
+
+class LazyGrader:
+    """Starts the grading processes when the first answer needs them."""
+
+    def __init__(self, config: GraderConfig, profiles: Sequence[str]) -> None:
+        self.profiles = tuple(profiles)
+        self._config = config
+        self._grader: Grader | None = None
+
+    def grade(self, pairs: list[Pair], profile: str) -> list[Grade]:
+        """The grades of some pairs, in order."""
+        if self._grader is None:
+            self._grader = Grader(self._config)
+        return list(self._grader.grade(pairs, profile))
+
+    def close(self) -> None:
+        """End its processes, if there are any."""
+        if self._grader is not None:
+            self._grader.close()
+            self._grader = None
+
+
+def score(
+    directory: Path,
+    answers: Sequence[Summary],
+    tolerances: dict[str, float],
+    grader: LazyGrader,
+    domain: Domain | None = None,
+) -> Summary:
+    """Fill the ledger of a benchmark's scores: a row for each answer and profile.
+
+    Args:
+        directory: the benchmark's; the answers are in it.
+        answers: what the ledgers of answers hold, by round.
+        tolerances: the absolute error that some problems allow, by item.
+        grader: judges the answers, unless
+        domain: has an exact check of its own.
+    """
+    profiles = (EXACT,) if domain else grader.profiles
+    version = domain.name if domain else grader_version()
+    identity = {"grader": version, "profiles": ",".join(profiles)}
+    inputs = {f"answers-{n}": summary.digest for n, summary in enumerate(answers, 1)}
+    where = directory / "scores"
+    _set_aside(where, identity, inputs)
+    with Ledger.open(where, schema=SCORE, config=identity, inputs=inputs) as ledger:
+        waiting = ledger.todo(Item(row["id"], row) for row in _answers(directory, len(answers)))
+        while chunk := [item.payload for item in islice(waiting, _CHUNK)]:
+            graded = [_exact(chunk, domain)] if domain else [_graded(chunk, p, tolerances, grader) for p in profiles]
+            for row, verdicts in zip(chunk, zip(*graded, strict=True), strict=True):
+                named = zip(profiles, verdicts, strict=True)
+                ledger.record(row["id"], rows=[_row(row, profile, verdict, version) for profile, verdict in named])
+        return ledger.finish()
+
+
+@lru_cache
+def grader_version() -> str:
+    """A digest of the grader: its code, and the releases of the libraries it asks last."""
+    from importlib.metadata import version
+
+    digest = hashlib.blake2b(digest_size=6)
+    here = Path(__file__).parent
+    for file in sorted(p for pattern in _GRADER for p in here.glob(pattern)):
+        digest.update(file.name.encode() + file.read_bytes())
+    for library in ("math-verify", "latex2sympy2-extended", "sympy"):
+        digest.update(version(library).encode())
+    return digest.hexdigest()
+
+
+def scores_dir(directory: Path) -> Path:
+    """Where the scores of a benchmark are."""
+    return directory / "scores"
+
+
+def _answers(directory: Path, rounds: int) -> Iterator[dict[str, Any]]:
+    for number in range(1, rounds + 1):
+        yield from read_rows(answers_dir(directory, number))
+
+
+def _set_aside(where: Path, identity: dict[str, str], inputs: dict[str, str]) -> None:
+    """Rename scores of another grader, other profiles or other answers; they are never deleted."""
+    if not (where / "manifest.json").exists():
+        return
+    found = read_manifest(where)
+    if found.config == identity and found.inputs == inputs:
+        return
+    old = str(found.config.get("grader", "unknown"))
+    target = next(p for n in range(1, 1000) if not (p := where.with_name(f"scores-{old}-{n}")).exists())
+    where.rename(target)
+    log.warning("%s is of another grader, profiles or answers; kept as %s, and graded again", where, target.name)
+
+
+def _graded(
+    rows: list[dict[str, Any]], profile: str, tolerances: dict[str, float], grader: LazyGrader
+) -> list[dict[str, Any]]:
+    pairs = [
+        Pair(
+            prediction=row["prediction"],
+            reference=row["reference"],
+            question=row["question"],
+            tolerance=tolerances.get(row["item"]),
+            finish_reason=row["prediction_finish_reason"],
+        )
+        for row in rows
+    ]
+    return [
+        {
+            "extracted": _storable(g.extracted) if g.where.value != "nowhere" else None,
+            "correct": g.correct,
+            "verdict": g.verdict.value,
+            "reason": _storable(g.reason),
+            "where": g.where.value,
+        }
+        for g in grader.grade(pairs, profile)
+    ]
+
+
+def _exact(rows: list[dict[str, Any]], domain: Domain) -> list[dict[str, Any]]:
+    found = []
+    for row in rows:
+        answer = domain.final_answer(row["prediction"])
+        correct = answer is not None and domain.check(answer, row["reference"])
+        verdict = "unparsed" if answer is None else "correct" if correct else "wrong"
+        found.append({"extracted": answer, "correct": correct, "verdict": verdict, "reason": "exact check"})
+    return found
+
+
+def _row(answer: dict[str, Any], profile: str, verdict: dict[str, Any], version: str) -> dict[str, Any]:
+    kept = {k: v for k, v in answer.items() if k != "solution"}
+    parents = [answer["id"], *answer["parents"]]
+    identity = {"id": row_id("score", answer=answer["id"], profile=profile, grader=version), "parents": parents}
+    return fit_row({**kept, **identity, "profile": profile, **verdict}, SCORE)
+
+
+def _storable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
+
+
+def tolerance_of(problem: dict[str, Any]) -> float | None:
+    """The absolute error a problem's reference allows, where its benchmark gives one."""
+    value = problem.get("tolerance")
+    try:
+        return None if value in (None, "") else float(str(value))
+    except ValueError:
+        return None
