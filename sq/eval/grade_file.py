@@ -90,7 +90,9 @@ def grade_file(
     return summary
 
 
-def grade_rows(rows: Iterable[Row], grader: Grader, profiles: Sequence[str], columns: Columns | None = None) -> Iterator[Row]:
+def grade_rows(
+    rows: Iterable[Row], grader: Grader, profiles: Sequence[str], columns: Columns | None = None
+) -> Iterator[Row]:
     """The same rows with their grades, in order; for rows that are in memory or come from elsewhere."""
     return _graded(iter(rows), grader, _profiles(profiles), columns or Columns())
 
@@ -248,7 +250,9 @@ def _write(part: Path, target: Path, rows: Iterator[Row]) -> None:
     if target.name.endswith(".parquet"):
         _write_parquet(part, rows)
         return
-    opened = gzip.open(part, "wt", encoding="ascii") if target.name.endswith(".gz") else part.open("w", encoding="ascii")
+    opened = (
+        gzip.open(part, "wt", encoding="ascii") if target.name.endswith(".gz") else part.open("w", encoding="ascii")
+    )
     with opened as file:
         for row in rows:
             file.write(json.dumps(row, default=str) + "\n")
@@ -257,13 +261,11 @@ def _write(part: Path, target: Path, rows: Iterator[Row]) -> None:
 def _write_parquet(part: Path, rows: Iterator[Row]) -> None:
     writer: pq.ParquetWriter | None = None
     try:
-        while chunk := [_storable(r) for r in islice(rows, 4 * _CHUNK)]:
+        while chunk := list(islice(rows, 4 * _CHUNK)):
             if writer is None:
                 names = dict.fromkeys(["error", *(key for row in chunk for key in row)])
-                inferred = pa.Table.from_pylist([{n: r.get(n) for n in names} for r in chunk])
-                schema = pa.schema([f.with_type(pa.string()) if pa.types.is_null(f.type) else f for f in inferred.schema])
-                writer = pq.ParquetWriter(part, schema)
-            writer.write_table(pa.Table.from_pylist(chunk, schema=writer.schema))
+                writer = pq.ParquetWriter(part, pa.schema([(n, _type([r.get(n) for r in chunk])) for n in names]))
+            writer.write_table(pa.Table.from_pylist([_storable(r, writer.schema) for r in chunk], schema=writer.schema))
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise RowError(f"the rows have no common type for parquet ({error}); name a .jsonl output") from error
     finally:
@@ -271,5 +273,20 @@ def _write_parquet(part: Path, rows: Iterator[Row]) -> None:
             writer.close()
 
 
-def _storable(row: Row) -> Row:
-    return {k: v.encode("utf-8", "replace").decode() if isinstance(v, str) else v for k, v in row.items()}
+def _type(values: list[Any]) -> pa.DataType:
+    """The type of a column; text where its values have none in common."""
+    try:
+        found = pa.array([v.encode("utf-8", "replace").decode() if isinstance(v, str) else v for v in values]).type
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.string()
+    return pa.string() if pa.types.is_null(found) else found
+
+
+def _storable(row: Row, schema: pa.Schema) -> Row:
+    texts = {f.name for f in schema if pa.types.is_string(f.type)}
+    return {k: _text(v) if k in texts and v is not None else v for k, v in row.items()}
+
+
+def _text(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return text.encode("utf-8", "replace").decode()

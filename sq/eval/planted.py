@@ -1,4 +1,4 @@
-"""Faults planted in true answers, to measure what a grader lets pass: a digit changed, a tuple swapped, a bracket flipped."""
+"""Faults planted in true answers, to measure what a grader lets pass: digits, order of tuples, brackets."""
 
 from __future__ import annotations
 

@@ -64,7 +64,10 @@ def test_parquet_in_and_out(outputs, tmp_path):
     table = pa.Table.from_pylist([{"answer": "x=7", "gold": "7"}, {"answer": "8", "gold": "7"}])
     pq.write_table(table, tmp_path / "p.parquet")
     summary = grade_file(
-        tmp_path / "p.parquet", columns=Columns(prediction="answer", reference="gold"), profiles=["strict"], config=CONFIG
+        tmp_path / "p.parquet",
+        columns=Columns(prediction="answer", reference="gold"),
+        profiles=["strict"],
+        config=CONFIG,
     )
     assert summary.output.suffix == ".parquet"
     assert [r["correct"] for r in read(summary.output)] == [True, False]

@@ -50,6 +50,7 @@ def test_every_true_answer_is_accepted_when_boxed(references):
         assert not refused, (name, refused[:5])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "allowed"), [("gsm8k", 0.001), ("math", 0.001), ("college_math", 0.01), ("olympiadbench", 0.001)]
 )
@@ -67,7 +68,9 @@ def test_swapped_tuples_and_flipped_brackets_are_noticed(references, plant):
     assert not [(a, p) for a, p in planted if equal(p, a).correct]
 
 
-@pytest.mark.parametrize("form", ["{text}", "{work}\nThe final answer is ${answer}$.", "{work}\n$$\\boxed{{{answer}}}$$"])
+@pytest.mark.parametrize(
+    "form", ["{text}", "{work}\nThe final answer is ${answer}$.", "{work}\n$$\\boxed{{{answer}}}$$"]
+)
 def test_real_solutions_are_read(form):
     """7,473 worked solutions, in the endings models write."""
     missed = []
@@ -83,6 +86,7 @@ def test_solutions_of_math_are_read():
     missed = [
         r["solution"][-200:]
         for r in rows("math_train.jsonl")
-        if not judge(Pair(prediction=r["solution"], reference=extract_reference(r["solution"]))).correct
+        if (answer := extract_reference(r["solution"]))  # one row's box is empty
+        and not judge(Pair(prediction=r["solution"], reference=answer)).correct
     ]
     assert not missed, missed[:5]

@@ -13,30 +13,48 @@ from sq.eval.verdict import Verdict
 
 TOWERS = [
     "9^{9^{9^9}}", "9**9**9**9", "100000000!", "((((9!)!)!)!)!", r"\binom{10^{18}}{10^{17}}", "2^{2^{2^{2^{2^2}}}}",
-    "10^{10^{10^{10}}}", "1e999999999", r"\sin(10^{10^{10}})", r"\lfloor 10^{10^{8}} \rfloor", r"\sum_{k=1}^{10^{12}} k",
+    "10^{10^{10^{10}}}", "1e999999999", r"\sin(10^{10^{10}})", r"\lfloor 10^{10^{8}} \rfloor",
+    r"\sum_{k=1}^{10^{12}} k",
     r"\sum_{a=1}^{900}\sum_{b=1}^{900}\sum_{c=1}^{900} abc", r"\prod_{k=1}^{1000} k^{k^{k}}", "(x+1)^{999999999}",
-    r"\gcd(10^{4000},10^{3999})", "e^{e^{e^{e^{e^{e}}}}}", r"\sqrt[10^{100}]{2}", "2^{0.5^{-1000}}", r"\log_{1}(5)", "0^0",
+    r"\gcd(10^{4000},10^{3999})", "e^{e^{e^{e^{e^{e}}}}}", r"\sqrt[10^{100}]{2}", "2^{0.5^{-1000}}",
+    r"\log_{1}(5)", "0^0",
     r"\frac{1}{0}", r"\infty-\infty", r"(-1)^{\infty}", "99999999999999999999_{99999}", r"\int_0^1 x^{x^{x^{x}}} dx",
     r"\int_0^{99999999} \sin(x^{99})^{99} dx", r"\lim_{n\to\infty} (1+\frac{1}{n})^{n}", "(x+y+z+w)^{100000}",
 ]  # fmt: skip
 LONG = [
     "x" * 1_000_000, "1" * 1_000_000, "{" * 1_000_000, r"\boxed{" * 200_000, r"\frac{" * 100_000, "$a" * 300_000,
     "(" * 100_000 + ")" * 100_000, r"\sqrt{" * 50_000 + "2" + "}" * 50_000, "1," * 300_000, "**" * 300_000,
-    r"\boxed{" + "(" * 2900 + "1" + ")" * 2900 + "}", r"\boxed{" + "{" * 2900 + "1" + "}" * 2900 + "}", "answer is " * 100_000,
-    r"\boxed{" + "-" * 5000 + "1}", r"\boxed{" + "1+" * 2900 + "1}", r"\boxed{" + "x^" * 2900 + "2}", r"\boxed{5" + "!" * 200 + "}",
+    r"\boxed{" + "(" * 2900 + "1" + ")" * 2900 + "}", r"\boxed{" + "{" * 2900 + "1" + "}" * 2900 + "}",
+    "answer is " * 100_000,
+    r"\boxed{" + "-" * 5000 + "1}", r"\boxed{" + "1+" * 2900 + "1}", r"\boxed{" + "x^" * 2900 + "2}",
+    r"\boxed{5" + "!" * 200 + "}",
     r"\boxed{" + r"\pm 1" * 100 + "}", r"\boxed{" + ",".join(f"x_{i}" for i in range(1000)) + "}", "<think>" * 100_000,
-    r"\boxed{\begin{vmatrix}" + r"\\".join(["&".join(["x"] * 30)] * 30) + r"\end{vmatrix}}", "'" * 60_000, r"\\" * 100_000,
+
+    r"\boxed{\begin{vmatrix}" + r"\\".join(["&".join(["x"] * 30)] * 30) + r"\end{vmatrix}}", "'" * 60_000,
+    r"\\" * 100_000,
 ]  # fmt: skip
-ODD = ["\ud800\udfff\udc00", "\\boxed{\ud800}", "5\x00\x00", "\x00" * 100_000, "\u202e5", "\u0665" * 3000, "\x1b[31m5", "\ufeff5"]
+ODD = [
+    "\ud800\udfff\udc00",
+    "\\boxed{\ud800}",
+    "5\x00\x00",
+    "\x00" * 100_000,
+    "\u202e5",
+    "\u0665" * 3000,
+    "\x1b[31m5",
+    "\ufeff5",
+]
 REFERENCES = ["5", r"\frac{1}{2}", "x^{2}+1", "(1,2)", r"\int_0^1 x dx"]
 
 
 def payloads(canary):
     touch = f"touch {canary}"
     return [
-        f"__import__('os').system('{touch}')", f"\\boxed{{__import__('os').system('{touch}')}}", f"open('{canary}','w')",
-        f"exec(\"open('{canary}','w')\")", f"$({touch})", f"`{touch}`", f"; {touch}", f"| {touch}", f"\\write18{{{touch}}}",
-        f"lambda: open('{canary}','w')", "\\input{/etc/passwd}", "{{7*7}}", f"\\boxed{{Symbol('x', open('{canary}','w'))}}",
+        f"__import__('os').system('{touch}')", f"\\boxed{{__import__('os').system('{touch}')}}",
+        f"open('{canary}','w')",
+        f"exec(\"open('{canary}','w')\")", f"$({touch})", f"`{touch}`", f"; {touch}", f"| {touch}",
+        f"\\write18{{{touch}}}",
+        f"lambda: open('{canary}','w')", "\\input{/etc/passwd}", "{{7*7}}",
+        f"\\boxed{{Symbol('x', open('{canary}','w'))}}",
         f"[c for c in ().__class__.__base__.__subclasses__()]; open('{canary}', 'w')",
     ]  # fmt: skip
 
@@ -47,6 +65,7 @@ def grader():
         yield pool
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", list(Profile))
 def test_every_hostile_answer_is_decided(grader, profile, tmp_path):
     canary = tmp_path / "executed"

@@ -40,7 +40,9 @@ def test_equality_does_not_depend_on_the_side(row):
     assert grade.correct == (verdict == "correct"), grade
 
 
-@pytest.mark.parametrize(("prediction", "reference", "verdict"), [("", "5", Verdict.UNPARSED), ("5", "", Verdict.UNVERIFIABLE)])
+@pytest.mark.parametrize(
+    ("prediction", "reference", "verdict"), [("", "5", Verdict.UNPARSED), ("5", "", Verdict.UNVERIFIABLE)]
+)
 def test_nothing_on_one_side(prediction, reference, verdict):
     assert judge(Pair(prediction=prediction, reference=reference)).verdict is verdict
 

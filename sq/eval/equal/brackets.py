@@ -151,7 +151,9 @@ class Primaries:
         """A bracket alone, or the factors up to the next sign, slash or function."""
         self.cursor.deeper()
         token = self.cursor.peek()
-        if token.text in ("(", "[", "{", "|") and token.kind == "op":
+        if token.text in ("(", "[", "{") and token.kind == "op":
+            node = self.primary()  # a power behind it is of the function's value
+        elif token.text == "|" and token.kind == "op":
             node = self.grammar.power()
         elif token.kind == "op" and token.text in ("-", "+"):
             node = self.grammar.factor()

@@ -28,7 +28,7 @@ from sq.eval.equal.tree import (
 )
 from sq.eval.equal.words import same_words
 
-MAX_ITEMS = 200
+MAX_ITEMS = 100
 _RUNNING = frozenset("n k m l t j".split())
 _OPEN = {"(": "(", "<<": "(", "[": "[", "]": "(", "\\{": "{"}
 
@@ -68,7 +68,10 @@ class Comparison:
         if _named_apart(answers) != _named_apart(references):
             return all(self(a, r) for a, r in zip(answers, references, strict=True))
         left = list(answers)
-        for reference in references:
+        unmatched = []
+        for reference in references:  # those that are alike to the letter, before any are computed
+            left.remove(reference) if reference in left else unmatched.append(reference)
+        for reference in unmatched:
             match = next((k for k, a in enumerate(left) if self(a, reference)), None)
             if match is None:
                 return False

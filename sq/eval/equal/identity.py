@@ -41,7 +41,7 @@ def same(a: Node, b: Node) -> bool:
     return _same_at_points(a, b, log10=False)
 
 
-def points(names: set[str], *, whole: bool = False) -> Iterator[dict[str, Any]]:
+def points(names: frozenset[str], *, whole: bool = False) -> Iterator[dict[str, Any]]:
     """Points to try; with no variables there is one."""
     if not names:
         yield {}
@@ -58,10 +58,10 @@ def points(names: set[str], *, whole: bool = False) -> Iterator[dict[str, Any]]:
         yield point
 
 
-def value_at(node: Node, point: dict[str, Any], *, log10: bool = False) -> Any:
+def value_at(node: Node, point: dict[str, Any], *, log10: bool = False, real: bool = False) -> Any:
     """The value at a point, or None where there is none."""
     try:
-        return Evaluator(point, log10=log10)(node)
+        return Evaluator(point, log10=log10, real=real)(node)
     except Uncomputable:
         return None
 
@@ -77,24 +77,22 @@ def _same_at_points(a: Node, b: Node, *, log10: bool) -> bool:
     return found
 
 
-def _agree(a: Node, b: Node, names: set[str], *, log10: bool, whole: bool) -> bool | None:
-    complex_wanted = any(n == Const("i") for side in (a, b) for n in walk(side))
-    seen = 0
-    spare: list[bool] = []
-    for point in points(names, whole=whole):
-        x, y = value_at(a, point, log10=log10), value_at(b, point, log10=log10)
-        if x is None or y is None:
-            continue
-        if names and not complex_wanted and not (_is_real(x) and _is_real(y)):
-            if len(spare) < 2:
-                spare.append(close(a, b, x, y, point, log10=log10))
-            continue
-        seen += 1
-        if not close(a, b, x, y, point, log10=log10):
-            return False
-    if seen:
-        return True
-    return all(spare) if spare else None
+def _agree(a: Node, b: Node, names: frozenset[str], *, log10: bool, whole: bool) -> bool | None:
+    """Whether both agree at every point where both are real; where none is, at every point."""
+    real = bool(names) and not any(n == Const("i") for side in (a, b) for n in walk(side))
+    for within_reals in (True, False) if real else (False,):
+        seen = 0
+        for point in points(names, whole=whole):
+            x = value_at(a, point, log10=log10, real=within_reals)
+            y = None if x is None else value_at(b, point, log10=log10, real=within_reals)
+            if y is None:
+                continue
+            seen += 1
+            if not close(a, b, x, y, point, log10=log10):
+                return False
+        if seen:
+            return True
+    return None
 
 
 def close(a: Node, b: Node, x: Any, y: Any, point: dict[str, Any], *, log10: bool = False) -> bool:
@@ -122,10 +120,6 @@ def _vanishes(a: Node, b: Node, point: dict[str, Any], gap: Any, *, log10: bool)
     with mp.workdps(4 * DIGITS):
         x, y = value_at(a, point, log10=log10), value_at(b, point, log10=log10)
         return x is not None and y is not None and bool(abs(x - y) <= gap * mp.mpf(10) ** -20)
-
-
-def _is_real(value: Any) -> bool:
-    return bool(abs(mp.im(value)) <= abs(value) * mp.mpf(10) ** -35)
 
 
 def _is_stepped(*nodes: Node) -> bool:

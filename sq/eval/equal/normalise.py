@@ -24,6 +24,7 @@ _SIGNS = {
     "λ": r"\lambda ", "μ": r"\mu ", "σ": r"\sigma ", "φϕ": r"\phi ", "ω": r"\omega ", "Δ": r"\Delta ", "±": r"\pm ",
     "∓": r"\mp ", "≈≃": r"\approx ", "≡": r"\equiv ", "∖": r"\setminus ", "⌊": r"\lfloor ", "⌋": r"\rfloor ",
     "⌈": r"\lceil ", "⌉": r"\rceil ", "⟨": r"\langle ", "⟩": r"\rangle ", "′’‘": "'", "“”": '"', "…": r"\ldots ",
+    "∛": r"\sqrt[3]",
     "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
     "⅕": r"\frac{1}{5}", "⅛": r"\frac{1}{8}", "⅙": r"\frac{1}{6}", "⅜": r"\frac{3}{8}", "⅝": r"\frac{5}{8}",
     "€": r"\text{euros}", "£": r"\text{pounds}", "¥": r"\text{yen}", "₹": r"\text{rupees}", "∠": r"\angle ",
@@ -61,6 +62,7 @@ _BOLD = re.compile(r"\*\*([^*]+)\*\*")
 _CALL_IN_BRACES = re.compile(r"(?<![A-Za-z\\])([A-Za-z])\{\s*\(([^{}()]*)\)\s*\}")
 _ALL_TEXT = re.compile(r"\\(?:text|mathrm)\s*\{([^{}]*)\}")
 _SYSTEM = re.compile(r"\\begin\{cases\}([^&]*?)\\end\{cases\}")
+_TIMES_TEN = re.compile(r"(\d)\s*[xX]\s*10\s*\^")
 _GLUED = re.compile(r"(?<=[\d)\]}])(or|and)(?=[A-Za-z(\\\[])")
 _NEXT_FORMULA = re.compile(r"([^-+=*/,;:({\\\s$])\s*\$\s*\n?\s+\$(?=[A-Za-z\\({\[])")
 _QUAD = re.compile(r"\\q?quad\s*(?=[A-Za-z](?:_\{?\w+\}?)?\s*(?:\([a-z]\))?\s*(?:=|\\equiv))")
@@ -75,7 +77,7 @@ def tidy(text: str) -> str:
     text = _BOLD.sub(r"\1", text.replace("\x00", " ").replace("`", "")).replace("**", "^")
     if "\\" in text or "{" in text:
         text = _latex(text)
-    text = _GLUED.sub(r" \1 ", money(text))
+    text = _TIMES_TEN.sub(r"\1\\times 10^", _GLUED.sub(r" \1 ", money(text)))
     text = _SPACES.sub(" ", text)
     text = text.replace("!=", r"\ne ").replace("<=", r"\le ").replace(">=", r"\ge ")
     text = trim(text)

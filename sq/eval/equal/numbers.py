@@ -6,6 +6,7 @@ rounding of the exact value is, as is a float written out to its last digit.
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 
 from mpmath import mp  # type: ignore[import-untyped]
@@ -43,6 +44,9 @@ def same_quantity(a: Node, b: Node, tolerance: float | None = None) -> bool:
         return same_number(x, y, tolerance) or same_number(_radians(a), _radians(b), tolerance)
     if not unit_a or not unit_b:
         return same_number(x, y, tolerance)
+    powers = [re.findall(r"\^\s*\{?(-?\d+)", unit) for unit in (unit_a, unit_b)]
+    if all(powers) and powers[0] != powers[1]:
+        return False
     left, right = units.canonical(unit_a), units.canonical(unit_b)
     if left is None or right is None:
         return same_number(x, y, tolerance)

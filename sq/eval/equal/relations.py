@@ -20,7 +20,11 @@ _VALUED = frozenset({"=", "~", "in", ":="})
 
 def named(node: Node) -> tuple[str, tuple[Node, ...]] | None:
     """The name and the candidate values of `x = 5`, `x = 1 + 1 = 2` or `x = pi/4 ~ 0.785`; None for other nodes."""
-    if not isinstance(node, Rel) or not node.names[0] or not set(node.ops) <= _VALUED:
+    if not isinstance(node, Rel) or not set(node.ops) <= _VALUED:
+        return None
+    if node.ops == ("=",) and not node.names[0] and node.names[1] and not symbols(node.parts[0]):  # 5 = x
+        return node.names[1], (node.parts[0],)
+    if not node.names[0]:
         return None
     return node.names[0], _values(node.parts[1:], node.ops[1:])
 
@@ -99,7 +103,7 @@ def _difference(node: Rel) -> Node:
     return Op("add", (node.parts[0], Op("neg", (node.parts[1],))))
 
 
-def _constant_ratio(a: Node, b: Node, names_in: set[str]) -> Any:
+def _constant_ratio(a: Node, b: Node, names_in: frozenset[str]) -> Any:
     with mp.workdps(DIGITS):
         ratio, seen = None, 0
         for point in points(names_in):

@@ -135,7 +135,15 @@ def _relation(node: Rel) -> Pieces | None:
 
 
 def _solve(left: Node, op: str, right: Node) -> Pieces | None:
-    """`left op right` solved for `?` where both sides are linear in it."""
+    """`left op right` solved for `?` where both sides are linear in it, or one is the absolute value of what is."""
+    if isinstance(right, Op) and right.op == "abs" and op in _FLIP:
+        return _solve(right, _FLIP[op], left)
+    if isinstance(left, Op) and left.op == "abs" and not symbols(right) and op != "!=":
+        minus = Op("neg", (right,))
+        first, second = _solve(left.args[0], op, right), _solve(left.args[0], _FLIP[op], minus)
+        if first is None or second is None:
+            return None
+        return _meet(first, second) if op in ("<", "<=") else first + second
     values = []
     for at in (0, 1, 2):
         x, y = (value_at(side, {"?": mp.mpf(at)}) for side in (left, right))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 
@@ -118,10 +119,11 @@ def walk(node: Node) -> Iterator[Node]:
         stack.extend(children(node))
 
 
-def symbols(node: Node) -> set[str]:
+@lru_cache(maxsize=8192)
+def symbols(node: Node) -> frozenset[str]:
     """The names of the variables in it."""
     bound = {n.args[0].name for n in walk(node) if isinstance(n, Op) and n.op in SUMS and isinstance(n.args[0], Sym)}
-    return {n.name for n in walk(node) if isinstance(n, Sym)} - bound
+    return frozenset(n.name for n in walk(node) if isinstance(n, Sym)) - bound
 
 
 SUMS = ("sum", "prod")

@@ -34,11 +34,13 @@ class Evaluator:
     Args:
         point: a value for each variable.
         log10: read a bare `log` as the decimal logarithm.
+        real: stay within the real numbers; a root of a negative number has no value.
     """
 
-    def __init__(self, point: Mapping[str, Any], *, log10: bool = False) -> None:
+    def __init__(self, point: Mapping[str, Any], *, log10: bool = False, real: bool = False) -> None:
         self.point = dict(point)
         self.log10 = log10
+        self.real = real
         self.steps = 0
 
     def __call__(self, node: Node) -> Any:
@@ -96,7 +98,10 @@ class Evaluator:
         rule = _RULES.get(node.op)
         if rule is None:
             raise Uncomputable(f"{node.op} has no value")
-        return rule(*(self.of(a) for a in node.args))
+        value = rule(*(self.of(a) for a in node.args))
+        if self.real and mp.im(value) != 0:
+            raise Uncomputable("not real")
+        return value
 
     def called(self, node: Op) -> Any:
         """An unknown function: some fixed number for each argument."""
