@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from sq.engine.base import Engine
-from sq.models.load import ModelConfig
+from sq.models.load import ModelConfig, fingerprint
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineConfig:
     """Base of the engines' configs."""
+
+    reads_ids: ClassVar[bool] = True
+    """Whether prompts go to it as token ids of the job's model, made by the chat contract; else as chat messages."""
+
+    def identity(self, model: ModelConfig) -> str:
+        """What decides its output, known before it starts: the weights, or what stands in their place."""
+        return fingerprint(model)
 
     def create(self, model: ModelConfig) -> Engine:
         """Start the engine on `model`."""

@@ -1,6 +1,6 @@
 """Our top-p inside vLLM, as one of its logits processors: `sq/engine/nucleus.py` on requests that ask for it.
 
-It runs where min-p does: after the temperature, before vLLM's own top-p, which then finds nothing left to do (the request
+It runs where min-p does: after the temperature, before vLLM's own top-p, which then has nothing left to do (the request
 is passed on with top_p = 1).
 """
 
