@@ -57,13 +57,16 @@ def processes(job: TrainJob) -> Iterator[None]:
         plan.write_text(json.dumps(as_node(job)))
         children = [_start(plan, environment, number) for number in range(1, count)]
         failed: list[int] = []
+        done = threading.Event()
         for number, child in enumerate(children, 1):
-            threading.Thread(target=_guard, args=(child, number, failed), daemon=True).start()
+            threading.Thread(target=_guard, args=(child, number, failed, done), daemon=True).start()
         before = {name: os.environ.get(name) for name in _OURS}
         os.environ.update(environment, LOCAL_RANK="0")
         try:
             yield
+            done.set()
         except BaseException as error:
+            done.set()
             if failed:
                 told = (Path(scratch) / f"rank-{failed[0]}.log").read_text()[-3000:]
                 raise SqError(f"process {failed[0]} of {count} has ended:\n{told.strip()}") from error
@@ -125,11 +128,11 @@ def _start(plan: Path, environment: dict[str, str], number: int) -> subprocess.P
         return subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=file, stderr=file)
 
 
-def _guard(child: subprocess.Popen[bytes], number: int, failed: list[int]) -> None:
+def _guard(child: subprocess.Popen[bytes], number: int, failed: list[int], done: threading.Event) -> None:
     """The first process would wait for a dead one for half an hour: interrupt it."""
     import _thread
 
-    if child.wait() not in (0, -15):
+    if child.wait() and not done.is_set():
         failed.append(number)
         _thread.interrupt_main()
 

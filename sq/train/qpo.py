@@ -60,7 +60,7 @@ class QPOModule(BaseModule):
             raise SqError(
                 f"QPO starts at a loss of {loss:.8f} instead of ln 2 = {LN2:.8f}: policy and reference "
                 "are not the same model yet. Dropout, a changed cache or non-deterministic kernels may be why; try "
-                "trainer.compile=false and trainer.precision=fp32, or delete the reference log-probabilities in the cache"
+                "trainer.compile=false and trainer.precision=fp32, or delete the cached reference log-probabilities"
             )
 
     def _note(self, out: QPOLoss, logps: Tensor, reference: Tensor, batch: StepPack, kind: str) -> None:

@@ -103,7 +103,7 @@ def check_context(model: PreTrainedModel, data: Data) -> None:
     if positions and longest > positions:
         raise ConfigError(
             f"the longest row has {longest} tokens, but the model's context is {positions}; set "
-            f"data.max_tokens={positions} (longer rows are then rejected and counted, or cut with data.too_long=truncate)"
+            f"data.max_tokens={positions} (longer rows are rejected and counted, or cut with data.too_long=truncate)"
         )
 
 

@@ -1,0 +1,93 @@
+"""Packs in training order: every row once a pass, the same from any step on and over any number of processes."""
+
+from collections import Counter
+
+import pytest
+
+from sq.core.errors import ConfigError
+from sq.data import module
+from sq.data.module import PackLoader, plan_packs
+from sq.data.tokens import Item, TokenRows
+from sq.models.pack import Row
+
+
+@pytest.fixture
+def rows(tmp_path):
+    items = (Item((Row([7, *range(100, 104 + i % 9)], 1),), str(i)) for i in range(120))
+    return TokenRows.of(items, tmp_path / "rows")
+
+
+def loader(rows, world=1, batch_packs=4, **settings):
+    plan = plan_packs(rows, capacity=64, seed=3, prefix=1, batch_packs=batch_packs, world=world)
+    settings = {
+        "steps": plan.steps(2, None),
+        "divisor": lambda items: sum(rows.supervised(i) for i in items),
+    } | settings
+    return PackLoader(rows, plan, seed=3, world=world, **settings)
+
+
+def listed(batches):
+    return [(batch.pack.rows, batch.divisor) for batch in batches]
+
+
+def test_every_row_comes_once_in_each_pass(rows):
+    every = loader(rows)
+    packs = [pack for pack, _ in listed(every)]
+    first = packs[: len(every.packs)]
+    assert Counter(row for pack in first for row in pack) == Counter(range(120))
+    assert packs != sorted(packs) and first != packs[len(every.packs) : 2 * len(every.packs)]
+
+
+def test_a_later_start_gives_the_rest(rows):
+    whole, later = loader(rows), loader(rows)
+    later.first_step = 3
+    assert listed(later) == listed(whole)[3 * 4 :] and len(listed(whole)) == len(whole)
+
+
+def test_processes_share_each_step_and_its_divisor(rows, monkeypatch):
+    alone = listed(loader(rows))
+    shares = []
+    for rank in range(2):
+        monkeypatch.setattr(module, "process", lambda rank=rank: (rank, 2))
+        shares.append(listed(loader(rows, world=2)))
+    assert len(shares[0]) == len(shares[1]) == len(alone) // 2
+    for step in range(len(alone) // 4):
+        mine = shares[0][2 * step : 2 * step + 2] + shares[1][2 * step : 2 * step + 2]
+        assert sorted(mine) == sorted(alone[4 * step : 4 * step + 4])
+
+
+def test_the_divisor_is_the_supervised_tokens_of_the_whole_step(rows):
+    step = list(loader(rows))[:4]
+    assert {batch.divisor for batch in step} == {float(sum(batch.pack.supervised for batch in step))}
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 7])
+def test_one_pass_over_processes_counts_every_pack_once(rows, world, monkeypatch):
+    seen, lengths = Counter(), set()
+    for rank in range(world):
+        monkeypatch.setattr(module, "process", lambda rank=rank: (rank, world))
+        batches = list(loader(rows, world=world, batch_packs=world).once())
+        lengths.add(len(batches))
+        seen.update(row for batch in batches if batch.divisor for row in batch.pack.rows)
+    assert seen == Counter(range(120)) and len(lengths) == 1
+
+
+def test_a_planned_number_of_processes_must_be_there(rows):
+    with pytest.raises(ConfigError, match="planned for 2 processes, but 1 are running"):
+        list(loader(rows, world=2))
+
+
+@pytest.mark.parametrize("batch_rows", [4, 16, 40, 110])
+@pytest.mark.parametrize("world", [1, 2])
+def test_a_step_comes_near_the_rows_asked_for(rows, batch_rows, world):
+    plan = plan_packs(rows, capacity=64, seed=0, batch_rows=batch_rows, world=world)
+    assert plan.batch_packs % world == 0 and plan.packing.capacity <= 64
+    found = plan.batch_packs * len(rows) / len(plan.packing.packs)
+    assert found == pytest.approx(batch_rows, rel=0.35, abs=2)
+
+
+def test_what_does_not_fit_is_told(rows):
+    with pytest.raises(ConfigError, match=r"rows do not fit into a pack of 9 tokens \(the longest has 13\)"):
+        plan_packs(rows, capacity=9, seed=0)
+    with pytest.raises(ConfigError, match=r"batch_packs=3 cannot be shared evenly by 2"):
+        plan_packs(rows, capacity=64, seed=0, batch_packs=3, world=2)

@@ -1,0 +1,212 @@
+"""What can be switched on: the parity gate, adapters, checkpointing, other precisions; and what stops a run."""
+
+import json
+import math
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM
+
+from sq.core.errors import ConfigError, SqError
+from sq.models.parity import ParityError
+from sq.train import base, setup
+from sq.train.fit import fit
+from sq.train.stages import QFTStage
+
+SHORT = (
+    "data.limit=24",
+    "stage.lr=0.01",
+    "stage.max_steps=3",
+    "stage.batch_packs=2",
+    "stage.epochs=3",
+    "stage.validation=0.1",
+)
+
+
+def figures(job):
+    return json.loads(Path(job.output_dir, "train.json").read_text())["figures"]
+
+
+def test_the_parity_gate_passes_on_a_sound_model_and_says_so(job, caplog):
+    with caplog.at_level("INFO"):
+        fit(job("qft", *SHORT, "trainer.parity_check=true"))
+    assert re.search(r"parity of packed and unpacked training holds .*tolerance 1e-05", caplog.text)
+    assert "prefix of 4 tokens shared" in caplog.text
+
+
+def test_a_model_on_which_rows_see_each_other_is_refused(job, monkeypatch, tmp_path):
+    from sq.models import attention
+
+    own = attention._attend
+
+    def sees_all(q, k, v, rule):
+        return own(q, k.mean(0, keepdim=True).expand_as(k), v, rule)
+
+    monkeypatch.setattr(attention, "_attend", sees_all)
+    with pytest.raises(ParityError, match="parity of packed and unpacked training FAILS"):
+        fit(job("qft", *SHORT, "trainer.parity_check=true"))
+    assert not (tmp_path / "out" / "model").exists()
+
+
+@pytest.mark.parametrize(
+    "words", [["trainer.gradient_checkpointing=true"], ["stage.share_prefix=false"], ["trainer.attention=unpacked"]]
+)
+def test_options_that_do_not_change_the_numbers(job, words, tmp_path):
+    plain, other = (
+        job("qft", *SHORT, f"output_dir={tmp_path / 'a'}"),
+        job("qft", *SHORT, *words, f"output_dir={tmp_path / 'b'}"),
+    )
+    fit(plain), fit(other)
+    if words[0].startswith("trainer.gradient"):
+        assert figures(other)["train/loss"] == pytest.approx(figures(plain)["train/loss"], rel=1e-6)
+    # Without a shared prefix rows fall into other packs, and steps into other rows: close, not the same.
+    assert figures(other)["val/loss"] == pytest.approx(figures(plain)["val/loss"], rel=0.05)
+
+
+def test_adapters_are_trained_alone_and_merged_on_export(job, tiny_model, tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        model = fit(job("qft", *SHORT, "trainer.lora.rank=4", "trainer.lora.targets=[q_proj]", "stage.lr=0.05"))
+    before, after = load_file(tiny_model / "model.safetensors"), load_file(model / "model.safetensors")
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not torch.allclose(before[name], after[name], atol=1e-6)}
+    assert changed == {f"model.layers.{i}.self_attn.q_proj.weight" for i in range(2)}
+    assert re.search(r"[0-9.]+% trainable", caplog.text) and "100% trainable" not in caplog.text
+    AutoModelForCausalLM.from_pretrained(model)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "bf16_mixed"])
+@pytest.mark.parametrize("stage", ["qft", "qpo"])
+def test_half_precision_trains_and_qpo_still_starts_at_ln_2(job, precision, stage, pairs):
+    extra = (f"data.input={pairs}", "stage.batch_rows=null") if stage == "qpo" else ()
+    made = job(stage, *SHORT, *extra, f"trainer.precision={precision}")
+    fit(made)
+    assert math.isfinite(figures(made)["train/loss"])
+
+
+def test_a_loss_that_is_no_number_stops_with_step_rows_and_checkpoint(job, monkeypatch, tmp_path):
+    own = base.pack_loss
+
+    def broken(model, pack, attention):
+        out = own(model, pack, attention)
+        return replace(out, total=out.total * math.nan) if seen.append(1) or len(seen) > 5 else out
+
+    seen = []
+    monkeypatch.setattr(base, "pack_loss", broken)
+    words = (
+        "data.limit=24",
+        "stage.batch_packs=1",
+        "stage.max_steps=9",
+        "stage.epochs=9",
+        "trainer.checkpoint_every=2",
+    )
+    with pytest.raises(
+        SqError, match=r"the loss is nan at step 5, rows [0-9a-f]{32}.*The last checkpoint in .*checkpoints is good"
+    ):
+        fit(job("qft", *words, "stage.validation=0"))
+    assert [p.name for p in (tmp_path / "out" / "checkpoints").glob("*.ckpt")] == ["step-00000004.ckpt"]
+
+
+def test_qpo_refuses_to_start_elsewhere_than_ln_2(job, pairs, monkeypatch):
+    from sq.train import qpo
+
+    monkeypatch.setattr(
+        qpo, "switch_off_dropout", lambda model: [setattr(m, "attention_dropout", 0.5) for m in model.modules()]
+    )
+    with pytest.raises(SqError, match=r"QPO starts at a loss of .* instead of ln 2 = 0\.69314718"):
+        fit(job("qpo", f"data.input={pairs}", "stage.max_steps=1"))
+
+
+@pytest.mark.parametrize(
+    ("stage", "words", "message"),
+    [
+        ("qft", ["stage.optimizer=adamw_8bit"], r"stage\.optimizer=adamw_8bit needs (bitsandbytes|a GPU)"),
+        (
+            "qft",
+            ["trainer.lora.rank=4", "trainer.lora.quantize=true"],
+            r"trainer\.lora\.quantize=true needs bitsandbytes",
+        ),
+        (
+            "qft",
+            ["trainer.lora.rank=4", "trainer.lora.targets=[q_prj]"],
+            r"targets has q_prj, but the model's linear layers are .*q_proj",
+        ),
+        ("qpo", ["trainer.lora.rank=4", "trainer.lora.dropout=0.1"], r"trainer\.lora\.dropout=0\.1 must be 0 in QPO"),
+        ("qft", ["trainer.accelerator=gpu"], r"trainer\.accelerator=gpu, but torch sees no GPU here"),
+        ("qft", ["trainer.attention=flash"], r"attention=flash needs a GPU"),
+        ("qft", ["model=tiny-new", "model.path=new:tiny"], r"has no weights yet; make some with stage=pretrain"),
+    ],
+)
+def test_what_cannot_be_done_is_told_with_a_mend(job, pairs, stage, words, message):
+    if torch.cuda.is_available() and "gpu" in words[0]:
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ConfigError, match=message):
+        fit(job(stage, *(["data.limit=9"] if stage == "qft" else [f"data.input={pairs}"]), *words))
+
+
+def test_two_sizes_of_a_step_are_one_too_many(job):
+    with pytest.raises(ConfigError, match=r"batch_packs=4 and batch_rows=8 are both given; set one of them to null"):
+        job("qft", "stage.batch_rows=8")
+
+
+def test_rows_beyond_the_models_context_are_refused(job):
+    with pytest.raises(
+        ConfigError, match=r"the longest row has \d+ tokens, but the model's context is 16; set data\.max_tokens=16"
+    ):
+        made = job("qft", *SHORT)
+        model, _ = setup.load(made, None)
+        model.config.max_position_embeddings = 16
+        import sq.train.loop as loop
+
+        class Rows:
+            longest = 20
+
+        class Data:
+            train = held_out = Rows()
+
+        loop.setup.check_context(model, Data())
+
+
+@pytest.mark.parametrize(("schedule", "end"), [("cosine", 0.0), ("linear", 0.0), ("constant", 1.0)])
+def test_the_learning_rate_rises_falls_and_ends_where_it_should(schedule, end):
+    from sq.train.stages import Schedule
+
+    stage = QFTStage(name="qft", lr=1.0, warmup=0.1, schedule=Schedule(schedule))
+    factors = [base.lr_factor(stage, step, 100) for step in range(101)]
+    assert factors[0] == pytest.approx(1 / 11) and factors[10] == 1.0 and factors[100] == pytest.approx(end, abs=1e-9)
+    assert all(a <= b for a, b in zip(factors[:10], factors[1:11], strict=True))
+    assert all(a >= b for a, b in zip(factors[10:], factors[11:], strict=False))
+    fixed = QFTStage(name="qft", lr=1.0, warmup_steps=20)
+    assert base.lr_factor(fixed, 19, 100) == pytest.approx(20 / 21) and base.lr_factor(fixed, 20, 100) == 1.0
+
+
+@pytest.mark.slow
+def test_a_sweep_trains_each_job_in_a_directory_of_its_own(tiny_model, tmp_path):
+    words = [
+        "stage=qft",
+        "model=tiny",
+        f"model.path={tiny_model}",
+        f"output_dir={tmp_path / 'out'}",
+        "tracking=none",
+        "data.limit=9",
+    ]
+    script = str(Path(__file__).parents[2] / "train.py")
+    command = [
+        sys.executable,
+        script,
+        "-m",
+        *words,
+        "stage.max_steps=1",
+        "stage.lr=0.01,0.02",
+        "stage.batch_packs=1",
+        "trainer.threads=1",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["stage.lr=0.01", "stage.lr=0.02"]
+    assert all((p / "model" / "model.safetensors").exists() for p in (tmp_path / "out").iterdir())

@@ -1,0 +1,181 @@
+"""Rows on their way to tokens: nothing is cut or dropped without a word, the split is seeded, tokens are made once."""
+
+import json
+import random
+import re
+
+import pytest
+
+from sq.core.errors import ConfigError, RowError
+from sq.data.tokens import Item, TokenRows, TokenWriter, made_once
+from sq.models.pack import Row
+from sq.train.fit import _prepared
+from sq.train.rows import data_digest, row_limit, tokenised
+
+
+def made(job, stage, *words):
+    config = job(stage, *words)
+    tokenizer, chat, task = _prepared(config)
+    limit = row_limit(config, 512)
+    from pathlib import Path
+
+    directory = Path(config.output_dir) / "cache"
+    data = tokenised(config, task, limit, data_digest(config, task, limit), directory)
+    rejects = [json.loads(line) for line in (data.directory / "rejects.jsonl").read_text().splitlines()]
+    return data, rejects, chat, tokenizer
+
+
+def questions(path, texts):
+    path.write_text("".join(json.dumps({"question": text}) + "\n" for text in texts))
+    return f"data.input={path}"
+
+
+LONG = "What is " + " + ".join(str(i) for i in range(60)) + "?"
+
+
+def test_a_row_above_the_limit_is_rejected_with_its_length(job, tmp_path):
+    source = questions(tmp_path / "q.jsonl", ["What is 1 + 1?", LONG, "What is 2 + 2?"])
+    data, rejects, *_ = made(job, "qft", source, "data.max_tokens=40", "stage.validation=0")
+    assert len(data.train) == 2 and data.counts == {"too-long": 1}
+    assert rejects[0]["reason"] == "too-long" and re.fullmatch(r"\d+ tokens, limit 40", rejects[0]["detail"])
+    assert rejects[0]["row"]["question"] == LONG
+
+
+def test_truncating_keeps_the_end_token_and_is_counted(job, tmp_path, caplog):
+    source = questions(tmp_path / "q.jsonl", ["What is 1 + 1?", LONG])
+    with caplog.at_level("WARNING"):
+        data, _, chat, _ = made(
+            job, "qft", source, "data.max_tokens=40", "data.too_long=truncate", "stage.validation=0"
+        )
+    assert data.counts == {"truncated": 1} and "1 truncated" in caplog.text
+    longest = data.train.rows(1)[0]
+    assert len(longest.ids) == 40 and longest.ids[-1] == chat.end_ids[0]
+    assert tuple(longest.ids[:39]) == chat.question_ids(LONG).ids[:39]
+
+
+def test_a_pair_is_chosen_then_rejected_with_the_prefix_of_sampling(job, pairs):
+    data, _, chat, _ = made(job, "qpo", f"data.input={pairs}", "stage.validation=0")
+    first = json.loads(pairs.read_text().splitlines()[0])
+    chosen, rejected = data.train.rows(0)
+    assert tuple(chosen.ids) == chat.question_ids(first["chosen"]).ids
+    assert tuple(rejected.ids) == chat.question_ids(first["rejected"]).ids
+    assert data.train.common_prefix()[: len(chat.question_prefix_ids)] == chat.question_prefix_ids
+    assert chosen.start == rejected.start == len(chat.question_prefix_ids)
+    assert chosen.ids[-1] == rejected.ids[-1] == chat.end_ids[0]
+
+
+def test_pairs_that_teach_nothing_are_rejected(job, tmp_path):
+    file = tmp_path / "pairs.jsonl"
+    pairs = [("What is 1 + 1?", "What?"), ("Same?", "  Same? "), ("  ", "What is 3?"), ("What is 4?", "")]
+    file.write_text("".join(json.dumps({"chosen": a, "rejected": b}) + "\n" for a, b in pairs))
+    data, rejects, *_ = made(job, "qpo", f"data.input={file}", "stage.validation=0")
+    assert len(data.train) == 1
+    assert len(rejects) == 3 and {"same"} <= {r["reason"] for r in rejects}
+
+
+def test_rates_outside_0_to_1_and_labels_without_n_are_rejected(job, tmp_path):
+    file = tmp_path / "labels.jsonl"
+    rows = [
+        {"question": "A?", "fail_rate": 0.4, "n": 5},
+        {"question": "B?", "fail_rate": 40, "n": 5},
+        {"question": "C?", "fail_rate": 1.0},
+    ]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data, rejects, *_ = made(
+        job, "difficulty", f"data.input={file}", "stage.validation=0", "stage.certainty_weights=true"
+    )
+    assert len(data.train) == 1 and sorted(r["reason"] for r in rejects) == ["no-n", "rate"]
+    assert data.train.values[0, 0] == pytest.approx(0.4) and data.train.values[0, 1] > 0
+
+
+def test_the_end_token_carries_loss_where_pad_is_eos_too(job, tiny_model, tmp_path):
+    import shutil
+
+    place = tmp_path / "same"
+    shutil.copytree(tiny_model, place)
+    config = json.loads((place / "tokenizer_config.json").read_text())
+    config["pad_token"] = config["eos_token"]
+    (place / "tokenizer_config.json").write_text(json.dumps(config))
+    data, _, chat, tokenizer = made(job, "qft", f"model.path={place}", "data.limit=4", "stage.validation=0")
+    assert tokenizer.pad_token_id == tokenizer.eos_token_id == chat.end_ids[0]
+    row = data.train.rows(0)[0]
+    assert row.ids[-1] == chat.end_ids[0] and data.train.supervised(0) == len(row.ids) - row.start
+
+
+def test_the_validation_split_is_seeded_and_disjoint(job, tmp_path):
+    source = questions(tmp_path / "q.jsonl", [f"What is {i} + {i}?" for i in range(200)])
+    data, *_ = made(job, "qft", source, "stage.validation=0.3", f"output_dir={tmp_path / 'a'}")
+    again, *_ = made(job, "qft", source, "stage.validation=0.3", f"output_dir={tmp_path / 'b'}")
+    other, *_ = made(job, "qft", source, "stage.validation=0.3", "seed=1", f"output_dir={tmp_path / 'c'}")
+    held = {data.held_out.name(i) for i in range(len(data.held_out))}
+    assert 35 < len(held) < 85 and held.isdisjoint(data.train.name(i) for i in range(len(data.train)))
+    assert held == {again.held_out.name(i) for i in range(len(again.held_out))}
+    assert held != {other.held_out.name(i) for i in range(len(other.held_out))}
+
+
+def test_a_mix_keeps_its_shares_and_a_limit(job, tmp_path):
+    a = questions(tmp_path / "a.jsonl", [f"What is {i} + 0?" for i in range(90)]).split("=")[1]
+    b = questions(tmp_path / "b.jsonl", [f"What is {i} * 1?" for i in range(90)]).split("=")[1]
+    mix = f"data.mix={{one: {{input: {a}, weight: 2}}, two: {{input: {b}, weight: 1}}}}"
+    data, _, _, tokenizer = made(job, "qft", mix, "data.limit=60", "stage.validation=0")
+    texts = [tokenizer.decode(data.train.rows(i)[0].ids) for i in range(len(data.train))]
+    assert len(texts) == 60 and sum("+ 0" in text for text in texts) == 40
+
+
+@pytest.mark.parametrize(
+    ("words", "error", "message"),
+    [
+        (["data.max_tokens=2000"], ConfigError, r"data\.max_tokens=2000 is more than fits: stage\.pack_tokens=256"),
+        (["data.input=nowhere.jsonl"], RowError, r"nowhere\.jsonl"),
+        (
+            ["data.limit=3", "stage.validation=0.9999"],
+            RowError,
+            r"all 3 rows are held out by stage\.validation=0\.9999",
+        ),
+        (["data.max_tokens=8"], RowError, r"no row is left to train on: .* too-long"),
+    ],
+)
+def test_bad_input_ends_in_a_clear_error(job, words, error, message):
+    with pytest.raises(error, match=message):
+        made(job, "qft", *words)
+
+
+def test_a_missing_column_names_what_is_there(job, tmp_path):
+    file = tmp_path / "rows.csv"
+    file.write_text("querstion,solution\nWhat?,1\n")
+    with pytest.raises(RowError, match=r"no column 'question', did you mean 'querstion'"):
+        made(job, "sft", f"data.input={file}")
+
+
+def test_token_rows_come_back_from_disk_as_they_were(tmp_path):
+    draw = random.Random(0)
+    items = [
+        Item((Row([draw.randrange(2**20) for _ in range(draw.randrange(2, 40))], 1),), f"row {i}", (i / 7,))
+        for i in range(5000)
+    ]
+    rows = TokenRows.of(iter(items), tmp_path / "rows")
+    assert len(rows) == 5000 and rows.segments == 1
+    for i in draw.sample(range(5000), 50):
+        assert rows.rows(i)[0].ids == items[i].rows[0].ids and rows.name(i) == f"row {i}"
+        assert rows.lengths[i] == len(items[i].rows[0].ids) and rows.values[i, 0] == pytest.approx(i / 7)
+
+
+def test_no_rows_are_no_error(tmp_path):
+    with TokenWriter(tmp_path / "none"):
+        pass
+    rows = TokenRows.open(tmp_path / "none")
+    assert len(rows) == 0 and rows.longest == 0 and rows.common_prefix() == () and list(rows.lengths) == []
+
+
+def test_what_is_made_once_is_whole_or_not_there(tmp_path):
+    def broken(directory):
+        (directory / "half").write_text("x")
+        raise ValueError("disk full")
+
+    with pytest.raises(ValueError, match="disk full"):
+        made_once(tmp_path / "cache" / "a", broken)
+    assert not (tmp_path / "cache" / "a").exists()
+    calls = []
+    for _ in range(2):
+        made_once(tmp_path / "cache" / "a", lambda directory: calls.append(directory))
+    assert len(calls) == 1 and sorted(p.name for p in (tmp_path / "cache").iterdir()) == [".a.lock", "a"]

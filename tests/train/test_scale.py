@@ -1,0 +1,60 @@
+"""Two processes on this machine: DDP and FSDP give the losses of one process, and export plain weights."""
+
+import json
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from sq.core.config import build
+from sq.core.errors import ConfigError
+from sq.train.config import TrainJob
+from sq.train.fit import fit
+from sq.train.launch import as_node, processes
+
+SETTINGS = (
+    "data.limit=60", "stage.lr=0.003", "stage.max_steps=6", "stage.batch_packs=4", "stage.pack_tokens=192",
+    "stage.validation=0.1", "trainer.checkpoint_every=3",
+)  # fmt: skip
+
+
+def trained(job, stage, *words):
+    made = job(stage, *words)
+    model = fit(made)
+    with open(f"{made.output_dir}/train.json") as file:
+        return model, json.load(file)["figures"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+@pytest.mark.parametrize("stage", ["qft", "qpo"])
+def test_two_processes_train_as_one(strategy, stage, job, pairs, tmp_path):
+    extra = (f"data.input={pairs}", "stage.batch_rows=null") if stage == "qpo" else ()
+    alone, figures = trained(job, stage, *SETTINGS, *extra, f"output_dir={tmp_path / 'one'}")
+    words = (
+        *SETTINGS,
+        *extra,
+        "trainer.devices=2",
+        f"trainer.strategy={strategy}",
+        f"output_dir={tmp_path / strategy}",
+    )
+    model, found = trained(job, stage, *words)
+    for name in ("train/loss", "val/loss", "train/grad_norm"):
+        assert found[name] == pytest.approx(figures[name], rel=2e-4), name
+    assert [p.name for p in model.glob("*.safetensors")] == ["model.safetensors"]
+    ours, theirs = (AutoModelForCausalLM.from_pretrained(path).state_dict() for path in (alone, model))
+    for name, tensor in ours.items():
+        torch.testing.assert_close(tensor, theirs[name], rtol=1e-2, atol=2e-4)
+
+
+def test_a_config_travels_to_other_processes(job):
+    made = job("qpo", "data.mix={a.jsonl: 0.5, b.jsonl: 0.5}", "trainer.lora.rank=3")
+    assert build(json.loads(json.dumps(as_node(made))), TrainJob) == made
+
+
+def test_several_nodes_need_a_launcher(job):
+    with pytest.raises(
+        ConfigError, match=r"trainer\.nodes=2: start the same command on every node, with torchrun --nnodes=2"
+    ):
+        with processes(job("qft", "trainer.nodes=2")):
+            pass
