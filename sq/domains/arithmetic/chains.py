@@ -50,7 +50,7 @@ def tell_chain(chain: Chain, st: Story, steps: int) -> None:
     begin(st, start, chain.start[start], chain.high, s)
     key = chain.key.format_map(s)
     while (left := budget - st.steps(key)) > 0:
-        name, sort = _event(chain, st, left + (st.steps(key) == 0 and chain.start[start] == "groups"), s)
+        name, sort = _event(chain, st, left, s)
         happen(st, name, sort, st.value(key), s)
     for name in end:
         close(st, name, st.value(key), s)
