@@ -22,7 +22,7 @@ def keep_nucleus(logits_BV: Tensor, top_p: Mapping[int, float]) -> Tensor:
     """Set to -inf, in place, what top-p removes from the rows named in `top_p`; other rows stay as they are."""
     if not top_p:
         return logits_BV
-    rows = list(top_p)
+    rows = sorted(top_p)
     every = len(rows) == logits_BV.shape[0]
     chosen_RV = logits_BV.float() if every else logits_BV[rows].float()
     peak_R1 = chosen_RV.amax(dim=-1, keepdim=True)
@@ -31,7 +31,7 @@ def keep_nucleus(logits_BV: Tensor, top_p: Mapping[int, float]) -> Tensor:
     cuts = [_cut(weights_V, total, top_p[row]) for row, weights_V, total in zip(rows, weights_RV, totals, strict=True)]
     cut_R1 = torch.tensor(cuts, dtype=weights_RV.dtype, device=weights_RV.device)[:, None]
     gone_RV = weights_RV < cut_R1
-    if every and rows == list(range(len(rows))):
+    if every:
         return logits_BV.masked_fill_(gone_RV, -torch.inf)
     logits_BV[rows] = chosen_RV.masked_fill(gone_RV, -torch.inf)
     return logits_BV

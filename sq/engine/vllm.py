@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -76,6 +77,7 @@ class VLLMEngine:
                 enable_prefix_caching=True,
                 logits_processors=[NucleusProcessor],
                 disable_log_stats=True,
+                use_tqdm_on_load=False,
             )
         except (ValueError, RuntimeError, OSError) as error:
             raise EngineError(f"vLLM cannot start with model {model.name} ({model.path}): {error}") from error
@@ -187,8 +189,10 @@ def _environment(config: VLLMConfig) -> None:
         "VLLM_CPU_OMP_THREADS_BIND": f"0-{cores - 1}" if cores > 1 else "0",
         "VLLM_LOGGING_LEVEL": "ERROR",
         "VLLM_NO_USAGE_STATS": "1",
-        "VLLM_CONFIGURE_LOGGING": "1",
+        "TORCH_CPP_LOG_LEVEL": "ERROR",
         "GOMP_SPINCOUNT": "1000",
     }
     for key, value in defaults.items():
         os.environ.setdefault(key, value)
+    logging.getLogger("vllm").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")

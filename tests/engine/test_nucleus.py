@@ -43,6 +43,14 @@ def test_rows_without_top_p_and_rows_of_one_stay_as_they_are():
     assert torch.equal(out[[0, 1, 3]], logits[[0, 1, 3]]) and not out[2].isfinite().all()
 
 
+def test_rows_are_told_apart_whatever_the_order_they_are_named_in():
+    logits = torch.randn(4, 300) * 4
+    top_p = {2: 0.3, 0: 0.9, 3: 0.99, 1: 0.5}
+    out = keep_nucleus(logits.clone(), top_p)
+    for row, p in top_p.items():
+        assert torch.equal(out[row], keep_nucleus(logits[row : row + 1].clone(), {0: p})[0])
+
+
 @pytest.mark.parametrize("p", [0.5, 0.99])
 def test_masked_tokens_stay_masked(p):
     logits = torch.randn(2, 500)

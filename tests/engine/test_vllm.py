@@ -40,6 +40,21 @@ def test_every_request_is_answered_once_and_by_its_seed_in_any_order(engine):
     assert len({tuple(map(tuple, t)) for t in first.values()}) > 6
 
 
+def test_our_top_p_gives_the_texts_of_vllms_own(engine):
+    """Requests of different lengths and top-p come, go and change places in the batch."""
+
+    def asked():
+        for i, request in enumerate(requests(24)):
+            sampling = Sampling(max_tokens=2 + i % 9, top_p=(0.3, 0.9, 0.99, 1.0)[i % 4])
+            yield Request(key=request.key, seed=request.seed, prompt_ids=request.prompt_ids, sampling=sampling)
+
+    ours = texts(engine.generate(asked()))
+    engine._own_top_p = False
+    theirs = texts(engine.generate(asked()))
+    engine._own_top_p = True
+    assert ours == theirs
+
+
 def test_greedy_asks_for_one_text(engine):
     one = texts(engine.generate(requests(3, temperature=0.0)))
     assert one == texts(engine.generate(requests(3, temperature=0.0)))
