@@ -73,7 +73,7 @@ class BaseModule(L.LightningModule):
     def training_step(self, batch: StepPack, index: int) -> Tensor:
         total = self(batch, "train")
         if not torch.isfinite(total):
-            self._stop(f"the loss is {float(total)}", batch.pack)
+            self._stop(f"the loss is {float(total.detach())}", batch.pack)
         self.tokens_seen += batch.pack.tokens
         # Lightning divides by the packs accumulated and averages over processes; the step's own divisor is exact.
         return total * (self.trainer.accumulate_grad_batches * self.trainer.world_size / batch.divisor)  # type: ignore[no-any-return]

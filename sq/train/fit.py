@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,9 @@ def _fit(job: TrainJob) -> Path:
     from sq.train.rows import REJECTS, data_digest, row_limit, tokenised
 
     output, first = Path(job.output_dir), rank() == 0
+    if not first:  # one process speaks, and one is tracked
+        logging.getLogger("sq").setLevel(logging.ERROR)
+        job = replace(job, tracking=replace(job.tracking, enabled=False))
     tokenizer, chat, task = _prepared(job)
     limit = row_limit(job, tokenizer.model_max_length)
     decided = data_digest(job, task, limit)

@@ -14,6 +14,7 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
+from transformers.utils.logging import disable_progress_bar
 
 from sq.core.chat import ChatFormat
 from sq.core.files import digest_of
@@ -87,10 +88,13 @@ def train(
     if isinstance(module, QPOModule):
         loaders = {"train": loader, **({"val": held_out} if held_out is not None else {})}
         callbacks.insert(0, References(loaders, _reference_path(job, data, plan, weights, str(attention))))
+    trainer = _trainer(job, loader, callbacks)
     try:
-        _trainer(job, loader, callbacks).fit(
-            module, loader, ckpt_path=None if last is None else str(last), weights_only=False
-        )
+        trainer.fit(module, loader, ckpt_path=None if last is None else str(last), weights_only=False)
+    except SystemExit as error:
+        if trainer.interrupted:  # Lightning turns Ctrl-C into an exit
+            raise KeyboardInterrupt from error
+        raise
     finally:
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()  # the next job of a sweep makes its own
@@ -198,6 +202,7 @@ def _write(
 
 
 def _quiet() -> None:
+    disable_progress_bar()  # transformers': a bar for each file it reads or writes
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
