@@ -17,6 +17,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(__file__).resolve().parents[2] / "shared" / "data")
     parser.add_argument("--pairs", type=Path, nargs="*", default=[])
     parser.add_argument("--outputs", type=Path, nargs="*", default=[])
-    parser.add_argument(
-        "--sample", type=int, default=100, help="references of each benchmark that faults are planted in"
-    )
+    parser.add_argument("--count", type=int, default=300, help="worked solutions of each kind to time the graders on")
+    parser.add_argument("--sample", type=int, default=60, help="references of a benchmark that faults are planted in")
     options = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     symbolic.warm()
@@ -58,10 +58,15 @@ def main() -> None:
     agreement(
         judges, {**public_pairs([options.data / "grading_cases.jsonl", *options.pairs]), "own table": own_pairs()}
     )
-    references = benchmark_references(options.data)
-    planted(judges, references, options.sample)
-    speed(judges, real_outputs(options.data, options.outputs))
+    speed(judges, real_outputs(options.data, options.outputs, options.count))
     hostile()
+    planted(judges, benchmark_references(options.data), options.sample)
+
+
+def in_a_box(pair: Pair) -> Pair:
+    """A bare answer as the dart profile expects one: it looks for a box or a phrase before anything else."""
+    bare = len(pair.prediction) < 100 and "boxed" not in pair.prediction and "nswer" not in pair.prediction
+    return replace(pair, prediction=f"\\boxed{{{pair.prediction}}}") if bare else pair
 
 
 def math_verify_judge() -> Judge:
@@ -69,9 +74,7 @@ def math_verify_judge() -> Judge:
     from math_verify import parse, verify
 
     def wrapped(text: str) -> str:
-        return (
-            text if "$" in text or "\\boxed" in text or "\\(" in text or "\\[" in text or " " in text else f"${text}$"
-        )
+        return text if any(sign in text for sign in ("$", "\\boxed", "\\(", "\\[")) else f"${text}$"
 
     def decide(pair: Pair) -> bool:
         try:
@@ -154,7 +157,7 @@ def planted(judges: dict[str, Judge], references: dict[str, list[str]], sample: 
             print(f"{benchmark:<15}{name:<13}{cells[0]:>14}{cells[1]:>16}{cells[2]:>15}{cells[3]:>17}")
 
 
-def real_outputs(data: Path, files: list[Path]) -> dict[str, list[tuple[Pair, bool | None]]]:
+def real_outputs(data: Path, files: list[Path], count: int) -> dict[str, list[tuple[Pair, bool | None]]]:
     """Outputs to time the graders on: those given, and the worked solutions of GSM8K and MATH as models end them."""
     found: dict[str, list[tuple[Pair, bool | None]]] = {}
     for path in files:
@@ -163,11 +166,13 @@ def real_outputs(data: Path, files: list[Path]) -> dict[str, list[tuple[Pair, bo
             (Pair(prediction=r["prediction"], reference=str(r["reference"])), r.get("correct")) for r in rows
         ]
     if (data / "gsm8k_train.jsonl").is_file():
-        rows = [json.loads(x) for x in (data / "gsm8k_train.jsonl").read_text(encoding="utf-8").split("\n")[:1000] if x]
+        rows = [
+            json.loads(x) for x in (data / "gsm8k_train.jsonl").read_text(encoding="utf-8").split("\n")[:count] if x
+        ]
         pairs = [Pair(prediction=r["answer"], reference=r["answer"].rpartition("#### ")[2]) for r in rows]
         found["GSM8K solutions, ####"] = [(p, True) for p in pairs]
     if (data / "math_train.jsonl").is_file():
-        rows = [json.loads(x) for x in (data / "math_train.jsonl").read_text(encoding="utf-8").split("\n")[:1000] if x]
+        rows = [json.loads(x) for x in (data / "math_train.jsonl").read_text(encoding="utf-8").split("\n")[:count] if x]
         solved = [(r["solution"], extract_reference(r["solution"])) for r in rows]
         found["MATH solutions, boxed"] = [(Pair(prediction=s, reference=a), True) for s, a in solved]
         shifted = [a for _, a in solved[1:]] + [solved[0][1]]

@@ -63,18 +63,26 @@ _PHRASE = re.compile(
     r"\s*(?:is|are|was|would be|will be|should be|=|:)[ \t]*:?",
     re.IGNORECASE,
 )
-_HEADING = re.compile(r"(?:^|\n)[#*\s]*(?:final\s+)?(?:answer|result)[*:.]*[ \t]*(?=\n)", re.IGNORECASE)
+_HEADING = re.compile(r"(?:^|\n)[#* \t]{0,8}(?:final[ ]+)?(?:answer|result)[*:.]{0,4}[ \t]*(?=\n)", re.IGNORECASE)
 _LISTED = re.compile(r"(?:solutions|roots|answers|zeros|values)\b[^.\n]{0,80}?\bare[ :]+([^\n]{1,200})$", re.IGNORECASE)
 _LABEL_TAIL = re.compile(
     r"(?:^|(?<=[\s:*]))(?:is|are|be|equals|equal to|was|=|get|gives|yields|obtain|have)(?=[\s:$\\])[ \t]*:?",
     re.IGNORECASE,
 )
 _BOLD = re.compile(r"\*\*([^*\n]{1,300})\*\*|\\textbf\{([^{}\n]{1,300})\}")
-_FORMULA = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]|\\\((.+?)\\\)|(?<!\\)\$((?:\\\$|[^$])+?)(?<!\\)\$", re.DOTALL)
+_FORMULA = re.compile(
+    r"\$\$(.{1,1500}?)\$\$|\\\[(.{1,1500}?)\\\]|\\\((.{1,1500}?)\\\)|(?<!\\)\$((?:\\\$|[^$]){1,1500}?)(?<!\\)\$",
+    re.DOTALL,
+)
 _NUMBER = re.compile(
-    r"(?<![\w.])(?:-\s?|\$\s?-?|-\$)?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?:\s*/\s*\d+(?![\d.]))?(?:\s?(?:\\?%|percent\b|[€£°]|(?:m|cm|km|ft)[²³]))?",
+    r"(?<![\w.])(?:-\s?|\$\s?-?|-\$)?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?:\s*/\s*\d+(?![\d.])|(?::\d+)+)?(?:\s?(?:\\?%|percent\b|[€£°]|(?:m|cm|km|ft)[²³]))?",
     re.ASCII,
 )
+_THEN = re.compile(
+    r"\s*(?:\(|[,;]?\s+(?:because|since|as|when|where|which|for|if|with|so|at|attained|achieved|after|in|given)\b)"
+)
+_EQUATION = r"[A-Za-z](?:_\w)?\s*=\s*-?[\w./^*+]+"
+_EQUATIONS = re.compile(rf"(?:^|[\s,])({_EQUATION}(?:(?:\s*,\s*|\s+and\s+|\s+or\s+){_EQUATION})*)$", re.ASCII)
 _SENTENCE_END = re.compile(r"\.(?=\s+[A-Z(\[]|\s*$)|\n\s*\n|\n(?=[A-Z#*-])|[!?](?=\s|$)")
 _SEVERAL = re.compile(
     r"(?:[\s$.,;:&()*]|\\[()\[\],;]|\\text\{|\}|\band\b|\bor\b|\bfor\b|\bpart\b|\b[a-z]\b(?=\))|[A-Za-z](?:_\{?\w\}?)?(?:\([a-z]\))?\s*=|\\quad|\\qquad)*",
@@ -96,7 +104,8 @@ def extract(output: str, *, finish_reason: str | None = None) -> Extraction:
         return Extraction(answer="", where=Where.NOWHERE, cut_off=cut)
     box = boxed(text)
     if box is not None:
-        return Extraction(answer=box, where=Where.BOXED, cut_off=cut)
+        said = _announced(unwrap(box)) if len(box) < 100 and is_prose(box) else None
+        return Extraction(answer=said[0] if said else box, where=Where.BOXED, cut_off=cut)
     if cut and len(text) > 400:  # what stands last in a cut-off text is no final answer
         answer, where = _announced(text) or ("", Where.NOWHERE)
         return Extraction(answer=answer, where=where, cut_off=True)
@@ -212,6 +221,9 @@ def _from_segment(segment: str) -> str:
         return ""
     if not _is_sentence(segment):
         return segment
+    for first in (_FORMULA.match(segment), _NUMBER.match(segment)):
+        if first and _THEN.match(segment, first.end()):
+            return first.group().strip()
     tails = list(_LABEL_TAIL.finditer(segment))
     if tails:
         tail = segment[tails[-1].end() :].strip()
@@ -237,7 +249,12 @@ def _is_short_phrase(text: str) -> bool:
 
 
 def _without_math(text: str) -> str:
-    return _FORMULA.sub(" ", text)
+    return _FORMULA.sub(lambda m: m.group() if _is_money(m) else " ", text)
+
+
+def _is_money(formula: re.Match[str]) -> bool:
+    """Whether what stands between two dollar signs is a sentence about money."""
+    return formula.group(4) is not None and is_prose(formula.group(4))
 
 
 def _bold(text: str) -> tuple[str, Where] | None:
@@ -271,8 +288,13 @@ def _last(text: str) -> tuple[str, Where] | None:
     listed = _LISTED.search(text[-400:].rstrip(" .\n"))
     if listed and not _is_sentence(listed.group(1)):
         return listed.group(1), Where.FORMULA
+    equations = _EQUATIONS.search(text[-200:].rstrip(" .\n"))
+    if equations:
+        return equations.group(1), Where.FORMULA
     formula = number = None
     for match in _FORMULA.finditer(text):
+        if _is_money(match):
+            continue
         inside = next(g for g in match.groups() if g is not None).strip()
         if re.search(r"\d|=|[<>]|\\(?:frac|sqrt|in|le|ge|pm|infty|pi|text|cup)|[-+]", inside) or formula is None:
             formula = (match.start(), match.end(), inside)

@@ -33,6 +33,13 @@ LONG = [
     r"\boxed{\begin{vmatrix}" + r"\\".join(["&".join(["x"] * 30)] * 30) + r"\end{vmatrix}}", "'" * 60_000,
     r"\\" * 100_000,
 ]  # fmt: skip
+REGEX = [
+    "\\[" * 30_000, "\\(" * 30_000, "\n" * 60_000, "$ " * 30_000, "answer" + " " * 59_000, "answer is\n" * 6_000,
+    "\\begin{cases}" * 400, "1 " * 30_000, "a=1," * 15_000, "**a" * 20_000, "\\text{" * 8_000, "(a" * 3_000,
+    "x=" * 3_000,
+    "\\boxed{1} and " * 6_000, "#### \n" * 9_000, "{1|" * 2_000, "\\frac" * 1_000, "a_{b" * 1_500,
+    "1.1" * 2_000, "-" * 60_000,
+]  # fmt: skip
 ODD = [
     "\ud800\udfff\udc00",
     "\\boxed{\ud800}",
@@ -69,7 +76,7 @@ def grader():
 @pytest.mark.parametrize("profile", list(Profile))
 def test_every_hostile_answer_is_decided(grader, profile, tmp_path):
     canary = tmp_path / "executed"
-    hostile = [*TOWERS, *LONG, *ODD, *payloads(canary)]
+    hostile = [*TOWERS, *LONG, *REGEX, *ODD, *payloads(canary)]
     pairs = [Pair(prediction=h, reference=r) for h in hostile for r in REFERENCES]
     pairs += [Pair(prediction="5", reference=h) for h in hostile] + [Pair(prediction=h, reference=h) for h in hostile]
     grades = list(grader.grade(pairs, profile))

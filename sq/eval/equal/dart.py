@@ -23,7 +23,7 @@ from sq.eval.verdict import Outcome, Verdict
 _MARKERS = ("herefore", "####", "# Answer")
 _BEFORE = ("is the ans", "is our ans")
 _AFTER = ("answer is", "answer:", "answer :")
-_FORMULA = re.compile(r"(?:\$|\\\(|\\\[)([^$]{1,2000}?)(?:\$|\\\)|\\\])")
+_FORMULA = re.compile(r"(?:\$|\\\(|\\\[)([^$]{1,1000}?)(?:\$|\\\)|\\\])")
 _NUMBER = re.compile(r"-?\d*\.?\d+", re.ASCII)
 _UNITS = re.compile(
     r"\\(?:text|mathrm|mbox|textbf|textrm)\s*\{[^{}]*\}(?:\^\{?\d\}?)?|\b(?:degrees?|cm|km|m|ft|inches|feet|miles?|hours?|"
@@ -31,7 +31,7 @@ _UNITS = re.compile(
 )
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_SEVERAL = re.compile(r"\bfind\b.{0,2000}\ball\b.{0,2000}\bseparated\b", re.IGNORECASE | re.DOTALL)
+_SEVERAL = ("find", "all", "separated")
 _PAIR = re.compile(r"[(\[]\s*-?[\d.]+(?:\s*,\s*-?[\d.]+)+\s*[)\]]", re.ASCII)
 _MIXED = re.compile(r"(?<![\d.^_{}])(\d+)\s*(?=\\frac)", re.ASCII)
 
@@ -72,7 +72,7 @@ def equal(answer: str, reference: str, *, question: str = "") -> Outcome:
     if _date(ours) is not None and _date(ours) == _date(theirs):
         return Outcome(Verdict.CORRECT, "the same day or month")
     try:
-        if _equal_values(ours, theirs, sets=bool(_SEVERAL.search(question[-4000:]))):
+        if _equal_values(ours, theirs, sets=_asks_for_all(question)):
             return Outcome(Verdict.CORRECT, "equal")
     except (ParseError, Uncomputable, RecursionError, ValueError) as error:
         return Outcome(Verdict.WRONG, f"not comparable: {error}")
@@ -81,15 +81,27 @@ def equal(answer: str, reference: str, *, question: str = "") -> Outcome:
 
 def normalised(text: str) -> str:
     """The text as it is compared: no units, signs of money and percent, outer punctuation or case of words."""
-    text = tidy(text).replace(r"\usd", "").replace("%", "")
+    whole = tidy(text)
+    text = whole.replace(r"\usd", "").replace("%", "")
     text = re.sub(r"\^\s*(?:\\circ|\{\s*\\circ\s*\})", "", text)
     inside = re.fullmatch(r"\s*\\(?:text|mathrm|mbox|textbf)\s*\{([^{}]*)\}\s*", text)
     text = inside.group(1) if inside else _UNITS.sub("", text)
     name, equals, value = text.partition("=")
     if equals and "=" not in value and len(name.strip()) <= 2:
         text = value
-    text = text.strip(" .,:;!?\n")
+    text = text.strip(" .,:;!?\n") or whole  # `m` is a unit, but may be all there is
     return re.sub(r"\s+", " ", text.lower() if re.fullmatch(r"[A-Za-z ]+", text) else text)
+
+
+def _asks_for_all(question: str) -> bool:
+    """Whether the question says "find ... all ... separated", in this order."""
+    at = 0
+    for word in _SEVERAL:
+        match = re.compile(rf"\b{word}\b", re.IGNORECASE).search(question, at)
+        if match is None:
+            return False
+        at = match.end()
+    return True
 
 
 def _phrase(text: str) -> str | None:

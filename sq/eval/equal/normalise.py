@@ -64,7 +64,7 @@ _ALL_TEXT = re.compile(r"\\(?:text|mathrm)\s*\{([^{}]*)\}")
 _SYSTEM = re.compile(r"\\begin\{cases\}([^&]*?)\\end\{cases\}")
 _TIMES_TEN = re.compile(r"(\d)\s*[xX]\s*10\s*\^")
 _GLUED = re.compile(r"(?<=[\d)\]}])(or|and)(?=[A-Za-z(\\\[])")
-_NEXT_FORMULA = re.compile(r"([^-+=*/,;:({\\\s$])\s*\$\s*\n?\s+\$(?=[A-Za-z\\({\[])")
+_NEXT_FORMULA = re.compile(r"([^-+=*/,;:({\\\s$])\s*\$\s+\$(?=[A-Za-z\\({\[])")
 _QUAD = re.compile(r"\\q?quad\s*(?=[A-Za-z](?:_\{?\w+\}?)?\s*(?:\([a-z]\))?\s*(?:=|\\equiv))")
 _DOLLARS = re.compile(r"\$+")
 
