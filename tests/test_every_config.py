@@ -13,7 +13,7 @@ GROUPS = sorted(
 )
 ENTRIES = {
     "train": ["pretrain", "qft", "qpo", "difficulty", "sft"],
-    "synthesize": ["questions"],
+    "synthesize": ["questions", "answers", "select", "fail_rate"],
     "evaluate": [None],
 }
 

@@ -137,6 +137,11 @@ class Ledger:
             lock.release()
             raise
 
+    @property
+    def finished(self) -> bool:
+        """Whether an earlier run finished it: nothing is left to do, and its items need not be made again."""
+        return self._manifest.finished
+
     def todo(self, items: Iterable[Item]) -> Iterator[Item]:
         """Yield those of `items` that have no outcome yet, reading at most a part ahead. Once per open ledger.
 

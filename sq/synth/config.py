@@ -1,14 +1,23 @@
-"""The configuration of synthesis: stages and the job that ties one to a model, an engine and a directory."""
+"""The configuration of synthesis: the job that ties a stage to its input, a model, an engine and a directory.
+
+Each stage's own config stands with its work (`sq/synth/answers.py`, say), each filter's with the filter.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from sq.core.config import setting
 from sq.core.tracking import TrackingConfig
+from sq.data.sources import SourceConfig
 from sq.domains.base import DomainConfig
 from sq.engine.config import EngineConfig
 from sq.models.load import ModelConfig
+from sq.synth.filters.base import FilterConfig
+
+if TYPE_CHECKING:
+    from sq.synth.stage import Work
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,15 +26,9 @@ class SynthStage:
 
     name: str = setting(help="stage name")
 
-
-@dataclass(frozen=True, kw_only=True)
-class QuestionsStage(SynthStage):
-    """Questions sampled from nothing but the chat prefix (paper, section 2.1: T 1.0, top-p 0.99, 512 tokens)."""
-
-    count: int = setting(1000, ge=1, help="samples to draw")
-    temperature: float = setting(1.0, ge=0)
-    top_p: float = setting(0.99, gt=0, le=1)
-    max_tokens: int = setting(512, ge=1)
+    def work(self, job: SynthJob) -> Work:
+        """What this stage does, checked and ready to run; no weight is loaded yet."""
+        raise TypeError(f"stage {self.name} has no work to do")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +40,16 @@ class SynthJob:
     engine: EngineConfig
     domain: DomainConfig
     tracking: TrackingConfig
+    source: SourceConfig
+    filters: dict[str, FilterConfig] = field(default_factory=dict)
+    input: str | None = setting(None, help="a stage's directory, or any file or dataset from outside")
+    columns: dict[str, str] | None = setting(None, help="of a file from outside: our column -> its name there")
+    limit: int | None = setting(None, ge=1, help="only so many rows of the input")
     output_dir: str = setting(help="the stage's directory: parts, rejects, manifest")
     seed: int = setting(0, ge=0, help="random seed: the same one gives the same rows and weights")
 
     def run(self) -> dict[str, float]:
         """Run the stage to its end; its figures."""
-        from sq.synth.questions import sample_questions
+        from sq.synth.stage import run_stage
 
-        if not isinstance(self.stage, QuestionsStage):
-            raise TypeError(f"stage {self.stage.name} has no work to do")
-        return sample_questions(self, self.stage)
+        return run_stage(self, self.stage.work(self))

@@ -1,77 +1,117 @@
 """Questions from nothing but the chat prefix (paper, section 2.1), each with the seed that made it.
 
-Kept are texts that ended by themselves; empty, cut-off and repeating ones become rejects with the reason.
+Kept are texts that ended by themselves; empty, cut-off and repeating ones become rejects with the reason. Several
+generators (the paper mixes two) take their shares of the count one after the other, each with its own engine.
 """
 
 from __future__ import annotations
 
-import logging
-import time
+import itertools
+from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+from omegaconf import OmegaConf
 
-from sq.core.chat import ChatFormat
-from sq.core.config import flatten
-from sq.core.ledger import Item, Ledger, Reject, read_rows
+from sq.core.config import build, conf_dir, flatten, setting
+from sq.core.errors import ConfigError
+from sq.core.ledger import Item, Reject, read_rows
 from sq.core.rows import QUESTION, row_id, text_problem
-from sq.core.tracking import track
-from sq.engine.base import Completion, Request, Result, Sampling
-from sq.models.load import fingerprint, load_tokenizer
-from sq.synth.config import QuestionsStage, SynthJob
+from sq.domains.base import Domain
+from sq.engine.base import Completion, Sampling
+from sq.models.load import ModelConfig
+from sq.synth.config import SynthJob, SynthStage
+from sq.synth.speaker import Speaker, Talk
+from sq.synth.stage import Outcome, Report, Work, seed_of
 
-log = logging.getLogger(__name__)
+__all__ = ["QuestionsStage", "oracle_figures", "question_problem", "repeats", "seed_of"]
 
 
-def sample_questions(job: SynthJob, stage: QuestionsStage) -> dict[str, float]:
-    """Draw `stage.count` samples into the ledger of `job.output_dir`."""
-    started = time.monotonic()
-    model = fingerprint(job.model)
-    chat = ChatFormat.from_tokenizer(load_tokenizer(job.model), job.model.chat, key="model.chat")
-    sampling = Sampling(
-        temperature=stage.temperature, top_p=stage.top_p, max_tokens=stage.max_tokens, stop_token_ids=chat.stop_ids
+@dataclass(frozen=True, kw_only=True)
+class QuestionsStage(SynthStage):
+    """Questions sampled from nothing but the chat prefix (paper, section 2.1: T 1.0, top-p 0.99, 512 tokens)."""
+
+    count: int = setting(1000, ge=1, help="samples to draw")
+    temperature: float = setting(1.0, ge=0)
+    top_p: float = setting(0.99, gt=0, le=1)
+    max_tokens: int = setting(512, ge=1)
+    generators: dict[str, float] = setting(
+        {}, gt=0, help="name of a model YAML, or a model's path -> its share; none: model= alone"
     )
-    identity = {**flatten(stage, "stage"), "model": model, "chat": chat.digest, "seed": job.seed}
-    with track(job.tracking, stage=stage.name, params=flatten(job), inputs=[]) as run:
-        with Ledger.open(job.output_dir, schema=QUESTION, config=identity, inputs={}) as ledger:
-            waiting = ledger.todo(_items(job, stage, model, chat, sampling))
-            places: dict[str, int] = {}
-            if (first := next(waiting, None)) is not None:
-                engine = job.engine.create(job.model)
-                try:
-                    requests = _requests(first, waiting, chat, sampling, places)
-                    bar = tqdm(
-                        engine.generate(requests), total=stage.count, desc="questions", unit="row", dynamic_ncols=True
-                    )
-                    for result in bar:
-                        rows, rejects = _outcome(job, result, places.pop(result.key), model, chat, run.id)
-                        ledger.record(result.key, rows, rejects)
-                finally:
-                    engine.close()
-            summary = ledger.finish()
-        figures = {"rows": float(summary.rows), "rejects": float(summary.rejects), **oracle_figures(job)}
-        run.output(stage.name, job.output_dir, digest=summary.digest, rows=summary.rows)
-        run.metrics(figures)
-    reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(summary.reasons.items()))
-    told = f"{summary.items:,} samples in -> {summary.rows:,} rows, {summary.rejects:,} rejects"
-    oracle = ""
-    if "oracle/solvable" in figures:
-        oracle = f" | by the oracle {figures['oracle/solvable']:.1%} solvable, {figures['oracle/steps']:.2f} steps"
-    took = time.monotonic() - started
-    log.info("questions: %s%s -> %s%s | %.0f s", told, reasons and f" ({reasons})", job.output_dir, oracle, took)
-    return figures
+
+    def work(self, job: SynthJob) -> Work:
+        """Sample `count` questions, by each generator its share."""
+        generators = [Generator(job, self, model, count) for model, count in _shares(job, self)]
+        if len({g.key for g in generators}) < len(generators):
+            raise ConfigError(f"stage.generators={self.generators} names the same weights twice")
+        return Work(
+            schema=QUESTION,
+            decides={k: v for g in generators for k, v in g.decides(alone=len(generators) == 1).items()},
+            items=lambda: itertools.chain.from_iterable(g.items() for g in generators),
+            do=lambda items, run: _in_turn(items, run),
+            close=lambda: _close(generators),
+            total=self.count,
+            unit="sample",
+            report=lambda directory: _report(directory, job.domain.create()),
+            then="synthesize.py stage=filter input={}",
+        )
 
 
-def oracle_figures(job: SynthJob) -> dict[str, float]:
-    """Share of solvable questions and their mean steps, where the domain has an oracle to say so."""
-    domain = job.domain.create()
-    verdicts = [domain.verdict(row["question"]) for row in read_rows(job.output_dir, columns=["question"])]
-    found = [v for v in verdicts if v is not None]
-    if not found:
-        return {}
-    steps = [v.steps for v in found if v.solvable]
-    return {"oracle/solvable": len(steps) / len(found), "oracle/steps": sum(steps) / max(1, len(steps))}
+class Generator:
+    """One model that writes questions, and how many."""
+
+    def __init__(self, job: SynthJob, stage: QuestionsStage, model: ModelConfig, count: int) -> None:
+        self.speaker = Speaker(model, job.engine)
+        self.sampling = Sampling(
+            temperature=stage.temperature,
+            top_p=stage.top_p,
+            max_tokens=stage.max_tokens,
+            stop_token_ids=self.speaker.own_chat.stop_ids,
+        )
+        self.chat = self.speaker.own_chat
+        self.key = row_id("generator", **self.speaker.decides)
+        self._job, self._count = job, count
+
+    def decides(self, *, alone: bool) -> dict[str, Any]:
+        """Its part of the ledger's identity."""
+        prefix = "" if alone else f"generators.{self.speaker.name}."
+        return {f"{prefix}{k}": v for k, v in {**self.speaker.decides, "count": self._count}.items()}
+
+    def items(self) -> Iterator[Item]:
+        """One item a sample; the payload is the generator and the sample's number."""
+        decides = {**self.speaker.decides, "sampling": flatten(self.sampling), "seed": self._job.seed}
+        for index in range(self._count):
+            yield Item(row_id("question", **decides, index=index), (self, index))
+
+    def talk(self, item: Item, run: str) -> Talk:
+        """Ask for one question and judge its form."""
+        row: dict[str, Any] = {
+            "id": item.key,
+            "run": run,
+            "model": self.speaker.identity,
+            "seed": seed_of(item.key),
+            "parents": [],
+            "domain": self._job.domain.name,
+            "generator": self.speaker.name,
+            "prefix": self.chat.digest,
+            "index": item.payload[1],
+        }
+        (result,) = yield [self.speaker.prefix_request(item.key, self.sampling)]
+        row["question_prompt_tokens"] = result.prompt_tokens
+        if result.error is not None:
+            return Outcome(key=item.key, rejects=[Reject(row=row, reason="engine", detail=result.error)])
+        completion = result.completions[0]
+        text = self.chat.question_text(completion.token_ids)
+        row |= {
+            "question": text,
+            "question_finish_reason": completion.finish_reason,
+            "question_tokens": completion.tokens,
+        }
+        if problem := question_problem(completion, text):
+            return Outcome(key=item.key, rejects=[Reject(row=row, reason=problem, detail=text[:200])])
+        return Outcome(key=item.key, rows=[row])
 
 
 def question_problem(completion: Completion, text: str) -> str | None:
@@ -90,47 +130,56 @@ def repeats(text: str, *, width: int = 4, share: float = 0.5) -> bool:
     return len(runs) >= 2 * width and len(set(runs)) < (1 - share) * len(runs)
 
 
-def _items(job: SynthJob, stage: QuestionsStage, model: str, chat: ChatFormat, sampling: Sampling) -> Iterator[Item]:
-    decides = {"model": model, "chat": chat.digest, "sampling": flatten(sampling), "seed": job.seed}
-    for index in range(stage.count):
-        yield Item(row_id("question", **decides, index=index), index)
+def oracle_figures(questions: Iterator[str], domain: Domain) -> dict[str, float]:
+    """Share of solvable questions and their mean steps, where the domain has an oracle to say so."""
+    found = [v for v in map(domain.verdict, questions) if v is not None]
+    if not found:
+        return {}
+    steps = [v.steps for v in found if v.solvable]
+    return {"oracle/solvable": len(steps) / len(found), "oracle/steps": sum(steps) / max(1, len(steps))}
 
 
-def _requests(
-    first: Item, rest: Iterator[Item], chat: ChatFormat, sampling: Sampling, places: dict[str, int]
-) -> Iterator[Request]:
-    item: Item | None = first
-    while item is not None:
-        places[item.key] = item.payload
-        yield Request(key=item.key, sampling=sampling, seed=seed_of(item.key), prompt_ids=chat.question_prefix_ids)
-        item = next(rest, None)
+def oracle_told(figures: dict[str, float]) -> str:
+    """The oracle's figures in words; nothing where there is no oracle."""
+    if not figures:
+        return ""
+    return f"by the oracle {figures['oracle/solvable']:.1%} solvable, {figures['oracle/steps']:.2f} steps"
 
 
-def seed_of(key: str) -> int:
-    """The sampling seed of a row: decided by its key, so that it is the same in any batch and any run."""
-    return int(key[:8], 16) >> 1
+def _in_turn(items: Iterator[Item], run: str) -> Iterator[Outcome]:
+    """Each generator's items with its own engine; one engine at a time."""
+    for generator, own in itertools.groupby(items, key=lambda item: item.payload[0]):
+        yield from generator.speaker.converse(own, lambda item, g=generator: g.talk(item, run))
+        generator.speaker.close()
 
 
-def _outcome(
-    job: SynthJob, result: Result, index: int, model: str, chat: ChatFormat, run: str
-) -> tuple[list[dict[str, Any]], list[Reject]]:
-    row: dict[str, Any] = {
-        "id": result.key,
-        "run": run,
-        "model": model,
-        "seed": seed_of(result.key),
-        "parents": [],
-        "domain": job.domain.name,
-        "generator": job.model.name,
-        "prefix": chat.digest,
-        "index": index,
-        "question_prompt_tokens": result.prompt_tokens,
-    }
-    if result.error is not None:
-        return [], [Reject(row=row, reason="engine", detail=result.error)]
-    completion = result.completions[0]
-    text = chat.question_text(completion.token_ids)
-    row |= {"question": text, "question_finish_reason": completion.finish_reason, "question_tokens": completion.tokens}
-    if problem := question_problem(completion, text):
-        return [], [Reject(row=row, reason=problem, detail=text[:200])]
-    return [row], []
+def _close(generators: list[Generator]) -> None:
+    for generator in generators:
+        generator.speaker.close()
+
+
+def _shares(job: SynthJob, stage: QuestionsStage) -> list[tuple[ModelConfig, int]]:
+    """The generators and their counts, which sum to `count` (by largest remainder)."""
+    if not stage.generators:
+        return [(job.model, stage.count)]
+    total = sum(stage.generators.values())
+    exact = {name: stage.count * share / total for name, share in stage.generators.items()}
+    counts = {name: int(value) for name, value in exact.items()}
+    for name in sorted(exact, key=lambda n: counts[n] - exact[n])[: stage.count - sum(counts.values())]:
+        counts[name] += 1
+    return [(_model(job, name), count) for name, count in counts.items() if count]
+
+
+def _model(job: SynthJob, name: str) -> ModelConfig:
+    path = conf_dir() / "model" / f"{name}.yaml"
+    if path.is_file():
+        return build(OmegaConf.load(path), ModelConfig, key=f"stage.generators.{name}")
+    return replace(job.model, name=Path(name).name, path=name)
+
+
+def _report(directory: Path, domain: Domain) -> Report:
+    counts = Counter(row["generator"] for row in read_rows(directory, columns=["generator"]))
+    figures = oracle_figures((row["question"] for row in read_rows(directory, columns=["question"])), domain)
+    shares = {f"rows/{name}": float(n) for name, n in counts.items()} if len(counts) > 1 else {}
+    told = ", ".join(f"{int(n):,} of {name.removeprefix('rows/')}" for name, n in shares.items())
+    return Report(figures={**figures, **shares}, told=" | ".join(filter(None, [told, oracle_told(figures)])))

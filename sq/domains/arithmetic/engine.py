@@ -10,6 +10,7 @@ import hashlib
 import random
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 from sq.core.config import setting
 from sq.domains.arithmetic import answers
@@ -26,8 +27,13 @@ AUTO = "auto"
 class OracleConfig(EngineConfig):
     """The exact oracle of the arithmetic domain in a language model's place."""
 
+    reads_ids: ClassVar[bool] = False
+
     role: str = setting(AUTO, choices=(AUTO, *ROLES), help="what it is asked to do; auto: seen from each prompt")
     error_rate: float = setting(0.0, ge=0, le=1, help="share of replies and scores that are wrong or unreadable")
+
+    def identity(self, model: ModelConfig | None = None) -> str:
+        return OracleEngine(self).fingerprint
 
     def create(self, model: ModelConfig | None = None) -> OracleEngine:
         """Start it; it needs no model."""

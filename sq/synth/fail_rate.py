@@ -1,0 +1,149 @@
+"""Difficulty labels: the share of a solver's n solutions that are wrong, with its interval (paper, section 2.3).
+
+The paper gives every problem the same n. Here sampling may stop as soon as Wilson's interval is narrow enough, which
+is soon for problems that always or never fail; what that saved is told.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sq.core.config import setting
+from sq.core.errors import SqError
+from sq.core.ledger import Item, Reject, read_rows
+from sq.core.rows import LABEL, fit_row, row_id
+from sq.domains.base import Domain
+from sq.engine.base import Completion
+from sq.synth.config import SynthJob, SynthStage
+from sq.synth.intervals import wilson
+from sq.synth.speaker import Speaker, Talk
+from sq.synth.stage import Input, Outcome, Report, Work, seed_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailRateStage(SynthStage):
+    """How often a solver fails on problems whose answers are known. The paper does not say its n."""
+
+    n: int = setting(16, ge=1, help="most solutions to a problem")
+    step: int = setting(4, ge=1, help="solutions asked for at a time, where width may end sampling early")
+    width: float = setting(0.0, ge=0, le=1, help="stop once the interval is no wider than this; 0: always all n")
+    level: float = setting(0.95, gt=0, lt=1, help="of the confidence interval")
+    temperature: float = setting(0.7, gt=0)
+    top_p: float = setting(0.95, gt=0, le=1)
+    max_tokens: int = setting(2048, ge=1)
+
+    def work(self, job: SynthJob) -> Work:
+        """Label every problem of the input (without one: of the domain)."""
+        domain = job.domain.create()
+        source = Input(job=job, domain=domain, need=("question", "answer"))
+        inputs = (source.check(own_problems=True),)
+        solver = Speaker(job.model, job.engine)
+        labelling = Labelling(stage=self, solver=solver, domain=domain, seed=job.seed)
+        return Work(
+            schema=LABEL,
+            decides={**solver.decides, "instruction": domain.instruction},
+            items=lambda: source.items(labelling.key),
+            do=lambda items, run: solver.converse(items, lambda item: labelling.talk(item, run)),
+            close=solver.close,
+            inputs=inputs,
+            unit="problem",
+            report=lambda directory: _report(directory, self.n),
+            then="train.py stage=difficulty data.input={}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labelling:
+    """A solver and how its solutions are counted."""
+
+    stage: FailRateStage
+    solver: Speaker
+    domain: Domain
+    seed: int
+
+    def key(self, row: dict[str, Any]) -> str:
+        """The key of one problem's label."""
+        sampling = [self.stage.temperature, self.stage.top_p, self.stage.max_tokens, self.domain.instruction]
+        decides = {**self.solver.decides, "sampling": sampling, "seed": self.seed}
+        return row_id("label", question=row["id"], text=row["question"], answer=row["answer"], **decides)
+
+    def talk(self, item: Item, run: str) -> Talk:
+        """Sample in steps until n, or until the interval is narrow enough."""
+        row, stage = item.payload, self.stage
+        done: list[Completion] = []
+        prompt_tokens, stopped = 0, "full"
+        while len(done) < stage.n:
+            count = min(stage.step if stage.width else stage.n, stage.n - len(done))
+            key = row_id("solutions", label=item.key, first=len(done))
+            sampling = self.solver.sampling(
+                n=count, temperature=stage.temperature, top_p=stage.top_p, max_tokens=stage.max_tokens
+            )
+            try:
+                request = self.solver.request(key, row["question"], sampling, instruction=self.domain.instruction)
+            except SqError as error:
+                return Outcome(key=item.key, rejects=[Reject(row=row, reason="unusable", detail=str(error))])
+            (result,) = yield [request]
+            if result.error is not None:
+                return Outcome(key=item.key, rejects=[Reject(row=row, reason="engine", detail=result.error)])
+            done += result.completions
+            prompt_tokens += result.prompt_tokens
+            low, high = wilson(self._wrong(row, done), len(done), stage.level)
+            if stage.width and len(done) < stage.n and high - low <= stage.width:
+                stopped = "interval"
+                break
+        return Outcome(key=item.key, rows=[self._row(item, run, done, prompt_tokens, stopped)])
+
+    def _wrong(self, row: dict[str, Any], done: list[Completion]) -> int:
+        answers = (self.domain.final_answer(c.text) for c in done)
+        return sum(answer is None or not self.domain.check(answer, row["answer"]) for answer in answers)
+
+    def _row(self, item: Item, run: str, done: list[Completion], prompt_tokens: int, stopped: str) -> dict[str, Any]:
+        problem, k, n = item.payload, self._wrong(item.payload, done), len(done)
+        low, high = wilson(k, n, self.stage.level)
+        return {
+            **fit_row(problem, LABEL),
+            "id": row_id("fail_rate", label=item.key),
+            "run": run,
+            "model": self.solver.identity,
+            "seed": seed_of(item.key),
+            "parents": [problem["id"], *problem["parents"]],
+            "k": k,
+            "n": n,
+            "fail_rate": k / n,
+            "ci_low": low,
+            "ci_high": high,
+            "ci_level": self.stage.level,
+            "solver_model": self.solver.name,
+            "solver_prompt": self.domain.instruction,
+            "solver_answers": [self.domain.final_answer(c.text) or "" for c in done],
+            "solver_tokens": sum(c.tokens for c in done),
+            "solver_prompt_tokens": prompt_tokens,
+            "stopped": stopped,
+        }
+
+
+def _report(directory: Path, most: int) -> Report:
+    labels = tokens = solutions = 0
+    saved = wrong = width = 0.0
+    for row in read_rows(directory, columns=["k", "n", "ci_low", "ci_high", "solver_tokens"]):
+        labels += 1
+        tokens += row["solver_tokens"]
+        solutions += row["n"]
+        wrong += row["k"] / row["n"]
+        width += row["ci_high"] - row["ci_low"]
+        saved += (most - row["n"]) * row["solver_tokens"] / row["n"]
+    count = max(labels, 1)
+    figures = {
+        "fail_rate": wrong / count,
+        "interval_width": width / count,
+        "solutions": float(solutions),
+        "tokens": float(tokens),
+        "tokens_saved": saved,
+        "tokens_saved_share": saved / max(saved + tokens, 1.0),
+    }
+    told = f"mean fail rate {figures['fail_rate']:.3f}, {solutions / count:.1f} solutions a problem"
+    if saved:
+        told += f", {saved:,.0f} tokens saved ({figures['tokens_saved_share']:.0%}) by stopping early"
+    return Report(figures=figures, told=told)

@@ -1,0 +1,1 @@
+"""The filters of `stage=filter`, one file each."""

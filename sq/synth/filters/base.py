@@ -1,0 +1,58 @@
+"""What a filter is: it looks at rows in their order, adds what it found as columns, and says which ones go, and why.
+
+Adding a filter is one file here, with a config and its `apply`, and one YAML in conf/filters/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sq.domains.base import Domain
+    from sq.synth.speaker import Speaker
+
+
+@dataclass(slots=True)
+class Case:
+    """A row on its way through the chain; `reason` is set once a filter has removed it."""
+
+    row: dict[str, Any]
+    reason: str | None = None
+    detail: str = ""
+
+    @property
+    def question(self) -> str:
+        """The text that filters look at."""
+        return str(self.row["question"])
+
+    def remove(self, reason: str, detail: str = "") -> None:
+        """Take the row out; it goes to the rejects with this reason."""
+        self.reason, self.detail = reason, detail
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What a filter may use: the domain, the judge, a store of what was scored before, a seed."""
+
+    domain: Domain
+    judge: Callable[[], Speaker]
+    scores: Path
+    seed: int
+    figures: dict[str, float] = field(default_factory=dict)
+    """Figures that a filter reports when its last row is through."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterConfig:
+    """Base of the filters' configs."""
+
+    def decides(self, around: Surroundings) -> Mapping[str, Any]:
+        """What beside its settings decides its verdicts: models, prompts, files. Checked before any work."""
+        return {}
+
+    def apply(self, cases: Iterator[Case], around: Surroundings) -> Iterator[Case]:
+        """Yield every case, in order, with what the filter found; those already removed pass through untouched."""
+        raise TypeError(f"{type(self).__name__} filters nothing")

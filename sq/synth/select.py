@@ -1,0 +1,230 @@
+"""One solution a question: those without a final answer go, of the others the best stays (paper, section 2.4).
+
+The paper takes the reward model's favourite. Majority and reward-weighted votes and the check against a reference need
+no reward model, or use it differently. No candidate is lost: the chosen one is a row, the others are rejects with
+their scores, votes and ranks.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from sq.core.config import setting
+from sq.core.ledger import Item, Reject, read_rejects, read_rows
+from sq.core.rows import CANDIDATE, EXAMPLE, fit_row, row_id
+from sq.data.readers import BadRow
+from sq.domains.base import Domain
+from sq.engine.base import ScoreRequest, ScoreResult
+from sq.synth.config import SynthJob, SynthStage
+from sq.synth.speaker import Speaker, Talk
+from sq.synth.stage import Input, Outcome, Report, Work, bad_item
+
+
+class Method(Enum):
+    """What makes a candidate the best."""
+
+    REWARD = "reward"
+    """The highest score of the reward model."""
+    MAJORITY = "majority"
+    """The answer that most candidates have."""
+    WEIGHTED = "weighted"
+    """The same, each vote weighed by the softmax of the candidates' rewards."""
+    CHECK = "check"
+    """Being right by the reference; where there is none, the majority."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelectStage(SynthStage):
+    """Best of n (paper, section 2.4: InternLM2-7B-Reward)."""
+
+    method: Method = setting(Method.REWARD, help="what makes a candidate the best")
+    keep_cut_off: bool = setting(False, help="let candidates that ran into the token limit stand, if they answer")
+
+    def work(self, job: SynthJob) -> Work:
+        """Choose among the candidates of each question."""
+        domain = job.domain.create()
+        source = Input(job=job, domain=domain, need=("question", "response"), any_text=("response",))
+        inputs = (source.check(),)
+        rewarded = self.method in (Method.REWARD, Method.WEIGHTED)
+        judge = Speaker(job.model, job.engine) if rewarded else None
+        choosing = Choosing(stage=self, domain=domain, seed=job.seed, judge=judge)
+        return Work(
+            schema=EXAMPLE,
+            decides={"instruction": domain.instruction, **({"reward_model": judge.identity} if judge else {})},
+            items=lambda: _questions(source, choosing),
+            do=choosing.outcomes,
+            close=judge.close if judge else lambda: None,
+            inputs=inputs,
+            unit="question",
+            report=lambda directory: _report(directory, domain),
+            then="train.py stage=sft data.input={}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choosing:
+    """The choice among one question's candidates."""
+
+    stage: SelectStage
+    domain: Domain
+    seed: int
+    judge: Speaker | None
+
+    def outcomes(self, items: Iterator[Item], run: str) -> Iterator[Outcome]:
+        """The chosen and the others, question by question."""
+        if self.judge is not None:
+            yield from self.judge.score(items, self._rewarded)
+            return
+        for item in items:
+            standing, rejects = self._sift(item.payload)
+            yield self._choose(item.key, standing, rejects)
+
+    def _rewarded(self, item: Item) -> Talk:
+        """Score all candidates that have an answer, then choose."""
+        standing, rejects = self._sift(item.payload)
+        scores: list[ScoreResult] = yield [
+            ScoreRequest(key=row_id("score", candidate=row["id"], of=item.key), messages=self._exchange(row))
+            for row in standing
+        ]
+        scored = []
+        for row, score in zip(standing, scores, strict=True):
+            if score.score is None or not math.isfinite(score.score):
+                detail = score.error or f"the score is {score.score}"
+                rejects.append(Reject(row=row, reason="engine", detail=detail))
+            else:
+                row |= {"reward": float(score.score), "reward_model": self.judge.identity if self.judge else None}
+                scored.append(row)
+        return self._choose(item.key, scored, rejects)
+
+    def _exchange(self, row: dict[str, Any]) -> tuple[dict[str, str], ...]:
+        return ({"role": "user", "content": self._query(row)}, {"role": "assistant", "content": row["response"]})
+
+    def _query(self, row: dict[str, Any]) -> str:
+        question = str(row["question"]).strip()
+        return f"{question}\n{self.domain.instruction}" if self.domain.instruction else question
+
+    def _sift(self, candidates: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[Reject]]:
+        """Candidates with a final answer, and rejects for the others."""
+        standing, rejects = [], []
+        for row in candidates:
+            answer, reference = self.domain.final_answer(row["response"]), row.get("answer")
+            row["response_answer"] = answer
+            if reference is not None:
+                row["correct"] = answer is not None and self.domain.check(answer, reference)
+            if row.get("response_finish_reason") == "length" and not self.stage.keep_cut_off:
+                rejects.append(Reject(row=row, reason="cut_off", detail=f"after {row.get('response_tokens')} tokens"))
+            elif answer is None:
+                rejects.append(Reject(row=row, reason="no_answer", detail=row["response"][-200:]))
+            else:
+                standing.append(row)
+        return standing, rejects
+
+    def _choose(self, key: str, standing: list[dict[str, Any]], rejects: list[Reject]) -> Outcome:
+        if not standing:
+            return Outcome(key=key, rejects=rejects)
+        count = len(standing) + len(rejects)
+        said = _vote(standing, self.domain)
+        method = self.stage.method
+        if method is Method.CHECK:
+            known = standing[0].get("answer") is not None
+            for row in standing if known else []:
+                if not row["correct"]:
+                    detail = f"{row['response_answer']} is not {row['answer']}"
+                    rejects.append(Reject(row=row, reason="wrong", detail=detail))
+            standing = [row for row in standing if row["correct"]] if known else standing
+            if not standing:
+                return Outcome(key=key, rejects=rejects)
+        weights = _weights(standing, said) if method is Method.WEIGHTED else {}
+        standing.sort(key=lambda row: (*self._worth(row, weights), row_id("tie", seed=self.seed, id=row["id"])))
+        for rank, row in enumerate(standing):
+            row["rank"] = rank
+        best = standing[0]
+        rejects += [Reject(row=row, reason="not_chosen", detail=f"rank {row['rank']}") for row in standing[1:]]
+        chosen = {**best, "query": self._query(best), "selected_by": method.value, "candidates": count}
+        return Outcome(key=key, rows=[fit_row(chosen, EXAMPLE)], rejects=rejects)
+
+    def _worth(self, row: dict[str, Any], weights: dict[str, float]) -> tuple[float, ...]:
+        """What candidates are ordered by, the best first."""
+        if self.stage.method is Method.REWARD:
+            return (-row["reward"],)
+        if self.stage.method is Method.WEIGHTED:
+            return (-weights[row["id"]], -row["reward"])
+        return (-row["votes"],)
+
+
+def _vote(rows: list[dict[str, Any]], domain: Domain) -> dict[str, str]:
+    """Count for each candidate how many have its answer; the first form of that answer, by candidate."""
+    said: dict[str, str] = {}
+    for row in rows:
+        answer = row["response_answer"]
+        known = dict.fromkeys(said.values())
+        same = answer if answer in known else next((form for form in known if domain.check(answer, form)), answer)
+        said[row["id"]] = same
+    votes = Counter(said.values())
+    for row in rows:
+        row["votes"] = votes[said[row["id"]]]
+    return said
+
+
+def _weights(rows: list[dict[str, Any]], said: dict[str, str]) -> dict[str, float]:
+    """The weight of each candidate's answer: its share of the softmax of all rewards, which are of any sign."""
+    top = max(row["reward"] for row in rows)
+    mass: Counter[str] = Counter()
+    for row in rows:
+        mass[said[row["id"]]] += math.exp(row["reward"] - top)  # type: ignore[assignment]
+    return {row["id"]: mass[said[row["id"]]] / sum(mass.values()) for row in rows}
+
+
+def _questions(source: Input, choosing: Choosing) -> Iterator[Item]:
+    """The candidates of each question as one item; they stand together, as `answers` writes them."""
+    for bad, rows in itertools.groupby(source.rows(), key=lambda row: isinstance(row, BadRow)):
+        if bad:
+            yield from (bad_item(row) for row in rows if isinstance(row, BadRow))
+            continue
+        good = (row for row in rows if not isinstance(row, BadRow))
+        for question, group in itertools.groupby(good, key=_question_id):
+            candidates = [_candidate(row, i, question) for i, row in enumerate(group)]
+            yield Item(row_id("select", question=question, candidates=[c["id"] for c in candidates]), candidates)
+
+
+def _question_id(row: dict[str, Any]) -> str:
+    return str(row.get("question_id") or row_id("question", text=row["question"]))
+
+
+def _candidate(row: dict[str, Any], index: int, question: str) -> dict[str, Any]:
+    given = row.get("response_index")
+    return fit_row({**row, "question_id": question, "response_index": index if given is None else given}, CANDIDATE)
+
+
+def _report(directory: Path, domain: Domain) -> Report:
+    """How often the chosen one is right, and how often a candidate at random: by reference or oracle."""
+    chosen = [_right(row, domain) for row in read_rows(directory)]
+    others = [_right(json.loads(row["row"]), domain) for row in read_rejects(directory)]
+    known = [right for right in chosen if right is not None]
+    every = known + [right for right in others if right is not None]
+    if not known:
+        return Report()
+    best, random = sum(known) / len(known), sum(every) / len(every)
+    told = f"{best:.1%} of the chosen are right, {random:.1%} of all candidates"
+    return Report(figures={"correct/chosen": best, "correct/random": random}, told=told)
+
+
+def _right(row: Any, domain: Domain) -> bool | None:
+    """Whether a candidate is right; None where neither a reference nor an oracle tells."""
+    if row.get("correct") is not None:
+        return bool(row["correct"])
+    if "question" not in row:
+        return None
+    verdict = domain.verdict(row["question"])
+    if verdict is None:
+        return None
+    answer = row.get("response_answer")
+    return verdict.answer is not None and answer is not None and domain.check(answer, verdict.answer)

@@ -1,0 +1,177 @@
+"""A model behind an engine: how text is put to it, and conversations with it of any number of turns.
+
+The engine starts with the first request, so a stage that has nothing left to ask starts none. A stage writes what it
+does for one item as a generator (`Talk`): it yields requests, is handed their results, and returns the outcome. All
+items' talks run at once through one stream of requests, follow-ups before new items, without a barrier.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+from sq.core.chat import ChatFormat
+from sq.core.errors import ConfigError, EngineError
+from sq.core.ledger import Item
+from sq.engine.base import Engine, Request, Result, Sampling, ScoreRequest, ScoreResult
+from sq.engine.config import EngineConfig
+from sq.models.load import ModelConfig, load_tokenizer
+from sq.synth.stage import Outcome, seed_of
+
+Asked: TypeAlias = Request | ScoreRequest
+Heard: TypeAlias = Result | ScoreResult
+Talk: TypeAlias = Generator[Sequence[Asked], list[Any], Outcome]
+READY = 4096
+"""Outcomes that may wait to be taken before new items are read."""
+
+
+class Speaker:
+    """A model and the engine that serves it."""
+
+    def __init__(self, model: ModelConfig, engine: EngineConfig) -> None:
+        self.name = model.name
+        self.identity = engine.identity(model)
+        self.chat = _chat(model) if engine.reads_ids else None
+        self._model, self._config = model, engine
+        self._engine: Engine | None = None
+
+    @property
+    def decides(self) -> dict[str, str]:
+        """What of it decides its replies: for a ledger's identity and a row's key."""
+        return {"model": self.identity, "chat": self.chat.digest if self.chat else "messages"}
+
+    def sampling(self, *, n: int = 1, temperature: float, top_p: float = 1.0, max_tokens: int) -> Sampling:
+        """Sampling of a reply, which ends with the model's end token."""
+        stops = self.chat.answer_stop_ids if self.chat else ()
+        return Sampling(n=n, temperature=temperature, top_p=top_p, max_tokens=max_tokens, stop_token_ids=stops)
+
+    def request(self, key: str, text: str, sampling: Sampling, *, instruction: str = "") -> Request:
+        """A user's message and the start of the reply to it."""
+        if self.chat is not None:
+            ids = self.chat.answer_ids(text, instruction=instruction)
+            return Request(key=key, sampling=sampling, seed=seed_of(key), prompt_ids=ids)
+        content = f"{text.strip()}\n{instruction}" if instruction else text
+        return Request(key=key, sampling=sampling, seed=seed_of(key), messages=({"role": "user", "content": content},))
+
+    def prefix_request(self, key: str, sampling: Sampling) -> Request:
+        """The bare start of a user's message, for the model to write the question itself."""
+        return Request(
+            key=key,
+            sampling=replace(sampling, stop_token_ids=self.own_chat.stop_ids),
+            seed=seed_of(key),
+            prompt_ids=self.own_chat.question_prefix_ids,
+        )
+
+    @property
+    def own_chat(self) -> ChatFormat:
+        """The chat format, which an engine that takes only whole messages does not have.
+
+        Raises:
+            ConfigError: for such an engine.
+        """
+        if self.chat is None:
+            raise ConfigError(
+                f"{type(self._config).__name__} takes whole messages, but questions are continued from a bare prefix; "
+                "use engine=vllm"
+            )
+        return self.chat
+
+    def converse(self, items: Iterable[Item], talk: Callable[[Item], Talk]) -> Iterator[Outcome]:
+        """Hold `talk` with the model over every item; outcomes as they come."""
+        return _Conversation(items, talk).outcomes(lambda requests: self._started().generate(requests))
+
+    def score(self, items: Iterable[Item], talk: Callable[[Item], Talk]) -> Iterator[Outcome]:
+        """The same with a model that scores."""
+        return _Conversation(items, talk).outcomes(lambda requests: self._started().score(requests))
+
+    def close(self) -> None:
+        """Stop the engine, if it was started."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    def _started(self) -> Engine:
+        if self._engine is None:
+            self._engine = self._config.create(self._model)
+        return self._engine
+
+
+def _chat(model: ModelConfig) -> ChatFormat:
+    return ChatFormat.from_tokenizer(load_tokenizer(model), model.chat, key="model.chat")
+
+
+@dataclass(slots=True, eq=False)
+class _Turn:
+    """One talk that waits for the results of what it asked."""
+
+    talk: Talk
+    asked: list[str] = field(default_factory=list)
+    heard: dict[str, Heard] = field(default_factory=dict)
+
+
+class _Conversation:
+    """All talks of a stage, through one stream of requests."""
+
+    def __init__(self, items: Iterable[Item], talk: Callable[[Item], Talk]) -> None:
+        self._items, self._talk = iter(items), talk
+        self._queue: deque[Asked] = deque()
+        self._waiting: dict[str, _Turn] = {}
+        self._ready: deque[Outcome] = deque()
+        self._read_to_end = False
+
+    def outcomes(self, ask: Callable[[Iterator[Any]], Iterator[Any]]) -> Iterator[Outcome]:
+        while True:
+            requests = self._requests()
+            first = next(requests, None)
+            yield from self._taken()
+            if first is None:
+                if self._read_to_end and not self._queue:
+                    break
+                continue
+            for result in ask(itertools.chain([first], requests)):
+                self._hear(result)
+                yield from self._taken()
+        if self._waiting:
+            raise EngineError(
+                f"the engine left {len(self._waiting)} requests without a result. Run the same command again: "
+                "only those are asked again"
+            )
+
+    def _requests(self) -> Iterator[Asked]:
+        while True:
+            while not self._queue:
+                if len(self._ready) >= READY:
+                    return
+                item = next(self._items, None)
+                if item is None:
+                    self._read_to_end = True
+                    return
+                self._go_on(_Turn(self._talk(item)), None)
+            yield self._queue.popleft()
+
+    def _hear(self, result: Heard) -> None:
+        turn = self._waiting.pop(result.key)
+        turn.heard[result.key] = result
+        if len(turn.heard) == len(turn.asked):
+            self._go_on(turn, [turn.heard[key] for key in turn.asked])
+
+    def _go_on(self, turn: _Turn, results: list[Heard] | None) -> None:
+        """Let a talk go on until it asks something, or has its outcome."""
+        try:
+            requests = next(turn.talk) if results is None else turn.talk.send(results)
+            while not requests:
+                requests = turn.talk.send([])
+        except StopIteration as end:
+            self._ready.append(end.value)
+            return
+        turn.asked, turn.heard = [request.key for request in requests], {}
+        for request in requests:
+            self._waiting[request.key] = turn
+        self._queue.extend(requests)
+
+    def _taken(self) -> Iterator[Outcome]:
+        while self._ready:
+            yield self._ready.popleft()

@@ -1,0 +1,179 @@
+"""Every stage of synthesis runs here: read, check, run, commit, track.
+
+A stage says what its work is (`Work`): the items in a fixed order, what decides their rows, and how items become
+outcomes. All else is the same for all of them: exactly-once by the ledger, rows of the input that cannot be used as
+rejects, progress, and one line at the end whose counts reconcile (in = out + rejects by reason).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from tqdm import tqdm
+
+from sq.core.config import flatten
+from sq.core.errors import ConfigError
+from sq.core.ledger import Item, Ledger, Reject, Summary, read_manifest
+from sq.core.rows import row_id
+from sq.core.tracking import DataRef, track
+from sq.data.columns import Need
+from sq.data.readers import BadRow
+from sq.data.sources import digest, read_source
+from sq.domains.base import Domain
+from sq.synth.config import SynthJob
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Outcome:
+    """What came of one item: rows, rejects, or both."""
+
+    key: str
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Report:
+    """Figures of a finished stage for tracking, and the same in a few words for the last line."""
+
+    figures: Mapping[str, float] = field(default_factory=dict)
+    told: str = ""
+
+
+def _no_report(directory: Path) -> Report:
+    return Report()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a stage does. `decides` is all that its rows depend on beside its items; `items` come in a fixed order."""
+
+    schema: pa.Schema
+    decides: Mapping[str, Any]
+    items: Callable[[], Iterator[Item]]
+    do: Callable[[Iterator[Item], str], Iterator[Outcome]]
+    close: Callable[[], None]
+    inputs: tuple[DataRef, ...] = ()
+    total: int | None = None
+    report: Callable[[Path], Report] = _no_report
+    unit: str = "row"
+    then: str = ""
+    """The command that usually follows, with {} for this stage's directory."""
+
+
+def run_stage(job: SynthJob, work: Work) -> dict[str, float]:
+    """Bring the stage in `job.output_dir` to its end, from wherever an earlier run was killed; its figures."""
+    started = time.monotonic()
+    directory, name = Path(job.output_dir), job.stage.name
+    digests = {data.name: data.digest for data in work.inputs}
+    identity = {**flatten(job.stage, "stage"), **work.decides, "seed": job.seed}
+    with track(job.tracking, stage=name, params=flatten(job), inputs=work.inputs, directory=job.output_dir) as run:
+        try:
+            with Ledger.open(directory, schema=work.schema, config=identity, inputs=digests) as ledger:
+                if not ledger.finished:
+                    _work_off(ledger, work, name, run.id)
+                summary = ledger.finish()
+        finally:
+            work.close()
+        report = work.report(directory)
+        figures = {**_counts(summary), **report.figures}
+        run.output(name, directory, digest=summary.digest, rows=summary.rows)
+        run.metrics(figures)
+    _say(job, work, summary, report, time.monotonic() - started)
+    return figures
+
+
+def _work_off(ledger: Ledger, work: Work, name: str, run: str) -> None:
+    done = read_manifest(ledger.directory).items if (ledger.directory / "manifest.json").exists() else 0
+    with tqdm(total=work.total, initial=done, desc=name, unit=work.unit, dynamic_ncols=True, smoothing=0.05) as bar:
+        for outcome in work.do(_usable(ledger, ledger.todo(work.items())), run):
+            ledger.record(outcome.key, outcome.rows, outcome.rejects)
+            bar.update()
+
+
+def _usable(ledger: Ledger, items: Iterator[Item]) -> Iterator[Item]:
+    """Items that are rows; those that are bad lines of the input become rejects here."""
+    for item in items:
+        if isinstance(item.payload, BadRow):
+            bad = item.payload
+            ledger.record(item.key, rejects=[Reject(row=bad.row(), reason=bad.reason, detail=str(bad))])
+        else:
+            yield item
+
+
+def _counts(summary: Summary) -> dict[str, float]:
+    reasons = {f"rejects/{reason}": float(count) for reason, count in sorted(summary.reasons.items())}
+    counts = {"items": summary.items, "rows": summary.rows, "rejects": summary.rejects, "resumed": summary.resumed}
+    return {**{name: float(count) for name, count in counts.items()}, **reasons}
+
+
+def _say(job: SynthJob, work: Work, summary: Summary, report: Report, seconds: float) -> None:
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(summary.reasons.items()))
+    told = f"{summary.items:,} {work.unit}s in -> {summary.rows:,} rows, {summary.rejects:,} rejects"
+    resumed = f", {summary.resumed:,} of them done before" if summary.resumed else ""
+    parts = [
+        f"{job.stage.name}: {told}{f' ({reasons})' if reasons else ''}{resumed} -> {job.output_dir}",
+        report.told,
+        f"{seconds:.0f} s",
+        f"next: python {work.then.format(job.output_dir)}" if work.then else "",
+    ]
+    log.info("%s", " | ".join(part for part in parts if part))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Input:
+    """The rows that a stage reads: where they come from, and their columns."""
+
+    job: SynthJob
+    domain: Domain
+    need: Need
+    any_text: tuple[str, ...] = ()
+
+    def check(self, *, own_problems: bool = False) -> DataRef:
+        """The input as tracking and ledger know it; `own_problems`: without one the domain's are taken.
+
+        Raises:
+            ConfigError: where no input is given.
+            RowError: where it has no usable row.
+        """
+        source = self.job.source
+        if source.input is None and not source.mix and not own_problems:
+            raise ConfigError(f"stage={self.job.stage.name} reads rows: give input=, a stage's directory or a file")
+        first = next(read_source(source, self.need, [], domain=self.domain, any_text=self.any_text))
+        path = source.input or ("mix" if source.mix else "domain")
+        return DataRef(
+            name="input", path=path, digest=digest(source, self.domain),
+            run=None if first["run"].startswith("source:") else first["run"],
+        )  # fmt: skip
+
+    def rows(self) -> Iterator[dict[str, Any] | BadRow]:
+        """Stream the rows, and each bad line in its place."""
+        bad: list[BadRow] = []
+        for row in read_source(self.job.source, self.need, bad, domain=self.domain, any_text=self.any_text):
+            yield from bad
+            bad.clear()
+            yield row
+        yield from bad
+
+    def items(self, key: Callable[[dict[str, Any]], str]) -> Iterator[Item]:
+        """Each row as an item under its key; bad lines too."""
+        for row in self.rows():
+            yield bad_item(row) if isinstance(row, BadRow) else Item(key(row), row)
+
+
+def bad_item(bad: BadRow) -> Item:
+    """A line of the input that gave no row, as an item of the stage."""
+    return Item(row_id("bad", file=bad.file, line=bad.line, unit=bad.unit), bad)
+
+
+def seed_of(key: str) -> int:
+    """The sampling seed of a row: decided by its key, so that it is the same in any batch and any run."""
+    return int(key[:8], 16) >> 1

@@ -1,0 +1,40 @@
+"""A stage run in this process with the arithmetic oracle in the model's place."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from sq.core.config import build, conf_dir
+from sq.synth.config import SynthJob
+
+sys.path.append(str(Path(__file__).parent))  # helper modules beside this file
+
+
+@pytest.fixture(scope="session")
+def job():
+    """`job("answers", "input=domain", ...)` -> a SynthJob, as the command line would compose it."""
+
+    def made(stage: str, *overrides: str) -> SynthJob:
+        base = [f"stage={stage}", "tracking=none"]
+        if not any(o.startswith("engine=") for o in overrides):
+            base.append("engine=oracle")
+        groups = ("stage", "model", "domain", "engine", "tracking", "filters")
+        given = [o if o.split("=")[0] in groups else f"++{o}" for o in overrides]
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            return build(compose("synthesize", overrides=[*base, *given]), SynthJob)
+
+    return made
+
+
+@pytest.fixture
+def run(job, tmp_path):
+    """`run("answers", "input=domain", to="a")` -> the figures; the directory is tmp_path / to."""
+
+    def done(stage: str, *overrides: str, to: str) -> dict[str, float]:
+        return job(stage, *overrides, f"output_dir={tmp_path / to}").run()
+
+    return done

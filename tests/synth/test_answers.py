@@ -1,0 +1,71 @@
+"""Answers: n a question in one request, every candidate kept; seeds, lineage, bad input, and nothing to do twice."""
+
+import json
+
+import pytest
+
+from sq.core.errors import ConfigError, LedgerError, RowError
+from sq.core.ledger import read_rejects, read_rows
+from sq.domains.arithmetic.engine import OracleEngine
+from sq.engine.base import Request
+
+
+def rows_of(path):
+    return [{k: v for k, v in row.items() if k != "run"} for row in read_rows(path)]
+
+
+def test_each_question_has_n_candidates_with_their_story(run, tmp_path):
+    figures = run("answers", "input=domain", "limit=30", "stage.n=4", "engine.error_rate=0.4", to="a")
+    rows = rows_of(tmp_path / "a")
+    assert figures["items"] == 30 and figures["rows"] == 120 == len(rows)
+    assert len({r["id"] for r in rows}) == 120 and len({r["question_id"] for r in rows}) == 30
+    assert [r["response_index"] for r in rows] == [0, 1, 2, 3] * 30
+    assert all(r["parents"][0] == r["question_id"] and r["seed"] == r["response_seed"] for r in rows)
+    assert {r["correct"] for r in rows} == {True, False}
+    assert all((r["response_answer"] is not None) == ("\\boxed" in r["response"]) for r in rows)
+    right = [r["response_answer"] == r["answer"] for r in rows if r["correct"]]
+    assert all(right) and figures["correct"] == len(right) / 120
+
+
+def test_one_request_a_question(run, tmp_path, monkeypatch):
+    seen: list[Request] = []
+    answer = OracleEngine.generate
+    monkeypatch.setattr(
+        OracleEngine, "generate", lambda self, requests: answer(self, (seen.append(r) or r for r in requests))
+    )
+    run("answers", "input=domain", "limit=10", to="a")
+    assert len(seen) == 10 and {r.sampling.n for r in seen} == {5} and len({r.seed for r in seen}) == 10
+
+
+def test_a_finished_stage_is_read_back_without_an_engine(run, tmp_path, monkeypatch):
+    first = run("answers", "input=domain", "limit=10", to="a")
+    before = {p.name: p.read_bytes() for p in (tmp_path / "a").iterdir()}
+    monkeypatch.setattr(OracleEngine, "generate", lambda *_: pytest.fail("the engine was asked"))
+    again = run("answers", "input=domain", "limit=10", to="a")
+    assert again == {**first, "resumed": 10.0}
+    assert {p.name: p.read_bytes() for p in (tmp_path / "a").iterdir()} == before
+
+
+def test_another_setting_is_refused_there(run):
+    run("answers", "input=domain", "limit=10", to="a")
+    with pytest.raises(LedgerError, match=r"stage\.temperature"):
+        run("answers", "input=domain", "limit=10", "stage.temperature=0.5", to="a")
+
+
+def test_a_file_from_outside_with_its_own_columns_and_bad_lines(run, tmp_path):
+    lines = [{"q": "Tom has 2 apples. He buys 3 more apples. How many apples does he have now?", "a": "5"}, {"q": ""}]
+    file = tmp_path / "theirs.jsonl"
+    file.write_text("\n".join(map(json.dumps, lines)) + "\nnot json\n")
+    figures = run("answers", f"input={file}", "columns={question: q, answer: a}", "stage.n=2", to="a")
+    assert figures["items"] == 3 and figures["rows"] == 2 and figures["rejects"] == 2
+    assert all(r["correct"] for r in read_rows(tmp_path / "a"))
+    assert len({r["reason"] for r in read_rejects(tmp_path / "a")}) == 2
+
+
+def test_slips_are_told_before_any_work(run, job):
+    with pytest.raises(ConfigError, match="give input="):
+        run("answers", to="a")
+    with pytest.raises(RowError, match="there is no file"):
+        run("answers", "input=./nowhere.jsonl", to="a")
+    with pytest.raises(ConfigError, match=r"n=5 answers with temperature=0"):
+        job("answers", "stage.temperature=0")
