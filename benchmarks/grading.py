@@ -55,9 +55,8 @@ def main() -> None:
         "dart": lambda p: judge(p, Profile.DART).correct,
         "math-verify": math_verify_judge(),
     }
-    agreement(
-        judges, {**public_pairs([options.data / "grading_cases.jsonl", *options.pairs]), "own table": own_pairs()}
-    )
+    bare = {**judges, "dart": lambda p: judge(in_a_box(p), Profile.DART).correct}
+    agreement(bare, {**public_pairs([options.data / "grading_cases.jsonl", *options.pairs]), "own table": own_pairs()})
     speed(judges, real_outputs(options.data, options.outputs, options.count))
     hostile()
     planted(judges, benchmark_references(options.data), options.sample)

@@ -12,10 +12,11 @@ import re
 from mpmath import mp  # type: ignore[import-untyped]
 
 from sq.eval.equal.compare import Comparison
-from sq.eval.equal.identity import value_at
+from sq.eval.equal.identity import same, value_at
+from sq.eval.equal.matrices import as_matrix
 from sq.eval.equal.normalise import MAX_ANSWER, tidy
 from sq.eval.equal.parser import parse
-from sq.eval.equal.tree import Node, Num, Op, ParseError, Rel, Seq
+from sq.eval.equal.tree import Node, Num, Op, ParseError, Quantity, Rel, Seq
 from sq.eval.equal.value import Uncomputable
 from sq.eval.extract import MAX_OUTPUT, Extraction, Where, boxed
 from sq.eval.verdict import Outcome, Verdict
@@ -144,16 +145,9 @@ def _equal_values(ours: str, theirs: str, *, sets: bool) -> bool:
     a, b = _read(ours), _read(theirs)
     if sets and isinstance(a, Seq) and isinstance(b, Seq):
         return Comparison()(Seq("", ",", a.items), Seq("", ",", b.items))
-    if isinstance(a, Seq) and isinstance(b, Seq):
-        same_ends = (a.left in ("", b.left) or b.left == "") and (
-            a.right in (",", "and", "or", b.right) or b.left == ""
-        )
-        return same_ends and len(a.items) == len(b.items) and all(map(_close, a.items, b.items))
-    if isinstance(a, Rel) != isinstance(b, Rel):
-        a, b = _value_of(a), _value_of(b)
-    elif isinstance(a, Rel) and isinstance(b, Rel):
-        return a.ops == b.ops and all(map(_close, a.parts, b.parts)) or ("=" in a.ops and Comparison()(a, b))
-    return _close(a, b)
+    if isinstance(a, Rel) and isinstance(b, Rel):
+        return a.ops == b.ops and all(map(_close, a.parts, b.parts))
+    return _close(_value_of(a), _value_of(b))
 
 
 def _value_of(node: Node) -> Node:
@@ -161,16 +155,28 @@ def _value_of(node: Node) -> Node:
 
 
 def _close(a: Node, b: Node) -> bool:
-    """Floats to 1e-9, or a factor of 100 apart (a percentage) to 1e-3; else symbolically equal."""
+    """Item by item for intervals and matrices; floats to 1e-9, or a factor of 100 apart to 1e-3; else symbolically."""
+    a, b = (n.value if isinstance(n, Quantity) else n for n in (a, b))
+    left, right = _items(a), _items(b)
+    if left is not None and right is not None:
+        same_ends = not (isinstance(a, Seq) and isinstance(b, Seq) and a.left and b.left) or (a[:2] == b[:2])
+        return same_ends and len(left) == len(right) and all(map(_close, left, right))
     with mp.workdps(30):
         x, y = value_at(a, {}), value_at(b, {})
         if x is None or y is None:
-            return Comparison()(a, b)
+            return same(a, b)
         if abs(x - y) <= max(abs(x), abs(y)) * mp.mpf(10) ** -9:
             return True
         if mp.isint(x) and mp.isint(y):
             return False
         return any(abs(x - y * f) <= abs(y * f) * mp.mpf(10) ** -3 for f in (100, mp.mpf(1) / 100)) and not _exact(a, b)
+
+
+def _items(node: Node) -> tuple[Node, ...] | None:
+    if isinstance(node, Seq):
+        return node.items
+    matrix = as_matrix(node)
+    return None if matrix is None else tuple(cell for row in matrix.rows for cell in row)
 
 
 def _exact(a: Node, b: Node) -> bool:
