@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from sq.core.errors import ConfigError
@@ -65,6 +66,19 @@ def test_a_killed_run_ends_in_the_same_weights(stage, command, job, pairs, tmp_p
     shutil.move(tmp_path / "out", tmp_path / "killed")
     fit(job(stage, *words))
     assert same(tmp_path / "killed", tmp_path / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_processes_killed_together_go_on_together(strategy, command, job, tmp_path):
+    words = [*SETTINGS, "trainer.devices=2", f"trainer.strategy={strategy}"]
+    killed_after(command("qft", *words), tmp_path / "out" / "checkpoints", 2)
+    fit(job("qft", *words))
+    shutil.move(tmp_path / "out", tmp_path / "killed")
+    fit(job("qft", *SETTINGS))  # on one process: sums are taken in another order
+    ours, theirs = weights(tmp_path / "killed"), weights(tmp_path / "out")
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(ours[name], tensor, rtol=1e-2, atol=1e-3)
 
 
 def test_a_finished_run_is_not_run_again_and_another_one_is_refused(job, tmp_path):
