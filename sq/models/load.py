@@ -109,22 +109,39 @@ def load_model(
     return model
 
 
-def load_classifier(config: ModelConfig, *, dtype: str | None = None) -> PreTrainedModel:
-    """A sequence classifier (a difficulty regressor, a reward model) in `dtype`, from safetensors."""
-    from transformers import AutoModelForSequenceClassification
+def load_classifier(config: ModelConfig, *, dtype: str | None = None, attention: str = "sdpa") -> PreTrainedModel:
+    """A sequence classifier (a difficulty regressor, a reward model) in `dtype`, from safetensors.
+
+    A reward model with code of its own, which may be registered under `AutoModel` alone, loads with
+    `trust_remote_code` said aloud.
+    """
+    from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
     path = locate(config)
+    trusted = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
     try:
-        model = AutoModelForSequenceClassification.from_pretrained(
-            path,
-            revision=config.revision,
-            dtype=dtype or config.dtype.value,
-            trust_remote_code=config.trust_remote_code,
-            use_safetensors=True,
+        registered = AutoConfig.from_pretrained(path, **trusted).to_dict().get("auto_map") or {}
+        alone = "AutoModel" in registered and "AutoModelForSequenceClassification" not in registered
+        kind = AutoModel if alone and config.trust_remote_code else AutoModelForSequenceClassification
+        model = kind.from_pretrained(
+            path, dtype=dtype or config.dtype.value, attn_implementation=attention, use_safetensors=True, **trusted
         )
     except (OSError, ValueError) as error:
         raise _not_found(config, path, "classifier", error) from error
     return model
+
+
+def is_scorer(config: ModelConfig) -> bool:
+    """Whether the model gives scores (a sequence classifier, a reward model) and no text."""
+    from transformers import AutoConfig
+
+    path = locate(config)
+    try:
+        known = AutoConfig.from_pretrained(path, revision=config.revision, trust_remote_code=config.trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise _not_found(config, path, "config", error) from error
+    names = known.architectures or ()
+    return any(name.endswith("ForSequenceClassification") or "Reward" in name for name in names)
 
 
 def export(
