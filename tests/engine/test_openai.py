@@ -1,0 +1,395 @@
+"""The OpenAI-compatible engine against a local server that misbehaves in every way an endpoint can."""
+
+import asyncio
+import itertools
+import json
+import logging
+import random
+import threading
+import time
+import traceback
+from collections import Counter, defaultdict
+
+import pytest
+
+from sq.core.errors import EngineError
+from sq.engine.base import Request, Sampling, ScoreRequest
+from sq.engine.limits import delay, retry_after
+from sq.engine.openai import OpenAIConfig
+from sq.models.load import ModelConfig
+
+KEY = "sk-veryprivate0123456789abcdef"
+MODEL = ModelConfig(name="remote", path="some-model")
+FAST = {"backoff": 0.01, "backoff_max": 0.05}
+
+
+class Endpoint:
+    """A server on a thread. `fault(name, attempt)` says what is wrong with an answer; by default nothing is."""
+
+    def __init__(self):
+        self.fault = lambda name, attempt: None
+        self.seen, self.bodies, self.times = Counter(), [], defaultdict(list)
+        self.served, self.connections, self.most, self.busy = Counter(), 0, 0, 0
+        self.authorization = set()
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self.thread.start()
+        self.server = self._on_loop(asyncio.start_server(self._connection, "127.0.0.1", 0))
+        self.port = self.server.sockets[0].getsockname()[1]
+
+    def close(self):
+        async def end():
+            self.server.close()
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+            await asyncio.sleep(0.01)
+
+        self._on_loop(end())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
+
+    def _on_loop(self, coroutine):
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
+
+    async def _connection(self, reader, writer):
+        self.connections += 1
+        try:
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:] if ": " in line)
+                body = json.loads(await reader.readexactly(int(fields["Content-Length"])))
+                self.authorization.add(fields.get("Authorization"))
+                self.busy += 1
+                self.most = max(self.most, self.busy)
+                try:
+                    await self._answer(head.split()[1].decode(), body, writer)
+                finally:
+                    self.busy -= 1
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass
+        finally:
+            self.connections -= 1
+            writer.close()
+
+    async def _answer(self, path, body, writer):
+        name = body["messages"][-1]["content"] if "messages" in body else str(body["prompt"])
+        self.seen[name] += 1
+        self.bodies.append((path, body))
+        self.times[name].append(time.monotonic())
+        fault = self.fault(name, self.seen[name])
+        status, headers, text = 200, "", json.dumps(reply(body, name))
+        if fault == "cut":
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{")
+            raise ConnectionError
+        if fault == "hang":
+            await asyncio.sleep(30)
+        if isinstance(fault, float):
+            await asyncio.sleep(fault)
+        elif fault in MALFORMED:
+            text = MALFORMED[fault]
+        elif isinstance(fault, tuple):
+            status, headers, text = fault
+        if status == 200 and text == json.dumps(reply(body, name)):
+            self.served[name] += 1
+        data = text.encode()
+        writer.write(f"HTTP/1.1 {status} X\r\n{headers}Content-Length: {len(data)}\r\n\r\n".encode() + data)
+
+
+MALFORMED = {
+    "malformed": '{"choices": [{"message": {"cont',
+    "list": "[]",
+    "empty": json.dumps({"choices": [], "usage": None}),
+    "form": json.dumps({"choices": [{"text": None, "finish_reason": 3}, 7]}),
+    "error": json.dumps({"error": {"message": "upstream is busy"}}),
+}
+
+
+def error(status, message, headers="", **more):
+    return status, headers, json.dumps({"error": {"message": message, **more}})
+
+
+def reply(body, name):
+    def choice(i):
+        text = f"{name} #{body['seed'] + i}"
+        where = {"message": {"role": "assistant", "content": text}} if "messages" in body else {"text": text}
+        return {"index": i, "finish_reason": "stop", **where}
+
+    choices = [choice(i) for i in range(body["n"])]
+    return {"choices": choices[::-1], "usage": {"prompt_tokens": 7, "completion_tokens": 5 * body["n"]}}
+
+
+@pytest.fixture
+def endpoint(monkeypatch):
+    endpoint = Endpoint()
+    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{endpoint.port}/v1/")
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    yield endpoint
+    endpoint.close()
+
+
+@pytest.fixture
+def start(endpoint):
+    engines = []
+
+    def start(**settings):
+        engines.append(OpenAIConfig(**{**FAST, **settings}).create(MODEL))
+        return engines[-1]
+
+    yield start
+    for engine in engines:
+        engine.close()
+
+
+def ask(*names, **sampling):
+    for name in names:
+        message = ({"role": "user", "content": name},)
+        yield Request(key=f"key of {name}", seed=10, messages=message, sampling=Sampling(**sampling))
+
+
+def test_messages_and_ids_go_where_they_belong(endpoint, start):
+    engine = start(served="big", extra={"reasoning_effort": "low"}, omit=["top_p"])
+    ids = Request(key="ids", seed=3, prompt_ids=(5, 6), sampling=Sampling(stop_token_ids=(2,), top_k=4, max_tokens=9))
+    results = {r.key: r for r in engine.generate([*ask("hello", n=3, temperature=0.5), ids])}
+    assert [c.text for c in results["key of hello"].completions] == ["hello #10", "hello #11", "hello #12"]
+    assert results["ids"].completions[0].text == "[5, 6] #3" and results["ids"].prompt_tokens == 7
+    bodies = dict(endpoint.bodies)
+    chat, plain = bodies["/v1/chat/completions"], bodies["/v1/completions"]
+    assert chat == {
+        "model": "big",
+        "n": 3,
+        "temperature": 0.5,
+        "seed": 10,
+        "messages": [{"role": "user", "content": "hello"}],
+        "max_tokens": 512,
+        "reasoning_effort": "low",
+    }
+    assert (plain["prompt"], plain["stop_token_ids"], plain["top_k"], plain["max_tokens"]) == ([5, 6], [2], 4, 9)
+    assert endpoint.authorization == {f"Bearer {KEY}"}
+
+
+def test_without_a_key_none_is_sent(endpoint, start, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY")
+    assert len(list(start().generate(ask("a")))) == 1 and endpoint.authorization == {None}
+
+
+@pytest.mark.parametrize("fault", [*MALFORMED, "cut", "hang", (500, "", "oh no"), (408, "", ""), (409, "", "")])
+def test_what_passes_is_tried_again(endpoint, start, fault):
+    endpoint.fault = lambda name, attempt: fault if attempt <= 2 and name == "b" else None
+    results = {r.key: r for r in start(timeout=0.3).generate(ask("a", "b", "c"))}
+    assert [r.completions[0].text for _, r in sorted(results.items())] == ["a #10", "b #10", "c #10"]
+    assert endpoint.seen == {"a": 1, "b": 3, "c": 1}
+
+
+@pytest.mark.parametrize("fault", ["malformed", "empty", "cut", (503, "", "down"), error(429, "slow down")])
+def test_what_does_not_pass_is_given_up_as_an_error(endpoint, start, fault):
+    endpoint.fault = lambda name, attempt: fault if name == "b" else None
+    results = {r.key: r for r in start(attempts=3).generate(ask("a", "b", "c"))}
+    assert "no answer after 3 attempts; the last:" in results["key of b"].error and not results["key of b"].completions
+    assert results["key of a"].completions and results["key of c"].completions and endpoint.seen["b"] == 3
+
+
+@pytest.mark.parametrize("status", [400, 403, 413, 422, 301])
+def test_a_refused_request_is_an_error_and_not_tried_again(endpoint, start, status):
+    endpoint.fault = lambda name, attempt: error(status, "too long for us") if name == "b" else None
+    engine = start(concurrency=1)
+    results = {r.key: r for r in engine.generate(ask("a", "b", "c"))}
+    assert results["key of b"].error == f"HTTP {status}: too long for us" and endpoint.seen["b"] == 1
+    assert results["key of c"].completions
+
+
+@pytest.mark.parametrize(
+    ("fault", "mend"),
+    [
+        (error(401, "Incorrect API key provided: " + KEY), "set OPENAI_API_KEY"),
+        (error(403, "not for you"), "may not use model 'some-model'"),
+        (error(404, "The model `some-model` does not exist"), "there is no model 'some-model'"),
+        (error(402, "pay"), "top up"),
+        (error(429, "You exceeded your quota", code="insufficient_quota"), "top up"),
+    ],
+)
+def test_what_no_request_can_pass_stops_the_run_with_the_mend(endpoint, start, fault, mend, caplog):
+    caplog.set_level(logging.DEBUG)
+    endpoint.fault = lambda name, attempt: fault
+    engine = start()
+    with pytest.raises(EngineError, match=mend) as caught:
+        list(engine.generate(ask(*map(str, range(500)))))
+    engine.close()
+    assert sum(endpoint.seen.values()) <= 64
+    shown = "".join(traceback.format_exception(caught.value)) + caplog.text + repr(engine) + repr(engine.config)
+    assert KEY not in shown and "veryprivate" not in shown and "run the same command again" in shown
+
+
+def test_an_endpoint_that_goes_down_stops_the_run_and_rejects_nothing(endpoint, start):
+    endpoint.fault = lambda name, attempt: None if int(name) < 50 else (502, "", "bad gateway")
+    results = []
+    with pytest.raises(EngineError, match="the last 32 requests failed and none was served: no answer after 2.*502"):
+        for result in start(attempts=2, concurrency=8).generate(ask(*map(str, range(1000)))):
+            results.append(result)
+    assert len(results) == 50 and not any(r.error for r in results)
+
+
+def test_a_few_bad_rows_alone_are_errors(endpoint, start):
+    endpoint.fault = lambda name, attempt: error(400, "no")
+    assert [r.error for r in start().generate(ask("a", "b"))] == ["HTTP 400: no"] * 2
+
+
+def test_nobody_there(endpoint, start):
+    engine = start(attempts=2)
+    endpoint.server.close()
+    time.sleep(0.1)
+    with pytest.raises(EngineError, match="none was served.*Connect.*Check the address in OPENAI_BASE_URL"):
+        list(engine.generate(ask("a", "b")))
+
+
+def test_retry_after_is_waited_for(endpoint, start):
+    slow = error(429, "slow down", "Retry-After: 1\r\n")
+    endpoint.fault = lambda name, attempt: slow if attempt == 1 and name == "b" else None
+    assert len(list(start().generate(ask("a", "b")))) == 2
+    first, second = endpoint.times["b"]
+    assert second - first >= 1.0
+
+
+def test_delays_double_with_jitter_and_never_undercut_the_server():
+    waits = [delay(n, first=1.0, longest=20.0) for n in range(1, 12) for _ in range(50)]
+    assert all(min(20, 2 ** (i // 50)) / 2 <= w <= min(20, 2 ** (i // 50)) for i, w in enumerate(waits))
+    assert len(set(waits)) > 500
+    assert all(30 <= delay(1, first=1.0, longest=20.0, asked="30") <= 31 for _ in range(50))
+    assert retry_after("Fri, 31 Dec 1999 23:59:59 GMT") == 0 and retry_after("2.5") == 2.5
+    assert [retry_after(bad) for bad in (None, "", "soon", "nan", "inf", "-1")] == [None] * 5 + [0.0]
+
+
+def test_rates_are_kept(endpoint, start):
+    began = time.monotonic()
+    assert len(list(start(requests_per_minute=1200).generate(ask(*"abcdefghijk")))) == 11
+    asked = sorted(t for times in endpoint.times.values() for t in times)
+    assert asked[-1] - began >= 0.5 - 0.05, "eleven at twenty a second"
+
+
+def test_tokens_are_counted_against_the_rate_and_corrected_when_known(endpoint, start):
+    engine = start(tokens_per_minute=60_000, concurrency=1)
+    began = time.monotonic()
+    assert len(list(engine.generate(ask(*"abc", max_tokens=500)))) == 3
+    took = time.monotonic() - began
+    assert took < 0.5 * 2, "each used 12 of the 500 tokens that it might have, and the rest was given back"
+
+
+def test_no_more_in_flight_and_no_more_read_than_allowed(endpoint, start):
+    endpoint.fault = lambda name, attempt: 0.05
+    read = []
+
+    def source():
+        for i in range(100):
+            read.append(i)
+            yield from ask(str(i))
+
+    results = start(concurrency=5).generate(source())
+    for done in range(1, 20):
+        next(results)
+        assert len(read) <= done + 5
+    assert endpoint.most <= 5
+    results.close()
+
+
+def test_left_early_nothing_stays(endpoint, start):
+    endpoint.fault = lambda name, attempt: "hang" if int(name) > 3 else None
+    engine = start(concurrency=20)
+    results = engine.generate(ask(*map(str, range(100))))
+    next(results)
+    results.close()
+    assert next(engine.generate(ask("1"))).completions, "the engine serves on"
+    engine.close()
+    engine.close()
+    assert not [t for t in threading.enumerate() if t.name == "sq-openai"]
+    deadline = time.monotonic() + 5
+    while endpoint.connections and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert endpoint.connections == 0
+    with pytest.raises(EngineError, match="closed"):
+        engine.generate(ask("a"))
+
+
+def test_a_source_that_fails_takes_its_requests_with_it(endpoint, start):
+    endpoint.fault = lambda name, attempt: "hang"
+
+    def source():
+        yield from ask("a", "b")
+        raise RuntimeError("the disk is full")
+
+    engine = start()
+    with pytest.raises(RuntimeError, match="the disk is full"):
+        list(engine.generate(source()))
+
+
+def test_fewer_choices_than_asked_are_asked_for_again(endpoint, start):
+    only_one = {"choices": [{"index": 0, "finish_reason": "length", "message": {"content": "x"}}]}
+    endpoint.fault = lambda name, attempt: (200, "", json.dumps(only_one)) if attempt == 1 else None
+    (result,) = start().generate(ask("a", n=3))
+    assert [c.text for c in result.completions] == ["x", "a #11", "a #12"]
+    assert [c.finish_reason for c in result.completions] == ["length", "stop", "stop"]
+
+
+def test_requests_that_cannot_be_sent_are_errors(endpoint, start):
+    bad = [
+        Request(key="none", seed=0, sampling=Sampling()),
+        Request(key="n", seed=0, prompt_ids=(1,), sampling=Sampling(n=0)),
+        Request(key="nan", seed=0, prompt_ids=(1,), sampling=Sampling(temperature=float("nan"))),
+    ]
+    results = {r.key: r for r in start().generate([*bad, *ask("a")])}
+    assert all(results[r.key].error for r in bad) and results["key of a"].completions
+    assert sum(endpoint.seen.values()) == 1
+
+
+def test_what_was_spent_is_told(endpoint, start, caplog):
+    caplog.set_level(logging.INFO, logger="sq.engine.openai")
+    endpoint.fault = lambda name, attempt: "malformed" if attempt == 1 and name == "a" else None
+    engine = start(price_in=2.0, price_out=10.0)
+    assert len(list(engine.generate(ask("a", "b", n=2)))) == 2
+    engine.close()
+    spend = engine.spend
+    assert (spend.requests, spend.attempts, spend.prompt_tokens, spend.completion_tokens) == (2, 3, 14, 20)
+    assert spend.cost == pytest.approx(14 * 2e-6 + 20 * 10e-6)
+    assert "2 requests in 3 attempts, 14 tokens in, 20 out, cost 0.0002" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "said"),
+    [
+        ("", "", "set OPENAI_BASE_URL to the endpoint's address"),
+        ("localhost:8000", "", "is no address like http://localhost:8000/v1"),
+        ("http://", "", "is no address"),
+        ("http://user:hunter22@host:70000/v1", "", "is no address"),
+        ("http://127.0.0.1/v1", "sk-\u2019copied-badly-0123456789", "copy it again"),
+    ],
+)
+def test_a_wrong_environment_is_told_before_anything_is_sent(monkeypatch, url, key, said):
+    monkeypatch.setenv("OPENAI_BASE_URL", url)
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    with pytest.raises(EngineError, match=said) as caught:
+        OpenAIConfig().create(MODEL)
+    assert "hunter22" not in str(caught.value) and (not key or key not in str(caught.value))
+    assert not [t for t in threading.enumerate() if t.name == "sq-openai"]
+
+
+def test_it_does_not_score_and_says_who_it_is(start):
+    engine = start(served="big-model", ids=True)
+    assert engine.fingerprint == "endpoint:big-model" and engine.config.reads_ids and not OpenAIConfig().reads_ids
+    with pytest.raises(EngineError, match="it cannot score"):
+        engine.score([ScoreRequest(key="a", messages=())])
+
+
+@pytest.mark.slow
+def test_ten_thousand_requests_at_twenty_percent_faults_none_lost_none_doubled(endpoint, start):
+    faults = [*MALFORMED, "cut", "hang", (500, "", "oh no"), error(429, "slow", "Retry-After: 0.05\r\n"), (408, "", "")]
+
+    def fault(name, attempt):
+        rng = random.Random(f"{name}:{attempt}")
+        return rng.choice(faults) if rng.random() < 0.2 else None
+
+    endpoint.fault = fault
+    engine = start(concurrency=100, timeout=1.0, attempts=12)
+    names = [f"q{i}" for i in range(10_000)]
+    results = list(engine.generate(itertools.chain.from_iterable(ask(name) for name in names)))
+    assert Counter(r.key for r in results) == Counter(f"key of {name}" for name in names)
+    assert all(r.completions[0].text == f"{r.key[7:]} #10" and r.error is None for r in results)
+    assert engine.spend.attempts >= sum(endpoint.seen.values()) > 12_000
