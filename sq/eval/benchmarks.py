@@ -134,9 +134,6 @@ class ProblemSet(BenchmarkConfig):
 
     def _problems(self, row: dict[str, Any]) -> Iterator[dict[str, Any] | Bad]:
         """The problems in a row: one, or one for each round of its conversation."""
-        for column, theirs in self.groups.items():
-            if row.get(theirs) is not None:
-                row[column] = _label(row[theirs])
         if self.tolerance:
             row["tolerance"] = row.get(self.tolerance)
         if self.dialogue:
@@ -161,7 +158,8 @@ class ProblemSet(BenchmarkConfig):
             problem = "the solution has no answer in a box"
         if problem:
             return Bad(key=row["id"], row=row, reason="reference", detail=f"row {row.get('source_row')}: {problem}")
-        return {**row, "answer": answer}
+        groups = {ours: _label(row[theirs]) for ours, theirs in self.groups.items() if row.get(theirs) is not None}
+        return {**row, **groups, "answer": answer}
 
     def _report(self, found: Problems) -> None:
         odd = [b for b in found.bad if b.reason in ("reference", "dialogue")]

@@ -12,7 +12,7 @@ from sq.core.rows import CANDIDATE, LINEAGE, row_id
 from sq.engine.base import ScoreRequest
 from sq.engine.config import EngineConfig
 from sq.eval.answer import answers_dir
-from sq.models.load import ModelConfig, fingerprint
+from sq.models.load import ModelConfig
 
 REWARD = pa.schema([*LINEAGE, CANDIDATE.field("reward"), CANDIDATE.field("reward_model")])
 
@@ -21,7 +21,7 @@ def reward(
     directory: Path, answers: Sequence[Summary], model: ModelConfig, engine: EngineConfig, run: str
 ) -> dict[str, float]:
     """Score every answer of a benchmark; the rewards by the answers' ids."""
-    name = fingerprint(model)
+    name = engine.identity(model)
     identity = {"model": name, "engine": type(engine).__name__}
     inputs = {f"answers-{n}": summary.digest for n, summary in enumerate(answers, 1)}
     where = directory / "rewards"

@@ -23,7 +23,6 @@ from sq.eval.prompting import Asker
 from sq.eval.report import Told, details, disagreements, flat, rows_of, table, write_jsonl
 from sq.eval.rewards import reward
 from sq.eval.score import LazyGrader, score, scores_dir, tolerance_of
-from sq.models.load import fingerprint
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +58,7 @@ def evaluate(job: EvalJob) -> dict[str, dict[str, float]]:
 def _asker(job: EvalJob, name: str) -> Asker:
     domain = job.benchmark[name].domain_of()
     form = job.formats.get(job.model.name, job.format)
-    return Asker(job.model, form, instruction=domain.instruction if domain else None)
+    return Asker(job.model, form, instruction=domain.instruction if domain else None, ids=job.engine.reads_ids)
 
 
 def _one(
@@ -74,7 +73,9 @@ def _one(
         max_tokens=job.max_tokens,
         stop_token_ids=tuple(asker.stop_ids),
     )
-    how = Answering(model=fingerprint(job.model), engine=job.engine, sampling=sampling, seed=job.seed, run=run.id)
+    how = Answering(
+        model=job.engine.identity(job.model), engine=job.engine, sampling=sampling, seed=job.seed, run=run.id
+    )
     answers = answer(name, problems, directory, asker, engine, how)
     for number, summary in enumerate(answers, 1):
         run.output(f"{name} answers", answers_dir(directory, number), digest=summary.digest, rows=summary.rows)

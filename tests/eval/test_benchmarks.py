@@ -1,0 +1,193 @@
+"""Benchmarks: what each file gives, which problems are left out and named, and slips that end in a message."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from sq.core.config import build, conf_dir
+from sq.core.errors import ConfigError, RowError
+from sq.eval.benchmarks import BenchmarkConfig, ProblemSet, is_number
+from sq.eval.dialogue import conversation, reference_in
+from sq.eval.paper import base_of, paper_figure
+
+DATA = Path(__file__).parent.parent.parent.parent / "shared" / "data"
+real = pytest.mark.skipif(not DATA.is_dir(), reason="the benchmark files are not on this machine")
+ISSUE = {
+    "gsm8k", "math", "math500", "college_math", "olympiadbench", "gsm_hard", "aime24", "amc23", "minerva_math",
+    "gaokao2023en", "mathchat_followup", "mathchat_correction", "arithmetic",
+}  # fmt: skip
+
+
+def benchmark(name, *overrides) -> BenchmarkConfig:
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        node = compose("evaluate", overrides=[f"benchmark=[{name}]", *(f"++benchmark.{name}.{o}" for o in overrides)])
+    return build(node.benchmark[name], BenchmarkConfig)
+
+
+def written(tmp_path, rows, name="problems.jsonl"):
+    path = tmp_path / name
+    path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows))
+    return path
+
+
+def test_every_benchmark_has_its_yaml_named_as_the_file():
+    found = {p.stem for p in (conf_dir() / "benchmark").glob("*.yaml")}
+    assert found >= ISSUE
+    assert all(benchmark(name).name == name for name in sorted(ISSUE))
+
+
+@real
+@pytest.mark.parametrize(
+    ("name", "file", "count", "groups"),
+    [
+        ("gsm8k", "gsm8k_test.jsonl", 1319, {}),
+        ("math", "math_test.jsonl", 5000, {"level": 5, "topic": 7}),
+        ("math500", "math500_test.jsonl", 500, {"level": 5, "topic": 7}),
+        ("college_math", "college_math_test.jsonl", 2818, {"topic": 7, "source": 9}),
+        ("olympiadbench", "olympiadbench_OE_TO_maths_en_COMP.jsonl", 675, {"topic": 4}),
+    ],
+)
+def test_real_files_load_whole_with_every_reference(name, file, count, groups):
+    found = benchmark(name, f"path={DATA / file}").load(None, 0)
+    rows = found.by_id.values()
+    assert len(rows) == count and not found.bad
+    assert all(row["answer"].strip() and row["question"].strip() for row in rows)
+    assert {g: len({row[g] for row in rows}) for g in groups} == groups
+    if name == "gsm8k":
+        assert all(is_number(row["answer"]) for row in rows)
+    if name == "olympiadbench":
+        assert sorted(row["tolerance"] for row in rows if row["tolerance"] is not None) == ["1e-1"]
+
+
+@real
+def test_a_limit_takes_the_first_problems_and_ids_do_not_depend_on_the_place(tmp_path):
+    few = benchmark("gsm8k", f"path={DATA / 'gsm8k_test.jsonl'}").load(5, 0)
+    copy = tmp_path / "elsewhere.jsonl"
+    copy.write_text("\n".join((DATA / "gsm8k_test.jsonl").read_text().split("\n")[:5]))
+    moved = benchmark("gsm8k", f"path={copy}").load(None, 0)
+    assert list(few.by_id) == list(moved.by_id) and len(few.by_id) == 5
+    assert next(iter(few.by_id.values()))["answer"] == "18"
+
+
+def test_odd_references_are_left_out_named_and_counted(tmp_path, caplog):
+    rows = [
+        {"question": "a?", "answer": "Steps.\n#### 1,234"},
+        {"question": "b?", "answer": "Steps.\n#### twelve"},
+        {"question": "c?", "answer": "no marker at all"},
+        {"question": "d?", "answer": ""},
+        "{broken",
+        {"question": "e?", "answer": "x\n#### -0.5"},
+    ]
+    found = benchmark("gsm8k", f"path={written(tmp_path, rows)}").load(None, 0)
+    assert [r["answer"] for r in found.by_id.values()] == ["1,234", "-0.5"]
+    assert sorted(b.reason for b in found.bad) == ["broken_json", "empty_text", "reference", "reference"]
+    assert "gsm8k: 2 of 4 problems are left out: row 2: the reference 'twelve' is no number; row 3:" in caplog.text
+
+
+def test_math_without_a_box_is_left_out_and_a_file_of_nothing_usable_is_refused(tmp_path, caplog):
+    rows = [{"problem": "a?", "solution": "so $\\boxed{\\frac{1}{2}}$."}, {"problem": "b?", "solution": "It is 7."}]
+    found = benchmark("math", f"path={written(tmp_path, rows)}").load(None, 0)
+    assert [r["answer"] for r in found.by_id.values()] == [r"\frac{1}{2}"] and len(found.bad) == 1
+    assert "row 2: the solution has no answer in a box" in caplog.text
+    with pytest.raises(RowError, match="benchmark math has no usable problem: row 1: the solution has no answer"):
+        benchmark("math", f"path={written(tmp_path, rows[1:])}").load(None, 0)
+
+
+@pytest.mark.parametrize(
+    ("rows", "name", "message"),
+    [
+        ([{"question": "a?"}], "x.jsonl", "benchmark gsm8k: x.jsonl has no column 'answer'"),
+        ([{"qestion": "a?", "answer": "1\n#### 1"}], "x.jsonl", "did you mean 'qestion'"),
+        ([{"question": "a?", "answer": ""}], "x.jsonl", "has no usable row; rejected: 1 empty_text"),
+        ([], "x.jsonl", "benchmark gsm8k: .*x.jsonl is empty"),
+        ([{"question": "a?", "answer": "1"}], "x.txt", "tells no format that can be read"),
+    ],
+)
+def test_files_that_cannot_be_used_say_why(tmp_path, rows, name, message):
+    path = written(tmp_path, rows, name)
+    with pytest.raises(RowError, match=message):
+        benchmark("gsm8k", f"path={path}").load(None, 0)
+
+
+def test_a_missing_file_names_the_nearest(tmp_path):
+    written(tmp_path, [{}], "gsm8k_test.jsonl")
+    with pytest.raises(RowError, match=r"benchmark gsm8k: there is no file .*did you mean .*gsm8k_test\.jsonl"):
+        benchmark("gsm8k", f"path={tmp_path}/gsm8k_tset.jsonl").load(None, 0)
+
+
+def test_slips_in_the_config_are_told():
+    with pytest.raises(ConfigError, match=r"mathchat_followup is on no hub; say where it is: benchmark\.mathchat_fo"):
+        benchmark("mathchat_followup").load(None, 0)
+    with pytest.raises(ConfigError, match="benchmark.gsm8k.form='gsm' is not one of"):
+        build({"name": "gsm8k", "hub": "x/y", "form": "gsm"}, ProblemSet, key="benchmark.gsm8k")
+    with pytest.raises(ConfigError, match="groups.subject: groups are level, topic and source"):
+        build({"name": "b", "hub": "x/y", "groups": {"subject": "s"}}, ProblemSet)
+
+
+def test_the_domain_has_held_out_problems_the_same_each_time():
+    one, two = (benchmark("arithmetic").load(30, 7) for _ in range(2))
+    assert list(one.by_id) == list(two.by_id) and len(one.by_id) == 30
+    assert {"steps", "answer", "solution"} <= next(iter(one.by_id.values())).keys()
+    assert list(benchmark("arithmetic").load(30, 8).by_id) != list(one.by_id)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("72", True), ("-5", True), ("1,234.5", True), ("$80", True), (".5", True), ("5e+16", True), ("50%", True),
+     ("twelve", False), ("", False), ("3 and 4", False), ("\\frac{1}{2}", False), ("-", False), ("1,23", False)],
+)  # fmt: skip
+def test_what_is_a_number(text, number):
+    assert is_number(text) is number
+
+
+FOLLOWUP = {
+    "question": "Ann has 2 hens that lay 3 eggs each. How many eggs?",
+    "answer": "2*3=6\n#### 6",
+    "followup": "A: And with 4 hens?\nB: Then 4 * 3 = 12. The answer is \\ANSWER{12}.\n\nA: She sells half.\nHow many "
+    "are left?\nB: 12 / 2 = 6. The answer is \\(\\boxed{6}\\).",
+}
+
+
+def test_followup_is_three_rounds_with_the_models_own_replies_between(tmp_path):
+    rows = [FOLLOWUP, {**FOLLOWUP, "question": "Short?", "followup": "A: only one\nB: \\ANSWER{1}"}]
+    found = benchmark("mathchat_followup", f"path={written(tmp_path, rows)}").load(None, 0)
+    one, two, three = found.by_id.values()
+    assert [p["answer"] for p in (one, two, three)] == ["6", "12", "6"]
+    assert [p["level"] for p in (one, two, three)] == ["1", "2", "3"]
+    assert two["messages"] == [
+        {"role": "user", "content": FOLLOWUP["question"]}, {"role": "assistant", "content": None}
+    ]  # fmt: skip
+    assert [m["content"] for m in three["messages"]] == [FOLLOWUP["question"], None, "And with 4 hens?", None]
+    assert three["question"] == "She sells half.\nHow many are left?" and three["parents"] == [one["id"]]
+    assert len(found.bad) == 1 and "the conversation is not 2 questions with their answers" in found.bad[0].detail
+
+
+def test_correction_puts_the_wrong_answer_and_the_hint_in_the_prompt(tmp_path):
+    said = "A: 2 hens, 3 eggs each?\nB: That is 5.\nA: Not quite. Try again.\nB: It is 6. The answer is 6."
+    row = {"question": FOLLOWUP["question"], "answer": FOLLOWUP["answer"], "error_correction": said}
+    (one,) = benchmark("mathchat_correction", f"path={written(tmp_path, [row])}").load(None, 0).by_id.values()
+    assert one["question"] == "Not quite. Try again." and one["answer"] == "6"
+    assert [m["content"] for m in one["messages"]] == ["2 hens, 3 eggs each?", "That is 5."]
+
+
+def test_speakers_are_told_at_the_start_of_a_line_only():
+    assert conversation("A: what of plan B: or A: here?\nB: no") == [("A", "what of plan B: or A: here?"), ("B", "no")]
+    assert reference_in("The answer is \\ANSWER{$60.80}.") == "$60.80"
+
+
+@pytest.mark.parametrize(
+    ("names", "base"),
+    [
+        (["mistral-7b", "x"], "Mistral-7B"), (["m", "mistralai/Mistral-7B-v0.1"], "Mistral-7B"),
+        (["meta-llama/Meta-Llama-3-8B"], "Llama3-8B"), (["llama-3.1-8b"], None),
+        (["Qwen/Qwen2-Math-7B"], "Qwen2-Math-7B"),
+        (["Qwen/Qwen2.5-Math-7B"], None), (["deepseek-ai/deepseek-math-7b-base"], "DeepSeekMath-7B"), (["tiny"], None),
+        (["Qwen2-Math-72B"], None),
+    ],
+)  # fmt: skip
+def test_the_papers_figures_stand_beside_the_same_base_only(names, base):
+    assert base_of(*names) == base
+    assert paper_figure(base, "aime24") is None
+    assert paper_figure("Qwen2-Math-7B", "math") == 73.4

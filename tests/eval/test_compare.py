@@ -1,0 +1,85 @@
+"""Two runs compared by their directories: what is real, what is not, and what cannot be compared."""
+
+import pytest
+
+from sq.core.errors import RowError
+from sq.core.ledger import Item, Ledger
+from sq.core.rows import SCORE, fit_row, row_id
+from sq.eval.compare import compare, told
+
+
+def evaluation(directory, right, *, benchmark="gsm8k", profiles=("strict",), samples=1, finish=True):
+    """The scores of an evaluation: `right` says of each problem by name which of its answers are right."""
+    with Ledger.open(directory / benchmark / "scores", schema=SCORE, config={"grader": "x"}) as ledger:
+        for item in ledger.todo(Item(key) for key in right):
+            rows = []
+            for profile in profiles:
+                for sample in range(samples):
+                    correct = right[item.key] > sample
+                    row = {
+                        "id": row_id("s", i=item.key, p=profile, k=sample), "run": "r", "parents": [item.key],
+                        "question": "?", "benchmark": benchmark, "item": item.key, "sample": sample,
+                        "profile": profile, "prediction": "", "reference": "1", "correct": correct,
+                        "verdict": "correct" if correct else "wrong",
+                    }  # fmt: skip
+                    rows.append(fit_row(row, SCORE))
+            ledger.record(item.key, rows)
+            if not finish:
+                return directory
+        ledger.finish()
+    return directory
+
+
+def test_a_gain_on_the_same_problems_is_real_and_its_reverse_too(tmp_path):
+    names = [f"p{i}" for i in range(300)]
+    a = evaluation(tmp_path / "a", {n: int(i % 2 == 0) for i, n in enumerate(names)})
+    b = evaluation(tmp_path / "b", {n: int(i % 2 == 0 or i % 10 == 1) for i, n in enumerate(names)})
+    (found,) = compare(a, b)
+    assert found.verdict == "B is better" and found.difference.value == pytest.approx(0.1)
+    (back,) = compare(b, a)
+    assert back.verdict == "A is better" and back.difference.low < back.difference.high < 0
+    assert compare(a, b) == compare(a, b), "the same seed gives the same interval"
+    shown = told([found])
+    assert "+10.0" in shown and "300" in shown and "B is better" in shown and "50.0%" in shown
+    assert compare(a / "gsm8k", b / "gsm8k" / "scores") == [found], "directories of one benchmark do too"
+
+
+def test_as_many_right_elsewhere_is_no_difference(tmp_path):
+    a = evaluation(tmp_path / "a", {f"p{i}": i % 2 for i in range(100)})
+    b = evaluation(tmp_path / "b", {f"p{i}": (i + 1) % 2 for i in range(100)})
+    (found,) = compare(a, b)
+    assert found.verdict == "no difference shown" and found.difference.p > 0.9
+    (same,) = compare(a, a)
+    assert same.verdict == "no difference shown" and same.difference.p == 1
+
+
+def test_problems_are_matched_by_their_id_and_those_of_one_run_alone_are_counted(tmp_path):
+    a = evaluation(tmp_path / "a", {f"p{i}": int(i < 20) for i in range(40)})
+    b = evaluation(tmp_path / "b", {f"p{i}": int(i < 20) for i in reversed(range(10, 43))})
+    (found,) = compare(a, b)
+    assert found.difference.value == 0 and found.difference.count == 30
+    assert (found.only_a, found.only_b) == (10, 3)
+    assert "10 problems only in A and 3 only in B are left out" in told([found])
+
+
+def test_several_answers_count_by_their_share_and_graders_stand_apart(tmp_path):
+    a = evaluation(tmp_path / "a", {f"p{i}": 1 for i in range(50)}, samples=4, profiles=("strict", "dart"))
+    b = evaluation(tmp_path / "b", {f"p{i}": 3 for i in range(50)}, samples=4)
+    (found,) = compare(a, b)
+    assert found.profile == "strict" and (found.difference.a, found.difference.b) == (0.25, 0.75)
+
+
+def test_what_cannot_be_compared_says_why(tmp_path):
+    a = evaluation(tmp_path / "a", {"p": 1})
+    for other, message in (
+        (
+            evaluation(tmp_path / "b", {"p": 1}, benchmark="math"),
+            "no benchmark and grader in common: the one has gsm8k, ",
+        ),
+        (evaluation(tmp_path / "c", {"q": 1}), "answered different problems; none is in both"),
+        (evaluation(tmp_path / "d", {"p": 1, "q": 1}, finish=False), "is not finished; run its evaluation to the end"),
+        (tmp_path / "nowhere", "there is no directory"),
+        (tmp_path, "is no evaluation's output: it has no BENCHMARK/scores .it holds a, b, c, d"),
+    ):
+        with pytest.raises(RowError, match=message):
+            compare(a, other)

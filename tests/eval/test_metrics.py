@@ -1,0 +1,179 @@
+"""Metrics against counting by hand, scipy-free closed forms and brute force; intervals against their definition."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torchmetrics import Metric
+
+from sq.eval.figures import Graded, answer_classes, figures
+from sq.eval.intervals import bootstrap, paired, wilson
+from sq.eval.metrics import NONE, BestOfN, MajorityAtK, MeanPerProblem, PassAtK, pass_at_k
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.booleans(), min_size=1, max_size=7), st.integers(1, 7))
+def test_pass_at_k_is_the_mean_over_all_ways_to_draw_k(right, k):
+    k = min(k, len(right))
+    draws = [any(d) for d in combinations(right, k)]
+    assert pass_at_k(torch.tensor([right]), k).item() == pytest.approx(sum(draws) / len(draws), abs=1e-12)
+
+
+def test_pass_at_k_does_not_overflow_and_refuses_what_cannot_be_known():
+    many = torch.zeros(1, 4000, dtype=torch.bool)
+    many[0, 0] = True
+    assert pass_at_k(many, 2000).item() == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="pass@3 needs at least 3 answers to each problem; there are 2"):
+        pass_at_k(torch.ones(1, 2), 3)
+
+
+def test_metrics_are_torchmetrics_and_batches_add_up():
+    correct = torch.tensor([[True, False], [True, True], [False, False]])
+    whole, parts = PassAtK(1), PassAtK(1)
+    whole.update(correct)
+    for row in correct:
+        parts.update(row.unsqueeze(0))
+    assert isinstance(whole, Metric) and whole.compute() == parts.compute() == 0.5
+    parts.reset()
+    parts.update(correct[:1])
+    assert parts.compute() == 0.5
+
+
+def test_the_majority_wins_ties_go_to_the_first_and_silence_has_no_vote():
+    classes = torch.tensor([[0, 1, 1, 2], [0, 1, 0, 1], [NONE, NONE, NONE, 0], [NONE] * 4])
+    correct = torch.tensor([[False, True, True, False], [True, False, True, False], [False] * 3 + [True], [False] * 4])
+    metric = MajorityAtK(4)
+    metric.update(classes, correct)
+    assert torch.cat(metric.values).tolist() == [1, 1, 1, 0]
+    halves = MajorityAtK(2)
+    halves.update(classes, correct)  # the mean of two groups of two
+    assert torch.cat(halves.values).tolist() == [0.5, 1, 0.5, 0]
+
+
+def test_best_of_n_takes_the_highest_reward_and_a_missing_one_last():
+    nan = float("nan")
+    reward = torch.tensor([[0.1, 0.9, 0.9], [nan, -5.0, nan], [nan, nan, nan], [-torch.inf, 1e30, torch.inf]]).double()
+    correct = torch.tensor([[0, 1, 0], [0, 1, 0], [1, 0, 0], [0, 0, 1]]).bool()
+    metric = BestOfN(3)
+    metric.update(reward, correct)
+    assert torch.cat(metric.values).tolist() == [1, 1, 1, 1]
+
+
+def test_the_mean_per_problem_counts_problems_not_answers():
+    metric = MeanPerProblem()
+    metric.update(torch.tensor([[1, 3]]))
+    metric.update(torch.tensor([[4, 4], [0, 0]]))
+    assert metric.compute() == 2
+
+
+@pytest.mark.parametrize(
+    ("answers", "classes"),
+    [
+        (["12", " 12.0 ", "1,200", "\\frac{1}{2}", "0.5", "1/2"], [0, 0, 1, 2, 2, 2]),
+        (["x+1", "x + 1", "1+x"], [0, 0, 1]),
+        ([None, "", "3"], [NONE, NONE, 0]),
+        (["1/0", "\\frac{1}{0}", "-\\frac{2}{4}", "-1/2"], [0, 1, 2, 2]),
+        (["(1,2)", "(1, 2)", "(2,1)"], [0, 0, 1]),
+        (["9" * 5000, "9" * 5000, "1"], [0, 0, 1]),
+    ],
+)
+def test_answers_that_say_the_same_vote_together(answers, classes):
+    assert answer_classes([answers]).tolist() == [classes]
+
+
+def test_the_bootstrap_is_seeded_covers_the_mean_and_narrows_with_more_problems():
+    rng = np.random.default_rng(3)
+    few, many = (rng.random(n) < 0.4 for n in (50, 5000))
+    one, two = bootstrap(few.astype(float), seed=5), bootstrap(few.astype(float), seed=5)
+    assert one == two and one.low < one.value == few.mean() < one.high
+    assert bootstrap(rng.random(50), seed=5) != bootstrap(rng.random(50), seed=6)
+    wide, narrow = one, bootstrap(many.astype(float))
+    assert narrow.high - narrow.low < (wide.high - wide.low) / 5
+    assert narrow.high - narrow.low == pytest.approx(2 * 1.96 * np.sqrt(0.24 / 5000), rel=0.05)
+
+
+def test_the_multinomial_draw_is_the_plain_bootstrap():
+    values = np.random.default_rng(0).random(80)
+    rng = np.random.default_rng(1)
+    plain = np.percentile(values[rng.integers(0, 80, (20_000, 80))].mean(1), [2.5, 97.5])
+    ours = bootstrap(values)
+    assert (ours.low, ours.high) == pytest.approx(plain, abs=0.004)
+
+
+def test_nothing_right_or_all_right_is_not_certainty():
+    none, full = bootstrap(np.zeros(20)), bootstrap(np.ones(20))
+    assert (none.value, none.low) == (0, 0) and none.high == pytest.approx(wilson(0, 20)[1]) and none.high > 0.1
+    assert (full.value, full.high) == (1, 1) and full.low == pytest.approx(1 - none.high)
+    assert bootstrap(np.zeros(0)).count == 0 and bootstrap(np.full(9, 7.5)).high == 7.5
+
+
+def test_the_interval_covers_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(11)
+    runs = [bootstrap((rng.random(200) < 0.3).astype(float), seed=i, resamples=1000) for i in range(300)]
+    assert 0.90 < np.mean([r.low <= 0.3 <= r.high for r in runs]) < 0.99
+
+
+def test_a_paired_difference_is_seen_where_scores_alone_overlap():
+    rng = np.random.default_rng(2)
+    a = (rng.random(600) < 0.5).astype(float)
+    b = a.copy()
+    b[np.flatnonzero(a == 0)[:25]] = 1  # 25 problems gained, none lost
+    found = paired(a, b)
+    assert bootstrap(a).high > bootstrap(b).low, "the two intervals overlap"
+    assert found.real and found.low > 0 and found.p < 0.001 and found.value == pytest.approx(25 / 600)
+    assert paired(b, a).value == -found.value
+    noise = paired(a, rng.permutation(a))
+    assert not noise.real and noise.p > 0.05
+    assert paired(a, a).p == 1.0 and not paired(a, a).real
+
+
+def test_chance_alone_is_seldom_called_a_difference():
+    rng = np.random.default_rng(4)
+    drawn = [rng.random((2, 150)) < 0.5 for _ in range(300)]
+    called = [paired(x[0].astype(float), x[1].astype(float), seed=i, resamples=1000).real for i, x in enumerate(drawn)]
+    assert np.mean(called) < 0.09
+
+
+def test_few_problems_never_prove_anything():
+    assert not paired(np.zeros(1), np.ones(1)).real
+    with pytest.raises(ValueError, match="3 and 2 values cannot be paired"):
+        paired(np.zeros(3), np.zeros(2))
+
+
+def graded(verdicts, **columns):
+    rows = {
+        f"p{i}": [
+            {
+                "item": f"p{i}", "sample": k, "correct": v == "correct", "verdict": v, "extracted": v[:1],
+                "level": None, "topic": None, "source": None, "steps": None, "parents": [f"a{i}{k}"],
+                "prediction_finish_reason": "stop", "prediction_tokens": 10 * (k + 1),
+                **{name: values[i] for name, values in columns.items()},
+            }
+            for k, v in enumerate(several)
+        ]
+        for i, several in enumerate(verdicts)
+    }  # fmt: skip
+    return Graded(profile="strict", rows=rows)
+
+
+def test_figures_of_one_answer_each_with_groups_in_natural_order():
+    one = graded([["correct"], ["wrong"], ["unparsed"], ["correct"]], level=["10", "2", "2", "10"], topic=["A & b"] * 4)
+    found = figures(one)
+    assert found["accuracy"].value == 0.5 and found["accuracy"].count == 4
+    assert [n for n in found if n.startswith("accuracy_")] == ["accuracy_level_2", "accuracy_level_10"]
+    assert found["accuracy_level_10"].value == 1 and found["accuracy_level_2"].value == 0
+    assert found["unparsed"].value == 0.25 and found["tokens"].value == 10
+    assert not any(n.startswith(("pass_at", "maj_at", "best_of")) for n in found)
+
+
+def test_figures_of_several_answers_and_rewards():
+    several = graded([["correct", "wrong", "wrong"], ["wrong", "correct", "correct"]])
+    rewards = {"a00": 2.0, "a01": 1.0, "a02": 0.0, "a10": 5.0, "a11": 1.0}
+    found = figures(several, rewards=rewards)
+    assert found["accuracy"].value == pytest.approx(0.5)
+    assert found["pass_at_3"].value == 1 and found["pass_at_2"].value == pytest.approx((2 / 3 + 1) / 2)
+    assert found["maj_at_3"].value == 0.5 and found["best_of_3"].value == 0.5
+    assert "pass_at_2" not in figures(several, ks=[3]) and figures(Graded(profile="x", rows={})) == {}

@@ -1,0 +1,222 @@
+"""Evaluations from problems to figures, by an engine that speaks the protocol: resumed, killed, read back, regraded."""
+
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sq.core.errors import ConfigError, LedgerError
+from sq.core.ledger import read_manifest, read_rejects, read_rows
+from sq.eval import score as scoring
+from sq.eval.compare import compare
+
+SCRIPT = Path(__file__).with_name("slow_engine.py")
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def slow():
+    spec = importlib.util.spec_from_file_location("slow_engine", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["slow_engine"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def problems(tmp_path_factory):
+    path = tmp_path_factory.mktemp("problems") / "gsm8k.jsonl"
+    rows = [{"question": f"What is {i} mod 5?", "answer": f"Divide.\n#### {i % 5}"} for i in range(40)]
+    path.write_text("".join(json.dumps(r) + "\n" for r in [*rows, {"question": "odd?", "answer": "#### none"}]))
+    return path
+
+
+def arguments(problems, *more):
+    return ("benchmark=[gsm8k]", f"++benchmark.gsm8k.path={problems}", *more)
+
+
+def contents(directory):
+    """What two runs over the same work must share: all but the id of the run."""
+    return [{k: v for k, v in row.items() if k != "run"} for row in read_rows(directory)]
+
+
+def test_every_answer_is_kept_graded_twice_and_told(slow, random_tiny, problems, tmp_path, capsys):
+    figures = slow.job(random_tiny, tmp_path / "ev", *arguments(problems), log=str(tmp_path / "log")).run()["gsm8k"]
+    answers = list(read_rows(tmp_path / "ev/gsm8k/answers"))
+    scores = list(read_rows(tmp_path / "ev/gsm8k/scores"))
+    assert len(answers) == 40 and len(scores) == 80 and len({s["id"] for s in scores}) == 80
+    assert {s["profile"] for s in scores} == {"strict", "dart"}
+    assert [r["reason"] for r in read_rejects(tmp_path / "ev/gsm8k/answers")] == ["reference"]
+    right = [s["prediction"] == f"I think it is \\boxed{{{s['reference']}}}." for s in scores]
+    assert right == [s["correct"] for s in scores] and 0 < sum(right) < 80
+    assert figures["accuracy"] == sum(right) / 80 == figures["dart/accuracy"]
+    assert figures["accuracy_low"] < figures["accuracy"] < figures["accuracy_high"]
+    assert (figures["problems"], figures["left_out"], figures["tokens"]) == (40, 1, 9)
+    assert all(s["parents"][:2] == [a["id"], a["item"]] for a, s in zip(answers, scores[::2], strict=True))
+    shown = capsys.readouterr().out
+    assert re.search(r"gsm8k\s+strict\s+40\s+\d+\.\d%\s+\d+\.\d% to \d+\.\d%", shown)
+    assert "1 problems are left out" in shown
+
+    before = {p: p.read_bytes() for p in sorted((tmp_path / "ev").rglob("*")) if p.is_file()}
+    started = (tmp_path / "log").read_text()
+    again = slow.job(random_tiny, tmp_path / "ev", *arguments(problems), log=str(tmp_path / "log")).run()["gsm8k"]
+    assert again == figures and (tmp_path / "log").read_text() == started, "a finished evaluation starts no engine"
+    assert {p: p.read_bytes() for p in sorted((tmp_path / "ev").rglob("*")) if p.is_file()} == before
+
+
+def test_another_setting_in_the_same_directory_is_refused(slow, random_tiny, problems, tmp_path):
+    slow.job(random_tiny, tmp_path / "ev", *arguments(problems, "limit=4")).run()
+    for change, told in (
+        ("limit=5", "problems: 4 there, 5 now"),
+        ("max_tokens=9", r"sampling\.max_tokens: 2048 there, 9"),
+    ):
+        with pytest.raises(LedgerError, match=told):
+            slow.job(random_tiny, tmp_path / "ev", *arguments(problems, "limit=4", change)).run()
+
+
+def test_a_new_grader_grades_again_without_asking_again(slow, random_tiny, problems, tmp_path, monkeypatch, caplog):
+    first = slow.job(random_tiny, tmp_path / "ev", *arguments(problems, "limit=6"), log=str(tmp_path / "log")).run()
+    log = (tmp_path / "log").read_text()
+    monkeypatch.setattr(scoring, "grader_version", lambda: "another")
+    again = slow.job(random_tiny, tmp_path / "ev", *arguments(problems, "limit=6"), log=str(tmp_path / "log")).run()
+    assert again == first and (tmp_path / "log").read_text() == log
+    kept = [p.name for p in (tmp_path / "ev/gsm8k").iterdir() if p.name.startswith("scores-")]
+    assert len(kept) == 1 and "kept as scores-" in caplog.text
+    assert read_manifest(tmp_path / "ev/gsm8k/scores").config["grader"] == "another"
+
+
+def test_several_answers_and_a_reward_model(slow, random_tiny, problems, tmp_path):
+    job = slow.job(random_tiny, tmp_path / "ev", *arguments(problems, "n=4", "temperature=1.0", "limit=8"))
+    job = type(job)(**{**vars(job), "reward": job.model, "reward_engine": slow.SlowConfig()})
+    figures = job.run()["gsm8k"]
+    assert {"pass_at_2", "pass_at_4", "maj_at_4", "best_of_4", "best_of_4_low"} <= figures.keys()
+    assert figures["accuracy"] <= figures["pass_at_2"] <= figures["pass_at_4"]
+    assert len(list(read_rows(tmp_path / "ev/gsm8k/rewards"))) == 32
+    assert job.run()["gsm8k"] == figures
+
+
+def test_what_the_engine_cannot_answer_counts_as_wrong(slow, random_tiny, problems, tmp_path, caplog):
+    figures = slow.job(random_tiny, tmp_path / "ev", *arguments(problems), failing=True).run()["gsm8k"]
+    failed = [a for a in read_rows(tmp_path / "ev/gsm8k/answers") if a["prediction_finish_reason"] == "error"]
+    assert 0 < len(failed) < 40 and figures["failed"] == len(failed) / 40 and figures["problems"] == 40
+    assert all("the prompt is too long" in a["extra"] for a in failed)
+    assert f"the engine could not answer {len(failed)} problems" in caplog.text
+
+
+def test_the_domains_check_is_exact_and_asks_the_bare_question(slow, random_tiny, tmp_path):
+    job = slow.job(
+        random_tiny, tmp_path / "ev", "benchmark=[arithmetic]", "limit=12", "format=chat", log=str(tmp_path / "l")
+    )
+    figures = job.run()["arithmetic"]
+    scores = list(read_rows(tmp_path / "ev/arithmetic/scores"))
+    assert {s["profile"] for s in scores} == {"exact"} and figures["problems"] == len(scores) == 12
+    from sq.models.load import load_tokenizer
+
+    asked = [json.loads(line) for line in (tmp_path / "l").read_text().splitlines()]
+    text = load_tokenizer(job.model).decode(next(a["ids"] for a in asked if a.get("ids")))
+    assert "step by step" not in text and text.count("?") == 1
+
+
+def test_a_conversation_goes_on_with_the_models_own_replies(slow, random_tiny, tmp_path):
+    path = tmp_path / "follow_up.jsonl"
+    said = "A: And then?\nB: It is \\ANSWER{3}.\n\nA: And at last?\nB: It is \\ANSWER{4}."
+    rows = [{"question": f"What is {i} + 0?", "answer": f"#### {i % 5}", "followup": said} for i in range(3)]
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    job = slow.job(
+        random_tiny, tmp_path / "ev", "benchmark=[mathchat_followup]", f"++benchmark.mathchat_followup.path={path}",
+        "format=chat", log=str(tmp_path / "log"),
+    )  # fmt: skip
+    figures = job.run()["mathchat_followup"]
+    assert figures["problems"] == 9 and {f"accuracy_level_{r}" for r in (1, 2, 3)} <= figures.keys()
+    asked = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    last = [a["messages"] for a in asked if a.get("messages") and len(a["messages"]) == 5]
+    assert len(last) == 3
+    for messages in last:
+        assert [m["role"] for m in messages] == ["user", "assistant"] * 2 + ["user"]
+        assert "boxed" in messages[0]["content"] and messages[2]["content"] == "And then?"
+        assert re.fullmatch(r"I think it is \\boxed\{\d\}\.", messages[1]["content"])
+    log = (tmp_path / "log").read_text()
+    assert job.run()["mathchat_followup"] == figures and (tmp_path / "log").read_text() == log
+
+
+def test_plain_text_for_base_models_and_a_model_without_a_template(slow, random_tiny, problems, tmp_path):
+    bare = tmp_path / "model"
+    bare.mkdir()
+    for file in random_tiny.iterdir():
+        if file.name == "tokenizer_config.json":
+            kept = {k: v for k, v in json.loads(file.read_text()).items() if k != "chat_template"}
+            (bare / file.name).write_text(json.dumps(kept))
+        elif file.name != "chat_template.jinja":
+            (bare / file.name).symlink_to(file)
+    with pytest.raises(ConfigError, match="has no chat template.*say so: format=alpaca"):
+        slow.job(bare, tmp_path / "ev", *arguments(problems, "limit=2")).run()
+    job = slow.job(bare, tmp_path / "ev", *arguments(problems, "limit=2", "format=alpaca"), log=str(tmp_path / "log"))
+    assert job.run()["gsm8k"]["problems"] == 2
+    asked = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    from sq.models.load import load_tokenizer
+
+    text = load_tokenizer(job.model).decode(next(a["ids"] for a in asked if a.get("ids")))
+    assert "### Instruction:" in text.replace(" :", ":") and text.rstrip().endswith(":")
+
+
+def test_a_format_for_one_of_several_models(slow, random_tiny):
+    job = slow.job(random_tiny, "out", "benchmark=[arithmetic]", "+format@formats.tiny=alpaca")
+    assert job.formats["tiny"].name == "alpaca" and not job.formats["tiny"].chat
+    with pytest.raises(ConfigError, match="formats.tinny is for no model here, did you mean 'tiny'"):
+        slow.job(random_tiny, "out", "benchmark=[arithmetic]", "+format@formats.tinny=alpaca")
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("n=2", "n=2 answers with temperature=0 are all the same"),
+        ("profiles=[strickt]", "'strickt' is not one of strict, dart, did you mean 'strict'"),
+        ("profiles=[]", "profiles=.. names no grader"),
+        ("++k=[8]", r"k=\[8\] needs more answers to each problem than n=1"),
+        ("+model@reward=tiny", "reward and reward_engine come together"),
+    ],
+)
+def test_slips_are_told_before_anything_starts(slow, random_tiny, override, message):
+    with pytest.raises(ConfigError, match=message):
+        slow.job(random_tiny, "out", override)
+
+
+@pytest.mark.slow
+def test_killed_anywhere_it_goes_on_and_ends_as_if_it_had_not_been(random_tiny, problems, tmp_path):
+    def start(output, seconds):
+        command = [sys.executable, str(SCRIPT), str(random_tiny), str(problems), str(output), str(seconds)]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+    def asked(output):
+        log = Path(f"{output}.log")
+        lines = log.read_text().splitlines() if log.exists() else []
+        return [json.loads(line)["key"] for line in lines if "key" in json.loads(line)]
+
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    for wanted in (6, 20):  # once early, once later
+        with start(killed, 0.05) as process:
+            deadline = time.monotonic() + 120
+            while len(asked(killed)) < wanted and process.poll() is None and time.monotonic() < deadline:
+                time.sleep(0.01)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+    assert not read_manifest(killed / "gsm8k/answers").finished
+    with start(killed, 0.0) as process:
+        told, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors[-2000:]
+    keys = asked(killed)
+    assert len(set(keys)) == 40 and len(keys) <= 40 + 2, "at most the answer in flight is asked again at a kill"
+    with start(whole, 0) as process:
+        expected = process.communicate(timeout=300)[0]
+    assert json.loads(told.splitlines()[-1]) == json.loads(expected.splitlines()[-1])
+    assert contents(killed / "gsm8k/answers") == contents(whole / "gsm8k/answers")
+    assert contents(killed / "gsm8k/scores") == contents(whole / "gsm8k/scores")
+    assert not any(c.difference.real for c in compare(killed, whole))
