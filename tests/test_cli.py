@@ -79,7 +79,10 @@ def test_usage_is_told_where_arguments_are_missing(arguments, capsys):
 
 
 def test_help_is_quick_and_lists_the_commands():
-    code = f"import sys; sys.argv = ['sq', '--help']\nfrom sq import cli\ntry: cli.main()\nexcept SystemExit: pass\n{LIGHT}"
+    code = (
+        "import sys; sys.argv = ['sq', '--help']\nfrom sq import cli\ntry: cli.main()\nexcept SystemExit: pass\n"
+        + LIGHT
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert all(name in done.stdout for name in ("grade", "compare", "model")), done.stderr
     assert done.stdout.splitlines()[-1] == "[]", "nothing heavy is imported for --help"

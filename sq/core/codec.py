@@ -117,7 +117,8 @@ def _check(kind: pa.DataType, name: str) -> Check:
         signed = pa.types.is_signed_integer(kind)
         return _integer(-(1 << (bits - 1)) if signed else 0, (1 << (bits - signed)) - 1, str(kind))
     if pa.types.is_floating(kind):
-        return _floating({16: np.float16, 32: np.float32, 64: np.float64}[kind.bit_width])
+        floats: dict[int, type[np.floating[Any]]] = {16: np.float16, 32: np.float32, 64: np.float64}
+        return _floating(floats[kind.bit_width])
     if pa.types.is_boolean(kind):
         return _boolean
     if pa.types.is_binary(kind) or pa.types.is_large_binary(kind):

@@ -17,7 +17,7 @@ TOP_P = "sq_top_p"
 """Name of the extra argument of a request that carries its top-p."""
 
 
-class NucleusProcessor(LogitsProcessor):
+class NucleusProcessor(LogitsProcessor):  # type: ignore[misc]
     """Applies each request's own top-p to its row of the batch."""
 
     def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:
