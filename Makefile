@@ -24,8 +24,13 @@ help: ## list the targets
 setup: ## make .venv with everything in it; returns at once when there is nothing to do
 	@scripts/setup --extras "$(EXTRAS)"
 
-demo: setup ## the whole method in miniature, on this machine's CPU
-	@$(BIN)/python -m sq.cli demo
+DEMO := outputs/demo
+demo: setup ## the tiny model solves, writes, and after question fine-tuning writes better; the oracle is the judge
+	@$(BIN)/python evaluate.py model=tiny benchmark=[arithmetic] limit=200 output_dir=$(DEMO)/solve
+	@$(BIN)/python synthesize.py stage=questions model=tiny stage.count=300 output_dir=$(DEMO)/questions
+	@$(BIN)/python train.py stage=qft model=tiny data.limit=4000 stage.lr=5e-4 output_dir=$(DEMO)/qft
+	@$(BIN)/python synthesize.py stage=questions model=tiny model.name=tiny-qft model.path=$(DEMO)/qft/model \
+		stage.count=300 output_dir=$(DEMO)/questions-qft
 
 test: setup ## all tests that need no GPU
 	@$(BIN)/python -m pytest -m "not gpu" $(ARGS)
