@@ -13,7 +13,7 @@ GROUPS = sorted(
 )
 ENTRIES = {
     "train": ["pretrain", "qft", "qpo", "difficulty", "sft"],
-    "synthesize": ["questions", "answers", "select", "fail_rate"],
+    "synthesize": ["questions", "answers", "select", "fail_rate", "filter", "rewrite"],
     "evaluate": [None],
 }
 

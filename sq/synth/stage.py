@@ -62,6 +62,8 @@ class Work:
     do: Callable[[Iterator[Item], str], Iterator[Outcome]]
     close: Callable[[], None]
     inputs: tuple[DataRef, ...] = ()
+    incidental: frozenset[str] = frozenset()
+    """Settings that decide no row, and may differ when a stage is continued."""
     total: int | None = None
     report: Callable[[Path], Report] = _no_report
     unit: str = "row"
@@ -75,6 +77,7 @@ def run_stage(job: SynthJob, work: Work) -> dict[str, float]:
     directory, name = Path(job.output_dir), job.stage.name
     digests = {data.name: data.digest for data in work.inputs}
     identity = {**flatten(job.stage, "stage"), **work.decides, "seed": job.seed}
+    identity = {name: value for name, value in identity.items() if name not in work.incidental}
     with track(job.tracking, stage=name, params=flatten(job), inputs=work.inputs, directory=job.output_dir) as run:
         try:
             with Ledger.open(directory, schema=work.schema, config=identity, inputs=digests) as ledger:
@@ -93,7 +96,7 @@ def run_stage(job: SynthJob, work: Work) -> dict[str, float]:
 
 def _work_off(ledger: Ledger, work: Work, name: str, run: str) -> None:
     done = read_manifest(ledger.directory).items if (ledger.directory / "manifest.json").exists() else 0
-    with tqdm(total=work.total, initial=done, desc=name, unit=work.unit, dynamic_ncols=True, smoothing=0.05) as bar:
+    with tqdm(total=work.total, initial=done, desc=name, unit=work.unit, dynamic_ncols=True, mininterval=0.5) as bar:
         for outcome in work.do(_usable(ledger, ledger.todo(work.items())), run):
             ledger.record(outcome.key, outcome.rows, outcome.rejects)
             bar.update()

@@ -1,0 +1,118 @@
+"""The filters, one after the other in the order of the config (paper, section 2.3: language, solvability, difficulty).
+
+Every row of the input comes out once: as a row with all verdicts as columns, or as a reject with the filter's reason.
+Filters see rows in the input's order. Of a killed run the chain starts over, which is cheap, because what is dear (the
+judge, the scorer) is kept in the store of scores and not asked again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sq.core.config import flatten, setting
+from sq.core.errors import ConfigError
+from sq.core.ledger import Item, Reject, read_rows
+from sq.core.rows import JUDGED, fit_row
+from sq.data.readers import BadRow
+from sq.domains.base import Domain
+from sq.synth.config import SynthJob, SynthStage
+from sq.synth.filters.base import Case, Surroundings
+from sq.synth.questions import oracle_figures, oracle_told
+from sq.synth.speaker import Speaker
+from sq.synth.stage import Input, Outcome, Report, Work, bad_item
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilterStage(SynthStage):
+    """A chain of filters: filters=[language,solvability,...], each set by filters.NAME.KEY=..."""
+
+    scores: str = setting("outputs/scores", help="where judges' replies and scores are kept for the next run")
+
+    def work(self, job: SynthJob) -> Work:
+        """Run the chain over the input."""
+        if not job.filters:
+            raise ConfigError("stage=filter needs filters, as in filters=[format,language,duplicates,solvability]")
+        domain = job.domain.create()
+        source = Input(job=job, domain=domain, need=("question",))
+        inputs = (source.check(),)
+        judge = _Once(job)
+        around = Surroundings(domain=domain, judge=judge, scores=Path(self.scores), seed=job.seed)
+        return Work(
+            schema=JUDGED,
+            decides=_decides(job, around),
+            items=lambda: _items(source, job, around),
+            do=lambda items, run: map(_outcome, items),
+            close=judge.close,
+            inputs=inputs,
+            incidental=frozenset(["stage.scores", "filters.solvability.measure"]),
+            report=lambda directory: _report(directory, domain, around),
+            then="synthesize.py stage=answers input={}",
+        )
+
+
+class _Once:
+    """The judge, made when a filter first needs it."""
+
+    def __init__(self, job: SynthJob) -> None:
+        self._job = job
+        self._judge: Speaker | None = None
+
+    def __call__(self) -> Speaker:
+        if self._judge is None:
+            self._judge = Speaker(self._job.model, self._job.engine)
+        return self._judge
+
+    def close(self) -> None:
+        if self._judge is not None:
+            self._judge.close()
+
+
+def _decides(job: SynthJob, around: Surroundings) -> dict[str, Any]:
+    decides: dict[str, Any] = {"filters": list(job.filters)}
+    for name, config in job.filters.items():
+        decides |= flatten(config, f"filters.{name}")
+        decides |= {f"filters.{name}.{key}": value for key, value in config.decides(around).items()}
+    return decides
+
+
+def _items(source: Input, job: SynthJob, around: Surroundings) -> Iterator[Item]:
+    def cases() -> Iterator[Case]:
+        for row in source.rows():
+            if isinstance(row, BadRow):
+                yield Case(row=row.row() | {"id": bad_item(row).key}, reason=row.reason, detail=str(row))
+            else:
+                yield Case(row=row)
+
+    chain = cases()
+    for config in job.filters.values():
+        chain = config.apply(chain, around)
+    for case in chain:
+        yield Item(case.row["id"], case)
+
+
+def _outcome(item: Item) -> Outcome:
+    case: Case = item.payload
+    if case.reason is None:
+        return Outcome(key=item.key, rows=[fit_row(case.row, JUDGED)])
+    return Outcome(key=item.key, rejects=[Reject(row=case.row, reason=case.reason, detail=case.detail)])
+
+
+def _report(directory: Path, domain: Domain, around: Surroundings) -> Report:
+    figures = oracle_figures((row["question"] for row in read_rows(directory, columns=["question"])), domain)
+    told = [oracle_told(figures)]
+    measured = around.figures
+    if "judge/planted" in measured:
+        told.append(
+            "judge: "
+            + ", ".join(
+                f"{name} {measured[f'judge/{name}']:.1%} ({measured[f'judge/{name}_low']:.1%} to "
+                f"{measured[f'judge/{name}_high']:.1%})"
+                for name in ("precision", "recall")
+            )
+            + f" on {measured['judge/planted']:.0f} planted"
+        )
+    told += [f"{k.split('/')[1]} {v:.2%} clean" for k, v in measured.items() if k.startswith("overlap/")]
+    return Report(figures={**figures, **measured}, told=" | ".join(filter(None, told)))

@@ -1,0 +1,140 @@
+"""Difficulty sampling (paper, section 2.3): overly easy questions go, by a scorer trained on fail rates.
+
+Either all below a threshold go, or questions are sampled to a target distribution over equal bins of [0, 1]. Scores
+are kept (`sq/synth/scores.py`), so another threshold costs nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sq.core.config import setting
+from sq.core.errors import ConfigError
+from sq.core.rows import row_id
+from sq.models.load import ModelConfig, fingerprint
+from sq.synth.filters.base import Case, FilterConfig, Surroundings
+from sq.synth.scores import Scores
+
+BATCH = 1024
+
+
+class Scorer(Protocol):
+    """Anything that says how hard questions are, from 0 to 1."""
+
+    def __call__(self, questions: Sequence[str]) -> list[float]:
+        """One score a question, in their order."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class DifficultyFilter(FilterConfig):
+    """Removes what is too easy, or samples to a target distribution."""
+
+    model: ModelConfig | None = setting(None, help="the scorer that stage=difficulty trained: its name and path")
+    threshold: float | None = setting(None, help="keep questions at least so hard")
+    target: list[float] = setting([], ge=0, help="or: share of each of so many equal bins from 0 to 1")
+    generators: list[str] = setting([], help="only questions of these generators; empty: of all")
+
+    def __post_init__(self) -> None:
+        if (self.threshold is None) is (not self.target):
+            raise ValueError("give threshold or target, one of the two")
+        if self.target and not sum(self.target) > 0:
+            raise ValueError(f"target={self.target} keeps nothing")
+
+    def decides(self, around: Surroundings) -> Mapping[str, Any]:
+        """The scorer's weights."""
+        return {"scorer": fingerprint(self._model)}
+
+    def apply(self, cases: Iterator[Case], around: Surroundings) -> Iterator[Case]:
+        """Add difficulty and difficulty_model; remove what is too easy or too many."""
+        scored = self._scored(cases, around)
+        yield from self._sampled(scored, around) if self.target else map(self._above, scored)
+
+    @property
+    def _model(self) -> ModelConfig:
+        if self.model is None:
+            raise ConfigError(
+                "filters=[difficulty] needs a scorer: filters.difficulty.model={name: scorer, path: DIR}, where DIR is "
+                "the model of train.py stage=difficulty"
+            )
+        return self.model
+
+    def _scored(self, cases: Iterator[Case], around: Surroundings) -> Iterator[Case]:
+        scorer, name = Loaded(self._model), fingerprint(self._model)
+        with Scores(around.scores / f"difficulty-{name}") as scores:
+            while block := list(itertools.islice(cases, BATCH)):
+                own = {row_id("difficulty", text=c.question, model=name): c.question for c in block if self._meant(c)}
+                missing = [key for key in own if key not in scores]
+                for key, score in zip(missing, scorer([own[key] for key in missing]), strict=True):
+                    scores.put(key, score)
+                for case in block:
+                    if self._meant(case):
+                        key = row_id("difficulty", text=case.question, model=name)
+                        case.row |= {"difficulty": float(scores.get(key)), "difficulty_model": name}
+                    yield case
+
+    def _meant(self, case: Case) -> bool:
+        return case.reason is None and (not self.generators or case.row.get("generator") in self.generators)
+
+    def _above(self, case: Case) -> Case:
+        if self._meant(case) and case.row["difficulty"] < (self.threshold or 0.0):
+            case.remove("too_easy", f"difficulty {case.row['difficulty']:.3f} is below {self.threshold}")
+        return case
+
+    def _sampled(self, cases: Iterator[Case], around: Surroundings) -> Iterator[Case]:
+        """Two passes, the rows on disk in between: the bins must be counted before any question can go."""
+        counts: Counter[int] = Counter()
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogatepass") as file:
+            ranked: list[tuple[int, str]] = []
+            for case in cases:
+                if self._meant(case):
+                    counts[self._bin(case)] += 1
+                    ranked.append((self._bin(case), row_id("draw", id=case.row["id"], seed=around.seed)))
+                file.write(json.dumps([case.row, case.reason, case.detail]) + "\n")
+            kept = self._drawn(counts, ranked)
+            file.seek(0)
+            for line in file:
+                case = Case(*json.loads(line))
+                if self._meant(case) and row_id("draw", id=case.row["id"], seed=around.seed) not in kept:
+                    case.remove("sampled_out", f"bin {self._bin(case)} of {len(self.target)} has enough")
+                yield case
+
+    def _drawn(self, counts: Counter[int], ranked: list[tuple[int, str]]) -> set[str]:
+        """As many as there can be with exactly the target's shares, drawn by the seed."""
+        total = sum(self.target)
+        shares = {i: share / total for i, share in enumerate(self.target) if share}
+        size = min(counts[i] / share for i, share in shares.items())
+        kept: set[str] = set()
+        room = {i: round(size * share) for i, share in shares.items()}
+        for at, draw in sorted(ranked):
+            if room.get(at, 0) > 0:
+                room[at] -= 1
+                kept.add(draw)
+        return kept
+
+    def _bin(self, case: Case) -> int:
+        return min(len(self.target) - 1, max(0, int(case.row["difficulty"] * len(self.target))))
+
+
+class Loaded:
+    """The regressor, loaded when the first question needs it."""
+
+    def __init__(self, model: ModelConfig) -> None:
+        self._model = model
+        self._regressor: Any = None
+
+    def __call__(self, questions: Sequence[str]) -> list[float]:
+        if not questions:
+            return []
+        from sq.data.scoring import score_questions
+        from sq.models.regressor import Regressor
+
+        if self._regressor is None:
+            self._regressor = Regressor(self._model)
+        return score_questions(self._regressor, questions)

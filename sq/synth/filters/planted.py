@@ -1,0 +1,103 @@
+"""Questions spoiled on purpose, to measure a judge: what it lets through of them, and what it wrongly removes.
+
+A sentence with a number is dropped, a number becomes "some", the question itself goes, or a statement is repeated with
+another number. Where the domain has an oracle only variants that it confirms count, and only questions that it calls
+solvable; elsewhere the questions are taken to be solvable as they came.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable, Sequence
+
+from sq.domains.base import Domain
+from sq.synth.intervals import wilson
+
+SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z$\\])")
+NUMBER = re.compile(r"(?<![\w.$\\^_{])\d+(?![\w.}^])")
+
+
+class Planted:
+    """Collects the first questions that can be spoiled, each with its variant."""
+
+    def __init__(self, count: int, domain: Domain, seed: int) -> None:
+        self._count, self._domain, self._seed = count, domain, seed
+        self._pairs: dict[str, str] = {}
+
+    def consider(self, question: str) -> None:
+        """Take this question, if more are needed and it can be spoiled."""
+        if len(self._pairs) >= self._count or question in self._pairs:
+            return
+        verdict = self._domain.verdict(question)
+        if verdict is not None and not verdict.solvable:
+            return
+        if (variant := spoiled(question, random.Random(f"{self._seed}:{question}"), self._domain)) is not None:
+            self._pairs[question] = variant
+
+    def texts(self) -> list[str]:
+        """The questions as they came, then their variants."""
+        return [*self._pairs, *self._pairs.values()]
+
+    def figures(self, said: Sequence[str | None]) -> dict[str, float]:
+        """Precision and recall of "cannot be solved", each with its 95% interval."""
+        half = len(self._pairs)
+        removed_good = sum(s != "yes" for s in said[:half])
+        removed_bad = sum(s != "yes" for s in said[half:])
+        unparsable = sum(s not in ("yes", "no") for s in said)
+        figures = {"judge/planted": float(half), "judge/unparsable": unparsable / max(len(said), 1)}
+        for name, k, n in (
+            ("precision", removed_bad, removed_bad + removed_good),
+            ("recall", removed_bad, half),
+            ("false_alarm", removed_good, half),
+        ):
+            low, high = wilson(k, n)
+            figures |= {f"judge/{name}": k / max(n, 1), f"judge/{name}_low": low, f"judge/{name}_high": high}
+        return figures
+
+
+def spoiled(question: str, rng: random.Random, domain: Domain) -> str | None:
+    """An unsolvable variant of a question, or None where no way of spoiling it works."""
+    ways: list[Callable[[list[str], random.Random], list[str] | None]] = [_dropped, _vague, _unasked, _contradicted]
+    rng.shuffle(ways)
+    for way in ways:
+        changed = way(SENTENCE.split(question.strip()), rng)
+        text = " ".join(changed) if changed else ""
+        if not text or text == question:
+            continue
+        verdict = domain.verdict(text)
+        if verdict is None or not verdict.solvable:
+            return text
+    return None
+
+
+def _stating(sentences: list[str]) -> list[int]:
+    return [i for i, sentence in enumerate(sentences[:-1]) if NUMBER.search(sentence)]
+
+
+def _dropped(sentences: list[str], rng: random.Random) -> list[str] | None:
+    places = _stating(sentences)
+    if not places:
+        return None
+    place = rng.choice(places)
+    return sentences[:place] + sentences[place + 1 :]
+
+
+def _vague(sentences: list[str], rng: random.Random) -> list[str] | None:
+    places = _stating(sentences)
+    if not places:
+        return None
+    place = rng.choice(places)
+    return [*sentences[:place], NUMBER.sub("some", sentences[place], count=1), *sentences[place + 1 :]]
+
+
+def _unasked(sentences: list[str], rng: random.Random) -> list[str] | None:
+    return sentences[:-1] if len(sentences) > 1 and sentences[-1].endswith("?") else None
+
+
+def _contradicted(sentences: list[str], rng: random.Random) -> list[str] | None:
+    places = _stating(sentences)[:1]  # what changes later may well be told twice; what is given first may not
+    if not places:
+        return None
+    again = NUMBER.sub(lambda number: str(int(number[0]) + rng.randint(2, 9)), sentences[places[0]], count=1)
+    return [*sentences[: places[0] + 1], again, *sentences[places[0] + 1 :]]

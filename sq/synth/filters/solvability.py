@@ -1,0 +1,155 @@
+"""A judge's word on whether a question can be solved (paper, section 2.3: Qwen2-Math-7B-Instruct, greedy).
+
+Only the final verdict counts, and a reply without one is an outcome of its own. `votes` asks several times. The
+judge's own error can be measured: `measure` spoils so many questions on purpose (planted.py) and sees what it says.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from sq.core.config import build, conf_dir, flatten, setting
+from sq.core.errors import SqError
+from sq.core.ledger import Item
+from sq.core.prompts import Prompt, PromptConfig
+from sq.core.rows import row_id
+from sq.engine.base import Result, Sampling
+from sq.synth.filters.base import Case, FilterConfig, Surroundings
+from sq.synth.filters.planted import Planted
+from sq.synth.scores import Scores
+from sq.synth.speaker import Speaker, Talk
+from sq.synth.stage import Outcome
+
+
+@dataclass(frozen=True, kw_only=True)
+class SolvabilityFilter(FilterConfig):
+    """Keeps what the judge (model= and engine= of the job) says can be solved."""
+
+    prompt: str = setting("judge_solvability", help="a YAML of conf/prompt/")
+    votes: int = setting(1, ge=1, help="times the judge is asked; most verdicts win, a tie is unparsable")
+    temperature: float = setting(0.0, ge=0, help="0 is greedy")
+    top_p: float = setting(1.0, gt=0, le=1)
+    max_tokens: int = setting(2048, ge=1)
+    keep_unparsable: bool = setting(False, help="let questions stand on which the judge gave no plain verdict")
+    measure: int = setting(0, ge=0, help="plant so many unsolvable variants and measure the judge's error")
+
+    def __post_init__(self) -> None:
+        if self.votes > 1 and self.temperature == 0:
+            raise ValueError(f"votes={self.votes} with temperature=0 are all the same; raise temperature")
+
+    def decides(self, around: Surroundings) -> Mapping[str, Any]:
+        """The judge and its prompt."""
+        return {**around.judge().decides, "prompt": load_prompt(self.prompt).digest}
+
+    def apply(self, cases: Iterator[Case], around: Surroundings) -> Iterator[Case]:
+        """Add the judge's verdict and words; remove what cannot be solved, and what it gave no verdict on."""
+        speaker, prompt = around.judge(), load_prompt(self.prompt)
+        judge = Judge(self, speaker, prompt, around.seed)
+        with Scores(around.scores / f"solvability-{speaker.identity}") as scores:
+            planted = Planted(self.measure, around.domain, around.seed) if self.measure else None
+            for case in judge.heard(cases, scores):
+                if case.reason is None and planted is not None:
+                    planted.consider(case.question)
+                yield self._decided(case)
+            if planted is not None:
+                variants = [Case(row={"question": text}) for text in planted.texts()]
+                said = [case.row.get("solvable") for case in judge.heard(iter(variants), scores)]
+                around.figures.update(planted.figures(said))
+
+    def _decided(self, case: Case) -> Case:
+        if case.reason is None and case.row["solvable"] == "no":
+            case.remove("unsolvable", str(case.row["judge_reply"])[-200:])
+        elif case.reason is None and case.row["solvable"] == "unparsable" and not self.keep_unparsable:
+            case.remove("unparsable", str(case.row["judge_reply"])[-200:])
+        return case
+
+
+class Judge:
+    """Asks about questions, many at once, and gives them back in their order."""
+
+    def __init__(self, config: SolvabilityFilter, speaker: Speaker, prompt: Prompt, seed: int) -> None:
+        self._speaker, self._prompt, self._seed = speaker, prompt, seed
+        self._sampling: Sampling = speaker.sampling(
+            n=config.votes, temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens
+        )
+
+    def heard(self, cases: Iterator[Case], scores: Scores) -> Iterator[Case]:
+        """Every case with the verdict on it; one that an earlier run or case has asked about is not asked again."""
+        order: deque[tuple[Case, str]] = deque()
+        asked: set[str] = set()
+
+        def new() -> Iterator[Item]:
+            for case in cases:
+                key = self._key(case.question) if case.reason is None else ""
+                order.append((case, key))
+                if key and key not in scores and key not in asked:
+                    asked.add(key)
+                    yield Item(key, case.question)
+                elif len(order) > 4096 and not asked:
+                    yield Item("", None)  # a long stretch with nothing to ask: let it be taken
+
+        def settled() -> Iterator[Case]:
+            while order and (not order[0][1] or order[0][1] in scores):
+                case, key = order.popleft()
+                asked.discard(key)
+                if key:
+                    self._enter(case, scores.get(key))
+                yield case
+
+        for outcome in self._speaker.converse(new(), self._talk):
+            if outcome.key:
+                scores.put(outcome.key, outcome.rows[0])
+            yield from settled()
+        yield from settled()
+
+    def _key(self, question: str) -> str:
+        decides = {**self._speaker.decides, "sampling": flatten(self._sampling), "prompt": self._prompt.digest}
+        return row_id("verdict", question=question, seed=self._seed, **decides)
+
+    def _talk(self, item: Item) -> Talk:
+        if not item.key:
+            return Outcome(key="")
+        try:
+            request = self._speaker.request(item.key, self._prompt.render(question=item.payload), self._sampling)
+        except SqError as error:
+            return Outcome(key=item.key, rows=[{"error": str(error)}])
+        result: Result
+        (result,) = yield [request]
+        if result.error is not None:
+            return Outcome(key=item.key, rows=[{"error": result.error}])
+        replies = [[c.text, c.finish_reason, c.tokens] for c in result.completions]
+        return Outcome(key=item.key, rows=[{"replies": replies, "prompt_tokens": result.prompt_tokens}])
+
+    def _enter(self, case: Case, said: dict[str, Any]) -> None:
+        """What the judge said, as columns. A reply that was cut off has no verdict."""
+        if "error" in said:
+            case.remove("engine", said["error"])
+            return
+        parsed = [self._prompt.parse(text) if ending != "length" else None for text, ending, _ in said["replies"]]
+        verdicts = [bool(p.value) for p in parsed if p is not None and p.ok]
+        yes = sum(verdicts)
+        solvable = "unparsable" if 2 * yes == len(verdicts) else "yes" if 2 * yes > len(verdicts) else "no"
+        case.row |= {
+            "solvable": solvable,
+            "solvable_yes": yes,
+            "solvable_votes": len(said["replies"]),
+            "judge_model": self._speaker.identity,
+            "judge_reply": "\n\n".join(text for text, _, _ in said["replies"]),
+            "judge_tokens": sum(tokens for _, _, tokens in said["replies"]),
+            "judge_prompt_tokens": said["prompt_tokens"],
+        }
+
+
+def load_prompt(name: str) -> Prompt:
+    """The prompt of conf/prompt/NAME.yaml."""
+    path: Path = conf_dir() / "prompt" / f"{name}.yaml"
+    if not path.is_file():
+        have = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
+        raise SqError(f"prompt={name} is not one of {have}")
+    return Prompt(build(OmegaConf.load(path), PromptConfig, key=f"prompt {name}"))

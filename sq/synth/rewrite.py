@@ -1,0 +1,220 @@
+"""Preference pairs for QPO: each sampled question improved in one direction (paper, section 2.2).
+
+The direction, solvability or difficulty, is drawn for each question by the seed. What the optimiser returns counts only
+if it can be read and is a new question; a judge may look at it a second time. `source=success_rate` needs no optimiser
+(success_rate.py).
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from sq.core.config import flatten, setting
+from sq.core.errors import SqError
+from sq.core.ledger import Item, Reject, read_rows
+from sq.core.prompts import Prompt
+from sq.core.rows import PAIR, fit_row, row_id, text_problem
+from sq.domains.base import Domain
+from sq.engine.base import Completion
+from sq.synth.config import SynthJob, SynthStage
+from sq.synth.filters.solvability import load_prompt
+from sq.synth.filters.words import words_of
+from sq.synth.speaker import Speaker, Talk
+from sq.synth.stage import Input, Outcome, Report, Work, seed_of
+
+
+class PairSource(Enum):
+    """Where the better question of a pair comes from."""
+
+    REWRITE = "rewrite"
+    """An optimiser (model= and engine=) rewrites the sampled one."""
+    SUCCESS_RATE = "success_rate"
+    """A solver's agreement with itself orders sampled questions of like topic."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewriteStage(SynthStage):
+    """Pairs for QPO (paper, section 2.2: 10K pairs, by GPT-4o-mini; saturates near 20K)."""
+
+    source: PairSource = setting(PairSource.REWRITE, help="where the better question comes from")
+    solvability: float = setting(0.5, ge=0, le=1, help="share of questions made solvable; the others: harder")
+    solvability_prompt: str = setting("improve_solvability", help="a YAML of conf/prompt/")
+    difficulty_prompt: str = setting("raise_difficulty", help="a YAML of conf/prompt/")
+    judge_prompt: str | None = setting(None, help="judge_solvability: keep pairs whose chosen one is judged solvable")
+    temperature: float = setting(0.7, ge=0)
+    top_p: float = setting(0.95, gt=0, le=1)
+    max_tokens: int = setting(2048, ge=1)
+    max_chars: int = setting(2000, ge=1, help="a longer rewrite is rejected")
+    max_growth: float = setting(4.0, gt=1, help="a rewrite so many times as long as its question is rejected")
+    k: int = setting(8, ge=2, help="success_rate: solutions to each question")
+    window: int = setting(64, ge=2, help="success_rate: questions among which partners are sought")
+    margin: float = setting(0.25, gt=0, le=1, help="success_rate: least difference in agreement of a solvability pair")
+
+    def work(self, job: SynthJob) -> Work:
+        """Make pairs from the questions of the input."""
+        if self.source is PairSource.SUCCESS_RATE:
+            from sq.synth.success_rate import pairs_by_success
+
+            return pairs_by_success(job, self)
+        domain = job.domain.create()
+        source = Input(job=job, domain=domain, need=("question",))
+        inputs = (source.check(),)
+        optimiser = Speaker(job.model, job.engine)
+        rewriting = Rewriting(self, optimiser, job.seed)
+        return Work(
+            schema=PAIR,
+            decides=rewriting.decides,
+            items=lambda: source.items(rewriting.key),
+            do=lambda items, run: optimiser.converse(items, lambda item: rewriting.talk(item, run)),
+            close=optimiser.close,
+            inputs=inputs,
+            unit="question",
+            report=lambda directory: pair_report(directory, domain),
+            then="train.py stage=qpo data.input={}",
+        )
+
+
+class Rewriting:
+    """An optimiser, its prompts, and what counts as a rewrite."""
+
+    def __init__(self, stage: RewriteStage, optimiser: Speaker, seed: int) -> None:
+        self._stage, self._optimiser, self._seed = stage, optimiser, seed
+        self._prompts: dict[str, Prompt] = {
+            "solvability": load_prompt(stage.solvability_prompt),
+            "difficulty": load_prompt(stage.difficulty_prompt),
+        }
+        self._judge = load_prompt(stage.judge_prompt) if stage.judge_prompt else None
+        self._sampling = optimiser.sampling(
+            temperature=stage.temperature, top_p=stage.top_p, max_tokens=stage.max_tokens
+        )
+        self._judging = optimiser.sampling(temperature=0.0, max_tokens=stage.max_tokens)
+
+    @property
+    def decides(self) -> dict[str, Any]:
+        """The optimiser and its prompts."""
+        prompts = {f"prompt.{direction}": prompt.digest for direction, prompt in self._prompts.items()}
+        judge = {"prompt.judge": self._judge.digest} if self._judge else {}
+        return {**self._optimiser.decides, **prompts, **judge}
+
+    def direction(self, row: dict[str, Any]) -> str:
+        """Drawn by the seed and the question's id, so that it is the same in any order."""
+        drawn = random.Random(f"{self._seed}:direction:{row['id']}").random()
+        return "solvability" if drawn < self._stage.solvability else "difficulty"
+
+    def key(self, row: dict[str, Any]) -> str:
+        """The key of one question's rewrite."""
+        decides = {**self.decides, "sampling": flatten(self._sampling), "seed": self._seed}
+        return row_id("rewrite", question=row["id"], text=row["question"], direction=self.direction(row), **decides)
+
+    def talk(self, item: Item, run: str) -> Talk:
+        """Ask for the rewrite; then, where wanted, for a judge's word on it."""
+        question = item.payload
+        direction = self.direction(question)
+        prompt = self._prompts[direction]
+        pair = self._pair(item, run, direction, prompt)
+        try:
+            request = self._optimiser.request(item.key, prompt.render(question=question["question"]), self._sampling)
+        except SqError as error:
+            return _rejected(item, pair, "unusable", str(error))
+        (result,) = yield [request]
+        if result.error is not None:
+            return _rejected(item, pair, "engine", result.error)
+        completion: Completion = result.completions[0]
+        pair |= {
+            "rewrite_reply": completion.text,
+            "rewrite_finish_reason": completion.finish_reason,
+            "rewrite_tokens": completion.tokens,
+            "rewrite_prompt_tokens": result.prompt_tokens,
+        }
+        if completion.finish_reason == "length":
+            return _rejected(item, pair, "cut_off", f"after {completion.tokens} tokens")
+        parsed = prompt.parse(completion.text)
+        if not parsed.ok:
+            return _rejected(item, pair, "unparsed", parsed.reason or "")
+        pair["chosen"] = str(parsed.value).strip()
+        if problem := self._problem(pair["chosen"], pair["rejected"]):
+            return _rejected(item, pair, *problem)
+        if self._judge is not None:
+            key = row_id("second_look", rewrite=item.key)
+            (said,) = yield [self._optimiser.request(key, self._judge.render(question=pair["chosen"]), self._judging)]
+            if said.error is not None:
+                return _rejected(item, pair, "engine", said.error)
+            reply: Completion = said.completions[0]
+            verdict = self._judge.parse(reply.text)
+            clear = verdict.ok and reply.finish_reason != "length"
+            pair["judge_model"], pair["judge_reply"] = self._optimiser.identity, reply.text
+            pair["chosen_solvable"] = ("yes" if verdict.value else "no") if clear else "unparsable"
+            if pair["chosen_solvable"] != "yes":
+                reason = "unsolvable" if clear else "unparsable"
+                return _rejected(item, pair, reason, reply.text[-200:])
+        return Outcome(key=item.key, rows=[pair])
+
+    def _pair(self, item: Item, run: str, direction: str, prompt: Prompt) -> dict[str, Any]:
+        question = item.payload
+        known = fit_row({k: v for k, v in question.items() if k in ("domain", "generator", "prefix")}, PAIR)
+        return {
+            **known,
+            "id": item.key,
+            "run": run,
+            "model": self._optimiser.identity,
+            "seed": seed_of(item.key),
+            "parents": [question["id"], *question["parents"]],
+            "rejected": question["question"],
+            "direction": direction,
+            "question_id": question["id"],
+            "pair_source": PairSource.REWRITE.value,
+            "rewrite_model": self._optimiser.name,
+            "rewrite_prompt": prompt.digest,
+        }
+
+    def _problem(self, chosen: str, rejected: str) -> tuple[str, str] | None:
+        """Why a rewrite is none: the reason and what is wrong."""
+        if problem := text_problem(chosen):
+            return "empty", f"the rewrite {problem}"
+        if words_of(chosen) == words_of(rejected):
+            return "unchanged", chosen[:200]
+        if len(chosen) > min(self._stage.max_chars, max(200, self._stage.max_growth * len(rejected))):
+            return "over_long", f"{len(chosen)} characters, its question has {len(rejected)}"
+        return None
+
+
+def _rejected(item: Item, pair: dict[str, Any], reason: str, detail: str) -> Outcome:
+    return Outcome(key=item.key, rejects=[Reject(row=pair, reason=reason, detail=detail)])
+
+
+def pair_report(directory: Path, domain: Domain) -> Report:
+    """How many pairs of each direction, how long, and by the oracle how often the chosen one is better."""
+    counts: Counter[str] = Counter()
+    chosen = rejected = 0
+    verdicts: list[tuple[Any, Any]] = []
+    for row in read_rows(directory, columns=["chosen", "rejected", "direction"]):
+        counts[row["direction"]] += 1
+        chosen += len(row["chosen"].split())
+        rejected += len(row["rejected"].split())
+        verdicts.append((domain.verdict(row["chosen"]), domain.verdict(row["rejected"])))
+    total = max(counts.total(), 1)
+    figures = {f"pairs/{name}": float(count) for name, count in counts.items()}
+    figures |= {"words/chosen": chosen / total, "words/rejected": rejected / total}
+    told = ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
+    told += f", {chosen / total:.0f} words chosen, {rejected / total:.0f} rejected"
+    judged = list(_both(iter(verdicts)))
+    if judged:
+        figures |= {
+            "oracle/chosen_solvable": sum(c.solvable for c, _ in judged) / len(judged),
+            "oracle/rejected_solvable": sum(r.solvable for _, r in judged) / len(judged),
+        }
+        told += (
+            f" | by the oracle {figures['oracle/chosen_solvable']:.1%} of the chosen solvable, "
+            f"{figures['oracle/rejected_solvable']:.1%} of the rejected"
+        )
+    return Report(figures=figures, told=told)
+
+
+def _both(verdicts: Iterator[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
+    return ((one, other) for one, other in verdicts if one is not None and other is not None)

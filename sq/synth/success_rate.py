@@ -1,0 +1,160 @@
+"""Pairs for QPO with no rewriting model: a solver's agreement with itself orders questions (ours).
+
+Each question is solved k times; its agreement is the share of the most common final answer. Within a window of
+questions each is paired with the one of most words in common: where agreement differs by `margin` the more agreed upon
+is chosen (it is likelier solvable), where both are agreed upon the one that takes longer solutions is (it is harder).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from sq.core.errors import SqError
+from sq.core.ledger import Item, Reject
+from sq.core.rows import PAIR, row_id
+from sq.data.readers import BadRow
+from sq.domains.base import Domain
+from sq.engine.base import Result
+from sq.synth.config import SynthJob
+from sq.synth.filters.words import words_of
+from sq.synth.rewrite import PairSource, RewriteStage, pair_report
+from sq.synth.speaker import Speaker, Talk
+from sq.synth.stage import Input, Outcome, Work, bad_item, seed_of
+
+AGREED = 0.75
+"""Agreement from which on a question counts as one that the solver can solve."""
+HARDER = 1.2
+"""How many times as long the harder one's solutions are."""
+
+
+def pairs_by_success(job: SynthJob, stage: RewriteStage) -> Work:
+    """The work of `source=success_rate`: an item is a window of questions."""
+    domain = job.domain.create()
+    source = Input(job=job, domain=domain, need=("question",))
+    inputs = (source.check(),)
+    solver = Speaker(job.model, job.engine)
+    return Work(
+        schema=PAIR,
+        decides={**solver.decides, "instruction": domain.instruction},
+        items=lambda: _windows(source, stage, solver),
+        do=lambda items, run: solver.converse(items, lambda item: _talk(item, run, stage, solver, domain)),
+        close=solver.close,
+        inputs=inputs,
+        unit="window",
+        report=lambda directory: pair_report(directory, domain),
+        then="train.py stage=qpo data.input={}",
+    )
+
+
+def _windows(source: Input, stage: RewriteStage, solver: Speaker) -> Iterator[Item]:
+    bad: list[BadRow] = []
+
+    def good() -> Iterator[dict[str, Any]]:
+        for row in source.rows():
+            if isinstance(row, BadRow):
+                bad.append(row)
+            else:
+                yield row
+
+    rows = good()
+    while window := list(itertools.islice(rows, stage.window)):
+        yield from map(bad_item, bad)
+        bad.clear()
+        texts = [[row["id"], row["question"]] for row in window]
+        yield Item(row_id("window", questions=texts, **solver.decides, seed=source.job.seed), window)
+    yield from map(bad_item, bad)
+
+
+def _talk(item: Item, run: str, stage: RewriteStage, solver: Speaker, domain: Domain) -> Talk:
+    """Solve every question of the window k times, then pair them."""
+    sampling = solver.sampling(
+        n=stage.k, temperature=stage.temperature or 0.7, top_p=stage.top_p, max_tokens=stage.max_tokens
+    )
+    requests, rejects, asked = [], [], []
+    for row in item.payload:
+        key = row_id("success", question=row["id"], window=item.key)
+        try:
+            requests.append(solver.request(key, row["question"], sampling, instruction=domain.instruction))
+            asked.append(row)
+        except SqError as error:
+            rejects.append(Reject(row=row, reason="unusable", detail=str(error)))
+    results: list[Result] = yield requests
+    measured = []
+    for row, result in zip(asked, results, strict=True):
+        if result.error is not None:
+            rejects.append(Reject(row=row, reason="engine", detail=result.error))
+        else:
+            measured.append({"row": row, "words": set(words_of(row["question"])), **_measure(result, domain)})
+    rows, left = _paired(measured, stage)
+    rejects += [Reject(row=one["row"], reason="no_partner", detail=f"agreement {one['agreement']:.2f}") for one in left]
+    return Outcome(
+        key=item.key, rows=[_pair(better, worse, item, run, solver) for better, worse in rows], rejects=rejects
+    )
+
+
+def _measure(result: Result, domain: Domain) -> dict[str, float]:
+    """How far the solutions agree, and how long they are."""
+    answers = Counter(a for c in result.completions if (a := domain.final_answer(c.text)) is not None)
+    top = answers.most_common(1)[0][1] if answers else 0
+    count = len(result.completions)
+    return {"agreement": top / count, "length": sum(c.tokens for c in result.completions) / count}
+
+
+def _paired(
+    measured: list[dict[str, Any]], stage: RewriteStage
+) -> tuple[list[tuple[dict[str, Any], dict[str, Any]]], list[dict[str, Any]]]:
+    """Pairs of nearest topic first, each question in one at most; and those without a partner."""
+    near = sorted(
+        (
+            (-len(a["words"] & b["words"]) / max(len(a["words"] | b["words"]), 1), i, j)
+            for (i, a), (j, b) in itertools.combinations(enumerate(measured), 2)
+        ),
+    )
+    taken: set[int] = set()
+    pairs = []
+    for _, i, j in near:
+        if i in taken or j in taken:
+            continue
+        ordered = _ordered(measured[i], measured[j], stage.margin)
+        if ordered is not None:
+            taken |= {i, j}
+            pairs.append(ordered)
+    return pairs, [one for i, one in enumerate(measured) if i not in taken]
+
+
+def _ordered(one: dict[str, Any], other: dict[str, Any], margin: float) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """The better one first and the direction in it; None where neither is clearly better, or both say the same."""
+    if one["words"] == other["words"]:
+        return None
+    high, low = sorted((one, other), key=lambda m: -m["agreement"])
+    if high["agreement"] - low["agreement"] >= margin:
+        return {**high, "direction": "solvability"}, low
+    longer, shorter = sorted((one, other), key=lambda m: -m["length"])
+    if low["agreement"] >= AGREED and longer["length"] >= HARDER * shorter["length"]:
+        return {**longer, "direction": "difficulty"}, shorter
+    return None
+
+
+def _pair(better: dict[str, Any], worse: dict[str, Any], item: Item, run: str, solver: Speaker) -> dict[str, Any]:
+    chosen, rejected = better["row"], worse["row"]
+    key = row_id("pair", chosen=chosen["id"], rejected=rejected["id"], window=item.key)
+    return {
+        "id": key,
+        "run": run,
+        "model": solver.identity,
+        "seed": seed_of(item.key),
+        "parents": [chosen["id"], rejected["id"]],
+        "chosen": chosen["question"],
+        "rejected": rejected["question"],
+        "direction": better["direction"],
+        "question_id": rejected["id"],
+        "pair_source": PairSource.SUCCESS_RATE.value,
+        "domain": chosen.get("domain"),
+        "generator": chosen.get("generator"),
+        "prefix": chosen.get("prefix"),
+        "chosen_score": better["agreement"],
+        "rejected_score": worse["agreement"],
+    }

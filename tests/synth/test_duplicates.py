@@ -1,0 +1,76 @@
+"""Duplicates: exact, near, recall at the similarity that is promised, and what is seen before counts."""
+
+import json
+import random
+
+import pytest
+
+from sq.synth.filters.duplicates import DuplicatesFilter, Index
+from sq.synth.filters.minhash import MinHash, jaccard
+from sq.synth.filters.words import words_of
+
+WORDS = [f"{a}{b}" for a in "bcdfghklmnprstvw" for b in ("at", "elo", "iri", "omu", "ust", "are", "ond", "ima")]
+
+
+def found(texts, **settings):
+    index = Index(DuplicatesFilter(**settings))
+    return list(index.find([(str(i), text) for i, text in enumerate(texts)]))
+
+
+def test_the_same_text_in_another_dress_is_exact():
+    texts = ["What is 1.5 + 2?", "what is  1.5 + 2 ", "What is 15 + 2?", "What is 1.5 - 2?", "“What” is 1.5 + 2"]
+    assert [f and f[:2] for f in found(texts)] == [None, ("0", "exact"), None, None, ("0", "exact")]
+
+
+def test_nearly_the_same_is_found_and_the_first_stays():
+    base = "A farmer has forty sheep and sixty goats on his land and sells a third of the sheep to his neighbour in May"
+    texts = [base, base + " . How many are left?", base.replace("farmer", "teacher"), "Something else entirely, is it?"]
+    kinds = found(texts, similarity=0.6)
+    assert kinds[0] is None and kinds[3] is None
+    assert kinds[1][:2] == kinds[2][:2] == ("0", "near") and 0.6 <= kinds[1][2] < 1
+    assert found(texts, similarity=1.0) == [None] * 4
+
+
+def test_recall_is_at_least_95_percent_at_jaccard_0_8():
+    rng = random.Random(0)
+    originals, changed = [], []
+    while len(originals) < 400:
+        words = [rng.choice(WORDS) for _ in range(60)]
+        other = list(words)
+        for place in rng.sample(range(60), 2):
+            other[place] = rng.choice(WORDS)
+        one, two = (MinHash().shingles([w])[0] for w in (words, other))
+        if 0.8 <= jaccard(one, two) < 0.84:
+            originals.append(" ".join(words))
+            changed.append(" ".join(other))
+    hits = found([*originals, *changed])
+    assert not any(hits[:400])
+    assert sum(hit is not None and hit[0] == str(i) for i, hit in enumerate(hits[400:])) >= 0.95 * 400
+
+
+def test_shingles_are_sets_of_word_triples_exactly():
+    rng = random.Random(1)
+    for _ in range(50):
+        one, two = ([rng.choice("abcd") for _ in range(rng.randint(3, 20))] for _ in range(2))
+        triples = [{tuple(w[i : i + 3]) for i in range(len(w) - 2)} for w in (one, two)]
+        exact = len(triples[0] & triples[1]) / len(triples[0] | triples[1])
+        assert jaccard(*MinHash().shingles([one, two])) == pytest.approx(exact)
+
+
+@pytest.mark.parametrize("texts", [["Hi", "Hi there", "hi"], ["?", "!"], ["x"]])
+def test_short_texts_do_no_harm(texts):
+    kinds = found(texts)
+    assert kinds[0] is None and len(kinds) == len(texts)
+
+
+def test_seeds_count_as_seen(run, tmp_path):
+    for name, texts in (("seeds", ["How many legs have 3 dogs?"]), ("q", ["How many legs have 3 dogs", "And 4 cats?"])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"question": t}) + "\n" for t in texts))
+    more = ["filters=[duplicates]", f"filters.duplicates.against=[{tmp_path / 'seeds.jsonl'}]"]
+    figures = run("filter", *more, f"input={tmp_path / 'q.jsonl'}", to="f")
+    assert figures["rows"] == 1 and figures["rejects/duplicate"] == 1
+
+
+def test_words_keep_what_matters_in_mathematics():
+    assert words_of("If x^2 = 1,000.5, what’s −x?") == words_of("if x^2 = 1,000.5 what s −x")
+    assert words_of("2 + 2") != words_of("2 - 2") and words_of("1.5") != words_of("15")

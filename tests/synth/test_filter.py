@@ -1,0 +1,195 @@
+"""The chain: order, counts that reconcile, verdicts as columns, scores reused; and each filter on small cases."""
+
+import json
+import random
+
+import pytest
+
+from sq.core.errors import ConfigError
+from sq.core.ledger import read_rejects, read_rows
+from sq.domains.arithmetic import ArithmeticDomain, unsolvable
+from sq.domains.arithmetic.engine import OracleEngine
+from sq.synth.scores import Scores
+
+
+@pytest.fixture
+def questions(tmp_path):
+    def write(texts, name="q.jsonl", **more):
+        path = tmp_path / name
+        path.write_text("".join(json.dumps({"question": t, **more}, ensure_ascii=False) + "\n" for t in texts))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def chain(run, tmp_path):
+    def done(filters, file, *more, to="f"):
+        figures = run("filter", f"filters=[{filters}]", f"input={file}", f"stage.scores={tmp_path / 's'}", *more, to=to)
+        assert figures["items"] == figures["rows"] + figures["rejects"]
+        return figures
+
+    return done
+
+
+def seeds(count, seed=0):
+    return [row["question"] for row in ArithmeticDomain().seeds(count, seed, "train")]
+
+
+def test_every_row_comes_out_once_with_its_verdicts_or_its_reason(chain, questions, tmp_path):
+    good = seeds(40)
+    bad = [unsolvable(q, random.Random(i))[0] for i, q in enumerate(seeds(20, seed=9))]
+    texts = [*good, *bad, good[0], "Tom hat 3 Äpfel und kauft 4 weitere. Wie viele Äpfel hat er jetzt?", "Apples."]
+    figures = chain("format,language,duplicates,solvability", questions(texts))
+    assert figures["rows"] == 40 and figures["rejects/language"] == 1 and figures["rejects/duplicate"] == 1
+    assert figures["rejects/unsolvable"] + figures["rejects/format"] == 21
+    rows = list(read_rows(tmp_path / "f"))
+    assert [r["question"] for r in rows] == good
+    assert all(r["solvable"] == "yes" and r["judge_reply"] and r["language"] == "en" and r["well_formed"] for r in rows)
+    assert figures["oracle/solvable"] == 1.0
+    (repeat,) = [r for r in read_rejects(tmp_path / "f") if r["reason"] == "duplicate"]
+    assert json.loads(repeat["row"])["duplicate_of"] == rows[0]["id"]
+
+
+def test_the_chain_runs_in_the_order_it_is_given(chain, questions, tmp_path):
+    good = seeds(1)[0]
+    broken, _ = unsolvable(good, random.Random(1))
+    file = questions([broken, broken, good])
+    assert chain("solvability,duplicates", file, to="a").get("rejects/duplicate") is None
+    assert chain("duplicates,solvability", file, to="b")["rejects/duplicate"] == 1
+
+
+def test_what_the_judge_said_is_not_asked_again(chain, questions, tmp_path, monkeypatch):
+    file = questions(seeds(30) * 2 + seeds(5, seed=3))
+    asked = []
+    answer = OracleEngine.generate
+    monkeypatch.setattr(
+        OracleEngine, "generate", lambda self, requests: answer(self, (asked.append(r.key) or r for r in requests))
+    )
+    first = chain("solvability", file, "engine.error_rate=0.3", to="a")
+    assert len(asked) == len(set(asked)) == 35
+    again = chain("format,solvability", file, "engine.error_rate=0.3", to="b")
+    assert len(asked) == 35 and again["rows"] == first["rows"]
+    kept = chain("solvability", file, "engine.error_rate=0.3", "filters.solvability.keep_unparsable=true", to="c")
+    assert len(asked) == 35 and kept["rows"] == first["rows"] + first["rejects/unparsable"]
+
+
+def test_votes_outweigh_a_judge_that_errs(chain, questions):
+    file = questions(seeds(80))
+    more = ["engine.error_rate=0.3", "filters.solvability.temperature=0.7"]
+    one = chain("solvability", file, *more, to="a")
+    nine = chain("solvability", file, *more, "filters.solvability.votes=9", to="b")
+    assert one["rows"] < 70 < nine["rows"]
+
+
+def test_the_judges_error_is_measured_on_planted_variants(chain, questions):
+    file = questions(seeds(120))
+    figures = chain("solvability", file, "engine.error_rate=0.2", "filters.solvability.measure=100")
+    assert figures["judge/planted"] == 100 and figures["rows"] + figures["rejects"] == 120
+    assert figures["judge/recall_low"] < 0.8 < figures["judge/recall_high"]
+    assert figures["judge/precision_low"] < 0.8 < figures["judge/precision_high"]
+
+
+def test_a_judge_that_fails_on_one_question_rejects_that_one(chain, questions, monkeypatch):
+    from sq.engine.base import Result
+
+    answer = OracleEngine._answer
+
+    def failing(self, request):
+        if "Kangaroo" in request.messages[0]["content"]:
+            return Result(key=request.key, error="too long")
+        return answer(self, request)
+
+    monkeypatch.setattr(OracleEngine, "_answer", failing)
+    figures = chain("solvability", questions([*seeds(3), "Where is the Kangaroo now?"]))
+    assert figures["rows"] == 3 and figures["rejects/engine"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("How many apples does Tom have now?", None),
+        ("Find $x$ if $x + 1 = 2$.", None),
+        ("Tom has 3 apples and 5 pears.", "asks nothing"),
+        ("What?", "5 characters"),
+        ("What is 2 + 2? The answer is 4.", "holds a solution"),
+        ("What is 2 + 2?\nSolution: 4", "holds a solution"),
+        ("What is 2 + 2? \\boxed{4}", "holds a solution"),
+        ("A solution of salt: how much salt is in 3 litres of a 10% solution?", None),
+    ],
+)
+def test_format(text, problem):
+    from sq.synth.filters.format import FormatFilter
+
+    found = FormatFilter().problem(text)
+    assert found is None if problem is None else problem in found
+
+
+def test_overlap_removes_offenders_and_ignores_boilerplate(chain, questions, tmp_path):
+    shared = "A train leaves the station at noon and travels north at sixty miles an hour for three hours straight."
+    common = "Express your answer as a common fraction in lowest terms and give no units at all please."
+    bench = questions(
+        [f"{shared} How far is it?", *[f"Item number {i} of many. {common}" for i in range(6)]], "b.jsonl"
+    )
+    mine = questions([f"Listen. {shared} When does it stop?", f"What is half of a third? {common}", "What is 2 + 2?"])
+    figures = chain("overlap", mine, f"filters.overlap.benchmarks={{bench: {bench}}}")
+    assert figures["rejects/overlap"] == 1 and figures["rows"] == 2
+    assert figures["overlap/bench/clean"] == pytest.approx(6 / 7)
+    (reject,) = read_rejects(tmp_path / "f")
+    row = json.loads(reject["row"])
+    assert row["overlap_benchmark"] == "bench" and 0 < row["overlap"] < 1 and "train leaves" in row["overlap_ngram"]
+
+
+def test_overlap_without_benchmarks_is_told(chain, questions):
+    with pytest.raises(ConfigError, match="needs benchmarks"):
+        chain("overlap", questions(["What is 2 + 2?"]))
+
+
+def test_difficulty_by_threshold_and_to_a_target(chain, questions, monkeypatch):
+    from sq.synth.filters import difficulty
+
+    calls = []
+
+    def score(self, texts):
+        calls.extend(texts)
+        return [int(t.split()[-1].strip("?")) / 100 for t in texts]
+
+    monkeypatch.setattr(difficulty.Loaded, "__call__", score)
+    monkeypatch.setattr(difficulty, "fingerprint", lambda model: "f00d")
+    file = questions([f"What comes after {i % 100}?" for i in range(0, 300, 2)])
+    scorer = "filters.difficulty.model={name: scorer, path: x}"
+    figures = chain("difficulty", file, scorer, "filters.difficulty.threshold=0.5", to="a")
+    assert figures["rows"] == 75 and figures["rejects/too_easy"] == 75
+    target = ["filters.difficulty.threshold=null", "filters.difficulty.target=[1,3]"]
+    figures = chain("difficulty", file, scorer, *target, to="b")
+    assert figures["rows"] == 100 and figures["rejects/sampled_out"] == 50
+    assert len(calls) == 50  # one score for each distinct text, over both runs
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["filters=[]"], "needs filters"),
+        (["filters=[difficulty]"], "needs a scorer"),
+        (["filters=[solvability]", "filters.solvability.votes=3"], "all the same; raise temperature"),
+    ],
+)
+def test_slips(run, questions, more, message):
+    with pytest.raises(ConfigError, match=message):
+        run("filter", f"input={questions(['What is 2 + 2?'])}", *more, to="x")
+
+
+def test_a_torn_or_damaged_line_of_the_store_is_scored_again(tmp_path):
+    with Scores(tmp_path / "s") as scores:
+        for i in range(3):
+            scores.put(f"k{i}", {"text": "é" * i})
+    path = tmp_path / "s" / "scores.jsonl"
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b'"text":""', b'"text":"x"') + b"00000000 k3 {")
+    with Scores(tmp_path / "s") as scores:
+        assert "k0" not in scores and "k3" not in scores and len(scores) == 2
+        assert scores.get("k2") == {"text": "éé"}
+        scores.put("k4", 1)
+        assert scores.get("k4") == 1
+    with Scores(tmp_path / "s") as scores:
+        assert len(scores) == 3 and scores.get("k4") == 1

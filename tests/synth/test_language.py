@@ -1,0 +1,71 @@
+"""Language: what stays, what goes, and the goals on real questions (at most 0.3% dropped, at least 99% caught)."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sq.synth.filters.language import LanguageFilter, identify
+
+DATA = Path(__file__).parent.parent.parent.parent / "shared" / "data"
+KEEP = LanguageFilter()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Simplify $\\frac{\\sqrt{x}}{y}$.",
+        "$2x + 3 = 7$",
+        "José’s café sells crêpes at €3.50 — how many can he buy for €21?",
+        "Let α, β, γ be the angles of △ABC with α + β = 90°. Find γ.",
+        "Compute ∫₀^π sin x dx.",
+        "Evaluate.",
+        "100 + 200 = ?",
+        "What is the Chinese word 三 times 4?",
+    ],
+)
+def test_short_and_formula_heavy_english_stays(text):
+    assert identify(text, KEEP)[0] == "en"
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("小明有5个苹果，他又买了3个。他现在有几个苹果？", "zh"),
+        ("Anna hat fünf Äpfel und kauft noch drei. Wie viele Äpfel hat sie jetzt?", "de"),
+        ("Juan tiene cinco manzanas y compra tres más. ¿Cuántas manzanas tiene ahora?", "es"),
+        ("У Маши было пять яблок. Сколько яблок стало?", "ru"),
+        ("Si $x + 2 = 5$, calculez la valeur de $x$ et donnez le résultat sous forme simplifiée.", "fr"),
+        ("太郎は5個のりんごを持っています。", "ja"),
+        ("Пусть $x^2 + 3x + 2 = 0$. Найдите $x$.", "ru"),
+    ],
+)
+def test_other_languages_are_told(text, language):
+    found = identify(text, KEEP)[0]
+    assert found == language or (language == "ja" and found in ("ja", "zh"))
+
+
+@pytest.mark.parametrize(("file", "most"), [("gsm8k_test.jsonl", 0.003), ("math500_test.jsonl", 0.003)])
+def test_real_english_questions_stay(file, most):
+    if not (DATA / file).exists():
+        pytest.skip(f"no {file} in ../shared/data")
+    rows = [json.loads(line) for line in (DATA / file).open()]
+    dropped = [r for r in rows if identify(r.get("question") or r.get("problem"), KEEP)[0] != "en"]
+    assert len(dropped) / len(rows) <= most
+
+
+@pytest.mark.parametrize("language", ["de", "es", "zh"])
+def test_real_foreign_questions_go(language):
+    if not (DATA / f"mgsm_{language}.tsv").exists():
+        pytest.skip(f"no mgsm_{language}.tsv in ../shared/data")
+    texts = [line.split("\t")[0] for line in (DATA / f"mgsm_{language}.tsv").open()]
+    caught = [t for t in texts if identify(t, KEEP)[0] != "en"]
+    assert len(caught) / len(texts) >= 0.99
+
+
+def test_strict_ascii_is_an_option(run, tmp_path):
+    file = tmp_path / "q.jsonl"
+    file.write_text('{"question": "How much is €5 and €6?"}\n{"question": "How much is $5 and $6?"}\n')
+    assert run("filter", "filters=[language]", f"input={file}", to="a")["rows"] == 2
+    more = ["filters=[language]", "filters.language.ascii_only=true"]
+    assert run("filter", *more, f"input={file}", to="b")["rejects/language"] == 1

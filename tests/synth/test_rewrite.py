@@ -1,0 +1,86 @@
+"""Preference pairs: directions by seed, what is no rewrite, the judge's second look, and pairs without an optimiser."""
+
+import json
+import random
+from collections import Counter
+
+import pytest
+
+from sq.core.ledger import read_rejects, read_rows
+from sq.core.rows import PAIR, check_row
+from sq.domains.arithmetic import ArithmeticDomain, poor, problem
+from sq.domains.arithmetic.engine import OracleEngine
+from sq.engine.base import Completion, Result
+
+
+@pytest.fixture
+def raw(tmp_path):
+    rng = random.Random(5)
+    path = tmp_path / "raw.jsonl"
+    texts = [poor(rng) if i % 2 else problem(rng).question for i in range(120)]
+    path.write_text("".join(json.dumps({"question": t}) + "\n" for t in texts))
+    return path
+
+
+def test_pairs_are_what_qpo_reads_and_counts_reconcile(run, raw, tmp_path):
+    figures = run("rewrite", f"input={raw}", "engine.error_rate=0.2", to="r")
+    rows = list(read_rows(tmp_path / "r"))
+    assert figures["rows"] + figures["rejects"] == figures["items"] == 120
+    assert all(not check_row(r, PAIR) and r["chosen"].strip() and r["chosen"] != r["rejected"] for r in rows)
+    assert {r["direction"] for r in rows} == {"solvability", "difficulty"}
+    assert all(r["parents"][0] == r["question_id"] and r["pair_source"] == "rewrite" for r in rows)
+    assert {"unchanged", "unparsed"} <= {r["reason"] for r in read_rejects(tmp_path / "r")}
+    assert figures["oracle/chosen_solvable"] > figures["oracle/rejected_solvable"] + 0.2
+
+
+def test_directions_are_drawn_by_seed_with_the_share_of_the_config(run, raw, tmp_path):
+    drawn = {}
+    for name, *more in (("a",), ("b",), ("c", "seed=1"), ("d", "stage.solvability=1.0")):
+        run("rewrite", f"input={raw}", *more, to=name)
+        drawn[name] = {r["question_id"]: r["direction"] for r in read_rows(tmp_path / name)}
+    assert drawn["a"] == drawn["b"]
+    both = drawn["a"].keys() & drawn["c"].keys()
+    assert 0.25 < sum(drawn["a"][k] != drawn["c"][k] for k in both) / len(both) < 0.75
+    assert set(drawn["d"].values()) == {"solvability"}
+
+
+def test_a_second_look_keeps_only_what_is_judged_solvable(run, raw, tmp_path):
+    figures = run("rewrite", f"input={raw}", "engine.error_rate=0.3", "stage.judge_prompt=judge_solvability", to="r")
+    assert {r["chosen_solvable"] for r in read_rows(tmp_path / "r")} == {"yes"}
+    assert figures["rejects/unsolvable"] and figures["rejects/unparsable"]
+    kept = [json.loads(r["row"]) for r in read_rejects(tmp_path / "r") if r["reason"] == "unsolvable"]
+    assert all(r["judge_reply"] and r["chosen"] for r in kept)
+
+
+@pytest.mark.parametrize(
+    ("reply", "finish", "reason"),
+    [
+        ("FINAL QUESTION: What is 3 + 4 + 5?", "stop", None),
+        ("FINAL QUESTION: what is 3 + 4", "stop", "unchanged"),
+        ("FINAL QUESTION:", "stop", "unparsed"),
+        ("I would rather not.", "stop", "unparsed"),
+        ("", "stop", "unparsed"),
+        ("FINAL QUESTION: What is 3 + 4 + 5?", "length", "cut_off"),
+        ("FINAL QUESTION: " + "What is 3 + 4 and then? " * 20, "stop", "over_long"),
+    ],
+)
+def test_what_is_no_rewrite_is_rejected_with_the_reason(run, tmp_path, monkeypatch, reply, finish, reason):
+    completion = Completion(text=reply, finish_reason=finish, tokens=9)
+    monkeypatch.setattr(OracleEngine, "_answer", lambda self, r: Result(key=r.key, completions=(completion,)))
+    file = tmp_path / "q.jsonl"
+    file.write_text('{"question": "What is 3 + 4?"}\n')
+    run("rewrite", f"input={file}", "stage.solvability=1.0", to="r")
+    assert [r["reason"] for r in read_rejects(tmp_path / "r")] == ([reason] if reason else [])
+
+
+def test_pairs_from_success_rates_need_no_optimiser(run, raw, tmp_path):
+    figures = run("rewrite", f"input={raw}", "stage.source=success_rate", "engine.error_rate=0.1", to="r")
+    rows = list(read_rows(tmp_path / "r"))
+    used = Counter(q for r in rows for q in r["parents"])
+    assert rows and max(used.values()) == 1
+    assert 2 * figures["rows"] + figures["rejects"] == 120
+    assert all(r["chosen_score"] - r["rejected_score"] >= 0.25 for r in rows if r["direction"] == "solvability")
+    assert all(r["rejected_score"] >= 0.75 for r in rows if r["direction"] == "difficulty")
+    oracle = ArithmeticDomain()
+    better = [oracle.verdict(r["chosen"]).solvable >= oracle.verdict(r["rejected"]).solvable for r in rows]
+    assert sum(better) / len(better) > 0.95
