@@ -80,7 +80,7 @@ def _run(command: list[str], rows: Path, options: argparse.Namespace, task: str)
 def _rows(place: Path, questions: Path, options: argparse.Namespace, task: str) -> Path:
     """Short questions; for QPO in pairs, one the chosen and another the rejected."""
     count = options.steps * options.batch * (2 if task == "qpo" else 1)
-    texts = [json.loads(line)["question"] for line in questions.read_text().splitlines()]
+    texts = [json.loads(line)["question"] for line in questions.read_text().split("\n") if line]
     texts = [text for text in texts if 60 <= len(text) <= 170][:count]
     if len(texts) < count:
         sys.exit(

@@ -18,6 +18,7 @@ from sq.train.watch import Watch
 
 MARKS: list[float] = []
 LOSSES: list[float] = []
+ROWS: list[int] = [0]
 
 
 class Clock(Watch):
@@ -26,10 +27,15 @@ class Clock(Watch):
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         MARKS.append(time.process_time())
 
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        ROWS[-1] += len(batch.pack.rows)
+        super().on_train_batch_end(trainer, module, outputs, batch, batch_idx)
+
     def _report(self, trainer: Any, module: Any, step: int) -> None:
         super()._report(trainer, module, step)
         LOSSES.append(self.final["train/loss"])
         MARKS.append(time.process_time())
+        ROWS.append(0)
 
 
 def main(s: dict[str, Any]) -> None:
@@ -49,8 +55,8 @@ def main(s: dict[str, Any]) -> None:
             job = build(compose("train", overrides=words), TrainJob)
         job.run()
     # QPO counts everything from the first reference on; QFT's first step is left out on both sides.
-    begin, steps = (0, len(MARKS) - 1) if s["task"] == "qpo" else (1, len(MARKS) - 2)
-    rate = steps * s["batch"] / (MARKS[-1] - MARKS[begin])
+    begin = 0 if s["task"] == "qpo" else 1
+    rate = sum(ROWS[begin:]) / (MARKS[-1] - MARKS[begin])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     print(json.dumps({"rate": rate, "peak_mb": peak, "loss": LOSSES[-1]}))
 

@@ -60,7 +60,7 @@ def plan_packs(
     if not len(rows):
         raise ConfigError("there is nothing to train on: no row is left")
     if batch_rows is not None:
-        batch_packs, capacity = _near(rows, capacity, prefix, batch_rows, world)
+        batch_packs, capacity = _near(rows, capacity, prefix, batch_rows, world, seed)
     batch_packs = batch_packs or world
     if batch_packs % world:
         raise ConfigError(
@@ -75,13 +75,21 @@ def plan_packs(
     return PackPlan(packing=packing, prefix=prefix, batch_packs=batch_packs)
 
 
-def _near(rows: TokenRows, capacity: int, prefix: int, batch_rows: int, world: int) -> tuple[int, int]:
+def _near(rows: TokenRows, capacity: int, prefix: int, batch_rows: int, world: int, seed: int) -> tuple[int, int]:
+    """Packs per step and tokens per pack that bring about `batch_rows` rows into a step."""
     own = rows.lengths - prefix * rows.segments
     wanted = float(own.mean()) * batch_rows + prefix  # tokens of a step, were it one pack
     if wanted > capacity * world:
-        packs = max(1, round(wanted / (capacity - prefix) / world)) * world
-        return packs, capacity
-    return world, min(capacity, max(int(own.max()) + prefix, round(wanted / world)))
+        return max(1, round(wanted / (capacity - prefix) / world)) * world, capacity
+    # One pack a step and process. The passes come out even, or a last small pack would be a whole step by itself.
+    packs = max(1, round(len(rows) / batch_rows)) * world
+    size = max(int(own.max()), -(-int(own.sum()) // packs)) + prefix
+    while size < capacity:
+        found = pack_rows(rows.lengths.tolist(), size, prefix=prefix, segments=rows.segments, seed=seed)
+        if len(found.packs) <= packs:
+            break
+        size += max(1, size // 50)
+    return world, min(size, capacity)
 
 
 class PackLoader:

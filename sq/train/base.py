@@ -96,6 +96,10 @@ class BaseModule(L.LightningModule):
             mean.reset()
         return found
 
+    def tables(self) -> dict[str, list[dict[str, float]]]:
+        """What is told of the last look at held-out rows beyond single figures."""
+        return {}
+
     def configure_model(self) -> None:
         if self.job.trainer.strategy == "fsdp":
             assert self.device_mesh is not None

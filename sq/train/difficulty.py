@@ -40,6 +40,7 @@ class DifficultyModule(BaseModule):
         output = self.model.get_output_embeddings()
         if output is not None and output.weight is not self.model.get_input_embeddings().weight:
             output.requires_grad_(False)  # it has no part in the loss, and DDP would wait for its gradient
+        self.bins: list[dict[str, float]] = []
         self.held_out_metrics = nn.ModuleDict(
             {"spearman": SpearmanCorrCoef(), "kendall": KendallRankCorrCoef(), "calibration": Calibration(BINS)}
         )
@@ -68,8 +69,13 @@ class DifficultyModule(BaseModule):
             for name, metric in self.held_out_metrics.items():
                 assert isinstance(metric, Metric)
                 found[f"val/{name}"] = float(metric.compute())
+                if isinstance(metric, Calibration):
+                    self.bins = metric.table()
                 metric.reset()
         return found
+
+    def tables(self) -> dict[str, list[dict[str, float]]]:
+        return {"calibration": self.bins} if self.bins else {}
 
     def extra_groups(self) -> list[dict[str, Any]]:
         lr = self.stage.head_lr or self.stage.lr
@@ -97,6 +103,16 @@ class Calibration(Metric):
         sums = self.sums
         assert isinstance(sums, Tensor)
         return (sums[:, 1] - sums[:, 2]).abs().sum() / sums[:, 0].sum().clamp(min=1)
+
+    def table(self) -> list[dict[str, float]]:
+        """What is in each bin that has rows: how many, and their mean prediction and label."""
+        sums = self.sums
+        assert isinstance(sums, Tensor)
+        filled = ((i, *row) for i, row in enumerate(sums.tolist()) if row[0])
+        return [
+            {"from": i / self.bins, "to": (i + 1) / self.bins, "rows": n, "predicted": p / n, "known": k / n}
+            for i, n, p, k in filled
+        ]
 
 
 def task(job: TrainJob, chat: ChatFormat) -> Task:

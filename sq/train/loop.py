@@ -71,23 +71,43 @@ def train(
     if job.trainer.compile:
         model.base_model.compile(dynamic=True)
     setup.announce(job, model, data, plan, loader.steps, attention)
-    directory = Path(job.output_dir) / "checkpoints"
-    last = max(checkpoints(directory), default=None, key=step_of)
-    if last is not None:
-        loader.first_step = step_of(last)
-        log.info("continuing from step %d of %d", loader.first_step, loader.steps)
+    references = _reference_path(job, data, plan, weights, str(attention))
     watch = Watch(run, every=job.trainer.log_every, steps=loader.steps)
     end = _End(job, held_out)
+    _run(job, module, loader, held_out, references, [watch, end], run)
+    run.metrics(end.figures, step=loader.steps)
+    for name, rows in module.tables().items():
+        run.table(name, rows)
+    if end.state is not None:
+        _write(job, module, end.state, tokenizer, chat, stored, run)
+    return watch.final | end.figures
+
+
+def _run(
+    job: TrainJob,
+    module: BaseModule,
+    loader: PackLoader,
+    held_out: PackLoader | None,
+    references: Path,
+    callbacks: list[Callback],
+    run: Run,
+) -> None:
+    """Train from the last checkpoint, or from the beginning, to the end."""
 
     def look(trainer: L.Trainer, module: Any) -> dict[str, float]:
         figures = validate(trainer, module, held_out)
         run.metrics(figures, step=trainer.global_step)
         return figures
 
-    callbacks: list[Callback] = [watch, Checkpoints(directory, job.trainer, look), end]
+    directory = Path(job.output_dir) / "checkpoints"
+    last = max(checkpoints(directory), default=None, key=step_of)
+    if last is not None:
+        loader.first_step = step_of(last)
+        log.info("continuing from step %d of %d", loader.first_step, loader.steps)
+    callbacks = [*callbacks, Checkpoints(directory, job.trainer, look)]
     if isinstance(module, QPOModule):
-        loaders = {"train": loader, **({"val": held_out} if held_out is not None else {})}
-        callbacks.insert(0, References(loaders, _reference_path(job, data, plan, weights, str(attention))))
+        both = {"train": loader} if held_out is None else {"train": loader, "val": held_out}
+        callbacks.insert(0, References(both, references))
     trainer = _trainer(job, loader, callbacks)
     try:
         trainer.fit(module, loader, ckpt_path=None if last is None else str(last), weights_only=False)
@@ -98,11 +118,6 @@ def train(
     finally:
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()  # the next job of a sweep makes its own
-    figures = watch.final | end.figures
-    run.metrics(end.figures, step=loader.steps)
-    if end.state is not None:
-        _write(job, module, end.state, tokenizer, chat, stored, run)
-    return figures
 
 
 class _End(Callback):

@@ -86,6 +86,13 @@ def test_a_step_comes_near_the_rows_asked_for(rows, batch_rows, world):
     assert found == pytest.approx(batch_rows, rel=0.35, abs=2)
 
 
+@pytest.mark.parametrize("batch_rows", [4, 16, 40])
+def test_no_step_is_left_with_a_few_tokens(rows, batch_rows):
+    plan = plan_packs(rows, capacity=4096, seed=0, prefix=1, batch_rows=batch_rows)
+    sizes = [int(rows.lengths[list(pack)].sum()) for pack in plan.packing.packs]
+    assert plan.batch_packs == 1 and min(sizes) >= 0.6 * max(sizes)
+
+
 def test_what_does_not_fit_is_told(rows):
     with pytest.raises(ConfigError, match=r"rows do not fit into a pack of 9 tokens \(the longest has 13\)"):
         plan_packs(rows, capacity=9, seed=0)

@@ -66,3 +66,19 @@ def test_difficulty_orders_questions_and_its_export_is_a_classifier(job, labels)
         ids = torch.tensor([regressor.chat.question_ids(text).ids])
         theirs.append(classifier(input_ids=ids).logits.item() + bias)
     assert ours == pytest.approx(theirs, abs=1e-5)
+
+
+def test_calibration_is_the_distance_in_each_bin():
+    from sq.train.difficulty import Calibration
+
+    metric = Calibration(10)
+    metric.update(torch.tensor([0.05, 0.07, 0.95, 1.3]), torch.tensor([0.0, 0.0, 1.0, 0.5]))
+    assert float(metric.compute()) == pytest.approx((0.12 + abs(2.25 - 1.5)) / 4)
+    assert [(row["from"], row["rows"]) for row in metric.table()] == [(0.0, 2.0), (0.9, 2.0)]
+
+
+def test_a_label_of_more_samples_counts_for_more():
+    from sq.train.difficulty import certainty
+
+    assert certainty(0.5, 64) > certainty(0.5, 8) > certainty(0.5, 2)
+    assert certainty(0.0, 5) > certainty(0.4, 5)  # none of five is surer than two of five, but not certain
