@@ -77,6 +77,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerFast:
     """The tokenizer of a model, ready for the chat contract."""
     from transformers import AutoTokenizer
 
+    _quiet()
     path = config.tokenizer or locate(config)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
@@ -93,6 +94,7 @@ def load_model(
     """A causal language model in `dtype` (default: the config's), from safetensors."""
     from transformers import AutoModelForCausalLM
 
+    _quiet()
     path = locate(config)
     try:
         model = AutoModelForCausalLM.from_pretrained(
@@ -165,9 +167,14 @@ def export(
     staging.mkdir(parents=True)
     target = getattr(torch, dtype) if dtype else model.dtype
     held = model.state_dict() if state is None else state
-    state = {name: tensor.to(target) if tensor.is_floating_point() else tensor for name, tensor in held.items()}
-    model.config.dtype = target
+    tied = model.all_tied_weights_keys  # converted, they would no longer share storage, and be written twice
+    state = {n: t.to(target) if t.is_floating_point() else t for n, t in held.items() if n not in tied}
+    _quiet()
     model.save_pretrained(staging, state_dict=state)
+    told = json.loads((staging / "config.json").read_text())  # names the model's own type, not that of `state`
+    (staging / "config.json").write_text(
+        json.dumps(told | {"dtype": str(target).removeprefix("torch.")}, indent=2) + "\n"
+    )
     tokenizer.save_pretrained(staging)
     (staging / "sq.json").write_text(json.dumps(origin, indent=2, sort_keys=True) + "\n")
     for path in staging.iterdir():
@@ -194,6 +201,13 @@ def fingerprint(config: ModelConfig) -> str:
         digest.update(file.name.encode())
         _hash_file(file, digest)
     return digest.hexdigest()
+
+
+def _quiet() -> None:
+    """No progress bars of files read and written in a second."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
 
 
 def _hash_file(file: Path, digest: Any) -> None:

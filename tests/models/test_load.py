@@ -1,0 +1,85 @@
+"""Loading and export: where models are found, what is refused, and that what is written is what is loaded."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from sq.core.errors import ConfigError
+from sq.models.load import ModelConfig, export, fingerprint, load_model, load_tokenizer, locate
+
+
+def config(path, **more):
+    return ModelConfig(name="m", path=str(path), **more)
+
+
+def test_a_model_is_found_by_directory_package_or_hub_id(random_tiny):
+    assert locate(config(random_tiny)) == str(random_tiny)
+    assert locate(config("someone/a-model")) == "someone/a-model"
+    with pytest.raises(ConfigError, match="no such model in the package, which has .*tiny"):
+        locate(config("package:tinny"))
+    with pytest.raises(ConfigError, match=r"model\.path='\./nowhere' is no directory"):
+        locate(config("./nowhere"))
+
+
+@pytest.mark.parametrize("load", [load_model, load_tokenizer])
+def test_what_is_no_model_is_told_with_the_path_and_the_choices(load, tmp_path):
+    with pytest.raises(ConfigError, match="cannot be loaded from .* or choose one of model=.*tiny"):
+        load(config(tmp_path))
+
+
+def test_weights_other_than_safetensors_are_refused(random_tiny, tmp_path):
+    for file in random_tiny.iterdir():
+        if file.suffix != ".safetensors":
+            shutil.copy(file, tmp_path / file.name)
+    torch.save(load_model(config(random_tiny)).state_dict(), tmp_path / "pytorch_model.bin")
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        load_model(config(tmp_path))
+
+
+def test_an_export_loads_to_the_same_logits_and_says_where_it_comes_from(random_tiny, tmp_path):
+    model, tokenizer = load_model(config(random_tiny), dtype="float32"), load_tokenizer(config(random_tiny))
+    where = export(model, tokenizer, tmp_path / "model", origin={"stage": "sft", "seed": 3})
+    ids = torch.arange(5, 40)[None]
+    again = load_model(config(where))
+    assert torch.equal(model(ids).logits, again(ids).logits)
+    assert json.loads((where / "sq.json").read_text()) == {"stage": "sft", "seed": 3}
+    assert load_tokenizer(config(where)).chat_template == tokenizer.chat_template
+    assert [p.name for p in tmp_path.iterdir()] == ["model"], "nothing half-made stays behind"
+    size = (where / "model.safetensors").stat().st_size
+    assert size < 4.1 * sum(p.numel() for p in model.parameters()), "tied weights are written once"
+
+
+def test_an_export_takes_the_place_of_an_earlier_one_and_may_be_smaller(random_tiny, tmp_path):
+    model, tokenizer = load_model(config(random_tiny), dtype="float32"), load_tokenizer(config(random_tiny))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "old.txt").write_text("x")
+    where = export(model, tokenizer, tmp_path / "model", dtype="bfloat16", origin={})
+    assert not (where / "old.txt").exists()
+    assert load_model(config(where)).dtype == torch.bfloat16
+    assert load_model(config(where), dtype="float32").dtype == torch.float32
+
+
+def test_a_fingerprint_is_of_the_content_alone(random_tiny, tmp_path):
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(random_tiny, copy)
+    assert fingerprint(config(copy)) == fingerprint(config(random_tiny))
+    weights = copy / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(bytes(content))
+    assert fingerprint(config(copy)) != fingerprint(config(random_tiny))
+    assert fingerprint(config("a/b")) != fingerprint(config("a/b", revision="v2"))
+
+
+def test_code_from_a_model_runs_only_where_it_is_said(random_tiny, tmp_path):
+    copy = tmp_path / "remote"
+    shutil.copytree(random_tiny, copy)
+    told = json.loads((copy / "config.json").read_text())
+    told |= {"model_type": "strange", "auto_map": {"AutoConfig": "code.C", "AutoModelForCausalLM": "code.M"}}
+    (copy / "config.json").write_text(json.dumps(told))
+    (copy / "code.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    with pytest.raises(ConfigError, match="cannot be loaded"):
+        load_model(config(copy))
+    assert not (tmp_path / "ran").exists()
