@@ -178,10 +178,9 @@ class HFEngine:
     def _result(self, request: Request, rows: Sequence[Row]) -> Result:
         if problem := next((row.problem for row in rows if row.problem), None):
             return Result(key=request.key, error=problem)
-        decode = self._tokenizer.decode
         completions = tuple(
             Completion(
-                text=decode(row.text_ids, skip_special_tokens=True, clean_up_tokenization_spaces=False),
+                text=self._text(row.text_ids),
                 finish_reason=row.finish,
                 token_ids=tuple(row.ids),
                 tokens=len(row.ids),
@@ -189,6 +188,11 @@ class HFEngine:
             for row in rows
         )
         return Result(key=request.key, completions=completions, prompt_tokens=len(rows[0].prompt))
+
+    def _text(self, ids: list[int]) -> str:
+        """The text of `ids`, without the half of a character that it may have been cut off in."""
+        text = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return str(text).rstrip("\ufffd")
 
     def _live(self) -> Any:
         if self._loaded is None:
