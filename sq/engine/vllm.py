@@ -7,14 +7,17 @@ token ids, seeds come with each request, and the reason why a text ended is kept
 from __future__ import annotations
 
 import gc
+import hashlib
+import json
 import logging
 import os
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sq.core.config import setting
+from sq.core.config import nearest, setting
 from sq.core.errors import EngineError
 from sq.engine.base import Completion, Request, Result, ScoreRequest, ScoreResult
 from sq.engine.config import EngineConfig
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from vllm.outputs import RequestOutput
 
 log = logging.getLogger(__name__)
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""The ranks of adapters that vLLM makes room for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +44,12 @@ class VLLMConfig(EngineConfig):
     cpu_cache_gib: int = setting(1, ge=1, help="memory for the key-value cache on a CPU, in GiB")
     eager: bool = setting(True, help="skip compilation: starts in seconds; compiling pays after about 100K tokens")
     quantization: str | None = setting(None, help="bitsandbytes, fp8, awq, ... ; default: as the weights are")
+    attention: str | None = setting(None, help="FLASH_ATTN, FLASHINFER, TRITON_ATTN, ... ; default: vLLM's choice")
+    lora: str | None = setting(None, help="directory of a LoRA adapter to put on the model")
+
+    def identity(self, model: ModelConfig) -> str:
+        """The weights, and the adapter on them."""
+        return fingerprint(model) if self.lora is None else f"{fingerprint(model)}+{_adapter(self.lora)[1]}"
 
     def create(self, model: ModelConfig) -> VLLMEngine:
         """Start the engine on `model`."""
@@ -50,10 +61,11 @@ class VLLMEngine:
 
     def __init__(self, config: VLLMConfig, model: ModelConfig) -> None:
         self.config, self.model = config, model
-        self.fingerprint = fingerprint(model)
+        self.fingerprint = config.identity(model)
         _environment(config)
         try:
             from vllm import LLM
+            from vllm.lora.request import LoRARequest
             from vllm.platforms import current_platform
 
             from sq.engine.vllm_sampling import NucleusProcessor
@@ -78,12 +90,15 @@ class VLLMEngine:
                 logits_processors=[NucleusProcessor],
                 disable_log_stats=True,
                 use_tqdm_on_load=False,
+                **_attention(config.attention),
+                **_room_for_adapter(config.lora),
             )
         except (ValueError, RuntimeError, OSError) as error:
             raise EngineError(f"vLLM cannot start with model {model.name} ({model.path}): {error}") from error
         self._llm: Any = llm
         self._max_len = int(llm.llm_engine.model_config.max_model_len)
         self._own_top_p = bool(current_platform.is_cpu())
+        self._lora = LoRARequest("adapter", 1, config.lora) if config.lora else None
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
         """Yield results as they finish, with at most `window` requests in the engine."""
@@ -151,7 +166,7 @@ class VLLMEngine:
                 skip_special_tokens=True,
                 output_kind=RequestOutputKind.FINAL_ONLY,
             )
-            self._llm.llm_engine.add_request(request.key, {"prompt_token_ids": ids}, params)
+            self._llm.llm_engine.add_request(request.key, {"prompt_token_ids": ids}, params, lora_request=self._lora)
         except EngineDeadError as error:
             raise EngineError(f"vLLM died with model {self.model.name}: {error}. Run the same command again") from error
         except Exception as error:  # whatever it dislikes about one request must not end the others
@@ -178,6 +193,38 @@ def _result(output: RequestOutput) -> Result:
         for c in sorted(output.outputs, key=lambda c: c.index)
     )
     return Result(key=output.request_id, completions=completions, prompt_tokens=len(output.prompt_token_ids or ()))
+
+
+def _attention(name: str | None) -> dict[str, Any]:
+    """What tells vLLM the attention backend; nothing, where the choice is its own."""
+    if name is None:
+        return {}
+    from vllm.v1.attention.backends.registry import AttentionBackendEnum
+
+    known = sorted(backend.name for backend in AttentionBackendEnum)
+    if name.upper() not in known:
+        raise EngineError(f"engine.attention={name!r}{nearest(name.upper(), known)} vLLM has {', '.join(known)}")
+    return {"attention_backend": AttentionBackendEnum[name.upper()]}
+
+
+def _room_for_adapter(lora: str | None) -> dict[str, Any]:
+    """What makes vLLM ready for the adapter; nothing, where there is none."""
+    if lora is None:
+        return {}
+    rank = _adapter(lora)[0]
+    return {"enable_lora": True, "max_loras": 1, "max_lora_rank": next((r for r in RANKS if r >= rank), rank)}
+
+
+def _adapter(directory: str) -> tuple[int, str]:
+    """Rank and digest of an adapter."""
+    files = [Path(directory) / name for name in ("adapter_config.json", "adapter_model.safetensors")]
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise EngineError(
+            f"engine.lora={directory!r} has no {' and no '.join(missing)}: give the directory of a LoRA adapter that "
+            "peft has saved, with its weights as safetensors"
+        )
+    digest = hashlib.blake2b(b"".join(file.read_bytes() for file in files), digest_size=4).hexdigest()
+    return int(json.loads(files[0].read_text())["r"]), digest
 
 
 def _environment(config: VLLMConfig) -> None:
