@@ -55,6 +55,11 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("b", type=Path, help="another one, over the same problems")
     compare.add_argument("--seed", type=int, default=0, help="of the bootstrap")
     compare.set_defaults(run=_compare)
+
+    why = commands.add_parser("why", help="tell the story of a row: what made it, judged it, was made from it")
+    why.add_argument("row", help="its id, or the first characters of it")
+    why.add_argument("--in", dest="roots", type=Path, action="append", help="where stages are; default: outputs")
+    why.set_defaults(run=_why)
     return parser
 
 
@@ -101,6 +106,12 @@ def _compare(parsed: argparse.Namespace) -> None:
     from sq.eval.compare import compare, told
 
     print(told(compare(parsed.a, parsed.b, seed=parsed.seed)))
+
+
+def _why(parsed: argparse.Namespace) -> None:
+    from sq.synth.why import why
+
+    print(why(parsed.row, parsed.roots or [Path("outputs")]))
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ class SolvabilityFilter(FilterConfig):
         """Add the judge's verdict and words; remove what cannot be solved, and what it gave no verdict on."""
         speaker, prompt = around.judge(), load_prompt(self.prompt)
         judge = Judge(self, speaker, prompt, around.seed)
-        with Scores(around.scores / f"solvability-{speaker.identity}") as scores:
+        with Scores(around.scores / f"solvability-{row_id('judge', **speaker.decides)[:12]}") as scores:
             planted = Planted(self.measure, around.domain, around.seed) if self.measure else None
             for case in judge.heard(cases, scores):
                 if case.reason is None and planted is not None:

@@ -1,0 +1,65 @@
+"""`sq why`: the whole story of a question from its making to the example it became, and slips that are told."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from sq.core.errors import SqError
+from sq.core.ledger import read_rejects, read_rows
+from sq.domains.arithmetic import ArithmeticDomain
+from sq.synth.why import why
+
+
+@pytest.fixture
+def chain(run, tmp_path):
+    texts = [row["question"] for row in ArithmeticDomain().seeds(6, 0, "train")]
+    file = tmp_path / "q.jsonl"
+    file.write_text(
+        "".join(json.dumps({"question": t}) + "\n" for t in [*texts, texts[0], "Tom has some apples. How?"])
+    )
+    run("filter", f"input={file}", f"stage.scores={tmp_path / 's'}", to="out/f")
+    run("answers", f"input={tmp_path}/out/f", "engine.error_rate=0.4", to="out/a")
+    run("select", f"input={tmp_path}/out/a", to="out/s")
+    return tmp_path / "out"
+
+
+def test_a_question_is_followed_to_its_candidates_and_the_chosen_one(chain):
+    question = next(read_rows(chain / "f"))
+    told = why(question["id"], [chain])
+    assert question["question"] in told and "judge_reply: Let me try to solve it" in told
+    assert told.count("answers (") == 5 and told.count("select (") == 5
+    assert "rejected, not_chosen: rank 1" in told and "reward: 1.0" in told
+    assert told.endswith("It ended kept by filter; 5 rows were made from it.")
+
+
+def test_a_candidate_tells_of_its_question_and_why_it_was_not_chosen(chain):
+    reject = next(r for r in read_rejects(chain / "s") if r["reason"] == "not_chosen")
+    told = why(reject["id"][:12], [chain])
+    lines = [line for line in told.splitlines() if not line.startswith(" ")]
+    assert [line.split()[0] for line in lines] == ["filter", "answers", "select", "It"]
+    assert "It ended rejected by select (not_chosen)" in told
+
+
+def test_a_rejected_question_says_what_it_repeats(chain):
+    repeat = next(r for r in read_rejects(chain / "f") if r["reason"] == "duplicate")
+    first = json.loads(repeat["row"])["duplicate_of"]
+    assert f"duplicate_of: {first}" in why(repeat["id"], [chain])
+
+
+def test_slips_are_told(chain, tmp_path):
+    with pytest.raises(SqError, match="no row or reject has it"):
+        why("ffffffffffff", [chain])
+    with pytest.raises(SqError, match="too short"):
+        why("ff", [chain])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SqError, match="no stage's output is below"):
+        why("ffffffff", [tmp_path / "empty"])
+
+
+def test_the_command(chain):
+    row = next(read_rows(chain / "f"))["id"]
+    code = "import sys; from sq.cli import main; main(sys.argv[1:]); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, "why", row, "--in", str(chain)], capture_output=True, text=True)
+    assert done.returncode == 0 and "It ended kept by filter" in done.stdout and done.stdout.endswith("False\n")
