@@ -11,13 +11,13 @@ import time
 from pathlib import Path
 
 from sq.core.config import flatten
+from sq.core.ledger import Summary
 from sq.core.run import Run
 from sq.core.tracking import DataRef, track
 from sq.engine.base import Sampling
 from sq.eval.answer import Answering, LazyEngine, answer, answers_dir
 from sq.eval.benchmarks import Problems
 from sq.eval.config import EvalJob
-from sq.eval.figures import figures, read_graded
 from sq.eval.paper import base_of
 from sq.eval.prompting import Asker
 from sq.eval.report import Told, details, disagreements, flat, rows_of, table, write_jsonl
@@ -31,28 +31,54 @@ def evaluate(job: EvalJob) -> dict[str, dict[str, float]]:
     """Run every benchmark of the job; the figures by benchmark."""
     started = time.monotonic()
     problems = {name: benchmark.load(job.limit, job.seed) for name, benchmark in job.benchmark.items()}
+    askers = {name: _asker(job, name) for name in problems}
     inputs = [DataRef(name=name, digest=p.digest, rows=len(p.by_id)) for name, p in problems.items()]
-    engine, grader = LazyEngine(job.engine, job.model), LazyGrader(job.grader, job.profiles)
-    base = base_of(job.base or "", job.model.name, job.model.path)
-    told = []
+    with track(job.tracking, stage="evaluate", params=flatten(job), inputs=inputs, directory=job.output_dir) as run:
+        answers = _answers(job, problems, askers, run)  # the model is gone again before anything is graded
+        told, base = _told(job, problems, answers, run), base_of(job.base or "", job.model.name, job.model.path)
+        for one in told:
+            run.metrics({f"{one.name}/{key}": value for key, value in flat(one).items()})
+        run.table("figures", rows_of(told, base))
+        differing = [row for one in told for row in one.disagreements]
+        if differing:
+            run.table("disagreements", [{**row, "prediction": row["prediction"][-2000:]} for row in differing])
+    print("\n".join(filter(None, (table(told, base), details(told)))))
+    log.info("evaluated in %.0f s; answers and scores are in %s", time.monotonic() - started, job.output_dir)
+    return {one.name: flat(one) for one in told}
+
+
+def _answers(
+    job: EvalJob, problems: dict[str, Problems], askers: dict[str, Asker], run: Run
+) -> dict[str, list[Summary]]:
+    """Every benchmark's answers, by one engine."""
+    engine, model = LazyEngine(job.engine, job.model), job.engine.identity(job.model)
+    found = {}
     try:
-        askers = {name: _asker(job, name) for name in problems}
-        with track(job.tracking, stage="evaluate", params=flatten(job), inputs=inputs, directory=job.output_dir) as run:
-            for name, found in problems.items():
-                told.append(_one(job, name, found, askers[name], engine, grader, run))
-                run.metrics({f"{name}/{key}": value for key, value in flat(told[-1]).items()})
-            run.table("figures", rows_of(told, base))
-            differing = [row for one in told for row in one.disagreements]
-            if differing:
-                run.table("disagreements", [{**row, "prediction": row["prediction"][-2000:]} for row in differing])
+        for name, asker in askers.items():
+            sampling = Sampling(
+                n=job.n,
+                temperature=job.temperature,
+                top_p=job.top_p,
+                max_tokens=job.max_tokens,
+                stop_token_ids=asker.stop_ids,
+            )
+            how = Answering(model=model, engine=job.engine, sampling=sampling, seed=job.seed, run=run.id)
+            directory = Path(job.output_dir) / name
+            found[name] = answer(name, problems[name], directory, asker, engine, how)
+            for number, summary in enumerate(found[name], 1):
+                where = answers_dir(directory, number)
+                run.output(f"{name} answers", where, digest=summary.digest, rows=summary.rows)
     finally:
         engine.close()
+    return found
+
+
+def _told(job: EvalJob, problems: dict[str, Problems], answers: dict[str, list[Summary]], run: Run) -> list[Told]:
+    grader = LazyGrader(job.grader, job.profiles)
+    try:
+        return [_one(job, name, found, answers[name], grader, run) for name, found in problems.items()]
+    finally:
         grader.close()
-    print("\n".join(filter(None, (table(told, base), details(told)))))
-    log.info(
-        "evaluated in %.0f s; answers, scores and disagreements are in %s", time.monotonic() - started, job.output_dir
-    )
-    return {one.name: flat(one) for one in told}
 
 
 def _asker(job: EvalJob, name: str) -> Asker:
@@ -61,30 +87,17 @@ def _asker(job: EvalJob, name: str) -> Asker:
     return Asker(job.model, form, instruction=domain.instruction if domain else None, ids=job.engine.reads_ids)
 
 
-def _one(
-    job: EvalJob, name: str, problems: Problems, asker: Asker, engine: LazyEngine, grader: LazyGrader, run: Run
-) -> Told:
-    """One benchmark: its answers, their scores, and what they tell."""
+def _one(job: EvalJob, name: str, problems: Problems, answers: list[Summary], grader: LazyGrader, run: Run) -> Told:
+    """One benchmark's answers scored, and what the scores tell."""
+    # Imported late: what torchmetrics brings along costs seconds, and some of it breaks a vLLM that starts after it.
+    from sq.eval.figures import figures, read_graded
+
     directory = Path(job.output_dir) / name
-    sampling = Sampling(
-        n=job.n,
-        temperature=job.temperature,
-        top_p=job.top_p,
-        max_tokens=job.max_tokens,
-        stop_token_ids=tuple(asker.stop_ids),
-    )
-    how = Answering(
-        model=job.engine.identity(job.model), engine=job.engine, sampling=sampling, seed=job.seed, run=run.id
-    )
-    answers = answer(name, problems, directory, asker, engine, how)
-    for number, summary in enumerate(answers, 1):
-        run.output(f"{name} answers", answers_dir(directory, number), digest=summary.digest, rows=summary.rows)
     tolerances = {key: t for key, p in problems.by_id.items() if (t := tolerance_of(p)) is not None}
     scored = score(directory, answers, tolerances, grader, job.benchmark[name].domain_of())
     run.output(f"{name} scores", scores_dir(directory), digest=scored.digest, rows=scored.rows)
     rewards = None
     if job.reward is not None and job.reward_engine is not None:
-        engine.close()  # two models may not fit beside each other
         rewards = reward(directory, answers, job.reward, job.reward_engine, run.id)
     graded = read_graded(scores_dir(directory))
     differing = list(disagreements(scores_dir(directory)))
