@@ -43,7 +43,7 @@ def main() -> None:
     )
     told["+QFT"] = quality(sampled(qft, options.questions, 1))
     pairs = written(work / "pairs.jsonl", improved(sampled(qft, options.pairs, 2)))
-    qpo = train(work / "qpo", qft, options, "stage=qpo", f"data.input={pairs}", "stage.lr=1e-4", "stage.batch_rows=32",
+    qpo = train(work / "qpo", qft, options, "stage=qpo", f"data.input={pairs}", "stage.lr=2e-4", "stage.batch_rows=32",
                 "stage.warmup_steps=2", "stage.epochs=2")  # fmt: skip
     told["+QPO"] = quality(sampled(qpo, options.questions, 3))
     labels = written(work / "labels.jsonl", labelled(options.seeds))
@@ -85,6 +85,7 @@ def quality(questions: list[str]) -> dict[str, float]:
         "questions": len(questions),
         "solvable": round(len(steps) / len(judged), 3),
         "steps": round(statistics.mean(steps), 2) if steps else 0.0,
+        "steps_each": round(sum(steps) / len(judged), 3),  # an unsolvable question counts as none
     }
 
 
