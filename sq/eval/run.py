@@ -89,7 +89,7 @@ def _asker(job: EvalJob, name: str) -> Asker:
 
 def _one(job: EvalJob, name: str, problems: Problems, answers: list[Summary], grader: LazyGrader, run: Run) -> Told:
     """One benchmark's answers scored, and what the scores tell."""
-    # Imported late: what torchmetrics brings along costs seconds, and some of it breaks a vLLM that starts after it.
+    # Imported late: torchmetrics brings half of transformers along, seconds that a model need not wait for.
     from sq.eval.figures import figures, read_graded
 
     directory = Path(job.output_dir) / name

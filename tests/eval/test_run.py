@@ -188,6 +188,12 @@ def test_slips_are_told_before_anything_starts(slow, random_tiny, override, mess
         slow.job(random_tiny, "out", override)
 
 
+def test_the_first_answer_does_not_wait_for_what_only_figures_need():
+    code = "import sys, sq.eval.run; print([m for m in ('torchmetrics', 'sympy', 'vllm') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
 @pytest.mark.slow
 def test_killed_anywhere_it_goes_on_and_ends_as_if_it_had_not_been(random_tiny, problems, tmp_path):
     def start(output, seconds):
