@@ -11,6 +11,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, TypeAlias
 
 from sq.core.chat import ChatFormat
@@ -34,9 +35,15 @@ class Speaker:
     def __init__(self, model: ModelConfig, engine: EngineConfig) -> None:
         self.name = model.name
         self.identity = engine.identity(model)
-        self.chat = _chat(model) if engine.reads_ids else None
         self._model, self._config = model, engine
         self._engine: Engine | None = None
+
+    @cached_property
+    def chat(self) -> ChatFormat | None:
+        """The chat format of a model that reads token ids. A model that only scores is never asked for it."""
+        if not self._config.reads_ids:
+            return None
+        return ChatFormat.from_tokenizer(load_tokenizer(self._model), self._model.chat, key="model.chat")
 
     @property
     def decides(self) -> dict[str, str]:
@@ -97,10 +104,6 @@ class Speaker:
         if self._engine is None:
             self._engine = self._config.create(self._model)
         return self._engine
-
-
-def _chat(model: ModelConfig) -> ChatFormat:
-    return ChatFormat.from_tokenizer(load_tokenizer(model), model.chat, key="model.chat")
 
 
 @dataclass(slots=True, eq=False)

@@ -1,12 +1,19 @@
 """Questions from the chat prefix: what is kept, what is rejected and why, and that a second run has nothing to do."""
 
+import shutil
 import subprocess
 import sys
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
-from sq.engine.base import Completion
+from sq.core.errors import ConfigError
+from sq.core.ledger import read_rows
+from sq.engine.base import Completion, Result
+from sq.engine.config import EngineConfig
+from sq.models.load import load_tokenizer
 from sq.synth.questions import question_problem, repeats, seed_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -46,7 +53,7 @@ def test_seeds_are_of_the_key_and_fit_every_engine():
 @pytest.mark.slow
 def test_the_command_makes_rows_once_and_refuses_another_config_there(random_tiny, tmp_path):
     pytest.importorskip("vllm", reason="vLLM is not installed on this platform")
-    from sq.core.ledger import read_manifest, read_rejects, read_rows
+    from sq.core.ledger import read_manifest, read_rejects
 
     def run(*more):
         settings = ["stage.count=40", "stage.max_tokens=24", "engine.max_model_len=64", "tracking=none"]
@@ -71,3 +78,46 @@ def test_the_command_makes_rows_once_and_refuses_another_config_there(random_tin
     other = run("stage.temperature=0.5")
     assert other.returncode == 1
     assert "stage.temperature" in other.stderr and "Traceback" not in other.stderr
+
+
+@dataclass(frozen=True, kw_only=True)
+class EchoConfig(EngineConfig):
+    """Writes a number made of the seed."""
+
+    def create(self, model):
+        return Echo(load_tokenizer(model))
+
+
+class Echo:
+    started: list[str] = []
+
+    def __init__(self, tokenizer):
+        Echo.started.append(tokenizer.name_or_path)
+        self._tokenizer = tokenizer
+
+    def generate(self, requests):
+        for request in requests:
+            text = f"How many apples does Tom have if he has {request.seed} apples?"
+            ids = tuple(self._tokenizer.encode(text, add_special_tokens=False))
+            yield Result(key=request.key, completions=(Completion(text=text, finish_reason="stop", token_ids=ids),))
+
+    def close(self):
+        pass
+
+
+def test_several_generators_have_their_shares_and_no_id_twice(job, random_tiny, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(random_tiny, other)
+    (other / "config.json").write_text((other / "config.json").read_text() + "\n")  # other weights, as it were
+    shares = f"stage.generators={{{random_tiny}: 0.3, {other}: 0.7}}"
+    made = job("questions", shares, "stage.count=41", f"model.path={random_tiny}", f"output_dir={tmp_path / 'q'}")
+    Echo.started.clear()
+    figures = replace(made, engine=EchoConfig()).run()
+    rows = list(read_rows(tmp_path / "q"))
+    assert Counter(r["generator"] for r in rows) == {random_tiny.name: 12, "other": 29}
+    assert len({r["id"] for r in rows}) == len({r["seed"] for r in rows}) == 41
+    assert len(Echo.started) == 2 and figures["rows/other"] == 29
+
+    same = f"stage.generators={{{random_tiny}: 1, {random_tiny}/: 1}}"
+    with pytest.raises(ConfigError, match="names the same weights twice"):
+        replace(job("questions", same, f"model.path={random_tiny}"), engine=EchoConfig()).run()

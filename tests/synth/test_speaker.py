@@ -1,0 +1,99 @@
+"""Conversations: many talks through one stream, in any order, with follow-ups; what a faulty engine does to them."""
+
+import random
+
+import pytest
+
+from sq.core.errors import ConfigError, EngineError
+from sq.core.ledger import Item
+from sq.engine.base import Completion, Request, Result, Sampling
+from sq.synth.speaker import READY, Speaker, _Conversation
+from sq.synth.stage import Outcome
+
+SAMPLING = Sampling()
+
+
+def request(key):
+    return Request(key=key, sampling=SAMPLING, seed=1, prompt_ids=(1,))
+
+
+class Shuffling:
+    """Serves a window of requests in random order; notes how many it held at once, and how often it was started."""
+
+    def __init__(self, window=8):
+        self.window, self.most, self.starts, self.rng = window, 0, 0, random.Random(0)
+
+    def __call__(self, requests):
+        self.starts += 1
+        held = []
+        while True:
+            while len(held) < self.window and (one := next(requests, None)) is not None:
+                held.append(one)
+            self.most = max(self.most, len(held))
+            if not held:
+                return
+            one = held.pop(self.rng.randrange(len(held)))
+            yield Result(key=one.key, completions=(Completion(text=one.key, finish_reason="stop"),))
+
+
+def items(count):
+    return (Item(str(i), i) for i in range(count))
+
+
+def test_every_talk_has_its_own_results_with_any_number_of_turns():
+    def talk(item):
+        heard = []
+        for turn in range(item.payload % 4):
+            results = yield [request(f"{item.key}-{turn}-{i}") for i in range(item.payload % 3)]
+            heard += [r.completions[0].text for r in results]
+        return Outcome(key=item.key, rows=heard)
+
+    engine = Shuffling()
+    done = {o.key: o.rows for o in _Conversation(items(200), talk).outcomes(engine)}
+    assert done == {str(i): [f"{i}-{t}-{k}" for t in range(i % 4) for k in range(i % 3)] for i in range(200)}
+    assert engine.most <= 8
+
+
+def test_items_are_read_only_as_fast_as_they_are_served():
+    read = []
+
+    def watched():
+        for item in items(100):
+            read.append(item.key)
+            yield item
+
+    def talk(item):
+        yield [request(item.key)]
+        return Outcome(key=item.key)
+
+    for done, _ in enumerate(_Conversation(watched(), talk).outcomes(Shuffling()), 1):
+        assert len(read) <= done + 9
+
+
+def test_no_engine_is_asked_where_nothing_is():
+    def talk(item):
+        return Outcome(key=item.key)
+        yield
+
+    done = list(_Conversation(items(2 * READY + 5), talk).outcomes(engine := Shuffling()))
+    assert len(done) == 2 * READY + 5 and engine.starts == 0
+
+
+def test_an_engine_that_loses_a_request_is_told():
+    def talk(item):
+        yield [request(item.key)]
+        return Outcome(key=item.key)
+
+    def losing(requests):
+        for one in requests:
+            if one.key != "3":
+                yield Result(key=one.key)
+
+    with pytest.raises(EngineError, match="left 1 requests without a result"):
+        list(_Conversation(items(10), talk).outcomes(losing))
+
+
+def test_an_engine_of_whole_messages_cannot_continue_a_prefix(job):
+    made = job("questions")
+    with pytest.raises(ConfigError, match="bare prefix; use engine=vllm"):
+        Speaker(made.model, made.engine).own_chat  # noqa: B018
