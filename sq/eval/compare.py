@@ -7,7 +7,7 @@ score. Only problems that both runs have are compared, and how many are left out
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ class Compared:
     difference: Difference
     only_a: int = 0
     only_b: int = 0
+    same_grader: bool = True
 
     @property
     def verdict(self) -> str:
@@ -45,8 +46,10 @@ def compare(a: str | Path, b: str | Path, *, seed: int = 0) -> list[Compared]:
     found = []
     for name in [n for n in first if n in second]:
         ours, theirs = _accuracies(first[name]), _accuracies(second[name])
+        graders = {read_manifest(scores[name]).config.get("grader") for scores in (first, second)}
         for profile in [p for p in ours if p in theirs]:
-            found.append(_compared(name, profile, ours[profile], theirs[profile], seed))
+            one = _compared(name, profile, ours[profile], theirs[profile], seed)
+            found.append(replace(one, same_grader=len(graders) == 1))
     if not found:
         raise RowError(
             f"{a} and {b} have no benchmark and grader in common: the one has {', '.join(first)}, "
@@ -88,6 +91,10 @@ def told(compared: Sequence[Compared]) -> str:
         f"{one.benchmark} ({one.profile}): {one.only_a} problems only in A and {one.only_b} only in B are left out"
         for one in compared
         if one.only_a or one.only_b
+    ]
+    notes += [
+        f"{name}: A and B were graded by different versions of the grader; run both evaluations again, which only grades"
+        for name in dict.fromkeys(one.benchmark for one in compared if not one.same_grader)
     ]
     return "\n".join([aligned(lines), *notes])
 

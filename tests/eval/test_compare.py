@@ -8,9 +8,9 @@ from sq.core.rows import SCORE, fit_row, row_id
 from sq.eval.compare import compare, told
 
 
-def evaluation(directory, right, *, benchmark="gsm8k", profiles=("strict",), samples=1, finish=True):
+def evaluation(directory, right, *, benchmark="gsm8k", profiles=("strict",), samples=1, finish=True, grader="x"):
     """The scores of an evaluation: `right` says of each problem by name which of its answers are right."""
-    with Ledger.open(directory / benchmark / "scores", schema=SCORE, config={"grader": "x"}) as ledger:
+    with Ledger.open(directory / benchmark / "scores", schema=SCORE, config={"grader": grader}) as ledger:
         for item in ledger.todo(Item(key) for key in right):
             rows = []
             for profile in profiles:
@@ -67,6 +67,13 @@ def test_several_answers_count_by_their_share_and_graders_stand_apart(tmp_path):
     b = evaluation(tmp_path / "b", {f"p{i}": 3 for i in range(50)}, samples=4)
     (found,) = compare(a, b)
     assert found.profile == "strict" and (found.difference.a, found.difference.b) == (0.25, 0.75)
+
+
+def test_scores_of_two_versions_of_the_grader_are_told(tmp_path):
+    a = evaluation(tmp_path / "a", {"p": 1, "q": 0})
+    b = evaluation(tmp_path / "b", {"p": 1, "q": 0}, grader="y")
+    assert "A and B were graded by different versions of the grader" in told(compare(a, b))
+    assert "different versions" not in told(compare(a, a))
 
 
 def test_what_cannot_be_compared_says_why(tmp_path):
