@@ -93,7 +93,7 @@ def told(compared: Sequence[Compared]) -> str:
         if one.only_a or one.only_b
     ]
     notes += [
-        f"{name}: A and B were graded by different versions of the grader; run both evaluations again, which only grades"
+        f"{name}: A and B were graded by different versions of the grader; run both again, which only grades"
         for name in dict.fromkeys(one.benchmark for one in compared if not one.same_grader)
     ]
     return "\n".join([aligned(lines), *notes])
