@@ -1,0 +1,91 @@
+"""What an evaluation tells: the table beside the paper's figures, and the answers on which the graders differ."""
+
+import json
+
+import numpy as np
+import pytest
+
+from sq.core.ledger import Item, Ledger
+from sq.core.rows import SCORE, fit_row
+from sq.eval.grader import GraderConfig
+from sq.eval.intervals import bootstrap
+from sq.eval.judge import Pair
+from sq.eval.report import Told, details, disagreements, flat, rows_of, table, write_jsonl
+from sq.eval.score import LazyGrader
+
+PAIRS = [
+    ("\\boxed{(0,1)}", "[0,1]", (False, True)),  # dart takes an open interval for a closed one
+    ("\\boxed{7}", "7", (True, True)),
+    ("\\boxed{3 \\frac{1}{2}}", "3.5", (True, False)),  # and does not read mixed numbers
+    ("no idea", "7", (False, False)),
+]
+
+
+@pytest.fixture
+def scores(tmp_path):
+    """A ledger of scores, as the real graders judge `PAIRS`."""
+    grader = LazyGrader(GraderConfig(workers=1), ("strict", "dart"))
+    pairs = [Pair(prediction=p, reference=r) for p, r, _ in PAIRS]
+    try:
+        graded = {name: grader.grade(pairs, name) for name in grader.profiles}
+    finally:
+        grader.close()
+    with Ledger.open(tmp_path / "scores", schema=SCORE, config={}) as ledger:
+        for item in ledger.todo(Item(f"a{i}", i) for i in range(len(PAIRS))):
+            said, reference, _ = PAIRS[item.payload]
+            rows = [
+                fit_row(
+                    {
+                        "id": f"{item.key}-{profile}", "run": "r", "parents": [item.key], "question": "?",
+                        "benchmark": "b", "item": f"p{item.payload}", "sample": 0, "profile": profile,
+                        "prediction": said, "reference": reference, "extracted": g[item.payload].extracted,
+                        "correct": g[item.payload].correct, "verdict": g[item.payload].verdict.value,
+                        "reason": g[item.payload].reason,
+                    },
+                    SCORE,
+                )
+                for profile, g in graded.items()
+            ]  # fmt: skip
+            ledger.record(item.key, rows)
+        ledger.finish()
+    return tmp_path / "scores"
+
+
+def test_the_graders_differ_where_they_are_known_to_and_both_say_why(scores, tmp_path):
+    found = list(disagreements(scores))
+    expected = [f"a{i}" for i, (_, _, (strict, dart)) in enumerate(PAIRS) if strict != dart]
+    assert [row["id"] for row in found] == expected
+    for row in found:
+        assert {row["strict_verdict"], row["dart_verdict"]} == {"correct", "wrong"}
+        assert row["strict_reason"] and row["dart_reason"] and row["prediction"] and row["reference"]
+    write_jsonl(tmp_path / "d.jsonl", found)
+    assert [json.loads(line)["id"] for line in (tmp_path / "d.jsonl").read_text().splitlines()] == expected
+
+
+def figures(share, count=10):
+    values = np.array([1.0] * int(share * count) + [0.0] * (count - int(share * count)))
+    rest = {name: bootstrap(np.zeros(count)) for name in ("cut_off", "unparsed", "timeout", "unverifiable", "failed")}
+    return {"accuracy": bootstrap(values), **rest, "tokens": bootstrap(np.full(count, 123.0))}
+
+
+def test_the_table_has_a_line_for_each_grader_and_the_papers_figure_where_there_is_one():
+    told = [
+        Told(name="math", figures={"strict": figures(0.5), "dart": figures(0.4)}, disagreements=[{"id": "x"}]),
+        Told(name="aime24", figures={"strict": figures(0.0)}, left_out=2),
+    ]
+    lines = table(told, "Qwen2-Math-7B").splitlines()
+    assert lines[0].endswith("paper (Qwen2-Math-7B)") and len(lines) == 5
+    assert lines[2].split()[:4] == ["math", "strict", "10", "50.0%"] and lines[2].endswith("73.4%")
+    assert lines[4].split()[:4] == ["aime24", "strict", "10", "0.0%"] and "73.4" not in lines[4]
+    assert "paper" not in table(told, None)
+    more = details(told)
+    assert "math: the graders disagree on 1 answers to 10 problems (strict 50.0%, dart 40.0%)" in more
+    assert "aime24: 2 problems are left out" in more
+    row = next(r for r in rows_of(told, "Qwen2-Math-7B") if r["figure"] == "accuracy")
+    assert (row["value"], row["paper"], row["grader"]) == (0.5, 73.4, "strict")
+
+
+def test_the_first_graders_figures_stand_without_a_prefix():
+    values = flat(Told(name="b", figures={"strict": figures(0.5), "dart": figures(0.4)}, left_out=3))
+    assert values["accuracy"] == 0.5 and values["dart/accuracy"] == 0.4 and values["left_out"] == 3
+    assert values["accuracy_low"] < 0.5 < values["accuracy_high"] and "tokens_low" not in values
