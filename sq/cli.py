@@ -60,6 +60,13 @@ def _parser() -> argparse.ArgumentParser:
     why.add_argument("row", help="its id, or the first characters of it")
     why.add_argument("--in", dest="roots", type=Path, action="append", help="where stages are; default: outputs")
     why.set_defaults(run=_why)
+
+    same = commands.add_parser("determinism", help="say how far an engine gives the same again, per number format")
+    same.add_argument("overrides", nargs="*", metavar="key=value", help="as for synthesize.py: model=tiny engine=vllm")
+    same.add_argument("--dtype", action="append", help="fp32, bf16, fp16; may be given several times")
+    same.add_argument("--count", type=int, default=32, help="questions to ask")
+    same.add_argument("--max-tokens", type=int, default=64, help="longest answer")
+    same.set_defaults(run=_determinism)
     return parser
 
 
@@ -112,6 +119,19 @@ def _why(parsed: argparse.Namespace) -> None:
     from sq.synth.why import why
 
     print(why(parsed.row, parsed.roots or [Path("outputs")]))
+
+
+def _determinism(parsed: argparse.Namespace) -> None:
+    from omegaconf import OmegaConf
+
+    from sq.core.config import build
+    from sq.core.entry import composed, loosened
+    from sq.synth.config import SynthJob
+    from sq.synth.determinism import determinism, told
+
+    overrides = ["stage=answers", "tracking=none", *map(loosened, parsed.overrides)]
+    job = build(OmegaConf.create(composed("synthesize", overrides, "sq.synth")), SynthJob)
+    print(told(list(determinism(job, parsed.dtype or [], count=parsed.count, max_tokens=parsed.max_tokens))))
 
 
 if __name__ == "__main__":

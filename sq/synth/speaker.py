@@ -88,11 +88,11 @@ class Speaker:
 
     def converse(self, items: Iterable[Item], talk: Callable[[Item], Talk]) -> Iterator[Outcome]:
         """Hold `talk` with the model over every item; outcomes as they come."""
-        return _Conversation(items, talk).outcomes(lambda requests: self._started().generate(requests))
+        return _Conversation(items, talk).outcomes(lambda requests: self.engine.generate(requests))
 
     def score(self, items: Iterable[Item], talk: Callable[[Item], Talk]) -> Iterator[Outcome]:
         """The same with a model that scores."""
-        return _Conversation(items, talk).outcomes(lambda requests: self._started().score(requests))
+        return _Conversation(items, talk).outcomes(lambda requests: self.engine.score(requests))
 
     def close(self) -> None:
         """Stop the engine, if it was started."""
@@ -100,7 +100,9 @@ class Speaker:
             self._engine.close()
             self._engine = None
 
-    def _started(self) -> Engine:
+    @property
+    def engine(self) -> Engine:
+        """The engine, started now if it was not."""
         if self._engine is None:
             self._engine = self._config.create(self._model)
         return self._engine
