@@ -21,7 +21,8 @@ _DECIDING = ("trainer.precision", "trainer.lora.", "trainer.export", "trainer.at
 def identity(job: TrainJob, *, data: str, model: str) -> dict[str, str]:
     """What decides the weights: the config, but neither where they go nor on which hardware and how it is watched."""
     settings = {k: str(v) for k, v in flatten(job).items() if not k.startswith(_HABITS) or k.startswith(_DECIDING)}
-    settings.pop("data.input", None)  # its content counts, not its path
+    for place in ("data.input", "model.path", "model.name"):  # their content counts, below
+        settings.pop(place, None)
     return {**settings, "data (content)": data, "model (weights)": model}
 
 

@@ -54,6 +54,7 @@ def test_a_model_on_which_rows_see_each_other_is_refused(job, monkeypatch, tmp_p
     assert not (tmp_path / "out" / "model").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words", [["trainer.gradient_checkpointing=true"], ["stage.share_prefix=false"], ["trainer.attention=unpacked"]]
 )
@@ -80,6 +81,7 @@ def test_adapters_are_trained_alone_and_merged_on_export(job, tiny_model, tmp_pa
     AutoModelForCausalLM.from_pretrained(model)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["bf16", "bf16_mixed"])
 @pytest.mark.parametrize("stage", ["qft", "qpo"])
 def test_half_precision_trains_and_qpo_still_starts_at_ln_2(job, precision, stage, pairs):

@@ -132,7 +132,7 @@ def test_a_mix_keeps_its_shares_and_a_limit(job, tmp_path):
             RowError,
             r"all 3 rows are held out by stage\.validation=0\.9999",
         ),
-        (["data.max_tokens=8"], RowError, r"no row is left to train on: .* too-long"),
+        (["data.max_tokens=8", "data.limit=20"], RowError, r"no row is left to train on: .* too-long"),
     ],
 )
 def test_bad_input_ends_in_a_clear_error(job, words, error, message):
