@@ -133,13 +133,14 @@ def _round(
                     said = replies.get(_first_of(item.payload), [])
                     yield asker.request(item.payload, how.sampling, how.seed, said)
 
-        bar = tqdm(desc=name, total=len(problems), unit="problem", dynamic_ncols=True)
-        failed = 0
+        bar, failed = None, 0
         for result in engine.generate(requests()):
+            bar = bar or tqdm(desc=name, total=len(problems), unit="problem", dynamic_ncols=True)
             ledger.record(result.key, rows=list(_rows(name, by_id[result.key], result, asker, how)))
             failed += result.error is not None
             bar.update()
-        bar.close()
+        if bar is not None:
+            bar.close()
         if failed:
             log.warning("%s: the engine could not answer %d problems; they count as wrong", name, failed)
         return ledger.finish()
