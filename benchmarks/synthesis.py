@@ -57,9 +57,8 @@ def main(count: int) -> None:
     rows = 5 * count
     own = (whole - bare) / rows
     print(f"answers, {rows:,} candidates: bare engine {bare:.2f} CPU s, stage {whole:.2f} CPU s")
-    print(
-        f"the stage's own work: {1e6 * own:.0f} microseconds a candidate = {1e5 * own / TINY_MS:.2f}% of tiny's time for one"
-    )
+    share = 1e5 * own / TINY_MS
+    print(f"the stage's own work: {1e6 * own:.0f} microseconds a candidate = {share:.2f}% of tiny's time for one")
     print(f"the same command again, with nothing to do: {resume:.2f} CPU s, {wall:.2f} s")
 
 
