@@ -31,8 +31,8 @@ class HFConfig(EngineConfig):
     """How transformers serves a model."""
 
     device: str = setting("auto", help="auto (CUDA, then Apple's MPS, then CPU), cpu, cuda, cuda:1, mps")
-    dtype: str = setting("auto", choices=("auto", "float32", "bfloat16", "float16"))
-    attention: str = setting("sdpa", choices=("sdpa", "eager", "flash_attention_2"))
+    dtype: str = setting("auto", choices=("auto", "float32", "bfloat16", "float16"), help="auto: model.dtype")
+    attention: str = setting("sdpa", choices=("sdpa", "eager", "flash_attention_2"), help="how attention is computed")
     max_model_len: int | None = setting(None, ge=16, help="context length; default: the model's own")
     window: int = setting(256, ge=1, help="requests read, and sorted by length, at a time")
     batch_size: int = setting(32, ge=1, help="sequences decoded, or scored, together")
