@@ -7,6 +7,7 @@ judge, the scorer) is kept in the store of scores and not asked again.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 from sq.core.config import flatten, setting
 from sq.core.errors import ConfigError
-from sq.core.ledger import Item, Reject, read_rows
+from sq.core.ledger import Item, Reject, read_rejects, read_rows
 from sq.core.rows import JUDGED, fit_row
 from sq.data.readers import BadRow
 from sq.domains.base import Domain
@@ -103,6 +104,10 @@ def _outcome(item: Item) -> Outcome:
 def _report(directory: Path, domain: Domain, around: Surroundings) -> Report:
     figures = oracle_figures((row["question"] for row in read_rows(directory, columns=["question"])), domain)
     told = [oracle_told(figures)]
+    if found := _judge_by_oracle(directory, domain):
+        figures |= found
+        shown = ", ".join(f"{name.partition('judge_')[2]} {value:.1%}" for name, value in found.items())
+        told.append(f"the judge, by the oracle: {shown}")
     measured = around.figures
     if "judge/planted" in measured:
         told.append(
@@ -116,3 +121,23 @@ def _report(directory: Path, domain: Domain, around: Surroundings) -> Report:
         )
     told += [f"{k.split('/')[1]} {v:.2%} clean" for k, v in measured.items() if k.startswith("overlap/")]
     return Report(figures={**figures, **measured}, told=" | ".join(filter(None, told)))
+
+
+def _judge_by_oracle(directory: Path, domain: Domain) -> dict[str, float]:
+    """Precision and recall of "not solvable" on the questions judged, where the domain has an oracle."""
+    judged = [(r["question"], r["solvable"]) for r in read_rows(directory, columns=["question", "solvable"])]
+    judged += [(row.get("question"), row.get("solvable")) for row in _rejected(directory)]
+    pairs = [(said != "yes", domain.verdict(text)) for text, said in judged if said is not None and text is not None]
+    known = [(removed, not verdict.solvable) for removed, verdict in pairs if verdict is not None]
+    right = sum(removed and bad for removed, bad in known)
+    removed, bad = sum(r for r, _ in known), sum(b for _, b in known)
+    if not known:
+        return {}
+    return {
+        **({"oracle/judge_precision": right / removed} if removed else {}),
+        **({"oracle/judge_recall": right / bad} if bad else {}),
+    }
+
+
+def _rejected(directory: Path) -> Iterator[dict[str, Any]]:
+    return (json.loads(reject["row"]) for reject in read_rejects(directory))

@@ -90,6 +90,14 @@ def test_the_judges_error_is_measured_on_planted_variants(chain, questions):
     assert figures["judge/precision_low"] < 0.8 < figures["judge/precision_high"]
 
 
+def test_the_oracle_tells_the_judges_error_on_what_it_judged(chain, questions):
+    file = questions([*seeds(60), *(unsolvable(q, random.Random(i))[0] for i, q in enumerate(seeds(60, seed=9)))])
+    exact = chain("solvability", file, to="a")
+    assert exact["oracle/judge_precision"] == exact["oracle/judge_recall"] == 1.0
+    erring = chain("solvability", file, "engine.error_rate=0.3", to="b")
+    assert 0.5 < erring["oracle/judge_precision"] < 0.9 and 0.5 < erring["oracle/judge_recall"] < 0.95
+
+
 def test_a_judge_that_fails_on_one_question_rejects_that_one(chain, questions, monkeypatch):
     from sq.engine.base import Result
 
