@@ -62,7 +62,7 @@ class Endpoint:
                 self.busy += 1
                 self.most = max(self.most, self.busy)
                 try:
-                    await self._answer(head.split()[1].decode(), body, writer)
+                    await self._answer(head.split()[1].decode(), body, reader, writer)
                 finally:
                     self.busy -= 1
                 await writer.drain()
@@ -72,7 +72,7 @@ class Endpoint:
             self.connections -= 1
             writer.close()
 
-    async def _answer(self, path, body, writer):
+    async def _answer(self, path, body, reader, writer):
         name = body["messages"][-1]["content"] if "messages" in body else str(body["prompt"])
         self.seen[name] += 1
         self.bodies.append((path, body))
@@ -83,7 +83,9 @@ class Endpoint:
             writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{")
             raise ConnectionError
         if fault == "hang":
-            await asyncio.sleep(30)
+            while not reader.at_eof():
+                await asyncio.sleep(0.02)
+            raise ConnectionError
         if isinstance(fault, float):
             await asyncio.sleep(fault)
         elif fault in MALFORMED:
