@@ -90,6 +90,7 @@ class VLLMEngine:
                 logits_processors=[NucleusProcessor],
                 disable_log_stats=True,
                 use_tqdm_on_load=False,
+                **_prefill(bool(current_platform.is_cpu())),
                 **_attention(config.attention),
                 **_room_for_adapter(config.lora),
             )
@@ -180,6 +181,12 @@ class VLLMEngine:
         messages = [dict(m) for m in request.messages or ()]
         ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
         return list(ids)
+
+
+def _prefill(on_cpu: bool) -> dict[str, Any]:
+    """A prompt in one piece on a CPU: vLLM rewinds the generator of a seeded request whose prompt it cuts into chunks,
+    which torch's CPU generator cannot do, and the whole engine dies of it."""
+    return {"enable_chunked_prefill": False} if on_cpu else {}
 
 
 def _result(output: RequestOutput) -> Result:

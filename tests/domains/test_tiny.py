@@ -1,0 +1,67 @@
+"""The tiny models that ship with the package: small, whole, and as good as their README says."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sq.core.chat import ChatFormat
+from sq.models.load import PACKAGED, ModelConfig, load_model, load_tokenizer
+
+ROOT = Path(__file__).parent.parent.parent
+MODELS = ("tiny-base", "tiny")
+
+
+def config(name):
+    return ModelConfig(name=name, path=f"package:{name}", dtype="auto")
+
+
+def test_both_together_stay_below_16_mib_and_are_safetensors_only():
+    files = [p for name in MODELS for p in (PACKAGED / name).iterdir()]
+    assert sum(p.stat().st_size for p in files) <= 16 * 2**20
+    assert {p.suffix for p in files} <= {".safetensors", ".json", ".jinja"}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_weights_are_those_that_were_measured(name):
+    recorded = json.loads((PACKAGED / "made.json").read_text())[name]
+    weights = (PACKAGED / name / "model.safetensors").read_bytes()
+    assert hashlib.sha256(weights).hexdigest() == recorded["sha256"]
+    assert recorded["command"].startswith("python train.py stage=")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_llama_of_two_to_five_million_parameters_with_heads_of_64(name):
+    model = load_model(config(name))
+    assert 2e6 <= sum(p.numel() for p in model.parameters()) <= 5e6
+    assert model.config.model_type == "llama" and model.config.head_dim == 64
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_tokenizer_splits_digits_and_keeps_the_chat_contract(name):
+    tokenizer = load_tokenizer(config(name))
+    chat = ChatFormat.from_tokenizer(tokenizer)
+    assert chat.question_prefix == "<|im_start|>user\n" and chat.end == "<|im_end|>"
+    assert tokenizer.tokenize("375")[-3:] == ["3", "7", "5"]
+    assert tokenizer.decode(tokenizer.encode("A café has 1/2 of 40 = 20.")) == "A café has 1/2 of 40 = 20."
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_the_solver_solves_70_to_90_percent_through_vllm(tmp_path):
+    """Greedy, held-out problems of one to three steps, the oracle decides; four to six steps are harder for it."""
+    pytest.importorskip("vllm", reason="vLLM is not installed on this platform")
+    from sq.core.ledger import read_rows
+
+    command = [sys.executable, str(ROOT / "evaluate.py"), "model=tiny", "benchmark=[arithmetic]", "tracking=none"]
+    done = subprocess.run([*command, "output_dir=out"], cwd=tmp_path, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    rows = list(read_rows(tmp_path / "out" / "arithmetic" / "scores"))
+    easy = [r["correct"] for r in rows if r["steps"] <= 3]
+    hard = [r["correct"] for r in rows if r["steps"] > 3]
+    assert len(easy) > 200 and len(hard) > 200
+    assert 0.70 <= sum(easy) / len(easy) <= 0.90
+    assert sum(hard) / len(hard) < sum(easy) / len(easy)
