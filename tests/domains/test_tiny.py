@@ -16,7 +16,7 @@ MODELS = ("tiny-base", "tiny")
 
 
 def config(name):
-    return ModelConfig(name=name, path=f"package:{name}", dtype="auto")
+    return ModelConfig(name=name, path=f"package:{name}")
 
 
 def test_both_together_stay_below_16_mib_and_are_safetensors_only():
