@@ -34,12 +34,14 @@ demo: setup ## the tiny model solves, writes, and after question fine-tuning wri
 
 # The quick tests share the cores; those that start engines or time out on a busy machine have them to themselves.
 QUICK := -m "not gpu and not slow and not vllm" -n 2
-HEAVY := -m "not gpu and (slow or vllm)"
+SLOW := -m "slow and not gpu and not vllm"
+VLLM := -m "vllm and not gpu"
 PYTEST := $(BIN)/python -m pytest
 
 test: setup ## all tests that need no GPU
 	@$(PYTEST) $(QUICK) $(ARGS) || [ $$? = 5 ]
-	@$(PYTEST) $(HEAVY) $(ARGS) || [ $$? = 5 ]
+	@$(PYTEST) $(SLOW) $(ARGS) || [ $$? = 5 ]
+	@$(PYTEST) $(VLLM) $(ARGS) || [ $$? = 5 ]
 
 quick: setup ## the tests that take less than five seconds each and no vLLM
 	@$(PYTEST) $(QUICK) $(ARGS)
