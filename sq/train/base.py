@@ -53,7 +53,7 @@ class BaseModule(L.LightningModule):
 
     def loss_of(self, batch: StepPack, kind: str) -> Tensor:
         """The pack's loss, summed over what `divisor` counts; `kind` is "train" or "val"."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} has no loss")
 
     def divisor(self, items: Any) -> float:
         """What the loss of these items is divided by: here their number."""
@@ -61,7 +61,7 @@ class BaseModule(L.LightningModule):
 
     def reference_of(self, pack: Pack) -> Tensor:
         """What is computed once of every pack before training, where a stage needs that."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} has no reference")
 
     def forward(self, batch: StepPack, kind: str) -> Tensor:
         return self.reference_of(batch.pack) if kind == "reference" else self.loss_of(batch, kind)
