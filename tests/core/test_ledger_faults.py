@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import itertools
 import os
 import shutil
@@ -13,41 +12,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
+from ledger_work import SCHEMA, contents, opened, record, run
 
 from sq.core.errors import LedgerError
-from sq.core.ledger import Item, Ledger, Reject, read_manifest, read_rows
-
-SCHEMA = pa.schema([pa.field("id", pa.string(), nullable=False), ("noise", pa.string())])
-
-
-def opened(directory: Path) -> Ledger:
-    return Ledger.open(directory, schema=SCHEMA, config={"seed": 1}, part_size=4)
-
-
-def record(ledger: Ledger, item: Item, size: int = 40) -> None:
-    noise = hashlib.shake_256(item.key.encode()).hexdigest(size // 2)
-    rejects = [Reject({"id": item.key}, "third")] if item.payload % 3 == 0 else []
-    ledger.record(item.key, [{"id": item.key, "noise": noise}], rejects)
-
-
-def run(directory: Path, count: int = 10, size: int = 40) -> tuple[list[str], LedgerError | None]:
-    """Work like a stage: (items whose outcome was recorded, the error that ended it)."""
-    recorded: list[str] = []
-    try:
-        with opened(directory) as ledger:
-            for item in ledger.todo(Item(f"k{i}", i) for i in range(count)):
-                record(ledger, item, size)
-                recorded.append(item.key)
-            ledger.finish()
-    except LedgerError as error:
-        return recorded, error
-    return recorded, None
-
-
-def contents(directory: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in directory.iterdir()}
+from sq.core.ledger import Item, Ledger, read_manifest, read_rows
 
 
 @pytest.fixture
