@@ -1,0 +1,43 @@
+"""The `sq` command: the few things around the stages, in the order one needs them. One file a command.
+
+Training, synthesis and evaluation have scripts of their own (train.py, synthesize.py, evaluate.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from sq import __version__
+from sq.core.errors import SqError
+
+COMMANDS = ("model", "compare", "why", "grade", "determinism")
+"""In the order of the help; each is a module of this package with `add(commands)`."""
+
+ABOUT = """\
+Large sets of reasoning problems with solutions, from scratch, with small open models.
+
+Single stages have scripts of their own: train.py, synthesize.py and evaluate.py (each has --help)."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; a user's slip ends in one message and a non-zero exit code."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        parsed.run(parsed)
+    except KeyboardInterrupt:
+        sys.exit("\nstopped. The same command continues where it was.")
+    except SqError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sq", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", action="version", version=f"sq {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    for name in COMMANDS:
+        importlib.import_module(f"{__name__}.{name}").add(commands)
+    return parser

@@ -1,0 +1,54 @@
+"""`sq grade FILE`: outputs in a file against its references, by the graders of evaluate.py."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    """The sub-command's arguments."""
+    parser = commands.add_parser("grade", help="grade outputs in a file against its references")
+    parser.add_argument("file", type=Path, help="jsonl, jsonl.gz or parquet")
+    parser.add_argument(
+        "--output", type=Path, help="where the graded rows go; default: NAME.graded.SUFFIX beside the file"
+    )
+    parser.add_argument("--profile", action="append", help="strict (default) or dart; give it twice for both")
+    for column in ("prediction", "reference", "question", "finish_reason", "tolerance"):
+        flag = f"--{column.replace('_', '-')}"
+        parser.add_argument(flag, default=column, metavar="COLUMN", help=f"column of the {column.replace('_', ' ')}")
+    parser.add_argument("--workers", type=int, help="grading processes; default: one a core")
+    parser.set_defaults(run=_run)
+
+
+def _run(parsed: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from sq.core.errors import ConfigError
+    from sq.eval.grade_file import Columns, grade_file
+    from sq.eval.grader import GraderConfig
+
+    if parsed.workers is not None and parsed.workers < 1:
+        raise ConfigError(f"--workers {parsed.workers} must be at least 1")
+    columns = Columns(
+        prediction=parsed.prediction,
+        reference=parsed.reference,
+        question=parsed.question,
+        finish_reason=parsed.finish_reason,
+        tolerance=parsed.tolerance,
+    )
+    profiles = parsed.profile or ["strict"]
+    with tqdm(unit="row", desc="grade", leave=False, dynamic_ncols=True) as bar:
+
+        def show(done: int) -> None:
+            bar.update(done - bar.n)
+
+        config = GraderConfig(workers=parsed.workers)
+        summary = grade_file(parsed.file, parsed.output, profiles, columns, config, progress=show)
+    for profile, verdicts in summary.verdicts.items():
+        counts = ", ".join(f"{count:,} {verdict}" for verdict, count in verdicts.most_common())
+        print(f"{profile}: {100 * summary.score(profile):.1f}% of {summary.rows:,} rows are correct ({counts})")
+    if summary.errors:
+        print(f"{summary.errors:,} rows could not be graded; each says why in its column 'error'")
+    print(f"graded rows: {summary.output}")
