@@ -1,0 +1,63 @@
+"""What a forecast supposes: how long texts are, and how many rows each filter lets through.
+
+One YAML a kind of problem in `conf/assumptions/`, each figure with where it is from; `assume.KEY=VALUE` replaces any.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from omegaconf import OmegaConf
+
+from sq.core.config import build, conf_dir, nearest, setting
+from sq.core.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class AssumptionsConfig:
+    """Mean lengths in tokens, and shares of rows."""
+
+    prefix: float = setting(ge=0, help="tokens of the chat template before a question")
+    question: float = setting(gt=0, help="tokens of a sampled question")
+    seed: float | None = setting(None, gt=0, help="tokens of a seed question; default: as a sampled one")
+    answer: float = setting(gt=0, help="tokens of a solution")
+    instruction: float = setting(ge=0, help="tokens that the template and the instruction add to a question")
+    judge: float = setting(gt=0, help="tokens of a judge's reply, with its reasoning")
+    rewrite: float = setting(gt=0, help="tokens of an optimiser's reply")
+    chars_per_token: float = setting(4.2, gt=0, help="of the prompts' English")
+    keep: dict[str, float] = setting({}, ge=0, le=1, help="share of what reaches a filter or stage that it keeps")
+    filter_rows: float = setting(2000, gt=0, help="rows a second through the filters that need no model")
+    seeds: int = setting(10_000, ge=1, help="seed problems of a domain that makes its own, where no limit is given")
+    verdict: float = setting(1, ge=0, help="short judge: tokens of a verdict without reasoning")
+    doubtful: float = setting(0.2, ge=0, le=1, help="short judge: share of questions that are reasoned about after all")
+    first: int = setting(2, ge=1, help="adaptive: answers asked for at first")
+    agree: float = setting(2 / 3, ge=0, le=1, help="adaptive: share of questions whose first answers agree")
+    sources: dict[str, str] = setting({}, help="where each figure is from")
+
+    def kept(self, name: str) -> float:
+        """The share that a filter or stage keeps; all where nothing is supposed."""
+        return self.keep.get(name, 1.0)
+
+    def samples(self, n: float) -> float:
+        """Answers a question where sampling ends as soon as the first ones agree."""
+        return n if n <= self.first else self.agree * self.first + (1 - self.agree) * n
+
+
+def assumption_names() -> list[str]:
+    """What there is, by file name."""
+    return sorted(path.stem for path in (conf_dir() / "assumptions").glob("*.yaml"))
+
+
+def load_assumptions(name: str, overrides: dict[str, object] | None = None) -> AssumptionsConfig:
+    """A set of assumptions, some of them replaced.
+
+    Raises:
+        ConfigError: for a name that is not there, with the nearest one.
+    """
+    names = assumption_names()
+    if name not in names:
+        raise ConfigError(f"--assumptions {name} is not one of {', '.join(names)}{nearest(name, names)}")
+    node = OmegaConf.load(conf_dir() / "assumptions" / f"{name}.yaml")
+    for key, value in (overrides or {}).items():
+        OmegaConf.update(node, key, value)
+    return build(node, AssumptionsConfig, key="assume")

@@ -1,0 +1,80 @@
+"""Every stage's command composed and built before the first one runs: an error in the twentieth is told at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from sq.core.config import build, conf_dir, load_target
+from sq.core.entry import check_stage, explain, loosened
+from sq.core.errors import ConfigError
+from sq.recipe.expand import Stage
+from sq.recipe.graph import references
+
+JOBS = {
+    "train": "sq.train.config.TrainJob",
+    "synthesize": "sq.synth.config.SynthJob",
+    "evaluate": "sq.eval.config.EvalJob",
+}
+
+
+def check(stages: Iterable[Stage]) -> dict[str, Any]:
+    """The job of each stage.
+
+    Raises:
+        ConfigError: with every problem of every stage, each under the stage's name.
+    """
+    stages = list(stages)
+    jobs, problems = {}, _misread(stages)
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        for stage in stages:
+            try:
+                jobs[stage.name] = _built(stage)
+            except ConfigError as error:
+                problems += [f"stage {stage.name}: {problem}" for problem in error.problems]
+    if problems:
+        raise ConfigError(*problems)
+    return jobs
+
+
+def job_of(stage: Stage) -> Any:
+    """The `TrainJob`, `SynthJob` or `EvalJob` that a stage's command would run."""
+    return check([stage])[stage.name]
+
+
+def _built(stage: Stage) -> Any:
+    overrides = [loosened(text) for text in stage.overrides]
+    path = JOBS[stage.script]
+    check_stage(overrides, path.rpartition(".config.")[0])
+    try:
+        return build(hydra.compose(stage.script, overrides=overrides), load_target(path))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error)) from error
+
+
+def _misread(stages: list[Stage]) -> list[str]:
+    """References that name a stage of the wrong kind: rows where weights are needed, or the other way round."""
+    scripts = {stage.name: stage.script for stage in stages}
+    found = []
+    for stage in stages:
+        for key, value in stage.settings.items():
+            for other in references(value):
+                problem = _misfit(key, value, other, scripts.get(other))
+                found += [f"stage {stage.name}: {key}={value!r} {problem}"] if problem else []
+    return found
+
+
+def _misfit(key: str, value: Any, other: str, script: str | None) -> str | None:
+    if key in ("input", "data.input") and script in ("train", "evaluate"):
+        return f"reads rows, but @{other} is a stage of {script}.py"
+    if re.fullmatch(r"(.*\.)?model\.path|model\.path", key) and script is not None:
+        if script != "train":
+            return f"is to be a model, but @{other} is a stage of {script}.py"
+        if value == f"@{other}":
+            return f"is to be a model; write @{other}/model"
+    return None

@@ -1,0 +1,67 @@
+"""What a recipe is: stages with their overrides, in a YAML of conf/recipe/. The order follows from what they read.
+
+A value `@STAGE` or `@STAGE/model` stands for that stage's directory; `{name}` for a count, a word of `let`, a value of
+`each`, the seed, the engine or the domain. Everything else is an override as it stands on the command line of the
+stage's script.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sq.core.config import setting
+from sq.core.tracking import TrackingConfig
+
+SCRIPTS = ("train", "synthesize", "evaluate")
+ENGINES = ("auto", "vllm", "hf", "openai", "ray", "oracle")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeStage:
+    """One stage: a script, its overrides, and what it stands for in the report."""
+
+    script: str = setting(choices=SCRIPTS, help="train, synthesize or evaluate")
+    set: dict[str, Any] = setting(
+        {}, help="overrides of the script: key -> value, in which @OTHER is OTHER's directory"
+    )
+    each: dict[str, list[Any]] = setting({}, help="repeat the stage over these values; its name holds {KEY}")
+    variant: str | None = setting(None, help="condition of the ablation: raw, +QFT, +QPO, +filter+reward")
+    tags: dict[str, str] = setting({}, help="what the report groups by: figure, size, ...")
+    once: bool = setting(False, help="with several seeds, run it for the first one alone; all seeds read it")
+    launch: str = setting("", help="words before the command, such as: srun --nodes=4 --ntasks-per-node=8")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipeConfig:
+    """A whole run, from nothing to the report."""
+
+    title: str = setting(help="one line that says what it does")
+    about: str = setting("", help="what a reader of the recipe should know")
+    domain: str = setting("arithmetic", help="the kind of problems; {domain} in the stages")
+    output_dir: str | None = setting(None, help="where everything goes; default: outputs/NAME")
+    seed: int = setting(0, ge=0, help="of every stage that sets none itself")
+    seeds: list[int] = setting([], ge=0, help="repeat every stage for each of these seeds, as NAME-s0, NAME-s1, ...")
+    scale: float = setting(1.0, gt=0, help="factor on every number in counts")
+    least: int = setting(8, ge=1, help="no count is scaled below this")
+    engine: str = setting("auto", choices=ENGINES, help="{engine} in the stages; auto: vllm where installed, else hf")
+    parallel: int = setting(1, ge=1, help="stages that may run side by side, where what they read is there")
+    counts: dict[str, int] = setting({}, gt=0, help="numbers of rows, {NAME} in the stages; scaled by scale")
+    let: dict[str, Any] = setting({}, help="other values that stages share, {NAME} in the stages")
+    set: dict[str, Any] = setting({}, help="overrides for every stage")
+    scripts: dict[str, dict[str, Any]] = setting(
+        {}, help="overrides for every stage of a script: train -> key -> value"
+    )
+    tiny: dict[str, Any] = setting({}, help="what --tiny changes, so that the recipe runs here with the tiny model")
+    tracking: TrackingConfig = field(default_factory=TrackingConfig)
+    stages: dict[str, RecipeStage] = setting({}, help="NAME -> stage")
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise ValueError("stages={} has nothing to run")
+        if unknown := self.scripts.keys() - set(SCRIPTS):
+            raise ValueError(f"scripts.{min(unknown)} is no script; scripts are {', '.join(SCRIPTS)}")
+        if both := self.counts.keys() & self.let.keys():
+            raise ValueError(f"{min(both)} is in counts and in let; give it one place")
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds={self.seeds} has one twice")

@@ -1,0 +1,91 @@
+"""The hardware table: what a GPU (or a CPU) does in a second and costs in an hour, each figure with its source.
+
+One YAML a kind in `conf/hardware/`. A rate is given for a model of `reference` billion parameters and scaled by the
+parameters that are active; `most_*` is what the engine itself manages with a model so small that its arithmetic is free.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from omegaconf import OmegaConf
+
+from sq.core.config import build, conf_dir, nearest, setting
+from sq.core.errors import ConfigError
+
+SOURCED = ("peak", "decode", "prefill_share", "train_share", "start", "price")
+"""Figures that must say where they are from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HardwareConfig:
+    """One device: a GPU, or a machine without one."""
+
+    name: str = setting(help="as one says it: H200")
+    about: str = setting("", help="which model exactly")
+    gpu: bool = setting(True, help="false: a machine that computes on its CPU")
+    peak: float = setting(gt=0, help="dense bf16 TFLOP/s by the data sheet")
+    peak_fp8: float | None = setting(None, gt=0, help="dense FP8 TFLOP/s; none: it has no FP8")
+    reference: float = setting(7.6, gt=0, help="billion parameters of the model that `decode` is of")
+    decode: float = setting(gt=0, help="tokens generated in a second, bf16, hundreds of sequences together")
+    decode_fp8: float | None = setting(None, gt=0, help="the same with FP8 weights and cache")
+    prefill_share: float = setting(gt=0, le=1, help="share of the peak that reading a prompt reaches")
+    train_share: float = setting(gt=0, le=1, help="share of the peak that training reaches, packed")
+    most_decode: float = setting(60_000, gt=0, help="tokens/s that the engine generates however small the model")
+    most_prefill: float = setting(1_000_000, gt=0, help="tokens/s that it reads however small the model")
+    most_train: float = setting(500_000, gt=0, help="tokens/s that training sees however small the model")
+    start_engine: float = setting(ge=0, help="seconds from a command to the first token")
+    start_train: float = setting(ge=0, help="seconds from a command to the first step, and to write the weights")
+    start_other: float = setting(15, ge=0, help="seconds that a command without a model takes")
+    price: float = setting(ge=0, help="US dollars an hour")
+    sources: dict[str, str] = setting({}, help="where each figure is from")
+
+    def __post_init__(self) -> None:
+        if missing := [name for name in SOURCED if name not in self.sources]:
+            raise ValueError(f"sources={sorted(self.sources)} does not say where {', '.join(missing)} is from")
+
+    def decode_seconds(self, parameters: float, *, fp8: bool = False) -> float:
+        """Seconds to generate one token with a model of so many billion active parameters."""
+        rate = self.decode_fp8 if fp8 and self.decode_fp8 else self.decode
+        overhead = min(1 / self.most_decode, 1 / rate)
+        return overhead + (1 / rate - overhead) * parameters / self.reference
+
+    def prefill_seconds(self, parameters: float, *, fp8: bool = False) -> float:
+        """Seconds to read one token of a prompt: 2 FLOPs a parameter at a share of the peak."""
+        peak = self.peak_fp8 if fp8 and self.peak_fp8 else self.peak
+        return 1 / self.most_prefill + 2 * parameters * 1e9 / (peak * 1e12 * self.prefill_share)
+
+    def train_seconds(self, parameters: float, *, forward_only: float = 0.0, recompute: bool = False) -> float:
+        """Seconds to train on one token: 6 FLOPs a parameter, 8 with recomputed activations, 2 a pass that only looks."""
+        flops = (8 if recompute else 6) + 2 * forward_only
+        return 1 / self.most_train + flops * parameters * 1e9 / (self.peak * 1e12 * self.train_share)
+
+
+def hardware_names() -> list[str]:
+    """What is in the table, by file name."""
+    return sorted(path.stem for path in (conf_dir() / "hardware").glob("*.yaml"))
+
+
+def load_hardware(name: str, overrides: dict[str, object] | None = None) -> HardwareConfig:
+    """An entry of the table, with some of its figures replaced.
+
+    Raises:
+        ConfigError: for a name that is not in the table, with the nearest one.
+    """
+    names = hardware_names()
+    if name.lower() not in names:
+        raise ConfigError(f"--hardware {name} is not one of {', '.join(names)}{nearest(name.lower(), names)}")
+    node = OmegaConf.load(conf_dir() / "hardware" / f"{name.lower()}.yaml")
+    for key, value in (overrides or {}).items():
+        OmegaConf.update(node, key, value)
+    return build(node, HardwareConfig, key="hardware")
+
+
+def hardware_here() -> str:
+    """The name of the table's entry that is nearest to this machine."""
+    from sq.core.provenance import hardware
+
+    gpus = hardware()["gpus"]
+    if "A100" in gpus:
+        return "a100-40g" if "40GB" in gpus or "40536 MiB" in gpus else "a100-80g"
+    return next((n for n in ("h200", "h100", "l4") if n in gpus.lower().replace("l40", "")), "cpu")

@@ -1,0 +1,76 @@
+"""Facts that a forecast needs and no config states: parameters of models, rows of datasets, prices of APIs.
+
+`conf/sizes/known.yaml` has them. A model that is on this disk is counted; one that is not known is read off its name
+(`-7B`, and `-A3B` for the active part of a mixture of experts).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from sq.core.config import build, conf_dir, setting
+from sq.core.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class SizesConfig:
+    """What is known of models, datasets and APIs."""
+
+    parameters: dict[str, float] = setting({}, gt=0, help="billion active parameters of a hub model")
+    rows: dict[str, int] = setting({}, ge=0, help="rows of a hub dataset, a file or a benchmark")
+    api: dict[str, list[float]] = setting({}, help="dollars for a million tokens in, and out")
+
+    def billions(self, path: str) -> float:
+        """Billion active parameters of the model at `path`.
+
+        Raises:
+            ConfigError: where neither the table, the disk nor the name tells.
+        """
+        if path in self.parameters:
+            return self.parameters[path]
+        if (counted := _counted(path)) is not None:
+            return counted / 1e9
+        name = path.rstrip("/").rpartition("/")[2]
+        active = re.search(r"(?i)(?<![a-z0-9])a(\d+(?:\.\d+)?)b(?![a-z0-9])", name)
+        whole = re.search(r"(?i)(?<![a-z0-9.])(\d+(?:\.\d+)?)([bm])(?![a-z0-9])", name)
+        if active:
+            return float(active[1])
+        if whole:
+            return float(whole[1]) / (1 if whole[2] in "bB" else 1000)
+        raise ConfigError(f"the size of model {path} is not known; say it: sizes.parameters.'{path}'=7.6 (in billions)")
+
+    def price(self, model: str) -> tuple[float, float]:
+        """Dollars for a token in and a token out of an API's model; the dearest known where it is not listed."""
+        found = next((p for name, p in self.api.items() if name in model), None) or max(self.api.values(), default=None)
+        return (found[0] / 1e6, found[1] / 1e6) if found else (0.0, 0.0)
+
+
+def load_sizes() -> SizesConfig:
+    """The table."""
+    return build(OmegaConf.load(conf_dir() / "sizes" / "known.yaml"), SizesConfig, key="sizes")
+
+
+def _counted(path: str) -> int | None:
+    """Parameters of weights on this disk, from the headers of their safetensors alone; None where there are none."""
+    kind, _, name = path.partition(":")
+    directory = Path(__file__).parent.parent / "domains" / "tiny" / name if kind == "package" else Path(path)
+    if path == "new:tiny":
+        directory = Path(__file__).parent.parent / "domains" / "tiny" / "tiny-base"
+    if not directory.is_dir():
+        return None
+    total = 0
+    for file in directory.glob("*.safetensors"):
+        with file.open("rb") as stream:
+            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        for tensor, about in header.items():
+            if tensor != "__metadata__":
+                count = 1
+                for size in about["shape"]:
+                    count *= size
+                total += count
+    return total or None
