@@ -1,0 +1,118 @@
+"""`sq run recipe=NAME`: a recipe from where it stands to its end, then the bill and the report."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+import textwrap
+from typing import Any
+
+ABOUT = """\
+Run a recipe of conf/recipe/ (or a YAML of your own): every stage that is not done yet, each in its own process, in the
+order that follows from what they read. Run the same command again to continue after a kill or a failure."""
+
+
+def add(commands: Any) -> None:
+    """The sub-command's arguments."""
+    parser = commands.add_parser(
+        "run", help="run a recipe: the whole method with one command", description=ABOUT, add_help=False,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key=value",
+        help="recipe=NAME; then any key of the recipe: seed=1, scale=0.5, output_dir=DIR, parallel=2, tracking=none, "
+        "a count by its name (questions=500), a stage's setting as STAGE.KEY=value (qft.stage.lr=1e-3)",
+    )  # fmt: skip
+    parser.add_argument("-h", "--help", action=_Help, nargs=0, help="show this help and the recipes")
+    parser.add_argument("--until", metavar="STAGE", help="only what this stage needs, and itself")
+    parser.add_argument("--only", metavar="STAGE", help="this stage alone; what it reads must be done")
+    parser.add_argument("--dry-run", action="store_true", help="check everything and print the commands, run nothing")
+    parser.add_argument("--tiny", action="store_true", help="the same stages with the tiny model, at counts for a try")
+    parser.add_argument("--redo", action="store_true", help="make stages again whose settings or input have changed")
+    parser.set_defaults(run=_run)
+
+
+class _Help(argparse.Action):
+    """The help, with the recipes there are: their titles are read only when somebody asks."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from sq.recipe.load import recipes
+
+        parser.print_help()
+        found = recipes()
+        width = max(map(len, found), default=0)
+        print("\nrecipes:")
+        for name, title in found.items():
+            print(textwrap.fill(f"  {name:<{width}}  {title}", 110, subsequent_indent=" " * (width + 4)))
+        parser.exit()
+
+
+def _run(parsed: argparse.Namespace) -> None:
+    from sq.recipe.load import load_recipe
+    from sq.recipe.renew import renewed
+    from sq.recipe.run import run_recipe, selected
+
+    name, overrides = _named(parsed.overrides)
+    recipe = load_recipe(name, overrides, tiny=parsed.tiny)
+    stages = selected(recipe, parsed.until, parsed.only)
+    if parsed.dry_run:
+        return _dry_run(recipe, stages)
+    record = renewed(recipe, shlex.join(["sq", *sys.argv[1:]]))
+    outcome = run_recipe(recipe, record, stages, redo=parsed.redo)
+    _closing(recipe, record, outcome)
+
+
+def _named(words: list[str]) -> tuple[str, list[str]]:
+    """The recipe's name among the overrides; the first word may be the bare name."""
+    from sq.core.errors import ConfigError
+    from sq.recipe.load import recipes
+
+    given = [w.partition("=")[2] for w in words if w.startswith("recipe=")]
+    rest = [w for w in words if not w.startswith("recipe=")]
+    if not given and rest and "=" not in rest[0]:
+        given, rest = [rest[0]], rest[1:]
+    if len(given) != 1 or not given[0]:
+        raise ConfigError(f"recipe= must be given, once: one of {', '.join(recipes())}")
+    return given[0], rest
+
+
+def _dry_run(recipe: Any, stages: Any) -> None:
+    """The commands in their order, each as it can be copied; comments say what a stage is for."""
+    from sq.recipe.check import check
+    from sq.recipe.process import command
+
+    check(stages)
+    print(f"# {recipe.name}: {recipe.title}")
+    for stage in stages:
+        about = " ".join(filter(None, [stage.name, stage.variant and f"({stage.variant})"]))
+        print(f"# {about}{' reads ' + ', '.join(stage.reads) if stage.reads else ''}\n{command(stage)}")
+
+
+def _closing(recipe: Any, record: Any, outcome: Any) -> None:
+    """What stands at the end: the ablation, the bill and the report of a complete run; else what is left."""
+    from sq.recipe.screen import clock
+
+    directory = outcome.directory
+    if not outcome.complete:
+        left = [each.name for each in record.stages if each.status != "done"]
+        print(f"{recipe.name}: {len(outcome.ran)} stages run, {len(left)} are left, next {left[0]} -> {directory}")
+        return
+    if not outcome.ran and (directory / "report" / "index.html").is_file():
+        print(f"{recipe.name}: all {len(record.stages)} stages are done -> {directory / 'report' / 'index.html'}")
+        return
+    _told(recipe, directory)
+    print(f"{recipe.name}: {len(record.stages)} stages in {clock(record.seconds)} -> {directory}")
+
+
+def _told(recipe: Any, directory: Any) -> None:
+    """Ablation, bill, report. What one of them cannot do is said, and does not undo the run."""
+    from sq.core.errors import SqError
+    from sq.recipe.ablation import ablation
+
+    for name, tell in (("ablation", ablation),):
+        try:
+            if text := tell(directory):
+                print(f"{text}\n")
+        except SqError as error:
+            print(f"{name}: {error}", file=sys.stderr)

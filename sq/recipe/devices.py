@@ -1,0 +1,73 @@
+"""Which stages may run side by side: each GPU serves one stage at a time, and the cores are shared."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from sq.core.provenance import hardware
+from sq.engine.hf import HFConfig
+from sq.engine.ray import RayConfig
+from sq.engine.vllm import VLLMConfig
+from sq.train.config import TrainJob
+
+
+class Devices:
+    """The machine's GPUs and cores, lent to stages."""
+
+    def __init__(self, parallel: int) -> None:
+        found = hardware()
+        self.cores = int(found["cores"])
+        self.gpus = _gpus(found["gpus"])
+        self._parallel = parallel
+        self._lent: dict[str, list[str]] = {}
+
+    @property
+    def told(self) -> str:
+        """The machine in a few words."""
+        gpus = f", {len(self.gpus)} GPUs" if self.gpus else ""
+        several = f", up to {self._parallel} stages side by side" if self._parallel > 1 else ""
+        return f"{self.cores} cores{gpus}{several}"
+
+    def take(self, stage: str, job: Any) -> bool:
+        """Lend a stage the GPUs that it needs; False where they are not free now."""
+        need = min(gpus_of(job), len(self.gpus))
+        taken = {gpu for gpus in self._lent.values() for gpu in gpus}
+        free = [gpu for gpu in self.gpus if gpu not in taken]
+        if len(free) < need:
+            return False
+        self._lent[stage] = free[:need]
+        return True
+
+    def give(self, stage: str) -> None:
+        """Take them back."""
+        self._lent.pop(stage, None)
+
+    def environment(self, stage: str) -> dict[str, str]:
+        """What tells a stage which devices are its own; nothing, where it has the machine to itself."""
+        if self._parallel == 1:
+            return {}
+        gpus = {"CUDA_VISIBLE_DEVICES": ",".join(self._lent.get(stage, []))} if self.gpus else {}
+        threads = str(max(1, self.cores // self._parallel))
+        return gpus | {name: threads for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if name not in os.environ}
+
+
+def gpus_of(job: Any) -> int:
+    """How many GPUs a job's processes would use where there are any."""
+    if isinstance(job, TrainJob):
+        return 0 if job.trainer.accelerator == "cpu" else job.trainer.devices
+    engine = job.engine
+    replicas = 1
+    while isinstance(engine, RayConfig):
+        engine, replicas = engine.inner, replicas * engine.replicas
+    if isinstance(engine, VLLMConfig):
+        return engine.tensor_parallel * replicas
+    return replicas if isinstance(engine, HFConfig) else 0
+
+
+def _gpus(told: str) -> list[str]:
+    """Their numbers, as CUDA_VISIBLE_DEVICES has them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [gpu for gpu in visible.split(",") if gpu.strip() not in ("", "-1")]
+    return [] if told == "none" else [str(i) for i in range(len(told.split("; ")))]
