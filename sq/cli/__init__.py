@@ -24,7 +24,12 @@ Single stages have scripts of their own: train.py, synthesize.py and evaluate.py
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's slip ends in one message and a non-zero exit code."""
-    parsed = _parser().parse_args(arguments)
+    parser = _parser()
+    parsed, rest = parser.parse_known_args(arguments)
+    if rest and "overrides" in parsed and all("=" in word and not word.startswith("-") for word in rest):
+        parsed.overrides += rest  # key=value after an option, which argparse would not take
+    elif rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         parsed.run(parsed)
     except KeyboardInterrupt:

@@ -171,8 +171,7 @@ def _difference(before: Condition, after: Condition, figure: str) -> Difference 
         both = [key for key in before.accuracy if key in after.accuracy]
         if not both:
             return None
-        first, second = ([c.accuracy[key] for key in both] for c in (before, after))
-        return paired(np.asarray(first), np.asarray(second))
+        return paired(*(np.asarray([c.accuracy[key] for key in both]) for c in (before, after)))
     first, second = before.values(figure), after.values(figure)
     return _independent(first, second) if len(first) > 1 and len(second) > 1 else None
 

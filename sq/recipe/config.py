@@ -1,8 +1,8 @@
 """What a recipe is: stages with their overrides, in a YAML of conf/recipe/. The order follows from what they read.
 
-A value `@STAGE` or `@STAGE/model` stands for that stage's directory; `{name}` for a count, a word of `let`, a value of
-`each`, the seed, the engine or the domain. Everything else is an override as it stands on the command line of the
-stage's script.
+A value `@STAGE` or `@STAGE/model` stands for that stage's directory; `{WORD}` for a count, a word of `let`, a value of
+`each`, or one of seed, engine, domain, output (the recipe's directory) and name (the stage's). Everything else is an
+override as it stands on the command line of the stage's script.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class RecipeStage:
         {}, help="overrides of the script: key -> value, in which @OTHER is OTHER's directory"
     )
     each: dict[str, list[Any]] = setting({}, help="repeat the stage over these values; its name holds {KEY}")
-    variant: str | None = setting(None, help="condition of the ablation: raw, +QFT, +QPO, +filter+reward")
+    variant: str | None = setting(None, help="condition of the ablation that it belongs to, a key of variants")
     tags: dict[str, str] = setting({}, help="what the report groups by: figure, size, ...")
     once: bool = setting(False, help="with several seeds, run it for the first one alone; all seeds read it")
     launch: str = setting("", help="words before the command, such as: srun --nodes=4 --ntasks-per-node=8")
@@ -48,6 +48,7 @@ class RecipeConfig:
     parallel: int = setting(1, ge=1, help="stages that may run side by side, where what they read is there")
     counts: dict[str, int] = setting({}, gt=0, help="numbers of rows, {NAME} in the stages; scaled by scale")
     let: dict[str, Any] = setting({}, help="other values that stages share, {NAME} in the stages")
+    variants: dict[str, str] = setting({}, help="key of a condition -> how it is called in tables and figures")
     set: dict[str, Any] = setting({}, help="overrides for every stage")
     scripts: dict[str, dict[str, Any]] = setting(
         {}, help="overrides for every stage of a script: train -> key -> value"

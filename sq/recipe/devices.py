@@ -6,9 +6,11 @@ import os
 from typing import Any
 
 from sq.core.provenance import hardware
+from sq.engine.config import EngineConfig
 from sq.engine.hf import HFConfig
 from sq.engine.ray import RayConfig
 from sq.engine.vllm import VLLMConfig
+from sq.eval.config import EvalJob
 from sq.train.config import TrainJob
 
 
@@ -56,13 +58,15 @@ def gpus_of(job: Any) -> int:
     """How many GPUs a job's processes would use where there are any."""
     if isinstance(job, TrainJob):
         return 0 if job.trainer.accelerator == "cpu" else job.trainer.devices
-    engine = job.engine
-    replicas = 1
-    while isinstance(engine, RayConfig):
-        engine, replicas = engine.inner, replicas * engine.replicas
+    return _served(job.engine) + (_served(job.reward_engine) if isinstance(job, EvalJob) else 0)
+
+
+def _served(engine: EngineConfig | None) -> int:
+    if isinstance(engine, RayConfig):
+        return engine.replicas * _served(engine.inner)
     if isinstance(engine, VLLMConfig):
-        return engine.tensor_parallel * replicas
-    return replicas if isinstance(engine, HFConfig) else 0
+        return engine.tensor_parallel
+    return 1 if isinstance(engine, HFConfig) else 0
 
 
 def _gpus(told: str) -> list[str]:

@@ -15,9 +15,11 @@ from sq.recipe.config import RecipeConfig, RecipeStage
 from sq.recipe.graph import ordered, reads, renamed, resolved
 from sq.recipe.words import override
 
-RESERVED = ("logs", "report")
+RESERVED = ("logs", "report", "scores")
 """Directories of a recipe that are no stage's."""
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
+_ONCE = "(once)"
+"""Where the names of stages that all seeds share are kept among the words; no blank can have that name."""
 _BLANK = re.compile(r"\{(\w+)\}")
 
 
@@ -49,7 +51,8 @@ def expand(config: RecipeConfig, directory: Path, engine: str) -> tuple[Stage, .
     Raises:
         ConfigError: with every problem of names, blanks and references.
     """
-    words = blanks(config, engine)
+    words = {**blanks(config, engine), "output": str(directory)}
+    words[_ONCE] = _once(config, words)
     problems: list[str] = []
     stages: dict[str, Stage] = {}
     for base, template in config.stages.items():
@@ -81,7 +84,7 @@ def filled(value: Any, words: Mapping[str, Any], where: str) -> Any:
     """
     if isinstance(value, str):
         if unknown := [name for name in _BLANK.findall(value) if name not in words]:
-            known = f"there are {', '.join(sorted(words))}"
+            known = f"there are {', '.join(sorted(w for w in words if w.isidentifier()))}"
             raise ConfigError(f"{where}: {{{unknown[0]}}} stands for nothing{nearest(unknown[0], words)}; {known}")
         alone = _BLANK.fullmatch(value)
         return words[alone[1]] if alone else _BLANK.sub(lambda found: str(words[found[1]]), value)
@@ -99,29 +102,35 @@ def _repeated(config: RecipeConfig, base: str, stage: RecipeStage, words: Mappin
     seeds = (config.seeds[:1] if stage.once else config.seeds) or [config.seed]
     for seed, values in itertools.product(seeds, itertools.product(*each.values())):
         own = {**words, **dict(zip(each, values, strict=True)), "seed": seed}
-        one = _one(config, base, stage, own)
+        suffix = f"-s{seed}" if several and not stage.once else ""
+        one = _one(config, base, stage, own, suffix)
         if several:
-            suffix = "" if stage.once else f"-s{seed}"
-            names = {name: name if _is_once(config, name) else f"{name}-s{seed}" for name in one.reads}
+            names = {other: other if other in words[_ONCE] else f"{other}-s{seed}" for other in one.reads}
             settings = {key: renamed(value, names) for key, value in one.settings.items()}
-            tags = one.tags if stage.once else {"seed": str(seed), **one.tags}
-            one = replace(one, name=one.name + suffix, settings=settings, reads=reads(settings), tags=tags)
+            tags = {"seed": str(seed), **one.tags} if suffix else one.tags
+            one = replace(one, settings=settings, reads=reads(settings), tags=tags)
         yield one
 
 
-def _is_once(config: RecipeConfig, name: str) -> bool:
-    """Whether a name is one of a template's that runs for the first seed alone."""
-    patterns = (re.sub(r"\\\{\w+\\\}", ".+", re.escape(base)) for base, s in config.stages.items() if s.once)
-    exact = config.stages.get(name)
-    return exact.once if exact else any(re.fullmatch(pattern, name) for pattern in patterns)
+def _once(config: RecipeConfig, words: Mapping[str, Any]) -> set[str]:
+    """The names of the stages that all seeds share."""
+    found = set()
+    for base, stage in config.stages.items():
+        each = {key: filled(values, words, f"stage {base}, each.{key}") for key, values in stage.each.items()}
+        for values in itertools.product(*each.values()) if stage.once else ():
+            found.add(str(filled(base, {**words, **dict(zip(each, values, strict=True))}, f"stage {base}")))
+    return found
 
 
-def _one(config: RecipeConfig, base: str, stage: RecipeStage, words: Mapping[str, Any]) -> Stage:
+def _one(config: RecipeConfig, base: str, stage: RecipeStage, words: Mapping[str, Any], suffix: str) -> Stage:
     where = f"stage {base}"
-    name = str(filled(base, words, where))
+    name = str(filled(base, words, where)) + suffix
     if not _NAME.fullmatch(name) or name in RESERVED:
-        raise ConfigError(f"{where}: {name!r} cannot be a stage's name; letters, digits, - _ . +, and none of "
-                          f"{', '.join(RESERVED)}")  # fmt: skip
+        raise ConfigError(
+            f"{where}: {name!r} cannot be a stage's name: give it letters, digits and - _ . +, and let it be none of "
+            f"{', '.join(RESERVED)}"
+        )
+    words = {**words, "name": name}
     given = {**config.set, **config.scripts.get(stage.script, {}), **stage.set}
     settings = {key: filled(value, words, f"{where}, {key}") for key, value in given.items()}
     settings.setdefault("seed", words["seed"])
@@ -131,10 +140,17 @@ def _one(config: RecipeConfig, base: str, stage: RecipeStage, words: Mapping[str
         script=stage.script,
         settings={**({"stage": settings["stage"]} if "stage" in settings else {}), **settings},
         reads=reads(settings),
-        variant=stage.variant,
+        variant=_variant(config, filled(stage.variant, words, f"{where}, variant"), where),
         tags={key: str(filled(value, words, f"{where}, tags.{key}")) for key, value in stage.tags.items()},
         launch=stage.launch,
     )
+
+
+def _variant(config: RecipeConfig, key: str | None, where: str) -> str | None:
+    if key is None or key in config.variants:
+        return config.variants[key] if key else None
+    raise ConfigError(f"{where}: variant={key} is not one of variants: {', '.join(config.variants) or 'none'}"
+                      f"{nearest(key, config.variants)}")  # fmt: skip
 
 
 def _placed(stage: Stage, directories: Mapping[str, Path]) -> Stage:
