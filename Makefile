@@ -15,7 +15,7 @@ export MLFLOW_DISABLE_TELEMETRY ?= true
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test quick gpu check lock
+.PHONY: help setup demo test quick gpu lint check lock
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' Makefile
@@ -49,12 +49,13 @@ quick: setup ## the tests that take less than five seconds each and no vLLM
 gpu: setup ## the tests that need a GPU
 	@$(PYTEST) -m gpu $(ARGS)
 
-check: setup ## style, types, layers, then the quick tests: what a commit must pass
+lint: setup ## style, types, layers
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
-	@$(PYTEST) $(QUICK) $(ARGS)
+
+check: lint quick ## style, types, layers, then the quick tests: what a commit must pass
 
 lock: ## resolve the dependencies afresh and write constraints.txt (TORCH=2.x.y to move torch)
 	@scripts/setup --lock

@@ -109,9 +109,15 @@ class Columns:
             if len(found) == 1 and not (found[0] in self.need and ours not in self.need):
                 plan[ours] = plan[found[0]] if found[0] in COLUMNS else plan.pop(found[0])
         for ours in self.need:
-            if ours not in plan and not (ours in ("solution", "response") and "answer" in plan):
+            if ours not in plan and not self._within(ours, plan):
                 return "missing_column", _missing(ours, have)
         return plan
+
+    def _within(self, ours: str, plan: Mapping[str, str]) -> bool:
+        """Whether another column may hold it: GSM8K's `answer` has the solution, MATH's `solution` the answer."""
+        if ours in ("solution", "response"):
+            return "answer" in plan
+        return ours == "answer" and "solution" in plan and self._form in ("auto", "math")
 
     def _check_needed(self, row: dict[str, Any]) -> Problem | None:
         for name, kind in self.need.items():

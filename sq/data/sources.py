@@ -40,6 +40,11 @@ class Domain(Protocol):
 
     name: str
 
+    @property
+    def digest(self) -> str:
+        """What decides the seeds, beside count, seed and split."""
+        ...
+
     def seeds(self, count: int, seed: int, split: str) -> Iterator[dict[str, Any]]:
         """Yield `count` rows with a question, the same for the same arguments."""
         ...
@@ -116,7 +121,8 @@ def digest(config: SourceConfig, domain: Domain | None = None) -> str:
         commit = resolve_revision(found.name, config.revision)
         return _hash("hub", found.name, commit, config.subset or "", config.split or "")
     if found.kind is Kind.DOMAIN:
-        return _hash("domain", _domain(found.name, domain).name, config.split or "", str(config.seed))
+        its = _domain(found.name, domain)
+        return _hash("domain", its.name, its.digest, config.split or "", str(config.seed))
     if found.kind is Kind.SAVED:
         files = sorted(p for p in found.paths[0].rglob("*.arrow") if p.is_file())
         return _hash(*(_file_digest(p) for p in files), config.split or "")

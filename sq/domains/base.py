@@ -38,6 +38,11 @@ class Domain(Protocol):
     instruction: str
     """What is added to a question when it is put to a solver; may be empty."""
 
+    @property
+    def digest(self) -> str:
+        """What decides the seeds, beside count, seed and split."""
+        ...
+
     def seeds(self, count: int, seed: int, split: str) -> Iterator[dict[str, Any]]:
         """Yield `count` rows with at least question, answer, solution and steps, the same for the same arguments."""
         ...

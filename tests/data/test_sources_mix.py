@@ -126,6 +126,7 @@ class Sums:
     """A domain that makes its own problems, as `sq.domains` has them."""
 
     name = "sums"
+    digest = "sums"
 
     def seeds(self, count, seed, split):
         for i in range(count):

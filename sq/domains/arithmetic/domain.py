@@ -48,6 +48,8 @@ class ArithmeticDomain:
     def __init__(self, config: ArithmeticConfig | None = None) -> None:
         self.config = config or ArithmeticConfig()
         self.name = self.config.name
+        bounds = (self.config.min_steps, self.config.max_steps, *sorted(self.config.families))
+        self.digest = "-".join(map(str, bounds))
 
     def seeds(self, count: int, seed: int, split: str = "train") -> Iterator[dict[str, Any]]:
         """Yield `count` distinct problems of a split: question, answer, solution, steps, family.

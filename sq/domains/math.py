@@ -1,0 +1,106 @@
+"""Mathematics as the paper has it: GSM8K and MATH as seeds (section 3.1), boxed answers, the strict grader as check.
+
+There is no oracle, so nothing here says whether a question can be solved. Answers are compared in the grader's worker
+processes, which can be killed; the word of a model is never computed in this one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from sq.core.config import setting
+from sq.core.errors import ConfigError
+from sq.data.sources import SourceConfig, digest, read_source
+from sq.domains.base import Document, DomainConfig, Verdict
+
+if TYPE_CHECKING:
+    from sq.eval.grader import Grader
+
+NEED = ("question", "answer", "solution")
+_GUESSED = ("formula", "number", "nowhere")
+"""Places where the extractor takes what stands last, though nothing there says that it is the answer."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MathConfig(DomainConfig):
+    """Real mathematics problems; the seeds are those of the paper unless others are named."""
+
+    name: str = setting("math", help="name of the domain in rows and reports")
+    seeds: SourceConfig = setting(help="where seed problems come from, with question, answer and solution")
+    instruction: str = setting(
+        "Please reason step by step, and put your final answer within \\boxed{}.",
+        help="added to a question when it is put to a solver",
+    )
+    deadline: float = setting(1.5, gt=0, help="seconds the grader may take over one pair of answers")
+
+    def create(self) -> MathDomain:
+        return MathDomain(self)
+
+
+class MathDomain:
+    """Implements `sq.domains.base.Domain`."""
+
+    def __init__(self, config: MathConfig) -> None:
+        self.config = config
+        self.name, self.instruction = config.name, config.instruction
+
+    def seeds(self, count: int, seed: int, split: str = "train") -> Iterator[dict[str, Any]]:
+        """Yield up to `count` seed problems, in the order that the seed gives."""
+        if split != "train":
+            raise ConfigError(
+                f"split={split}: domain={self.name} has the problems of its training sets only; what a model can do is "
+                "measured by evaluate.py benchmark=[gsm8k,math]"
+            )
+        source = dataclasses.replace(self.config.seeds, limit=min(count, self.config.seeds.limit or count), seed=seed)
+        keep = ("level", "topic", "type", "subject")
+        for row in read_source(source, NEED):
+            yield {name: row[name] for name in (*NEED, *keep) if row.get(name) is not None}
+
+    @property
+    def digest(self) -> str:
+        """A digest of what the seeds are read from."""
+        return digest(self.config.seeds)
+
+    def corpus(self, count: int, seed: int) -> Iterator[Document]:
+        """The seed problems with their solutions, as text to pretrain on."""
+        for row in self.seeds(count, seed, "train"):
+            yield Document(question=row["question"], solution=row["solution"])
+
+    def final_answer(self, text: str) -> str | None:
+        """The answer that a solution states as such: boxed, after `####`, or announced in words."""
+        from sq.eval.extract import extract
+
+        found = extract(text)
+        return None if found.where.value in _GUESSED else found.answer
+
+    def check(self, answer: str, reference: str) -> bool:
+        """Whether two answers are the same by the strict profile of the grader."""
+        from sq.eval.judge import Pair
+
+        if answer.strip() == reference.strip():
+            return True
+        return self._grader.grade_one(Pair(prediction=_boxed(answer), reference=_boxed(reference))).correct
+
+    def verdict(self, question: str) -> Verdict | None:
+        """None: nothing exact can be said of a question from outside."""
+        return None
+
+    @cached_property
+    def _grader(self) -> Grader:
+        from sq.eval.grader import Grader, GraderConfig
+
+        return Grader(GraderConfig(workers=1, deadline=self.config.deadline))
+
+
+def _boxed(answer: str) -> str:
+    r"""The answer as an output would state it; text that cannot stand in `\boxed{}` is left bare."""
+    depth = 0
+    for sign in answer.replace("\\{", "").replace("\\}", ""):
+        depth += (sign == "{") - (sign == "}")
+        if depth < 0:
+            return answer
+    return answer if depth or "\\boxed" in answer else f"\\boxed{{{answer}}}"

@@ -1,0 +1,109 @@
+"""The mathematics domain: seeds from files or the hub, stated answers alone, the strict grader as the check."""
+
+import json
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sq.core.config import build, conf_dir
+from sq.core.errors import ConfigError, RowError
+from sq.domains.math import MathConfig
+
+DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
+ROWS = [
+    {"question": "What is 1 + 1?", "answer": "One and one.\n#### 2"},
+    {"problem": "What is half of 1?", "solution": "It is $\\boxed{\\frac{1}{2}}$.", "level": "Level 1"},
+]
+
+
+def domain(path, **seeds):
+    return build({"seeds": {"input": str(path), **seeds}}, MathConfig).create()
+
+
+@pytest.fixture(scope="module")
+def maths(tmp_path_factory):
+    path = tmp_path_factory.mktemp("math") / "seeds.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    return domain(path)
+
+
+def test_the_forms_of_gsm8k_and_math_are_read(maths):
+    rows = list(maths.seeds(10, 0))
+    assert [(row["question"], row["answer"]) for row in rows] == [
+        ("What is 1 + 1?", "2"),
+        ("What is half of 1?", "\\frac{1}{2}"),
+    ]
+    assert rows[0]["solution"] == "One and one." and rows[1]["level"] == "Level 1"
+    assert [document.question for document in maths.corpus(1, 0)] == ["What is 1 + 1?"]
+
+
+def test_seeds_are_few_if_few_are_asked_for_and_other_splits_are_refused(maths):
+    assert len(list(maths.seeds(1, 0))) == 1
+    with pytest.raises(ConfigError, match="benchmark=\\[gsm8k,math\\]"):
+        next(maths.seeds(1, 0, "test"))
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("So it is \\boxed{\\frac{1}{2}}.", "\\frac{1}{2}"),
+        ("#### 72", "72"),
+        ("The answer is 5.", "5"),
+        ("I get 3 apples and then 4 more", None),
+        ("boxed is what I would have it, were it known", None),
+        ("", None),
+    ],
+)
+def test_only_a_stated_answer_is_one(maths, text, answer):
+    assert maths.final_answer(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "reference", "same"),
+    [
+        ("0.5", "\\frac{1}{2}", True),
+        ("1,000", "1000", True),
+        ("(1, 2)", "(2, 1)", False),
+        ("3", "4", False),
+        ("}{", "1", False),
+        ("__import__('os').system('false')", "1", False),
+    ],
+)
+def test_check_is_the_strict_grader(maths, answer, reference, same):
+    assert maths.check(answer, reference) is same
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(max_size=40))
+def test_check_takes_any_text(maths, text):
+    assert maths.check(text, text)
+    assert maths.check(text, "an answer that nobody gives 91827") is False
+
+
+def test_the_digest_follows_the_content(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(ROWS[0]) + "\n")
+    before = domain(path).digest
+    path.write_text(json.dumps(ROWS[0]) + "\n" + json.dumps(ROWS[0] | {"question": "And 2 + 2?"}) + "\n")
+    assert domain(path).digest != before
+
+
+def test_a_missing_file_is_told(tmp_path):
+    with pytest.raises((ConfigError, RowError), match=r"nothing\.jsonl"):
+        list(domain(tmp_path / "nothing.jsonl").seeds(1, 0))
+
+
+def test_the_papers_seeds_are_both_training_sets():
+    gsm8k, math = DATA / "gsm8k_train.jsonl", DATA / "math_train.jsonl"
+    if not gsm8k.exists() or not math.exists():
+        pytest.skip("the data sets are not beside the repository")
+    files = [f"domain.seeds.mix.{name}.{key}={value}" for name, path in (("gsm8k", gsm8k), ("math", math))
+             for key, value in (("input", path), ("split", "null"), ("subset", "null"))]  # fmt: skip
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = compose("synthesize", overrides=["stage=answers", "domain=math", *files])
+    rows = list(build(config.domain).create().seeds(20_000, 0))
+    assert len(rows) > 14_900 and sum("level" in row for row in rows) > 7_400
+    assert all(row["answer"] and row["solution"] for row in rows)
