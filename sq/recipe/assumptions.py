@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from omegaconf import OmegaConf
+import hydra
+from omegaconf import OmegaConf, open_dict
 
 from sq.core.config import build, conf_dir, nearest, setting
 from sq.core.errors import ConfigError
@@ -27,7 +28,6 @@ class AssumptionsConfig:
     chars_per_token: float = setting(4.2, gt=0, help="of the prompts' English")
     keep: dict[str, float] = setting({}, ge=0, le=1, help="share of what reaches a filter or stage that it keeps")
     filter_rows: float = setting(2000, gt=0, help="rows a second through the filters that need no model")
-    seeds: int = setting(10_000, ge=1, help="seed problems of a domain that makes its own, where no limit is given")
     verdict: float = setting(1, ge=0, help="short judge: tokens of a verdict without reasoning")
     doubtful: float = setting(0.2, ge=0, le=1, help="short judge: share of questions that are reasoned about after all")
     first: int = setting(2, ge=1, help="adaptive: answers asked for at first")
@@ -57,7 +57,9 @@ def load_assumptions(name: str, overrides: dict[str, object] | None = None) -> A
     names = assumption_names()
     if name not in names:
         raise ConfigError(f"--assumptions {name} is not one of {', '.join(names)}{nearest(name, names)}")
-    node = OmegaConf.load(conf_dir() / "assumptions" / f"{name}.yaml")
-    for key, value in (overrides or {}).items():
-        OmegaConf.update(node, key, value)
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        node = hydra.compose(f"assumptions/{name}").assumptions
+    with open_dict(node):
+        for key, value in (overrides or {}).items():
+            OmegaConf.update(node, key, value)
     return build(node, AssumptionsConfig, key="assume")

@@ -1,7 +1,7 @@
 """The hardware table: what a GPU (or a CPU) does in a second and costs in an hour, each figure with its source.
 
 One YAML a kind in `conf/hardware/`. A rate is given for a model of `reference` billion parameters and scaled by the
-parameters that are active; `most_*` is what the engine itself manages with a model so small that its arithmetic is free.
+parameters that are active; `most_*` is what the engine itself manages with a model so small that arithmetic is free.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class HardwareConfig:
         return 1 / self.most_prefill + 2 * parameters * 1e9 / (peak * 1e12 * self.prefill_share)
 
     def train_seconds(self, parameters: float, *, forward_only: float = 0.0, recompute: bool = False) -> float:
-        """Seconds to train on one token: 6 FLOPs a parameter, 8 with recomputed activations, 2 a pass that only looks."""
+        """Seconds to train on one token: 6 FLOPs a parameter, 8 with activations recomputed, 2 a mere look."""
         flops = (8 if recompute else 6) + 2 * forward_only
         return 1 / self.most_train + flops * parameters * 1e9 / (self.peak * 1e12 * self.train_share)
 

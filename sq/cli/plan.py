@@ -1,0 +1,66 @@
+"""`sq plan recipe=NAME`: what a recipe will take, before any of it is run."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+GROUPS = ("hardware", "assume", "sizes")
+
+
+def add(commands: Any) -> None:
+    """The sub-command's arguments."""
+    parser = commands.add_parser(
+        "plan",
+        help="forecast a recipe: rows, tokens, GPU hours, price",
+        description="Forecast what a recipe takes, stage by stage, as in the paper's cost table. Nothing is run.",
+        epilog="example: sq plan recipe=scalequest-math --hardware H200 --gpus 8 assume.answer=600",
+    )
+    parser.add_argument(
+        "overrides", nargs="+", metavar="key=value",
+        help="recipe=NAME, its overrides as for sq run, and assume.KEY=, hardware.KEY=, sizes.rows.NAME=",
+    )  # fmt: skip
+    parser.add_argument(
+        "--hardware", help="of conf/hardware: A100-40G, A100-80G, H100, H200, L4, CPU; default: what is here"
+    )
+    parser.add_argument("--gpus", type=int, default=1, help="devices that work side by side")
+    parser.add_argument("--assumptions", help="of conf/assumptions: math, arithmetic, code, long-cot")
+    parser.add_argument("--tiny", action="store_true", help="the recipe as sq run --tiny would run it")
+    parser.add_argument("--sources", action="store_true", help="say where each figure is from")
+    parser.add_argument("--json", action="store_true", help="print plan.json in place of the table")
+    parser.set_defaults(run=_run)
+
+
+def _run(parsed: argparse.Namespace) -> None:
+    import json
+
+    from sq.core.errors import ConfigError
+    from sq.recipe.load import load_recipe, recipes
+    from sq.recipe.plan import as_json, plan
+    from sq.recipe.plan_told import told
+
+    if parsed.gpus < 1:
+        raise ConfigError(f"--gpus {parsed.gpus} must be at least 1")
+    names = [o.partition("=")[2] for o in parsed.overrides if o.startswith("recipe=")]
+    if len(names) != 1:
+        raise ConfigError(f"recipe= must be given once: recipe=NAME, one of {', '.join(recipes())}")
+    changes, rest = _split([o for o in parsed.overrides if not o.startswith("recipe=")])
+    recipe = load_recipe(names[0], rest, tiny=parsed.tiny)
+    found = plan(recipe, hardware=parsed.hardware, gpus=parsed.gpus, assumptions=parsed.assumptions, changes=changes)
+    print(json.dumps(as_json(found), indent=1) if parsed.json else told(found, sources=parsed.sources))
+
+
+def _split(overrides: list[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Overrides of the forecast's own groups, and those of the recipe."""
+    import yaml
+
+    changes: dict[str, dict[str, Any]] = {group: {} for group in GROUPS}
+    rest = []
+    for text in overrides:
+        key, _, value = text.partition("=")
+        group, _, name = key.partition(".")
+        if group in GROUPS and name:
+            changes[group][name.strip("'\"")] = yaml.safe_load(value)
+        else:
+            rest.append(text)
+    return changes, rest

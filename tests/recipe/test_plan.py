@@ -1,0 +1,273 @@
+"""Forecasts: closed forms by hand, rows through a recipe, and the paper's recipe beside published recomputations."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from sq.core.errors import ConfigError
+from sq.recipe.assumptions import assumption_names, load_assumptions
+from sq.recipe.cost import PlanStage, Work, cost
+from sq.recipe.hardware import HardwareConfig, hardware_names, load_hardware
+from sq.recipe.load import load_recipe
+from sq.recipe.paper import ROWS, TOTAL_DOLLARS, TOTAL_HOURS
+from sq.recipe.plan import as_json, plan, write_plan
+from sq.recipe.plan_told import told
+from sq.recipe.sizes import load_sizes
+
+PAPER = """\
+_target_: sq.recipe.config.RecipeConfig
+title: the paper's setting
+domain: math
+engine: vllm
+stages:
+  qft-a: {script: train, set: {stage: qft, model: deepseek-math-7b-rl, data: gsm8k-math}}
+  qft-b: {script: train, set: {stage: qft, model: qwen2-math-7b-instruct, data: gsm8k-math}}
+  some-a: {script: synthesize, set: {stage: questions, model.path: "@qft-a/model", stage.count: 10000}}
+  some-b: {script: synthesize, set: {stage: questions, model.path: "@qft-b/model", stage.count: 10000}}
+  pairs-a: {script: synthesize, set: {stage: rewrite, input: "@some-a", engine: openai, engine.served: gpt-4o-mini}}
+  pairs-b: {script: synthesize, set: {stage: rewrite, input: "@some-b", engine: openai, engine.served: gpt-4o-mini}}
+  qpo-a: {script: train, set: {stage: qpo, model.path: "@qft-a/model", data.input: "@pairs-a"}}
+  qpo-b: {script: train, set: {stage: qpo, model.path: "@qft-b/model", data.input: "@pairs-b"}}
+  questions:
+    script: synthesize
+    set: {stage: questions, stage.count: 2000000, stage.generators: {"@qpo-a/model": 0.5, "@qpo-b/model": 0.5}}
+  labels: {script: synthesize, set: {stage: fail_rate, model: deepseek-math-7b-rl, input: openai/gsm8k, stage.n: 4}}
+  scorer: {script: train, set: {stage: difficulty, model: deepseek-math-7b, data.input: "@labels"}}
+  filter:
+    script: synthesize
+    set:
+      stage: filter
+      input: "@questions"
+      model: qwen2-math-7b-instruct
+      filters: [language, solvability, difficulty]
+      filters.difficulty.model: {name: scorer, path: "@scorer/model"}
+  answers: {script: synthesize, set: {stage: answers, input: "@filter", model: qwen2-math-7b-instruct}}
+  select:
+    script: synthesize
+    set: {stage: select, input: "@answers", model.name: reward, model.path: internlm/internlm2-7b-reward}
+  sft: {script: train, set: {stage: sft, model: qwen2-math-7b, data.input: "@select"}}
+"""
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory):
+    path = tmp_path_factory.mktemp("recipe") / "scalequest-math.yaml"
+    path.write_text(PAPER)
+    return load_recipe(str(path))
+
+
+@pytest.fixture(scope="module")
+def a100(paper):
+    return plan(paper, hardware="A100-80G")
+
+
+def device(**figures):
+    sources = dict.fromkeys(("peak", "decode", "prefill_share", "train_share", "start", "price"), "by hand")
+    given = {
+        "name": "X", "peak": 100.0, "reference": 10.0, "decode": 1000.0, "prefill_share": 0.5, "train_share": 0.5,
+        "most_decode": 1e12, "most_prefill": 1e15, "most_train": 1e15, "start_engine": 0.0, "start_train": 0.0,
+        "start_other": 0.0, "price": 2.0, "sources": sources, **figures,
+    }  # fmt: skip
+    return HardwareConfig(**given)
+
+
+def stage(work, **figures):
+    return PlanStage(**{"name": "s", "phase": "answers", "what": "w", "work": work, "parameters": 5.0, "rows": 1000.0,
+                        **figures})  # fmt: skip
+
+
+def by_what(found, what):
+    return [one for one in found.costs if one.stage.what == what]
+
+
+# Closed forms
+
+
+def test_generation_is_prefill_at_a_share_of_the_peak_and_decoding_scaled_by_parameters():
+    done = cost(stage(Work.GENERATE, samples=5, shared=50, prompt=100, output=200), device())
+    # 5B of 10B at 1,000 tokens/s: 2,000 tokens/s; 2 x 5e9 FLOPs a token at 50 TFLOP/s: 0.2 ms
+    assert done.tokens_in == 150_000 and done.tokens_out == 1_000_000
+    assert done.busy == pytest.approx(1_000_000 / 2000 + 100_000 * 2e-4)
+    assert done.hours == pytest.approx(520 / 3600) and done.price == pytest.approx(2 * 520 / 3600)
+
+
+def test_training_is_six_flops_a_parameter_and_the_reference_pass_two_more():
+    plain = cost(stage(Work.TRAIN, samples=2, prompt=100, epochs=3), device())
+    assert plain.tokens_in == 600_000 and plain.busy == pytest.approx(600_000 * 6 * 5e9 / 50e12)
+    assert cost(stage(Work.TRAIN, prompt=100, forward_only=1), device()).busy == pytest.approx(1e5 * 8 * 5e9 / 50e12)
+    assert cost(stage(Work.TRAIN, prompt=100, recompute=True), device()).busy == pytest.approx(1e5 * 8 * 5e9 / 50e12)
+    assert cost(stage(Work.TRAIN, prompt=100, most_tokens=500.0), device()).tokens_in == 500
+
+
+def test_scoring_only_reads_and_an_api_costs_money_but_no_hours():
+    scored = cost(stage(Work.SCORE, samples=5, prompt=500), device())
+    assert scored.tokens_out == 0 and scored.busy == pytest.approx(2_500_000 * 2e-4)
+    asked = cost(stage(Work.API, prompt=300, output=450, api=(0.15e-6, 0.6e-6)), device())
+    assert asked.hours == 0 and asked.price == pytest.approx(1000 * (300 * 0.15e-6 + 450 * 0.6e-6))
+
+
+def test_more_devices_take_less_time_but_as_many_hours_beside_their_starts():
+    one, eight = (cost(stage(Work.GENERATE, output=100), device(start_engine=60.0), gpus) for gpus in (1, 8))
+    assert eight.busy == one.busy and eight.seconds == pytest.approx(one.busy / 8 + 60)
+    assert eight.hours - one.hours == pytest.approx(7 * 60 / 3600)
+
+
+def test_a_doubtful_share_is_asked_a_second_time():
+    done = cost(stage(Work.GENERATE, prompt=100, output=1, doubtful=0.2, second=400), device())
+    assert done.tokens_out == pytest.approx(1000 * (1 + 80)) and done.tokens_in == pytest.approx(120_000)
+
+
+def test_a_model_that_is_small_enough_is_bound_by_the_engine():
+    tiny = device(most_decode=20_000)
+    assert 1 / tiny.decode_seconds(0.001) == pytest.approx(20_000, rel=0.01)
+    assert 1 / tiny.decode_seconds(10) == pytest.approx(1000)
+    assert 1 / device(decode_fp8=1600.0).decode_seconds(10, fp8=True) == pytest.approx(1600)
+
+
+# The table and the assumptions
+
+
+def test_every_figure_of_the_table_says_where_it_is_from():
+    assert {"a100-40g", "a100-80g", "h100", "h200", "l4", "cpu"} <= set(hardware_names())
+    for name in hardware_names():
+        found = load_hardware(name)
+        assert all(found.sources.values()), name
+        assert not found.decode_fp8 or found.decode_fp8 > found.decode
+    for name in assumption_names():
+        load_assumptions(name)
+
+
+def test_a_missing_source_an_unknown_device_and_an_unknown_key_are_told():
+    with pytest.raises(ValueError, match="does not say where price is from"):
+        replace(
+            load_hardware("h200"), sources={k: "x" for k in ("peak", "decode", "prefill_share", "train_share", "start")}
+        )
+    with pytest.raises(ConfigError, match="H20 is not one of .*did you mean 'h200'"):
+        load_hardware("H20")
+    with pytest.raises(ConfigError, match="maths is not one of .*did you mean 'math'"):
+        load_assumptions("maths")
+    with pytest.raises(ConfigError, match=r"hardware.*pryce.*did you mean 'price'"):
+        load_hardware("h200", {"pryce": 1})
+    with pytest.raises(ConfigError, match="assume.question=-1"):
+        load_assumptions("math", {"question": -1})
+
+
+def test_sizes_come_from_the_table_the_disk_or_the_name():
+    sizes = load_sizes()
+    assert sizes.billions("Qwen/Qwen2-Math-7B") == 7.62
+    assert sizes.billions("package:tiny") == pytest.approx(0.002853312)
+    assert sizes.billions("Qwen/Qwen3-30B-A3B") == 3 and sizes.billions("x/Y-1.7B") == 1.7
+    assert sizes.billions("HuggingFaceTB/SmolLM2-360M-Instruct") == pytest.approx(0.36)
+    with pytest.raises(ConfigError, match="size of model me/mine is not known"):
+        sizes.billions("me/mine")
+
+
+# The paper's recipe
+
+
+def test_rows_flow_by_the_shares_that_the_paper_tells(a100):
+    (judge,), (scored,), (answers,) = (
+        by_what(a100, w) for w in ("judge solvability", "score difficulty", "answer, 5 each")
+    )
+    assert judge.stage.rows == pytest.approx(2e6 * 0.799)
+    assert scored.stage.rows == pytest.approx(2e6 * 0.799 * 0.757)
+    assert answers.stage.rows == pytest.approx(2e6 * (1 - 0.201 - 0.194 - 0.092), rel=0.005)
+    assert a100.kept == pytest.approx(answers.stage.rows)
+    (sft,) = by_what(a100, "train the student")
+    assert sft.stage.rows == a100.kept and sft.stage.epochs == 3
+
+
+def test_models_trained_by_the_recipe_keep_their_size(a100):
+    sizes = {one.stage.name: one.stage.parameters for one in a100.costs}
+    assert sizes["some-a"] == sizes["qpo-a"] == 6.91 and sizes["some-b"] == sizes["qpo-b"] == 7.62
+    assert [one.stage.parameters for one in a100.costs if one.stage.name == "questions"] == [6.91, 7.62]
+    assert by_what(a100, "score difficulty")[0].stage.parameters == 6.91
+
+
+@pytest.mark.parametrize(
+    ("hardware", "total", "rows"),
+    [
+        ("A100-80G", 296, {"questions": 8.1, "filter": 62.4, "answers": 152, "reward": 73}),
+        ("H200", 99, {"questions": 2.7, "filter": 20.7, "answers": 50, "reward": 25}),
+    ],
+)
+def test_the_papers_recipe_comes_out_near_published_recomputations(paper, hardware, total, rows):
+    found = as_json(plan(paper, hardware=hardware))["paper"]
+    hours = {row["phase"]: row["gpu_hours"] for row in found["rows"]}
+    assert found["hours"] == pytest.approx(total, rel=0.15)
+    for phase, expected in rows.items():
+        assert hours[phase] == pytest.approx(expected, rel=0.15), phase
+    assert sum(r["gpu_hours"] for r in found["rows"] if r["phase"] in ("QFT", "QPO")) < 2
+
+
+def test_the_papers_table_adds_up_and_each_difference_is_explained(a100):
+    assert sum(row.hours for row in ROWS) == pytest.approx(TOTAL_HOURS)
+    assert sum(row.dollars for row in ROWS) == pytest.approx(TOTAL_DOLLARS, abs=0.5)
+    text = told(a100)
+    assert "522.9" in text and "Why they differ:" in text
+    # 2M questions of 60 tokens in 38.4 hours
+    assert "868 a second there" in text
+    for row in as_json(a100)["paper"]["rows"]:
+        assert "there" in row["why"] and "here" in row["why"]
+
+
+def test_what_the_papers_table_does_not_have_is_told_apart(a100):
+    left = {one["what"] for one in as_json(a100)["paper"]["not_in_it"]}
+    assert {"train the student", "count a solver's failures", "train the difficulty scorer"} <= left
+    assert "judge solvability" not in left
+
+
+def test_changes_of_the_method_are_priced_from_their_formulas(paper, a100):
+    saved = {change.name: change for change in a100.changes}
+    assert "FP8" not in saved, "an A100 has none"
+    (judge,) = by_what(a100, "judge solvability")
+    spared = judge.stage.rows * (440 - 1 - 0.2 * 440) * a100.hardware.decode_seconds(7.62)
+    read = judge.stage.rows * 0.2 * judge.stage.prompt * a100.hardware.prefill_seconds(7.62)
+    assert saved["short judge"].saved == pytest.approx((spared - read) / 3600, rel=1e-6)
+    answers = sum(one.hours for one in a100.costs if one.stage.phase in ("answers", "reward"))
+    assert saved["adaptive sample counts"].saved == pytest.approx(0.4 * answers, rel=0.03), "three of five on average"
+    h200 = plan(paper, hardware="h200")
+    fp8 = next(change for change in h200.changes if change.name == "FP8")
+    table = [one for one in h200.costs if one.stage.work in (Work.GENERATE, Work.SCORE)]
+    now = sum(one.hours for one in table if one.stage.phase != "evaluation")
+    assert (now - fp8.saved) == pytest.approx(56, rel=0.15)
+    assert h200.changes[-1].name == "all of them" and h200.changes[-1].saved > max(c.saved for c in h200.changes[:-1])
+
+
+def test_assumptions_and_prices_can_be_replaced(paper, a100):
+    longer = plan(paper, hardware="A100-80G", changes={"assume": {"answer": 906}, "hardware": {"price": 3.58}})
+    (now,), (before,) = (by_what(p, "answer, 5 each") for p in (longer, a100))
+    assert now.tokens_out == pytest.approx(2 * before.tokens_out)
+    assert now.price == pytest.approx(now.hours * 3.58)
+    kept = plan(paper, hardware="A100-80G", changes={"assume": {"keep.solvability": 0.5}})
+    assert kept.kept == pytest.approx(a100.kept * 0.5 / 0.757)
+
+
+def test_the_counts_of_the_recipe_decide(tmp_path):
+    path = tmp_path / "small.yaml"
+    path.write_text(PAPER.replace("stage.count: 2000000", "stage.count: 1000"))
+    small = plan(load_recipe(str(path), ["answers.stage.n=2", "answers.limit=100"]), hardware="h200")
+    (answers,) = [one for one in small.costs if one.stage.phase == "answers"]
+    assert (answers.stage.rows, answers.stage.samples) == (100, 2) and small.kept == 100
+    assert as_json(small)["paper"] is None
+
+
+def test_rows_that_cannot_be_known_are_asked_for(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(PAPER.replace("input: openai/gsm8k", "input: me/problems"))
+    recipe = load_recipe(str(path))
+    with pytest.raises(ConfigError, match="how many rows me/problems has is not known.*sizes.rows"):
+        plan(recipe)
+    found = plan(recipe, changes={"sizes": {"rows.me/problems": 50}})
+    assert by_what(found, "count a solver's failures")[0].stage.rows == 50
+    write_plan(recipe, tmp_path)
+    assert "how many rows" in json.loads((tmp_path / "plan.json").read_text())["note"]
+
+
+def test_plan_json_reconciles(paper, tmp_path):
+    found = json.loads(write_plan(paper, tmp_path, hardware="h200", gpus=8).read_text())
+    assert found["hardware"]["gpus"] == 8
+    for key in ("gpu_hours", "seconds", "price"):
+        assert found["total"][key] == pytest.approx(sum(stage[key] for stage in found["stages"]))
+    assert found["total"]["per_kept_row"] == pytest.approx(found["total"]["price"] / found["total"]["kept_rows"])
