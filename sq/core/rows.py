@@ -25,7 +25,8 @@ from sq.core.errors import RowError
 
 def _columns(*fields: str) -> list[pa.Field]:
     """Fields from "name type", required where the type ends in "!"."""
-    types = {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "texts": TEXTS}
+    types = {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+    types |= {"texts": TEXTS, "bools": BOOLS}
     split = [field.split() for field in fields]
     return [pa.field(name, types[kind.rstrip("!")], nullable=not kind.endswith("!")) for name, kind in split]
 
@@ -35,6 +36,7 @@ def _grow(base: pa.Schema, *fields: str) -> pa.Schema:
 
 
 TEXTS = pa.list_(pa.field("item", pa.string()))
+BOOLS = pa.list_(pa.field("item", pa.bool_()))
 
 LINEAGE = pa.schema(
     _columns(
@@ -152,6 +154,8 @@ LABEL = _grow(
     "solver_model text",
     "solver_prompt text",
     "solver_answers texts",
+    "solver_solutions texts",  # the n solutions whole, and which are right: what a reward model is trained on
+    "solver_right bools",
     "solver_tokens int",
     "solver_prompt_tokens int",
     "stopped text",  # why sampling ended: "full" or "interval"

@@ -70,14 +70,17 @@ class ScoreResult:
 
     key: str
     score: float | None = None
+    tokens: int = 0
     error: str | None = None
 
 
 class Engine(Protocol):
     """What a stage needs of an engine."""
 
-    fingerprint: str
-    """Names the weights and everything else that decides the output, short enough for a column."""
+    @property
+    def fingerprint(self) -> str:
+        """Names the weights and everything else that decides the output, short enough for a column."""
+        ...
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
         """Yield one result per request, in any order, reading requests only as fast as they are served."""

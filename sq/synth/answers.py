@@ -16,8 +16,9 @@ from sq.core.rows import CANDIDATE, fit_row, row_id
 from sq.domains.base import Domain
 from sq.engine.base import Completion, Result, Sampling
 from sq.synth.config import SynthJob, SynthStage
+from sq.synth.figures import Report
 from sq.synth.speaker import Speaker, Talk
-from sq.synth.stage import Input, Outcome, Report, Work, seed_of
+from sq.synth.stage import Input, Outcome, Work, seed_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,7 @@ class AnswersStage(SynthStage):
             items=lambda: source.items(answering.key),
             do=lambda items, run: solver.converse(items, lambda item: answering.talk(item, run)),
             close=solver.close,
+            usages=(solver.usage,),
             inputs=inputs,
             unit="question",
             report=_report,

@@ -17,9 +17,10 @@ from sq.core.rows import LABEL, fit_row, row_id
 from sq.domains.base import Domain
 from sq.engine.base import Completion
 from sq.synth.config import SynthJob, SynthStage
+from sq.synth.figures import Report
 from sq.synth.intervals import wilson
 from sq.synth.speaker import Speaker, Talk
-from sq.synth.stage import Input, Outcome, Report, Work, seed_of
+from sq.synth.stage import Input, Outcome, Work, seed_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,7 @@ class FailRateStage(SynthStage):
     step: int = setting(4, ge=1, help="solutions asked for at a time, where width may end sampling early")
     width: float = setting(0.0, ge=0, le=1, help="stop once the interval is no wider than this; 0: always all n")
     level: float = setting(0.95, gt=0, lt=1, help="of the confidence interval")
+    keep_solutions: bool = setting(True, help="keep every solution's text, for stage=reward to train on")
     temperature: float = setting(0.7, gt=0)
     top_p: float = setting(0.95, gt=0, le=1)
     max_tokens: int = setting(2048, ge=1)
@@ -47,6 +49,7 @@ class FailRateStage(SynthStage):
             items=lambda: source.items(labelling.key),
             do=lambda items, run: solver.converse(items, lambda item: labelling.talk(item, run)),
             close=solver.close,
+            usages=(solver.usage,),
             inputs=inputs,
             unit="problem",
             report=lambda directory: _report(directory, self.n),
@@ -96,8 +99,11 @@ class Labelling:
         return Outcome(key=item.key, rows=[self._row(item, run, done, prompt_tokens, stopped)])
 
     def _wrong(self, row: dict[str, Any], done: list[Completion]) -> int:
-        answers = (self.domain.final_answer(c.text) for c in done)
-        return sum(answer is None or not self.domain.check(answer, row["answer"]) for answer in answers)
+        return sum(not self._right(row, completion) for completion in done)
+
+    def _right(self, row: dict[str, Any], completion: Completion) -> bool:
+        answer = self.domain.final_answer(completion.text)
+        return answer is not None and self.domain.check(answer, row["answer"])
 
     def _row(self, item: Item, run: str, done: list[Completion], prompt_tokens: int, stopped: str) -> dict[str, Any]:
         problem, k, n = item.payload, self._wrong(item.payload, done), len(done)
@@ -118,6 +124,8 @@ class Labelling:
             "solver_model": self.solver.name,
             "solver_prompt": self.domain.instruction,
             "solver_answers": [self.domain.final_answer(c.text) or "" for c in done],
+            "solver_solutions": [c.text for c in done] if self.stage.keep_solutions else None,
+            "solver_right": [self._right(problem, c) for c in done],
             "solver_tokens": sum(c.tokens for c in done),
             "solver_prompt_tokens": prompt_tokens,
             "stopped": stopped,

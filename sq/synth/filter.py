@@ -8,7 +8,7 @@ judge, the scorer) is kept in the store of scores and not asked again.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,14 @@ from sq.core.ledger import Item, Reject, read_rejects, read_rows
 from sq.core.rows import JUDGED, fit_row
 from sq.data.readers import BadRow
 from sq.domains.base import Domain
+from sq.engine.meter import Usage
 from sq.synth.config import SynthJob, SynthStage
+from sq.synth.figures import Report
 from sq.synth.filters.base import Case, Surroundings
+from sq.synth.filters.solvability import SolvabilityFilter
 from sq.synth.questions import oracle_figures, oracle_told
 from sq.synth.speaker import Speaker
-from sq.synth.stage import Input, Outcome, Report, Work, bad_item
+from sq.synth.stage import Input, Outcome, Work, bad_item
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,17 +42,21 @@ class FilterStage(SynthStage):
         domain = job.domain.create()
         source = Input(job=job, domain=domain, need=("question",))
         inputs = (source.check(),)
-        judge = _Once(job)
-        around = Surroundings(domain=domain, judge=judge, scores=Path(self.scores), seed=job.seed)
+        usage = Usage()
+        judge = _Once(job, usage)
+        around = Surroundings(domain=domain, judge=judge, scores=Path(self.scores), seed=job.seed, usage=usage)
+        chain = _Chain(source, job, around)
         return Work(
             schema=JUDGED,
             decides=_decides(job, around),
-            items=lambda: _items(source, job, around),
+            items=chain.items,
             do=lambda items, run: map(_outcome, items),
             close=judge.close,
+            usages=(usage,),
             inputs=inputs,
-            incidental=frozenset(["stage.scores", "filters.solvability.measure"]),
-            report=lambda directory: _report(directory, domain, around),
+            incidental=frozenset(["stage.scores", "filters.solvability.measure", "filters.solvability.planted"]),
+            report=lambda directory: _report(directory, domain, chain.figures()),
+            stale=lambda figures: _lacks_measure(job, figures),
             then="synthesize.py stage=answers input={}",
         )
 
@@ -57,13 +64,13 @@ class FilterStage(SynthStage):
 class _Once:
     """The judge, made when a filter first needs it."""
 
-    def __init__(self, job: SynthJob) -> None:
-        self._job = job
+    def __init__(self, job: SynthJob, usage: Usage) -> None:
+        self._job, self._usage = job, usage
         self._judge: Speaker | None = None
 
     def __call__(self) -> Speaker:
         if self._judge is None:
-            self._judge = Speaker(self._job.model, self._job.engine)
+            self._judge = Speaker(self._job.model, self._job.engine, self._usage)
         return self._judge
 
     def close(self) -> None:
@@ -79,19 +86,42 @@ def _decides(job: SynthJob, around: Surroundings) -> dict[str, Any]:
     return decides
 
 
-def _items(source: Input, job: SynthJob, around: Surroundings) -> Iterator[Item]:
-    def cases() -> Iterator[Case]:
-        for row in source.rows():
+class _Chain:
+    """All filters over the input, one after the other."""
+
+    def __init__(self, source: Input, job: SynthJob, around: Surroundings) -> None:
+        self._source, self._job, self._around = source, job, around
+        self._through = False
+
+    def items(self) -> Iterator[Item]:
+        """Every row with what was found, in order."""
+        chain = self._cases()
+        for config in self._job.filters.values():
+            chain = config.apply(chain, self._around)
+        for case in chain:
+            yield Item(case.row["id"], case)
+        self._through = True
+
+    def figures(self) -> dict[str, float]:
+        """What the filters report. Where all rows went through in an earlier run, they do again: judges are not asked
+        again, as their words are kept."""
+        if not self._through:
+            for _ in self.items():
+                pass
+        return self._around.figures
+
+    def _cases(self) -> Iterator[Case]:
+        for row in self._source.rows():
             if isinstance(row, BadRow):
                 yield Case(row=row.row() | {"id": bad_item(row).key}, reason=row.reason, detail=str(row))
             else:
                 yield Case(row=row)
 
-    chain = cases()
-    for config in job.filters.values():
-        chain = config.apply(chain, around)
-    for case in chain:
-        yield Item(case.row["id"], case)
+
+def _lacks_measure(job: SynthJob, figures: Mapping[str, float]) -> bool:
+    """Whether more planted variants are asked for than a finished stage was measured with."""
+    judges = [config for config in job.filters.values() if isinstance(config, SolvabilityFilter)]
+    return any(judge.measure and judge.planted != figures.get("judge/asked", 0) for judge in judges)
 
 
 def _outcome(item: Item) -> Outcome:
@@ -101,14 +131,13 @@ def _outcome(item: Item) -> Outcome:
     return Outcome(key=item.key, rejects=[Reject(row=case.row, reason=case.reason, detail=case.detail)])
 
 
-def _report(directory: Path, domain: Domain, around: Surroundings) -> Report:
+def _report(directory: Path, domain: Domain, measured: Mapping[str, float]) -> Report:
     figures = oracle_figures((row["question"] for row in read_rows(directory, columns=["question"])), domain)
     told = [oracle_told(figures)]
     if found := _judge_by_oracle(directory, domain):
         figures |= found
         shown = ", ".join(f"{name.partition('judge_')[2]} {value:.1%}" for name, value in found.items())
         told.append(f"the judge, by the oracle: {shown}")
-    measured = around.figures
     if "judge/planted" in measured:
         told.append(
             "judge: "

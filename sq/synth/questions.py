@@ -23,8 +23,9 @@ from sq.domains.base import Domain
 from sq.engine.base import Completion, Sampling
 from sq.models.load import ModelConfig
 from sq.synth.config import SynthJob, SynthStage
+from sq.synth.figures import Report
 from sq.synth.speaker import Speaker, Talk
-from sq.synth.stage import Outcome, Report, Work, seed_of
+from sq.synth.stage import Outcome, Work, seed_of
 
 __all__ = ["QuestionsStage", "oracle_figures", "question_problem", "repeats", "seed_of"]
 
@@ -52,6 +53,7 @@ class QuestionsStage(SynthStage):
             items=lambda: itertools.chain.from_iterable(g.items() for g in generators),
             do=lambda items, run: _in_turn(items, run),
             close=lambda: _close(generators),
+            usages=tuple(g.speaker.usage for g in generators),
             total=self.count,
             unit="sample",
             report=lambda directory: _report(directory, job.domain.create()),

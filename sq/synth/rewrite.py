@@ -23,10 +23,11 @@ from sq.core.rows import PAIR, fit_row, row_id, text_problem
 from sq.domains.base import Domain
 from sq.engine.base import Completion
 from sq.synth.config import SynthJob, SynthStage
+from sq.synth.figures import Report
 from sq.synth.filters.solvability import load_prompt
 from sq.synth.filters.words import words_of
 from sq.synth.speaker import Speaker, Talk
-from sq.synth.stage import Input, Outcome, Report, Work, seed_of
+from sq.synth.stage import Input, Outcome, Work, seed_of
 
 
 class PairSource(Enum):
@@ -73,6 +74,7 @@ class RewriteStage(SynthStage):
             items=lambda: source.items(rewriting.key),
             do=lambda items, run: optimiser.converse(items, lambda item: rewriting.talk(item, run)),
             close=optimiser.close,
+            usages=(optimiser.usage,),
             inputs=inputs,
             unit="question",
             report=lambda directory: pair_report(directory, domain),

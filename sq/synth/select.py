@@ -24,8 +24,9 @@ from sq.data.readers import BadRow
 from sq.domains.base import Domain
 from sq.engine.base import ScoreRequest, ScoreResult
 from sq.synth.config import SynthJob, SynthStage
+from sq.synth.figures import Report
 from sq.synth.speaker import Speaker, Talk
-from sq.synth.stage import Input, Outcome, Report, Work, bad_item
+from sq.synth.stage import Input, Outcome, Work, bad_item
 
 
 class Method(Enum):
@@ -62,6 +63,7 @@ class SelectStage(SynthStage):
             items=lambda: _questions(source, choosing),
             do=choosing.outcomes,
             close=judge.close if judge else lambda: None,
+            usages=(judge.usage,) if judge else (),
             inputs=inputs,
             unit="question",
             report=lambda directory: _report(directory, domain),

@@ -19,7 +19,8 @@ from sq.core.errors import ConfigError, EngineError
 from sq.core.ledger import Item
 from sq.engine.base import Engine, Request, Result, Sampling, ScoreRequest, ScoreResult
 from sq.engine.config import EngineConfig
-from sq.models.load import ModelConfig, load_tokenizer
+from sq.engine.meter import Metered, Usage
+from sq.models.load import ModelConfig, eos_ids, load_tokenizer
 from sq.synth.stage import Outcome, seed_of
 
 Asked: TypeAlias = Request | ScoreRequest
@@ -32,8 +33,9 @@ READY = 4096
 class Speaker:
     """A model and the engine that serves it."""
 
-    def __init__(self, model: ModelConfig, engine: EngineConfig) -> None:
+    def __init__(self, model: ModelConfig, engine: EngineConfig, usage: Usage | None = None) -> None:
         self.name = model.name
+        self.usage = usage or Usage()
         self.identity = engine.identity(model)
         self._model, self._config = model, engine
         self._engine: Engine | None = None
@@ -43,7 +45,8 @@ class Speaker:
         """The chat format of a model that reads token ids. A model that only scores is never asked for it."""
         if not self._config.reads_ids:
             return None
-        return ChatFormat.from_tokenizer(load_tokenizer(self._model), self._model.chat, key="model.chat")
+        tokenizer, ends = load_tokenizer(self._model), eos_ids(self._model)
+        return ChatFormat.from_tokenizer(tokenizer, self._model.chat, eos_ids=ends, key="model.chat")
 
     @property
     def decides(self) -> dict[str, str]:
@@ -104,7 +107,7 @@ class Speaker:
     def engine(self) -> Engine:
         """The engine, started now if it was not."""
         if self._engine is None:
-            self._engine = self._config.create(self._model)
+            self._engine = Metered(lambda: self._config.create(self._model), self.usage)
         return self._engine
 
 

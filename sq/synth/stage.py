@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,9 @@ from sq.data.columns import Need
 from sq.data.readers import BadRow
 from sq.data.sources import digest, read_source
 from sq.domains.base import Domain
+from sq.engine.meter import Usage
 from sq.synth.config import SynthJob
+from sq.synth.figures import Figures, Report
 
 log = logging.getLogger(__name__)
 
@@ -38,14 +40,6 @@ class Outcome:
     key: str
     rows: list[dict[str, Any]] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Report:
-    """Figures of a finished stage for tracking, and the same in a few words for the last line."""
-
-    figures: Mapping[str, float] = field(default_factory=dict)
-    told: str = ""
 
 
 def _no_report(directory: Path) -> Report:
@@ -61,11 +55,15 @@ class Work:
     items: Callable[[], Iterator[Item]]
     do: Callable[[Iterator[Item], str], Iterator[Outcome]]
     close: Callable[[], None]
+    usages: Sequence[Usage] = ()
+    """What its models are asked, for the bill."""
     inputs: tuple[DataRef, ...] = ()
     incidental: frozenset[str] = frozenset()
     """Settings that decide no row, and may differ when a stage is continued."""
     total: int | None = None
     report: Callable[[Path], Report] = _no_report
+    stale: Callable[[Mapping[str, float]], bool] = lambda figures: False
+    """Whether the figures that a finished stage was told with lack what is asked for now."""
     unit: str = "row"
     then: str = ""
     """The command that usually follows, with {} for this stage's directory."""
@@ -81,25 +79,33 @@ def run_stage(job: SynthJob, work: Work) -> dict[str, float]:
     with track(job.tracking, stage=name, params=flatten(job), inputs=work.inputs, directory=job.output_dir) as run:
         try:
             with Ledger.open(directory, schema=work.schema, config=identity, inputs=digests) as ledger:
+                file = Figures(directory, work.usages)
                 if not ledger.finished:
-                    _work_off(ledger, work, name, run.id)
+                    _work_off(ledger, work, name, run.id, file)
                 summary = ledger.finish()
+                report = file.kept(summary.digest)
+                if report is None or work.stale(report.figures):
+                    report = work.report(directory)
+                    file.keep(summary.digest, report)
         finally:
             work.close()
-        report = work.report(directory)
-        figures = {**_counts(summary), **report.figures}
+        figures = {**_counts(summary), **report.figures, **file.usage}
         run.output(name, directory, digest=summary.digest, rows=summary.rows)
         run.metrics(figures)
     _say(job, work, summary, report, time.monotonic() - started)
     return figures
 
 
-def _work_off(ledger: Ledger, work: Work, name: str, run: str) -> None:
+def _work_off(ledger: Ledger, work: Work, name: str, run: str, file: Figures) -> None:
     done = read_manifest(ledger.directory).items if (ledger.directory / "manifest.json").exists() else 0
     with tqdm(total=work.total, initial=done, desc=name, unit=work.unit, dynamic_ncols=True, mininterval=0.5) as bar:
-        for outcome in work.do(_usable(ledger, ledger.todo(work.items())), run):
-            ledger.record(outcome.key, outcome.rows, outcome.rejects)
-            bar.update()
+        try:
+            for outcome in work.do(_usable(ledger, ledger.todo(work.items())), run):
+                ledger.record(outcome.key, outcome.rows, outcome.rejects)
+                bar.update()
+                file.write_now_and_then()
+        finally:
+            file.write()
 
 
 def _usable(ledger: Ledger, items: Iterator[Item]) -> Iterator[Item]:

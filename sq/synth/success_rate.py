@@ -42,6 +42,7 @@ def pairs_by_success(job: SynthJob, stage: RewriteStage) -> Work:
         items=lambda: _windows(source, stage, solver),
         do=lambda items, run: solver.converse(items, lambda item: _talk(item, run, stage, solver, domain)),
         close=solver.close,
+        usages=(solver.usage,),
         inputs=inputs,
         unit="window",
         report=lambda directory: pair_report(directory, domain),

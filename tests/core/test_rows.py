@@ -88,8 +88,8 @@ GOLDEN = {
         "question",
         """
         k int64! | n int64! | fail_rate double! | ci_low double! | ci_high double! | ci_level double |
-        solver_model string | solver_prompt string | solver_answers list<string> | solver_tokens int64 |
-        solver_prompt_tokens int64 | stopped string
+        solver_model string | solver_prompt string | solver_answers list<string> |
+        solver_solutions list<string> | solver_right list<bool> | solver_tokens int64 | solver_prompt_tokens int64 | stopped string
     """,
     ),
     "score": (
@@ -129,7 +129,7 @@ def test_golden_columns(name):
 
 def _fields(name):
     for f in SCHEMAS[name]:
-        kind = "list<string>" if pa.types.is_list(f.type) else str(f.type)
+        kind = f"list<{f.type.value_type}>" if pa.types.is_list(f.type) else str(f.type)
         yield f.name, kind + ("" if f.nullable else "!")
 
 

@@ -20,6 +20,7 @@ def test_a_label_is_k_of_n_with_its_interval(run, tmp_path):
     assert len(rows) == 40 and {r["n"] for r in rows} == {16} and {r["stopped"] for r in rows} == {"full"}
     assert all(r["fail_rate"] == r["k"] / 16 and r["ci_low"] <= r["fail_rate"] <= r["ci_high"] for r in rows)
     assert all(len(r["solver_answers"]) == 16 and r["parents"] for r in rows)
+    assert all(len(r["solver_solutions"]) == 16 and sum(r["solver_right"]) == 16 - r["k"] for r in rows)
     assert 0.2 < figures["fail_rate"] < 0.4 and figures["tokens_saved"] == 0
 
 

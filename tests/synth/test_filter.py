@@ -84,7 +84,13 @@ def test_votes_outweigh_a_judge_that_errs(chain, questions):
 
 def test_the_judges_error_is_measured_on_planted_variants(chain, questions):
     file = questions(seeds(120))
-    figures = chain("solvability", file, "engine.error_rate=0.2", "filters.solvability.measure=100")
+    figures = chain(
+        "solvability",
+        file,
+        "engine.error_rate=0.2",
+        "filters.solvability.measure=true",
+        "filters.solvability.planted=100",
+    )
     assert figures["judge/planted"] == 100 and figures["rows"] + figures["rejects"] == 120
     assert figures["judge/recall_low"] < 0.8 < figures["judge/recall_high"]
     assert figures["judge/precision_low"] < 0.8 < figures["judge/precision_high"]

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sq.engine.meter import Usage
+
 if TYPE_CHECKING:
     from sq.domains.base import Domain
     from sq.synth.speaker import Speaker
@@ -43,6 +45,8 @@ class Surroundings:
     seed: int
     figures: dict[str, float] = field(default_factory=dict)
     """Figures that a filter reports when its last row is through."""
+    usage: Usage = field(default_factory=Usage)
+    """What judge and scorer are asked, for the bill."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from typing import Any, Protocol
 from sq.core.config import setting
 from sq.core.errors import ConfigError
 from sq.core.rows import row_id
+from sq.engine.meter import Usage
 from sq.models.load import ModelConfig, fingerprint
 from sq.synth.filters.base import Case, FilterConfig, Surroundings
 from sq.synth.scores import Scores
@@ -66,7 +68,7 @@ class DifficultyFilter(FilterConfig):
         return self.model
 
     def _scored(self, cases: Iterator[Case], around: Surroundings) -> Iterator[Case]:
-        scorer, name = Loaded(self._model), fingerprint(self._model)
+        scorer, name = Loaded(self._model, around.usage), fingerprint(self._model)
         with Scores(around.scores / f"difficulty-{name}") as scores:
             while block := list(itertools.islice(cases, BATCH)):
                 own = {row_id("difficulty", text=c.question, model=name): c.question for c in block if self._meant(c)}
@@ -125,8 +127,8 @@ class DifficultyFilter(FilterConfig):
 class Loaded:
     """The regressor, loaded when the first question needs it."""
 
-    def __init__(self, model: ModelConfig) -> None:
-        self._model = model
+    def __init__(self, model: ModelConfig, usage: Usage) -> None:
+        self._model, self._usage = model, usage
         self._regressor: Any = None
 
     def __call__(self, questions: Sequence[str]) -> list[float]:
@@ -135,6 +137,13 @@ class Loaded:
         from sq.data.scoring import score_questions
         from sq.models.regressor import Regressor
 
+        begun = time.monotonic()
         if self._regressor is None:
             self._regressor = Regressor(self._model)
-        return score_questions(self._regressor, questions)
+            self._usage.start_seconds += time.monotonic() - begun
+            begun = time.monotonic()
+        scores = score_questions(self._regressor, questions)
+        self._usage.score_seconds += time.monotonic() - begun
+        self._usage.scored += len(questions)
+        self._usage.scored_tokens += sum(len(self._regressor.chat.question_ids(text).ids) for text in questions)
+        return scores

@@ -45,7 +45,8 @@ class Planted:
         removed_good = sum(s != "yes" for s in said[:half])
         removed_bad = sum(s != "yes" for s in said[half:])
         unparsable = sum(s not in ("yes", "no") for s in said)
-        figures = {"judge/planted": float(half), "judge/unparsable": unparsable / max(len(said), 1)}
+        figures = {"judge/planted": float(half), "judge/asked": float(self._count)}
+        figures["judge/unparsable"] = unparsable / max(len(said), 1)
         for name, k, n in (
             ("precision", removed_bad, removed_bad + removed_good),
             ("recall", removed_bad, half),

@@ -37,7 +37,8 @@ class SolvabilityFilter(FilterConfig):
     top_p: float = setting(1.0, gt=0, le=1)
     max_tokens: int = setting(2048, ge=1)
     keep_unparsable: bool = setting(False, help="let questions stand on which the judge gave no plain verdict")
-    measure: int = setting(0, ge=0, help="plant so many unsolvable variants and measure the judge's error")
+    measure: bool = setting(False, help="spoil questions on purpose and tell the judge's precision and recall")
+    planted: int = setting(200, ge=1, help="measure: so many questions, each as it came and spoiled")
 
     def __post_init__(self) -> None:
         if self.votes > 1 and self.temperature == 0:
@@ -52,7 +53,7 @@ class SolvabilityFilter(FilterConfig):
         speaker, prompt = around.judge(), load_prompt(self.prompt)
         judge = Judge(self, speaker, prompt, around.seed)
         with Scores(around.scores / f"solvability-{row_id('judge', **speaker.decides)[:12]}") as scores:
-            planted = Planted(self.measure, around.domain, around.seed) if self.measure else None
+            planted = Planted(self.planted, around.domain, around.seed) if self.measure else None
             for case in judge.heard(cases, scores):
                 if case.reason is None and planted is not None:
                     planted.consider(case.question)

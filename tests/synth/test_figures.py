@@ -1,0 +1,64 @@
+"""What a stage keeps beside its rows: what its models were asked, and figures that only the run itself could know."""
+
+import json
+
+import pytest
+
+from sq.core.ledger import read_rows
+from sq.domains.arithmetic import ArithmeticDomain
+from sq.domains.arithmetic.engine import OracleEngine
+from sq.synth.figures import read_figures
+
+
+@pytest.fixture
+def questions(tmp_path):
+    file = tmp_path / "q.jsonl"
+    rows = ArithmeticDomain().seeds(40, 0, "train")
+    file.write_text("".join(json.dumps({"question": row["question"]}) + "\n" for row in rows))
+    return file
+
+
+def test_tokens_and_seconds_of_a_stage_are_kept_for_the_bill(run, questions, tmp_path):
+    figures = run("answers", f"input={questions}", "stage.n=3", to="a")
+    rows = list(read_rows(tmp_path / "a"))
+    kept = read_figures(tmp_path / "a")["usage"]
+    assert kept["usage/requests"] == 40 == figures["usage/requests"]
+    assert kept["usage/output_tokens"] == sum(row["response_tokens"] for row in rows)
+    assert kept["usage/prompt_tokens"] == sum(row["response_prompt_tokens"] for row in rows) / 3
+    assert kept["usage/engine_seconds"] > 0 and kept["usage/scored"] == 0
+    chosen = run("select", f"input={tmp_path}/a", to="s")
+    assert chosen["usage/scored"] == 120 and chosen["usage/requests"] == 0
+
+
+def test_what_was_asked_before_a_stop_is_counted_too_and_nothing_twice(run, questions, tmp_path, monkeypatch):
+    answer, count = OracleEngine._answer, iter(range(25))
+
+    def dies(self, request):
+        if next(count, None) is None:
+            raise KeyboardInterrupt
+        return answer(self, request)
+
+    monkeypatch.setattr(OracleEngine, "_answer", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run("answers", f"input={questions}", to="a")
+    assert read_figures(tmp_path / "a")["usage"]["usage/requests"] == 25
+    monkeypatch.setattr(OracleEngine, "_answer", answer)
+    assert run("answers", f"input={questions}", to="a")["usage/requests"] == 40
+    assert run("answers", f"input={questions}", to="a")["usage/requests"] == 40
+
+
+def test_a_finished_filter_tells_what_it_told_and_measures_when_that_is_asked_for_later(run, questions, tmp_path):
+    bench = tmp_path / "bench.jsonl"
+    bench.write_text("".join(questions.read_text().splitlines(keepends=True)[:10]))
+    chain = [f"input={questions}", f"stage.scores={tmp_path}/scores", "filters=[overlap,solvability]"]
+    chain += [f"filters.overlap.benchmarks={{b: {bench}}}", "engine.error_rate=0.2"]
+    first = run("filter", *chain, to="f")
+    assert first["overlap/b/clean"] == 0 and "judge/precision" not in first
+    again = run("filter", *chain, to="f")
+    assert again == {**first, "resumed": 40}
+    measured = run("filter", *chain, "filters.solvability.measure=true", "filters.solvability.planted=20", to="f")
+    assert measured["judge/planted"] == 20 and measured["overlap/b/clean"] == 0
+    assert measured["usage/requests"] > first["usage/requests"]
+    (tmp_path / "f" / "figures.json").unlink()  # as if killed between the last part and this file
+    last = run("filter", *chain, to="f")
+    assert last["overlap/b/clean"] == 0 and last["rows"] == first["rows"]
