@@ -10,12 +10,11 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sq.eval.boxes import boxed, last_boxes
 from sq.eval.equal.words import is_prose, is_words, unwrap
 
 MAX_OUTPUT = 60_000
 """Characters looked at, from the end: an answer stands at the end."""
-MAX_BOX = 6_000
-MAX_BOXES = 8
 MAX_SEGMENT = 600
 
 
@@ -55,12 +54,11 @@ _STOPS = (
     "<｜end▁of▁sentence｜>",
     "<|end_of_text|>",
 )
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)|\\boxed\s+(?=[^\s{])")
 _HASHES = re.compile(r"####[ \t]*([^\n]+)")
 _PHRASE = re.compile(
     r"(?:(?:^|\n)A(?=:)|final answer|correct answer|correct (?:option|choice)|answer|the result|solution set)"
     r"(?:\s+(?:here|to (?:the|this) (?:problem|question)|of the problem|in simplest form))?"
-    r"\s*(?:is|are|was|would be|will be|should be|=|:)[ \t]*:?",
+    r"\s*(?:is|are|was|would be|will be|should be|=|:|(?<=[Ff]inal answer)(?=\s+[-$\\]?[\d(]))[ \t]*:?",
     re.IGNORECASE,
 )
 _HEADING = re.compile(r"(?:^|\n)[#* \t]{0,8}(?:final[ ]+)?(?:answer|result)[*:.]{0,4}[ \t]*(?=\n)", re.IGNORECASE)
@@ -74,9 +72,16 @@ _FORMULA = re.compile(
     r"\$\$(.{1,1500}?)\$\$|\\\[(.{1,1500}?)\\\]|\\\((.{1,1500}?)\\\)|(?<!\\)\$((?:\\\$|[^$]){1,1500}?)(?<!\\)\$",
     re.DOTALL,
 )
+_DISPLAYED = re.compile(r"(?:\$\$|\\\])\s*\n\s*(?:\$\$|\\\[)")
 _NUMBER = re.compile(
-    r"(?<![\w.])(?:-\s?|\$\s?-?|-\$)?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)(?:\s*/\s*\d+(?![\d.])|(?::\d+)+)?(?:\s?(?:\\?%|percent\b|[€£°]|(?:m|cm|km|ft)[²³]))?",
+    r"(?<![\w.])(?:-\s?|\$\s?-?|-\$)?"
+    r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+,\d\d(?![\d,])|\d+ \d+(?=/\d)|\d+(?:\.\d+)?|\.\d+)"
+    r"(?:\s*/\s*\d+(?!\d|\.\d)|(?::\d+)+)?(?:\s?(?:\\?%|percent\b|[€£°]|(?:m|cm|km|ft)[²³]))?",
     re.ASCII,
+)
+_FINAL = re.compile(
+    r"final answer\s*(?:is|:)\s*:?\s*(?:\$([^$]{1,200})\$|(-?\$?\d[\d,]*(?:\.\d+)?))(?=\s*(?:[.,!]|$|\n))",
+    re.IGNORECASE,
 )
 _THEN = re.compile(
     r"\s*(?:\(|[,;]?\s+(?:because|since|as|when|where|which|for|if|with|so|at|attained|achieved|after|in|given)\b)"
@@ -84,9 +89,9 @@ _THEN = re.compile(
 _EQUATION = r"[A-Za-z](?:_\w)?\s*=\s*-?[\w./^*+]+"
 _EQUATIONS = re.compile(rf"(?:^|[\s,])({_EQUATION}(?:(?:\s*,\s*|\s+and\s+|\s+or\s+){_EQUATION})*)$", re.ASCII)
 _SENTENCE_END = re.compile(r"\.(?=\s+[A-Z(\[]|\s*$)|\n\s*\n|\n(?=[A-Z#*-])|[!?](?=\s|$)")
-_SEVERAL = re.compile(
-    r"(?:[\s$.,;:&()*]|\\[()\[\],;]|\\text\{|\}|\band\b|\bor\b|\bfor\b|\bpart\b|\b[a-z]\b(?=\))|[A-Za-z](?:_\{?\w\}?)?(?:\([a-z]\))?\s*=|\\quad|\\qquad)*",
-    re.ASCII,
+_BARE_CHOICE = re.compile(r"\(([A-H])\)[.!\s]*$|\b(?:option|choice)\s+([A-H])[.!\s]*$", re.ASCII)
+_BARE_NAME = re.compile(
+    r"\b(?:is|are|becomes|called)\s+(?:an?\s+|the\s+)?([A-Za-z][a-z-]+(?:\s[a-z-]{3,}){0,2})[.!\s]*$", re.ASCII
 )
 _STARTS = ("answer", "final answer", "solution is", "the solution is", "solution", "ans")
 
@@ -102,14 +107,17 @@ def extract(output: str, *, finish_reason: str | None = None) -> Extraction:
     text, thinking = _after_thinking(_visible(output[-MAX_OUTPUT:]))
     if thinking:
         return Extraction(answer="", where=Where.NOWHERE, cut_off=cut)
-    box = boxed(text)
+    box, end = last_boxes(text)
     if box is not None:
+        later = _stated_last(text[end:])
+        if later:
+            return Extraction(answer=later, where=Where.PHRASE, cut_off=cut)
         said = _announced(unwrap(box)) if len(box) < 100 and is_prose(box) else None
         return Extraction(answer=said[0] if said else box, where=Where.BOXED, cut_off=cut)
     if cut and len(text) > 400:  # what stands last in a cut-off text is no final answer
         answer, where = _announced(text) or ("", Where.NOWHERE)
         return Extraction(answer=answer, where=where, cut_off=True)
-    answer, where = _announced(text) or _bold(text) or _whole(text) or _last(text) or ("", Where.NOWHERE)
+    answer, where = _announced(text) or _bold(text) or _whole(text) or _last(text) or _named(text)
     return Extraction(answer=answer, where=where, cut_off=cut)
 
 
@@ -119,50 +127,22 @@ def extract_reference(text: str) -> str:
     if box is not None:
         return box
     unclosed = re.search(r"\\boxed\s*\{", text)
-    if unclosed:
+    if unclosed:  # or empty, as one of MATH's is: then so is the reference
+        if text[unclosed.end() :].lstrip().startswith("}"):
+            return ""
         return text[unclosed.end() :].strip()
     if "####" in text:
         return text.rsplit("####", 1)[1].strip()
     return text.strip()
 
 
-def boxed(text: str) -> str | None:
-    r"""What the last complete `\boxed{}` holds; boxes joined by "and" or a comma are one answer of several."""
-    starts = [m.end() for m in _BOX.finditer(text)][-MAX_BOXES:]
-    spans: list[tuple[int, int, str]] = []
-    for start in starts:
-        span = _braced(text, start)
-        if span is not None:
-            spans.append((start, span[1], span[0]))
-    if not spans:
+def _stated_last(after: str) -> str | None:
+    """A number or formula that is called the final answer after the last box, which it corrects."""
+    stated = list(_FINAL.finditer(after))
+    if not stated:
         return None
-    answers = [spans[-1][2]]
-    for (_, end, answer), (start, _, _) in zip(reversed(spans[:-1]), reversed(spans[1:]), strict=True):
-        between = text[end : text.rfind("\\", 0, start)]
-        if end > start or len(between) > 60 or "\n\n" in between or not _SEVERAL.fullmatch(between):
-            break
-        answers.insert(0, answer)
-    distinct = list(dict.fromkeys(a.strip() for a in answers))
-    return ", ".join(distinct) if len(distinct) > 1 else distinct[0]
-
-
-def _braced(text: str, start: int) -> tuple[str, int] | None:
-    if text[start : start + 1] != "{":  # \boxed 5
-        word = re.match(r"[^\s$.,;\\]+", text[start : start + 100])
-        return (word.group(), start + word.end()) if word else None
-    depth = 0
-    for at in range(start, min(len(text), start + MAX_BOX)):
-        char = text[at]
-        if char == "\\" and text[at + 1 : at + 2] in ("{", "}"):
-            depth -= 0
-            continue
-        if char == "{" and text[at - 1] != "\\":
-            depth += 1
-        elif char == "}" and text[at - 1] != "\\":
-            depth -= 1
-            if depth == 0:
-                return text[start + 1 : at].strip(), at + 1
-    return None
+    found = stated[-1].group(1) or stated[-1].group(2)
+    return found if any(c.isdigit() for c in found) else None
 
 
 def _visible(text: str) -> str:
@@ -233,6 +213,16 @@ def _from_segment(segment: str) -> str:
     return last[0] if last else ""
 
 
+def _named(text: str) -> tuple[str, Where]:
+    """Where there is no mathematics at all: the choice or the name that the last sentence ends in."""
+    tail = text[-200:].rstrip()
+    choice = _BARE_CHOICE.search(tail)
+    if choice:
+        return choice.group(1) or choice.group(2), Where.PHRASE
+    name = _BARE_NAME.search(tail)
+    return (name.group(1), Where.PHRASE) if name else ("", Where.NOWHERE)
+
+
 def _is_sentence(text: str) -> bool:
     """Whether there is more around the answer than a unit or a name."""
     outside = _without_math(text)
@@ -273,7 +263,7 @@ def _whole(text: str) -> tuple[str, Where] | None:
     for start in _STARTS:
         if plain[: len(start) + 1].lower() in (start + " ", start + ":"):
             plain = plain[len(start) + 1 :].strip(" :")
-    if not plain or len(plain) > 2_000 or "\n\n" in plain:
+    if not plain or len(plain) > 2_000 or "\n\n" in plain or _DISPLAYED.search(plain):
         return None
     plain = re.sub(r"^[A-Za-z][A-Za-z ]{1,40}:\s*(?=[$\\])", "", plain)
     outside = _without_math(plain)

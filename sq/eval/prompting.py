@@ -10,7 +10,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sq.core.chat import ChatFormat
@@ -19,7 +18,7 @@ from sq.core.errors import ConfigError
 from sq.core.prompts import Prompt, PromptConfig
 from sq.core.rows import row_id
 from sq.engine.base import Message, Request, Sampling
-from sq.models.load import ModelConfig, load_tokenizer, locate
+from sq.models.load import ModelConfig, eos_ids, load_tokenizer
 
 MEND = "For a model that was trained on plain text, say so: format=alpaca"
 
@@ -115,27 +114,6 @@ class Asker:
         probe = self._chat.digest if self._chat else self._tokenizer and self._tokenizer(self._text("x")).input_ids
         parts = [flatten(self._form), self._instruction, self._system, probe]
         return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
-
-
-def eos_ids(model: ModelConfig) -> tuple[int, ...]:
-    """The ids that end a text by the model's generation config; none where it has no such file."""
-    from transformers.utils import cached_file
-
-    found = cached_file(
-        locate(model),
-        "generation_config.json",
-        revision=model.revision,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-        _raise_exceptions_for_gated_repo=False,
-    )
-    if found is None:
-        return ()
-    try:
-        ids = json.loads(Path(found).read_text(encoding="utf-8")).get("eos_token_id")
-    except (OSError, ValueError, AttributeError) as error:
-        raise ConfigError(f"{found} cannot be read: {error}") from error
-    return tuple(i for i in (ids if isinstance(ids, list) else [ids]) if isinstance(i, int))
 
 
 def seed_of(key: str, seed: int) -> int:

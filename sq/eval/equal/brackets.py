@@ -60,8 +60,8 @@ class Primaries:
         token = self.cursor.peek()
         if token.kind in ("const", "name", "func", "letter"):
             return not (token.kind == "letter" and self.grammar.is_unit())
-        if token.kind == "num":
-            return self.cursor.previous_kind not in ("num",)
+        if token.kind == "num":  # `2^6 3^5`, but `3 5` is no product
+            return self.cursor.previous_kind != "num" or (token.spaced and self.cursor.peek(1).text == "^")
         if token.kind == "cmd":
             return token.text not in ("end", "pmod", "bmod", "mod", "choose")
         if token.text == "|":

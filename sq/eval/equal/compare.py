@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import product
 
-from sq.eval.equal import matrices, relations, sets, signs
-from sq.eval.equal.numbers import same_base, same_quantity, without_unit_letter
+from sq.eval.equal import letters, matrices, relations, sets, signs, vectors
+from sq.eval.equal.numbers import same_base, same_quantity, without_degrees, without_unit_letter
 from sq.eval.equal.tree import (
-    ANY_INTEGER,
     Base,
     Clock,
     Const,
@@ -20,16 +19,13 @@ from sq.eval.equal.tree import (
     Op,
     Rel,
     Seq,
-    Sym,
     Text,
-    replace,
     symbols,
     walk,
 )
 from sq.eval.equal.words import same_words
 
 MAX_ITEMS = 100
-_RUNNING = frozenset("n k m l t j".split())
 _OPEN = {"(": "(", "<<": "(", "[": "[", "]": "(", "\\{": "{"}
 
 
@@ -43,8 +39,8 @@ class Comparison:
         """Whether `answer` says what `reference` says."""
         if answer == reference:
             return True
-        answer, reference = _same_parameter(_plain(answer), _plain(reference))
-        if signs.has(answer) or signs.has(reference):
+        answer, reference = letters.same_parameter(_plain(answer), _plain(reference))
+        if signs.has(answer) or signs.has(reference) or signs.lists_tuples(answer, reference):
             return self.lists(_expanded(answer), _expanded(reference))
         for rule in _RULES:
             verdict = rule(self, answer, reference)
@@ -53,12 +49,16 @@ class Comparison:
         if not symbols(reference):
             answer = without_unit_letter(answer)
         else:
-            answer = _same_constant(answer, reference)
-        return same_quantity(answer, reference, self.tolerance)
+            answer = letters.same_constant(answer, reference)
+        if same_quantity(answer, reference, self.tolerance):
+            return True
+        plain = without_degrees(answer), without_degrees(reference)
+        unsigned = (plain[0] != answer) != (plain[1] != reference) and bool(symbols(reference))
+        return unsigned and same_quantity(*plain, self.tolerance)
 
     def lists(self, answers: list[Node], references: list[Node]) -> bool:
         """Several answers in any order, each matched once; in order where only one side names them apart."""
-        answers, references = relations.spread(tuple(answers)), relations.spread(tuple(references))
+        answers, references = relations.spread(answers), relations.spread(references)
         apart = _named_apart(answers) or _named_apart(references)
         if not (apart and all(map(relations.named, answers)) and all(map(relations.named, references))):
             answers, references = _share_name(answers), _share_name(references)
@@ -92,8 +92,14 @@ def _words(compare: Comparison, a: Node, r: Node) -> bool | None:
 def _clock(compare: Comparison, a: Node, r: Node) -> bool | None:
     if isinstance(a, Clock) and isinstance(r, Clock):
         halves = {a.half, r.half} - {""}
-        return _full(a.parts) == _full(r.parts) and len(halves) < 2
+        return (_full(a.parts) == _full(r.parts) and len(halves) < 2) or _of_day(a) == _of_day(r)
     return False if isinstance(a, Clock) or isinstance(r, Clock) else None
+
+
+def _of_day(clock: Clock) -> tuple[int, ...]:
+    """The time by the clock of 24 hours."""
+    hour, *rest = _full(clock.parts)
+    return (hour % 12 + 12 * (clock.half == "p") if clock.half and hour <= 12 else hour, *rest)
 
 
 def _full(parts: tuple[int, ...]) -> tuple[int, ...]:
@@ -113,6 +119,10 @@ def _unsigned(node: Node) -> tuple[Node, bool]:
 
 def _relation(compare: Comparison, a: Node, r: Node) -> bool | None:
     ours, theirs = relations.named(a), relations.named(r)
+    if bool(ours) != bool(theirs) and (isinstance(a, Seq) or isinstance(r, Seq)):
+        apart = _apart(compare, a, r)  # x = 1, y = 2 for (x, y) = (1, 2)
+        if apart is not None:
+            return apart
     if ours and theirs:
         if ours[0][:1] == theirs[0][:1] == "(" and ours[0] != theirs[0]:
             return compare.lists([a], [r])  # (y, x) = (2, 1) for (x, y) = (1, 2)
@@ -153,8 +163,10 @@ def _chain(compare: Comparison, a: Rel, r: Rel) -> bool:
 
 def _real_sets(compare: Comparison, a: Node, r: Node) -> bool | None:
     """Sets of numbers, once one side can be nothing else."""
-    if not (sets.is_set(a) or sets.is_set(r)):
+    if not (sets.is_set(a) or sets.is_set(r)) or (isinstance(a, Seq) and isinstance(r, Seq) and a.left and r.left):
         return None
+    if relations.of_other_variables(a, r):
+        return False
     ours, theirs = sets.real_set(a), sets.real_set(r)
     if ours is None or theirs is None:
         return False if isinstance(a, Rel) != isinstance(r, Rel) else None
@@ -180,6 +192,8 @@ def _sequences(compare: Comparison, a: Node, r: Node) -> bool | None:
     if not (left or right):
         return None
     if isinstance(a, Seq) and isinstance(r, Seq):
+        if a.left == r.left == "\\{":
+            a, r = (s._replace(items=tuple(dict.fromkeys(s.items))) for s in (a, r))
         kinds = {a.left, r.left}
         if kinds <= {"", "\\{"}:
             return compare.lists(list(a.items), list(r.items))
@@ -190,6 +204,9 @@ def _sequences(compare: Comparison, a: Node, r: Node) -> bool | None:
             return other.left == "(" and other.right == ")" and compare.ordered(a.items, r.items)
         same_ends = _OPEN[a.left] == _OPEN[r.left] and _shut(a.right) == _shut(r.right)
         return same_ends and (_any_order if a.left == "\\{" else Comparison.ordered)(compare, a.items, r.items)
+    apart = _apart(compare, a, r)
+    if apart is not None:
+        return apart
     if isinstance(a, Seq) and (len(a.items) == 1 or (a.left == "" and a.right == "or")):
         return all(compare(item, r) for item in a.items)  # `1/2 or 0.5` is one answer
     if isinstance(r, Seq) and (len(r.items) == 1 or (r.left == "" and r.right == "or")):
@@ -197,6 +214,20 @@ def _sequences(compare: Comparison, a: Node, r: Node) -> bool | None:
     if _is_empty(a) and _is_empty(r):
         return True
     return None if _has_matrix(a) or _has_matrix(r) else False
+
+
+def _apart(compare: Comparison, a: Node, r: Node) -> bool | None:
+    """One side is a sequence: the other may be named part by part, or a sum of unit vectors."""
+    sequence, other = (a, r) if isinstance(a, Seq) else (r, a)
+    if not isinstance(sequence, Seq):
+        return None
+    if sequence.left == "" and _all_named(sequence.items) and isinstance(other, Rel):
+        return compare.lists([a] if a is other else list(sequence.items), [r] if r is other else list(sequence.items))
+    if sequence.left in ("(", "<<", "["):
+        parts = vectors.components(other, len(sequence.items))
+        if parts is not None:
+            return compare.ordered(*((parts, sequence.items) if a is other else (sequence.items, parts)))
+    return None
 
 
 def _shut(bracket: str) -> str:
@@ -209,6 +240,8 @@ def _any_order(compare: Comparison, a: tuple[Node, ...], r: tuple[Node, ...]) ->
 
 def _matrix(compare: Comparison, a: Node, r: Node) -> bool | None:
     ours, theirs = matrices.as_matrix(a), matrices.as_matrix(r)
+    if ours is None or theirs is None:  # [[1, 2], [3, 4]]
+        ours, theirs = ours or (vectors.rows(a) if theirs else None), theirs or (vectors.rows(r) if ours else None)
     if ours is not None and theirs is not None:
         return len(ours.rows) == len(theirs.rows) and all(
             compare.ordered(x, y) for x, y in zip(ours.rows, theirs.rows, strict=True)
@@ -279,30 +312,6 @@ def _is_empty(node: Node) -> bool:
 
 def _has_matrix(node: Node) -> bool:
     return isinstance(node, Matrix) or any(isinstance(n, Matrix) for n in walk(node))
-
-
-def _same_constant(answer: Node, reference: Node) -> Node:
-    """An antiderivative's constant under the reference's letter: `+ c` for `+ C`."""
-    ours, theirs = _constant(answer), _constant(reference)
-    if ours and theirs and ours != theirs and theirs not in symbols(answer):
-        return replace(answer, {ours: Sym(theirs)})
-    return answer
-
-
-def _constant(node: Node) -> str:
-    terms = [t.name for t in node.args if isinstance(t, Sym)] if isinstance(node, Op) and node.op == "add" else []
-    found = [t for t in terms if t in ("C", "c", "K", "k")]
-    return found[0] if len(found) == 1 else ""
-
-
-def _same_parameter(answer: Node, reference: Node) -> tuple[Node, Node]:
-    """The letter that runs over the integers under one name: `n pi` for `k pi, k in Z`."""
-    ours, theirs = symbols(answer), symbols(reference)
-    if ANY_INTEGER in theirs and ANY_INTEGER not in ours and len(ours) == 1 and ours <= _RUNNING:
-        return replace(answer, {min(ours): Sym(ANY_INTEGER)}), reference
-    if ANY_INTEGER in ours and ANY_INTEGER not in theirs and len(theirs) == 1 and theirs <= _RUNNING:
-        return answer, replace(reference, {min(theirs): Sym(ANY_INTEGER)})
-    return answer, reference
 
 
 def _expanded(node: Node) -> list[Node]:

@@ -11,6 +11,7 @@ import re
 
 from mpmath import mp  # type: ignore[import-untyped]
 
+from sq.eval.boxes import boxed
 from sq.eval.equal.compare import Comparison
 from sq.eval.equal.identity import same, value_at
 from sq.eval.equal.matrices import as_matrix
@@ -18,7 +19,7 @@ from sq.eval.equal.normalise import MAX_ANSWER, tidy
 from sq.eval.equal.parser import parse
 from sq.eval.equal.tree import Node, Num, Op, ParseError, Quantity, Rel, Seq
 from sq.eval.equal.value import Uncomputable
-from sq.eval.extract import MAX_OUTPUT, Extraction, Where, boxed
+from sq.eval.extract import MAX_OUTPUT, Extraction, Where
 from sq.eval.verdict import Outcome, Verdict
 
 _MARKERS = ("herefore", "####", "# Answer")

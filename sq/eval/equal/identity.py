@@ -73,8 +73,21 @@ def _same_at_points(a: Node, b: Node, *, log10: bool) -> bool:
         if not found and names and names <= _WHOLE_NAMES and _is_stepped(a, b):
             found = _agree(a, b, names, log10=log10, whole=True)
     if found is None:
+        if arranged(a) == arranged(b):
+            return True
         raise Uncomputable("no point where both have a value")
     return found
+
+
+def arranged(node: Node) -> Node:
+    """The same sums and products with their parts in one order: `F_k G` is `G F_k`."""
+    if not isinstance(node, Op):
+        return node
+    args = [arranged(arg) for arg in node.args]
+    if node.op in ("add", "mul"):
+        flat = [p for arg in args for p in (arg.args if isinstance(arg, Op) and arg.op == node.op else (arg,))]
+        return Op(node.op, tuple(sorted(flat, key=repr)))
+    return Op(node.op, tuple(args))
 
 
 def _agree(a: Node, b: Node, names: frozenset[str], *, log10: bool, whole: bool) -> bool | None:

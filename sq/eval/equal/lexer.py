@@ -17,7 +17,7 @@ MAX_DIGITS = 2_000
 
 FUNCTIONS = frozenset(
     "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc asin acos atan sinh cosh tanh coth sech csch "
-    "arcsinh arccosh arctanh log ln lg exp sqrt abs max min gcd lcm det floor ceil".split()
+    "arcsinh arccosh arctanh log ln lg exp cis sqrt abs max min gcd lcm det floor ceil".split()
 )
 GREEK = frozenset(
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega "
@@ -26,6 +26,8 @@ GREEK = frozenset(
 MARKS = frozenset(
     "bar hat vec tilde dot ddot overline underline overrightarrow widehat mathbf mathcal mathfrak boldmath".split()
 )
+SIGNS = frozenset("odot oplus ominus otimes star bullet dagger ddagger Re Im aleph diamond square".split())
+"""Signs that mean what their author says, read as names: `R_{\\odot}`."""
 _PLAIN = {"pi": "pi", "infinity": "inf", "inf": "inf", "oo": "inf"}
 _CONSTANTS = {"pi": "pi", "infty": "inf", "emptyset": "emptyset", "imath": "i", "ldots": "dots", "e": "e"}
 _RELATIONS = {
@@ -144,6 +146,8 @@ def _command(name: str, text: str, at: int, end: int, spaced: bool, before: list
         return [Token("name", name, at, end, spaced)], end
     if name in MARKS or name in _STRUCTURE:
         return [Token("cmd", name, at, end, spaced)], end
+    if name in SIGNS:
+        return [Token("name", name, at, end, spaced)], end
     raise ParseError(f"\\{name} is not read here")
 
 

@@ -53,7 +53,10 @@ _RENAMED = re.compile(
     r"(?P<text>textnormal|textrm|textsf|texttt|textup|mbox|hbox|textit|textbf|emph|textsc))(?![A-Za-z])"
 )
 _SPELLED = {"set": r"\setminus", "vert": "|", "norm": r"\|"}
-_SEPARATOR = re.compile(r"(?<=\d)\s?(?:\{\s*,\s*\}|,\\!|\\,|\\!|\{ \}|,\{\}|\\;)\s*(?=\d{3}(?!\d))")
+_SEPARATOR = re.compile(
+    r"(?<=\d)\s?(?:\{\s*,\s*\}|,\\!|\\,|\\!|\{ \}|,\{\}|\\;)\s*(?=\d{3}(?!\d))|(?<=\d),\\!\s*(?=\d)"
+)
+_COLOURED = re.compile(r"\\color\s*\{[A-Za-z]{1,20}\}|\\textcolor\s*\{[A-Za-z]{1,20}\}\s*(?=\{)|\\underline\s*(?=\{)")
 _SPACES = re.compile(
     r"\\(?:quad|qquad|enspace|thinspace|medspace|hskip|space)(?![A-Za-z])|(?<!\\)\\[,;:! ]|~|&nbsp;|[ \t\r\n\f\v]+"
 )
@@ -66,6 +69,11 @@ _TIMES_TEN = re.compile(r"(\d)\s*[xX]\s*10\s*\^")
 _GLUED = re.compile(r"(?<=[\d)\]}])(or|and)(?=[A-Za-z(\\\[])")
 _NEXT_FORMULA = re.compile(r"([^-+=*/,;:({\\\s$])\s*\$\s+\$(?=[A-Za-z\\({\[])")
 _QUAD = re.compile(r"\\q?quad\s*(?=[A-Za-z](?:_\{?\w+\}?)?\s*(?:\([a-z]\))?\s*(?:=|\\equiv))")
+_ASIDE = re.compile(
+    r"(?<=\S)\s*\((?:approx(?:imately|\.)?|about|since|because|rounded|exact(?:ly)?|as|where|for all|not)\b"
+    r"[^()]{0,80}\)$"
+    r"|\s*\(\s*([a-z]\s*\\in\s*(?:\\mathbb\s*\{?\s*)?[ZNR]\s*\}?)\s*\)$"
+)
 _DOLLARS = re.compile(r"\$+")
 
 
@@ -120,6 +128,12 @@ def words(text: str) -> str:
     return " ".join(re.findall(r"[^\W_]+|[-+*/=<>^_|()\[\].,]", text.casefold().strip(" .\t\n"))).rstrip(" .,")
 
 
+def _unopened(text: str) -> bool:
+    """Whether more braces are closed than opened."""
+    plain = text.replace("\\{", "").replace("\\}", "")
+    return plain.count("}") > plain.count("{")
+
+
 def _ascii_signs(text: str) -> str:
     text = _SUPER_RUN.sub(lambda m: "^{" + m.group().translate(_SUPER) + "}", text)
     text = _SUB_RUN.sub(lambda m: "_{" + m.group().translate(_SUB) + "}", text)
@@ -136,7 +150,7 @@ def _latex(text: str) -> str:
     text = _ROW_SKIP.sub(r"\\\\", text)
     text = _QUAD.sub(", ", _DELIMITERS.sub(" ", text))
     text = _SEPARATOR.sub("", text)
-    text = _LEFT_RIGHT_DOT.sub(" ", text)
+    text = _COLOURED.sub("", _LEFT_RIGHT_DOT.sub(" ", text))
     text = _LAYOUT.sub(" ", text)
     text = _RENAMED.sub(_rename, text)
     text = _SYSTEM.sub(lambda m: m.group(1).replace("\\\\", ", "), text)
@@ -156,6 +170,10 @@ def _trim_once(text: str) -> str:
         text = text[:-1]
     while text.endswith("\\"):
         text = text[:-1].rstrip()
+    if text.endswith("}") and not text.endswith("\\}") and _unopened(text):
+        text = text[:-1].rstrip()
+    if text.endswith(")"):
+        text = _ASIDE.sub(lambda m: f", {m.group(1)}" if m.group(1) else "", text)
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
         text = text[1:-1]
     return _LEADING.sub("", text.lstrip(" ,;:\n\t")).strip()

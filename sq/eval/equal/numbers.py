@@ -61,14 +61,34 @@ def same_base(a: Node, b: Node) -> bool:
     if isinstance(a, Base) and isinstance(b, Base):
         return a.base == b.base and a.digits.lstrip("0") == b.digits.lstrip("0")
     if isinstance(b, Base):
-        return isinstance(a, Num) and str(a.value) == b.digits
+        return isinstance(a, Num | Op) and "".join(_digits(a)) == b.digits
     return False
+
+
+def _digits(node: Node) -> list[str]:
+    """The digits of a number, or of `1A` read as a product."""
+    if isinstance(node, Num):
+        return [str(node.value)]
+    if isinstance(node, Sym):
+        return [node.name]
+    if isinstance(node, Op) and node.op == "mul":
+        return [d for arg in node.args for d in _digits(arg)]
+    return ["?"]
 
 
 def without_unit_letter(node: Node) -> Node:
     """`5m` as 5 where a single letter that may be a unit ends a product; used on a prediction only."""
     found = as_quantity(node)
     return found.value if isinstance(found, Quantity) and not isinstance(node, Quantity) else node
+
+
+def without_degrees(node: Node) -> Node:
+    """Degree signs off where they stand among terms: `180^{circ} - x` is `180 - x` to who writes no signs."""
+    if isinstance(node, Quantity) and node.unit == "degree":
+        return node.value
+    if isinstance(node, Op) and node.op in ("add", "mul", "neg", "div"):
+        return Op(node.op, tuple(without_degrees(a) for a in node.args))
+    return node
 
 
 def as_quantity(node: Node) -> Node:

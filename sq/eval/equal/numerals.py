@@ -31,7 +31,7 @@ def mixed(whole: Num, text: str) -> Num | None:
     if match is None:
         return None
     top, bottom = (int(g) for g in match.groups() if g is not None)
-    if bottom == 0 or top >= bottom or whole.value == 0:
+    if bottom == 0 or top >= bottom:
         return None
     return Num(whole.value + Fraction(top, bottom))
 

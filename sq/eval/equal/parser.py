@@ -33,6 +33,8 @@ from sq.eval.equal.tree import (
 from sq.eval.equal.units import SINGLE
 
 _CLOCK = re.compile(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?\s*(?:([ap])\.?\s?m\.?)?", re.ASCII | re.IGNORECASE)
+_HOUR = re.compile(r"(\d{1,2})\s*([ap])\.?\s?m\.?", re.ASCII | re.IGNORECASE)
+_HEX = re.compile(r"([0-9A-Za-z]{1,40})\s*_\s*\{?\s*(\d{1,2})\s*\}?", re.ASCII)
 _TRAILING_RANGE = frozenset({"Z", "N", "R", "Q", "C"})
 
 
@@ -42,15 +44,27 @@ def readings(text: str) -> list[Node]:
     Raises:
         ParseError: where no reading is possible.
     """
-    clock = _CLOCK.fullmatch(re.sub(r"\\text\{\s*|\}", " ", text).strip())
+    plain = re.sub(r"\\text\{\s*|\}", " ", text).strip()
+    hour, clock, based = _HOUR.fullmatch(plain), _CLOCK.fullmatch(plain), _HEX.fullmatch(text)
+    if hour:
+        return [Clock((int(hour.group(1)), 0), hour.group(2).lower())]
+    if based and re.search("[0-9]", based.group(1)) and re.search("[A-Za-z]", based.group(1)):
+        return [Base(based.group(1).upper(), int(based.group(2)))]
     if clock:
         digits = tuple(int(g) for g in clock.groups()[:3] if g)
         first: list[Node] = [Clock(digits, (clock.group(4) or "").lower())]
         return first if clock.group(4) else [*first, parse(text, thousands=True)]
+    text = _unbraced(text)
     found = [parse(text, thousands=True)]
     if re.search(r"\d,\d{3}(?!\d)", text):
         found.append(parse(text, thousands=False))
     return found
+
+
+def _unbraced(text: str) -> str:
+    """What stands in a TeX group around the whole answer: `{1,3}` lists 1 and 3."""
+    inside = text[1:-1]
+    return inside if text[:1] == "{" and text[-1:] == "}" and not re.search(r"[{}|:]", inside) else text
 
 
 def parse(text: str, *, thousands: bool = True) -> Node:
@@ -313,7 +327,7 @@ def _without_ranges(items: list[Node]) -> list[Node]:
     rest = [i for i in items if i not in ranges]
     if not ranges or not rest:
         return items
-    whole = [r.parts[0].name for r in ranges if isinstance(r.parts[0], Sym) and r.parts[1] == Const("Z")]
+    whole = [r.parts[0].name for r in ranges if isinstance(r.parts[0], Sym) and r.parts[1] in (Const("Z"), Sym("Z"))]
     return [replace(i, {whole[0]: Sym(ANY_INTEGER)}) for i in rest] if len(whole) == 1 else rest
 
 
@@ -322,6 +336,6 @@ def _is_range(node: Node) -> bool:
         isinstance(node, Rel)
         and node.ops == ("in",)
         and isinstance(node.parts[0], Sym)
-        and isinstance(node.parts[1], Const)
+        and isinstance(node.parts[1], Const | Sym)
         and node.parts[1].name in _TRAILING_RANGE
     )

@@ -44,8 +44,23 @@ def _values(parts: tuple[Node, ...], ops: tuple[str, ...]) -> tuple[Node, ...]:
     return (parts[-1],)
 
 
-def spread(items: tuple[Node, ...]) -> list[Node]:
-    """Named tuples apart: `(x, y) = (3, 4)` is `x = 3` and `y = 4`."""
+def of_other_variables(a: Node, b: Node) -> bool:
+    """Whether both are conditions on one variable each, and on different ones: `x < 5` and `y < 5`."""
+    if not (isinstance(a, Rel) and isinstance(b, Rel)):
+        return False
+    ours, theirs = _variables(a), _variables(b)
+    return len(ours) == len(theirs) == 1 and ours != theirs
+
+
+def _variables(node: Rel) -> set[str]:
+    found = set().union(*(symbols(p) for p, n in zip(node.parts, node.names, strict=True) if not n))
+    return found | {n for n in node.names if n}
+
+
+def spread(items: list[Node]) -> list[Node]:
+    """Named tuples apart: `(x, y) = (3, 4)` is `x = 3` and `y = 4`; but not where bare tuples stand beside them."""
+    if any(isinstance(i, Seq) for i in items):
+        return items
     found: list[Node] = []
     for item in items:
         if isinstance(item, Rel) and item.ops == ("=",) and isinstance(item.parts[0], Seq) and item.names[0]:

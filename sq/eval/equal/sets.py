@@ -89,12 +89,16 @@ def _sequence(node: Seq) -> Pieces | None:
         return None if any(v is None for v in values) else [Piece(v, True, v, True) for v in values]
     if node.left == "" and (node.right != "," or all(isinstance(i, Rel) and i.ops != ("in",) for i in node.items)):
         parts = [_set(i) for i in node.items]
-        return _combined([p for p in parts if p is not None], node.right) if all(p is not None for p in parts) else None
+        if any(p is None for p in parts):
+            return None
+        left_out = [isinstance(i, Rel) and i.ops == ("!=",) for i in node.items]
+        taken = _combined([p for p, out in zip(parts, left_out, strict=True) if p is not None and not out], node.right)
+        return _combined([taken, *(p for p, out in zip(parts, left_out, strict=True) if p is not None and out)], "and")
     return None
 
 
 def _combined(parts: list[Pieces], join: str) -> Pieces:
-    result = parts[0]
+    result = parts[0] if parts else [Piece(-mp.inf, False, mp.inf, False)]
     for part in parts[1:]:
         result = _meet(result, part) if join == "and" else result + part
     return result

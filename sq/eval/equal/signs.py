@@ -16,6 +16,15 @@ def has(node: Node) -> bool:
     return any(isinstance(n, Op) and n.op in ("pm", "mp") for n in walk(node))
 
 
+def lists_tuples(a: Node, b: Node) -> bool:
+    """Whether one side is a tuple with such a sign, and the other the list of tuples it may stand for."""
+    for one, other in ((a, b), (b, a)):
+        if isinstance(one, Seq) and one.left == "(" and any(isinstance(n, Op) and n.op == "pm" for n in walk(one)):
+            if isinstance(other, Seq) and other.left in ("", "\\{") and all(isinstance(i, Seq) for i in other.items):
+                return True
+    return False
+
+
 def expanded(node: Node) -> list[Node]:
     """Every value of a node: the signs are free of one another, but minus-or-plus is the opposite of the first."""
     count = sum(isinstance(n, Op) and n.op == "pm" for n in walk(node))

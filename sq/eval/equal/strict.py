@@ -13,9 +13,19 @@ from sq.eval.equal.compare import Comparison
 from sq.eval.equal.normalise import MAX_ANSWER, literal, tidy
 from sq.eval.equal.numerals import close_repeating
 from sq.eval.equal.parser import readings
+from sq.eval.equal.spoken import as_ratio, spellings
 from sq.eval.equal.tree import Node, ParseError, Seq, Text
 from sq.eval.equal.value import Uncomputable
-from sq.eval.equal.words import choice, counted, empty_answer, is_prose, is_words, same_choice, same_words, split_choice
+from sq.eval.equal.words import (
+    choice,
+    empty_answer,
+    is_prose,
+    is_words,
+    same_choice,
+    same_figure,
+    same_words,
+    split_choice,
+)
 from sq.eval.verdict import Outcome, Verdict
 
 _LISTED = re.compile(r",\s|;|=|\band\b|\bor\b|[{(]")
@@ -35,8 +45,8 @@ def equal(answer: str, reference: str, *, tolerance: float | None = None, use_sy
     if max(len(answer), len(reference)) > MAX_ANSWER:
         same = answer.strip() == reference.strip()
         return Outcome(Verdict.CORRECT, "same text") if same else _too_long(reference)
-    ours, theirs = tidy(answer), tidy(reference)
-    if literal(ours) == literal(theirs) and theirs:
+    ours, theirs = as_ratio(tidy(answer)), as_ratio(tidy(reference))
+    if theirs and (literal(ours) == literal(theirs) or same_figure(ours, theirs)):
         return Outcome(Verdict.CORRECT, "same text")
     wanted, given = split_choice(theirs), split_choice(ours)
     if wanted and not given:  # the letter or the value is the answer
@@ -112,7 +122,7 @@ def _fitting(answers: list[Node], references: list[Node], ours: str) -> list[tup
 
 def _read(text: str) -> tuple[list[Node], str]:
     try:
-        return readings(close_repeating(counted(text))), ""
+        return [node for spelling in spellings(text) for node in readings(close_repeating(spelling))], ""
     except (ParseError, RecursionError, ValueError) as error:
         if is_words(text):
             return [Text(text)], ""

@@ -32,13 +32,14 @@ _KINDS: dict[str, dict[str, float]] = {
     "force": {"n newton": 1}, "energy": {"j joule": 1}, "power": {"w watt": 1}, "voltage": {"v volt": 1},
     "current": {"amp ampere": 1}, "frequency": {"hz hertz": 1}, "temperature": {"celsius": 1},
     "fahrenheit": {"fahrenheit": 1},
-    "speed": {"mph": 0.44704, "kmh kph": 0.2777777777777778},
 }  # fmt: skip
+_SPEEDS = {"mph": "mile / hour", "kph": "km / hour", "kmh": "km / hour"}
 _TABLE = {
     word: (kind, factor) for kind, names in _KINDS.items() for key, factor in names.items() for word in key.split()
 }
 UNITS = (
     frozenset(_TABLE)
+    | frozenset(_SPEEDS)
     | frozenset(w + "s" for w in _TABLE if len(w) > 2)
     | {"percents", "sq", "cu", "square", "units", "unit"}
 )
@@ -54,7 +55,8 @@ def canonical(unit: str) -> tuple[tuple[tuple[str, int], ...], float] | None:
     powers: dict[str, int] = {}
     factor, sign, last, scale = 1.0, 1, "", 1
     text = unit.lower().replace("squared", "^2").replace("cubed", "^3").replace(" per ", " / ").replace("-", " ")
-    for word, power in _FACTOR.findall(text):
+    parts = _FACTOR.findall(re.sub(r"\b(?:mph|kph|kmh)\b", lambda m: _SPEEDS[m.group()], text))
+    for word, power in parts:
         if power:
             kind, size = _TABLE.get(last, ("", 1.0))
             if kind:
@@ -66,7 +68,7 @@ def canonical(unit: str) -> tuple[tuple[tuple[str, int], ...], float] | None:
             scale = 2 if word.startswith("s") else 3
         elif word == "per":
             sign = -1
-        elif word not in ("*", *_FILLER):
+        elif word not in ("*", *_FILLER) or (word == "in" and not powers):
             last = word if word in _TABLE else word.removesuffix("s")
             if last not in _TABLE:
                 return None

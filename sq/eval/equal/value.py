@@ -220,7 +220,7 @@ _RULES: dict[str, Callable[..., Any]] = {
     "acos": mp.acos, "atan": mp.atan, "arcsec": lambda a: mp.acos(1 / _nonzero(a)),
     "arccsc": lambda a: mp.asin(1 / _nonzero(a)), "arcsinh": mp.asinh, "arccosh": mp.acosh, "arctanh": mp.atanh,
     "sin": _of_bounded(mp.sin), "cos": _of_bounded(mp.cos), "tan": _of_bounded(mp.tan), "cot": _of_bounded(mp.cot),
-    "sec": _of_bounded(mp.sec), "csc": _of_bounded(mp.csc),
+    "cis": lambda a: mp.expj(_bounded(a)), "sec": _of_bounded(mp.sec), "csc": _of_bounded(mp.csc),
     "sinh": lambda a: mp.sinh(_bounded(a, 40)), "cosh": lambda a: mp.cosh(_bounded(a, 40)),
     "tanh": lambda a: mp.tanh(_bounded(a, 40)),
     "sech": lambda a: 1 / mp.cosh(_bounded(a, 40)), "csch": lambda a: 1 / mp.sinh(_bounded(a, 40)),

@@ -37,18 +37,14 @@ _SAME = {
     "false": ("false",),
 }  # fmt: skip
 _GROUP = {phrase: group for group, phrases in _SAME.items() for phrase in phrases}
-_SMALL = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty"
-).split()
-_TENS = {"thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90, "hundred": 100}
-_COUNT = {**{w: n for n, w in enumerate(_SMALL)}, **_TENS}
 _MONTHS = {
     m[:3]: n
     for n, m in enumerate(
         ("january february march april may june july august september october november december").split(), 1
     )
 }
+_FIGURE = re.compile(r"\\(?:overline|angle|triangle|overleftrightarrow|odot|text|mathrm)\s*|[{}\s]")
+_ARTICLE = re.compile(r"^(?:an?|the)\s+(?=\w{2})")
 _TEXT_WRAP = re.compile(r"\\(?:text|mathrm|mathbf|operatorname|mathsf|mathit|textbf)\s*\{([^{}]*)\}")
 _CHOICE = re.compile(r"\(?\s*([A-Ja-j])\s*\)?\s*[.:)]?", re.ASCII)
 _CHOICE_AND_MORE = re.compile(
@@ -101,10 +97,17 @@ def same_words(prediction: str, reference: str) -> bool:
         return True
     if not left or not (is_words(reference) or is_prose(reference) or _DATE_LIKE.search(reference)):
         return False
-    if left == right or _singular(left) == _singular(right):
+    if _bare(left) == _bare(right) or _names(left) == _names(right) != []:
         return True
     date = _date(right)
     return date is not None and _date(left) == date
+
+
+def same_figure(prediction: str, reference: str) -> bool:
+    """Whether one names a segment, angle or triangle with its sign and the other by its letters alone."""
+    ours, theirs = (_FIGURE.sub("", t) for t in (prediction, reference))
+    bare = any(re.fullmatch(r"[A-Z]{2,4}", t, re.ASCII) for t in (prediction, reference))
+    return bare and ours == theirs
 
 
 def empty_answer(text: str) -> bool:
@@ -144,14 +147,15 @@ def split_choice(text: str) -> tuple[str, str] | None:
     return (match.group(1), match.group(2)) if match else None
 
 
-def counted(text: str) -> str:
-    """Number words as digits where the whole answer is one: `five` is 5."""
-    number = _COUNT.get(words(unwrap(text)))
-    return text if number is None else str(number)
+def _bare(text: str) -> str:
+    """A phrase without its article and its plurals."""
+    return " ".join(w.removesuffix("s") if len(w) > 3 else w for w in _ARTICLE.sub("", text).split())
 
 
-def _singular(text: str) -> str:
-    return " ".join(w.removesuffix("s") if len(w) > 3 else w for w in text.split())
+def _names(text: str) -> list[str]:
+    """The names in `Alice and Bob`, in one order; none where there is one name, or more than names."""
+    found = sorted(n.strip() for n in re.split(r"\s*,\s*|\s+and\s+", text) if n.strip())
+    return found if len(found) > 1 and all(n.isalpha() for n in found) else []
 
 
 def _date(text: str) -> tuple[int, int, str] | None:
