@@ -1,4 +1,4 @@
-"""The losses, as pure functions of tensors: cross-entropy over supervised tokens, QPO, regression (paper §3.1, §3.2).
+"""The losses, as pure functions of tensors: cross-entropy of tokens, QPO, regression, reward (paper §3.1, §3.2).
 
 Sums and counts come apart where a mean would be wrong: with gradient accumulation and several ranks the divisor is
 the supervised tokens of the whole global batch, which no single pack knows.
@@ -17,11 +17,11 @@ IGNORED = -100
 
 @dataclass(frozen=True, slots=True)
 class TokenLoss:
-    """Cross-entropy summed over supervised tokens, their number, and how many were predicted right."""
+    """Cross-entropy summed over supervised tokens, their number, and how many were predicted right (where known)."""
 
     total: Tensor
     count: int
-    correct: Tensor
+    correct: Tensor | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +84,14 @@ def regression_loss(predicted: Tensor, labels: Tensor, weights: Tensor | None = 
     if not bool(total > 0):
         raise ValueError(f"regression weights sum to {float(total)}; at least one must be above zero")
     return torch.dot(squared.flatten(), weights.float().flatten()) / total
+
+
+def correctness_loss(scores: Tensor, right: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Σ w·BCE: −log σ(r) of a right solution, −log σ(−r) of a wrong one, summed; r is the logit of being right."""
+    each = F.binary_cross_entropy_with_logits(scores.float(), right.float(), reduction="none")
+    return each.sum() if weights is None else torch.dot(each.flatten(), weights.float().flatten())
+
+
+def preference_loss(better: Tensor, worse: Tensor) -> Tensor:
+    """Σ −log σ(r_better − r_worse) over pairs of solutions to one question (Bradley and Terry), summed."""
+    return -F.logsigmoid(better.float() - worse.float()).sum()

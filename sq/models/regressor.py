@@ -1,8 +1,9 @@
-"""A regressor of difficulty: a causal LM's body and a linear head with bias on the last token (paper, section 2.3).
+"""A regressor (of difficulty, of reward): a causal LM and a linear head with bias on the last token (paper, §2.3).
 
 On disk it is a Hugging Face sequence classifier with one label, which transformers and vLLM (as a pooling model) load
 as it is and which gives W·h. That form knows no bias, so b stands in `regressor.json` beside it, with the token ids
-that questions are put between; `Regressor` adds it. The order of questions is the same with and without b.
+that questions are put between; `Regressor` adds it. A reward model's is in `reward.json`: whoever scores with it adds
+b or leaves it, the order is the same.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from sq.models.pack import Pack
 from sq.models.packed import last_states
 
 NOTE = "regressor.json"
+REWARD_NOTE = "reward.json"
 
 
 class Regressor:
@@ -76,8 +78,12 @@ def export_regressor(
     *,
     dtype: torch.dtype,
     origin: dict[str, Any],
+    note: str = NOTE,
 ) -> Path:
-    """Write `state` (the model's weights by name) and the head as a sequence classifier, whole or not at all."""
+    """Write `state` (the model's weights by name) and the head as a sequence classifier, whole or not at all.
+
+    `note` is the file that b goes to: it says what the classifier is for.
+    """
     from huggingface_hub import save_torch_state_dict
 
     config = _classifier_config(model, chat)
@@ -90,13 +96,22 @@ def export_regressor(
     config.dtype = dtype
     config.save_pretrained(staging)
     tokenizer.save_pretrained(staging)
-    note = {"bias": float(head["bias"]), "chat": chat.record()}
-    (staging / NOTE).write_text(json.dumps(note, indent=2) + "\n")
+    told = {"bias": float(head["bias"]), "chat": chat.record()}
+    (staging / note).write_text(json.dumps(told, indent=2) + "\n")
     (staging / "sq.json").write_text(json.dumps(origin, indent=2, sort_keys=True) + "\n")
     if directory.exists():
         shutil.rmtree(directory)
     staging.rename(directory)
     return directory
+
+
+def exchange_ids(
+    tokenizer: PreTrainedTokenizerFast, question: str, solution: str, instruction: str = ""
+) -> tuple[int, ...]:
+    """What a reward model reads of a question and its solution: the chat template's own ids, as engines score them."""
+    asked = f"{question.strip()}\n{instruction}" if instruction else question.strip()
+    messages = [{"role": "user", "content": asked}, {"role": "assistant", "content": solution}]
+    return tuple(tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False))
 
 
 def _classifier_config(model: PreTrainedModel, chat: ChatFormat) -> Any:

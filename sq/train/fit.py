@@ -23,7 +23,7 @@ from sq.models.load import NEW_TINY, fingerprint, load_tokenizer
 from sq.train.config import TrainJob
 from sq.train.launch import processes, rank
 from sq.train.record import identity, read_record, write_record
-from sq.train.stages import DifficultyStage, PretrainStage, QFTStage, QPOStage, SFTStage, StageConfig
+from sq.train.stages import DifficultyStage, PretrainStage, QFTStage, QPOStage, RewardStage, SFTStage, StageConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -98,11 +98,11 @@ def _prepared(job: TrainJob) -> tuple[PreTrainedTokenizerFast, ChatFormat, Task]
     chat = ChatFormat.from_tokenizer(tokenizer, job.model.chat, key="model.chat")
     if isinstance(job.stage, PretrainStage):
         return tokenizer, chat, pretrain.task(job, chat, tokenizer)
-    return tokenizer, chat, _task(job, job.stage, chat)
+    return tokenizer, chat, _task(job, job.stage, chat, tokenizer)
 
 
-def _task(job: TrainJob, stage: StageConfig, chat: ChatFormat) -> Task:
-    from sq.train import difficulty, qft, qpo, sft
+def _task(job: TrainJob, stage: StageConfig, chat: ChatFormat, tokenizer: PreTrainedTokenizerFast) -> Task:
+    from sq.train import difficulty, qft, qpo, reward, sft
 
     if isinstance(stage, QFTStage):
         return qft.task(job, chat)
@@ -110,6 +110,8 @@ def _task(job: TrainJob, stage: StageConfig, chat: ChatFormat) -> Task:
         return qpo.task(job, chat)
     if isinstance(stage, DifficultyStage):
         return difficulty.task(job, chat)
+    if isinstance(stage, RewardStage):
+        return reward.task(job, chat, tokenizer)
     if isinstance(stage, SFTStage):
         return sft.task(job, chat)
     raise ConfigError(f"stage={stage.name} is not a training stage")
@@ -140,6 +142,8 @@ def _next_command(stage: StageConfig, model: Path) -> str:
         return f"python synthesize.py stage=questions model.path={model}"
     if isinstance(stage, DifficultyStage):
         return f"the difficulty filter with model.path={model}"
+    if isinstance(stage, RewardStage):
+        return f"python synthesize.py stage=select engine=hf model.path={model} input=<answers>"
     if isinstance(stage, PretrainStage):
         return f"python train.py stage=sft model.path={model}"
     return f"python evaluate.py model.path={model}"

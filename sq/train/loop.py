@@ -21,7 +21,7 @@ from sq.core.files import digest_of
 from sq.core.tracking import Run
 from sq.data.module import PackLoader, PackPlan, plan_packs
 from sq.models.load import export
-from sq.models.regressor import export_regressor
+from sq.models.regressor import NOTE, REWARD_NOTE, export_regressor
 from sq.train import setup
 from sq.train.base import BaseModule
 from sq.train.checkpoints import Checkpoints, best_checkpoint, checkpoints, step_of
@@ -32,9 +32,10 @@ from sq.train.pretrain import PretrainModule
 from sq.train.qft import QFTModule
 from sq.train.qpo import QPOModule
 from sq.train.reference import References
+from sq.train.reward import RewardModule
 from sq.train.rows import Data
 from sq.train.sft import SFTModule
-from sq.train.stages import DifficultyStage, PretrainStage, QFTStage, QPOStage, SFTStage
+from sq.train.stages import DifficultyStage, PretrainStage, QFTStage, QPOStage, RewardStage, SFTStage
 from sq.train.watch import Watch, validate
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ MODULES: dict[type, type[BaseModule]] = {
     QFTStage: QFTModule,
     QPOStage: QPOModule,
     DifficultyStage: DifficultyModule,
+    RewardStage: RewardModule,
     SFTStage: SFTModule,
 }
 
@@ -209,9 +211,10 @@ def _write(
     model, weights = setup.finished(job, module.model, own)
     origin = {"stage": job.stage.name, "base": job.model.path, "run": run.id, "seed": job.seed, "chat": chat.record()}
     target = Path(job.output_dir) / "model"
-    if isinstance(module, DifficultyModule):
+    if isinstance(module, DifficultyModule | RewardModule):
+        note = NOTE if isinstance(module, DifficultyModule) else REWARD_NOTE
         head = {name.removeprefix("head."): tensor for name, tensor in state.items() if name.startswith("head.")}
-        export_regressor(model, weights, head, tokenizer, chat, target, dtype=stored, origin=origin)
+        export_regressor(model, weights, head, tokenizer, chat, target, dtype=stored, origin=origin, note=note)
     else:
         export(model, tokenizer, target, dtype=str(stored).removeprefix("torch."), origin=origin, state=weights)
 

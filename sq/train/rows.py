@@ -46,6 +46,10 @@ class Task:
     encode: Callable[[dict[str, Any]], Item]
     rows: Callable[[Callable[[BadRow], None]], Iterator[dict[str, Any]]] | None = None
     """Where the rows come from if not from `data`."""
+    expand: Callable[[Iterator[dict[str, Any]]], Iterator[dict[str, Any]]] | None = None
+    """What makes several items of a row of the source."""
+    decides: tuple[str, ...] = ()
+    """What else of the stage decides the tokenised rows."""
     chat: ChatFormat
     domain: Domain
 
@@ -69,7 +73,7 @@ def data_digest(job: TrainJob, task: Task, limit: int) -> str:
     if task.rows:
         settings |= flatten(stage, "stage")
     told = {k: str(v) for k, v in settings.items() if k not in ("data.input",)}
-    numbers = [stage.name, limit, stage.validation, task.domain.instruction]
+    numbers = [stage.name, limit, stage.validation, task.domain.instruction, *task.decides]
     return digest_of(source, task.chat.digest, json.dumps(told, sort_keys=True), json.dumps(numbers))
 
 
@@ -119,7 +123,7 @@ def _write(job: TrainJob, task: Task, limit: int, directory: Path) -> None:
             reject(f"{row.file}:{row.line}", row.reason, row.detail, row.text)
 
         source = task.rows(bad) if task.rows else read_source(job.data, task.need, bad, domain=task.domain)
-        for number, row in enumerate(source):
+        for number, row in enumerate(task.expand(source) if task.expand else source):
             name = str(row.get("id", number))
             try:
                 item, cut = _fitted(task.encode(row), limit, job.data.too_long)

@@ -83,6 +83,26 @@ class DifficultyStage(StageConfig):
     head_lr: float | None = setting(None, gt=0, help="learning rate of the linear head; default: lr")
 
 
+class Objective(Enum):
+    """What a reward model learns of graded solutions."""
+
+    CORRECTNESS = "correctness"
+    """Of each solution by itself whether it is right: binary cross-entropy."""
+    PREFERENCE = "preference"
+    """Of a right and a wrong solution to one question which is which: Bradley and Terry."""
+    BOTH = "both"
+    """Both of the same pairs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardStage(StageConfig):
+    """A reward model from a solver's own graded solutions (ours; the paper takes InternLM2-7B-Reward)."""
+
+    objective: Objective = setting(Objective.CORRECTNESS, help="correctness, preference (pairs of a question) or both")
+    pairs: int = setting(4, ge=1, help="preference, both: most pairs of a right and a wrong solution to a question")
+    head_lr: float | None = setting(None, gt=0, help="learning rate of the linear head; default: lr")
+
+
 @dataclass(frozen=True, kw_only=True)
 class SFTStage(StageConfig):
     """Fine-tuning on questions with solutions; loss on the solution only (paper, section 3.3)."""

@@ -8,7 +8,15 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from sq.models.losses import IGNORED, masked_cross_entropy, qpo_loss, regression_loss, sum_by_owner
+from sq.models.losses import (
+    IGNORED,
+    correctness_loss,
+    masked_cross_entropy,
+    preference_loss,
+    qpo_loss,
+    regression_loss,
+    sum_by_owner,
+)
 
 
 def test_cross_entropy_by_hand() -> None:
@@ -106,3 +114,31 @@ def test_gradients_by_finite_differences() -> None:
     logits = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
     targets = torch.tensor([0, IGNORED, 5, 2])
     assert gradcheck(lambda x: masked_cross_entropy(x, targets).total.double(), [logits], **loose)
+
+
+def test_correctness_is_cross_entropy_of_the_logit() -> None:
+    scores, right = torch.tensor([0.0, math.log(3.0), -math.log(4.0)]), torch.tensor([1.0, 1.0, 0.0])
+    # σ: 1/2, 3/4, 1/5: −log 1/2 − log 3/4 − log 4/5.
+    expected = math.log(2) + math.log(4 / 3) + math.log(5 / 4)
+    assert correctness_loss(scores, right).item() == pytest.approx(expected, rel=1e-6)
+    weights = torch.tensor([3.0, 0.0, 1.0])
+    assert correctness_loss(scores, right, weights).item() == pytest.approx(3 * math.log(2) + math.log(5 / 4), rel=1e-6)
+
+
+def test_preference_depends_on_the_difference_alone() -> None:
+    better, worse = torch.tensor([1.0, -2.0]), torch.tensor([1.0, -2.0 + math.log(2.0)])
+    expected = math.log(2) + math.log(3)  # σ(0) = 1/2, σ(−ln 2) = 1/3
+    assert preference_loss(better, worse).item() == pytest.approx(expected, rel=1e-6)
+    assert preference_loss(better + 7, worse + 7).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_reward_gradients() -> None:
+    scores = torch.randn(5, dtype=torch.double, requires_grad=True)
+    other = torch.randn(5, dtype=torch.double, requires_grad=True)
+    right = torch.tensor([1.0, 0, 0, 1, 1])
+    correctness_loss(scores, right).backward()
+    assert scores.grad is not None
+    assert scores.grad == pytest.approx(scores.detach().sigmoid() - right, abs=1e-6)  # the closed form σ(r) − y
+    scores.grad = None
+    preference_loss(scores, other).backward()
+    assert scores.grad == pytest.approx(-(other - scores).detach().sigmoid(), abs=1e-6)
