@@ -1,0 +1,224 @@
+"""The headline: what each step of the method changed (paper, Figures 4 and 5 and the ablation's table).
+
+Conditions are the recipe's variants (raw, +QFT, +QPO, +filter+reward). Each is compared with the one before it, and a
+step that shows no gain is said to show none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from sq.eval.intervals import Interval
+from sq.report.found import Found, Stage
+from sq.report.html import Markup, Section, join, listed, note, table, tag
+from sq.report.look import MARKERS, Figures, Look, axes, percent_axis
+from sq.report.measure import (
+    Change,
+    Quality,
+    accuracy,
+    change_of,
+    change_of_students,
+    count,
+    over_seeds,
+    points,
+    quality,
+    with_interval,
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True, kw_only=True)
+class Condition:
+    """One condition of the ablation, over its seeds."""
+
+    name: str
+    sources: Sequence[Stage]
+    """Where its questions are: one stage a seed."""
+    students: Sequence[Stage]
+    qualities: Sequence[Quality]
+    benchmark: str = ""
+
+    @property
+    def solvable(self) -> Interval | None:
+        """The share of its questions that can be solved."""
+        known = [q.solvable for q in self.qualities if q.solvable is not None]
+        return over_seeds(known) if known else None
+
+    @property
+    def difficulty(self) -> Interval | None:
+        """How hard its questions are on average."""
+        known = [q.difficulty for q in self.qualities if q.difficulty is not None]
+        return over_seeds(known) if known else None
+
+    @property
+    def student(self) -> Interval | None:
+        """How many problems a student solves that was tuned on it."""
+        known = [accuracy(s, self.benchmark) for s in self.students if self.benchmark in s.benchmarks]
+        return over_seeds(known) if known else None
+
+    @cached_property
+    def figures(self) -> dict[str, Interval | None]:
+        """The three by name."""
+        return {"solvable": self.solvable, "difficulty": self.difficulty, "student": self.student}
+
+
+SHOWN: tuple[tuple[str, str, bool], ...] = (
+    ("solvable", "solvable share", True),
+    ("difficulty", "mean difficulty", False),
+    ("student", "student's accuracy", True),
+)
+
+
+def conditions(found: Found) -> list[Condition]:
+    """The conditions there are; without a recipe, the stages of questions themselves."""
+    told = []
+    names = found.variants or [s.name for s in found.of("questions", "filter")]
+    for name in names:
+        own = [s for s in found.stages if s.directory.is_dir() and (s.variant or s.name) == name]
+        sources = _sources(own)
+        students = [s for s in own if s.kind == "evaluate" and s.benchmarks]
+        if sources or students:
+            told.append(
+                Condition(
+                    name=name,
+                    sources=sources,
+                    students=students,
+                    qualities=[quality(stage, found) for stage in sources],
+                    benchmark=next(iter(students[0].benchmarks), "") if students else "",
+                )
+            )
+    return told
+
+
+def section(found: Found, figures: Figures) -> Section | None:
+    """The table of conditions, the changes in words, and the figure."""
+    told = [c for c in conditions(found) if c.solvable or c.difficulty or c.student]
+    if not told:
+        return None
+    by = next((q.by for c in told for q in c.qualities if q.by), "")
+    measure = next((q.measure for c in told for q in c.qualities if q.measure), "")
+    questions = sum(q.solvable.count for c in told for q in c.qualities if q.solvable)
+    seeds = max(len(c.sources) for c in told)
+    says = f"{count(questions, 'question')} of {count(len(told), 'condition')}" + (f", judged by {by}" if by else "")
+    problems = {c.student.count for c in told if c.student}
+    if problems:
+        says += f"; students tested on {count(max(problems), 'problem')} of {told[-1].benchmark or told[0].benchmark}"
+    says += f"; means over {seeds} seeds with Student's 95% interval." if seeds > 1 else "; 95% intervals."
+    parts: list[str] = [_table(told, found, measure)]
+    if found.variants and len(told) > 1:
+        parts.append(tag("h3", "What each step changed"))
+        parts.append(_verdicts(told, measure))
+    panels = [panel for panel in SHOWN if any(c.figures[panel[0]] is not None for c in told)]
+    parts.append(
+        figures.add(
+            "stages", lambda look: _drawn(told, panels, measure, look), _alt(told, measure),
+            "Points are means with 95% intervals" + ("; small dots are single seeds" if seeds > 1 else ""),
+        )
+    )  # fmt: skip
+    title = "What each step of the method changed" if found.variants else "Questions by stage"
+    return Section(id="ablation", title=title, says=says, body=join(parts), paper="Figures 4 and 5")
+
+
+def _sources(own: Sequence[Stage]) -> list[Stage]:
+    """A condition's questions: what its filter kept where it has one, else what was sampled."""
+    filters = [s for s in own if s.kind == "filter"]
+    return filters or [s for s in own if s.kind == "questions"]
+
+
+def _table(told: Sequence[Condition], found: Found, measure: str) -> Markup:
+    head = ["condition", "questions from", "questions", "solvable", measure or "difficulty", "student's accuracy"]
+    rows = []
+    for c in told:
+        taken = sum(s.manifest.rows for s in c.sources if s.manifest)
+        rows.append(
+            [
+                c.name,
+                ", ".join(found.shown(s.directory) for s in c.sources) or "–",
+                f"{taken:,}" if c.sources else "–",
+                with_interval(c.solvable) if c.solvable else "–",
+                with_interval(c.difficulty, shares=False) if c.difficulty else "–",
+                with_interval(c.student) if c.student else "–",
+            ]
+        )
+    return table(head, rows, caption="The conditions, each figure with its 95% interval", words=2)
+
+
+def _verdicts(told: Sequence[Condition], measure: str) -> Markup:
+    """Each step against the one before it, in words; where nothing is shown, that."""
+    lines = []
+    for before, after in zip(told, told[1:], strict=False):
+        said = [
+            tag("span", f"{name.replace('difficulty', measure or 'difficulty')} {_said(key, change)}", class_="change")
+            for key, name, _ in SHOWN
+            if (change := _change(before, after, key)) is not None
+        ]
+        if said:
+            lines.append(join([tag("b", f"{before.name} → {after.name}"), ": ", *_between(said, "; ")]))
+    first = (
+        "Up or down is said only where the 95% interval of the change leaves out zero. Points are percentage points."
+    )
+    return join([listed(lines), note(first)])
+
+
+def _change(before: Condition, after: Condition, key: str) -> Change | None:
+    a, b = before.figures[key], after.figures[key]
+    if a is None or b is None:
+        return None
+    if key == "student" and before.benchmark == after.benchmark:
+        return change_of_students(before.students, after.students, after.benchmark)
+    return change_of(a, b)
+
+
+def _said(key: str, change: Change) -> str:
+    word = {"gain": "up", "loss": "down", "no difference shown": "no difference shown"}[change.verdict]
+    unit = "" if key == "difficulty" else " points"
+    return f"{word}, {points(change, shares=key != 'difficulty')}{unit}"
+
+
+def _between(parts: Sequence[Markup], mark: str) -> list[str]:
+    return [piece for part in parts for piece in (mark, part)][1:]
+
+
+def _alt(told: Sequence[Condition], measure: str) -> str:
+    lines = []
+    for c in told:
+        said = [f"{name} {with_interval(f, shares=s)}" for key, name, s in SHOWN if (f := c.figures[key]) is not None]
+        lines.append(f"{c.name}: {', '.join(said)}")
+    return f"By condition (difficulty in {measure or 'no unit'}): " + "; ".join(lines)
+
+
+def _drawn(told: Sequence[Condition], panels: Sequence[tuple[str, str, bool]], measure: str, look: Look) -> Figure:
+    figure, plots = axes(look, height=1.9 * len(panels) + 0.3, rows=len(panels), sharex=True)
+    names = [c.name for c in told]
+    for number, (ax, (key, title, shares)) in enumerate(zip(plots, panels, strict=True)):
+        known = [(x, c.figures[key]) for x, c in enumerate(told)]
+        seen = [(x, f) for x, f in known if f is not None]
+        middle, below = [f.value for _, f in seen], [f.value - f.low for _, f in seen]
+        above = [f.high - f.value for _, f in seen]
+        ax.errorbar([x for x, _ in seen], middle, yerr=[below, above], fmt=f"{MARKERS[number]}-", capsize=4,
+                    color=look.series[number], linewidth=1.2, markersize=6)  # fmt: skip
+        for x, c in enumerate(told):
+            for value in _single(c, key):
+                ax.plot(x + 0.12, value, ".", color=look.series[number], alpha=0.7, markersize=5)
+        ax.set_title(title.replace("difficulty", measure or "difficulty"), loc="left")
+        ax.set_xticks(range(len(names)), names, rotation=0 if max(map(len, names)) < 15 else 20)
+        ax.set_xlim(-0.4, len(names) - 0.6)
+        ax.margins(y=0.15)
+        if shares:
+            percent_axis(ax.yaxis)
+    return figure
+
+
+def _single(condition: Condition, key: str) -> list[float]:
+    """Each seed's own figure, where there are several."""
+    if len(condition.sources) < 2 and len(condition.students) < 2:
+        return []
+    if key == "student":
+        return [accuracy(s, condition.benchmark).value for s in condition.students]
+    own = [q.solvable if key == "solvable" else q.difficulty for q in condition.qualities]
+    return [f.value for f in own if f is not None]

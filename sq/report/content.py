@@ -1,0 +1,209 @@
+"""What the questions are about and how long they are, and which of them are said twice (paper, Figure 7).
+
+Topics come from a `topic` column where a language model or a source has filled one, else from the domain itself: the
+families of the arithmetic language.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from sq.report.difficulty import stages_of_questions
+from sq.report.found import Found, Stage
+from sq.report.html import Markup, Section, join, table, tag
+from sq.report.look import Figures, Look, axes, percent_axis
+from sq.report.measure import MOST, count, medians, percent
+from sq.report.seeds import seeds
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TOPICS = 15
+"""Topics that are shown by name; the rest are one bar."""
+PAIRS = 6
+"""Duplicates that are quoted."""
+Counts = Mapping[str, Counter[str]]
+
+
+def topics(found: Found, figures: Figures) -> Section | None:
+    """Shares of topics among seeds and generated questions."""
+    told, by = _topics(found)
+    if not told:
+        return None
+    shares = {name: {t: n / counts.total() for t, n in counts.items()} for name, counts in told.items()}
+    last = list(told)[-1]
+    overall: Counter[str] = Counter()
+    for own in shares.values():
+        overall.update({t: v for t, v in own.items()})
+    named = [t for t, _ in overall.most_common(TOPICS)]
+    rest = [t for t in overall if t not in named]
+    bars = {t: [own.get(t, 0.0) for own in shares.values()] for t in named}
+    if rest:
+        bars[f"{len(rest)} others"] = [sum(own.get(t, 0.0) for t in rest) for own in shares.values()]
+    alt = f"Topics of {last}: " + ", ".join(f"{t} {percent(shares[last].get(t, 0.0))}" for t in named)
+    figure = figures.add("topics", lambda look: _bars(bars, list(told), look), alt, "Share of questions by topic")
+    rows = [[t, *(percent(v) for v in values)] for t, values in bars.items()]
+    made = tag("details", tag("summary", "The figures"), table(["topic", *told], rows, caption="Shares of topics"))
+    total = sum(counts.total() for counts in told.values())
+    says = f"What {count(total, 'question')} are about, {by}."
+    return Section(id="topics", title="Topics", says=says, body=join([figure, made]), paper="Figure 7")
+
+
+def lengths(found: Found, figures: Figures) -> Section | None:
+    """Lengths of questions in words, and of answers in tokens."""
+    words = {"seeds": [len(text.split()) for text in seeds(found)]} | {
+        name: [len(row["question"].split()) for row in stage.sample(MOST, "question")]
+        for name, stage in stages_of_questions(found).items()
+    }
+    words = {name: values for name, values in words.items() if values}
+    tokens = {
+        stage.variant or stage.name: [r["response_tokens"] for r in stage.sample(MOST, "response_tokens")]
+        for stage in found.of("select")
+        if stage.manifest and "figure" not in stage.tags
+    }
+    tokens = {name: [v for v in values if v is not None] for name, values in list(tokens.items())[-4:]}
+    tokens = {name: values for name, values in tokens.items() if values}
+    if not words and not tokens:
+        return None
+    parts, rows = [], []
+    for key, label, series in (("questions", "words", words), ("answers", "tokens", tokens)):
+        if series:
+            parts.append(_lengths(f"lengths-{key}", f"{label} in {key}", series, figures))
+            rows += [_length_row(name, key, label, values) for name, values in series.items()]
+    head = ["of", "what", "in", "counted", "mean", "5%", "median", "95%", "longest"]
+    made = table(head, rows, caption="Lengths", words=3)
+    total = sum(len(v) for v in (*words.values(), *tokens.values()))
+    says = f"{count(total, 'text')}: how long questions and selected answers are."
+    return Section(id="lengths", title="Lengths", says=says, body=join([*parts, made]))
+
+
+def duplicates(found: Found) -> Section | None:
+    """How many questions are said twice, and some that the filter took for near-copies."""
+    stages = [s for s in found.of("questions", "filter") if s.manifest and "figure" not in s.tags]
+    if not stages:
+        return None
+    rows = []
+    for stage in stages:
+        texts = [" ".join(row["question"].casefold().split()) for row in stage.sample(MOST, "question")]
+        if texts:
+            repeated = len(texts) - len(set(texts))
+            rows.append([stage.name, f"{len(texts):,}", f"{repeated:,}", percent(repeated / len(texts))])
+    parts: list[Markup] = [
+        table(["stage", "questions", "said before", "share"], rows, caption="Questions that another one repeats")
+    ]
+    removed = _removed(found)
+    if removed:
+        kinds = [[name, f"{len(gone):,}", *_kinds(gone)] for name, gone in removed.items()]
+        parts.append(
+            table(["filter", "removed", "the same", "nearly the same"], kinds, caption="What the filter removed")
+        )
+        parts += _quoted(found, removed)
+    says = f"Repeated questions in {count(len(rows), 'stage')}, letters' case and spaces aside" + (
+        f"; {count(sum(map(len, removed.values())), 'duplicate')} removed by the filter." if removed else "."
+    )
+    return Section(id="duplicates", title="Duplicates", says=says, body=join(parts))
+
+
+def _topics(found: Found) -> tuple[Counts, str]:
+    """Topics of each set of questions, and who says so."""
+    stages = stages_of_questions(found)
+    tagged = {name: _tagged(stage.sample(MOST, "topic")) for name, stage in stages.items()}
+    tagged = {name: counts for name, counts in tagged.items() if counts.total()}
+    if tagged:
+        return tagged, "by their column topic"
+    if found.domain is None or found.domain.name != "arithmetic":
+        return {}, ""
+    told = {"seeds": _families(seeds(found))} | {
+        name: _families(row["question"] for row in stage.sample(MOST, "question")) for name, stage in stages.items()
+    }
+    by = "by the oracle's families of problems; a question outside its language has none"
+    return {name: counts for name, counts in told.items() if counts.total()}, by
+
+
+def _tagged(rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
+    return Counter(str(row["topic"]) for row in rows if row.get("topic"))
+
+
+def _families(texts: Iterable[str]) -> Counter[str]:
+    from sq.domains.arithmetic import judge
+
+    return Counter(family for text in texts if (family := judge(text).family))
+
+
+def _bars(bars: Mapping[str, Sequence[float]], names: Sequence[str], look: Look) -> Figure:
+    thick = 0.8 / len(names)
+    figure, (ax,) = axes(look, height=0.8 + len(bars) * max(0.24, 0.13 * len(names)))
+    for number, name in enumerate(names):
+        places = [i + (number - (len(names) - 1) / 2) * thick for i in range(len(bars))]
+        ax.barh(places, [values[number] for values in bars.values()], height=0.92 * thick, label=name,
+                color=look.series[number % len(look.series)])  # fmt: skip
+    ax.set_yticks(range(len(bars)), list(bars))
+    ax.invert_yaxis()
+    ax.grid(False)
+    ax.grid(True, axis="x", color=look.grid, linewidth=0.6)
+    percent_axis(ax.xaxis)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=min(3, len(names)))
+    return figure
+
+
+def _lengths(name: str, label: str, series: Mapping[str, Sequence[int]], figures: Figures) -> Markup:
+    top = max(medians(values)[2] for values in series.values()) * 1.25 + 1
+
+    def drawn(look: Look) -> Figure:
+        figure, (ax,) = axes(look, height=2.8)
+        for number, (key, values) in enumerate(series.items()):
+            bins = [i * top / 30 for i in range(31)]
+            ax.hist([min(v, top) for v in values], bins=bins, weights=[1 / len(values)] * len(values),
+                    histtype="step", linewidth=1.8, color=look.series[number % len(look.series)], label=key,
+                    linestyle=("-", "--", "-.", ":")[number % 4])  # fmt: skip
+        ax.set_xlabel(label)
+        percent_axis(ax.yaxis)
+        ax.legend()
+        return figure
+
+    alt = f"Histogram of {label}: " + "; ".join(f"{k}, median {medians(v)[1]:,.0f}" for k, v in series.items())
+    return figures.add(name, drawn, alt, f"{label.capitalize()}, as shares; the last bin holds what is longer")
+
+
+def _length_row(name: str, key: str, label: str, values: Sequence[int]) -> list[str]:
+    low, middle, high = medians(values)
+    shown = [f"{len(values):,}", f"{sum(values) / len(values):,.1f}", f"{low:,.0f}", f"{middle:,.0f}", f"{high:,.0f}"]
+    return [name, key, label, *shown, f"{max(values):,}"]
+
+
+def _removed(found: Found) -> dict[str, list[dict[str, Any]]]:
+    told = {
+        stage.name: [row for row, reason, _ in stage.rejects() if reason == "duplicate"] for stage in found.of("filter")
+    }
+    return {name: gone for name, gone in told.items() if gone}
+
+
+def _kinds(gone: Sequence[Mapping[str, Any]]) -> list[str]:
+    kinds = Counter(row.get("duplicate_kind") for row in gone)
+    return [f"{kinds['exact']:,}", f"{kinds['near']:,}"]
+
+
+def _quoted(found: Found, removed: Mapping[str, list[dict[str, Any]]]) -> list[Markup]:
+    """The least alike of the near-copies, each beside the question that stayed."""
+    near = [row for gone in removed.values() for row in gone if row.get("duplicate_kind") == "near"]
+    near = sorted(near, key=lambda row: (row.get("duplicate_similarity") or 1.0, row["id"]))[:PAIRS]
+    wanted = {row["duplicate_of"] for row in near}
+    stayed: dict[str, str] = {}
+    for stage in found.of("filter"):
+        stayed |= {row["id"]: row["question"] for row in _with_ids(stage, wanted)}
+    rows = [
+        [f"{row['duplicate_similarity']:.2f}", row["question"], stayed.get(row["duplicate_of"], "(in another file)")]
+        for row in near
+        if row.get("duplicate_similarity") is not None
+    ]
+    if not rows:
+        return []
+    head = ["similarity", "removed", "stayed"]
+    return [table(head, rows, caption="The least alike of the near-copies", words=3)]
+
+
+def _with_ids(stage: Stage, wanted: set[str]) -> Iterable[dict[str, Any]]:
+    yield from (row for row in stage.rows("id", "question") if row["id"] in wanted)
+    yield from (row for row, _, _ in stage.rejects() if row.get("id") in wanted)

@@ -1,0 +1,73 @@
+"""How to make this run again: the command, each stage's own command, seed, commit, versions and hardware."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from sq.core.provenance import git_state, hardware, versions
+from sq.core.secrets import redact
+from sq.report.found import Found, Stage
+from sq.report.html import Section, join, table, tag
+from sq.report.measure import count
+
+
+def section(found: Found) -> Section:
+    """The facts and the commands."""
+    facts = [[name, plain(value)] for name, value in _facts(found).items() if value]
+    commands = [command(stage) for stage in found.stages if stage.overrides]
+    parts = [table(["what", "value"], facts, caption="The run and the machine of this page", words=2)]
+    if commands:
+        listing = tag("pre", tag("code", plain("\n".join(commands))), tabindex="0", aria_label="Commands of the stages")
+        parts.append(tag("details", tag("summary", f"{count(len(commands), 'command')}, one a stage"), listing))
+    programs = [[name, version] for name, version in versions().items()]
+    made = table(["package", "version"], programs, caption="Installed packages that can change a result", words=2)
+    parts.append(tag("details", tag("summary", "Versions"), made))
+    says = "The command, seed, commit, versions and hardware that this page was made with."
+    return Section(id="environment", title="How to make it again", says=says, body=join(parts))
+
+
+def command(stage: Stage) -> str:
+    """A stage's own command line."""
+    words = [f"{stage.script}.py", *stage.overrides]
+    if not any(o.startswith("output_dir=") for o in stage.overrides):
+        words.append(f"output_dir={stage.directory}")
+    return "python " + shlex.join(words)
+
+
+def plain(text: str) -> str:
+    """A text without secrets, and without the place of the working directory on this machine."""
+    here = os.getcwd()
+    return redact(text).replace(f"{here}/", "").replace(here, ".")
+
+
+def _facts(found: Found) -> dict[str, str]:
+    recipe, git, machine = found.recipe, git_state(), hardware()
+    tracking, run_on = _mapping(recipe.get("tracking")), _mapping(recipe.get("hardware"))
+    dirty = " with changes" if git.get("dirty") == "true" else ""
+    return {
+        "command": str(recipe.get("command") or ""),
+        "recipe": str(recipe.get("recipe") or ""),
+        "seed": str(recipe.get("seed", "")),
+        "domain": str(recipe.get("domain") or (found.domain.name if found.domain else "")),
+        "started": str(recipe.get("started") or ""),
+        "finished": str(recipe.get("finished") or ""),
+        "seconds": f"{recipe['seconds']:,.0f}" if isinstance(recipe.get("seconds"), int | float) else "",
+        "run on": _machine(run_on),
+        "tracked as": " ".join(str(tracking.get(k) or "") for k in ("experiment", "run_id")).strip(),
+        "commit": f"{git['commit'][:12]}{dirty}" if git else "",
+        "this machine": f"{machine['cpu']}, {machine['cores']} cores, GPUs: {machine['gpus']}",
+    }
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _machine(told: Mapping[str, Any]) -> str:
+    gpus = told.get("gpus")
+    listed = ", ".join(map(str, gpus)) if isinstance(gpus, list) else str(gpus or "")
+    cores = f"{told['cores']} cores" if told.get("cores") else ""
+    return ", ".join(part for part in (str(told.get("name") or ""), cores, listed) if part)

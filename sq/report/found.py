@@ -1,0 +1,237 @@
+"""A run on disk as the report sees it: its stages and their directories, by recipe.json or found by what they hold.
+
+A directory made by `sq run` says itself what its stages are. Any other directory is searched: ledgers know their stage
+and what they read by digests, trained models their configuration, evaluations their benchmarks.
+"""
+
+from __future__ import annotations
+
+import heapq
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sq.core.config import build, conf_dir
+from sq.core.errors import ConfigError, LedgerError, RowError, SqError
+from sq.core.files import digest_of
+from sq.core.ledger import read_manifest, read_rejects, read_rows
+from sq.core.manifest import Manifest
+from sq.domains.base import Domain, DomainConfig
+
+RECIPE = "recipe.json"
+ORDER = (
+    "pretrain", "qft", "rewrite", "qpo", "fail_rate", "difficulty", "questions", "filter", "answers", "reward",
+    "select", "sft", "evaluate",
+)  # fmt: skip
+"""Where a stage stands in the method, for runs that have no recipe.json to say so."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage of the run, done or not."""
+
+    name: str
+    kind: str
+    """questions, filter, ..., qft, ..., or evaluate."""
+    directory: Path
+    variant: str | None = None
+    """The condition of the ablation it belongs to."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    overrides: tuple[str, ...] = ()
+    script: str = ""
+    status: str = "done"
+    seconds: float | None = None
+    cpu_seconds: float | None = None
+    last: str = ""
+
+    @cached_property
+    def manifest(self) -> Manifest | None:
+        """Of a stage whose directory is a ledger."""
+        with suppress(LedgerError):
+            return read_manifest(self.directory)
+        return None
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """train.json of a training; empty where there is none."""
+        return read_json(self.directory / "train.json")
+
+    @cached_property
+    def benchmarks(self) -> dict[str, Path]:
+        """The ledgers of scores of an evaluation, by benchmark."""
+        found = {path.parent.parent.name: path.parent for path in sorted(self.directory.glob("*/scores/manifest.json"))}
+        return dict(found)
+
+    def rows(self, *columns: str) -> Iterator[dict[str, Any]]:
+        """Its rows, with those of the columns that it has."""
+        if self.manifest is None:
+            return iter(())
+        have = [c for c in columns if c in self.manifest.schema] if columns else None
+        return read_rows(self.directory, have, unfinished=True)
+
+    def rejects(self) -> Iterator[tuple[dict[str, Any], str, str]]:
+        """Its rejected rows, each with the reason and the detail."""
+        if self.manifest is None:
+            return
+        for reject in read_rejects(self.directory, unfinished=True):
+            yield json.loads(reject["row"]), reject["reason"], reject["detail"]
+
+    def sample(self, count: int, *columns: str) -> list[dict[str, Any]]:
+        """At most so many rows, the same ones whenever they are asked for, in no order that matters."""
+        return chosen(self.rows("id", *columns), count)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A run: what its recipe says of it, and its stages in their order."""
+
+    directory: Path
+    recipe: Mapping[str, Any]
+    stages: Sequence[Stage]
+
+    def of(self, *kinds: str) -> list[Stage]:
+        """The stages of these kinds that have begun."""
+        return [stage for stage in self.stages if stage.kind in kinds and stage.directory.is_dir()]
+
+    @property
+    def title(self) -> str:
+        """What the page is headed with."""
+        return str(self.recipe.get("title") or self.recipe.get("recipe") or self.directory.resolve().name)
+
+    @cached_property
+    def variants(self) -> list[str]:
+        """The conditions of the ablation, in order of their first stage."""
+        return list(dict.fromkeys(stage.variant for stage in self.stages if stage.variant))
+
+    @cached_property
+    def domain(self) -> Domain | None:
+        """The domain of its questions, where it is one of ours."""
+        name = self.recipe.get("domain") or self._domain_of_rows()
+        path = conf_dir() / "domain" / f"{name}.yaml"
+        if not name or not path.is_file():
+            return None
+        from omegaconf import OmegaConf
+
+        with suppress(SqError):
+            config: DomainConfig = build(OmegaConf.load(path))
+            return config.create()
+        return None
+
+    @cached_property
+    def final(self) -> Stage | None:
+        """The last selection: the dataset that the run was made for."""
+        chosen = [s for s in self.of("select") if s.manifest is not None and "figure" not in s.tags]
+        return chosen[-1] if chosen else None
+
+    def made_from(self, stage: Stage) -> Stage | None:
+        """The stage whose rows this one read, by their digest."""
+        if stage.manifest is None:
+            return None
+        wanted = set(stage.manifest.inputs.values())
+        return next((s for s in self.stages if s.manifest and s.manifest.rows and s.manifest.digest in wanted), None)
+
+    def shown(self, path: Path) -> str:
+        """A path as the page tells it: below the run's directory, never where that lies on this machine."""
+        here, inner = self.directory.resolve(), path.resolve()
+        return str(inner.relative_to(here)) if inner.is_relative_to(here) else inner.name
+
+    def _domain_of_rows(self) -> str | None:
+        for stage in self.of("questions", "filter", "answers", "select"):
+            first = next(stage.rows("domain"), None)
+            if first and first.get("domain"):
+                return str(first["domain"])
+        return None
+
+
+def find(directory: Path) -> Found:
+    """The run in a directory.
+
+    Raises:
+        ConfigError: a recipe.json that cannot be read.
+        RowError: a directory in which no stage is.
+    """
+    if not directory.is_dir():
+        raise RowError(f"there is no directory {directory}; give the output_dir of sq run, or one with stages in it")
+    recipe: dict[str, Any] = {}
+    if (directory / RECIPE).is_file():
+        recipe = read_json(directory / RECIPE)
+        if not isinstance(recipe.get("stages"), list):
+            raise ConfigError(f"{directory / RECIPE} cannot be read: it lists no stages. Run the same sq run again")
+        stages = [_named(stage, directory, recipe) for stage in recipe["stages"] if isinstance(stage, dict)]
+    else:
+        stages = _searched(directory)
+    if not any(stage.directory.is_dir() for stage in stages):
+        raise RowError(
+            f"{directory} holds no stage's output: neither {RECIPE} nor a directory with manifest.json or train.json. "
+            "Give the directory of sq run, or one above the output_dir of some stages"
+        )
+    return Found(directory=directory, recipe=recipe, stages=stages)
+
+
+def chosen(rows: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """At most `count` of the rows, drawn by a hash of their ids, so that a rerun and another machine draw the same."""
+    return heapq.nsmallest(count, rows, key=lambda row: digest_of("report", str(row.get("id"))))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object in a file; empty where there is no file, or none with an object in it."""
+    with suppress(OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return found if isinstance(found, dict) else {}
+    return {}
+
+
+def _named(said: Mapping[str, Any], directory: Path, recipe: Mapping[str, Any]) -> Stage:
+    """A stage as recipe.json has it."""
+    name = str(said.get("name", ""))
+    tags = said.get("tags")
+    return Stage(
+        name=name,
+        kind=str(said.get("stage") or said.get("script") or ""),
+        directory=_place(str(said.get("output_dir") or name), name, directory, str(recipe.get("output_dir") or "")),
+        variant=said.get("variant") or None,
+        tags={str(k): str(v) for k, v in tags.items()} if isinstance(tags, dict) else {},
+        overrides=tuple(str(o) for o in said.get("overrides") or ()),
+        script=str(said.get("script") or ""),
+        status=str(said.get("status") or ""),
+        seconds=said.get("seconds"),
+        cpu_seconds=said.get("cpu_seconds"),
+        last=str(said.get("last") or ""),
+    )
+
+
+def _place(said: str, name: str, directory: Path, root: str) -> Path:
+    """Where a stage is: below the run's directory if it stood there, which may have been moved since."""
+    inside = Path(said)
+    if root and inside.is_relative_to(root):
+        inside = directory / inside.relative_to(root)
+    return next((path for path in (inside, Path(said), directory / name) if path.is_dir()), inside)
+
+
+def _searched(directory: Path) -> list[Stage]:
+    """The stages below a directory, in the order of the method, made before read."""
+    found: dict[Path, Stage] = {}
+    for path in sorted(directory.rglob("manifest.json")):
+        with suppress(LedgerError):
+            manifest = read_manifest(path.parent)
+            if "verdict" in manifest.schema and path.parent.name == "scores":
+                where = path.parent.parent.parent
+                found[where] = Stage(name=_name(where, directory), kind="evaluate", directory=where, script="evaluate")
+            elif kind := manifest.config.get("stage.name"):
+                where = path.parent
+                found[where] = Stage(name=_name(where, directory), kind=kind, directory=where, script="synthesize")
+    for path in sorted(directory.rglob("train.json")):
+        kind = read_json(path).get("config", {}).get("stage.name")
+        if kind:
+            where = path.parent
+            found[where] = Stage(name=_name(where, directory), kind=kind, directory=where, script="train")
+    return sorted(found.values(), key=lambda s: (ORDER.index(s.kind) if s.kind in ORDER else len(ORDER), s.name))
+
+
+def _name(where: Path, directory: Path) -> str:
+    relative = where.relative_to(directory)
+    return str(relative) if relative.parts else directory.resolve().name

@@ -1,0 +1,48 @@
+"""How far the run's judges can be trusted: their word on planted unsolvable questions, and against the exact oracle.
+
+The filter measures its judge where it is asked to (filters.solvability.measure); select and answers tell how often an
+answer is right. All of it stands in the stages' figures.json.
+"""
+
+from __future__ import annotations
+
+from sq.report.found import Found
+from sq.report.html import Section, join, note, table
+from sq.report.measure import count, percent
+from sq.synth.figures import read_figures
+
+NAMES = {
+    "judge/precision": "judge: of what it calls unsolvable, really so (planted)",
+    "judge/recall": "judge: of what is unsolvable, found (planted)",
+    "oracle/judge_precision": "judge: of what it removed, unsolvable by the oracle",
+    "oracle/judge_recall": "judge: of what the oracle calls unsolvable, removed",
+    "oracle/solvable": "solvable by the oracle",
+    "answered": "answers with a final answer",
+    "cut_off": "answers cut off at the limit",
+    "correct": "answers that are right",
+    "correct/chosen": "selected answers that are right",
+    "correct/random": "all candidates that are right",
+    "fail_rate": "mean fail rate of the solver",
+}
+
+
+def section(found: Found) -> Section | None:
+    """The table."""
+    rows = []
+    stages = 0
+    for stage in found.of("filter", "rewrite", "answers", "select", "fail_rate"):
+        figures = read_figures(stage.directory).get("figures", {})
+        told = [(NAMES[key], key) for key in NAMES if isinstance(figures.get(key), int | float)]
+        stages += bool(told)
+        for name, key in told:
+            low, high = figures.get(f"{key}_low"), figures.get(f"{key}_high")
+            sure = f"{percent(low)} to {percent(high)}" if low is not None and high is not None else "–"
+            rows.append([stage.name, name, percent(figures[key]), sure])
+    if not rows:
+        return None
+    made = table(["stage", "figure", "share", "95% interval"], rows, caption="What the stages measured", words=2)
+    remark = note(
+        "Planted: questions of the run, spoiled on purpose, that the judge was asked about beside the others."
+    )
+    says = f"{count(len(rows), 'figure')} of {count(stages, 'stage')} about judges, solvers and selection, from figures.json."
+    return Section(id="judges", title="Judges, solvers and selection", says=says, body=join([made, remark]))

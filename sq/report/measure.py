@@ -1,0 +1,215 @@
+"""What is measured of a run's questions and students, each figure with its 95% interval and what it was counted on.
+
+Where the domain has an exact oracle it is the judge of questions; elsewhere the filter's judge is, for the questions it
+has judged. A student's accuracy is the share of a benchmark's problems it solves, by the evaluation's first grader.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING
+
+from sq.core.ledger import read_rows
+from sq.eval.intervals import Interval, bootstrap, paired, wilson
+from sq.report.found import Found, Stage
+
+if TYPE_CHECKING:
+    from sq.domains.base import Domain
+
+MOST = 20_000
+"""Questions of one stage that are looked at; of more, so many are drawn."""
+_STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
+"""By number of values: what the standard error is multiplied by for 95%."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quality:
+    """A stage's questions as the oracle or a judge sees them."""
+
+    solvable: Interval | None
+    difficulty: Interval | None
+    by: str
+    measure: str
+    """What difficulty is counted in."""
+    values: Sequence[float] = ()
+    """The difficulty of each question that has one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """What one step of the method changed, and whether that is more than chance."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def verdict(self) -> str:
+        """In words."""
+        if self.low > 0:
+            return "gain"
+        return "loss" if self.high < 0 else "no difference shown"
+
+
+def quality(stage: Stage, found: Found) -> Quality:
+    """Solvable share and difficulty of a stage's questions."""
+    domain = found.domain
+    if domain is not None and domain.verdict("") is not None:
+        return by_oracle((row["question"] for row in stage.sample(MOST, "question")), domain)
+    judged = [stage] if stage.kind == "filter" else [s for s in found.of("filter") if found.made_from(s) is stage]
+    if not judged:
+        return Quality(solvable=None, difficulty=None, by="", measure="")
+    return _by_judge(judged[-1], kept_only=stage.kind == "filter")
+
+
+def by_oracle(questions: Iterable[str], domain: Domain) -> Quality:
+    """As the domain's exact oracle sees them; difficulty is the steps that a solvable one needs."""
+    verdicts = [v for v in map(domain.verdict, questions) if v is not None]
+    steps = [float(v.steps) for v in verdicts if v.solvable]
+    return Quality(
+        solvable=share(len(steps), len(verdicts)) if verdicts else None,
+        difficulty=mean(steps) if steps else None,
+        by="the exact oracle",
+        measure="steps",
+        values=steps,
+    )
+
+
+def share(part: int, whole: int) -> Interval:
+    """A share with Wilson's interval."""
+    low, high = wilson(part, whole)
+    return Interval(value=part / whole if whole else 0.0, low=low, high=high, count=whole)
+
+
+def mean(values: Sequence[float]) -> Interval:
+    """A mean with its bootstrap interval."""
+    import numpy as np
+
+    return bootstrap(np.asarray(values, dtype=np.float64))
+
+
+def over_seeds(values: Sequence[Interval]) -> Interval:
+    """One figure from those of several seeds: their mean with Student's interval; of one seed, its own interval."""
+    if len(values) == 1:
+        return values[0]
+    middle = fmean(v.value for v in values)
+    width = _STUDENT.get(len(values), 1.96) * stdev(v.value for v in values) / math.sqrt(len(values))
+    return Interval(value=middle, low=middle - width, high=middle + width, count=sum(v.count for v in values))
+
+
+def change_of(before: Interval, after: Interval) -> Change:
+    """The difference of two independent figures, from their intervals (Newcombe's method for shares)."""
+    gap = after.value - before.value
+    down = math.hypot(after.value - after.low, before.high - before.value)
+    up = math.hypot(after.high - after.value, before.value - before.low)
+    return Change(value=gap, low=gap - down, high=gap + up)
+
+
+def change_of_students(before: Sequence[Stage], after: Sequence[Stage], benchmark: str) -> Change:
+    """The difference of two students' accuracies: paired by problem for one seed each, else over seeds."""
+    import numpy as np
+
+    if len(before) == len(after) == 1:
+        a, b = accuracies(before[0], benchmark), accuracies(after[0], benchmark)
+        both = sorted(a.keys() & b.keys())
+        if both:
+            gap = paired(np.array([a[i] for i in both]), np.array([b[i] for i in both]))
+            return Change(value=gap.value, low=gap.low, high=gap.high)
+    told = [over_seeds([accuracy(stage, benchmark) for stage in stages]) for stages in (before, after)]
+    return change_of(*told)
+
+
+def accuracy(stage: Stage, benchmark: str) -> Interval:
+    """Pass@1 of an evaluation on a benchmark, by its first grader."""
+    return mean(list(accuracies(stage, benchmark).values()))
+
+
+def accuracies(stage: Stage, benchmark: str) -> dict[str, float]:
+    """The share of right answers to each problem, by the first grader."""
+    return next(iter(graded(stage.benchmarks[benchmark]).values()), {}) if benchmark in stage.benchmarks else {}
+
+
+def graded(scores: Path) -> dict[str, dict[str, float]]:
+    """By grader, the share of right answers to each problem."""
+    right: dict[str, dict[str, list[bool]]] = {}
+    for row in read_rows(scores, ["profile", "item", "correct"], unfinished=True):
+        right.setdefault(row["profile"], {}).setdefault(row["item"], []).append(row["correct"])
+    return {p: {item: sum(given) / len(given) for item, given in items.items()} for p, items in right.items()}
+
+
+def selected_right(stage: Stage, found: Found) -> Interval | None:
+    """The share of a selection's answers that are right, by their references or the oracle."""
+    domain, known = found.domain, []
+    for row in stage.sample(MOST, "question", "response_answer", "correct"):
+        if row["correct"] is not None:
+            known.append(bool(row["correct"]))
+        elif domain is not None and (verdict := domain.verdict(row["question"])) is not None:
+            answer = row["response_answer"]
+            known.append(verdict.answer is not None and answer is not None and domain.check(answer, verdict.answer))
+    return share(sum(known), len(known)) if known else None
+
+
+def spread(values: Sequence[float], bins: int, low: float, high: float) -> list[float]:
+    """The share of the values in each of `bins` equal bins; what lies outside goes to the nearest."""
+    counts = [0] * bins
+    for value in values:
+        counts[min(bins - 1, max(0, int((value - low) / (high - low) * bins)))] += 1
+    return [count / max(1, len(values)) for count in counts]
+
+
+def medians(values: Sequence[float]) -> tuple[float, float, float]:
+    """The 5th percentile, the median and the 95th."""
+    ranked = sorted(values)
+
+    def at(place: float) -> float:
+        return ranked[min(len(ranked) - 1, int(place * len(ranked)))]
+
+    return at(0.05), at(0.5), at(0.95)
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """A share as text."""
+    return f"{100 * value:.{digits}f}%"
+
+
+def with_interval(figure: Interval, *, shares: bool = True) -> str:
+    """A figure and its interval as text."""
+    show: Callable[[float], str] = percent if shares else lambda value: f"{value:.2f}"
+    return f"{show(figure.value)} ({show(figure.low)} to {show(figure.high)})"
+
+
+def points(change: Change, *, shares: bool = True) -> str:
+    """A change and its interval as text: in percentage points, or plain."""
+    scale, digits = (100, 1) if shares else (1, 2)
+    value, low, high = (f"{scale * x:+.{digits}f}".replace("-", "−") for x in (change.value, change.low, change.high))
+    return f"{value} ({low} to {high})"
+
+
+def count(number: float, word: str) -> str:
+    """A count and its noun."""
+    return f"{number:,.0f} {word}{'' if number == 1 else 's'}"
+
+
+def _by_judge(stage: Stage, *, kept_only: bool) -> Quality:
+    said = [(row.get("solvable"), row.get("difficulty")) for row in stage.sample(MOST, "solvable", "difficulty")]
+    if not kept_only:
+        said += [(row.get("solvable"), row.get("difficulty")) for row, _, _ in stage.rejects()]
+    verdicts = [solvable == "yes" for solvable, _ in said if solvable is not None]
+    scores = [float(difficulty) for _, difficulty in said if difficulty is not None]
+    return Quality(
+        solvable=share(sum(verdicts), len(verdicts)) if verdicts else None,
+        difficulty=mean(scores) if scores else None,
+        by="the filter's judge",
+        measure="predicted fail rate",
+        values=scores,
+    )
+
+
+def wilson_text(part: int, whole: int) -> str:
+    """Wilson's interval of a share as text."""
+    low, high = wilson(part, whole)
+    return f"{percent(low)} to {percent(high)}"

@@ -1,0 +1,109 @@
+"""Overlap with benchmarks (paper v2, Table 6): the share of a benchmark's problems that no 13-gram of the data is in.
+
+Counted anew for the questions as sampled and for those that stayed, against every benchmark that the run was filtered
+by or evaluated on, whether or not the filter looked for it.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from sq.core.errors import SqError
+from sq.core.ledger import read_rows
+from sq.report.found import Found, Stage
+from sq.report.html import Section, join, note, table, tag
+from sq.report.measure import count, percent, wilson_text
+
+QUOTED = 5
+"""Shared n-grams that are quoted."""
+
+
+def section(found: Found) -> Section | None:
+    """The table: clean problems of each benchmark, against the questions before and after the filter."""
+    from sq.synth.filters.overlap import Grams, OverlapFilter
+
+    filters = [s for s in found.of("filter") if s.manifest and "figure" not in s.tags]
+    sets = [stage for stage in (found.made_from(filters[-1]) if filters else None, _last(found, filters)) if stage]
+    if not sets:
+        return None
+    rows: list[list[str]] = []
+    quoted: list[list[str]] = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, path in benchmarks(found, Path(scratch)).items():
+            try:
+                grams = Grams(OverlapFilter(benchmarks={name: path}))
+            except SqError:  # the file of a benchmark is not here any more
+                rows.append([name, "not here any more", *("–" for _ in sets)])
+                continue
+            total, cells = grams.items[name], []
+            for stage in sets:
+                hit, examples = _hit(stage, grams)
+                cells.append(f"{percent(1 - len(hit) / total, 2)} ({wilson_text(total - len(hit), total)})")
+                quoted += [[name, stage.name, *example] for example in examples]
+            rows.append([name, f"{total:,}", *cells])
+    if not rows:
+        return None
+    head = ["benchmark", "problems", *(f"clean of {stage.name}" for stage in sets)]
+    parts = [table(head, rows, caption="Share of problems without a common 13-gram, with its 95% interval")]
+    if quoted:
+        made = table(
+            ["benchmark", "stage", "problem", "common words"], quoted[:QUOTED], caption="Common 13-grams", words=4
+        )
+        parts.append(tag("details", tag("summary", f"{len(quoted):,} common 13-grams, the first of them"), made))
+    parts.append(note("As in the filter, an n-gram that five or more of a benchmark's problems share is boilerplate."))
+    says = (
+        f"Problems of {count(len(rows), 'benchmark')} that share no 13 words in a row with "
+        + " or ".join(f"{count(s.manifest.rows if s.manifest else 0, 'question')} of {s.name}" for s in sets)
+        + "."
+    )
+    return Section(id="overlap", title="Overlap with benchmarks", says=says, body=join(parts), paper="Table 6 of v2")
+
+
+def benchmarks(found: Found, scratch: Path) -> dict[str, str]:
+    """The benchmarks to look at: the filter's own files, and the problems of every evaluation."""
+    told: dict[str, str] = {}
+    for stage in found.of("evaluate"):
+        for name, scores in stage.benchmarks.items():
+            if name not in told:
+                told[name] = _written(scratch / f"{len(told)}.jsonl", problems(scores))
+    for stage in found.of("filter"):
+        config = stage.manifest.config if stage.manifest else {}
+        prefix = "filters.overlap.benchmarks."
+        named = {k.removeprefix(prefix): v for k, v in config.items() if k.startswith(prefix)}
+        told |= {name: str(path) for name, path in named.items() if name not in told and Path(str(path)).exists()}
+    return told
+
+
+def problems(scores: Path) -> Iterator[tuple[str, str]]:
+    """Each problem of an evaluation once: its id and its text."""
+    seen: set[str] = set()
+    for row in read_rows(scores, ["item", "question"], unfinished=True):
+        if row["item"] not in seen:
+            seen.add(row["item"])
+            yield row["item"], row["question"]
+
+
+def _last(found: Found, filters: list[Stage]) -> Stage | None:
+    return found.final or (filters[-1] if filters else next(iter(found.of("questions")[::-1]), None))
+
+
+def _hit(stage: Stage, grams: Any) -> tuple[set[str], list[list[str]]]:
+    from sq.synth.filters.words import words_of
+
+    hit: set[str] = set()
+    examples: list[list[str]] = []
+    for row in stage.rows("question"):
+        shared, _ = grams.find(words_of(row["question"]))
+        hit.update(item for _, item, _ in shared)
+        examples += [[item, gram] for _, item, gram in shared[:1]]
+    return hit, examples
+
+
+def _written(path: Path, found: Iterable[tuple[str, str]]) -> str:
+    """Problems as a file that the filter's own reader takes."""
+    path.write_text("".join(json.dumps({"id": item, "question": text}) + "\n" for item, text in found))
+    return str(path)

@@ -1,0 +1,201 @@
+"""The report: one HTML page that needs nothing but itself, the PNG files of its figures beside it, both in MLflow.
+
+Each section is a module that looks at the run and says nothing where there is nothing to show. A page can be made at
+any time, of a run that is still going on too; it says then which stages are missing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from importlib.resources import files
+from pathlib import Path
+
+from sq import __version__
+from sq.core.errors import SqError
+from sq.core.files import plain_errors, write_files
+from sq.core.run import Run
+from sq.report import (
+    ablation,
+    benchmarks,
+    content,
+    cost,
+    difficulty,
+    embedding,
+    environment,
+    funnel,
+    overlap,
+    safety,
+    sample,
+    studies,
+    training,
+)  # fmt: skip
+from sq.report.found import Found, find
+from sq.report.html import Markup, Section, join, tag
+from sq.report.look import Figures
+from sq.report.measure import count, percent
+
+log = logging.getLogger(__name__)
+PAGE = "index.html"
+Make = Callable[[], Section | None]
+
+
+def write_report(
+    directory: Path,
+    *,
+    output: Path | None = None,
+    run: Run | None = None,
+    embed: str | None = None,
+    guard: str | None = None,
+) -> Path:
+    """Write the page of the run in `directory`, and log it with its figures.
+
+    Args:
+        directory: what `sq run` made, or any directory with stages below it.
+        output: where the page goes; default: report/ in the directory.
+        run: the MLflow run that it is logged to; default: a child of the recipe's own, where it has one.
+        embed: a model to map questions with; default: the run's own base model.
+        guard: a safety model (Llama-Guard) to classify a sample with; default: none.
+
+    Raises:
+        SqError: where no run is, or the page cannot be written.
+    """
+    found = find(directory)
+    target = output or directory / "report"
+    with plain_errors(target, "write it"):
+        target.mkdir(parents=True, exist_ok=True)
+    figures = Figures(directory=target)
+    sections = list(_sections(found, figures, embed, guard))
+    page = render(found, sections)
+    write_files(target, {PAGE: page.encode("utf-8", "replace")})
+    with _logged_to(found, run) as tracked:
+        for file in figures.files:
+            tracked.figure(file.stem, file)
+        tracked.artifact(target / PAGE, "report")
+    log.info(
+        "report: %s, %s -> %s", count(len(sections), "section"), count(len(figures.files), "figure"), target / PAGE
+    )
+    return target / PAGE
+
+
+def render(found: Found, sections: list[Section]) -> str:
+    """The page as one text."""
+    style = (files("sq.report") / "page.css").read_text(encoding="utf-8")
+    script = (files("sq.report") / "page.js").read_text(encoding="utf-8")
+    links = [tag("li", tag("a", section.title, href=f"#{section.id}")) for section in sections]
+    body = join([
+        tag("a", "Skip to the content", href="#content", class_="skip"),
+        _top(found, tag("nav", tag("ul", *links), class_="toc", aria_label="Contents")),
+        tag("main", *(_shown(section) for section in sections), id="content"),
+        _foot(),
+    ])  # fmt: skip
+    head = join([
+        tag("meta", charset="utf-8"),
+        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        tag("meta", name="robots", content="noindex"),
+        tag("title", found.title),
+        Markup(f"<style>\n{style}</style>"),
+    ])  # fmt: skip
+    whole = f"<head>{head}</head>\n<body>\n{body}\n<script>\n{script}</script>\n</body>"
+    return f'<!doctype html>\n<html lang="en">\n{whole}\n</html>\n'
+
+
+def _sections(found: Found, figures: Figures, embed: str | None, guard: str | None) -> Iterator[Section]:
+    """Every section that has something to show; one that fails says why, and the others stand."""
+    parts: list[tuple[str, Make]] = [
+        ("What each step changed", partial(ablation.section, found, figures)),
+        ("The funnel", partial(funnel.section, found, figures)),
+        ("Difficulty", partial(difficulty.section, found, figures)),
+        ("Side studies", partial(studies.section, found, figures)),
+        ("Benchmarks", partial(benchmarks.section, found)),
+        ("Judges", partial(judge.section, found)),
+        ("Trainings", partial(training.section, found)),
+        ("Topics", partial(content.topics, found, figures)),
+        ("Map of questions", partial(embedding.section, found, figures, embed)),
+        ("Overlap with benchmarks", partial(overlap.section, found)),
+        ("Duplicates", partial(content.duplicates, found)),
+        ("Lengths", partial(content.lengths, found, figures)),
+        ("Safety", partial(safety.section, found, figures.directory, guard)),
+        ("Cost", partial(cost.section, found)),
+        ("Rows", partial(sample.section, found)),
+        ("How to make it again", partial(environment.section, found)),
+    ]
+    for title, make in parts:
+        try:
+            made = make()
+        except SqError as error:
+            log.warning("report: %s is not shown: %s", title, error)
+            made = Section(id=title.lower().replace(" ", "-"), title=title, says=f"Not shown: {error}", body=Markup(""))
+        if made is not None:
+            yield made
+
+
+def _top(found: Found, contents: Markup) -> Markup:
+    parts: list[str] = [tag("h1", found.title)]
+    waiting = [s.name for s in found.stages if s.status not in ("done", "") or not s.directory.is_dir()]
+    if waiting:
+        few = ", ".join(waiting[:6]) + (f" and {len(waiting) - 6} more" if len(waiting) > 6 else "")
+        done = len(found.stages) - len(waiting)
+        said = f"This run is not finished: {done} of {count(len(found.stages), 'stage')} are done. Missing: {few}."
+        parts.append(tag("p", said, class_="warning"))
+    if cards := _key_figures(found):
+        parts.append(tag("dl", *cards, class_="key"))
+    return tag("header", *parts, contents, class_="top")
+
+
+def _key_figures(found: Found) -> list[Markup]:
+    """The few figures that come first."""
+    told: list[tuple[str, str, str]] = []
+    final = found.final
+    if final is not None and final.manifest is not None:
+        told.append(("rows in the dataset", f"{final.manifest.rows:,}", f"from {found.shown(final.directory)}"))
+    try:
+        steps = ablation.conditions(found) if found.variants else []
+    except SqError:  # its own section says so
+        steps = []
+    for key, name in (("solvable", "solvable questions"), ("student", "student's accuracy")):
+        known = [(c.name, f) for c in steps if (f := c.figures[key]) is not None]
+        if known:
+            last, first = known[-1], known[0]
+            said = f"{last[0]}; {first[0]} {percent(first[1].value)}" if len(known) > 1 else last[0]
+            told.append((name, percent(last[1].value), said))
+    seconds = found.recipe.get("seconds") or sum(s.seconds or 0.0 for s in found.stages)
+    if isinstance(seconds, int | float) and seconds:
+        minutes = f"{seconds / 60:,.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
+        told.append(("time", minutes, count(len(found.stages), "stage")))
+    return [tag("div", tag("dt", name), tag("dd", value, tag("small", below))) for name, value, below in told]
+
+
+def _shown(section: Section) -> Markup:
+    paper = [tag("span", f" Paper: {section.paper}.", class_="paper")] if section.paper else []
+    says = tag("p", section.says, *paper, class_="says")
+    return tag("section", tag("h2", section.title, id=f"{section.id}-title"), says, section.body,
+               id=section.id, aria_labelledby=f"{section.id}-title")  # fmt: skip
+
+
+def _foot() -> Markup:
+    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return tag("footer", tag("p", f"Written by sq {__version__} on {now}.", class_="note"))
+
+
+@contextmanager
+def _logged_to(found: Found, run: Run | None) -> Iterator[Run]:
+    """The run that is given; else a child of the recipe's, where it is tracked at all."""
+    said = found.recipe.get("tracking")
+    if run is not None or not isinstance(said, dict) or not said.get("uri"):
+        yield run or Run("untracked")
+        return
+    from sq.core.tracking import TrackingConfig, track
+
+    try:
+        config = TrackingConfig(uri=str(said["uri"]), experiment=str(said.get("experiment") or "scalequest"))
+    except ValueError as error:
+        log.warning("report: not tracked: %s", error)
+        yield Run("untracked")
+        return
+    parent = str(said.get("run_id") or "") or None
+    with track(config, stage="report", params={"recipe": found.recipe.get("recipe")}, parent=parent) as tracked:
+        yield tracked
