@@ -11,7 +11,7 @@ from sq.core.errors import ConfigError
 from sq.core.prompts import Prompt, PromptConfig
 from sq.domains.arithmetic import check, final_answer, judge, problem, unsolvable
 from sq.domains.arithmetic.engine import OracleConfig, OracleEngine
-from sq.domains.arithmetic.replies import find_question
+from sq.domains.oracle import find_question
 from sq.engine.base import Engine, Request, Sampling, ScoreRequest
 
 PROMPTS = Path(__file__).parents[2] / "conf" / "prompt"
@@ -218,7 +218,7 @@ def test_closing_twice_does_no_harm() -> None:
 
 
 def test_a_wrong_role_or_rate_is_told() -> None:
-    node = {"_target_": "sq.domains.arithmetic.engine.OracleConfig", "role": "juge", "error_rate": 2}
+    node = {"_target_": "sq.domains.oracle.OracleConfig", "role": "juge", "error_rate": 2}
     with pytest.raises(ConfigError, match="did you mean 'judge'") as error:
         build(node)
     assert "error_rate=2.0 must be at most 1" in str(error.value)

@@ -6,49 +6,21 @@ spoils the question, or a reply that cannot be read.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
-import re
-from collections.abc import Callable
 from fractions import Fraction
 
+from sq.domains.arithmetic import answers
 from sq.domains.arithmetic.grammar import show
-from sq.domains.arithmetic.oracle import Judgement, judge
+from sq.domains.arithmetic.oracle import SKELETONS, Judgement, judge
 from sq.domains.arithmetic.rewrite import add_steps, mend
 from sq.domains.arithmetic.variants import unsolvable
+from sq.domains.oracle import Reply, Sage
 
 LEVELS = ("very easy", "easy", "medium", "hard", "hard", "very hard")
 """By number of steps, from one."""
 RAMBLING = "Let me think about this question for a while. It looks like a word problem, and much can be said of it"
-_HEADING = re.compile(r"(?:question|problem)\**:\**\s*$", re.IGNORECASE)
-
-Reply = Callable[[str, random.Random, bool], str]
-
-
-def find_question(prompt: str) -> str:
-    """The question inside a prompt: between the last <question> marks, else after a "question:" line, else all of it.
-
-    An instruction on the last line that speaks of \\boxed is the solver's prompt, not part of the question.
-    """
-    end = prompt.rfind("</question>")
-    start = prompt.rfind("<question>", 0, end) if end >= 0 else -1
-    if start >= 0:
-        return prompt[start + len("<question>") : end].strip()
-    lines = prompt.split("\n")
-    for i in range(len(lines) - 1, -1, -1):
-        if _HEADING.search(lines[i]) and i + 1 < len(lines):
-            lines = lines[i + 1 :]
-            break
-    return "\n".join(line for line in lines if "\\boxed" not in line).strip()
-
-
-def role_of(prompt: str) -> str:
-    """Which role a prompt asks for, by the reply format it demands."""
-    text = prompt.lower()
-    for mark, role in _MARKS:
-        if mark in text:
-            return role
-    return "solve"
 
 
 def improve(question: str, rng: random.Random, err: bool) -> str:
@@ -150,12 +122,20 @@ ROLES: dict[str, Reply] = {
     "rate_difficulty": rate,
     "classify_topic": classify,
 }
-_MARKS = (
-    ("finally rewritten problem", "raise_difficulty"),
-    ("final question:", "improve_solvability"),
-    ("<topic>", "classify_topic"),
-    ('"difficulty"', "rate_difficulty"),
-    ("answer: yes", "judge"),
+
+
+def right(question: str, reply: str) -> bool | None:
+    """Whether a reply's boxed number is the answer."""
+    found, said = judge(question), answers.final_answer(reply)
+    if said is None:
+        return None
+    return found.answer is not None and answers.check(said, str(found.answer))
+
+
+SAGE = Sage(
+    version=hashlib.blake2b("\n".join(sorted(SKELETONS)).encode(), digest_size=4).hexdigest(),
+    replies=ROLES,
+    right=right,
 )
 
 

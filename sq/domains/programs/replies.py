@@ -1,0 +1,110 @@
+"""What the oracle of the programming tasks says in each role, in the reply formats that the prompts ask for.
+
+Told to err, it does so as a model would: a wrong verdict or program, a rewrite that changes nothing or spoils the task,
+or a reply that cannot be read.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+
+from sq.domains.oracle import Reply, Sage
+from sq.domains.programs.grammar import KINDS
+from sq.domains.programs.oracle import judge
+from sq.domains.programs.problems import add_steps, mend, unsolvable
+
+LEVELS = ("very easy", "easy", "medium", "hard", "hard", "very hard")
+"""By number of steps, from one."""
+RAMBLING = "Let me think about this task for a while. It looks like a small function, and much can be said of it"
+_BLOCK = re.compile(r"```python\n(.*?)\n?```", re.DOTALL)
+
+
+def improve(question: str, rng: random.Random, err: bool) -> str:
+    """The three parts of a solvability rewrite."""
+    found = judge(question)
+    if err and rng.random() < 0.3:
+        return RAMBLING
+    if err:
+        final = question if rng.random() < 0.6 else unsolvable(mend(question, rng), rng)[0]
+    elif found.solvable and found.steps <= 1:
+        final = add_steps(question, rng) or question
+    else:
+        final = mend(question, rng)
+    fault = "It can be programmed." if found.solvable else f"It cannot be programmed: {found.reason}."
+    return f"CREATED QUESTION: {question}\n\nVERIFICATION AND MODIFICATION: {fault}\n\nFINAL QUESTION: {final}"
+
+
+def harden(question: str, rng: random.Random, err: bool) -> str:
+    """The four steps of a difficulty rewrite; what is broken is mended first."""
+    if err and rng.random() < 0.3:
+        return RAMBLING
+    if err:
+        final = question if rng.random() < 0.6 else unsolvable(mend(question, rng), rng)[0]
+    else:
+        sound = mend(question, rng)
+        final = add_steps(sound, rng) or sound
+    return (
+        "Step 1 #Ways to Make It Harder#: One more operation on the result.\n\n"
+        "Step 2 #Plan#: Add one sentence, so that one more step is needed.\n\n"
+        f"Step 3 #Draft#: {final}\n\n"
+        f"Step 4 #Finally Rewritten Problem#: {final}"
+    )
+
+
+def verdict(question: str, rng: random.Random, err: bool) -> str:
+    """Reasoning, then Yes or No."""
+    found = judge(question)
+    if err and rng.random() < 0.25:
+        return RAMBLING
+    reason = "Each sentence says what to do." if found.solvable else f"There is a fault: {found.reason}."
+    return f"Let me go through the task. {reason}\n\nAnswer: {'Yes' if found.solvable is not err else 'No'}"
+
+
+def solve(question: str, rng: random.Random, err: bool) -> str:
+    """The reference program; wrong by one line where it errs; of a task that has none, a guess."""
+    found = judge(question)
+    if err and rng.random() < 0.25:
+        return RAMBLING
+    if found.solution is None:
+        return "The task does not say enough, so I guess.\n```python\ndef solve(a):\n    r = a\n    return r\n```"
+    return found.solution.replace("    return r\n", "    r = r + 1\n    return r\n") if err else found.solution
+
+
+def rate(question: str, rng: random.Random, err: bool) -> str:
+    """The JSON object of a difficulty rating."""
+    found = judge(question)
+    if err and rng.random() < 0.25:
+        return RAMBLING
+    level = LEVELS[min(max(found.steps, 1), 6) - 1]
+    if err:
+        level = rng.choice([name for name in ("very easy", "easy", "medium", "hard", "very hard") if name != level])
+    intent = f"program {found.steps} operations" if found.solvable else "unclear"
+    return json.dumps({"intent": intent, "knowledge": "integers and lists in Python", "difficulty": level}, indent=2)
+
+
+def classify(question: str, rng: random.Random, err: bool) -> str:
+    """The topic between its marks."""
+    if err and rng.random() < 0.25:
+        return RAMBLING
+    header = judge(question).header
+    topic = "Lists" if header and list in header.params.values() else "Numbers"
+    return f"<TOPIC>{rng.choice(['Strings', 'Other']) if err else topic}</TOPIC>"
+
+
+def right(question: str, reply: str) -> bool | None:
+    """Whether a reply's program is the reference; what else would do as well is left to the tests."""
+    said = _BLOCK.findall(reply)
+    return judge(question).program == said[-1].strip() if said else None
+
+
+REPLIES: dict[str, Reply] = {
+    "improve_solvability": improve,
+    "raise_difficulty": harden,
+    "judge": verdict,
+    "solve": solve,
+    "rate_difficulty": rate,
+    "classify_topic": classify,
+}
+SAGE = Sage(version=f"1-{len(KINDS)}", replies=REPLIES, right=right)
