@@ -1,0 +1,103 @@
+"""What a forked process does to itself before it runs anything: limits, then identity, then the filter."""
+
+from __future__ import annotations
+
+import math
+import os
+import resource
+import sys
+from typing import NamedTuple
+
+from sq.sandbox.inside import landlock, linux, seccomp
+
+NOBODY = 65534
+FULL, LANDLOCK, WEAK = "namespaces", "landlock", "weak"
+_SPARE = 4
+"""Processes of the sandbox itself that are counted with the program's."""
+MB = 2**20
+
+
+class Limits(NamedTuple):
+    """What one program may use."""
+
+    cpu_seconds: float
+    wall_seconds: float
+    memory_mb: int
+    processes: int
+    file_mb: int
+    tmp_mb: int
+    tmp_files: int
+    output_mb: int
+
+    @property
+    def tmp_options(self) -> str:
+        """How its /tmp is mounted."""
+        return f"mode=1777,size={self.tmp_mb}m,nr_inodes={self.tmp_files}"
+
+
+class Cage(NamedTuple):
+    """The isolation in force for every program of a worker."""
+
+    tier: str
+    tmp: str
+    readable: tuple[str, ...] = ()
+    filtered: bool = False
+    change_user: bool = False
+
+
+def prepare(cage: Cage, limits: Limits) -> None:
+    """What the template does to itself, because its children inherit it: it costs nothing for each program."""
+    wanted = {
+        "RLIMIT_FSIZE": limits.file_mb * MB,
+        "RLIMIT_NOFILE": 128,
+        "RLIMIT_CORE": 0,
+        "RLIMIT_MEMLOCK": 0,
+        "RLIMIT_MSGQUEUE": 0,
+        "RLIMIT_SIGPENDING": 256,
+    }
+    if sys.platform != "darwin":  # where a process of Python reserves more than any sensible bound
+        wanted["RLIMIT_AS"] = limits.memory_mb * MB
+    for name, value in wanted.items():
+        if name in vars(resource):
+            _limit(vars(resource)[name], value)
+    os.umask(0o022)
+    if cage.tier != WEAK:
+        linux.no_new_privileges()
+    if cage.tier == FULL:
+        linux.bound_capabilities()
+
+
+def confine(cage: Cage, limits: Limits, filter_code: bytes | None) -> None:
+    """What a forked process does to itself before it runs anything; there is no way back."""
+    _limit(resource.RLIMIT_CPU, max(1, math.ceil(limits.cpu_seconds)))
+    if cage.tier == WEAK:
+        _limit(resource.RLIMIT_NPROC, _running() + limits.processes)
+        os.setsid()
+        return
+    if cage.tier == FULL:
+        _limit(resource.RLIMIT_NPROC, limits.processes + _SPARE)  # counted in the user namespace: ours alone
+        if cage.change_user:
+            os.setgroups([])
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+        linux.drop_capabilities()
+    if cage.tier == LANDLOCK:
+        landlock.restrict(cage.readable, cage.tmp)
+        filter_code = seccomp.filter_of(alone=True, pid=os.getpid())
+    if filter_code is not None:
+        seccomp.install(filter_code)
+
+
+def _limit(kind: int, value: int) -> None:
+    most = resource.getrlimit(kind)[1]
+    value = value if most == resource.RLIM_INFINITY else min(value, most)
+    resource.setrlimit(kind, (value, value))
+
+
+def _running() -> int:
+    """Processes and threads that the user has, where the system tells it; else a number that leaves room for them."""
+    try:
+        own = [d for d in os.listdir("/proc") if d.isdigit() and os.stat(f"/proc/{d}").st_uid == os.getuid()]
+        return sum(len(os.listdir(f"/proc/{pid}/task")) for pid in own)
+    except OSError:
+        return 1000

@@ -1,0 +1,173 @@
+"""The kinds of job, each from its processes to its outcome: tests beside a judge, inputs of a script, tests within."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import struct
+import sys
+import time
+from typing import Any
+
+from sq.sandbox.inside import beside, checker, program
+from sq.sandbox.inside.confine import MB, Limits
+from sq.sandbox.inside.processes import FIRST, Ended, Processes
+from sq.sandbox.wire import GoneError, send
+
+_ENOUGH = 64 * MB
+"""Bytes that a judge may say; what a program may say is a setting."""
+_NEARLY = 0.85
+"""Share of the processor time allowed from which a process that was killed is taken to have used it up."""
+Outcome = dict[str, Any]
+
+
+def perform(job: dict[str, Any], processes: Processes, limits: Limits) -> Outcome:
+    """Do a job within its time: `status`, `reason`, and what its kind gives (`passed`, `results`)."""
+    seconds = min(job["wall"] or limits.wall_seconds, limits.wall_seconds)
+    kind = {"script": _script, "beside": _beside}.get(job["kind"], _judged)
+    return kind(job, processes, limits, time.monotonic() + seconds)
+
+
+def _judged(job: dict[str, Any], processes: Processes, limits: Limits, deadline: float) -> Outcome:
+    """Tests or calls: the program's process, the judge's, a line between them, and the judge's word to us."""
+    asks, answers, word = os.pipe(), os.pipe(), os.pipe()
+    longest = limits.output_mb * MB
+
+    def play() -> None:
+        program.serve(job["source"], job["name"], FIRST, FIRST + 1, longest)
+
+    def judge() -> None:
+        os.chdir("/")
+        send(FIRST + 2, checker.check(job, FIRST, FIRST + 1, longest))
+
+    player = processes.fork(play, [asks[0], answers[1]])
+    referee = processes.fork(judge, [answers[0], asks[1], word[1]])
+    for fd in (*asks, *answers, word[1]):
+        os.close(fd)
+    (said,), late = processes.drain([word[0]], deadline, _ENOUGH)
+    os.close(word[0])
+    ended, judged = processes.end(player), processes.end(referee)
+    outcome = None if late else _message(said)
+    if outcome is None or outcome["status"] == "error":
+        outcome = (outcome or {}) | _why(limits, [ended, judged], late, outcome)
+    elif outcome["status"] == "failed" and "MemoryError" in outcome["reason"]:
+        outcome["status"] = "memory"
+    return {**outcome, "cpu": ended.cpu + judged.cpu}
+
+
+def _script(job: dict[str, Any], processes: Processes, limits: Limits, deadline: float) -> Outcome:
+    """The program is run once for each input; what it writes is handed on."""
+    results: list[Outcome] = []
+    cpu = 0.0
+    for text in job["inputs"]:
+        given, out, errors = _input(text), os.pipe(), os.pipe()
+        player = processes.fork(lambda: program.script(job["source"]), [], stdin=given, stdout=out[1], stderr=errors[1])
+        for fd in (given, out[1], errors[1]):
+            os.close(fd)
+        (written, complaint), late = processes.drain([out[0], errors[0]], deadline, limits.output_mb * MB)
+        os.close(out[0])
+        os.close(errors[0])
+        flood = len(written) > limits.output_mb * MB
+        late = late or not (flood or processes.await_exit(player, deadline))
+        ended = processes.end(player)
+        cpu += ended.cpu
+        results.append(_script_result(written, complaint, ended, late, flood, limits))
+        if late:
+            break
+    return {"status": "called", "reason": "", "results": results, "cpu": cpu}
+
+
+def _script_result(written: bytes, complaint: bytes, ended: Ended, late: bool, flood: bool, limits: Limits) -> Outcome:
+    if flood:
+        return {"error": f"wrote more than {limits.output_mb} MB", "status": "output"}
+    if ended.signal or late:
+        why = _why(limits, [ended], late, None)
+        return {"error": why["reason"], "status": why["status"]}
+    code = os.waitstatus_to_exitcode(ended.status)
+    if code:
+        last = complaint.decode("utf-8", "replace").strip().splitlines()[-1:] or [f"exit code {code}"]
+        return {"error": last[0][:300], "status": "memory" if last[0].startswith("MemoryError") else "error"}
+    return {"value": written.decode("utf-8", "replace")}
+
+
+def _input(text: str) -> int:
+    """A file that nobody else has, which holds a program's input."""
+    if sys.platform == "linux":
+        fd = os.memfd_create("input")
+    else:
+        fd = os.open("input", os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.unlink("input")
+    data = memoryview(text.encode("utf-8", "surrogatepass"))
+    while data:
+        data = data[os.write(fd, data) :]
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _beside(job: dict[str, Any], processes: Processes, limits: Limits, deadline: float) -> Outcome:
+    """Tests in the program's own process; they and the nonce follow once it has been defined."""
+    requests, replies, nonce = os.pipe(), os.pipe(), os.urandom(16).hex()
+
+    def play() -> None:
+        beside.run(job["source"], job["entry"], FIRST, FIRST + 1, _ENOUGH)
+
+    player = processes.fork(play, [requests[0], replies[1]])
+    os.close(requests[0])
+    os.close(replies[1])
+    outcome = _reply(processes, replies[0], deadline)
+    if outcome is not None and outcome.get("defined"):
+        try:
+            send(requests[1], {"tests": job["tests"], "nonce": nonce})
+            outcome = _reply(processes, replies[0], deadline)
+        except GoneError:
+            outcome = None
+        if outcome is not None and outcome.pop("nonce", None) != nonce:
+            outcome = {"status": "error", "reason": "the verdict is not the tests' own"}
+    elif outcome is not None:
+        outcome = {"status": "error", "reason": str(outcome.get("reason"))}
+    late = outcome is None and time.monotonic() >= deadline
+    ended = processes.end(player)
+    os.close(requests[1])
+    os.close(replies[0])
+    if outcome is None or outcome.get("status") != "passed":
+        outcome = {"status": "failed", **(outcome or {}), **_why(limits, [ended], late, outcome)}
+    elif outcome.get("ran") != job["count"]:
+        outcome = {"status": "failed", "reason": f"{outcome.get('ran')} of {job['count']} tests ran"}
+    return {**outcome, "passed": [outcome["status"] == "passed"], "cpu": ended.cpu}
+
+
+def _reply(processes: Processes, fd: int, deadline: float) -> Outcome | None:
+    """One message of a program, in whatever pieces it comes; None at its end, or when it is too late."""
+    data = b""
+    while (message := _message(data)) is None:
+        part = processes.some(fd, deadline)
+        if not part or len(data) > _ENOUGH:
+            return None
+        data += part
+    return message
+
+
+def _message(data: bytes) -> Outcome | None:
+    """The message that these bytes are, if they are one."""
+    if len(data) < 4 or len(data) - 4 != struct.unpack("=I", data[:4])[0]:
+        return None
+    try:
+        found = json.loads(data[4:])
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _why(limits: Limits, ended: list[Ended], late: bool, outcome: Outcome | None) -> Outcome:
+    """Status and reason that the end of the processes tells, where it tells more than the outcome does."""
+    if late:
+        return {"status": "timeout", "reason": f"not done within {limits.wall_seconds:g} s"}
+    if any(one.cpu >= _NEARLY * limits.cpu_seconds for one in ended):
+        return {"status": "timeout", "reason": f"used up {limits.cpu_seconds:g} s of processor time"}
+    if outcome is not None and "MemoryError" in str(outcome.get("reason")):
+        return {"status": "memory", "reason": f"needs more than {limits.memory_mb} MB"}
+    number = ended[0].signal
+    if number and number != signal.SIGKILL:
+        return {"status": "crashed", "reason": f"ended by {signal.Signals(number).name}"}
+    return {} if outcome is not None else {"status": "error", "reason": "ended without a verdict"}

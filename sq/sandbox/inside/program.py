@@ -1,0 +1,68 @@
+"""The program's own process: its code is run here, and nothing that judges it ever is.
+
+Whatever the program does to this process (patched builtins, closed files, a forged message) changes what it answers and
+nothing else: the tests and the values they expect are in another process.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from typing import Any
+
+from sq.sandbox.inside.peer import Peer, describe
+
+NAME = "solution"
+
+
+def serve(source: str, name: str, read: int, write: int, longest: int) -> None:
+    """Define what the program defines when first asked, then answer calls until the judge is gone.
+
+    Args:
+        source: the program.
+        name: its `__name__`.
+        read: where requests come from.
+        write: where answers go.
+        longest: bytes of the longest message.
+    """
+    peer = Peer(read, write, lambda op, target, rest: True, longest)
+    space: dict[str, Any] = {}
+
+    def start(wanted: list[str]) -> list[Any]:
+        """Run the program; what went wrong or None, and those of the wanted names that it defined."""
+        try:
+            space.update(vars(define(source, name)))
+        except BaseException as error:
+            return [describe(error), {}]
+        return [None, {key: space[key] for key in wanted if key in space}]
+
+    peer.data(start)
+    peer.serve()
+
+
+def define(source: str, name: str) -> types.ModuleType:
+    """Run a program as a module of this name."""
+    module = types.ModuleType(name)
+    sys.modules[name] = module
+    exec(compile(source, f"<{name}>", "exec", dont_inherit=True), vars(module))  # this is the sandbox
+    return module
+
+
+def script(source: str) -> int:
+    """Run a program as a script on this process's own input and output; its exit code."""
+    code = 0
+    try:
+        define(source, "__main__")
+    except SystemExit as leaving:
+        code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+    except BaseException:
+        import traceback
+
+        traceback.print_exc(limit=-3)
+        code = 1
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            code = code or 1
+    return code & 0xFF

@@ -1,0 +1,100 @@
+"""The file system that a program sees: Python's own files, read-only, an empty /tmp, and six devices. Nothing else.
+
+The caller is in user and mount namespaces of its own. Paths stay what they are outside, or extension modules would not
+find their libraries; parents are empty directories of a small tmpfs.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import sysconfig
+from collections.abc import Sequence
+
+from sq.sandbox.inside.linux import (
+    MS_BIND,
+    MS_NOATIME,
+    MS_NODEV,
+    MS_NODIRATIME,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_PRIVATE,
+    MS_RDONLY,
+    MS_REC,
+    MS_RELATIME,
+    MS_REMOUNT,
+    detach,
+    mount,
+    pivot_root,
+)
+
+TMP = "/tmp"
+_OLD = "/.old"
+_DEVICES = ("null", "zero", "full", "random", "urandom")
+_ALIASES = ("/lib", "/lib64", "/lib32", "/bin")
+_USEFUL = ("/etc/ld.so.cache", "/usr/share/zoneinfo", "/lib64", "/nix/store")
+_KEPT = {8: MS_NOEXEC, 1024: MS_NOATIME, 2048: MS_NODIRATIME, 4096: MS_RELATIME}
+"""Flags of a mount, as statvfs tells them and as mount takes them, that may not be lost when it is made read-only."""
+
+
+def python_paths(packages: Sequence[str]) -> list[str]:
+    """What this interpreter needs of the file system: its library, its binary, shared libraries, and `packages`."""
+    paths = sysconfig.get_paths()
+    wanted = {paths["stdlib"], paths["platstdlib"], os.path.realpath(sys.executable), *packages, *_USEFUL}
+    wanted |= {os.path.dirname(p) for p in _mapped_libraries()}
+    real = sorted(os.path.realpath(p) for p in wanted if os.path.exists(p))
+    kept: list[str] = []
+    for path in real:  # sorted, so that a parent comes before what it holds
+        if path != "/" and not any(path == k or path.startswith(k + "/") for k in kept):
+            kept.append(path)
+    return kept
+
+
+def enter(paths: Sequence[str], tmp_options: str) -> None:
+    """Make a new root of `paths` and a fresh /tmp, and forget the old one."""
+    mount("none", "/", None, MS_REC | MS_PRIVATE)
+    mount("tmpfs", TMP, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=1m,nr_inodes=2k")
+    os.mkdir(TMP + _OLD)
+    pivot_root(TMP, TMP + _OLD)
+    os.chdir("/")
+    for path in paths:
+        _bind(path)
+    for alias in _ALIASES:
+        if os.path.islink(_OLD + alias) and not os.path.lexists(alias):
+            os.symlink(os.readlink(_OLD + alias), alias)
+    for device in _DEVICES:
+        _bind(f"/dev/{device}", device=True)
+    os.symlink(TMP, "/dev/shm")
+    os.mkdir(TMP)
+    fresh_tmp(tmp_options, first=True)
+    detach(_OLD)
+    os.rmdir(_OLD)
+    mount("none", "/", None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
+
+
+def fresh_tmp(options: str, *, first: bool = False) -> None:
+    """Give /tmp up with all that is in it, for an empty one."""
+    if not first:
+        os.chdir("/")
+        detach(TMP)
+    mount("tmpfs", TMP, "tmpfs", MS_NOSUID | MS_NODEV, options)
+
+
+def _bind(path: str, *, device: bool = False) -> None:
+    source = _OLD + path
+    if os.path.isdir(source):
+        os.makedirs(path, exist_ok=True)
+    else:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))
+    mount(source, path, None, MS_BIND)
+    held = os.statvfs(path).f_flag
+    flags = MS_REMOUNT | MS_BIND | MS_NOSUID | sum(ms for st, ms in _KEPT.items() if held & st)
+    mount("none", path, None, flags | (0 if device else MS_RDONLY | MS_NODEV))
+
+
+def _mapped_libraries() -> set[str]:
+    """The shared libraries that this process has loaded."""
+    with open("/proc/self/maps", encoding="utf-8", errors="replace") as maps:
+        fields = (line.split(None, 5) for line in maps)
+        return {f[5].strip() for f in fields if len(f) == 6 and ".so" in f[5] and f[5].startswith("/")}

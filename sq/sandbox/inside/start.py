@@ -1,0 +1,171 @@
+"""The first process of a worker: makes the isolation, says what is in force, and becomes the template.
+
+`python -m sq.sandbox.inside.start CONFIG` reads jobs from its input and answers on its output. The template is the
+process that every program is forked from: inside all isolation, with Python warm, and never running a program itself.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import os
+import random
+import signal
+import sys
+import time
+from typing import Any
+
+from sq.sandbox.inside import landlock, linux, root, seccomp
+from sq.sandbox.inside.confine import FULL, LANDLOCK, NOBODY, WEAK, Cage, Limits, prepare
+from sq.sandbox.inside.jobs import perform
+from sq.sandbox.inside.processes import Processes
+from sq.sandbox.wire import GoneError, receive, send
+
+WARM = (
+    "abc", "bisect", "collections.abc", "contextlib", "copy", "functools", "heapq", "itertools", "json", "math",
+    "operator", "random", "re", "string", "time", "typing",
+)  # fmt: skip
+"""What programs import most and costs little: every module makes every fork dearer."""
+_KINDS = linux.NEWUSER | linux.NEWNS | linux.NEWNET | linux.NEWIPC | linux.NEWUTS | linux.NEWPID | linux.NEWCGROUP
+_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+
+
+def main(config: dict[str, Any]) -> None:
+    """Become a template, in the isolation that `config` asks for, or say why that is refused."""
+    requests, replies = os.dup(0), os.dup(1)
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    limits = Limits(**config["limits"])
+    readable = root.python_paths(config["packages"]) if config["tier"] != WEAK else []
+    sys.path.extend(config["packages"])
+    for name in (*WARM, *config["warm"]):
+        _warm(name)
+    sys.path[:] = [p for p in sys.path if p != config["ours"]]
+    cage = Cage(tier=config["tier"], tmp=config["tmp"], readable=tuple(readable))
+    if cage.tier == FULL:
+        _in_namespaces(cage, limits, requests, replies)
+    elif cage.tier == LANDLOCK and landlock.version() < landlock.NEEDED:
+        _say(replies, {"refused": f"landlock version {landlock.version()}, and {landlock.NEEDED} is needed"})
+    else:
+        _serve(cage, limits, requests, replies)
+
+
+def _serve(cage: Cage, limits: Limits, requests: int, replies: int, own_pids: int = -1) -> None:
+    code = seccomp.filter_of() if cage.tier == FULL and seccomp.available() else None
+    os.environ.clear()
+    os.environ.update({"PATH": "/bin", "HOME": cage.tmp, "TMPDIR": cage.tmp, "LC_ALL": "C.UTF-8", **_ONE_THREAD})
+    processes = Processes(cage, limits, code, requests, own_pids)
+    prepare(cage, limits)
+    if linux.supported():
+        linux.prctl(linux.PR_SET_DUMPABLE, 0)
+        linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
+    os.chdir(cage.tmp)
+    for name in [n for n in sys.modules if n == "sq" or n.startswith("sq.")]:
+        del sys.modules[name]
+    random.seed(0)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    _say(replies, {"ready": True, "filtered": code is not None or cage.tier == LANDLOCK})
+    while True:
+        try:
+            job = receive(requests)
+            started = time.monotonic()
+            outcome = perform(job, processes, limits)
+            processes.clean()
+            send(replies, {**outcome, "wall": time.monotonic() - started})
+        except GoneError:
+            return
+
+
+def _in_namespaces(cage: Cage, limits: Limits, requests: int, replies: int) -> None:
+    """Two forks: one enters the namespaces and is given its identity by us, its child is the first of its own pids."""
+    asked, given = os.pipe(), os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(asked[0])
+        os.close(given[1])
+        try:
+            _enter(cage, limits, asked[1], given[0], requests, replies)
+        except OSError as error:
+            _say(replies, {"refused": str(error)})
+        finally:
+            os._exit(0)
+    os.close(asked[1])
+    os.close(given[0])
+    if os.read(asked[0], 1):
+        os.write(given[1], b"2" if os.geteuid() == 0 and _map_user(pid) else b"1")
+    os.close(requests)
+    os.close(replies)
+    os.waitpid(pid, 0)
+
+
+def _enter(cage: Cage, limits: Limits, asked: int, given: int, requests: int, replies: int) -> None:
+    user, group = os.geteuid(), os.getegid()
+    linux.unshare(_KINDS)
+    os.write(asked, b"?")
+    several = os.read(given, 1) == b"2"
+    if several:
+        os.setresgid(0, 0, 0)
+        os.setresuid(0, 0, 0)
+    else:
+        _write("/proc/self/setgroups", "deny")
+        _write("/proc/self/uid_map", f"{NOBODY} {user} 1")
+        _write("/proc/self/gid_map", f"{NOBODY} {group} 1")
+    linux.die_with_parent()
+    pid = os.fork()
+    if pid:
+        os.close(replies)
+        os.waitpid(pid, 0)
+        return
+    linux.die_with_parent()
+    own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY)
+    root.enter(cage.readable, limits.tmp_options)
+    _serve(Cage(tier=FULL, tmp=root.TMP, change_user=several), limits, requests, replies, own_pids)
+
+
+def _map_user(pid: int) -> bool:
+    """Give a process our own identity as its root, and another, which no file belongs to, as its nobody."""
+    for outside in (_user_of_nobody(), NOBODY):
+        try:
+            _write(f"/proc/{pid}/uid_map", f"0 0 1\n{NOBODY} {outside} 1")
+            _write(f"/proc/{pid}/gid_map", f"0 0 1\n{NOBODY} {outside} 1")
+            return True
+        except OSError:
+            continue
+    return False
+
+
+def _user_of_nobody() -> int:
+    """A user that no person and no service has: one for each worker, so that limits are its own."""
+    return 1_900_000_000 + os.getpid() % 90_000_000
+
+
+def _warm(name: str) -> None:
+    """Load a module for all programs; one that is not there is missed by those that want it."""
+    try:
+        importlib.import_module(name)
+    except ImportError:
+        pass
+
+
+def _say(replies: int, message: dict[str, Any]) -> None:
+    try:
+        send(replies, message)
+    except GoneError:
+        pass
+
+
+def _write(path: str, text: str) -> None:
+    fd = os.open(path, os.O_WRONLY)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]))

@@ -1,0 +1,268 @@
+"""One sandbox worker seen from outside: its process, the jobs it is given, and the memory its programs use together."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sq.core.errors import EngineError
+from sq.sandbox import wire
+from sq.sandbox.config import SandboxConfig
+from sq.sandbox.inside.confine import FULL
+from sq.sandbox.plain import decode_plain, encode
+from sq.sandbox.programs import Calls, Outcome, Program, Raised, Script, Status, Unittests, same, same_text
+
+_START_SECONDS = 60
+_GRACE_SECONDS = 30
+"""Seconds beyond the deadline after which a worker that ought to have ended a program is itself ended."""
+_LOOK_SECONDS = 0.25
+_ROOT = str(Path(__file__).resolve().parents[2])
+
+
+class RefusedError(Exception):
+    """The system does not allow an isolation; the text says what was refused."""
+
+
+class Worker:
+    """A process that programs are forked from; started again if it dies. Not for several threads at once."""
+
+    def __init__(self, config: SandboxConfig, tier: str) -> None:
+        self._config, self._tier = config, tier
+        self._lock = threading.Lock()
+        self._closed = False
+        self._said: dict[str, Any] | None = None
+        self._start()
+
+    def ready(self) -> bool:
+        """Wait until it is ready; whether its programs' system calls are filtered.
+
+        Raises:
+            RefusedError: if the system does not allow its isolation.
+        """
+        if self._said is None:
+            said = self._receive(time.monotonic() + _START_SECONDS)
+            if "refused" in said:
+                raise RefusedError(said["refused"])
+            self._said = said
+        return bool(self._said["filtered"])
+
+    def run(self, program: Program) -> Outcome:
+        """The outcome of a program."""
+        job = job_of(program)
+        for _attempt in (1, 2):
+            try:
+                self.ready()
+                wire.send(self._requests, job)
+                told = self._receive(time.monotonic() + self._config.wall_seconds + _GRACE_SECONDS)
+                return outcome_of(program, told)
+            except wire.GoneError as gone:
+                self._replace()
+                problem = gone
+        return Outcome(status=Status.CRASHED, reason=f"the sandbox's own process ended twice on it ({problem})")
+
+    def stop(self) -> None:
+        """End the process, and with it all that it started."""
+        with self._lock:
+            self._closed = True
+            self._kill()
+
+    def _start(self) -> None:
+        self._tmp = tempfile.mkdtemp(prefix="sq-sandbox-") if self._tier != FULL else "/tmp"
+        given = {
+            "tier": self._tier,
+            "tmp": self._tmp,
+            "ours": _ROOT,
+            "packages": _packages() if self._config.packages else [],
+            "warm": self._config.warm,
+            "limits": {name: getattr(self._config, name) for name in _LIMITS},
+        }
+        # PATH alone of our environment, and no user site; the hash seed is fixed so that sets have one order.
+        self._process = subprocess.Popen(
+            [sys.executable, "-S", "-s", "-P", "-B", "-m", "sq.sandbox.inside.start", json.dumps(given)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            cwd="/",
+            env={"PATH": os.defpath, "PYTHONPATH": _ROOT, "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"},
+            start_new_session=True,
+        )
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._requests, self._replies = self._process.stdin.fileno(), self._process.stdout.fileno()
+        self._said = None
+
+    def _receive(self, deadline: float) -> dict[str, Any]:
+        """The next message; meanwhile the memory of long programs is looked at."""
+        poll = select.poll()
+        poll.register(self._replies, select.POLLIN | select.POLLHUP)
+        over = 0
+        while not poll.poll(_LOOK_SECONDS * 1000):
+            if time.monotonic() > deadline:
+                raise wire.GoneError("it does not answer")
+            over = self._ended_for_memory() or over
+        told = wire.receive(self._replies)
+        if over and told.get("status") != "passed":
+            reason = f"its processes together held {over:,} MB, and {self._config.memory_mb:,} are allowed"
+            told |= {"status": "memory", "reason": reason}
+        return dict(told)
+
+    def _ended_for_memory(self) -> int:
+        """End the running programs if they hold too much together: what they held in MB, or 0."""
+        if sys.platform != "linux" or self._said is None:
+            return 0
+        parents = _parents()
+        template = _below(self._process.pid, parents, 2 if self._tier == FULL else 0)
+        held = sum(_resident_mb(pid) for top in template for pid in _family(top, parents) if pid != top)
+        if held <= self._config.memory_mb:
+            return 0
+        for pid in [pid for pid, parent in parents.items() if parent in template]:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except (ProcessLookupError, PermissionError):
+                continue
+        return int(held)
+
+    def _replace(self) -> None:
+        with self._lock:
+            if self._closed:
+                raise EngineError("the sandbox is closed")
+            self._kill()
+            self._start()
+
+    def _kill(self) -> None:
+        """The first process's death takes the template with it, and that of the template every program."""
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            if stream is not None:
+                stream.close()
+        if self._tier != FULL:
+            shutil.rmtree(self._tmp, ignore_errors=True)
+
+
+_LIMITS = (
+    "cpu_seconds", "wall_seconds", "memory_mb", "processes", "file_mb", "tmp_mb", "tmp_files", "output_mb",
+)  # fmt: skip
+
+
+def job_of(program: Program) -> dict[str, Any]:
+    """What a worker is told of a program. Of `Calls` and `Script` the expected values stay here."""
+    job: dict[str, Any] = {"source": program.source, "name": program.name, "wall": program.wall_seconds}
+    tests = program.tests
+    if isinstance(tests, Script):
+        return {**job, "kind": "script", "inputs": list(tests.inputs)}
+    if isinstance(tests, Unittests):
+        return {**job, "kind": "beside", "tests": tests.tests, "entry": tests.entry, "count": _count(tests.tests)}
+    if isinstance(tests, Calls):
+        arguments = [[encode(a, _no_object) for a in given] for given in tests.arguments]
+        return {**job, "kind": "calls", "function": tests.function, "arguments": arguments}
+    return {
+        **job,
+        "kind": "asserts",
+        "tests": list(tests.tests),
+        "entry": list(tests.entry),
+        "context": tests.context,
+        "setup": tests.setup,
+        "all": tests.every,
+    }
+
+
+def outcome_of(program: Program, told: dict[str, Any]) -> Outcome:
+    """The outcome, from what a worker told; what was expected of calls and inputs is compared here."""
+    times: dict[str, Any] = {"cpu_seconds": told.get("cpu", 0.0), "wall_seconds": told.get("wall", 0.0)}
+    status, reason, tests = Status(told["status"]), str(told.get("reason", "")), program.tests
+    if not isinstance(tests, Calls | Script) or status is not Status.CALLED:
+        return Outcome(status=status, reason=reason, passed=tuple(told.get("passed", ())), **times)
+    results = told["results"]
+    text = isinstance(tests, Script)
+    values = tuple(_value(r, text=text) for r in results)
+    number = len(tests.inputs if isinstance(tests, Script) else tests.arguments)
+    first = next((r for r in results if "error" in r), None)
+    if first is not None:
+        status, reason = Status(first.get("status", "failed")), first["error"]
+    values += (Raised(error=reason or "not run"),) * (number - len(values))
+    if tests.expected is None:
+        return Outcome(status=status, reason=reason, values=values, **times)
+    equal = same_text if text else same
+    passed = tuple(not isinstance(v, Raised) and equal(v, e) for v, e in zip(values, tests.expected, strict=True))
+    if first is None:
+        status = Status.PASSED if all(passed) else Status.FAILED
+        reason = "" if all(passed) else f"case {passed.index(False) + 1} is wrong"
+    return Outcome(status=status, reason=reason, passed=passed, values=values, **times)
+
+
+def _value(result: dict[str, Any], *, text: bool) -> Any:
+    if "error" in result:
+        return Raised(error=str(result["error"]))
+    try:
+        return result["value"] if text else decode_plain(result["value"])
+    except ValueError as error:
+        return Raised(error=str(error))
+
+
+def _no_object(value: Any) -> Any:
+    raise TypeError(f"{value!r} is a {type(value).__name__}; arguments of calls are plain values")
+
+
+def _count(tests: str) -> int:
+    """How many tests a text of `unittest` classes has, by its syntax; the program has no say in it."""
+    import ast
+
+    try:
+        tree = ast.parse(tests)
+    except (SyntaxError, ValueError, RecursionError):
+        return -1
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return sum(isinstance(n, kinds) and n.name.startswith("test") for c in classes for n in c.body)
+
+
+def _packages() -> list[str]:
+    paths = sysconfig.get_paths()
+    return sorted({paths["purelib"], paths["platlib"]})
+
+
+def _parents() -> dict[int, int]:
+    found = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                fields = Path(f"/proc/{name}/stat").read_text(errors="replace").rpartition(")")[2].split()
+                found[int(name)] = int(fields[1])
+            except (OSError, IndexError, ValueError):
+                continue
+    return found
+
+
+def _below(pid: int, parents: dict[int, int], levels: int) -> list[int]:
+    found = [pid]
+    for _ in range(levels):
+        found = [child for child, parent in parents.items() if parent in found]
+    return found
+
+
+def _family(pid: int, parents: dict[int, int]) -> Iterator[int]:
+    yield pid
+    for child in [child for child, parent in parents.items() if parent == pid]:
+        yield from _family(child, parents)
+
+
+def _resident_mb(pid: int) -> float:
+    """Memory of its own that a process holds."""
+    try:
+        _, resident, shared = Path(f"/proc/{pid}/statm").read_text().split()[:3]
+    except (OSError, ValueError):
+        return 0.0
+    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE") / 2**20
