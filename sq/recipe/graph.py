@@ -103,13 +103,18 @@ def named(pattern: str, bases: Mapping[str, str], flag: str) -> list[str]:
     Raises:
         ConfigError: where there is none.
     """
-    plain = {name: re.sub(r"-?\{\w+\}", "", base) for name, base in bases.items()}
+    plain = {name: plain_name(base) for name, base in bases.items()}
     found = [n for n in bases if fnmatch.fnmatchcase(n, pattern) or pattern in (bases[n], plain[n])]
     if not found:
         names = dict.fromkeys([*bases, *plain.values()])
         raise ConfigError(f"{flag} {pattern}: no stage has that name{nearest(pattern, names) or '.'} "
                           f"Stages: {', '.join(bases)}")  # fmt: skip
     return found
+
+
+def plain_name(base: str) -> str:
+    """The name of a stage that is repeated without what it is repeated over: sft of sft-{of}."""
+    return re.sub(r"-?\{\w+\}", "", base)
 
 
 def _circle(reading: Mapping[str, Sequence[str]], waiting: Sequence[str]) -> list[str]:

@@ -22,6 +22,7 @@ from sq.core.config import build, conf_dir, nearest
 from sq.core.errors import ConfigError
 from sq.recipe.config import RecipeConfig
 from sq.recipe.expand import Stage, expand
+from sq.recipe.graph import plain_name
 
 _FIELDS = {f.name for f in dataclasses.fields(RecipeConfig)}
 _OPEN = ("counts", "let", "set", "tiny")
@@ -147,12 +148,14 @@ def _set(node: dict[str, Any], key: str, value: Any) -> None:
     """Put one override in its place."""
     first, _, rest = key.partition(".")
     stages = node.get("stages") or {}
+    if rest and first not in _FIELDS:
+        first = _stage_named(stages, first)
     if first == "tracking" and not rest:
         node["tracking"] = _group("tracking", value)
     elif first == "stages" and rest:
         stage, _, rest = rest.partition(".")
-        _set_stage(stages, stage, rest.partition(".")[2] if rest.startswith("set.") else rest, value,
-                   own=not rest.startswith("set."))  # fmt: skip
+        key, own = (rest.removeprefix("set."), False) if rest.startswith("set.") else (rest, True)
+        _set_stage(stages, _stage_named(stages, stage), key, value, own=own)
     elif rest and first in stages:
         _set_stage(stages, first, rest, value, own=False)
     elif rest and first in _OPEN:
@@ -169,6 +172,12 @@ def _set(node: dict[str, Any], key: str, value: Any) -> None:
         node[first] = value
     else:
         _set_word(node, key, value, stages)
+
+
+def _stage_named(stages: Mapping[str, Any], name: str) -> str:
+    """The stage's key in the YAML: `sft` may stand for `sft-{of}` where no other stage has that name."""
+    like = [key for key in stages if plain_name(key) == name]
+    return like[0] if name not in stages and len(like) == 1 else name
 
 
 def _set_stage(stages: dict[str, Any], stage: str, key: str, value: Any, *, own: bool) -> None:

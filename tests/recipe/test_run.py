@@ -1,0 +1,156 @@
+"""`sq run` as a person meets it: four real stages with the tiny model, run, done again, changed, failed, stopped."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from sq.core.ledger import read_manifest
+from sq.core.provenance import process_is_gone
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    """A copy of the finished run, to be changed."""
+    shutil.copytree(finished[0], tmp_path, dirs_exist_ok=True)
+    return tmp_path
+
+
+def test_a_recipe_runs_from_nothing_to_its_end(finished, record_of):
+    directory, done = finished
+    record = record_of(directory)
+    assert record["status"] == "done" and record["finished"] and record["seconds"] > 0
+    assert [s["name"] for s in record["stages"]] == ["labels", "answers", "select", "sft"]
+    for stage in record["stages"]:
+        assert (
+            stage["status"] == "done" and stage["seconds"] > 0 and stage["cpu_seconds"] > 0 and stage["attempts"] == 1
+        )
+        assert Path(directory / stage["log"]).read_text().startswith("$ ")
+        assert re.search(rf"\[\d/4\] {stage['name']} +\d+ s  {re.escape(stage['last'])}", done.stderr), done.stderr
+    assert record["stages"][1]["read"] == {"labels": record["stages"][0]["made"]}
+    assert read_manifest(directory / "outputs/small/select").finished
+    assert (directory / "outputs/small/sft/model/model.safetensors").is_file()
+
+
+def test_done_again_nothing_is_started(copy, sq_run, record_of):
+    before = record_of(copy)
+    done = sq_run(copy)
+    assert done.returncode == 0 and "started" not in done.stderr, done.stderr
+    after = record_of(copy)
+    assert [s["attempts"] for s in after["stages"]] == [1, 1, 1, 1]
+    assert [s["seconds"] for s in after["stages"]] == [s["seconds"] for s in before["stages"]]
+
+
+def test_a_part_of_it_then_one_stage_then_all(tmp_path, sq_run, record_of):
+    done = sq_run(tmp_path, "--until", "answers")
+    assert done.returncode == 0 and "2 stages run, 2 are left, next select" in done.stdout, done.stdout + done.stderr
+    assert [s["status"] for s in record_of(tmp_path)["stages"]] == ["done", "done", "waiting", "waiting"]
+    early = sq_run(tmp_path, "--only", "sft")
+    assert early.returncode == 2 and "sft reads select, which is not done. Run it first: --until select" in early.stderr
+    assert sq_run(tmp_path, "--only", "select").returncode == 0
+    assert [s["status"] for s in record_of(tmp_path)["stages"]] == ["done", "done", "done", "waiting"]
+
+
+def test_a_stage_with_other_settings_is_told_and_made_again_only_on_request(copy, sq_run, record_of):
+    refused = sq_run(copy, "select.seed=9")
+    assert refused.returncode == 2
+    assert re.search(r"stage select was made with other settings: seed \(0 there, 9 now\).*--redo", refused.stderr)
+    assert record_of(copy)["stages"][2]["attempts"] == 1
+    redone = sq_run(copy, "select.seed=9", "--redo", "--until", "select")
+    assert redone.returncode == 0, redone.stderr
+    stages = {s["name"]: s for s in record_of(copy)["stages"]}
+    assert "seed=9" in stages["select"]["overrides"] and stages["select"]["attempts"] == 1
+    assert stages["answers"]["attempts"] == 1 and stages["sft"]["status"] == "waiting"
+    assert not (copy / "outputs/small/sft").exists()
+
+
+def test_a_failed_stage_stops_with_the_end_of_its_log_and_the_command_that_continues(copy, sq_run, record_of):
+    shutil.rmtree(copy / "outputs/small/select")
+    (copy / "outputs/small/select").write_text("a file stands where a directory is needed")
+    failed = sq_run(copy)
+    assert failed.returncode == 1 and "Traceback" not in failed.stderr
+    assert "stage select failed (exit code 1)" in failed.stderr and "outputs/small/logs/select.log" in failed.stderr
+    assert re.search(r"  \| error: .*outputs/small/select", failed.stderr), failed.stderr
+    assert re.search(r"this continues:\n  sq run \S+small\.yaml$", failed.stderr.strip())
+    assert record_of(copy)["status"] == "failed" and record_of(copy)["stages"][2]["status"] == "failed"
+    (copy / "outputs/small/select").unlink()
+    mended = sq_run(copy, "--until", "select")
+    assert mended.returncode == 0, mended.stderr
+    assert record_of(copy)["stages"][2]["status"] == "done"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_ends_the_stage_and_leaves_what_continues(copy, command, environment, sq_run, record_of, number):
+    shutil.rmtree(copy / "outputs/small/sft")
+    with open(copy / "said", "w") as said:
+        process = subprocess.Popen(command(), cwd=copy, env=environment, stderr=said, stdout=said)
+        child = wait_for_process(copy, record_of, "sft")
+        process.send_signal(number)
+        assert process.wait(60) in (1, 130)
+    assert "stopped. The same command continues" in (copy / "said").read_text()
+    assert process_is_gone(child)
+    record = record_of(copy)
+    assert record["status"] == "stopped" and record["stages"][3]["status"] == "waiting"
+    assert sq_run(copy).returncode == 0 and record_of(copy)["status"] == "done"
+
+
+def test_a_second_run_in_the_same_directory_is_refused(copy, command, environment, sq_run, record_of):
+    shutil.rmtree(copy / "outputs/small/sft")
+    process = subprocess.Popen(command(), cwd=copy, env=environment, stderr=subprocess.DEVNULL)
+    try:
+        wait_for_process(copy, record_of, "sft")
+        second = sq_run(copy)
+        assert second.returncode == 1 and "another `sq run` is at work here" in second.stderr, second.stderr
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def test_stages_that_need_nothing_of_each_other_run_side_by_side(copy, command, sq_run, record_of):
+    for name in ("answers", "select"):
+        shutil.rmtree(copy / "outputs/small" / name)
+    record = record_of(copy)
+    done = sq_run(copy, "parallel=2", "--until", "select")
+    assert done.returncode == 0, done.stderr
+    assert [s["attempts"] for s in record_of(copy)["stages"][:3]] == [1, 2, 2]
+    assert record["stages"][0] | {"status": "done"} == record_of(copy)["stages"][0]
+
+
+def test_a_dry_run_prints_commands_that_can_be_run_as_they_are(tmp_path, sq_run, environment):
+    shown = sq_run(tmp_path, "--dry-run", "--until", "labels", "labels.limit=3", "labels.stage.n=1")
+    assert shown.returncode == 0 and list(tmp_path.iterdir()) == []
+    commands = [line for line in shown.stdout.splitlines() if not line.startswith("#")]
+    assert len(commands) == 1
+    done = subprocess.run(commands[0], shell=True, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert read_manifest(tmp_path / "outputs/small/labels").rows == 3
+
+
+def test_the_twentieth_stage_is_checked_before_the_first_is_run(tmp_path, sq_run):
+    wrong = sq_run(tmp_path, "sft.stage.lrr=1")
+    assert wrong.returncode == 2 and "Traceback" not in wrong.stderr
+    assert "stage sft: unknown key 'stage.lrr' (value 1), did you mean 'lr'?" in wrong.stderr
+    assert not (tmp_path / "outputs/small/labels").exists()
+
+
+def wait_for_process(directory, record_of, stage):
+    """The name of the process that runs a stage, once it does."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        try:
+            found = next(s for s in record_of(directory)["stages"] if s["name"] == stage)["process"]
+            if found:
+                os.kill(int(found.split(":")[1]), 0)
+                return found
+        except (OSError, json.JSONDecodeError):
+            pass
+        time.sleep(0.02)
+    raise AssertionError(f"{stage} was never started")
