@@ -48,7 +48,9 @@ class Flow:
     wrote: dict[str, str] = field(default_factory=dict)
     """Stages that write questions, by their directory."""
     for_pairs: set[str] = field(default_factory=set)
-    """Directories whose questions were made to be improved."""
+    """Directories whose rows are improved into pairs."""
+    for_more: set[str] = field(default_factory=set)
+    """Directories that other stages read."""
 
     def rows_of(self, source: SourceConfig) -> float:
         """How many rows a source has.
@@ -107,7 +109,7 @@ def flow(stages: Iterable[Planned], assume: AssumptionsConfig, sizes: SizesConfi
             found += synthesised(stage.name, job, known)
         else:
             found += evaluated(stage.name, job, known)
-    names = {known.wrote[place] for place in known.for_pairs if place in known.wrote}
+    names = {known.wrote[place] for place in known.for_pairs - known.for_more if place in known.wrote}
     return [replace(one, phase="QPO") if one.name in names else one for one in found], known
 
 

@@ -37,10 +37,10 @@ def synthesised(name: str, job: SynthJob, flow: Flow) -> list[PlanStage]:
     else:
         rows = flow.rows_of(job.source)
         read = flow.source_of(job.source)
+        (flow.for_pairs if isinstance(stage, RewriteStage) else flow.for_more).add(read or "")
         if read in flow.generators:
             flow.generators[place] = flow.generators[read]
         if isinstance(stage, RewriteStage):
-            flow.for_pairs.add(read or "")
             made = [_rewrite(name, job, stage, rows, flow)]
         elif isinstance(stage, FailRateStage):
             made = [_fail_rate(name, job, stage, rows, flow)]

@@ -1,0 +1,17 @@
+"""One line of the doctor's report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+OK, MISSING, PROBLEM = "ok", "missing", "problem"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What was looked at, how it is (ok; missing, which is no harm; problem), and what mends it."""
+
+    level: str = OK
+    name: str
+    text: str
+    mend: str = ""
