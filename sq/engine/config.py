@@ -20,6 +20,9 @@ class EngineConfig:
         """What decides its output, known before it starts: the weights, or what stands in their place."""
         return fingerprint(model)
 
+    def prepare(self) -> None:
+        """Set what must stand in the environment before torch is imported: called first of all by a job that runs."""
+
     def create(self, model: ModelConfig) -> Engine:
         """Start the engine on `model`."""
         raise TypeError(f"{type(self).__name__} starts no engine")

@@ -19,7 +19,7 @@ import torch
 from sq.core.chat import ChatFormat
 from sq.core.errors import EngineError, RowError
 from sq.engine.base import ScoreRequest, ScoreResult
-from sq.models.load import ModelConfig, locate
+from sq.models.load import ModelConfig, eos_ids, locate
 
 if TYPE_CHECKING:
     from sq.engine.hf import HFConfig
@@ -50,7 +50,7 @@ class Scorer:
         if note.is_file():
             told = json.loads(note.read_text())
             self._bias = float(told["bias"])
-            self._chat = ChatFormat.from_tokenizer(tokenizer, named.chat)
+            self._chat = ChatFormat.from_tokenizer(tokenizer, named.chat, eos_ids=eos_ids(named))
             self._chat.require_same(told["chat"], named.path)
         elif not tokenizer.chat_template:
             raise EngineError(f"model {named.name} has no chat template to put a conversation to it")

@@ -68,6 +68,7 @@ class Replica:
 
     def start(self, config: EngineConfig, model: ModelConfig) -> int:
         """Start the engine; the process id. It is no part of `__init__`, so that its error comes back as it is."""
+        config.prepare()
         self._engine = config.create(model)
         return os.getpid()
 

@@ -61,6 +61,7 @@ class EvalJob:
 
     def run(self) -> dict[str, dict[str, float]]:
         """Answer, grade, report; the figures by benchmark."""
+        self.engine.prepare()
         from sq.eval.run import evaluate
 
         return evaluate(self)

@@ -50,6 +50,7 @@ class SynthJob:
 
     def run(self) -> dict[str, float]:
         """Run the stage to its end; its figures."""
+        self.engine.prepare()
         from sq.synth.stage import run_stage
 
         return run_stage(self, self.stage.work(self))

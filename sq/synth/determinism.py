@@ -40,6 +40,7 @@ def determinism(
     Raises:
         ConfigError: for a number format there is none of.
     """
+    job.engine.prepare()
     for name in dtypes or [job.model.dtype.name.lower()]:
         known = {d.name.lower(): d for d in Dtype}
         if name not in known:

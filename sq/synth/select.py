@@ -163,17 +163,12 @@ class Choosing:
 
 
 def _vote(rows: list[dict[str, Any]], domain: Domain) -> dict[str, str]:
-    """Count for each candidate how many have its answer; the first form of that answer, by candidate."""
-    said: dict[str, str] = {}
-    for row in rows:
-        answer = row["response_answer"]
-        known = dict.fromkeys(said.values())
-        same = answer if answer in known else next((form for form in known if domain.check(answer, form)), answer)
-        said[row["id"]] = same
-    votes = Counter(said.values())
-    for row in rows:
-        row["votes"] = votes[said[row["id"]]]
-    return said
+    """Count for each candidate how many say the same, by the domain's word; what it says, by candidate."""
+    vote = domain.vote(rows[0], [row["response_answer"] for row in rows], [row["response"] for row in rows])
+    votes = Counter(vote.keys)
+    for row, key in zip(rows, vote.keys, strict=True):
+        row |= {"votes": votes[key], "agreement": vote.agreement}
+    return {row["id"]: key for row, key in zip(rows, vote.keys, strict=True)}
 
 
 def _weights(rows: list[dict[str, Any]], said: dict[str, str]) -> dict[str, float]:
