@@ -12,7 +12,7 @@ GROUPS = sorted(
     (path.parent.name, path.stem) for path in conf_dir().glob("*/*.yaml") if path.parent.name not in ("hydra", "help")
 )
 ENTRIES = {
-    "train": ["pretrain", "qft", "qpo", "difficulty", "sft"],
+    "train": ["pretrain", "qft", "qpo", "difficulty", "reward", "sft"],
     "synthesize": ["questions", "answers", "select", "fail_rate", "filter", "rewrite"],
     "evaluate": [None],
 }

@@ -109,6 +109,7 @@ CANDIDATE = _grow(
     "reward float",
     "reward_model text",
     "votes int",  # candidates of the same question with the same answer, itself included
+    "agreement float",  # share of the tests written beside the candidates that most of them pass, where there are any
     "rank int",  # 0 is the one that was selected
 )
 

@@ -5,7 +5,7 @@ A new domain is one class with these members and one YAML in conf/domain/.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -29,6 +29,30 @@ class Verdict:
     reason: str
     steps: int = 0
     answer: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Vote:
+    """Candidates of one question, grouped: equal keys say the same.
+
+    `agreement` is the share of the tests written beside them that most of them pass, where there are any.
+    """
+
+    keys: tuple[str, ...]
+    agreement: float | None = None
+
+
+def by_answer(answers: Sequence[str], check: Callable[[str, str], bool]) -> Vote:
+    """Candidates grouped by their answers; the key is the first form of an answer."""
+    forms: list[str] = []
+    keys: list[str] = []
+    for answer in answers:
+        same = answer if answer in forms else next((form for form in forms if check(answer, form)), None)
+        if same is None:
+            same = answer
+            forms.append(answer)
+        keys.append(same)
+    return Vote(keys=tuple(keys))
 
 
 class Domain(Protocol):
@@ -55,6 +79,10 @@ class Domain(Protocol):
         """Whether an answer is right, given the reference answer."""
         ...
 
+    def vote(self, question: Mapping[str, Any], answers: Sequence[str], responses: Sequence[str]) -> Vote:
+        """Group the candidates of a question: their answers, and the whole texts that these are from."""
+        ...
+
     def verdict(self, question: str) -> Verdict | None:
         """An oracle's word on a question; None in a domain that has no oracle."""
         ...
@@ -69,6 +97,7 @@ class DomainConfig:
     """Base of the domains' configs."""
 
     name: str = setting(help="name of the domain in rows and reports")
+    prompts: dict[str, str] = setting({}, help="a role of conf/prompt/ -> the domain's own prompt for it")
 
     def create(self) -> Domain:
         """The domain itself."""

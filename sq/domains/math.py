@@ -7,7 +7,7 @@ processes, which can be killed; the word of a model is never computed in this on
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sq.core.config import setting
 from sq.core.errors import ConfigError
 from sq.data.sources import SourceConfig, digest, read_source
-from sq.domains.base import Document, DomainConfig, Verdict
+from sq.domains.base import Document, DomainConfig, Verdict, Vote, by_answer
 
 if TYPE_CHECKING:
     from sq.eval.grader import Grader
@@ -84,6 +84,10 @@ class MathDomain:
         if answer.strip() == reference.strip():
             return True
         return self._grader.grade_one(Pair(prediction=_boxed(answer), reference=_boxed(reference))).correct
+
+    def vote(self, question: Mapping[str, Any], answers: Sequence[str], responses: Sequence[str]) -> Vote:
+        """Candidates by their answers."""
+        return by_answer(answers, self.check)
 
     def verdict(self, question: str) -> Verdict | None:
         """None: nothing exact can be said of a question from outside."""

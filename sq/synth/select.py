@@ -203,15 +203,22 @@ def _candidate(row: dict[str, Any], index: int, question: str) -> dict[str, Any]
 
 def _report(directory: Path, domain: Domain) -> Report:
     """How often the chosen one is right, and how often a candidate at random: by reference or oracle."""
-    chosen = [_right(row, domain) for row in read_rows(directory)]
+    chosen, agreement = [], []
+    for row in read_rows(directory):
+        chosen.append(_right(row, domain))
+        agreement += [row["agreement"]] if row["agreement"] is not None else []
     others = [_right(json.loads(row["row"]), domain) for row in read_rejects(directory)]
     known = [right for right in chosen if right is not None]
     every = known + [right for right in others if right is not None]
-    if not known:
-        return Report()
-    best, random = sum(known) / len(known), sum(every) / len(every)
-    told = f"{best:.1%} of the chosen are right, {random:.1%} of all candidates"
-    return Report(figures={"correct/chosen": best, "correct/random": random}, told=told)
+    figures, told = {}, []
+    if known:
+        figures = {"correct/chosen": sum(known) / len(known), "correct/random": sum(every) / len(every)}
+        best, random = figures.values()
+        told.append(f"{best:.1%} of the chosen are right, {random:.1%} of all candidates")
+    if agreement:
+        figures["agreement"] = sum(agreement) / len(agreement)
+        told.append(f"{figures['agreement']:.1%} of the tests that came with candidates are passed by most of them")
+    return Report(figures=figures, told="; ".join(told))
 
 
 def _right(row: Any, domain: Domain) -> bool | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from sq.domains.arithmetic.corpus import documents
 from sq.domains.arithmetic.families import FAMILIES, MOST_STEPS, problem
 from sq.domains.arithmetic.oracle import judge
 from sq.domains.arithmetic.splits import SPLITS, question_digest, split_of_digest
-from sq.domains.base import Document, DomainConfig, Verdict
+from sq.domains.base import Document, DomainConfig, Verdict, Vote, by_answer
 
 PATIENCE = 20_000
 """Draws in a row that bring nothing new before a domain too narrow for the count is given up."""
@@ -94,6 +94,10 @@ class ArithmeticDomain:
     def check(self, answer: str, reference: str) -> bool:
         """Whether both are the same number, exactly."""
         return answers.check(answer, reference)
+
+    def vote(self, question: Mapping[str, Any], said: Sequence[str], responses: Sequence[str]) -> Vote:
+        """Candidates by their numbers."""
+        return by_answer(said, self.check)
 
 
 def _listed(names: list[str]) -> str:

@@ -114,6 +114,12 @@ def judge(text: str) -> Judgement:
     return Judgement(reason=Reason.NO_RETURN, header=header)
 
 
+def arguments(text: str) -> tuple[str, list[list[int | list[int]]]] | None:
+    """The function that a text names and the calls to try it with, whatever else the text says; None without one."""
+    header = next(filter(None, map(read_header, split(text[:MAX_CHARS]))), None)
+    return (header.name, [list(args.values()) for args in _arguments(header, text)]) if header else None
+
+
 def _without_header(parts: list[str]) -> Judgement:
     known = read_sentence(parts[0]) is not None or parts[0] == END
     return Judgement(reason=Reason.NO_FUNCTION if known else Reason.UNPARSED, detail=parts[0])

@@ -1,0 +1,111 @@
+"""Programs on trial: run in the sandbox against tests, or on common calls to see which of them do the same.
+
+A reference is text: a JSON object of a function and its calls, `{"function": "f", "calls": [[[1, 2], 3], ...]}`, or the
+assert statements of a benchmark.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from sq.domains.base import Vote
+from sq.domains.code.extract import asserted, normal, parse
+from sq.sandbox.config import SandboxConfig
+from sq.sandbox.pool import Sandbox
+from sq.sandbox.programs import Asserts, Calls, Outcome, Program
+
+MAX_CALLS = 40
+"""Calls that a vote is taken on."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The sandbox of a domain; it starts with the first program."""
+
+    config: SandboxConfig
+
+    def passes(self, source: str, reference: str) -> bool:
+        """Whether a program passes the tests of a reference; without tests, whether it is the same program."""
+        tests = _tests(reference)
+        if tests is None:
+            return normal(source) == normal(reference)
+        return self._sandbox.run_one(Program(source=source, tests=tests)).ok
+
+    def by_outputs(self, sources: Sequence[str], function: str, calls: Sequence[Sequence[Any]]) -> Vote:
+        """Programs grouped by what they give for the same calls; one that fails in all of them stands alone."""
+        return Vote(keys=tuple(_key(i, o) for i, o in enumerate(self._called(sources, function, calls))))
+
+    def by_written_tests(self, sources: Sequence[str], responses: Sequence[str]) -> Vote:
+        """Programs grouped by which of the tests they pass that models wrote beside them and that most programs pass.
+
+        A test is agreed on where more than half of the programs give what it expects; the share of those is the
+        agreement. Where no test is agreed on, programs are grouped by what they give for the calls; where there is no
+        test at all, by their text.
+        """
+        function, tests = _written(responses)
+        if not tests:
+            return Vote(keys=tuple(map(normal, sources)))
+        outcomes = self._called(sources, function, [arguments for arguments, _ in tests])
+        gives = [
+            [key == expected for key, (_, expected) in zip(_keys(o, len(tests)), tests, strict=True)] for o in outcomes
+        ]
+        agreed = [i for i in range(len(tests)) if 2 * sum(row[i] for row in gives) > len(sources)]
+        share = len(agreed) / len(tests)
+        if not agreed:
+            return Vote(keys=tuple(_key(i, o) for i, o in enumerate(outcomes)), agreement=share)
+        return Vote(keys=tuple("".join("01"[row[i]] for i in agreed) for row in gives), agreement=share)
+
+    def _called(self, sources: Sequence[str], function: str, calls: Sequence[Sequence[Any]]) -> list[Outcome]:
+        tests = Calls(function=function, arguments=calls)
+        return list(self._sandbox.run(Program(source=source, tests=tests) for source in sources))
+
+    @cached_property
+    def _sandbox(self) -> Sandbox:
+        return Sandbox(self.config)
+
+
+def _written(responses: Sequence[str]) -> tuple[str, list[tuple[list[Any], str]]]:
+    """The function that most tests call, and the distinct tests of it: arguments, and the key of the value."""
+    from sq.sandbox import plain
+
+    found = [test for response in responses for test in asserted(response)]
+    if not found:
+        return "", []
+    function = Counter(name for name, _, _ in found).most_common(1)[0][0]
+    tests: dict[tuple[str, str], list[Any]] = {}
+    for name, arguments, value in found:
+        if name == function:
+            tests.setdefault((plain.key(arguments), plain.key(value)), arguments)
+    return function, [(arguments, value) for (_, value), arguments in list(tests.items())[:MAX_CALLS]]
+
+
+def _keys(outcome: Outcome, count: int) -> tuple[str | None, ...]:
+    return outcome.keys if len(outcome.keys) == count else (None,) * count
+
+
+def _key(index: int, outcome: Outcome) -> str:
+    if not any(outcome.keys):
+        return f"failed {index}"
+    return json.dumps(outcome.keys)
+
+
+def _tests(reference: str) -> Calls | Asserts | None:
+    try:
+        told = json.loads(reference)
+        return Calls(
+            function=str(told["function"]),
+            arguments=[list(arguments) for arguments, _ in told["calls"]],
+            expected=[value for _, value in told["calls"]],
+        )
+    except (ValueError, TypeError, KeyError):
+        pass
+    tree = parse(reference)
+    lines = reference.splitlines()
+    if tree is None or not tree.body or "assert" not in reference:
+        return None
+    return Asserts(tests=["\n".join(lines[node.lineno - 1 : node.end_lineno]) for node in tree.body])

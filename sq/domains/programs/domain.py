@@ -1,0 +1,88 @@
+"""The small programming tasks as the pipeline sees them: the code domain in miniature, with an exact oracle."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sq.core.config import setting
+from sq.core.errors import ConfigError
+from sq.domains.arithmetic.splits import SPLITS, question_digest, split_of_digest
+from sq.domains.base import Document, DomainConfig, Verdict, Vote
+from sq.domains.code.extract import program_in
+from sq.domains.code.trial import Trial
+from sq.domains.programs.corpus import documents
+from sq.domains.programs.oracle import MOST_STEPS, arguments, judge
+from sq.domains.programs.problems import problem
+from sq.sandbox.config import SandboxConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProgramsConfig(DomainConfig):
+    """Small functions over integers, with an exact oracle."""
+
+    name: str = setting("programs", help="name of the domain in rows and reports")
+    min_steps: int = setting(1, ge=1, le=MOST_STEPS, help="fewest operations a task needs")
+    max_steps: int = setting(6, ge=1, le=MOST_STEPS, help="most operations a task needs")
+    sandbox: SandboxConfig = field(default_factory=SandboxConfig)
+
+    def __post_init__(self) -> None:
+        if self.min_steps > self.max_steps:
+            raise ValueError(f"min_steps={self.min_steps} is above max_steps={self.max_steps}")
+
+    def create(self) -> ProgramsDomain:
+        return ProgramsDomain(self)
+
+
+class ProgramsDomain:
+    """Implements `sq.domains.base.Domain`."""
+
+    instruction = ""
+
+    def __init__(self, config: ProgramsConfig | None = None) -> None:
+        self.config = config or ProgramsConfig()
+        self.name = self.config.name
+        self.digest = f"{self.config.min_steps}-{self.config.max_steps}"
+        self._trial = Trial(self.config.sandbox)
+
+    def seeds(self, count: int, seed: int, split: str = "train") -> Iterator[dict[str, Any]]:
+        """Yield `count` distinct tasks of a split: question, tests as answer, solution, steps.
+
+        The same arguments give the same rows in every process, and a shorter run is a prefix of a longer one.
+        """
+        if split not in SPLITS:
+            raise ConfigError(f"split={split!r} is not one of {', '.join(SPLITS)}")
+        rng = random.Random(f"programs:{seed}:{split}")
+        seen: set[bytes] = set()
+        while len(seen) < count:
+            one = problem(rng, low=self.config.min_steps, high=self.config.max_steps)
+            digest = question_digest(one.question)
+            if split_of_digest(digest) == split and digest not in seen:
+                seen.add(digest)
+                yield {"question": one.question, "answer": one.answer, "solution": one.solution, "steps": one.steps}
+
+    def corpus(self, count: int, seed: int) -> Iterator[Document]:
+        """Text of mixed quality to pretrain on; no task of the validation or test split is solved in it."""
+        return documents(count, seed)
+
+    def final_answer(self, text: str) -> str | None:
+        """The program in a solution: a closed block of Python that parses."""
+        return program_in(text)
+
+    def check(self, answer: str, reference: str) -> bool:
+        """Whether a program passes the reference's tests, in the sandbox."""
+        return self._trial.passes(answer, reference)
+
+    def vote(self, question: Mapping[str, Any], answers: Sequence[str], responses: Sequence[str]) -> Vote:
+        """Programs by what they give for the same calls, whose arguments follow from the task's first sentence."""
+        asked = arguments(str(question["question"]))
+        if asked is None:
+            return self._trial.by_written_tests(answers, responses)
+        return self._trial.by_outputs(answers, *asked)
+
+    def verdict(self, question: str) -> Verdict:
+        """The oracle's word on any text; its answer is the tests."""
+        found = judge(question)
+        return Verdict(solvable=found.solvable, reason=found.reason.value, steps=found.steps, answer=found.answer)
