@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 import textwrap
+from pathlib import Path
 from typing import Any
 
 ABOUT = """\
@@ -105,14 +106,21 @@ def _closing(recipe: Any, record: Any, outcome: Any) -> None:
     print(f"{recipe.name}: {len(record.stages)} stages in {clock(record.seconds)} -> {directory}")
 
 
-def _told(recipe: Any, directory: Any) -> None:
+def _told(recipe: Any, directory: Path) -> None:
     """Ablation, bill, report. What one of them cannot do is said, and does not undo the run."""
     from sq.core.errors import SqError
     from sq.recipe.ablation import ablation
+    from sq.recipe.bill import bill
 
-    for name, tell in (("ablation", ablation),):
+    for name, tell in (("ablation", ablation), ("bill", bill), ("report", _report)):
         try:
             if text := tell(directory):
                 print(f"{text}\n")
         except SqError as error:
             print(f"{name}: {error}", file=sys.stderr)
+
+
+def _report(directory: Path) -> str:
+    from sq.report.page import write_report
+
+    return f"report: {write_report(directory)}"

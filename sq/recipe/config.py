@@ -14,7 +14,6 @@ from sq.core.config import setting
 from sq.core.tracking import TrackingConfig
 
 SCRIPTS = ("train", "synthesize", "evaluate")
-ENGINES = ("auto", "vllm", "hf", "openai", "ray", "oracle")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +24,7 @@ class RecipeStage:
     set: dict[str, Any] = setting(
         {}, help="overrides of the script: key -> value, in which @OTHER is OTHER's directory"
     )
-    each: dict[str, list[Any]] = setting({}, help="repeat the stage over these values; its name holds {KEY}")
+    each: dict[str, Any] = setting({}, help="repeat the stage over lists of values; its name holds {KEY}")
     variant: str | None = setting(None, help="condition of the ablation that it belongs to, a key of variants")
     tags: dict[str, str] = setting({}, help="what the report groups by: figure, size, ...")
     once: bool = setting(False, help="with several seeds, run it for the first one alone; all seeds read it")
@@ -44,7 +43,7 @@ class RecipeConfig:
     seeds: list[int] = setting([], ge=0, help="repeat every stage for each of these seeds, as NAME-s0, NAME-s1, ...")
     scale: float = setting(1.0, gt=0, help="factor on every number in counts")
     least: int = setting(8, ge=1, help="no count is scaled below this")
-    engine: str = setting("auto", choices=ENGINES, help="{engine} in the stages; auto: vllm where installed, else hf")
+    engine: str = setting("auto", help="{engine} in the stages; auto: vllm where installed, else hf")
     parallel: int = setting(1, ge=1, help="stages that may run side by side, where what they read is there")
     counts: dict[str, int] = setting({}, gt=0, help="numbers of rows, {NAME} in the stages; scaled by scale")
     let: dict[str, Any] = setting({}, help="other values that stages share, {NAME} in the stages")

@@ -97,7 +97,7 @@ def filled(value: Any, words: Mapping[str, Any], where: str) -> Any:
 
 def _repeated(config: RecipeConfig, base: str, stage: RecipeStage, words: Mapping[str, Any]) -> Iterator[Stage]:
     """A template's stages: one for each seed and each combination of its values."""
-    each = {key: filled(values, words, f"stage {base}, each.{key}") for key, values in stage.each.items()}
+    each = _each(base, stage, words)
     several = len(config.seeds) > 1
     seeds = (config.seeds[:1] if stage.once else config.seeds) or [config.seed]
     for seed, values in itertools.product(seeds, itertools.product(*each.values())):
@@ -112,11 +112,20 @@ def _repeated(config: RecipeConfig, base: str, stage: RecipeStage, words: Mappin
         yield one
 
 
+def _each(base: str, stage: RecipeStage, words: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """What a stage is repeated over."""
+    each = {key: filled(values, words, f"stage {base}, each.{key}") for key, values in stage.each.items()}
+    for key, values in each.items():
+        if not isinstance(values, list) or not values:
+            raise ConfigError(f"stage {base}, each.{key}={values!r} is no list of values")
+    return each
+
+
 def _once(config: RecipeConfig, words: Mapping[str, Any]) -> set[str]:
     """The names of the stages that all seeds share."""
     found = set()
     for base, stage in config.stages.items():
-        each = {key: filled(values, words, f"stage {base}, each.{key}") for key, values in stage.each.items()}
+        each = _each(base, stage, words) if stage.once else {}
         for values in itertools.product(*each.values()) if stage.once else ():
             found.add(str(filled(base, {**words, **dict(zip(each, values, strict=True))}, f"stage {base}")))
     return found

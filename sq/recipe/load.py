@@ -73,7 +73,7 @@ def load_recipe(name: str, overrides: Sequence[str] = (), *, tiny: bool = False)
         key, value = _parsed(text)
         _set(node, key, value)
     config = build(node, RecipeConfig)
-    engine = config.engine if config.engine != "auto" else best_engine()
+    engine = _engine(config.engine)
     directory = Path(config.output_dir or f"outputs/{short}{'-tiny' if tiny else ''}")
     return Recipe(name=short, config=config, output_dir=directory, stages=expand(config, directory, engine),
                   engine=engine)  # fmt: skip
@@ -92,6 +92,13 @@ def recipes() -> dict[str, str]:
 def best_engine() -> str:
     """vLLM where it can be imported, else Hugging Face transformers."""
     return "vllm" if importlib.util.find_spec("vllm") else "hf"
+
+
+def _engine(name: str) -> str:
+    options = sorted(path.stem for path in (conf_dir() / "engine").glob("*.yaml"))
+    if name not in ("auto", *options):
+        raise ConfigError(f"engine={name!r} is not one of auto, {', '.join(options)}{nearest(name, options)}")
+    return best_engine() if name == "auto" else name
 
 
 def _read(name: str) -> dict[str, Any]:
@@ -148,16 +155,14 @@ def _set(node: dict[str, Any], key: str, value: Any) -> None:
     """Put one override in its place."""
     first, _, rest = key.partition(".")
     stages = node.get("stages") or {}
-    if rest and first not in _FIELDS:
-        first = _stage_named(stages, first)
     if first == "tracking" and not rest:
         node["tracking"] = _group("tracking", value)
     elif first == "stages" and rest:
         stage, _, rest = rest.partition(".")
         key, own = (rest.removeprefix("set."), False) if rest.startswith("set.") else (rest, True)
-        _set_stage(stages, _stage_named(stages, stage), key, value, own=own)
-    elif rest and first in stages:
-        _set_stage(stages, first, rest, value, own=False)
+        _set_stages(stages, stage, key, value, own=own)
+    elif rest and first not in _FIELDS and _stages_named(stages, first):
+        _set_stages(stages, first, rest, value, own=False)
     elif rest and first in _OPEN:
         node.setdefault(first, {})[rest] = value
     elif rest and first == "scripts":
@@ -174,23 +179,25 @@ def _set(node: dict[str, Any], key: str, value: Any) -> None:
         _set_word(node, key, value, stages)
 
 
-def _stage_named(stages: Mapping[str, Any], name: str) -> str:
-    """The stage's key in the YAML: `sft` may stand for `sft-{of}` where no other stage has that name."""
-    like = [key for key in stages if plain_name(key) == name]
-    return like[0] if name not in stages and len(like) == 1 else name
+def _stages_named(stages: Mapping[str, Any], name: str) -> list[str]:
+    """The stages' keys in the YAML: `sft` also stands for `sft-{of}`, where no stage is called just that."""
+    return [name] if name in stages else [key for key in stages if plain_name(key) == name]
 
 
-def _set_stage(stages: dict[str, Any], stage: str, key: str, value: Any, *, own: bool) -> None:
-    """A stage's setting, or (`own`) a field of the stage itself."""
-    if stage not in stages:
-        raise ConfigError(f"{stage}.{key}: {stage} is no stage of this recipe{nearest(stage, stages)} "
-                          f"Stages: {', '.join(stages)}")  # fmt: skip
-    place = stages[stage] if own else stages[stage].setdefault("set", {})
-    first, dot, rest = key.partition(".")
-    if own and dot:
-        place.setdefault(first, {})[rest] = value
-    else:
-        place[key] = value
+def _set_stages(stages: dict[str, Any], name: str, key: str, value: Any, *, own: bool) -> None:
+    """A setting of the stages of that name, or (`own`) a field of the stages themselves."""
+    found = _stages_named(stages, name)
+    if not found:
+        raise ConfigError(
+            f"{name}.{key}: {name} is no stage of this recipe{nearest(name, stages)} Stages: {', '.join(stages)}"
+        )
+    for stage in found:
+        place = stages[stage] if own else stages[stage].setdefault("set", {})
+        first, dot, rest = key.partition(".")
+        if own and dot:
+            place.setdefault(first, {})[rest] = value
+        else:
+            place[key] = value
 
 
 def _set_word(node: dict[str, Any], key: str, value: Any, stages: Mapping[str, Any]) -> None:

@@ -22,6 +22,8 @@ from sq.recipe.devices import Devices
 from sq.recipe.expand import Stage
 from sq.recipe.graph import closure, named
 from sq.recipe.load import Recipe
+from sq.recipe.plan import NAME as PLAN
+from sq.recipe.plan import write_plan
 from sq.recipe.process import StageProcess, end_left_behind, stop
 from sq.recipe.record import (
     DONE,
@@ -155,6 +157,8 @@ class _Run:
         self.screen.say(f"{self.recipe.name}: {self.recipe.title}")
         self.screen.say(f"{count + len(self.outcome.skipped)} stages{done} -> {self.recipe.output_dir}; "
                         f"{self._engine()}; {self.devices.told}")  # fmt: skip
+        if not self.outcome.skipped or not (self.recipe.output_dir / PLAN).exists():
+            write_plan(self.recipe, self.recipe.output_dir)  # a forecast is made before anything is known
         self.record.status, self.record.finished = RUNNING, None
         self.record.write()
         run = opened(self.recipe, self.record)
