@@ -92,6 +92,8 @@ class Found:
     directory: Path
     recipe: Mapping[str, Any]
     stages: Sequence[Stage]
+    final_name: str = ""
+    """The selection that is meant; none: the last one."""
 
     def of(self, *kinds: str) -> list[Stage]:
         """The stages of these kinds that have begun."""
@@ -124,8 +126,18 @@ class Found:
     @cached_property
     def final(self) -> Stage | None:
         """The last selection: the dataset that the run was made for."""
-        chosen = [s for s in self.of("select") if s.manifest is not None and "figure" not in s.tags]
-        return chosen[-1] if chosen else None
+        made = [s for s in self.of("select") if s.manifest is not None and "figure" not in s.tags]
+        meant = [s for s in made if s.name == self.final_name] if self.final_name else made
+        return meant[-1] if meant else None
+
+    def chain(self, stage: Stage) -> list[Stage]:
+        """A stage and those that its rows went through before, the first one first."""
+        told: list[Stage] = []
+        at: Stage | None = stage
+        while at is not None and at not in told:
+            told.append(at)
+            at = self.made_from(at)
+        return told[::-1]
 
     def made_from(self, stage: Stage) -> Stage | None:
         """The stage whose rows this one read, by their digest."""

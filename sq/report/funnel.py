@@ -77,21 +77,18 @@ def section(found: Found, figures: Figures) -> Section | None:
         + (f"The counts of {', '.join(wrong)} do not add up." if wrong else "In = out + rejects at every stage.")
         + (f" Not finished yet: {', '.join(unfinished)}." if unfinished else "")
     )
-    chain = _chain(found, told)
+    chain = chain_of(found, found.final, told)
     drawn = figures.add(
         "funnel", lambda look: _drawn(chain, look), _alt(chain), "Rows kept and rejected on the way to the dataset"
     )
     return Section(id="funnel", title="The funnel", says=says, body=join([drawn, _table(found, told)]))
 
 
-def _chain(found: Found, told: Sequence[Step]) -> list[Step]:
+def chain_of(found: Found, final: Stage | None, told: Sequence[Step]) -> list[Step]:
     """The stages on the way to the final dataset; all of them where that is not known."""
     by_name = {step.stage.name: step for step in told}
-    stage, chain = found.final, []
-    while stage is not None and stage.name in by_name:
-        chain.append(by_name[stage.name])
-        stage = found.made_from(stage)
-    return chain[::-1] if len(chain) > 1 else list(told)[-12:]
+    chain = [by_name[stage.name] for stage in found.chain(final) if stage.name in by_name] if final else []
+    return chain if len(chain) > 1 else list(told)[-12:]
 
 
 def _table(found: Found, told: Sequence[Step]) -> Markup:

@@ -44,5 +44,5 @@ def section(found: Found) -> Section | None:
     remark = note(
         "Planted: questions of the run, spoiled on purpose, that the judge was asked about beside the others."
     )
-    says = f"{count(len(rows), 'figure')} of {count(stages, 'stage')} about judges, solvers and selection, from figures.json."
+    says = f"{count(len(rows), 'figure')} that {count(stages, 'stage')} measured of themselves (figures.json)."
     return Section(id="judges", title="Judges, solvers and selection", says=says, body=join([made, remark]))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from sq.core.errors import SqError
 from sq.core.ledger import read_rows
@@ -18,48 +19,77 @@ from sq.report.found import Found, Stage
 from sq.report.html import Section, join, note, table, tag
 from sq.report.measure import count, percent, wilson_text
 
+if TYPE_CHECKING:
+    from sq.synth.filters.overlap import Grams
+
 QUOTED = 5
 """Shared n-grams that are quoted."""
 
 
-def section(found: Found) -> Section | None:
-    """The table: clean problems of each benchmark, against the questions before and after the filter."""
+@dataclass(frozen=True, kw_only=True)
+class Clean:
+    """A benchmark against one stage's questions; `problems` is none where its file is not here any more."""
+
+    benchmark: str
+    stage: Stage
+    problems: int | None = None
+    hit: int = 0
+    examples: Sequence[tuple[str, str]] = ()
+    """Problem and common words."""
+
+    @property
+    def told(self) -> str:
+        """The share of clean problems with its interval."""
+        if self.problems is None:
+            return "not here any more"
+        clean = self.problems - self.hit
+        return f"{percent(clean / max(self.problems, 1), 2)} ({wilson_text(clean, self.problems)})"
+
+
+def clean(found: Found, stages: Sequence[Stage]) -> list[Clean]:
+    """Every benchmark against the questions of these stages."""
     from sq.synth.filters.overlap import Grams, OverlapFilter
 
-    filters = [s for s in found.of("filter") if s.manifest and "figure" not in s.tags]
-    sets = [stage for stage in (found.made_from(filters[-1]) if filters else None, _last(found, filters)) if stage]
-    if not sets:
-        return None
-    rows: list[list[str]] = []
-    quoted: list[list[str]] = []
+    told = []
     with tempfile.TemporaryDirectory() as scratch:
         for name, path in benchmarks(found, Path(scratch)).items():
             try:
                 grams = Grams(OverlapFilter(benchmarks={name: path}))
-            except SqError:  # the file of a benchmark is not here any more
-                rows.append([name, "not here any more", *("–" for _ in sets)])
+            except SqError:
+                told += [Clean(benchmark=name, stage=stage) for stage in stages]
                 continue
-            total, cells = grams.items[name], []
-            for stage in sets:
+            for stage in stages:
                 hit, examples = _hit(stage, grams)
-                cells.append(f"{percent(1 - len(hit) / total, 2)} ({wilson_text(total - len(hit), total)})")
-                quoted += [[name, stage.name, *example] for example in examples]
-            rows.append([name, f"{total:,}", *cells])
-    if not rows:
+                told.append(
+                    Clean(benchmark=name, stage=stage, problems=grams.items[name], hit=len(hit), examples=examples)
+                )
+    return told
+
+
+def section(found: Found) -> Section | None:
+    """The table: clean problems of each benchmark, against the questions before and after the filter."""
+    filters = [s for s in found.of("filter") if s.manifest and "figure" not in s.tags]
+    stages = [stage for stage in (found.made_from(filters[-1]) if filters else None, _last(found, filters)) if stage]
+    told = clean(found, stages)
+    if not told:
         return None
-    head = ["benchmark", "problems", *(f"clean of {stage.name}" for stage in sets)]
+    by_name: dict[str, list[Clean]] = {}
+    for one in told:
+        by_name.setdefault(one.benchmark, []).append(one)
+    rows = [
+        [name, f"{ones[0].problems:,}" if ones[0].problems is not None else "–", *(one.told for one in ones)]
+        for name, ones in by_name.items()
+    ]
+    head = ["benchmark", "problems", *(f"clean of {stage.name}" for stage in stages)]
     parts = [table(head, rows, caption="Share of problems without a common 13-gram, with its 95% interval")]
+    quoted = [[one.benchmark, one.stage.name, *example] for one in told for example in one.examples]
     if quoted:
-        made = table(
-            ["benchmark", "stage", "problem", "common words"], quoted[:QUOTED], caption="Common 13-grams", words=4
-        )
+        head = ["benchmark", "stage", "problem", "common words"]
+        made = table(head, quoted[:QUOTED], caption="Common 13-grams", words=4)
         parts.append(tag("details", tag("summary", f"{len(quoted):,} common 13-grams, the first of them"), made))
     parts.append(note("As in the filter, an n-gram that five or more of a benchmark's problems share is boilerplate."))
-    says = (
-        f"Problems of {count(len(rows), 'benchmark')} that share no 13 words in a row with "
-        + " or ".join(f"{count(s.manifest.rows if s.manifest else 0, 'question')} of {s.name}" for s in sets)
-        + "."
-    )
+    asked = " or ".join(f"{count(s.manifest.rows if s.manifest else 0, 'question')} of {s.name}" for s in stages)
+    says = f"Problems of {count(len(rows), 'benchmark')} that share no 13 words in a row with {asked}."
     return Section(id="overlap", title="Overlap with benchmarks", says=says, body=join(parts), paper="Table 6 of v2")
 
 
@@ -91,15 +121,15 @@ def _last(found: Found, filters: list[Stage]) -> Stage | None:
     return found.final or (filters[-1] if filters else next(iter(found.of("questions")[::-1]), None))
 
 
-def _hit(stage: Stage, grams: Any) -> tuple[set[str], list[list[str]]]:
+def _hit(stage: Stage, grams: Grams) -> tuple[set[str], list[tuple[str, str]]]:
     from sq.synth.filters.words import words_of
 
     hit: set[str] = set()
-    examples: list[list[str]] = []
+    examples: list[tuple[str, str]] = []
     for row in stage.rows("question"):
         shared, _ = grams.find(words_of(row["question"]))
         hit.update(item for _, item, _ in shared)
-        examples += [[item, gram] for _, item, gram in shared[:1]]
+        examples += [(item, gram) for _, item, gram in shared[:1]]
     return hit, examples
 
 

@@ -27,6 +27,7 @@ from sq.report import (
     embedding,
     environment,
     funnel,
+    judge,
     overlap,
     safety,
     sample,

@@ -1,0 +1,24 @@
+"""`sq build RUN`: the dataset, ready for others."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    """The sub-command's arguments."""
+    parser = commands.add_parser("build", help="write the final dataset: parquet, lineage, a card with real figures")
+    parser.add_argument("run_directory", metavar="RUN", type=Path, help="directory of sq run, or of a stage=select")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="where it goes; default: RUN/dataset")
+    parser.add_argument("--licence", metavar="ID", help="the dataset's own, as the hub calls it: apache-2.0, cc-by-4.0")
+    parser.add_argument("--name", help="what the card is headed with")
+    parser.set_defaults(run=_run)
+
+
+def _run(parsed: argparse.Namespace) -> None:
+    from sq.report.build import build
+
+    where = build(parsed.run_directory, parsed.output, licence=parsed.licence, name=parsed.name)
+    print(f"dataset: {where} | load_dataset({str(where)!r}) | next: sq push {where} --repo OWNER/NAME")

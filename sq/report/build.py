@@ -1,0 +1,188 @@
+"""The product: a selection as a dataset that others load and train on.
+
+Parquet shards with `query` and `response`, the same as `prompt` and `completion` in the form that trainers take (TRL
+then puts the loss on the completion alone, as the paper does), and each row's lineage; a card with the run's figures.
+The directory appears whole or not at all, and a second build of the same rows changes nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sq import __version__
+from sq.core.errors import ConfigError, LedgerError, RowError
+from sq.core.files import DirectoryLock, plain_errors, sync_directory
+from sq.core.ledger import read_manifest, read_rows
+from sq.core.manifest import NAME as MANIFEST
+from sq.core.rows import EXAMPLE
+from sq.report.card import card
+from sq.report.found import Found, Stage, find, read_json
+
+log = logging.getLogger(__name__)
+NOTE = "build.json"
+SHARD = 100_000
+"""Rows of a shard."""
+BATCH = 1_000
+LEFT_OUT = ("question_id", "question_finish_reason", "judge_reply", "extra", "rank", "well_formed", "format_problem",
+            "response_finish_reason", "duplicate_of", "duplicate_kind", "duplicate_similarity", "query", "response",
+            "overlap_benchmark", "overlap_item", "overlap_ngram")  # fmt: skip
+"""What says nothing of a row that was selected, or is the run's own affair."""
+_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+_FIRST = pa.schema(
+    [
+        pa.field("query", pa.string(), nullable=False),
+        pa.field("response", pa.string(), nullable=False),
+        pa.field("prompt", _MESSAGES, nullable=False),
+        pa.field("completion", _MESSAGES, nullable=False),
+    ]
+)
+
+
+def build(directory: Path, output: Path | None = None, *, licence: str | None = None, name: str | None = None) -> Path:
+    """Write the dataset of a run, or of one selection, and return where it is.
+
+    Args:
+        directory: of `sq run`, or of a stage=select.
+        output: default: dataset/ in the run's directory, or NAME-dataset beside the selection's.
+        licence: the dataset's own, as the hub calls it (apache-2.0, ...); none: the card says it is to be chosen.
+        name: of the dataset in its card; default: the run's title.
+
+    Raises:
+        SqError: no finished selection, or a directory in the way.
+    """
+    found, stage = selection(directory)
+    manifest = read_manifest(stage.directory)
+    target = output or (
+        directory / "dataset" if stage.directory.resolve() != directory.resolve() else
+        directory.with_name(f"{directory.name}-dataset")
+    )  # fmt: skip
+    made = {"format": "sq-dataset-1", "rows_digest": manifest.digest, "licence": licence, "name": name}
+    if _there(target, made):
+        log.info("build: %s has these rows already", target)
+        return target
+    staging = target.with_name(f".{target.name}.building")
+    with plain_errors(staging, "write it"):
+        staging.mkdir(parents=True, exist_ok=True)
+        lock = DirectoryLock(staging)
+        try:
+            _emptied(staging)
+            schema = _schema(stage)
+            shards = _write_shards(stage, staging / "data", schema, manifest.rows)
+            (staging / "README.md").write_text(card(found, stage, schema, licence=licence, name=name), encoding="utf-8")
+            note = {**made, "sq": __version__, "rows": manifest.rows, "shards": shards, "columns": schema.names}
+            (staging / NOTE).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
+            _synced(staging)
+            os.rename(staging, target)
+            sync_directory(target.parent)
+        finally:
+            lock.release()
+    log.info("build: %s rows in %d shards -> %s", f"{manifest.rows:,}", shards, target)
+    return target
+
+
+def selection(directory: Path) -> tuple[Found, Stage]:
+    """The run, and the selection to build from: the directory's own where it is one, else the run's last.
+
+    Raises:
+        RowError: where there is none.
+        LedgerError: where it is not finished.
+    """
+    if (directory / MANIFEST).is_file():
+        manifest = read_manifest(directory)
+        if "query" not in manifest.schema or "response" not in manifest.schema:
+            kind = manifest.config.get("stage.name", "another stage")
+            raise RowError(f"{directory} is the output of stage={kind}; give that of stage=select, or a whole run")
+        around = find(directory.parent)
+        own = next((s for s in around.stages if s.directory.resolve() == directory.resolve()), None)
+        stage = own or Stage(name=directory.name, kind="select", directory=directory)
+        found = replace(around, final_name=stage.name)
+    else:
+        found = find(directory)
+        last = found.final
+        if last is None:
+            raise RowError(f"{directory} has no stage=select with rows; run the recipe to its selection first")
+        stage = last
+    finished = stage.manifest
+    if finished is None or not finished.finished:
+        raise LedgerError(
+            f"{stage.directory} is not finished; run the command that makes it again, it continues where it stopped"
+        )
+    if not finished.rows:
+        raise RowError(f"{stage.directory} has no rows: every candidate was rejected (see its rejects)")
+    return found, stage
+
+
+def _there(target: Path, made: Mapping[str, Any]) -> bool:
+    """Whether the very same dataset stands there already; anything else in the way is refused."""
+    if not target.exists():
+        return False
+    note = read_json(target / NOTE)
+    if all(note.get(key) == value for key, value in made.items()):
+        return True
+    what = "another dataset" if note.get("format") else "something that sq build has not made"
+    raise ConfigError(f"{target} holds {what}; choose another --output, or delete it")
+
+
+def _schema(stage: Stage) -> pa.Schema:
+    """The columns: query, response and their chat form first, then what is known of the rows; no column of nulls."""
+    wanted = [field for field in EXAMPLE if field.name not in LEFT_OUT]
+    known: set[str] = set()
+    for row in stage.rows(*(field.name for field in wanted)):
+        known.update(name for name, value in row.items() if value is not None and value != [])
+        if len(known) == len(wanted):
+            break
+    return pa.schema([*_FIRST, *(field for field in wanted if field.name in known)])
+
+
+def _write_shards(stage: Stage, directory: Path, schema: pa.Schema, rows: int) -> int:
+    directory.mkdir(parents=True)
+    names = [field.name for field in schema if field.name not in ("prompt", "completion")]
+    stream = read_rows(stage.directory, names)
+    shards = -(-rows // SHARD)
+    for number in range(shards):
+        path = directory / f"train-{number:05d}-of-{shards:05d}.parquet"
+        with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+            for batch in _batches(islice(stream, SHARD)):
+                writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+    return shards
+
+
+def _batches(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    while batch := [_example(row) for row in islice(rows, BATCH)]:
+        yield batch
+
+
+def _example(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **row,
+        "prompt": [{"role": "user", "content": row["query"]}],
+        "completion": [{"role": "assistant", "content": row["response"]}],
+    }
+
+
+def _emptied(staging: Path) -> None:
+    """What a build that was killed has left."""
+    for path in staging.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def _synced(directory: Path) -> None:
+    for path in sorted(directory.rglob("*")):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
+    sync_directory(directory)
