@@ -1,4 +1,4 @@
-"""`sq compare A B`: whether two evaluations differ by more than chance."""
+"""`sq compare`: two evaluations problem by problem, or all the runs of an experiment by what was varied."""
 
 from __future__ import annotations
 
@@ -9,14 +9,55 @@ from typing import Any
 
 def add(commands: Any) -> None:
     """The sub-command's arguments."""
-    parser = commands.add_parser("compare", help="say whether two evaluations differ by more than chance")
-    parser.add_argument("a", type=Path, help="output_dir of an evaluation, or of one of its benchmarks")
-    parser.add_argument("b", type=Path, help="another one, over the same problems")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    parser = commands.add_parser(
+        "compare",
+        help="compare two evaluations, or the runs of an experiment",
+        description="Two directories: whether the evaluations in them differ by more than chance. One name: the runs "
+        "of that MLflow experiment (a sweep, say) as a table and a plot.",
+        epilog="examples: sq compare outputs/evaluate-a outputs/evaluate-b\n"
+        "          sq compare my-sweep --by lr,data.limit --metric val/loss",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", nargs="+", help="output_dirs of two evaluations, or the name of an experiment")
+    parser.add_argument("--seed", type=int, default=0, help="evaluations: of the bootstrap")
+    parser.add_argument("--by", help="experiment: settings to group by, with commas; default: those that differ")
+    parser.add_argument("--metric", action="append", help="experiment: what to compare; may be given several times")
+    parser.add_argument("--stage", help="experiment: only runs of this stage")
+    parser.add_argument("--tracking-uri", help="experiment: default $MLFLOW_TRACKING_URI, else outputs/mlflow.db")
+    parser.add_argument(
+        "--output", type=Path, default=Path("outputs/compare"), help="experiment: where plot and csv go"
+    )
     parser.set_defaults(run=_run)
 
 
 def _run(parsed: argparse.Namespace) -> None:
-    from sq.eval.compare import compare, told
+    from sq.core.errors import ConfigError
 
-    print(told(compare(parsed.a, parsed.b, seed=parsed.seed)))
+    if len(parsed.what) == 2:
+        from sq.eval.compare import compare, told
+
+        print(told(compare(*map(Path, parsed.what), seed=parsed.seed)))
+    elif len(parsed.what) > 2:
+        raise ConfigError(
+            f"{len(parsed.what)} things cannot be compared: give two evaluations, or one experiment's name"
+        )
+    elif Path(parsed.what[0]).is_dir():
+        raise ConfigError(f"{parsed.what[0]} is one directory; give a second one to compare it with")
+    else:
+        _experiment(parsed)
+
+
+def _experiment(parsed: argparse.Namespace) -> None:
+    import os
+
+    from sq.core.tracking import TrackingConfig
+    from sq.recipe.experiment import compare_runs, told
+    from sq.recipe.experiment_plot import write
+
+    uri = parsed.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or TrackingConfig().uri
+    by = [name.strip() for name in (parsed.by or "").split(",") if name.strip()]
+    metrics = [name.strip() for text in parsed.metric or [] for name in text.split(",") if name.strip()]
+    found = compare_runs(uri, parsed.what[0], by=by, metrics=metrics, stage=parsed.stage)
+    print(told(found))
+    picture, table = write(found, parsed.output)
+    print(f"plot: {picture}\ntable: {table}")

@@ -24,7 +24,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sq.core.config import setting
+from sq.core.config import nearest, setting
 from sq.core.errors import SqError
 from sq.core.mlflow_store import PARENT, Mlflow, MlflowStore, sqlite_path
 from sq.core.provenance import provenance, seeds
@@ -170,8 +170,9 @@ def read_runs(uri: str, experiment: str, where: str = "") -> list[dict[str, Any]
     except Exception as error:
         raise SqError(f"{store.name} cannot be read: {redact(str(error)).splitlines()[0]}") from error
     if found is None:
-        names = ", ".join(e.name for e in client.search_experiments()) or "none"
-        raise SqError(f"{store.name} has no experiment {experiment!r}; it has: {names}")
+        names = [e.name for e in client.search_experiments()]
+        near = nearest(experiment, names) or "."
+        raise SqError(f"{store.name} has no experiment {experiment!r}{near} It has: {', '.join(names) or 'none'}")
     return [
         {
             "id": r.info.run_id, "name": r.info.run_name, "status": r.info.status, "start": r.info.start_time,

@@ -48,6 +48,8 @@ class PlanStage:
     recompute: bool = False
     most_tokens: float | None = None
     """Where training ends, whatever the rows."""
+    step_tokens: float = 0.0
+    """Tokens of an optimiser step: at least one is done."""
     kept: float = 0.0
     api: tuple[float, float] = (0.0, 0.0)
     filter_rows: float = 2000.0
@@ -98,7 +100,7 @@ def cost(stage: PlanStage, hardware: HardwareConfig, gpus: int = 1, *, fp8: bool
         done = _cost(stage, hardware, 1, tokens_in, tokens_out, 0.0, 0.0)
         return replace(done, price=dollars)
     if stage.work is Work.TRAIN:
-        tokens = min(texts * stage.prompt * stage.epochs, stage.most_tokens or float("inf"))
+        tokens = min(max(texts * stage.prompt * stage.epochs, stage.step_tokens), stage.most_tokens or float("inf"))
         each = hardware.train_seconds(stage.parameters, forward_only=stage.forward_only, recompute=stage.recompute)
         return _cost(stage, hardware, gpus, tokens, 0.0, tokens * each, hardware.start_train)
     read = hardware.prefill_seconds(stage.parameters, fp8=fp8)

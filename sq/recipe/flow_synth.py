@@ -44,6 +44,7 @@ def synthesised(name: str, job: SynthJob, flow: Flow) -> list[PlanStage]:
             made = [_rewrite(name, job, stage, rows, flow)]
         elif isinstance(stage, FailRateStage):
             made = [_fail_rate(name, job, stage, rows, flow)]
+            flow.per_question[place] = stage.n
         elif isinstance(stage, FilterStage):
             made = _filters(name, job, rows, flow)
         elif isinstance(stage, AnswersStage):

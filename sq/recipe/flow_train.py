@@ -26,7 +26,8 @@ def trained(name: str, job: TrainJob, flow: Flow) -> list[PlanStage]:
     documents = isinstance(stage, PretrainStage)
     rows = float(stage.documents) if isinstance(stage, PretrainStage) else flow.rows_of(job.data)
     parameters = flow.billions(job.model)
-    samples, tokens = _row(stage.name, flow)
+    samples, tokens = _row(stage.name, flow.per_question.get(flow.source_of(job.data) or "", 1.0), flow)
+    step = _step(stage, samples * tokens)
     made = PlanStage(
         name=name,
         phase=PHASES.get(stage.name, "reward" if stage.name == "reward" else "student"),
@@ -40,7 +41,8 @@ def trained(name: str, job: TrainJob, flow: Flow) -> list[PlanStage]:
         epochs=1.0 if documents else stage.epochs,
         forward_only=1.0 if stage.name == "qpo" else 0.0,
         recompute=job.trainer.gradient_checkpointing,
-        most_tokens=_most(stage, tokens * samples),
+        most_tokens=stage.max_steps * step if stage.max_steps else None,
+        step_tokens=step,
         kept=rows,
     )
     flow.trained[job.output_dir] = parameters
@@ -69,8 +71,11 @@ def evaluated(name: str, job: EvalJob, flow: Flow) -> list[PlanStage]:
     return [asked]
 
 
-def _row(stage: str, flow: Flow) -> tuple[float, float]:
-    """Texts of a row of this stage, and tokens of a text. The prefix is shared, so it is as good as free."""
+def _row(stage: str, n: float, flow: Flow) -> tuple[float, float]:
+    """Texts of a row of this stage, and tokens of a text. The prefix is shared, so it is as good as free.
+
+    `n` is how many solutions stand in a row, where a reward model learns from a solver's graded ones.
+    """
     assume = flow.assume
     seed = assume.seed or assume.question
     if stage == "qpo":
@@ -78,15 +83,12 @@ def _row(stage: str, flow: Flow) -> tuple[float, float]:
     if stage == "sft":
         return 1.0, assume.question + assume.instruction + assume.answer
     if stage == "reward":
-        return 1.0, assume.question + assume.instruction + assume.answer
+        return n, assume.question + assume.instruction + assume.answer
     if stage == "pretrain":
         return 1.0, seed + assume.answer
     return 1.0, seed + 1
 
 
-def _most(stage: StageConfig, row: float) -> float | None:
-    """Tokens of all the steps where their number is set."""
-    if stage.max_steps is None:
-        return None
-    step = stage.batch_rows * row if stage.batch_rows else (stage.batch_packs or 1) * stage.pack_tokens
-    return float(stage.max_steps * step)
+def _step(stage: StageConfig, row: float) -> float:
+    """Tokens of one optimiser step."""
+    return stage.batch_rows * row if stage.batch_rows else float((stage.batch_packs or 1) * stage.pack_tokens)

@@ -19,7 +19,7 @@ from sq.core.files import write_files
 from sq.recipe.assumptions import AssumptionsConfig, assumption_names, load_assumptions
 from sq.recipe.check import check
 from sq.recipe.cost import Cost, PlanStage, cost
-from sq.recipe.flow import Planned, flow
+from sq.recipe.flow import Job, Planned, flow
 from sq.recipe.hardware import HardwareConfig, hardware_here, hardware_names, load_hardware
 from sq.recipe.load import Recipe
 from sq.recipe.paper import RECIPE, TOTAL_DOLLARS, TOTAL_HOURS, beside
@@ -74,6 +74,7 @@ def plan(
     gpus: int = 1,
     assumptions: str | None = None,
     changes: Mapping[str, Mapping[str, Any]] | None = None,
+    jobs: Mapping[str, Job] | None = None,
 ) -> Plan:
     """The forecast of a recipe.
 
@@ -83,12 +84,13 @@ def plan(
         gpus: Devices that work side by side.
         assumptions: A name of conf/assumptions; default: the recipe's, its domain's, else mathematics.
         changes: Replaced figures by group: hardware, assume, sizes.
+        jobs: The stages' jobs by name, where they are composed already.
     """
     given = changes or {}
     device = load_hardware(hardware or hardware_here(), dict(given.get("hardware", {})))
     chosen = assumptions or _assumptions_of(recipe)
     assume = load_assumptions(chosen, dict(given.get("assume", {})))
-    jobs = check(recipe.stages)
+    jobs = check(recipe.stages) if jobs is None else jobs
     planned = [Planned(name=stage.name, job=jobs[stage.name]) for stage in recipe.stages]
     stages, known = flow(planned, assume, _sizes(given.get("sizes", {})))
     costs = tuple(cost(stage, device, gpus) for stage in stages)

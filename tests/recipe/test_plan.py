@@ -7,6 +7,7 @@ import pytest
 
 from sq.core.errors import ConfigError
 from sq.recipe.assumptions import assumption_names, load_assumptions
+from sq.recipe.check import check
 from sq.recipe.cost import PlanStage, Work, cost
 from sq.recipe.hardware import HardwareConfig, hardware_names, load_hardware
 from sq.recipe.load import load_recipe
@@ -49,6 +50,13 @@ stages:
   sft: {script: train, set: {stage: sft, model: qwen2-math-7b, data.input: "@select"}}
 """
 
+LABELS = """\
+_target_: sq.recipe.config.RecipeConfig
+title: labels alone
+stages:
+  labels: {script: synthesize, set: {stage: fail_rate, model: tiny, engine: hf, input: me/problems}}
+"""
+
 
 @pytest.fixture(scope="module")
 def paper(tmp_path_factory):
@@ -58,8 +66,15 @@ def paper(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def a100(paper):
-    return plan(paper, hardware="A100-80G")
+def planned(paper):
+    """A plan of the paper's recipe, whose stages are composed once for all tests."""
+    jobs = check(paper.stages)
+    return lambda **how: plan(paper, jobs=jobs, **how)
+
+
+@pytest.fixture(scope="module")
+def a100(planned):
+    return planned(hardware="A100-80G")
 
 
 def device(**figures):
@@ -192,8 +207,8 @@ def test_models_trained_by_the_recipe_keep_their_size(a100):
         ("H200", 99, {"questions": 2.7, "filter": 20.7, "answers": 50, "reward": 25}),
     ],
 )
-def test_the_papers_recipe_comes_out_near_published_recomputations(paper, hardware, total, rows):
-    found = as_json(plan(paper, hardware=hardware))["paper"]
+def test_the_papers_recipe_comes_out_near_published_recomputations(planned, hardware, total, rows):
+    found = as_json(planned(hardware=hardware))["paper"]
     hours = {row["phase"]: row["gpu_hours"] for row in found["rows"]}
     assert found["hours"] == pytest.approx(total, rel=0.15)
     for phase, expected in rows.items():
@@ -218,7 +233,7 @@ def test_what_the_papers_table_does_not_have_is_told_apart(a100):
     assert "judge solvability" not in left
 
 
-def test_changes_of_the_method_are_priced_from_their_formulas(paper, a100):
+def test_changes_of_the_method_are_priced_from_their_formulas(planned, a100):
     saved = {change.name: change for change in a100.changes}
     assert "FP8" not in saved, "an A100 has none"
     (judge,) = by_what(a100, "judge solvability")
@@ -227,7 +242,7 @@ def test_changes_of_the_method_are_priced_from_their_formulas(paper, a100):
     assert saved["short judge"].saved == pytest.approx((spared - read) / 3600, rel=1e-6)
     answers = sum(one.hours for one in a100.costs if one.stage.phase in ("answers", "reward"))
     assert saved["adaptive sample counts"].saved == pytest.approx(0.4 * answers, rel=0.03), "three of five on average"
-    h200 = plan(paper, hardware="h200")
+    h200 = planned(hardware="h200")
     fp8 = next(change for change in h200.changes if change.name == "FP8")
     table = [one for one in h200.costs if one.stage.work in (Work.GENERATE, Work.SCORE)]
     now = sum(one.hours for one in table if one.stage.phase != "evaluation")
@@ -235,12 +250,12 @@ def test_changes_of_the_method_are_priced_from_their_formulas(paper, a100):
     assert h200.changes[-1].name == "all of them" and h200.changes[-1].saved > max(c.saved for c in h200.changes[:-1])
 
 
-def test_assumptions_and_prices_can_be_replaced(paper, a100):
-    longer = plan(paper, hardware="A100-80G", changes={"assume": {"answer": 906}, "hardware": {"price": 3.58}})
+def test_assumptions_and_prices_can_be_replaced(planned, a100):
+    longer = planned(hardware="A100-80G", changes={"assume": {"answer": 906}, "hardware": {"price": 3.58}})
     (now,), (before,) = (by_what(p, "answer, 5 each") for p in (longer, a100))
     assert now.tokens_out == pytest.approx(2 * before.tokens_out)
     assert now.price == pytest.approx(now.hours * 3.58)
-    kept = plan(paper, hardware="A100-80G", changes={"assume": {"keep.solvability": 0.5}})
+    kept = planned(hardware="A100-80G", changes={"assume": {"keep.solvability": 0.5}})
     assert kept.kept == pytest.approx(a100.kept * 0.5 / 0.757)
 
 
@@ -255,7 +270,7 @@ def test_the_counts_of_the_recipe_decide(tmp_path):
 
 def test_rows_that_cannot_be_known_are_asked_for(tmp_path):
     path = tmp_path / "mine.yaml"
-    path.write_text(PAPER.replace("input: openai/gsm8k", "input: me/problems"))
+    path.write_text(LABELS)
     recipe = load_recipe(str(path))
     with pytest.raises(ConfigError, match="how many rows me/problems has is not known.*sizes.rows"):
         plan(recipe)
@@ -266,7 +281,7 @@ def test_rows_that_cannot_be_known_are_asked_for(tmp_path):
 
 
 def test_plan_json_reconciles(paper, tmp_path):
-    found = json.loads(write_plan(paper, tmp_path, hardware="h200", gpus=8).read_text())
+    found = json.loads(write_plan(paper, tmp_path, hardware="h200", gpus=8, jobs=check(paper.stages)).read_text())
     assert found["hardware"]["gpus"] == 8
     for key in ("gpu_hours", "seconds", "price"):
         assert found["total"][key] == pytest.approx(sum(stage[key] for stage in found["stages"]))

@@ -1,0 +1,243 @@
+"""`sq compare EXPERIMENT`: the runs of an experiment as a table of what was varied, means over seeds with intervals.
+
+Runs of one setting that differ in nothing but their seed are one group. Of a directory only the latest run counts, so a
+job that was killed and run again is there once; runs that did not finish are left out, and how many is told.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sq.core.config import nearest
+from sq.core.errors import ConfigError, SqError
+from sq.core.mlflow_store import sqlite_path
+from sq.core.tracking import read_runs
+
+USUAL = ("accuracy", "oracle/solvable", "correct/chosen", "val/loss", "train/loss")
+"""How a metric ends that is looked at where none is named: the one that most runs have, the first of several."""
+LOWER = ("loss", "perplexity", "mse", "mae", "error", "kl", "seconds", "duplicates", "rejects")
+"""Words in the name of a metric of which less is better."""
+_INCIDENTAL = ("output_dir", "tracking.", "model.path", "model.name", "data.input", "input", "source.", "stage.scores")
+_T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)
+"""Student's t, two-sided 95%, for 1 to 15 degrees of freedom; 2 is near enough beyond."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Runs of one setting: what they have in common, and their values of each metric."""
+
+    setting: tuple[str, ...]
+    values: dict[str, list[float]]
+    runs: list[str]
+
+    def mean(self, metric: str) -> float | None:
+        """The mean, None where no run has the metric."""
+        found = self.values.get(metric)
+        return sum(found) / len(found) if found else None
+
+    def spread(self, metric: str) -> float | None:
+        """Half the width of the 95% interval of the mean by Student's t; None for a single run."""
+        found = self.values.get(metric, [])
+        if len(found) < 2:
+            return None
+        mean = sum(found) / len(found)
+        deviation = math.sqrt(sum((v - mean) ** 2 for v in found) / (len(found) - 1))
+        degrees = len(found) - 1
+        return (_T95[degrees - 1] if degrees <= len(_T95) else 2.0) * deviation / math.sqrt(len(found))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """An experiment, grouped."""
+
+    experiment: str
+    by: tuple[str, ...]
+    metrics: tuple[str, ...]
+    groups: list[Group]
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    def best(self, metric: str) -> Group | None:
+        """The group with the best mean."""
+        known = [g for g in self.groups if g.mean(metric) is not None]
+        sign = -1.0 if less_is_better(metric) else 1.0
+        return max(known, key=lambda g: sign * (g.mean(metric) or 0.0), default=None)
+
+
+def less_is_better(metric: str) -> bool:
+    """By its name."""
+    words = metric.lower().replace("/", "_").split("_")
+    return any(word in words for word in LOWER)
+
+
+def compare_runs(
+    uri: str, experiment: str, *, by: Sequence[str] = (), metrics: Sequence[str] = (), stage: str | None = None
+) -> Compared:
+    """Group the runs of an experiment.
+
+    Args:
+        uri: Where runs are tracked.
+        experiment: The experiment's name.
+        by: Settings to group by, whole (`stage.lr`) or their end (`lr`); none: those that differ.
+        metrics: What to compare, whole or by the end; none: the usual one.
+        stage: Only runs of this kind.
+
+    Raises:
+        SqError: for an experiment, setting or metric that is not there, with the nearest name.
+    """
+    path = sqlite_path(uri)
+    if path is not None and not path.expanduser().is_file():
+        raise SqError(
+            f"there is no {path}: nothing was tracked here; say where: --tracking-uri sqlite:///FILE or http://..."
+        )
+    found = [run for run in read_runs(uri, experiment) if "sq.sweep" not in run["tags"]]
+    if stage is not None:
+        stages = sorted({run["tags"].get("sq.stage", "") for run in found})
+        if stage not in stages:
+            raise ConfigError(
+                f"--stage {stage}: no run is of it{nearest(stage, stages)}; there are {', '.join(stages)}"
+            )
+        found = [run for run in found if run["tags"].get("sq.stage") == stage]
+    runs, left_out = _counting(found)
+    if not runs:
+        raise SqError(f"experiment {experiment!r} has no finished run{_told(left_out)}")
+    chosen = [_metric(name, runs) for name in metrics] or [_usual(runs)]
+    having = [run for run in runs if any(metric in run["metrics"] for metric in chosen)]
+    if len(having) < len(runs):
+        left_out["without that metric"] = len(runs) - len(having)
+    keys = tuple(_setting(name, having) for name in by) if by else _varied(having)
+    return Compared(
+        experiment=experiment, by=keys, metrics=tuple(chosen), groups=_grouped(having, keys, chosen), left_out=left_out
+    )
+
+
+def value_of(run: Mapping[str, Any], key: str) -> str:
+    """A setting of a run; of a resumed run the latest; tags are settings too."""
+    found = [v for k, v in run["params"].items() if k == key or (k.startswith("resumed-") and k.endswith(f"/{key}"))]
+    return str(found[-1]) if found else str(run["tags"].get(key, "-"))
+
+
+def told(compared: Compared) -> str:
+    """The table, the best of each metric marked with a star."""
+    from sq.recipe.plan_told import columns
+
+    seeds = max((len(g.runs) for g in compared.groups), default=1)
+    heads = [*(key.removeprefix("stage.") for key in compared.by), "runs", *compared.metrics]
+    best = {metric: compared.best(metric) for metric in compared.metrics}
+    rows = [heads]
+    for group in compared.groups:
+        cells = []
+        for metric in compared.metrics:
+            mean, spread = group.mean(metric), group.spread(metric)
+            text = "-" if mean is None else f"{mean:.4g}" + (f" ± {spread:.2g}" if spread is not None else "")
+            alone = len(compared.groups) == 1
+            cells.append(f"{text} {'*' if group is best[metric] and not alone else ' '}")
+        rows.append([*group.setting, str(len(group.runs)), *cells])
+    lines = [
+        f"{compared.experiment}: {sum(len(g.runs) for g in compared.groups)} runs, {len(compared.groups)} settings"
+    ]
+    lines += columns(rows, left=len(compared.by))
+    marks = [f"* best {m} ({'lowest' if less_is_better(m) else 'highest'})" for m in compared.metrics]
+    lines.append("; ".join(marks) + ("; ± is the 95% interval of the mean over seeds" if seeds > 1 else ""))
+    if compared.left_out:
+        lines.append(f"left out{_told(compared.left_out)}")
+    return "\n".join(lines)
+
+
+def _counting(runs: Iterable[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    """The latest run of each directory, newest first as they come; how many others there are, by their end."""
+    seen: set[str] = set()
+    kept, left = [], defaultdict(int)
+    for run in runs:
+        place = run["tags"].get("sq.directory", run["id"])
+        if place in seen:
+            left["run again since"] += 1
+            continue
+        seen.add(place)
+        if run["status"] == "FINISHED":
+            kept.append(run)
+        else:
+            left[run["status"].lower()] += 1
+    return kept, dict(left)
+
+
+def _metric(name: str, runs: Sequence[Mapping[str, Any]]) -> str:
+    return _named(name, {metric for run in runs for metric in run["metrics"]}, "--metric")
+
+
+def _setting(name: str, runs: Sequence[Mapping[str, Any]]) -> str:
+    params = {key for run in runs for key in run["params"] if not key.startswith("resumed-")}
+    tags = {key for run in runs for key in run["tags"] if not key.startswith(("mlflow.", "hardware.", "version."))}
+    return _named(name, params, "--by", tags)
+
+
+def _named(name: str, there: set[str], flag: str, also: set[str] = frozenset()) -> str:  # type: ignore[assignment]
+    """A whole name, or the end of just one."""
+    if name in there or name in also:
+        return name
+    ends = sorted(n for n in there if n.endswith((f".{name}", f"/{name}")))
+    if len(ends) == 1:
+        return ends[0]
+    if ends:
+        raise ConfigError(f"{flag} {name} may be {', '.join(ends)}; say which")
+    listed = ", ".join(sorted(there | also)[:12])
+    raise ConfigError(f"{flag} {name}: no run has it{nearest(name, there | also) or '.'} There are {listed}, ...")
+
+
+def _usual(runs: Sequence[Mapping[str, Any]]) -> str:
+    names = Counter(metric for run in runs for metric in run["metrics"])
+    known = [name for end in USUAL for name in sorted(names) if name == end or name.endswith(f"/{end}")]
+    if known:
+        return max(known, key=lambda name: names[name])
+    raise ConfigError(f"say what to compare: --metric {' | '.join(sorted(names)[:12]) or '(the runs have none)'}")
+
+
+def _varied(runs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The settings in which the runs differ, but for seeds, places and names; their kind where they are of several."""
+    values: dict[str, set[str]] = defaultdict(set)
+    keys = {key for run in runs for key in run["params"] if not key.startswith("resumed-")}
+    for run in runs:
+        for key in keys:
+            values[key].add(value_of(run, key))
+    several = len({run["tags"].get("sq.stage") for run in runs}) > 1
+    found = [
+        key
+        for key, seen in sorted(values.items())
+        if len(seen) > 1 and not key.startswith(_INCIDENTAL) and key.rpartition(".")[2] not in ("seed", "seeds", "name")
+    ]
+    if len(found) > 4:  # runs of different kinds have little in common
+        found = [key for key in found if "-" not in values[key]][:4]
+    return (("sq.stage",) if several else ()) + tuple(found)
+
+
+def _grouped(runs: Sequence[Mapping[str, Any]], keys: Sequence[str], metrics: Sequence[str]) -> list[Group]:
+    groups: dict[tuple[str, ...], Group] = {}
+    for run in runs:
+        setting = tuple(value_of(run, key) for key in keys)
+        group = groups.setdefault(setting, Group(setting=setting, values={}, runs=[]))
+        group.runs.append(run["id"])
+        for metric in metrics:
+            if metric in run["metrics"] and math.isfinite(run["metrics"][metric]):
+                group.values.setdefault(metric, []).append(run["metrics"][metric])
+    return sorted(groups.values(), key=lambda g: [_order(text) for text in g.setting])
+
+
+def _order(text: str) -> tuple[int, float, str]:
+    number = as_number(text)
+    return (1, 0.0, text) if number is None else (0, number, "")
+
+
+def as_number(text: str) -> float | None:
+    """The number that a setting is, if it is one."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _told(left: Mapping[str, int]) -> str:
+    return ": " + ", ".join(f"{count} {what}" for what, count in left.items()) if left else ""

@@ -1,0 +1,102 @@
+"""The plot and the CSV of a compared experiment: a line for each second setting over the first one."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sq.recipe.experiment import Compared, Group, as_number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a6559d", "#b07a00", "#3d9bd1")
+
+
+def write(compared: Compared, directory: Path) -> tuple[Path, Path]:
+    """Write NAME.png and NAME.csv; where they are."""
+    directory.mkdir(parents=True, exist_ok=True)
+    name = "".join(c if c.isalnum() or c in "-_." else "-" for c in compared.experiment)
+    table, picture = directory / f"{name}.csv", directory / f"{name}.png"
+    with table.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        heads = [text for m in compared.metrics for text in (m, f"{m} (95% half width)", f"{m} (values)")]
+        writer.writerow([*compared.by, "runs", *heads])
+        for group in compared.groups:
+            cells: list[Any] = []
+            for metric in compared.metrics:
+                mean, spread = group.mean(metric), group.spread(metric)
+                values = " ".join(f"{v:.8g}" for v in group.values.get(metric, []))
+                cells += ["" if mean is None else f"{mean:.8g}", "" if spread is None else f"{spread:.8g}", values]
+            writer.writerow([*group.setting, len(group.runs), *cells])
+    figure(compared).savefig(picture, dpi=150, bbox_inches="tight", facecolor="white")
+    return picture, table
+
+
+def figure(compared: Compared) -> Any:
+    """One panel a metric."""
+    from matplotlib.figure import Figure
+
+    count = len(compared.metrics)
+    made = Figure(figsize=(6.4 * count, 4.2), layout="constrained")
+    for panel, metric in zip(made.subplots(1, count, squeeze=False)[0], compared.metrics, strict=True):
+        if compared.by and _numeric([g.setting[0] for g in compared.groups]):
+            _lines(panel, compared, metric)
+        else:
+            _bars(panel, compared, metric)
+        panel.grid(axis="y", alpha=0.25)
+        panel.spines[["top", "right"]].set_visible(False)
+    seeds = max((len(g.runs) for g in compared.groups), default=1)
+    note = f"; mean and 95% interval of {seeds} seeds" if seeds > 1 else ""
+    made.suptitle(f"{compared.experiment}{note}", fontsize=11)
+    return made
+
+
+def _lines(panel: Axes, compared: Compared, metric: str) -> None:
+    """The first setting along the axis, a line for each combination of the others, the best one marked."""
+    series: dict[tuple[str, ...], list[Group]] = {}
+    for group in compared.groups:
+        if group.mean(metric) is not None:
+            series.setdefault(group.setting[1:], []).append(group)
+    for index, (setting, groups) in enumerate(series.items()):
+        xs = [as_number(g.setting[0]) or 0.0 for g in groups]
+        ys = [g.mean(metric) or 0.0 for g in groups]
+        spread = [g.spread(metric) or 0.0 for g in groups]
+        label = ", ".join(f"{_short(k)} {v}" for k, v in zip(compared.by[1:], setting, strict=True))
+        colour = COLOURS[index % len(COLOURS)]
+        panel.errorbar(xs, ys, yerr=spread if any(spread) else None, marker="o", capsize=3, color=colour, label=label)
+    values = sorted({as_number(g.setting[0]) or 0.0 for g in compared.groups})
+    if len(values) > 2 and values[0] > 0 and values[-1] / values[0] >= 8:
+        panel.set_xscale("log")
+    panel.set_xticks(values, [f"{v:g}" for v in values])
+    panel.minorticks_off()
+    best = compared.best(metric)
+    if best is not None and len(compared.groups) > 1:
+        at = as_number(best.setting[0]) or 0.0
+        panel.plot([at], [best.mean(metric) or 0.0], marker="*", ms=15, color="black", ls="", zorder=5, label="best")
+    panel.set(xlabel=_short(compared.by[0]), ylabel=metric)
+    if len(series) > 1 or best is not None:
+        panel.legend(frameon=False, fontsize=9)
+
+
+def _bars(panel: Axes, compared: Compared, metric: str) -> None:
+    groups = [g for g in compared.groups if g.mean(metric) is not None]
+    names = [", ".join(g.setting) or "all" for g in groups]
+    best = compared.best(metric)
+    panel.barh(
+        range(len(groups)), [g.mean(metric) or 0.0 for g in groups], xerr=[g.spread(metric) or 0.0 for g in groups],
+        capsize=3, color=[COLOURS[1] if g is best and len(groups) > 1 else COLOURS[0] for g in groups],
+    )  # fmt: skip
+    panel.set_yticks(range(len(groups)), names)
+    panel.invert_yaxis()
+    panel.set(xlabel=metric, ylabel=", ".join(_short(key) for key in compared.by))
+
+
+def _numeric(values: Sequence[str]) -> bool:
+    return len(set(values)) > 1 and all(as_number(value) is not None for value in values)
+
+
+def _short(key: str) -> str:
+    return key.removeprefix("stage.").removeprefix("sq.")

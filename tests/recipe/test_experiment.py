@@ -1,0 +1,145 @@
+"""Comparing the runs of an experiment, in a real MLflow store: groups, intervals, the best, the plot, and slips."""
+
+import csv
+import math
+import os
+import re
+
+import pytest
+
+from sq import cli
+from sq.core.errors import SqError
+from sq.core.tracking import TrackingConfig, multirun_parent, track
+from sq.recipe.experiment import compare_runs, less_is_better, told
+from sq.recipe.experiment_plot import figure, write
+
+LOSSES = {(1e-4, 100): (2.0, 2.2), (1e-4, 400): (1.6, 1.7), (1e-3, 100): (1.8, 1.9), (1e-3, 400): (1.1, 1.3)}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A sweep of two learning rates, two sizes and two seeds, one job of which was killed and run again."""
+    place = tmp_path_factory.mktemp("experiment")
+    before = os.getcwd()
+    os.chdir(place)
+    try:
+        config = TrackingConfig(experiment="sweep")
+        parent = multirun_parent(config, place / "outputs" / "sweep")
+        with pytest.raises(KeyboardInterrupt), track(
+            config, stage="qft", params={"stage.lr": 1e-3, "data.limit": 400, "seed": 1}, parent=parent,
+            directory="outputs/lr=0.001,limit=400,seed=1",
+        ):  # fmt: skip
+            raise KeyboardInterrupt
+        for (lr, limit), losses in LOSSES.items():
+            for seed, loss in enumerate(losses):
+                params = {"stage.lr": lr, "data.limit": limit, "seed": seed, "output_dir": f"{lr}-{limit}-{seed}",
+                          "stage.name": "qft"}  # fmt: skip
+                where = f"outputs/lr={lr},limit={limit},seed={seed}"
+                with track(config, stage="qft", params=params, parent=parent, directory=where) as run:
+                    run.metrics({"val/loss": loss, "val/token_accuracy": 1 / loss})
+        with track(
+            config, stage="questions", params={"seed": 0}, tags={"variant": "raw"}, directory="outputs/q"
+        ) as run:
+            run.metrics({"oracle/solvable": 0.5})
+    finally:
+        os.chdir(before)
+    return f"sqlite:///{place}/outputs/mlflow.db"
+
+
+def by(found):
+    return {group.setting: group for group in found.groups}
+
+
+def test_runs_are_grouped_by_what_was_varied_with_seeds_together(store):
+    found = compare_runs(store, "sweep", metrics=["val/loss"])
+    assert found.by == ("data.limit", "stage.lr"), "neither seed, nor place, nor name"
+    assert {tuple(map(float, s)): g.values["val/loss"] for s, g in by(found).items()} == {
+        (limit, lr): pytest.approx(list(reversed(losses))) for (lr, limit), losses in LOSSES.items()
+    }
+    assert found.left_out["run again since"] == 1 and found.left_out["without that metric"] == 1
+
+
+def test_intervals_are_students_over_seeds_and_the_best_is_the_lowest_loss(store):
+    found = compare_runs(store, "sweep", by=["lr", "data.limit"], metrics=["loss"])
+    assert found.by == ("stage.lr", "data.limit") and found.metrics == ("val/loss",)
+    group = by(found)["0.001", "400"]
+    assert group.mean("val/loss") == pytest.approx(1.2)
+    # two values 0.2 apart: t(1) = 12.71, standard error 0.1
+    assert group.spread("val/loss") == pytest.approx(12.71 * 0.1, rel=1e-3)
+    assert found.best("val/loss") is group
+    assert [float(g.setting[0]) for g in found.groups] == [1e-4, 1e-4, 1e-3, 1e-3], "by number, not by letter"
+
+
+def test_more_is_better_of_an_accuracy():
+    assert less_is_better("val/loss") and less_is_better("rejects/cut-off") and less_is_better("val/mse")
+    assert not less_is_better("gsm8k/accuracy") and not less_is_better("oracle/solvable")
+
+
+def test_the_table_marks_the_best_and_tells_what_is_left_out(store):
+    text = told(compare_runs(store, "sweep", by=["lr", "limit"], metrics=["val/loss", "token_accuracy"]))
+    starred = [line for line in text.splitlines() if "*" in line and line.startswith("0.001")]
+    assert len(starred) == 1 and starred[0].count("*") == 2 and "400" in starred[0]
+    assert "8 runs, 4 settings" in text and "95% interval of the mean over seeds" in text
+    assert "* best val/loss (lowest)" in text and "* best val/token_accuracy (highest)" in text
+
+
+def test_tags_are_settings_too_and_a_stage_can_be_chosen(store):
+    found = compare_runs(store, "sweep", by=["variant"], stage="questions")
+    assert found.metrics == ("oracle/solvable",) and list(by(found)) == [("raw",)]
+
+
+def test_plot_and_csv_hold_every_group(store, tmp_path):
+    found = compare_runs(store, "sweep", by=["lr", "limit"], metrics=["val/loss"])
+    picture, table = write(found, tmp_path)
+    assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n" and picture.stat().st_size > 10_000
+    rows = list(csv.DictReader(table.open()))
+    assert len(rows) == 4 and {row["runs"] for row in rows} == {"2"}
+    best = min(rows, key=lambda row: float(row["val/loss"]))
+    assert (best["stage.lr"], best["data.limit"]) == ("0.001", "400")
+    (panel,) = figure(found).axes
+    labels = [text.get_text() for text in panel.get_legend().get_texts()]
+    assert {"data.limit 100", "data.limit 400", "best"} <= set(labels)
+    assert panel.get_xscale() == "linear" and panel.get_ylabel() == "val/loss"
+
+
+def test_settings_that_are_no_numbers_become_bars(store):
+    (panel,) = figure(compare_runs(store, "sweep", by=["variant"], stage="questions")).axes
+    assert [text.get_text() for text in panel.get_yticklabels()] == ["raw"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["sweeep"], "has no experiment 'sweeep'.*did you mean 'sweep'"),
+        (["sweep", "--by", "stage.lrr"], "--by stage.lrr: no run has it, did you mean 'stage.lr'"),
+        (["sweep", "--metric", "val/los"], "--metric val/los: no run has it, did you mean 'val/loss'"),
+        (["sweep", "--stage", "qtf"], "--stage qtf: no run is of it, did you mean 'qft'"),
+        (["a", "b", "c"], "3 things cannot be compared"),
+    ],
+)
+def test_slips_end_in_one_message(store, arguments, message, capsys, tmp_path):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["compare", *arguments, "--tracking-uri", store, "--output", str(tmp_path)])
+    assert stopped.value.code in (1, 2)
+    assert re.search(message, capsys.readouterr().err.replace("\n", " "))
+
+
+def test_a_store_that_is_not_there_is_not_made(tmp_path):
+    with pytest.raises(SqError, match=r"there is no .*none\.db: nothing was tracked here"):
+        compare_runs(f"sqlite:///{tmp_path}/none.db", "x")
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_directory_needs_a_second(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["compare", str(tmp_path)])
+    assert "is one directory; give a second one" in capsys.readouterr().err
+
+
+def test_the_command_prints_and_writes(store, tmp_path, capsys):
+    cli.main(
+        ["compare", "sweep", "--by", "lr", "--metric", "val/loss", "--tracking-uri", store, "--output", str(tmp_path)]
+    )
+    shown = capsys.readouterr().out
+    assert "plot:" in shown and (tmp_path / "sweep.png").is_file() and (tmp_path / "sweep.csv").is_file()
+    assert math.isfinite(float(next(csv.DictReader((tmp_path / "sweep.csv").open()))["val/loss"]))
