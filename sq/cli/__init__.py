@@ -20,6 +20,14 @@ ABOUT = """\
 Large sets of reasoning problems with solutions, from scratch, with small open models.
 
 Single stages have scripts of their own: train.py, synthesize.py and evaluate.py (each has --help)."""
+STEPS = """\
+first steps:
+  sq doctor                                                 is this machine ready?
+  sq run recipe=demo                                        the whole method in miniature, start to page
+  sq plan recipe=scalequest-math --hardware H200 --gpus 8   what the paper's recipe would take
+  sq run recipe=scalequest-math --dry-run                   its commands, one by one
+
+sq COMMAND --help says more. sq run may be killed anywhere; the same command continues."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -40,9 +48,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="sq", description=ABOUT, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(prog="sq", description=ABOUT, epilog=STEPS, formatter_class=_Wide)
     parser.add_argument("--version", action="version", version=f"sq {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name in COMMANDS:
         importlib.import_module(f"{__name__}.{name}").add(commands)
     return parser
+
+
+class _Wide(argparse.RawDescriptionHelpFormatter):
+    """A command and its one line of help beside each other."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=18, width=110)

@@ -19,13 +19,19 @@ def add(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("what", nargs="+", help="output_dirs of two evaluations, or the name of an experiment")
-    parser.add_argument("--seed", type=int, default=0, help="evaluations: of the bootstrap")
-    parser.add_argument("--by", help="experiment: settings to group by, with commas; default: those that differ")
-    parser.add_argument("--metric", action="append", help="experiment: what to compare; may be given several times")
-    parser.add_argument("--stage", help="experiment: only runs of this stage")
-    parser.add_argument("--tracking-uri", help="experiment: default $MLFLOW_TRACKING_URI, else outputs/mlflow.db")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="evaluations: of the bootstrap")
     parser.add_argument(
-        "--output", type=Path, default=Path("outputs/compare"), help="experiment: where plot and csv go"
+        "--by", metavar="KEYS", help="experiment: settings to group by, with commas; default: those that differ"
+    )
+    parser.add_argument(
+        "--metric", metavar="NAME", action="append", help="experiment: what to compare; may be given several times"
+    )
+    parser.add_argument("--stage", metavar="NAME", help="experiment: only runs of this stage")
+    parser.add_argument(
+        "--tracking-uri", metavar="URI", help="experiment: default $MLFLOW_TRACKING_URI, else outputs/mlflow.db"
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", type=Path, default=Path("outputs/compare"), help="experiment: where plot and csv go"
     )
     parser.set_defaults(run=_run)
 

@@ -21,10 +21,12 @@ def add(commands: Any) -> None:
         help="recipe=NAME, its overrides as for sq run, and assume.KEY=, hardware.KEY=, sizes.rows.NAME=",
     )  # fmt: skip
     parser.add_argument(
-        "--hardware", help="of conf/hardware: A100-40G, A100-80G, H100, H200, L4, CPU; default: what is here"
+        "--hardware",
+        metavar="NAME",
+        help="of conf/hardware: A100-40G, A100-80G, H100, H200, L4, CPU; default: what is here",
     )
-    parser.add_argument("--gpus", type=int, default=1, help="devices that work side by side")
-    parser.add_argument("--assumptions", help="of conf/assumptions: math, arithmetic, code, long-cot")
+    parser.add_argument("--gpus", metavar="N", type=int, default=1, help="devices that work side by side")
+    parser.add_argument("--assumptions", metavar="NAME", help="of conf/assumptions: math, arithmetic, code, long-cot")
     parser.add_argument("--tiny", action="store_true", help="the recipe as sq run --tiny would run it")
     parser.add_argument("--sources", action="store_true", help="say where each figure is from")
     parser.add_argument("--json", action="store_true", help="print plan.json in place of the table")
@@ -41,10 +43,11 @@ def _run(parsed: argparse.Namespace) -> None:
 
     if parsed.gpus < 1:
         raise ConfigError(f"--gpus {parsed.gpus} must be at least 1")
-    names = [o.partition("=")[2] for o in parsed.overrides if o.startswith("recipe=")]
+    words = parsed.overrides if "=" in parsed.overrides[0] else [f"recipe={parsed.overrides[0]}", *parsed.overrides[1:]]
+    names = [o.partition("=")[2] for o in words if o.startswith("recipe=")]
     if len(names) != 1:
         raise ConfigError(f"recipe= must be given once: recipe=NAME, one of {', '.join(recipes())}")
-    changes, rest = _split([o for o in parsed.overrides if not o.startswith("recipe=")])
+    changes, rest = _split([o for o in words if not o.startswith("recipe=")])
     recipe = load_recipe(names[0], rest, tiny=parsed.tiny)
     found = plan(recipe, hardware=parsed.hardware, gpus=parsed.gpus, assumptions=parsed.assumptions, changes=changes)
     print(json.dumps(as_json(found), indent=1) if parsed.json else told(found, sources=parsed.sources))

@@ -150,7 +150,8 @@ def told(compared: Compared) -> str:
 def _counting(runs: Iterable[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """The latest run of each directory, newest first as they come; how many others there are, by their end."""
     seen: set[str] = set()
-    kept, left = [], defaultdict(int)
+    kept: list[dict[str, Any]] = []
+    left: dict[str, int] = defaultdict(int)
     for run in runs:
         place = run["tags"].get("sq.directory", run["id"])
         if place in seen:
@@ -188,7 +189,7 @@ def _named(name: str, there: set[str], flag: str, also: set[str] = frozenset()) 
 
 
 def _usual(runs: Sequence[Mapping[str, Any]]) -> str:
-    names = Counter(metric for run in runs for metric in run["metrics"])
+    names: Counter[str] = Counter(metric for run in runs for metric in run["metrics"])
     known = [name for end in USUAL for name in sorted(names) if name == end or name.endswith(f"/{end}")]
     if known:
         return max(known, key=lambda name: names[name])
