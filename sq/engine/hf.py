@@ -22,6 +22,7 @@ from sq.models.load import ModelConfig, fingerprint, is_scorer, load_classifier,
 
 if TYPE_CHECKING:
     from sq.engine.hf_decode import Row
+    from sq.engine.hf_score import Scorer
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +63,7 @@ class HFEngine:
             ) from error
         self._max_len = self._context()
         self._at_once = config.batch_size
+        self._scorer: Scorer | None = None
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
         """Yield results batch by batch, reading a window of requests at a time."""
@@ -75,13 +77,15 @@ class HFEngine:
             raise EngineError(f"model {self.model.name} generates; it cannot score. Choose a reward model")
         from sq.engine.hf_score import Scorer
 
-        return Scorer(self._live(), self._tokenizer, self.model, self.config, self._max_len).score(iter(requests))
+        if self._scorer is None:
+            self._scorer = Scorer(self._live(), self._tokenizer, self.model, self.config, self._max_len)
+        return self._scorer.score(iter(requests))
 
     def close(self) -> None:
         """Free the model and what the accelerator kept for it."""
         if self._loaded is None:
             return
-        self._loaded = self._tokenizer = None
+        self._loaded = self._tokenizer = self._scorer = None
         _free()
 
     def _generate(self, source: Iterator[Request]) -> Iterator[Result]:

@@ -1,7 +1,8 @@
 """Scores by a sequence classifier with one label: a reward model, or a difficulty regressor of ours.
 
-Conversations are sorted by length and scored in batches of like length: padding costs as much as text does, so a
-batch pads little (naive padding is slower than one at a time on a CPU). The state that is scored is that of the last
+Replies to one question stand side by side in a pack, where the question is computed once and no padding is. Other
+conversations are sorted by length and scored in batches of like length: padding costs as much as text does, so a batch
+pads little (naive padding is slower than one at a time on a CPU). The state that is scored is that of the last
 real token also where the padding token is the end token, which transformers' own pooling gets wrong.
 """
 
@@ -15,11 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from transformers.modeling_layers import GenericForSequenceClassification
 
 from sq.core.chat import ChatFormat
-from sq.core.errors import EngineError, RowError
+from sq.core.errors import ConfigError, EngineError, RowError
 from sq.engine.base import ScoreRequest, ScoreResult
+from sq.models.attention import Attention, Kernel, choose_attention
 from sq.models.load import ModelConfig, eos_ids, locate
+from sq.models.pack import Pack
+from sq.models.packed import last_states
 
 if TYPE_CHECKING:
     from sq.engine.hf import HFConfig
@@ -42,6 +47,7 @@ class Scorer:
     def __init__(self, model: Any, tokenizer: Any, named: ModelConfig, config: HFConfig, max_len: int) -> None:
         self._model, self._tokenizer, self._config, self._max_len = model, tokenizer, config, max_len
         self._name = named.name
+        self._attention = _attention(model)
         self._own_pad = model.config.get_text_config().pad_token_id
         # Some reward models read the score off a token of its own.
         self._reward_id: int | None = model.config.to_dict().get("reward_token_id")
@@ -58,16 +64,41 @@ class Scorer:
     def score(self, source: Iterator[ScoreRequest]) -> Iterator[ScoreResult]:
         """Yield scores, reading a window of requests at a time."""
         while window := list(islice(source, self._config.window)):
-            asked: list[Asked] = []
+            alone: list[Asked] = []
+            families: dict[tuple[tuple[tuple[str, str], ...], ...], list[Asked]] = {}
             for request in window:
                 ids = self._ids(request)
                 if isinstance(ids, str):
                     yield ScoreResult(key=request.key, error=ids)
+                    continue
+                opening = tuple(tuple(sorted(message.items())) for message in request.messages[:-1])
+                family = families.setdefault(opening, []) if opening and self._attention is not None else alone
+                family.append(Asked(request.key, ids))
+            for family in families.values():
+                if len(family) > 1:
+                    yield from self._family(family)
                 else:
-                    asked.append(Asked(request.key, ids))
-            asked.sort(key=lambda a: len(a.ids))
-            while asked:
-                yield from self._batch(self._next_batch(asked))
+                    alone += family
+            alone.sort(key=lambda a: len(a.ids))
+            while alone:
+                yield from self._batch(self._next_batch(alone))
+
+    def _family(self, family: list[Asked]) -> Iterator[ScoreResult]:
+        """Replies to one question: what they share is computed once, the rest side by side without padding."""
+        first, last = min(a.ids for a in family), max(a.ids for a in family)
+        shortest = min(len(a.ids) for a in family)
+        shared = next((i for i, (x, y) in enumerate(zip(first, last, strict=False)) if x != y), shortest)
+        shared = min(shared, shortest - 1)  # each keeps a token of its own, whose state is scored
+        family.sort(key=lambda a: -len(a.ids))
+        while family:
+            size, tokens = 1, len(family[0].ids)
+            while size < min(len(family), self._config.batch_size):
+                tokens += len(family[size].ids) - shared
+                if tokens > self._config.batch_tokens:
+                    break
+                size += 1
+            yield from self._pack(family[:size], shared)
+            del family[:size]
 
     def _ids(self, request: ScoreRequest) -> tuple[int, ...] | str:
         """The ids of a conversation, or what is wrong with it."""
@@ -115,7 +146,14 @@ class Scorer:
             each = "x".join(map(str, scores.shape[1:]))
             raise EngineError(f"model {self._name} gives {each} numbers a conversation; a reward model gives one")
         values = scores[:, 0].float().tolist()
-        return [_result(a.key, value + self._bias) for a, value in zip(asked, values, strict=True)]
+        return [_result(a, value + self._bias) for a, value in zip(asked, values, strict=True)]
+
+    @torch.inference_mode()
+    def _pack(self, asked: Sequence[Asked], shared: int) -> list[ScoreResult]:
+        assert self._attention is not None
+        states = last_states(self._model, _packed(asked, shared).to(self._model.device), self._attention)
+        values = self._model.score(states)[:, 0].float().tolist()
+        return [_result(a, value + self._bias) for a, value in zip(asked, values, strict=True)]
 
     def _filler(self, last: set[int]) -> int:
         """The id to pad with, told to the model too, which looks for the last id that is another one."""
@@ -125,7 +163,45 @@ class Scorer:
         return filler
 
 
-def _result(key: str, score: float) -> ScoreResult:
+def _attention(model: Any) -> Attention | None:
+    """What runs packs of this model; none where it has code of its own, or layers that packs cannot pass."""
+    known = model.config.to_dict()
+    if not isinstance(model, GenericForSequenceClassification) or known.get("attn_logit_softcapping"):
+        return None
+    if model.config.num_labels != 1 or not model._supports_sdpa:
+        return None
+    try:
+        return choose_attention(model, Kernel.SDPA)
+    except ConfigError:
+        return None
+
+
+def _packed(asked: Sequence[Asked], shared: int) -> Pack:
+    """The shared opening, then each conversation's own tokens, at the positions they have in it."""
+    ids, positions, segments, last = list(asked[0].ids[:shared]), list(range(shared)), [-1] * shared, []
+    for number, one in enumerate(asked):
+        ids += one.ids[shared:]
+        positions += range(shared, len(one.ids))
+        segments += [number] * (len(one.ids) - shared)
+        last.append(len(ids) - 1)
+    none = torch.zeros(0, dtype=torch.long)
+    return Pack(
+        input_ids=torch.tensor(ids),
+        position_ids=torch.tensor(positions),
+        segment_ids=torch.tensor(segments),
+        prefix=shared,
+        lengths=tuple(len(one.ids) - shared for one in asked),
+        sources=none,
+        targets=none,
+        owners=none,
+        last=torch.tensor(last),
+        rows=tuple(range(len(asked))),
+    )
+
+
+def _result(asked: Asked, score: float) -> ScoreResult:
     if not math.isfinite(score):
-        return ScoreResult(key=key, error="the model's numbers overflowed (NaN or infinity). Use engine.dtype=float32")
-    return ScoreResult(key=key, score=score)
+        return ScoreResult(
+            key=asked.key, error="the model's numbers overflowed (NaN or infinity). Use engine.dtype=float32"
+        )
+    return ScoreResult(key=asked.key, score=score, tokens=len(asked.ids))

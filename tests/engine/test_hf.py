@@ -221,12 +221,17 @@ def test_numbers_that_overflow_are_an_error_not_a_text(model):
     assert "overflowed (NaN or infinity). Use engine.dtype=float32" in result.error
 
 
-def test_scores_are_those_of_one_at_a_time_also_where_padding_is_the_end_token(reward):
+@pytest.mark.parametrize("questions", [1, 3, 9])
+def test_scores_are_those_of_one_at_a_time_also_where_padding_is_the_end_token(reward, questions):
+    """Nine replies to one question and three to each of three go in packs, one to each of nine in padded batches."""
     texts = ["apples " * k for k in (1, 9, 2, 30, 29, 28, 31, 3, 30)]
     asked = [
         ScoreRequest(
             key=str(i),
-            messages=({"role": "user", "content": "How many?"}, {"role": "assistant", "content": f"{text} {i}"}),
+            messages=(
+                {"role": "user", "content": "How many? " * (1 + i % questions)},
+                {"role": "assistant", "content": f"{text} {i}"},
+            ),
         )
         for i, text in enumerate(texts)
     ]

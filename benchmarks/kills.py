@@ -1,0 +1,215 @@
+"""The whole chain on real vLLM and the tiny model, each stage ended by `kill -9` again and again, beside a calm run.
+
+    python benchmarks/kills.py [--count 200] [--scorer] [--where DIRECTORY]
+
+Every stage runs twice: once in peace, once in child processes that are killed at random moments until one comes to its
+end. Rows and rejects of both must be the same but for the ids of runs, and every funnel must reconcile; else the exit
+code is 1. `--scorer` trains a difficulty scorer on the labels of the chain, for the filter to use. The children are
+forks of a process that has imported vLLM but never started it, so what is killed is work and not imports.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+
+from sq.core.config import build, conf_dir
+from sq.core.ledger import read_manifest, read_rejects, read_rows
+from sq.engine.vllm import VLLMConfig
+from sq.synth.config import SynthJob
+from sq.synth.questions import QuestionsStage
+
+GROUPS = ("stage", "model", "domain", "engine", "tracking", "filters")
+
+
+def chain(count: int, scorer: Path | None) -> dict[str, list[str]]:
+    """The stages, in order; `@name` stands for the directory of an earlier one."""
+    fewer = f"limit={max(20, count // 3)}"
+    clean = ["format", "language", "duplicates", "solvability", *(["difficulty"] if scorer else [])]
+    difficulty = [f"filters.difficulty.model={{name: scorer, path: {scorer}}}", "filters.difficulty.threshold=0.1"]
+    return {
+        "questions": ["stage=questions", f"stage.count={count}", "stage.max_tokens=150"],
+        "pairs": ["stage=rewrite", "input=@questions", "stage.source=success_rate", "stage.k=4", "stage.window=8",
+                  "stage.max_tokens=150", fewer],
+        "rewrites": ["stage=rewrite", "input=@questions", "stage.max_tokens=60", fewer],
+        "labels": ["stage=fail_rate", "stage.n=8", "stage.step=4", "stage.width=0.6", "stage.max_tokens=150", fewer],
+        "judged": ["stage=filter", "input=@questions", "filters=[format,language,duplicates,solvability]",
+                   "filters.solvability.keep_unparsable=true", "filters.solvability.max_tokens=60",
+                   "stage.scores=@scores"],
+        "clean": ["stage=filter", "input=@judged", f"filters=[{','.join(clean)}]", "engine=oracle",
+                  "engine.error_rate=0.1", "stage.scores=@oracle-scores", *(difficulty if scorer else [])],
+        "answers": ["stage=answers", "input=@clean", "stage.max_tokens=200"],
+        "majority": ["stage=select", "input=@answers", "stage.method=majority"],
+        "best": ["stage=select", "input=@answers", "stage.method=reward", "engine=oracle", "engine.error_rate=0.1"],
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Told:
+    """What came of one stage."""
+
+    kills: int
+    rows: int
+    rejects: int
+    same: bool
+    reconciles: bool
+    calm: float
+    killed: float
+
+
+def main() -> int:
+    """Run the chain and print the table; 1 where anything differs."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=200, help="questions")
+    parser.add_argument("--scorer", action="store_true", help="train a difficulty scorer and filter by it")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
+    parser.add_argument("--where", type=Path, help="keep everything here")
+    asked = parser.parse_args()
+    VLLMConfig().prepare()
+    importlib.import_module("vllm")  # before there are children
+    print(
+        f"{'stage':<10} {'kills':>5} {'rows':>6} {'rejects':>7}  same  in = out + rejects   calm s  killed s",
+        flush=True,
+    )
+    with tempfile.TemporaryDirectory() as made:
+        where = asked.where or Path(made)
+        found = list(_stages(where, asked, random.Random(asked.seed)))
+    kills = sum(told.kills for told in found)
+    good = all(told.same and told.reconciles for told in found)
+    print(
+        f"{kills} kills over {len(found)} stages: {'every result is that of a calm run' if good else 'RESULTS DIFFER'}"
+    )
+    return 0 if good else 1
+
+
+def _stages(where: Path, asked: argparse.Namespace, rng: random.Random) -> Iterator[Told]:
+    scorer = where / "scorer" / "model" if asked.scorer else None
+    for name, settings in chain(asked.count, scorer).items():
+        if name == "clean" and scorer is not None:
+            _train(where / "calm" / "labels", where / "scorer")
+        calm, killed = (_job(settings, where / kind, name) for kind in ("calm", "killed"))
+        begun = time.monotonic()
+        _wait(_child(calm))
+        taken = time.monotonic() - begun
+        begun = time.monotonic()
+        kills = _until_done(killed, rng, taken)
+        told = _compared(where, name, killed, kills, taken, time.monotonic() - begun)
+        print(f"{name:<10} {told.kills:>5} {told.rows:>6} {told.rejects:>7}  {'yes' if told.same else 'NO':<4}  "
+              f"{'yes' if told.reconciles else 'NO':<18} {told.calm:8.1f} {told.killed:9.1f}", flush=True)  # fmt: skip
+        yield told
+
+
+def _job(settings: list[str], root: Path, name: str) -> SynthJob:
+    given = [s.replace("@", f"{root}/") for s in settings]
+    given += [] if any(s.startswith("engine=") for s in given) else ["engine=vllm"]
+    given += ["model=tiny", "tracking=none", f"output_dir={root / name}"]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = compose("synthesize", overrides=[s if s.split("=")[0] in GROUPS else f"++{s}" for s in given])
+        return build(config, SynthJob)
+
+
+def _child(job: SynthJob) -> int:
+    """Run the job in a fork; its process id."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        job.run()
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _wait(child: int) -> None:
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+        raise SystemExit("a stage failed; run it by itself to see why")
+
+
+def _until_done(job: SynthJob, rng: random.Random, calm: float) -> int:
+    """Kill the job's processes after ever longer times, until one comes to its end; the number of kills."""
+    kills, patience = 0, 0.35 * calm
+    while True:
+        child = _child(job)
+        deadline = time.monotonic() + rng.uniform(0.5, 1.5) * patience
+        while time.monotonic() < deadline:
+            ended, status = os.waitpid(child, os.WNOHANG)
+            if ended:
+                if os.waitstatus_to_exitcode(status):
+                    raise SystemExit("a stage failed after a kill; run it by itself to see why")
+                return kills
+            time.sleep(0.005)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        kills, patience = kills + 1, patience * 1.12
+
+
+def _compared(where: Path, name: str, job: SynthJob, kills: int, calm: float, killed: float) -> Told:
+    one, other = where / "calm" / name, where / "killed" / name
+    manifest = read_manifest(other)
+    rows, rejects = sum(1 for _ in read_rows(other)), sum(1 for _ in read_rejects(other))
+    counted = manifest.rows == rows and manifest.rejects == rejects == sum(manifest.reasons.values())
+    came = _came(job, where / "killed")
+    went = (
+        rows * {"pairs": 2, "answers": 1 / 5}.get(name, 1) + rejects
+    )  # a pair has two questions, a question 5 answers
+    return Told(
+        kills=kills, rows=rows, rejects=rejects, same=content(one) == content(other),
+        reconciles=manifest.finished and counted and came == went, calm=calm, killed=killed,
+    )  # fmt: skip
+
+
+def _came(job: SynthJob, root: Path) -> int:
+    """The rows that went into a stage."""
+    if isinstance(job.stage, QuestionsStage):
+        return job.stage.count
+    if job.input is None:  # the domain's own problems
+        return job.limit or 0
+    rows = read_manifest(root / Path(job.input).name).rows
+    return min(rows, job.limit) if job.limit else rows
+
+
+def content(directory: Path) -> str:
+    """A digest of all rows and rejects of a stage, in order, without the ids of the runs that made them."""
+    digest = hashlib.sha256()
+    for row in read_rows(directory):
+        digest.update(json.dumps(_plain(row), sort_keys=True).encode())
+    for reject in read_rejects(directory):
+        digest.update(json.dumps({**reject, "row": _plain(json.loads(reject["row"]))}, sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _plain(row: Any) -> Any:
+    return {k: _plain(v) if isinstance(v, dict) else v for k, v in row.items() if k != "run"}
+
+
+def _train(labels: Path, output: Path) -> None:
+    command = [
+        sys.executable,
+        "train.py",
+        "stage=difficulty",
+        "model=tiny-base",
+        f"data.input={labels}",
+        "tracking=none",
+    ]
+    subprocess.run([*command, f"output_dir={output}"], check=True, stderr=subprocess.DEVNULL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
