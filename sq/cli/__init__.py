@@ -61,3 +61,4 @@ class _Wide(argparse.RawDescriptionHelpFormatter):
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=18, width=110)
+        self._action_max_length = 16  # argparse forgets that commands are indented

@@ -8,7 +8,7 @@ all of it; a stage that did not run has no part in it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -186,11 +186,12 @@ def _forecast(name: str, lines: Iterable[Mapping[str, Any]]) -> dict[str, Any] |
     return {"rows": own[0]["rows"], "kept": own[-1]["kept"], **summed}
 
 
-def _kept(stages: Iterable[Mapping[str, Any]]) -> int:
-    """Rows of the dataset: what the last choice among answers kept, else the last stage that made rows."""
+def _kept(stages: Sequence[Mapping[str, Any]]) -> int:
+    """Rows of the dataset: what the choices among answers kept, but no more than the largest student learnt from."""
     made = [s for s in stages if s["kept"] is not None and s["kind"] is not None]
-    chosen = [s for s in made if s["kind"] == "select"] or made
-    return int(chosen[-1]["kept"]) if chosen else 0
+    chosen = sum(s["kept"] for s in made if s["kind"] == "select")
+    most = max((s["rows"] or 0 for s in stages if s["kind"] == "sft"), default=0)
+    return int(min(chosen, most) if chosen and most else chosen or (made[-1]["kept"] if made else 0))
 
 
 def _each(total: Mapping[str, float], kept: int) -> dict[str, float | None]:

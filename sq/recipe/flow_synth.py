@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,13 +19,14 @@ from sq.synth.answers import AnswersStage
 from sq.synth.config import SynthJob
 from sq.synth.fail_rate import FailRateStage
 from sq.synth.filter import FilterStage
+from sq.synth.filters.base import FilterConfig
 from sq.synth.filters.difficulty import DifficultyFilter
 from sq.synth.filters.solvability import SolvabilityFilter
 from sq.synth.questions import QuestionsStage
 from sq.synth.rewrite import PairSource, RewriteStage
 from sq.synth.select import Method, SelectStage
 
-FREE = "through the filters that need no model"
+FREE = "filters without a model"
 
 
 def synthesised(name: str, job: SynthJob, flow: Flow) -> list[PlanStage]:
@@ -108,7 +110,7 @@ def _rewrite(name: str, job: SynthJob, stage: RewriteStage, rows: float, flow: F
     work, parameters, api = served(job.model, job.engine, flow)
     if stage.source is PairSource.SUCCESS_RATE:
         return PlanStage(
-            name=name, phase="QPO", what="make pairs by success rates", work=work, model=job.model.name,
+            name=name, phase="QPO", what="pairs by success rates", work=work, model=job.model.name,
             parameters=parameters, rows=rows, samples=float(stage.k), prompt=assume.question + assume.instruction,
             output=min(assume.answer, stage.max_tokens), kept=rows * assume.kept("success_rate"), api=api,
         )  # fmt: skip
@@ -117,7 +119,7 @@ def _rewrite(name: str, job: SynthJob, stage: RewriteStage, rows: float, flow: F
     shared, after = (share * a + (1 - share) * b for a, b in zip(solvable, harder, strict=True))
     judged = assume.judge if stage.judge_prompt else 0.0
     return PlanStage(
-        name=name, phase="QPO", what="improve questions into pairs", work=work, model=job.model.name,
+        name=name, phase="QPO", what="improve into pairs", work=work, model=job.model.name,
         parameters=parameters, rows=rows, shared=shared, prompt=assume.question + after,
         output=min(assume.rewrite, stage.max_tokens) + judged, kept=rows * assume.kept("rewrite"), api=api,
     )  # fmt: skip
@@ -127,7 +129,7 @@ def _fail_rate(name: str, job: SynthJob, stage: FailRateStage, rows: float, flow
     assume = flow.assume
     work, parameters, api = served(job.model, job.engine, flow)
     return PlanStage(
-        name=name, phase="filter", what="count a solver's failures", work=work, model=job.model.name,
+        name=name, phase="filter", what="count failures", work=work, model=job.model.name,
         parameters=parameters, rows=rows, samples=float(stage.n), output=min(assume.answer, stage.max_tokens),
         prompt=(assume.seed or assume.question) + assume.instruction, kept=rows, api=api,
     )  # fmt: skip
@@ -142,7 +144,8 @@ def _filters(name: str, job: SynthJob, rows: float, flow: Flow) -> list[PlanStag
     found: list[PlanStage] = [plain]
     left = rows
     for label, config in job.filters.items():
-        kept = left * assume.kept(label)
+        looked_at = _meant(config, flow.generators.get(flow.source_of(job.source) or "", {}))
+        kept = left * (1 - looked_at * (1 - assume.kept(label)))
         if isinstance(config, SolvabilityFilter):
             work, parameters, api = served(job.model, job.engine, flow)
             shared, after = prompt_tokens(config.prompt, flow)
@@ -164,23 +167,26 @@ def _filters(name: str, job: SynthJob, rows: float, flow: Flow) -> list[PlanStag
                 )  # fmt: skip
             )
         elif isinstance(config, DifficultyFilter):
-            found.append(_difficulty(name, job, config, left, kept, flow))
+            found.append(_difficulty(name, config, left * looked_at, kept, flow))
         left = kept
     found[0] = replace(plain, kept=left if len(found) == 1 else found[1].rows)
     found[-1] = replace(found[-1], kept=left)
     return found
 
 
-def _difficulty(name: str, job: SynthJob, config: DifficultyFilter, rows: float, kept: float, flow: Flow) -> PlanStage:
-    """Only the questions of some generators may be meant (the paper's one of two)."""
-    known = flow.generators.get(flow.source_of(job.source) or "", {})
-    total = sum(known.values())
-    share = sum(known.get(g, 0.0) for g in config.generators) / total if config.generators and total else 1.0
+def _meant(config: FilterConfig, generators: Mapping[str, float]) -> float:
+    """Share of the rows that a filter looks at: the paper samples one of two generators by difficulty."""
+    total = sum(generators.values())
+    if not isinstance(config, DifficultyFilter) or not config.generators or not total:
+        return 1.0
+    return sum(generators.get(name, 0.0) for name in config.generators) / total
+
+
+def _difficulty(name: str, config: DifficultyFilter, rows: float, kept: float, flow: Flow) -> PlanStage:
     model = config.model
     return PlanStage(
         name=name, phase="filter", what="score difficulty", work=Work.SCORE, model=model.name if model else "",
-        parameters=flow.billions(model) if model else 0.0, rows=rows * (share or 1.0), prompt=flow.assume.question + 1,
-        kept=kept,
+        parameters=flow.billions(model) if model else 0.0, rows=rows, prompt=flow.assume.question + 1, kept=kept,
     )  # fmt: skip
 
 
@@ -200,7 +206,7 @@ def _select(name: str, job: SynthJob, stage: SelectStage, rows: float, n: float,
     questions = rows / n
     asks = stage.method in (Method.REWARD, Method.WEIGHTED) and not isinstance(job.engine, OracleConfig)
     return PlanStage(
-        name=name, phase="reward", what="score the answers" if asks else "choose by votes",
+        name=name, phase="reward", what="score answers" if asks else "choose by votes",
         work=Work.SCORE if asks else Work.NONE, model=job.model.name if asks else "",
         parameters=flow.billions(job.model) if asks else 0.0, rows=questions, samples=n,
         prompt=assume.question + assume.instruction + assume.answer, kept=questions * assume.kept("select"),

@@ -13,10 +13,10 @@ PHASES = {"qft": "QFT", "qpo": "QPO", "difficulty": "filter", "sft": "student", 
 WHAT = {
     "qft": "train on questions",
     "qpo": "train on pairs",
-    "difficulty": "train the difficulty scorer",
-    "sft": "train the student",
-    "pretrain": "train the base",
-    "reward": "train the reward model",
+    "difficulty": "train scorer",
+    "sft": "train student",
+    "pretrain": "train base",
+    "reward": "train reward model",
 }
 
 
@@ -57,7 +57,7 @@ def evaluated(name: str, job: EvalJob, flow: Flow) -> list[PlanStage]:
     asked = PlanStage(
         name=name,
         phase="evaluation",
-        what="evaluate on " + ", ".join(job.benchmark),
+        what=f"evaluate, {_benchmarks(job)}",
         work=work,
         model=job.model.name,
         parameters=parameters,
@@ -69,6 +69,10 @@ def evaluated(name: str, job: EvalJob, flow: Flow) -> list[PlanStage]:
         api=api,
     )
     return [asked]
+
+
+def _benchmarks(job: EvalJob) -> str:
+    return next(iter(job.benchmark)) if len(job.benchmark) == 1 else f"{len(job.benchmark)} benchmarks"
 
 
 def _row(stage: str, n: float, flow: Flow) -> tuple[float, float]:

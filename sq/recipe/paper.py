@@ -40,7 +40,7 @@ ROWS = (
         tokens=lambda a: 20_000 * a.question, why="as for the questions below, and loading the model",
     ),
     PaperRow(
-        phase="QPO", what="improve questions into pairs", samples="10K x 2", hours=0.0, dollars=6.2,
+        phase="QPO", what="improve into pairs", samples="10K x 2", hours=0.0, dollars=6.2,
         tokens=lambda a: 20_000 * a.rewrite, why="GPT-4o-mini there; an open model on one's own devices costs hours",
     ),
     PaperRow(
@@ -62,7 +62,7 @@ ROWS = (
         tokens=lambda a: 5e6 * a.answer, why="five requests of one answer there, one request of five here: one prefill",
     ),
     PaperRow(
-        phase="reward", what="score the answers", samples="1M x 5", hours=112.0, dollars=144.5,
+        phase="reward", what="score answers", samples="1M x 5", hours=112.0, dollars=144.5,
         tokens=lambda a: 5e6 * (a.question + a.instruction + a.answer), why="one row at a time there, batches here",
     ),
 )  # fmt: skip

@@ -164,10 +164,11 @@ def paper_json(plan: Plan) -> dict[str, Any]:
 
 
 def kept_rows(stages: Sequence[PlanStage]) -> float:
-    """Rows of the dataset: what the last choice among answers leaves, else the last stage that makes rows."""
-    made = [one for one in stages if one.phase not in ("QFT", "student", "evaluation", "base")]
-    chosen = [one for one in made if one.phase == "reward" and one.what in ("score the answers", "choose by votes")]
-    return (chosen or made or list(stages))[-1].kept if stages else 0.0
+    """Rows of the dataset: what the choices among answers leave, but no more than the largest student learns from."""
+    chosen = sum(one.kept for one in stages if one.what in ("score answers", "choose by votes"))
+    most = max((one.rows for one in stages if one.what == "train student"), default=0.0)
+    made = [one.kept for one in stages if one.phase not in ("QFT", "student", "evaluation", "base")]
+    return min(chosen, most) if chosen and most else chosen or (made[-1] if made else 0.0)
 
 
 def elsewhere(stages: Sequence[PlanStage], gpus: int) -> list[tuple[HardwareConfig, float, float]]:

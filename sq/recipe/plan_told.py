@@ -28,15 +28,13 @@ def told(plan: Plan, *, others: bool = True, sources: bool = False) -> str:
 
 def table(costs: Sequence[Cost], gpu: bool) -> list[str]:
     """A line for everything that a stage does, in the order of the paper's phases."""
-    rows = [
-        ["phase", "stage", "what", "model", "rows", "x", "tokens in", "tokens out", _hours_head(gpu), "cost", "out"]
-    ]
+    rows = [["phase", "stage", "what", "model", "rows", "tokens in", "tokens out", _hours_head(gpu), "cost", "out"]]
     for one in costs:
         stage = one.stage
         rows.append([
-            stage.phase, stage.name, stage.what, stage.model or "-", count(stage.rows),
-            f"{stage.samples:g}" if stage.samples != 1 else "", count(one.tokens_in), count(one.tokens_out),
-            hours(one.hours, gpu) if one.device else "-", dollars(one.price), count(stage.kept),
+            stage.phase, stage.name, stage.what, stage.model or "-",
+            count(stage.rows) + (f" x {stage.samples:g}" if stage.samples != 1 else ""), count(one.tokens_in),
+            count(one.tokens_out), hours(one.hours, gpu) if one.device else "-", dollars(one.price), count(stage.kept),
         ])  # fmt: skip
     return columns(rows, left=4)
 
