@@ -38,6 +38,7 @@ class ChatConfig:
     answer_prefix: str | None = setting(None, help="text from a question's end to the answer's start, by hand")
     answer_end: str | None = setting(None, help="special token that ends an answer, by hand")
     thinking: bool | None = setting(None, help="the template's thinking mode, where it has one")
+    reasoning: list[str] = setting([], help="what opens and closes its reasoning, if it does: [<think>, </think>]")
     date: str = setting("2024-07-26", help="the day for templates that write today's; fixed, or the ids change daily")
 
     def __post_init__(self) -> None:
@@ -47,6 +48,8 @@ class ChatConfig:
                 raise ValueError(f"chat.{name} is empty; leave it out to follow the template")
             if text is not None:
                 object.__setattr__(self, name, text.replace("\\n", "\n"))
+        if len(self.reasoning) not in (0, 2) or not all(self.reasoning):
+            raise ValueError(f"chat.reasoning={list(self.reasoning)} is not two marks like [<think>, </think>]")
         if self.system is not None and self.prefix is not None and self.answer_prefix is not None:
             raise ValueError("chat.system has no effect when chat.prefix and chat.answer_prefix are set by hand")
         try:
@@ -150,6 +153,10 @@ class ChatFormat:
         """The question in ids sampled from `question_prefix_ids`: up to the first stop, stray control tokens shown."""
         stop = next((at for at, i in enumerate(generated_ids) if i in self.stop_ids), len(generated_ids))
         return self._plain.decode(generated_ids[:stop]).strip()
+
+    def text(self, ids: Sequence[int]) -> str:
+        """What ids stand for, control tokens shown."""
+        return self._plain.decode(ids)
 
     def answer_ids(self, question: str, *, instruction: str = "") -> tuple[int, ...]:
         """The prompt for an answer to `question` (and, on a line of its own, `instruction`).

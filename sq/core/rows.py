@@ -102,6 +102,7 @@ CANDIDATE = _grow(
     "response_prompt text",
     "response_seed int",
     "response_answer text",  # null where the response has no final answer
+    "reasoning_end int",  # where the answer begins in a response that reasons first; -1: it never does
     "response_finish_reason text",
     "response_tokens int",
     "response_prompt_tokens int",

@@ -86,13 +86,15 @@ class Answering:
         (result,) = yield [request]
         if result.error is not None:
             return Outcome(key=item.key, rejects=[Reject(row=row, reason="engine", detail=result.error)])
-        rows = [self.row(item, run, result, i, c) for i, c in enumerate(result.completions)]
+        replies = self.solver.whole(request, result)
+        rows = [self.row(item, run, result, i, c) for i, c in enumerate(replies)]
         return Outcome(key=item.key, rows=rows)
 
     def row(self, item: Item, run: str, result: Result, index: int, completion: Completion) -> dict[str, Any]:
         """One candidate."""
         question = item.payload
-        answer, reference = self.domain.final_answer(completion.text), question.get("answer")
+        answer = self.domain.final_answer(self.solver.answer_in(completion.text))
+        reference = question.get("answer")
         right = answer is not None and reference is not None and self.domain.check(answer, reference)
         return {
             **fit_row(question, CANDIDATE),
@@ -108,6 +110,7 @@ class Answering:
             "response_prompt": self.domain.instruction,
             "response_seed": seed_of(item.key),
             "response_answer": answer,
+            "reasoning_end": self.solver.answer_start(completion.text),
             "response_finish_reason": completion.finish_reason,
             "response_tokens": completion.tokens,
             "response_prompt_tokens": result.prompt_tokens,

@@ -90,7 +90,7 @@ class Labelling:
             (result,) = yield [request]
             if result.error is not None:
                 return Outcome(key=item.key, rejects=[Reject(row=row, reason="engine", detail=result.error)])
-            done += result.completions
+            done += self.solver.whole(request, result)
             prompt_tokens += result.prompt_tokens
             low, high = wilson(self._wrong(row, done), len(done), stage.level)
             if stage.width and len(done) < stage.n and high - low <= stage.width:
@@ -102,8 +102,11 @@ class Labelling:
         return sum(not self._right(row, completion) for completion in done)
 
     def _right(self, row: dict[str, Any], completion: Completion) -> bool:
-        answer = self.domain.final_answer(completion.text)
+        answer = self._answer(completion)
         return answer is not None and self.domain.check(answer, row["answer"])
+
+    def _answer(self, completion: Completion) -> str | None:
+        return self.domain.final_answer(self.solver.answer_in(completion.text))
 
     def _row(self, item: Item, run: str, done: list[Completion], prompt_tokens: int, stopped: str) -> dict[str, Any]:
         problem, k, n = item.payload, self._wrong(item.payload, done), len(done)
@@ -123,7 +126,7 @@ class Labelling:
             "ci_level": self.stage.level,
             "solver_model": self.solver.name,
             "solver_prompt": self.domain.instruction,
-            "solver_answers": [self.domain.final_answer(c.text) or "" for c in done],
+            "solver_answers": [self._answer(c) or "" for c in done],
             "solver_solutions": [c.text for c in done] if self.stage.keep_solutions else None,
             "solver_right": [self._right(problem, c) for c in done],
             "solver_tokens": sum(c.tokens for c in done),

@@ -20,6 +20,7 @@ from typing import Any
 from sq.core.config import setting
 from sq.core.ledger import Item, Reject, read_rejects, read_rows
 from sq.core.rows import CANDIDATE, EXAMPLE, fit_row, row_id
+from sq.core.thinking import UNFINISHED, answer_start
 from sq.data.readers import BadRow
 from sq.domains.base import Domain
 from sq.engine.base import ScoreRequest, ScoreResult
@@ -117,7 +118,13 @@ class Choosing:
         """Candidates with a final answer, and rejects for the others."""
         standing, rejects = [], []
         for row in candidates:
-            answer, reference = self.domain.final_answer(row["response"]), row.get("answer")
+            start = row.get("reasoning_end")
+            start = answer_start(row["response"]) if start is None else start
+            if start == UNFINISHED:
+                detail = f"its reasoning never ended, in {row.get('response_tokens')} tokens"
+                rejects.append(Reject(row=row, reason="unfinished_reasoning", detail=detail))
+                continue
+            answer, reference = self.domain.final_answer(row["response"][start or 0 :]), row.get("answer")
             row["response_answer"] = answer
             if reference is not None:
                 row["correct"] = answer is not None and self.domain.check(answer, reference)

@@ -17,7 +17,8 @@ from typing import Any, TypeAlias
 from sq.core.chat import ChatFormat
 from sq.core.errors import ConfigError, EngineError
 from sq.core.ledger import Item
-from sq.engine.base import Engine, Request, Result, Sampling, ScoreRequest, ScoreResult
+from sq.core.thinking import UNFINISHED, answer_start
+from sq.engine.base import Completion, Engine, Request, Result, Sampling, ScoreRequest, ScoreResult
 from sq.engine.config import EngineConfig
 from sq.engine.meter import Metered, Usage
 from sq.models.load import ModelConfig, eos_ids, load_tokenizer
@@ -88,6 +89,25 @@ class Speaker:
                 "use engine=vllm"
             )
         return self.chat
+
+    def whole(self, request: Request, result: Result) -> tuple[Completion, ...]:
+        """The replies with the mark that opens their reasoning, where the template puts that in the prompt."""
+        opening = next(iter(self._model.chat.reasoning), None)
+        if opening is None or request.prompt_ids is None or self.chat is None:
+            return result.completions
+        if not self.chat.text(request.prompt_ids[-32:]).rstrip().endswith(opening):
+            return result.completions
+        return tuple(replace(c, text=f"{opening}\n{c.text.lstrip()}") for c in result.completions)
+
+    def answer_start(self, reply: str) -> int | None:
+        """Where the answer begins in a reply that reasons first (`sq.core.thinking`)."""
+        opening, closing = self._model.chat.reasoning or ("", "")
+        return answer_start(reply, (opening, closing) if opening else None)
+
+    def answer_in(self, reply: str) -> str:
+        """The part of a reply that can hold a final answer; nothing of one whose reasoning never ended."""
+        start = self.answer_start(reply)
+        return "" if start == UNFINISHED else reply[start or 0 :]
 
     def converse(self, items: Iterable[Item], talk: Callable[[Item], Talk]) -> Iterator[Outcome]:
         """Hold `talk` with the model over every item; outcomes as they come."""

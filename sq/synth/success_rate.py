@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sq.core.errors import SqError
@@ -17,7 +17,7 @@ from sq.core.ledger import Item, Reject
 from sq.core.rows import PAIR, row_id
 from sq.data.readers import BadRow
 from sq.domains.base import Domain
-from sq.engine.base import Result
+from sq.engine.base import Completion, Result
 from sq.synth.config import SynthJob
 from sq.synth.filters.words import words_of
 from sq.synth.rewrite import PairSource, RewriteStage, pair_report
@@ -84,11 +84,17 @@ def _talk(item: Item, run: str, stage: RewriteStage, solver: Speaker, domain: Do
             rejects.append(Reject(row=row, reason="unusable", detail=str(error)))
     results: list[Result] = yield requests
     measured = []
-    for row, result in zip(asked, results, strict=True):
+    for row, request, result in zip(asked, requests, results, strict=True):
         if result.error is not None:
             rejects.append(Reject(row=row, reason="engine", detail=result.error))
         else:
-            measured.append({"row": row, "words": set(words_of(row["question"])), **_measure(result, domain)})
+            measured.append(
+                {
+                    "row": row,
+                    "words": set(words_of(row["question"])),
+                    **_measure(row, solver.whole(request, result), solver, domain),
+                }
+            )
     rows, left = _paired(measured, stage)
     rejects += [Reject(row=one["row"], reason="no_partner", detail=f"agreement {one['agreement']:.2f}") for one in left]
     return Outcome(
@@ -96,12 +102,12 @@ def _talk(item: Item, run: str, stage: RewriteStage, solver: Speaker, domain: Do
     )
 
 
-def _measure(result: Result, domain: Domain) -> dict[str, float]:
-    """How far the solutions agree, and how long they are."""
-    answers = Counter(a for c in result.completions if (a := domain.final_answer(c.text)) is not None)
-    top = answers.most_common(1)[0][1] if answers else 0
-    count = len(result.completions)
-    return {"agreement": top / count, "length": sum(c.tokens for c in result.completions) / count}
+def _measure(row: dict[str, Any], solutions: Sequence[Completion], solver: Speaker, domain: Domain) -> dict[str, float]:
+    """How far the solutions agree, by the domain's vote, and how long they are."""
+    found = [(a, c.text) for c in solutions if (a := domain.final_answer(solver.answer_in(c.text))) is not None]
+    keys = domain.vote(row, [a for a, _ in found], [text for _, text in found]).keys if found else ()
+    top = max(Counter(keys).values(), default=0)
+    return {"agreement": top / len(solutions), "length": sum(c.tokens for c in solutions) / len(solutions)}
 
 
 def _paired(

@@ -63,9 +63,9 @@ GOLDEN = {
         "judged",
         """
         question_id string! | response string! | response_index int64! | response_model string | response_prompt
-        string | response_seed int64 | response_answer string | response_finish_reason string | response_tokens
-        int64 | response_prompt_tokens int64 | correct bool | reward double | reward_model string | votes int64
-        | rank int64
+        string | response_seed int64 | response_answer string | reasoning_end int64 |
+        response_finish_reason string | response_tokens int64 | response_prompt_tokens int64 | correct bool | reward double | reward_model string | votes int64
+        | agreement double | rank int64
     """,
     ),
     "example": (
