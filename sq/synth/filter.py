@@ -144,7 +144,7 @@ def _report(directory: Path, domain: Domain, measured: Mapping[str, float]) -> R
             + ", ".join(
                 f"{name} {measured[f'judge/{name}']:.1%} ({measured[f'judge/{name}_low']:.1%} to "
                 f"{measured[f'judge/{name}_high']:.1%})"
-                for name in ("precision", "recall")
+                for name in ("precision", "recall", "wrongly_removed")
             )
             + f" on {measured['judge/planted']:.0f} planted"
         )
@@ -165,6 +165,7 @@ def _judge_by_oracle(directory: Path, domain: Domain) -> dict[str, float]:
     return {
         **({"oracle/judge_precision": right / removed} if removed else {}),
         **({"oracle/judge_recall": right / bad} if bad else {}),
+        **({"oracle/judge_wrongly_removed": (removed - right) / (len(known) - bad)} if bad < len(known) else {}),
     }
 
 

@@ -7,6 +7,7 @@ if it can be read and is a new question; a judge may look at it a second time. `
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections import Counter
 from collections.abc import Iterator
@@ -16,18 +17,24 @@ from pathlib import Path
 from typing import Any
 
 from sq.core.config import flatten, setting
-from sq.core.errors import SqError
+from sq.core.errors import ConfigError, SqError
 from sq.core.ledger import Item, Reject, read_rows
 from sq.core.prompts import Prompt
 from sq.core.rows import PAIR, fit_row, row_id, text_problem
 from sq.domains.base import Domain
 from sq.engine.base import Completion
+from sq.engine.config import EngineConfig
+from sq.models.load import ModelConfig
 from sq.synth.config import SynthJob, SynthStage
 from sq.synth.figures import Report
 from sq.synth.filters.solvability import load_prompt
 from sq.synth.filters.words import words_of
 from sq.synth.speaker import Speaker, Talk
 from sq.synth.stage import Input, Outcome, Work, seed_of
+
+LOOKED_AT = 512
+"""Pairs that a judge of its own is given at a time."""
+JUDGE = ("stage.judge_model", "stage.judge_engine")
 
 
 class PairSource(Enum):
@@ -48,6 +55,10 @@ class RewriteStage(SynthStage):
     solvability_prompt: str = setting("improve_solvability", help="a YAML of conf/prompt/")
     difficulty_prompt: str = setting("raise_difficulty", help="a YAML of conf/prompt/")
     judge_prompt: str | None = setting(None, help="judge_solvability: keep pairs whose chosen one is judged solvable")
+    judge_model: ModelConfig | None = setting(None, help="that judge's name and path; default: model=")
+    judge_engine: EngineConfig | None = setting(
+        None, help="what serves it, as in +engine@stage.judge_engine=openai; default: as engine="
+    )
     temperature: float = setting(0.7, ge=0)
     top_p: float = setting(0.95, gt=0, le=1)
     max_tokens: int = setting(2048, ge=1)
@@ -67,42 +78,68 @@ class RewriteStage(SynthStage):
         source = Input(job=job, domain=domain, need=("question",))
         inputs = (source.check(),)
         optimiser = Speaker(job.model, job.engine)
-        rewriting = Rewriting(self, optimiser, job.seed)
+        judge = self._judge(job, optimiser)
+        rewriting = Rewriting(self, optimiser, judge, job.seed)
         return Work(
             schema=PAIR,
             decides=rewriting.decides,
             items=lambda: source.items(rewriting.key),
-            do=lambda items, run: optimiser.converse(items, lambda item: rewriting.talk(item, run)),
-            close=optimiser.close,
-            usages=(optimiser.usage,),
+            do=rewriting.outcomes,
+            close=lambda: _close(optimiser, judge),
+            usages=(optimiser.usage,) if judge is optimiser else (optimiser.usage, judge.usage),
             inputs=inputs,
+            incidental=frozenset(name for name in flatten(self, "stage") if name.startswith(JUDGE)),
             unit="question",
             report=lambda directory: pair_report(directory, domain),
             then="train.py stage=qpo data.input={}",
         )
 
+    def _judge(self, job: SynthJob, optimiser: Speaker) -> Speaker:
+        """Who takes the second look: the optimiser too, unless a model or an engine of its own is given."""
+        if self.judge_model is None and self.judge_engine is None:
+            return optimiser
+        if self.judge_prompt is None:
+            raise ConfigError("stage.judge_model and stage.judge_engine are for stage.judge_prompt=judge_solvability")
+        engine = self.judge_engine or job.engine
+        engine.prepare()
+        return Speaker(self.judge_model or job.model, engine)
+
 
 class Rewriting:
-    """An optimiser, its prompts, and what counts as a rewrite."""
+    """An optimiser, a judge, their prompts, and what counts as a rewrite."""
 
-    def __init__(self, stage: RewriteStage, optimiser: Speaker, seed: int) -> None:
+    def __init__(self, stage: RewriteStage, optimiser: Speaker, judge: Speaker, seed: int) -> None:
         self._stage, self._optimiser, self._seed = stage, optimiser, seed
+        self._judge = judge
         self._prompts: dict[str, Prompt] = {
             "solvability": load_prompt(stage.solvability_prompt),
             "difficulty": load_prompt(stage.difficulty_prompt),
         }
-        self._judge = load_prompt(stage.judge_prompt) if stage.judge_prompt else None
+        self._judging = load_prompt(stage.judge_prompt) if stage.judge_prompt else None
         self._sampling = optimiser.sampling(
             temperature=stage.temperature, top_p=stage.top_p, max_tokens=stage.max_tokens
         )
-        self._judging = optimiser.sampling(temperature=0.0, max_tokens=stage.max_tokens)
+        self._greedy = judge.sampling(temperature=0.0, max_tokens=stage.max_tokens)
 
     @property
     def decides(self) -> dict[str, Any]:
         """The optimiser and its prompts."""
         prompts = {f"prompt.{direction}": prompt.digest for direction, prompt in self._prompts.items()}
-        judge = {"prompt.judge": self._judge.digest} if self._judge else {}
+        judge = {"prompt.judge": self._judging.digest} if self._judging else {}
+        if self._judge is not self._optimiser:
+            judge |= {f"judge.{name}": value for name, value in self._judge.decides.items()}
         return {**self._optimiser.decides, **prompts, **judge}
+
+    def outcomes(self, items: Iterator[Item], run: str) -> Iterator[Outcome]:
+        """Pairs and rejects as they come; a judge of its own looks at some hundred pairs at a time."""
+        outcomes = self._optimiser.converse(items, lambda item: self.talk(item, run))
+        if self._judging is None or self._judge is self._optimiser:
+            yield from outcomes
+            return
+        while block := list(itertools.islice(outcomes, LOOKED_AT)):
+            yield from (outcome for outcome in block if not outcome.rows)
+            pairs = (Item(outcome.key, outcome.rows[0]) for outcome in block if outcome.rows)
+            yield from self._judge.converse(pairs, lambda item: self._second_look(item, item.payload))
 
     def direction(self, row: dict[str, Any]) -> str:
         """Drawn by the seed and the question's id, so that it is the same in any order."""
@@ -142,19 +179,29 @@ class Rewriting:
         pair["chosen"] = str(parsed.value).strip()
         if problem := self._problem(pair["chosen"], pair["rejected"]):
             return _rejected(item, pair, *problem)
-        if self._judge is not None:
-            key = row_id("second_look", rewrite=item.key)
-            (said,) = yield [self._optimiser.request(key, self._judge.render(question=pair["chosen"]), self._judging)]
-            if said.error is not None:
-                return _rejected(item, pair, "engine", said.error)
-            reply: Completion = said.completions[0]
-            verdict = self._judge.parse(reply.text)
-            clear = verdict.ok and reply.finish_reason != "length"
-            pair["judge_model"], pair["judge_reply"] = self._optimiser.identity, reply.text
-            pair["chosen_solvable"] = ("yes" if verdict.value else "no") if clear else "unparsable"
-            if pair["chosen_solvable"] != "yes":
-                reason = "unsolvable" if clear else "unparsable"
-                return _rejected(item, pair, reason, reply.text[-200:])
+        if self._judging is not None and self._judge is self._optimiser:
+            return (yield from self._second_look(item, pair))
+        return Outcome(key=item.key, rows=[pair])
+
+    def _second_look(self, item: Item, pair: dict[str, Any]) -> Talk:
+        """Ask the judge about the chosen question; the pair stays only where it is judged solvable."""
+        assert self._judging is not None
+        key = row_id("second_look", rewrite=item.key)
+        try:
+            request = self._judge.request(key, self._judging.render(question=pair["chosen"]), self._greedy)
+        except SqError as error:
+            return _rejected(item, pair, "unusable", str(error))
+        (said,) = yield [request]
+        if said.error is not None:
+            return _rejected(item, pair, "engine", said.error)
+        reply: Completion = said.completions[0]
+        verdict = self._judging.parse(reply.text)
+        clear = verdict.ok and reply.finish_reason != "length"
+        pair["judge_model"], pair["judge_reply"] = self._judge.identity, reply.text
+        pair["chosen_solvable"] = ("yes" if verdict.value else "no") if clear else "unparsable"
+        if pair["chosen_solvable"] != "yes":
+            reason = "unsolvable" if clear else "unparsable"
+            return _rejected(item, pair, reason, reply.text[-200:])
         return Outcome(key=item.key, rows=[pair])
 
     def _pair(self, item: Item, run: str, direction: str, prompt: Prompt) -> dict[str, Any]:
@@ -184,6 +231,11 @@ class Rewriting:
         if len(chosen) > min(self._stage.max_chars, max(200, self._stage.max_growth * len(rejected))):
             return "over_long", f"{len(chosen)} characters, its question has {len(rejected)}"
         return None
+
+
+def _close(*speakers: Speaker) -> None:
+    for speaker in speakers:
+        speaker.close()
 
 
 def _rejected(item: Item, pair: dict[str, Any], reason: str, detail: str) -> Outcome:

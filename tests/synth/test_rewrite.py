@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from sq.core.errors import ConfigError
 from sq.core.ledger import read_rejects, read_rows
 from sq.core.rows import PAIR, check_row
 from sq.domains.arithmetic import ArithmeticDomain, poor, problem
@@ -50,6 +51,18 @@ def test_a_second_look_keeps_only_what_is_judged_solvable(run, raw, tmp_path):
     assert figures["rejects/unsolvable"] and figures["rejects/unparsable"]
     kept = [json.loads(r["row"]) for r in read_rejects(tmp_path / "r") if r["reason"] == "unsolvable"]
     assert all(r["judge_reply"] and r["chosen"] for r in kept)
+
+
+def test_the_second_look_may_be_a_judge_of_its_own(run, raw, tmp_path):
+    own = ["+engine@stage.judge_engine=oracle", "stage.judge_engine.error_rate=0.5"]
+    look = [f"input={raw}", "engine.error_rate=0.1", "stage.judge_prompt=judge_solvability"]
+    same, other = run("rewrite", *look, to="same"), run("rewrite", *look, *own, to="other")
+    assert other["rows"] < 0.8 * same["rows"] and other["rows"] + other["rejects"] == same["rows"] + same["rejects"]
+    models = {r["judge_model"] for r in read_rows(tmp_path / "other")}
+    assert len(models) == 1 and models.pop().endswith("-0.5")
+    assert other["usage/requests"] > 120
+    with pytest.raises(ConfigError, match="are for stage.judge_prompt=judge_solvability"):
+        run("rewrite", f"input={raw}", *own, to="none")
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,7 @@ class Planted:
         for name, k, n in (
             ("precision", removed_bad, removed_bad + removed_good),
             ("recall", removed_bad, half),
+            ("wrongly_removed", removed_good, half),
             ("false_alarm", removed_good, half),
         ):
             low, high = wilson(k, n)
