@@ -12,6 +12,7 @@ candidate, by majority, by an erring reward oracle, and by a reward model where 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 import tempfile
@@ -63,10 +64,7 @@ def judged(where: Path, count: int, errors: Sequence[float]) -> None:
 def chosen(where: Path, count: int, errors: Sequence[float], reward: str | None) -> None:
     """Accuracy of best-of-five against a random one of the five."""
     problems = (p for p in ArithmeticDomain().seeds(20 * count, 1, "test") if p["steps"] <= 3)
-    lines = [
-        json.dumps({"question": p["question"], "answer": p["answer"]})
-        for p, _ in zip(problems, range(count), strict=False)
-    ]
+    lines = [json.dumps({k: p[k] for k in ("question", "answer")}) for p in itertools.islice(problems, count)]
     (where / "p.jsonl").write_text("\n".join(lines) + "\n")
     run("answers", where / "a", f"input={where}/p.jsonl", "engine=vllm", "model=tiny", "stage.max_tokens=200")
     ways = {"majority": ["stage.method=majority"]}

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,6 +100,8 @@ def main() -> int:
 
 def _stages(where: Path, asked: argparse.Namespace, rng: random.Random) -> Iterator[Told]:
     scorer = where / "scorer" / "model" if asked.scorer else None
+    for kind in ("calm", "killed"):
+        (where / kind).mkdir(parents=True, exist_ok=True)
     for name, settings in chain(asked.count, scorer).items():
         if name == "clean" and scorer is not None:
             _train(where / "calm" / "labels", where / "scorer")
@@ -130,16 +133,19 @@ def _child(job: SynthJob) -> int:
         return child
     code = 1
     try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+        log = os.open(f"{job.output_dir}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 2)
         job.run()
         code = 0
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(code)
 
 
 def _wait(child: int) -> None:
     if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
-        raise SystemExit("a stage failed; run it by itself to see why")
+        raise SystemExit("a stage failed: see its .log, kept with --where")
 
 
 def _until_done(job: SynthJob, rng: random.Random, calm: float) -> int:
@@ -152,7 +158,7 @@ def _until_done(job: SynthJob, rng: random.Random, calm: float) -> int:
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
                 if os.waitstatus_to_exitcode(status):
-                    raise SystemExit("a stage failed after a kill; run it by itself to see why")
+                    raise SystemExit("a stage failed after a kill: see its .log, kept with --where")
                 return kills
             time.sleep(0.005)
         os.kill(child, signal.SIGKILL)
