@@ -12,6 +12,7 @@ from sq.core.config import conf_dir
 from sq.domains.arithmetic.engine import OracleConfig
 from sq.engine.config import EngineConfig
 from sq.engine.openai import OpenAIConfig
+from sq.engine.ray import RayConfig
 from sq.models.load import ModelConfig
 from sq.recipe.cost import PlanStage, Work
 from sq.recipe.flow import Flow
@@ -64,6 +65,7 @@ def synthesised(name: str, job: SynthJob, flow: Flow) -> list[PlanStage]:
 
 def served(model: ModelConfig, engine: EngineConfig, flow: Flow) -> tuple[Work, float, tuple[float, float]]:
     """How a model is asked: on our devices, over an API, or not at all where an oracle stands in its place."""
+    engine = engine.inner if isinstance(engine, RayConfig) else engine
     if isinstance(engine, OracleConfig):
         return Work.NONE, 0.0, (0.0, 0.0)
     if isinstance(engine, OpenAIConfig):
@@ -204,7 +206,7 @@ def _select(name: str, job: SynthJob, stage: SelectStage, rows: float, n: float,
     """Rows here are questions; each has n candidates."""
     assume = flow.assume
     questions = rows / n
-    asks = stage.method in (Method.REWARD, Method.WEIGHTED) and not isinstance(job.engine, OracleConfig)
+    asks = stage.method in (Method.REWARD, Method.WEIGHTED) and served(job.model, job.engine, flow)[0] is Work.GENERATE
     return PlanStage(
         name=name, phase="reward", what="score answers" if asks else "choose by votes",
         work=Work.SCORE if asks else Work.NONE, model=job.model.name if asks else "",

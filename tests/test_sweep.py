@@ -1,0 +1,64 @@
+"""A sweep that is killed with -9: the same command does what is missing, under the same parent run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sq.core.tracking import read_runs
+from sq.recipe.experiment import compare_runs
+
+ROOT = Path(__file__).parent.parent
+SWEPT = ["stage.lr=1e-3,1e-2", "data.limit=12,24"]
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_continues_with_what_is_missing(random_tiny, tmp_path):
+    """The promise that a sweep survives kill -9, shown on a real one of four trainings."""
+    command = [
+        sys.executable, str(ROOT / "train.py"), "-m", "stage=qft", "model=tiny-base", f"model.path={random_tiny}",
+        *SWEPT, "stage.pack_tokens=256", "stage.batch_packs=1", "stage.validation=0.2", "trainer.threads=1",
+        "tracking.experiment=swept", "output_dir=outputs/swept",
+    ]  # fmt: skip
+    sweep, store = tmp_path / "outputs" / "swept", f"sqlite:///{tmp_path}/outputs/mlflow.db"
+    environment = {**os.environ, "GOMP_SPINCOUNT": "1000"}
+    first = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    waited = time.monotonic() + 240
+    while not (before := done(sweep)) and first.poll() is None and time.monotonic() < waited:
+        time.sleep(0.05)
+    os.kill(first.pid, signal.SIGKILL)
+    said = first.communicate()[1].decode(errors="replace")
+    assert 1 <= len(before) < 4, said
+    weights = {name: (sweep / name / "model" / "model.safetensors").read_bytes() for name in before}
+    parent = json.loads((sweep / ".mlflow-parent.json").read_text())["id"]
+
+    again = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("already trained") == len(before)
+    after = done(sweep)
+    assert len(after) == 4 and {name: after[name] for name in before} == before, "what was done is not touched"
+    assert all((sweep / n / "model" / "model.safetensors").read_bytes() == kept for n, kept in weights.items())
+
+    runs = read_runs(store, "swept")
+    sweeps = [run for run in runs if "sq.sweep" in run["tags"]]
+    assert [run["id"] for run in sweeps] == [parent] and sweeps[0]["status"] == "FINISHED"
+    children = [run for run in runs if run not in sweeps]
+    assert {run["parent"] for run in children} == {parent}
+    assert len({run["tags"]["sq.directory"] for run in children if run["status"] == "FINISHED"}) == 4
+    assert all(run["status"] in ("FINISHED", "KILLED") for run in children)
+    found = compare_runs(store, "swept", by=["lr", "data.limit"], metrics=["val/loss"])
+    assert len(found.groups) == 4 and all(len(group.runs) == 1 for group in found.groups)
+
+
+def done(sweep):
+    """Jobs that are finished, with the time at which they were."""
+    found = {}
+    for path in sweep.glob("*/train.json"):
+        if "figures" in json.loads(path.read_text()):
+            found[path.parent.name] = path.stat().st_mtime_ns
+    return found
