@@ -170,8 +170,12 @@ def _working_dtype(query: Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _by_groups(q: Tensor, k: Tensor, v: Tensor, layout: Layout, rule: _Rule) -> Tensor:
-    """[T, H, D] attention, the prefix by itself and each group of rows after it."""
+    """[T, H, D] attention, the prefix by itself and each group of rows after it.
+
+    Groups differ from pack to pack: under torch.compile they would be compiled anew each time, so they run as they are.
+    """
     prefix = layout.prefix
     (q_head, q_own), (k_head, k_own), (v_head, v_own) = (split(x, layout) for x in (q, k, v))
     head = q_head

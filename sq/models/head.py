@@ -3,7 +3,8 @@
 Two ways, by what is known in the forward pass. Cross-entropy: each token's gradient is known up to one factor, so the
 gradients of states and weight are taken at once and logits are made once. Log-probabilities: the gradient waits for
 the loss above, and logits are made again in the backward pass. Soft-capping (Gemma 2), scaling (Cohere, Granite) and
-a bias are honoured; a head that is no plain linear layer (LoRA, quantised) goes through checkpointing.
+a bias are honoured; a head that is no plain linear layer (LoRA, quantised) goes through checkpointing. Kernels of
+others (`sq/models/fused.py`) may take the cross-entropy's place on a GPU.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
+
+from sq.models.fused import HeadKernel, fused_cross_entropy
 
 CHUNK_ELEMENTS = 1 << 24
 """Logits held at a time: 64 MiB in fp32."""
@@ -28,9 +31,15 @@ class Head:
     vocabulary: int
     scale: float = 1.0
     cap: float | None = None
+    kernel: HeadKernel = HeadKernel.CHUNKED
 
-    def cross_entropy(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Cross-entropy summed over [S, H] states and [S] targets, and the number of right predictions."""
+    def cross_entropy(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Cross-entropy summed over [S, H] states and [S] targets, and how many predictions are right.
+
+        The kernels of others, used where gradients are wanted, do not tell the latter.
+        """
+        if self.kernel is not HeadKernel.CHUNKED and torch.is_grad_enabled():
+            return self._by_kernel(states, targets), None
         if type(self.module) is not nn.Linear:
             logps, right = self._by_checkpoint(states, targets)
             return -logps.sum(), right
@@ -56,6 +65,15 @@ class Head:
         kind = states.device.type
         return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else states.dtype
 
+    def _by_kernel(self, states: Tensor, targets: Tensor) -> Tensor:
+        module, dtype = self.module, self._dtype(states)
+        assert isinstance(module, nn.Linear)
+        bias = None if module.bias is None else module.bias.to(dtype)
+        inputs = (states * self.scale if self.scale != 1.0 else states).to(dtype)
+        bias = bias if bias is None or self.scale == 1.0 else bias * self.scale
+        with torch.autocast(states.device.type, enabled=False):
+            return fused_cross_entropy(self.kernel, inputs, module.weight.to(dtype), targets, bias, self.cap)
+
     def _by_checkpoint(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         def part(piece: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
             logits = self.module(piece).float() * self.scale
@@ -69,7 +87,7 @@ class Head:
         return torch.cat([logps for logps, _ in done]), torch.stack([right for _, right in done]).sum()
 
 
-def head_of(model: PreTrainedModel) -> Head:
+def head_of(model: PreTrainedModel, kernel: HeadKernel = HeadKernel.CHUNKED) -> Head:
     """The head of `model`, with what its config says is done to logits."""
     config = model.config.get_text_config()
     known = config.to_dict()
@@ -78,6 +96,7 @@ def head_of(model: PreTrainedModel) -> Head:
         vocabulary=config.vocab_size,
         scale=float(known.get("logit_scale") or 1.0) / float(known.get("logits_scaling") or 1.0),
         cap=known.get("final_logit_softcapping") or None,
+        kernel=kernel,
     )
 
 

@@ -88,6 +88,27 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
+def eos_ids(config: ModelConfig) -> tuple[int, ...]:
+    """The ids that end a text by the model's generation config; none where it has no such file."""
+    from transformers.utils import cached_file
+
+    found = cached_file(
+        locate(config),
+        "generation_config.json",
+        revision=config.revision,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+        _raise_exceptions_for_gated_repo=False,
+    )
+    if found is None:
+        return ()
+    try:
+        ids = json.loads(Path(found).read_text(encoding="utf-8")).get("eos_token_id")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ConfigError(f"{found} cannot be read: {error}") from error
+    return tuple(i for i in (ids if isinstance(ids, list) else [ids]) if isinstance(i, int))
+
+
 def load_model(
     config: ModelConfig, *, dtype: str | None = None, attention: str = "sdpa", **kwargs: Any
 ) -> PreTrainedModel:

@@ -12,17 +12,20 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from sq.models.attention import Attention, attention_arguments
+from sq.models.fused import HeadKernel
 from sq.models.head import head_of
 from sq.models.losses import TokenLoss, sum_by_owner
 from sq.models.pack import Pack
 
 
-def pack_loss(model: PreTrainedModel, pack: Pack, attention: Attention) -> TokenLoss:
+def pack_loss(
+    model: PreTrainedModel, pack: Pack, attention: Attention, kernel: HeadKernel = HeadKernel.CHUNKED
+) -> TokenLoss:
     """Cross-entropy summed over the pack's supervised tokens, their number and how many are predicted right.
 
     Divide `total` by the supervised tokens of the whole global batch, not of the pack.
     """
-    head = head_of(model)
+    head = head_of(model, kernel)
     states = hidden_states(model, pack, attention)[pack.sources]
     total, correct = head.cross_entropy(states, pack.targets)
     return TokenLoss(total, pack.supervised, correct)

@@ -22,7 +22,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 from sq.core.chat import ChatFormat
 from sq.core.errors import ConfigError
 from sq.models.attention import Attention, choose_attention
-from sq.models.load import ModelConfig, load_classifier, load_tokenizer, locate
+from sq.models.load import ModelConfig, eos_ids, load_classifier, load_tokenizer, locate
 from sq.models.pack import Pack
 from sq.models.packed import last_states
 
@@ -40,7 +40,7 @@ class Regressor:
         note = json.loads(path.read_text())
         self.model = load_classifier(config, dtype=dtype).eval()
         self.attention = choose_attention(self.model)
-        self.chat = ChatFormat.from_tokenizer(load_tokenizer(config), config.chat)
+        self.chat = ChatFormat.from_tokenizer(load_tokenizer(config), config.chat, eos_ids=eos_ids(config))
         self.chat.require_same(note["chat"], config.path)
         self.head = nn.Linear(self.model.score.in_features, 1)
         with torch.no_grad():

@@ -18,9 +18,10 @@ from transformers import PreTrainedModel
 from sq.core.errors import SqError
 from sq.data.module import StepPack
 from sq.models.attention import Attention
+from sq.models.fused import HeadChoice, HeadKernel, choose_head
 from sq.models.pack import Pack
 from sq.models.packed import pack_loss
-from sq.train.config import TrainJob
+from sq.train.config import Precision, TrainJob
 from sq.train.optim import make_optimizer, parameter_groups
 from sq.train.rows import Data
 from sq.train.shard import shard
@@ -41,7 +42,8 @@ class BaseModule(L.LightningModule):
         self.model, self.attention = model, attention
         self.reference: dict[str, Tensor] = {}
         self.reference_pass = False
-        self.tokens_seen, self.grad_norm, self.parameter_count = 0, 0.0, sum(p.numel() for p in model.parameters())
+        self.head_choice = HeadChoice(kernel=HeadKernel.CHUNKED, reason="the stage's loss needs it")
+        self.tokens_seen, self.targets_seen, self.grad_norm = 0, 0, 0.0
         self.means = torch.nn.ModuleDict(
             {f"{k}_{n}": MeanMetric() for k in ("train", "val") for n in self.metric_names}
         )
@@ -75,6 +77,7 @@ class BaseModule(L.LightningModule):
         if not torch.isfinite(total):
             self._stop(f"the loss is {float(total.detach())}", batch.pack)
         self.tokens_seen += batch.pack.tokens
+        self.targets_seen += batch.pack.supervised
         # Lightning divides by the packs accumulated and averages over processes; the step's own divisor is exact.
         return total * (self.trainer.accumulate_grad_batches * self.trainer.world_size / batch.divisor)  # type: ignore[no-any-return]
 
@@ -92,6 +95,8 @@ class BaseModule(L.LightningModule):
         found = {}
         for name in self.metric_names:
             mean = self.metric(kind, name)
+            if not mean.update_called:  # a kernel of others does not tell every figure
+                continue
             found[f"{kind}/{name}"] = float(mean.compute())
             mean.reset()
         return found
@@ -147,14 +152,19 @@ class TokenModule(BaseModule):
 
     metric_names = ("loss", "token_accuracy")
 
+    def prepare(self) -> None:
+        half = self.job.trainer.precision is not Precision.FP32
+        self.head_choice = choose_head(self.model, HeadKernel(self.job.trainer.head), half=half)
+
     def divisor(self, items: Any) -> float:
         return float(sum(self.data.train.supervised(i) for i in items))
 
     def loss_of(self, batch: StepPack, kind: str) -> Tensor:
-        out = pack_loss(self.model, batch.pack, self.attention)
+        out = pack_loss(self.model, batch.pack, self.attention, self.head_choice.kernel)
         weight = out.count if batch.divisor else 0
         self.metric(kind, "loss").update(out.total.detach() / out.count, weight=weight)
-        self.metric(kind, "token_accuracy").update(out.correct / out.count, weight=weight)
+        if out.correct is not None:
+            self.metric(kind, "token_accuracy").update(out.correct / out.count, weight=weight)
         return out.total
 
     def figures(self, kind: str) -> dict[str, float]:

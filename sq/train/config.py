@@ -66,6 +66,11 @@ class TrainerConfig:
     strategy: str = setting("auto", choices=("auto", "ddp", "fsdp", "deepspeed"))
     precision: Precision = setting(Precision.FP32, help="fp32, bf16_mixed or bf16 (weights too; fp32 masters are kept)")
     attention: str = setting("auto", choices=("auto", "sdpa", "flash", "flex", "unpacked"))
+    head: str = setting(
+        "auto",
+        choices=("auto", "chunked", "liger", "cce"),
+        help="the head's cross-entropy: ours in chunks, or Liger's or cut-cross-entropy's kernel (GPU, installed)",
+    )
     parity_check: bool = setting(False, help="first show that packed = unpacked on this model, else refuse to train")
     gradient_checkpointing: bool = setting(False, help="recompute activations: less memory, a third more work")
     compile: bool = setting(False, help="torch.compile the model's body")

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sq.core.chat import ChatFormat
-from sq.core.config import flatten
+from sq.core.config import conf_dir, flatten
 from sq.core.errors import ConfigError
 from sq.core.files import DirectoryLock
 from sq.core.tracking import DataRef, track
-from sq.models.load import NEW_TINY, fingerprint, load_tokenizer
+from sq.models.load import NEW_TINY, eos_ids, fingerprint, load_tokenizer
 from sq.train.config import TrainJob
 from sq.train.launch import processes, rank
 from sq.train.record import identity, read_record, write_record
@@ -41,12 +41,14 @@ def fit(job: TrainJob) -> Path:
 
 def _fit(job: TrainJob) -> Path:
     from sq.train.rows import REJECTS, data_digest, row_limit, tokenised
+    from sq.train.setup import check_machine
 
     output, first = Path(job.output_dir), rank() == 0
     if not first:  # one process speaks, and one is tracked
         logging.getLogger("sq").setLevel(logging.ERROR)
         job = replace(job, tracking=replace(job.tracking, enabled=False))
     tokenizer, chat, task = _prepared(job)
+    check_machine(job)
     limit = row_limit(job, tokenizer.model_max_length)
     decided = data_digest(job, task, limit)
     weights = f"new:{job.seed}" if job.model.path == NEW_TINY else fingerprint(job.model)
@@ -72,8 +74,10 @@ def _fit(job: TrainJob) -> Path:
             figures = train(job, tokenizer, chat, data, weights, run)
             if first:
                 run.output("model", str(output / "model"), digest="", rows=len(data.train))
-                write_record(output, {**record, "run": run.id, "figures": figures})
-                _finish(job, data, figures, time.monotonic() - started)
+                seconds = time.monotonic() - started
+                told = {"rows": len(data.train), "tokens": round(figures["train/tokens"]), "seconds": round(seconds, 1)}
+                write_record(output, {**record, "run": run.id, "figures": figures, **told})
+                _finish(job, data, figures, seconds)
     finally:
         if lock is not None:
             lock.release()
@@ -95,7 +99,8 @@ def _prepared(job: TrainJob) -> tuple[PreTrainedTokenizerFast, ChatFormat, Task]
             f"model={job.model.name} has no weights yet; make some with stage=pretrain, or choose another model"
         )
     tokenizer = pretrain.new_tokenizer(job) if new else load_tokenizer(job.model)
-    chat = ChatFormat.from_tokenizer(tokenizer, job.model.chat, key="model.chat")
+    ends = () if new else eos_ids(job.model)
+    chat = ChatFormat.from_tokenizer(tokenizer, job.model.chat, eos_ids=ends, key="model.chat")
     if isinstance(job.stage, PretrainStage):
         return tokenizer, chat, pretrain.task(job, chat, tokenizer)
     return tokenizer, chat, _task(job, job.stage, chat, tokenizer)
@@ -132,18 +137,22 @@ def _finish(job: TrainJob, data: Data, figures: dict[str, Any], seconds: float) 
     log.info(
         "%s: %s rows in, %s rejected -> %s | loss %.4f%s | %.0f s | next: %s",
         job.stage.name, f"{len(data.train) + len(data.held_out) + rejected:,}", f"{rejected:,}", output / "model",
-        figures.get("train/loss", float("nan")), held_out, seconds, _next_command(job.stage, output / "model"),
+        figures.get("train/loss", float("nan")), held_out, seconds, next_command(job, output / "model"),
     )  # fmt: skip
 
 
-def _next_command(stage: StageConfig, model: Path) -> str:
+def next_command(job: TrainJob, model: Path) -> str:
     """What one would do with the weights."""
+    stage, name = job.stage, job.model.name
+    # The model's YAML says how it is spoken to where its template does not.
+    known = f"model={name} " if (conf_dir() / "model" / f"{name}.yaml").is_file() else ""
     if isinstance(stage, QFTStage | QPOStage):
-        return f"python synthesize.py stage=questions model.path={model}"
+        return f"python synthesize.py stage=questions {known}model.name={name}-{stage.name} model.path={model}"
     if isinstance(stage, DifficultyStage):
-        return f"the difficulty filter with model.path={model}"
+        scorer = f"'filters.difficulty.model={{name: difficulty, path: {model}}}' filters.difficulty.threshold=0.1"
+        return f"python synthesize.py stage=filter input=<questions> filters=[difficulty] {scorer}"
     if isinstance(stage, RewardStage):
         return f"python synthesize.py stage=select engine=hf model.path={model} input=<answers>"
     if isinstance(stage, PretrainStage):
-        return f"python train.py stage=sft model.path={model}"
-    return f"python evaluate.py model.path={model}"
+        return f"python train.py stage=sft {known}model.path={model}"
+    return f"python evaluate.py {known}model.name={name}-{stage.name} model.path={model}"

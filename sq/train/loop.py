@@ -72,7 +72,7 @@ def train(
         setup.gate(model, data.train, attention, plan.prefix)
     if job.trainer.compile:
         model.base_model.compile(dynamic=True)
-    setup.announce(job, model, data, plan, loader.steps, attention)
+    setup.announce(job, model, data, plan, loader.steps, attention, module.head_choice)
     references = _reference_path(job, data, plan, weights, str(attention))
     watch = Watch(run, every=job.trainer.log_every, steps=loader.steps)
     end = _End(job, held_out)
@@ -82,7 +82,12 @@ def train(
         run.table(name, rows)
     if end.state is not None:
         _write(job, module, end.state, tokenizer, chat, stored, run)
-    return watch.final | end.figures
+    return watch.final | end.figures | {"train/tokens": _tokens(plan, loader)}
+
+
+def _tokens(plan: PackPlan, loader: PackLoader) -> float:
+    """Tokens computed from the first step to the last, whichever process or attempt did it."""
+    return plan.packing.tokens * loader.steps * plan.batch_packs / len(plan.packing.packs)
 
 
 def _run(

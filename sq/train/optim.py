@@ -82,15 +82,24 @@ class MasterAdamW(torch.optim.Optimizer):
 def _bitsandbytes(
     groups: list[dict[str, Any]], stage: StageConfig, betas: tuple[float, float]
 ) -> torch.optim.Optimizer:
+    check_optimizer(stage, torch.cuda.is_available())
+    import bitsandbytes as bnb
+
+    kind = bnb.optim.AdamW8bit if stage.optimizer is Optimizer.ADAMW_8BIT else bnb.optim.PagedAdamW32bit
+    return kind(groups, lr=stage.lr, betas=betas)  # type: ignore[no-any-return]
+
+
+def check_optimizer(stage: StageConfig, on_gpu: bool) -> None:
+    """Refuse an optimiser that this machine cannot run, before anything is loaded."""
     name = stage.optimizer.value
+    if stage.optimizer is Optimizer.ADAMW:
+        return
+    if not on_gpu:
+        raise ConfigError(f"stage.optimizer={name} needs a GPU, and there is none; use stage.optimizer=adamw")
     try:
-        import bitsandbytes as bnb
+        import bitsandbytes  # noqa: F401
     except ImportError as error:
         raise ConfigError(
             f"stage.optimizer={name} needs bitsandbytes ({error}): pip install 'bitsandbytes>=0.46', or use "
             "stage.optimizer=adamw"
         ) from error
-    if not torch.cuda.is_available():
-        raise ConfigError(f"stage.optimizer={name} needs a GPU, and there is none; use stage.optimizer=adamw")
-    kind = bnb.optim.AdamW8bit if stage.optimizer is Optimizer.ADAMW_8BIT else bnb.optim.PagedAdamW32bit
-    return kind(groups, lr=stage.lr, betas=betas)  # type: ignore[no-any-return]

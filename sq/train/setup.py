@@ -14,11 +14,14 @@ from sq.data.module import PackPlan
 from sq.data.tokens import TokenRows
 from sq.models.adapters import Adapters, add_adapters, merged, quantized_arguments
 from sq.models.attention import Attention, Kernel, choose_attention
+from sq.models.fused import HeadChoice
 from sq.models.load import NEW_TINY, load_model
 from sq.models.parity import check_parity
 from sq.models.tiny import make_model
 from sq.train.base import warmup_steps
 from sq.train.config import Precision, TrainJob
+from sq.train.optim import check_optimizer
+from sq.train.stages import Optimizer, PretrainStage, QFTStage, SFTStage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,6 +33,23 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 PARITY_ROWS = 6
+
+
+def check_machine(job: TrainJob) -> None:
+    """Refuse what this machine or stage cannot do, before weights are loaded."""
+    device = device_of(job)
+    check_optimizer(job.stage, device.type == "cuda")
+    if job.stage.optimizer is not Optimizer.ADAMW and job.trainer.precision is Precision.BF16:
+        raise ConfigError(
+            f"stage.optimizer={job.stage.optimizer.value} keeps no fp32 copy of bf16 weights, which would round small "
+            "updates away; use trainer.precision=bf16_mixed with it"
+        )
+    if job.trainer.lora.quantize and device.type != "cuda":
+        raise ConfigError("trainer.lora.quantize=true needs a GPU; set it to false, or use a smaller trainer.lora.rank")
+    if job.trainer.head in ("liger", "cce") and not isinstance(job.stage, PretrainStage | QFTStage | SFTStage):
+        raise ConfigError(
+            f"trainer.head={job.trainer.head} is for cross-entropy; stage={job.stage.name} needs trainer.head=auto"
+        )
 
 
 def device_of(job: TrainJob) -> torch.device:
@@ -121,7 +141,13 @@ def gate(model: PreTrainedModel, rows: TokenRows, attention: Attention, prefix: 
 
 
 def announce(
-    job: TrainJob, model: PreTrainedModel, data: Data, plan: PackPlan, steps: int, attention: Attention
+    job: TrainJob,
+    model: PreTrainedModel,
+    data: Data,
+    plan: PackPlan,
+    steps: int,
+    attention: Attention,
+    head: HeadChoice,
 ) -> int:
     """Say in one block what is about to happen; returns the number of parameters."""
     total: int = sum(p.numel() for p in model.parameters())
@@ -134,12 +160,14 @@ def announce(
     log.info(
         "%s of %s\n  model      %s parameters, %.4g%% trainable, %s on %d %s\n"
         "  data       %s %s (%s held out) in %s packs of %s tokens, %.1f%% full\n"
-        "  steps      %s of %d packs (about %d %s), warm-up %d, peak lr %g, %s\n"
-        "  attention  %s%s (%s)",
+        "  steps      %s of %d packs (about %d %s), warm-up %d, peak lr %g, %s, %s\n"
+        "  attention  %s%s (%s)\n"
+        "  head       %s, at supervised positions only (%s)",
         stage.name, job.model.name, f"{total:,}", 100 * trainable / total, job.trainer.precision.name.lower(), world,
         "device" if world == 1 else f"devices, {job.trainer.strategy}",
         f"{rows:,}", what, f"{len(data.held_out):,}", f"{packs:,}", f"{packing.capacity:,}", 100 * packing.efficiency,
         f"{steps:,}", plan.batch_packs, round(plan.batch_packs * rows / packs), what, warmup_steps(stage, steps),
-        stage.lr, stage.schedule.value, attention.kernel.value, shared, attention.reason,
+        stage.lr, stage.schedule.value, stage.optimizer.value, attention.kernel.value, shared, attention.reason,
+        head.kernel.value, head.reason,
     )  # fmt: skip
     return total

@@ -15,17 +15,11 @@ from sq.core.tracking import Run
 from sq.data.module import PackLoader
 
 PEAKS = {
-    "B200": 2250,
-    "H200": 989,
-    "H100": 989,
-    "A100": 312,
-    "L40S": 362,
-    "L4": 121,
-    "A10": 125,
-    "4090": 165,
-    "V100": 125,
-}
-"""Dense bf16 TFLOP/s of a GPU by a part of its name, from the makers' data sheets."""
+    "GB200": 2500, "B200": 2250, "GH200": 989, "H200": 989, "H100 PCIe": 756, "H100 NVL": 835, "H100": 989, "H800": 989,
+    "H20": 148, "A100": 312, "A800": 312, "L40S": 362, "L40": 181, "L4": 121, "A10G": 70, "A10": 125, "A40": 150,
+    "A6000": 155, "RTX 5090": 209, "RTX 4090": 165, "RTX 3090": 71, "V100": 125,
+}  # fmt: skip
+"""Dense bf16 TFLOP/s of a GPU (V100, fp16) by a part of its name, from the makers' data sheets; the first that fits."""
 
 
 class Watch(Callback):
@@ -35,7 +29,8 @@ class Watch(Callback):
         self.run, self.every, self.steps = run, every, steps
         self.final: dict[str, float] = {}
         self._bar: Any = None
-        self._mark = (0.0, 0)
+        self._mark = (0.0, 0, 0)
+        self._flops = (0, 0)
         self._step = -1
 
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
@@ -48,7 +43,8 @@ class Watch(Callback):
             mininterval=1.0,
             disable=shown,
         )
-        self._mark, self._step = (time.monotonic(), module.tokens_seen), trainer.global_step
+        self._mark, self._step = (time.monotonic(), module.tokens_seen, module.targets_seen), trainer.global_step
+        self._flops = flops_per_token(module.model)
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         step = trainer.global_step
@@ -67,16 +63,20 @@ class Watch(Callback):
         self.on_train_end(trainer, module)
 
     def _report(self, trainer: L.Trainer, module: Any, step: int) -> None:
-        now, (then, tokens) = time.monotonic(), self._mark
-        rate = (module.tokens_seen - tokens) / max(now - then, 1e-9)
+        now, (then, tokens, targets) = time.monotonic(), self._mark
+        seconds = max(now - then, 1e-9)
+        rate = (module.tokens_seen - tokens) / seconds
         figures = module.figures("train")
         figures["train/tokens_per_s"] = rate * trainer.world_size
         figures["train/lr"] = trainer.optimizers[0].param_groups[0]["lr"]
         figures["train/grad_norm"] = module.grad_norm
         if module.device.type == "cuda":
             figures["train/memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
-            figures["train/mfu"] = utilisation(module.parameter_count, rate)
-        self._mark = (now, module.tokens_seen)
+            work = self._flops[0] * rate + self._flops[1] * (module.targets_seen - targets) / seconds
+            share = utilisation(work, torch.cuda.get_device_name(module.device))
+            if share is not None and not module.job.trainer.lora.quantize:  # 4-bit weights do not tell their number
+                figures["train/mfu"] = share
+        self._mark = (now, module.tokens_seen, module.targets_seen)
         self.final = figures
         shown = f"loss {figures['train/loss']:.4f}, {figures['train/tokens_per_s']:,.0f} tokens/s"
         if "train/mfu" in figures:
@@ -100,8 +100,27 @@ def on_device(trainer: L.Trainer, batches: Iterable[Any]) -> Iterable[Any]:
     return (trainer.strategy.batch_to_device(batch) for batch in batches)
 
 
-def utilisation(parameters: int, tokens_per_second: float) -> float:
-    """Share of the GPU's bf16 peak that forward and backward of a token (6 FLOPs a parameter) use; NaN if unknown."""
-    name = torch.cuda.get_device_name()
-    peak = next((tera for part, tera in PEAKS.items() if part in name), None)
-    return 6 * parameters * tokens_per_second / (peak * 1e12) if peak else float("nan")
+def flops_per_token(model: Any) -> tuple[int, int]:
+    """FLOPs of training on a token, in the body and (where it is supervised) in the head.
+
+    Two a weight in the forward pass, two for the gradient of what goes in, and two for its own where it is trained:
+    matrices only, an embedding is looked up. Attention's own products are left out: few, where rows are short.
+    """
+    ends = [m for m in (model.get_input_embeddings(), model.get_output_embeddings()) if m is not None]
+    apart = {id(p) for m in ends for p in m.parameters()}
+    body = sum((6 if p.requires_grad else 4) * p.numel() for p in model.parameters() if id(p) not in apart)
+    output = model.get_output_embeddings()
+    head = 0 if output is None else sum((6 if p.requires_grad else 4) * p.numel() for p in output.parameters())
+    return body, head
+
+
+def peak_flops(gpu: str) -> float | None:
+    """Dense bf16 FLOP/s of a GPU by its name; None where it is not in the table."""
+    tera = next((tera for part, tera in PEAKS.items() if part in gpu), None)
+    return None if tera is None else tera * 1e12
+
+
+def utilisation(flops_per_second: float, gpu: str) -> float | None:
+    """Share of a GPU's bf16 peak that the model's own arithmetic uses; recomputed activations are not counted."""
+    peak = peak_flops(gpu)
+    return None if peak is None else flops_per_second / peak

@@ -1,0 +1,114 @@
+"""The head's cross-entropy by kernels of others, on a GPU where they are installed: cut-cross-entropy and Liger.
+
+Neither makes logits at all, ours a chunk at a time; what comes out is the same loss. They are optional: which head is
+used is chosen once, with the reason, and a kernel that is asked for by name and cannot run is refused. QPO keeps ours:
+it starts at ln 2 to six digits, and kernels that add up in an order of their own do not repeat themselves so exactly.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from sq.core.errors import ConfigError
+
+
+class HeadKernel(Enum):
+    """How the loss of supervised positions is computed from their hidden states."""
+
+    AUTO = "auto"
+    CHUNKED = "chunked"
+    LIGER = "liger"
+    CCE = "cce"
+
+
+PACKAGES = {
+    HeadKernel.CCE: ("cut_cross_entropy", "cut-cross-entropy", "pip install cut-cross-entropy"),
+    HeadKernel.LIGER: ("liger_kernel", "liger-kernel", "pip install -U liger-kernel"),
+}
+"""Module, name and how to install it, the one that is preferred first."""
+
+Fused = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
+"""[S, H] states, [V, H] weight, [S] targets and [V] bias to the summed cross-entropy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadChoice:
+    """The kernel of the head, and why."""
+
+    kernel: HeadKernel
+    reason: str
+
+
+def choose_head(model: PreTrainedModel, wanted: HeadKernel = HeadKernel.AUTO, *, half: bool) -> HeadChoice:
+    """Choose how the head's cross-entropy is computed for `model`; `half` tells whether that is in half precision.
+
+    Raises:
+        ConfigError: when a kernel is asked for by name that is not installed or that this model or machine cannot run.
+    """
+    if wanted is HeadKernel.CHUNKED:
+        return HeadChoice(kernel=wanted, reason="asked for")
+    if wanted is HeadKernel.AUTO:
+        refusals = {kernel: _obstacle(model, kernel, half) for kernel in PACKAGES}
+        free = next((kernel for kernel, refusal in refusals.items() if not refusal), None)
+        if free is None:
+            return HeadChoice(kernel=HeadKernel.CHUNKED, reason="; ".join(dict.fromkeys(refusals.values())))
+        return HeadChoice(kernel=free, reason=f"{PACKAGES[free][1]} is installed")
+    if refusal := _obstacle(model, wanted, half):
+        mend = "" if importlib.util.find_spec(PACKAGES[wanted][0]) else f": {PACKAGES[wanted][2]}, or"
+        raise ConfigError(f"trainer.head={wanted.value} cannot be used: {refusal}{mend or ';'} use trainer.head=auto")
+    return HeadChoice(kernel=wanted, reason="asked for")
+
+
+def fused_cross_entropy(
+    kernel: HeadKernel, states: Tensor, weight: Tensor, targets: Tensor, bias: Tensor | None, cap: float | None
+) -> Tensor:
+    """Cross-entropy summed over [S, H] states, whose logits are weight·state + bias, capped at ±`cap`."""
+    if kernel is HeadKernel.CCE:
+        linear_cross_entropy = importlib.import_module("cut_cross_entropy").linear_cross_entropy
+        loss: Tensor = linear_cross_entropy(states, weight, targets, bias=bias, softcap=cap, reduction="sum")
+        return loss.float()
+    total: Tensor = _liger(cap)(weight, states, targets, bias)
+    return total.float()
+
+
+def _obstacle(model: PreTrainedModel, kernel: HeadKernel, half: bool) -> str:
+    """Why `kernel` cannot run the head of `model`, or nothing."""
+    head: Any = model.get_output_embeddings()
+    module, name, _ = PACKAGES[kernel]
+    if not next(model.parameters()).is_cuda:
+        return "no GPU"
+    if importlib.util.find_spec(module) is None:
+        return f"{name} is not installed"
+    if type(head) is not nn.Linear:
+        return f"the head is a {type(head).__name__}, and the kernel takes plain linear layers"
+    if kernel is HeadKernel.LIGER:
+        return _liger_refusal()
+    if not half:
+        return "cut-cross-entropy's kernels are made for half precision (trainer.precision=bf16)"
+    return ""
+
+
+def _liger(cap: float | None) -> Any:
+    kind = importlib.import_module("liger_kernel.transformers").LigerFusedLinearCrossEntropyLoss
+    return kind(reduction="sum", softcap=cap, accum_dtype=torch.float32)
+
+
+def _liger_refusal() -> str:
+    try:
+        _liger(None)
+    except (
+        TypeError,
+        ImportError,
+        AttributeError,
+    ) as error:  # versions before accum_dtype add a head's gradient up in bf16
+        return f"this liger-kernel is too old or broken ({error})"
+    return ""
