@@ -61,9 +61,8 @@ def make_bill(directory: Path, *, hardware: str | None = None) -> dict[str, Any]
         for stage in recipe["stages"]
         if stage.get("seconds") and stage.get("status") != "waiting"
     ]
-    total = {
-        key: sum(s[key] or 0 for s in stages) for key in ("gpu_hours", "seconds", "price", "tokens_in", "tokens_out")
-    }
+    sums = ("gpu_hours", "seconds", "cpu_seconds", "price", "tokens_in", "tokens_out")
+    total = {key: sum(s[key] or 0 for s in stages) for key in sums}
     kept = _kept(stages)
     return {
         "recipe": recipe["recipe"],
@@ -95,6 +94,7 @@ def told(bill: Mapping[str, Any]) -> str:
     lines.append(
         f"total: {clock(total['seconds'])} of stages, {total['gpu_hours']:.3g} device hours, {_money(total['price'])}, "
         f"{count(total['tokens_in'])} tokens in, {count(total['tokens_out'])} out"
+        + (f"; {clock(total['cpu_seconds'])} of CPU time" if total.get("cpu_seconds") else "")
     )
     if kept := total["kept_rows"]:
         lines.append(

@@ -182,7 +182,8 @@ def elsewhere(stages: Sequence[PlanStage], gpus: int) -> list[tuple[HardwareConf
 
 
 def _changes(stages: Sequence[PlanStage], assume: AssumptionsConfig, device: HardwareConfig, gpus: int) -> list[Change]:
-    """Each change of the method alone, then all together."""
+    """Each change of the method alone, then all together: hours of making the dataset, without students."""
+    stages = [stage for stage in stages if stage.phase not in ("student", "evaluation", "base")]
     now = sum(cost(stage, device, gpus).hours for stage in stages)
     short = [_short_judge(stage, assume) for stage in stages]
     fewer = [_adaptive(stage, assume) for stage in stages]

@@ -123,9 +123,14 @@ def _differs(row: Beside) -> bool:
 
 def _changes(plan: Plan) -> list[str]:
     lines = ["Changes of the method, each to be proven harmless before it is used:"]
-    rows = [["change", "what", "saves", "left"]]
-    rows += [[c.name, c.what, f"{c.saved:,.1f} h", f"{c.hours:,.1f} h"] for c in plan.changes]
+    rows = [["change", "what", "saves", "the dataset then takes"]]
+    gpu = plan.hardware.gpu
+    rows += [[c.name, c.what, _span(c.saved, gpu), _span(c.hours, gpu)] for c in plan.changes]
     return lines + columns(rows, left=2)
+
+
+def _span(value: float, gpu: bool) -> str:
+    return f"{value:,.1f} h" if gpu else clock(value * 3600)
 
 
 def _elsewhere(plan: Plan) -> list[str]:
