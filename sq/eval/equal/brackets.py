@@ -105,14 +105,14 @@ class Primaries:
     def call(self, name: str) -> Node | None:
         """`f(x)` and `phi(x, y)`; None where the bracket is a factor."""
         mark = self.cursor.at
-        if name not in _CALLED and not self.comma_inside():
+        if name not in _CALLED and not self.cursor.calls and not self.comma_inside():
             return None
         self.cursor.next()
         inside = self.grammar.listed(")")
         if self.cursor.next().text != ")":
             self.cursor.at = mark
             return None
-        if name == "C" and isinstance(inside, Seq) and len(inside.items) == 2:
+        if name == "C" and not self.cursor.calls and isinstance(inside, Seq) and len(inside.items) == 2:
             return Op("binom", inside.items)
         return Op("call", (Sym(name), *(inside.items if isinstance(inside, Seq) and not inside.left else (inside,))))
 

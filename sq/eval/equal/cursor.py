@@ -49,6 +49,8 @@ class Cursor:
         self.depth = 0
         self.bars = 0
         self.reversed = False
+        self.calls = False
+        """Whether every name before a bracket is a function of what stands in it."""
         self.money = r"\usd" in text
 
     def peek(self, ahead: int = 0) -> Token:

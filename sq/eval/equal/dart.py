@@ -1,189 +1,232 @@
-"""The dart profile: what DART-Math's evaluator does, written anew from its rules, for figures beside the paper's.
+"""The dart profile: what DART-Math's evaluator decides, written anew from its rules, for figures beside the paper's.
 
 It is lenient where the strict profile is not (a factor of 100 passes, brackets of pairs do not count) and deaf where
 that one hears (mixed numbers, `.5`, `3 < x`). A difference between the two is a finding, not a fault: see
-`sq grade --profile strict,dart`. Nothing is executed here, unlike there.
+`sq grade --profile strict,dart`. The original reads answers with SymPy and executes some; here our own reader does it,
+and nothing is executed.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from datetime import datetime
+from fractions import Fraction
+from math import isclose
 
 from mpmath import mp  # type: ignore[import-untyped]
 
-from sq.eval.boxes import boxed
-from sq.eval.equal.compare import Comparison
+from sq.eval.equal import dart_text, sets
+from sq.eval.equal.dart_extract import extract as extract
+from sq.eval.equal.dart_read import constant, expression
 from sq.eval.equal.identity import same, value_at
-from sq.eval.equal.matrices import as_matrix
-from sq.eval.equal.normalise import MAX_ANSWER, tidy
-from sq.eval.equal.parser import parse
-from sq.eval.equal.tree import Node, Num, Op, ParseError, Quantity, Rel, Seq
+from sq.eval.equal.tree import Matrix, Node, Num, Op, ParseError, Rel, Seq, walk
 from sq.eval.equal.value import Uncomputable
-from sq.eval.extract import MAX_OUTPUT, Extraction, Where
 from sq.eval.verdict import Outcome, Verdict
 
-_MARKERS = ("herefore", "####", "# Answer")
-_BEFORE = ("is the ans", "is our ans")
-_AFTER = ("answer is", "answer:", "answer :")
-_FORMULA = re.compile(r"(?:\$|\\\(|\\\[)([^$]{1,1000}?)(?:\$|\\\)|\\\])")
-_NUMBER = re.compile(r"-?\d*\.?\d+", re.ASCII)
-_UNITS = re.compile(
-    r"\\(?:text|mathrm|mbox|textbf|textrm)\s*\{[^{}]*\}(?:\^\{?\d\}?)?|\b(?:degrees?|cm|km|m|ft|inches|feet|miles?|hours?|"
-    r"minutes?|dollars?|cents|units?|square|cubic|percent|points?|people|students?|years?|days?)\b"
-)
-_WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_SEVERAL = ("find", "all", "separated")
-_PAIR = re.compile(r"[(\[]\s*-?[\d.]+(?:\s*,\s*-?[\d.]+)+\s*[)\]]", re.ASCII)
-_MIXED = re.compile(r"(?<![\d.^_{}])(\d+)\s*(?=\\frac)", re.ASCII)
+MAX_MEMBERS = 30
+_LARGEST = 1.7e308
+_ZERO = Num(Fraction(0))
+_NUMBERED = ({"0", "False"}, {"1", "True"})
+_DATES = ("%Y-%m-%d", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d")
+_TIMES = ("%H:%M:%S", "%H:%M")
+_MOMENTS = (*_DATES, *(f"{d} {t}" for t in _TIMES for d in _DATES), *_TIMES, "%I:%M:%S %p", "%I:%M %p")
+_ARRAY = re.compile(r"\\begin{[a-zA-Z]?(?:matrix|array)}(?:\[lcr\])*?(.*)\\end{[a-zA-Z]?(?:matrix|array)}")
 
 
-def extract(output: str, *, finish_reason: str | None = None) -> Extraction:
-    """The final answer by DART-Math's rules: markers, a box, a phrase, the last formula, the last number."""
-    cut = finish_reason == "length"
-    text = output[-MAX_OUTPUT:]
-    whole = text
-    for marker in _MARKERS:
-        text = text.rpartition(marker)[2]
-    if "oxed{" in text:
-        box = boxed(text)
-        return Extraction(answer=box or "", where=Where.BOXED if box else Where.NOWHERE, cut_off=cut)
-    said = _phrase(text)
-    if said is not None:
-        return Extraction(answer=said, where=Where.PHRASE, cut_off=cut)
-    formulas = _FORMULA.findall(whole)
-    if formulas:
-        return Extraction(answer=formulas[-1].strip(), where=Where.FORMULA, cut_off=cut)
-    numbers = _NUMBER.findall(whole.replace(",", ""))
-    if numbers:
-        return Extraction(answer=numbers[-1], where=Where.NUMBER, cut_off=cut)
-    return Extraction(answer="", where=Where.NOWHERE, cut_off=cut)
+class _UnreadableError(Exception):
+    """An answer no reading of which succeeds: the original gives up on the whole comparison."""
 
 
 def equal(answer: str, reference: str, *, question: str = "") -> Outcome:
     """Judge by DART-Math's rules; whatever goes wrong in between is wrong."""
-    if max(len(answer), len(reference)) > MAX_ANSWER:
-        return Outcome(Verdict.WRONG, "too long")
-    ours, theirs = normalised(answer), normalised(reference)
-    if not theirs:
+    if not reference.strip():
         return Outcome(Verdict.UNVERIFIABLE, "the reference is empty")
-    if ours == theirs:
-        return Outcome(Verdict.CORRECT, "same text")
-    if _truth(ours) is not None and _truth(ours) == _truth(theirs):
-        return Outcome(Verdict.CORRECT, "both yes, or both no")
-    if _date(ours) is not None and _date(ours) == _date(theirs):
-        return Outcome(Verdict.CORRECT, "the same day or month")
+    if max(len(answer), len(reference)) > dart_text.MAX_LENGTH:
+        return Outcome(Verdict.WRONG, "too long")
     try:
-        if _equal_values(ours, theirs, sets=_asks_for_all(question)):
-            return Outcome(Verdict.CORRECT, "equal")
-    except (ParseError, Uncomputable, RecursionError, ValueError) as error:
+        found = _same(dart_text.spelt(answer, _same), reference, several=_asks_for_all(question))
+    except (_UnreadableError, RecursionError) as error:
         return Outcome(Verdict.WRONG, f"not comparable: {error}")
-    return Outcome(Verdict.WRONG, "not equal")
-
-
-def normalised(text: str) -> str:
-    """The text as it is compared: no units, signs of money and percent, outer punctuation or case of words."""
-    whole = tidy(text)
-    text = whole.replace(r"\usd", "").replace("%", "")
-    text = re.sub(r"\^\s*(?:\\circ|\{\s*\\circ\s*\})", "", text)
-    inside = re.fullmatch(r"\s*\\(?:text|mathrm|mbox|textbf)\s*\{([^{}]*)\}\s*", text)
-    text = inside.group(1) if inside else _UNITS.sub("", text)
-    name, equals, value = text.partition("=")
-    if equals and "=" not in value and len(name.strip()) <= 2:
-        text = value
-    text = text.strip(" .,:;!?\n") or whole  # `m` is a unit, but may be all there is
-    return re.sub(r"\s+", " ", text.lower() if re.fullmatch(r"[A-Za-z ]+", text) else text)
+    return Outcome(Verdict.CORRECT, "equal") if found else Outcome(Verdict.WRONG, "not equal")
 
 
 def _asks_for_all(question: str) -> bool:
-    """Whether the question says "find ... all ... separated", in this order."""
-    at = 0
-    for word in _SEVERAL:
-        match = re.compile(rf"\b{word}\b", re.IGNORECASE).search(question, at)
+    """Whether the question is taken to ask for a set: "find the", or "all" and "separate"."""
+    return "ind the" in question or ("all" in question and "separate" in question)
+
+
+def _same(answer: str, reference: str, *, several: bool = False) -> bool:
+    moment = _moment(answer)
+    if moment is not None and moment == _moment(reference):
+        return True
+    ours, theirs = dart_text.spelt(answer, _same), dart_text.spelt(reference, _same)
+    if not ours or not ours.isascii():
+        return False
+    if ours.lower() == theirs.lower() or {ours, theirs} in _NUMBERED:
+        return True
+    if several:
+        return _same_members(dart_text.members(ours, _same), dart_text.members(theirs, _same))
+    x, y = _float(ours), _float(theirs)
+    if x is not None and y is not None and (_close(y, x) or _close(x, y)):
+        return True
+    return _same_readings(ours, theirs)
+
+
+def _same_members(ours: list[str], theirs: list[str]) -> bool:
+    if len(ours) != len(theirs) or len(ours) > MAX_MEMBERS:
+        return False
+    for one in ours:  # every member of one set is held against those of the other, as its reference
+        match = next((other for other in theirs if _same(other, one)), None)
         if match is None:
             return False
-        at = match.end()
+        theirs.remove(match)
     return True
 
 
-def _phrase(text: str) -> str | None:
-    """What stands before "is the answer" or behind "answer is"."""
-    for marker in _BEFORE:
-        if marker in text:
-            before = text.rpartition(marker)[0].strip()
-            return _undollared(re.split(r"[,.!|]", before)[-1].strip())
-    for marker in _AFTER:
-        found = text.lower().rfind(marker)
-        if found >= 0:
-            return _undollared(text[found + len(marker) :].strip())
+def _same_readings(ours: str, theirs: str) -> bool:
+    """As intervals, as matrices, as expressions; at least one reading of each must succeed."""
+    readings: tuple[tuple[Callable[[str], Node], Callable[[Node, Node], bool]], ...] = (
+        (_as_sets, _same_sets), (_as_matrix, _same_cells), (expression, _same_values),
+    )  # fmt: skip
+    read = {text: _float(text) is not None or _is_python(text) for text in (ours, theirs)}
+    for reader, alike in readings:
+        found = []
+        for text in (ours, theirs):
+            try:
+                found.append(reader(text))
+                read[text] = True
+            except (ParseError, ValueError):
+                continue
+        if len(found) == 2 and alike(*found):
+            return True
+    if not all(read.values()):
+        raise _UnreadableError("an answer is not read as mathematics")
+    return False
+
+
+def _is_python(text: str) -> bool:
+    """Whether the original's reader of plain expressions takes it: no LaTeX, one name or one operation at a time."""
+    return re.fullmatch(r"[A-Za-z_]\w*|[\w.+\-*/() ,<>]+", text) is not None and "\\" not in text and "^" not in text
+
+
+def _moment(text: str) -> str | None:
+    text = text.strip()
+    if not (5 <= len(text) + 2 <= 30 and text[:1].isdigit()):
+        return None
+    written = "%Y-%m-%d %H:%M:%S" if "-" in text or "/" in text else "%H:%M:%S"
+    for form in _MOMENTS:
+        try:
+            return datetime.strptime(text, form).strftime(written)
+        except ValueError:
+            continue
     return None
 
 
-def _undollared(text: str) -> str:
-    text = text.strip().rstrip(".").strip()
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] == "$" else text
-
-
-def _truth(text: str) -> bool | None:
-    word = text.lower().strip(" .")
-    if word in ("yes", "true", "t", "y"):
-        return True
-    return False if word in ("no", "false", "f", "0") or word.startswith("no ") else None
-
-
-def _date(text: str) -> str | None:
-    word = text.lower()
-    if not re.fullmatch(r"[a-z]{3,9}\.?", word):
+def _float(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
         return None
-    return next((d for d in _WEEKDAYS if word.startswith(d)), None) or next(
-        (m for m in _MONTHS if word.startswith(m) and m != "mar" or word.startswith("march")), None
-    )
 
 
-def _equal_values(ours: str, theirs: str, *, sets: bool) -> bool:
-    if _PAIR.fullmatch(ours) and _PAIR.fullmatch(theirs):
-        ours, theirs = f"({ours[1:-1]})", f"({theirs[1:-1]})"
-    a, b = _read(ours), _read(theirs)
-    if sets and isinstance(a, Seq) and isinstance(b, Seq):
-        return Comparison()(Seq("", ",", a.items), Seq("", ",", b.items))
-    if isinstance(a, Rel) and isinstance(b, Rel):
-        return a.ops == b.ops and all(map(_close, a.parts, b.parts))
-    return _close(_value_of(a), _value_of(b))
+def _close(reference: float, answer: float) -> bool:
+    """To 1e-9; or a factor of 100 apart to 1e-3, where both may be percentages."""
+    if isclose(reference, answer, rel_tol=1e-9, abs_tol=1e-8):
+        return True
+    shifted = (reference / 100, reference * 100) if _may_be_percent(answer) else ()
+    return any(_may_be_percent(r) and isclose(r, answer, rel_tol=1e-3, abs_tol=1e-8) for r in shifted)
 
 
-def _value_of(node: Node) -> Node:
-    return node.parts[-1] if isinstance(node, Rel) and set(node.ops) <= {"=", "in", "~"} else node
+def _may_be_percent(value: float) -> bool:
+    return 0 < value < 1 or 1 < value < 100
 
 
-def _close(a: Node, b: Node) -> bool:
-    """Item by item for intervals and matrices; floats to 1e-9, or a factor of 100 apart to 1e-3; else symbolically."""
-    a, b = (n.value if isinstance(n, Quantity) else n for n in (a, b))
-    left, right = _items(a), _items(b)
-    if left is not None and right is not None:
-        same_ends = not (isinstance(a, Seq) and isinstance(b, Seq) and a.left and b.left) or (a[:2] == b[:2])
-        return same_ends and len(left) == len(right) and all(map(_close, left, right))
+def _same_values(a: Node, b: Node) -> bool:
+    """The same for every value of the variables; or two numbers close to one another."""
+    if _exact(a, b):
+        return True
+    x, y = constant(a), constant(b)
+    if x is None or y is None:
+        return False
     with mp.workdps(30):
-        x, y = value_at(a, {}), value_at(b, {})
-        if x is None or y is None:
-            return same(a, b)
-        if abs(x - y) <= max(abs(x), abs(y)) * mp.mpf(10) ** -9:
-            return True
-        if mp.isint(x) and mp.isint(y):
+        values = [value_at(node, {}) for node in (x, y)]
+        if any(v is None or mp.im(v) or abs(v) > _LARGEST for v in values):
             return False
-        return any(abs(x - y * f) <= abs(y * f) * mp.mpf(10) ** -3 for f in (100, mp.mpf(1) / 100)) and not _exact(a, b)
+        ours, theirs = (float(mp.re(v)) for v in values)
+        return _close(ours, theirs) or _close(theirs, ours)
 
 
-def _items(node: Node) -> tuple[Node, ...] | None:
-    if isinstance(node, Seq):
-        return node.items
-    matrix = as_matrix(node)
-    return None if matrix is None else tuple(cell for row in matrix.rows for cell in row)
+def _as_sets(text: str) -> Node:
+    """An interval, a set of one, or unions and intersections of these."""
+    text = text.replace(" ", "")
+    for join, op in (("\\cup", "cup"), ("\\cap", "cap")):
+        if join in text:
+            first, *rest = (_as_sets(part) for part in text.split(join))
+            for part in rest:
+                first = Op(op, (first, part))
+            return first
+    for opening, closing in (("\\{", "\\}"), ("{", "}")):
+        if text.startswith(opening) and text.endswith(closing):
+            return Seq("\\{", "\\}", (expression(text[len(opening) : -len(closing)]),))
+    text = text.replace("\\(", "(").replace("\\)", ")").replace("\\[", "[").replace("\\]", "]")
+    if text[:1] not in ("(", "[") or text[-1:] not in (")", "]"):
+        raise ParseError("no interval")
+    ends = text[1:-1].split(",")
+    if len(ends) != 2:
+        raise ParseError("an interval has two ends")
+    low, high = (expression(end) for end in ends)
+    x, y = (value_at(end, {}) for end in (low, high))
+    if x is not None and y is not None and not (mp.im(x) or mp.im(y)) and x >= y:
+        raise ParseError("an interval that ends before it starts")
+    return Seq(text[0], text[-1], (low, high))
+
+
+def _same_sets(a: Node, b: Node) -> bool:
+    if isinstance(a, Seq) and isinstance(b, Seq):
+        brackets = zip((a.left, a.right), (b.left, b.right), a.items, strict=False)
+        return _all_exact(a.items, b.items) and all(x == y or _exact(end, _ZERO) for x, y, end in brackets)
+    ours, theirs = sets.real_set(a), sets.real_set(b)
+    return a == b if ours is None or theirs is None else sets.same_set(ours, theirs)
+
+
+def _as_matrix(text: str) -> Matrix:
+    text = text.replace(" ", "")
+    array = _ARRAY.search(text)
+    if array:
+        rows = [row.split("&") for row in re.split(r"\\+(?!frac|sqrt)", array.group(1))]
+    elif "," in text:
+        rows = [dart_text.members(text, _same) if dart_text.is_set(text) else dart_text.unbracketed(text).split(",")]
+    else:
+        raise ParseError("no matrix")
+    cells = tuple(tuple(expression(cell) for cell in row) for row in rows)
+    if len({len(row) for row in cells}) != 1:
+        raise ParseError("rows of unlike length")
+    return Matrix((tuple(row[0] for row in cells),)) if len(cells[0]) == 1 else Matrix(cells)
+
+
+def _same_cells(a: Node, b: Node) -> bool:
+    if not (isinstance(a, Matrix) and isinstance(b, Matrix)) or len(a.rows) != len(b.rows):
+        return False
+    return all(len(x) == len(y) and all(map(_alike, x, y)) for x, y in zip(a.rows, b.rows, strict=True))
+
+
+def _all_exact(ours: tuple[Node, ...], theirs: tuple[Node, ...]) -> bool:
+    return len(ours) == len(theirs) and all(map(_exact, ours, theirs))
 
 
 def _exact(a: Node, b: Node) -> bool:
-    """Whether neither is a written decimal, so that no percentage can be meant."""
-    return not any(isinstance(n, Num) and n.digits for n in (a, b)) and not any(isinstance(n, Op) for n in (a, b))
+    """Whether SymPy would take one from the other and find nothing; sums over k and relations only as they stand."""
+    if a == b:
+        return True
+    if any(isinstance(part, Rel | Matrix) for node in (a, b) for part in walk(node)):
+        return False
+    try:
+        return same(a, b, everywhere=True)
+    except Uncomputable:
+        return False
 
 
-def _read(text: str) -> Node:
-    return parse(_MIXED.sub(r"\1 \\cdot ", text))
+def _alike(a: Node, b: Node) -> bool:
+    """Whether two cells of a matrix are the same as they stand: SymPy does not simplify there."""
+    return a == b or (isinstance(a, Num) and isinstance(b, Num) and a.value == b.value)

@@ -25,8 +25,13 @@ _WHOLE_NAMES = frozenset("n k m N K M j l p q r".split())
 _RANGES = ((0.2, 1.9), (1.1, 6.0), (2.5, 14.0), (0.05, 0.95), (-3.0, 3.0), (-9.0, -0.3), (-1.5, 0.9))
 
 
-def same(a: Node, b: Node) -> bool:
+def same(a: Node, b: Node, *, everywhere: bool = False) -> bool:
     """Whether two expressions are equal wherever both have a real value.
+
+    Args:
+        a: one.
+        b: the other.
+        everywhere: they must be equal where their values are complex, too.
 
     Raises:
         Uncomputable: where neither can be computed at enough points.
@@ -36,9 +41,32 @@ def same(a: Node, b: Node) -> bool:
     left, right = exact(a), exact(b)
     if left is not None and right is not None:
         return left == right
+    if everywhere:
+        return _equal_everywhere(a, b)
     if any(n == Op("log", n.args) and len(n.args) == 1 for side in (a, b) for n in walk(side) if isinstance(n, Op)):
         return _same_at_points(a, b, log10=False) or _same_at_points(a, b, log10=True)
     return _same_at_points(a, b, log10=False)
+
+
+def _equal_everywhere(a: Node, b: Node) -> bool:
+    with mp.workdps(DIGITS):
+        found = None
+        for trial, point in enumerate(points(symbols(a) | symbols(b))):
+            turned = {name: _turned(value, k * trial) for k, (name, value) in enumerate(point.items(), 1)}
+            x, y = value_at(a, turned), value_at(b, turned)
+            if x is None or y is None:
+                continue
+            found = close(a, b, x, y, turned)
+            if not found:
+                break
+    if found is None:
+        raise Uncomputable("no point where both have a value")
+    return found
+
+
+def _turned(value: Any, angle: int) -> Any:
+    """A value turned in the complex plane; the first ones are the negative numbers, where roots jump."""
+    return value * mp.expj(angle) if angle else -abs(value)
 
 
 def points(names: frozenset[str], *, whole: bool = False) -> Iterator[dict[str, Any]]:

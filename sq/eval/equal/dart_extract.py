@@ -1,0 +1,67 @@
+"""Where DART-Math looks for the answer: its rules, in its order, written anew, mistakes included."""
+
+from __future__ import annotations
+
+import re
+
+from sq.eval.equal.dart_text import trimmed_behind, truth
+from sq.eval.extract import MAX_OUTPUT, Extraction, Where
+
+_MARKERS = ("herefore", "####", "# Answer")
+_BEFORE = ("is the ans", "is our ans")
+_AFTER = ("answer is", "answer:", "answer :")
+_FORMULA = re.compile(r"(?:\$|\\\(|\\\[)([^$]+)(?:\$|\\\(|\\\[)")
+_NUMBER = re.compile(r"-?\d*\.?\d+")
+
+
+def extract(output: str, *, finish_reason: str | None = None) -> Extraction:
+    """The final answer: behind the last marker a box, else a phrase; else the last formula, the last number."""
+    cut = finish_reason == "length"
+    whole = output[-MAX_OUTPUT:]
+    text = trimmed_behind(whole)
+    for marker in _MARKERS:
+        if marker in text:
+            text = text.rpartition(marker)[2].strip()
+    if "oxed{" in text:
+        return Extraction(answer=_box(text), where=Where.BOXED, cut_off=cut)
+    said = _said(text)
+    if said is not None:
+        return Extraction(answer=said, where=Where.PHRASE, cut_off=cut)
+    formulas = _FORMULA.findall(whole)
+    if formulas:
+        return Extraction(answer=formulas[-1], where=Where.FORMULA, cut_off=cut)
+    numbers = _NUMBER.findall(whole.replace(",", ""))
+    if numbers:
+        return Extraction(answer=numbers[-1], where=Where.NUMBER, cut_off=cut)
+    return Extraction(answer="", where=Where.NOWHERE, cut_off=cut)
+
+
+def _box(text: str) -> str:
+    """What the last box holds; all that follows where it is not closed."""
+    behind = text.rpartition("oxed")[2]
+    if not behind.startswith("{"):
+        return behind.partition("$")[0].strip()
+    depth = 0
+    for match in re.finditer(r"\\.|[{}]", behind, re.DOTALL):
+        depth += (match.group() == "{") - (match.group() == "}")
+        if depth == 0 and match.group() == "}":
+            return behind[1 : match.start()]
+    return behind[1:]
+
+
+def _said(text: str) -> str | None:
+    """What stands before "is the answer" or behind "answer is"; a truth value where a statement is judged."""
+    before = next((m for m in _BEFORE if m in text), None)
+    after = next((m for m in _AFTER if m in text), None)
+    if before:
+        found = re.split(r"[,.]|!\|?", text.split(before)[-2].strip())[-1].strip()
+    elif after:
+        found = text.rpartition(after)[2].strip()
+    elif "statement" in text:
+        word = truth(text.rpartition("is ")[2].strip())
+        if word is not None:
+            return word
+        found = text
+    else:
+        return None
+    return found[1:-1] if len(found) > 1 and found[0] == found[-1] == "$" else found
