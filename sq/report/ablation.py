@@ -7,12 +7,13 @@ step that shows no gain is said to show none.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from sq.eval.intervals import Interval
-from sq.report.found import Found, Stage
+from sq.report.found import Found, Stage, find
 from sq.report.html import Markup, Section, join, listed, note, table, tag
 from sq.report.look import MARKERS, Figures, Look, axes, percent_axis
 from sq.report.measure import (
@@ -38,9 +39,11 @@ class Condition:
 
     name: str
     sources: Sequence[Stage]
-    """Where its questions are: one stage a seed."""
+    """Where its questions are."""
     students: Sequence[Stage]
+    """Its student's evaluation, one a seed."""
     qualities: Sequence[Quality]
+    """Of its questions, one a seed."""
     benchmark: str = ""
 
     @property
@@ -77,22 +80,60 @@ SHOWN: tuple[tuple[str, str, bool], ...] = (
 def conditions(found: Found) -> list[Condition]:
     """The conditions there are; without a recipe, the stages of questions themselves."""
     told = []
-    names = found.variants or [s.name for s in found.of("questions", "filter")]
-    for name in names:
+    for name in found.variants or [s.name for s in found.of("questions", "filter")]:
         own = [s for s in found.stages if s.directory.is_dir() and (s.variant or s.name) == name]
         sources = _sources(own)
-        students = [s for s in own if s.kind == "evaluate" and s.benchmarks]
+        students = {s.tags.get("seed", ""): s for s in own[::-1] if s.kind == "evaluate" and s.benchmarks}
+        seeds = dict.fromkeys(s.tags.get("seed", "") for s in sources)
         if sources or students:
             told.append(
                 Condition(
                     name=name,
                     sources=sources,
-                    students=students,
-                    qualities=[quality(stage, found) for stage in sources],
-                    benchmark=next(iter(students[0].benchmarks), "") if students else "",
+                    students=list(students.values())[::-1],
+                    qualities=[quality([s for s in sources if s.tags.get("seed", "") == k], found) for k in seeds],
+                    benchmark=next((b for s in students.values() for b in s.benchmarks), ""),
                 )
             )
     return told
+
+
+def told(directory: Path) -> str:
+    """The conditions of a run for a terminal: a line each, then what each step changed; nothing where it has none."""
+    found = find(directory)
+    known = [c for c in conditions(found) if any(c.figures.values())]
+    if not found.variants or len(known) < 2:
+        return ""
+    lines = [["", *(name for _, name, _ in SHOWN)]]
+    for c in known:
+        cells = [(c.figures[key], shares) for key, _, shares in SHOWN]
+        lines.append([c.name, *(with_interval(f, shares=shares) if f else "-" for f, shares in cells)])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(SHOWN) + 1)]
+    shown = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines]
+    return "\n".join(
+        [*shown, "", *(f"{a} -> {b}: {'; '.join(said)}" for a, b, said in changes(known, _measure(known)))]
+    )
+
+
+def record(found: Found) -> dict[str, Any]:
+    """The same as plain values, for ablation.json: the conditions' figures, and each step's change."""
+    known = conditions(found)
+    rows = [
+        {
+            "variant": c.name,
+            "seeds": len(c.qualities) or len(c.students),
+            **{name: asdict(f) if f else None for name, f in c.figures.items()},
+            "measure": _measure([c]),
+        }
+        for c in known
+    ]
+    steps = [
+        {"from": a.name, "to": b.name, "figure": key, **asdict(change), "verdict": change.verdict}
+        for a, b in zip(known, known[1:], strict=False)
+        for key, _, _ in SHOWN
+        if (change := _change(a, b, key)) is not None
+    ]
+    return {"rows": rows, "steps": steps}
 
 
 def section(found: Found, figures: Figures) -> Section | None:
@@ -101,9 +142,9 @@ def section(found: Found, figures: Figures) -> Section | None:
     if not told:
         return None
     by = next((q.by for c in told for q in c.qualities if q.by), "")
-    measure = next((q.measure for c in told for q in c.qualities if q.measure), "")
+    measure = _measure(told)
     questions = sum(q.solvable.count for c in told for q in c.qualities if q.solvable)
-    seeds = max(len(c.sources) for c in told)
+    seeds = max(len(c.qualities) for c in told)
     says = f"{count(questions, 'question')} of {count(len(told), 'condition')}" + (f", judged by {by}" if by else "")
     problems = {c.student.count for c in told if c.student}
     if problems:
@@ -148,21 +189,33 @@ def _table(told: Sequence[Condition], found: Found, measure: str) -> Markup:
     return table(head, rows, caption="The conditions, each figure with its 95% interval", words=2)
 
 
-def _verdicts(told: Sequence[Condition], measure: str) -> Markup:
+def changes(told: Sequence[Condition], measure: str) -> list[tuple[str, str, list[str]]]:
     """Each step against the one before it, in words; where nothing is shown, that."""
-    lines = []
+    steps = []
     for before, after in zip(told, told[1:], strict=False):
         said = [
-            tag("span", f"{name.replace('difficulty', measure or 'difficulty')} {_said(key, change)}", class_="change")
+            f"{name.replace('difficulty', measure or 'difficulty')} {_said(key, change)}"
             for key, name, _ in SHOWN
             if (change := _change(before, after, key)) is not None
         ]
         if said:
-            lines.append(join([tag("b", f"{before.name} → {after.name}"), ": ", *_between(said, "; ")]))
+            steps.append((before.name, after.name, said))
+    return steps
+
+
+def _verdicts(told: Sequence[Condition], measure: str) -> Markup:
+    lines = [
+        join([tag("b", f"{before} → {after}"), ": ", "; ".join(said)]) for before, after, said in changes(told, measure)
+    ]
     first = (
         "Up or down is said only where the 95% interval of the change leaves out zero. Points are percentage points."
     )
     return join([listed(lines), note(first)])
+
+
+def _measure(told: Sequence[Condition]) -> str:
+    """What difficulty is counted in."""
+    return next((q.measure for c in told for q in c.qualities if q.measure), "")
 
 
 def _change(before: Condition, after: Condition, key: str) -> Change | None:
@@ -178,10 +231,6 @@ def _said(key: str, change: Change) -> str:
     word = {"gain": "up", "loss": "down", "no difference shown": "no difference shown"}[change.verdict]
     unit = "" if key == "difficulty" else " points"
     return f"{word}, {points(change, shares=key != 'difficulty')}{unit}"
-
-
-def _between(parts: Sequence[Markup], mark: str) -> list[str]:
-    return [piece for part in parts for piece in (mark, part)][1:]
 
 
 def _alt(told: Sequence[Condition], measure: str) -> str:
@@ -216,7 +265,7 @@ def _drawn(told: Sequence[Condition], panels: Sequence[tuple[str, str, bool]], m
 
 def _single(condition: Condition, key: str) -> list[float]:
     """Each seed's own figure, where there are several."""
-    if len(condition.sources) < 2 and len(condition.students) < 2:
+    if len(condition.qualities) < 2 and len(condition.students) < 2:
         return []
     if key == "student":
         return [accuracy(s, condition.benchmark).value for s in condition.students]

@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from sq import __version__
 from sq.core.errors import ConfigError, LedgerError, RowError
 from sq.core.files import DirectoryLock, plain_errors, sync_directory
-from sq.core.ledger import read_manifest, read_rows
+from sq.core.ledger import read_manifest
 from sq.core.manifest import NAME as MANIFEST
 from sq.core.rows import EXAMPLE
 from sq.report.card import card
@@ -61,66 +61,61 @@ def build(directory: Path, output: Path | None = None, *, licence: str | None = 
     Raises:
         SqError: no finished selection, or a directory in the way.
     """
-    found, stage = selection(directory)
-    manifest = read_manifest(stage.directory)
-    target = output or (
-        directory / "dataset" if stage.directory.resolve() != directory.resolve() else
-        directory.with_name(f"{directory.name}-dataset")
-    )  # fmt: skip
-    made = {"format": "sq-dataset-1", "rows_digest": manifest.digest, "licence": licence, "name": name}
+    found = selection(directory)
+    made = {"format": "sq-dataset-1", "rows_digest": found.dataset, "licence": licence, "name": name}
+    target = output or (directory.with_name(f"{directory.name}-dataset") if found.final_name else directory / "dataset")
     if _there(target, made):
         log.info("build: %s has these rows already", target)
         return target
+    rows = sum(stage.manifest.rows for stage in found.finals if stage.manifest)
     staging = target.with_name(f".{target.name}.building")
     with plain_errors(staging, "write it"):
         staging.mkdir(parents=True, exist_ok=True)
         lock = DirectoryLock(staging)
         try:
             _emptied(staging)
-            schema = _schema(stage)
-            shards = _write_shards(stage, staging / "data", schema, manifest.rows)
-            (staging / "README.md").write_text(card(found, stage, schema, licence=licence, name=name), encoding="utf-8")
-            note = {**made, "sq": __version__, "rows": manifest.rows, "shards": shards, "columns": schema.names}
+            schema = _schema(found.finals)
+            shards = _write_shards(found.finals, staging / "data", schema, rows)
+            (staging / "README.md").write_text(card(found, schema, licence=licence, name=name), encoding="utf-8")
+            note = {**made, "sq": __version__, "rows": rows, "shards": shards, "columns": schema.names}
             (staging / NOTE).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
             _synced(staging)
             os.rename(staging, target)
             sync_directory(target.parent)
         finally:
             lock.release()
-    log.info("build: %s rows in %d shards -> %s", f"{manifest.rows:,}", shards, target)
+    log.info("build: %s rows in %d shards -> %s", f"{rows:,}", shards, target)
     return target
 
 
-def selection(directory: Path) -> tuple[Found, Stage]:
-    """The run, and the selection to build from: the directory's own where it is one, else the run's last.
+def selection(directory: Path) -> Found:
+    """The run whose selections are built from: the directory's own where it is one, else the run's last condition's.
 
     Raises:
-        RowError: where there is none.
-        LedgerError: where it is not finished.
+        RowError: where there is none, or one without rows.
+        LedgerError: where one is not finished.
     """
     if (directory / MANIFEST).is_file():
         manifest = read_manifest(directory)
         if "query" not in manifest.schema or "response" not in manifest.schema:
             kind = manifest.config.get("stage.name", "another stage")
             raise RowError(f"{directory} is the output of stage={kind}; give that of stage=select, or a whole run")
-        around = find(directory.parent)
-        own = next((s for s in around.stages if s.directory.resolve() == directory.resolve()), None)
-        stage = own or Stage(name=directory.name, kind="select", directory=directory)
-        found = replace(around, final_name=stage.name)
+        around = find(directory.resolve().parent)
+        own = next(s for s in around.stages if s.directory.resolve() == directory.resolve())
+        found = replace(around, final_name=own.name)
     else:
         found = find(directory)
-        last = found.final
-        if last is None:
-            raise RowError(f"{directory} has no stage=select with rows; run the recipe to its selection first")
-        stage = last
-    finished = stage.manifest
-    if finished is None or not finished.finished:
-        raise LedgerError(
-            f"{stage.directory} is not finished; run the command that makes it again, it continues where it stopped"
-        )
-    if not finished.rows:
-        raise RowError(f"{stage.directory} has no rows: every candidate was rejected (see its rejects)")
-    return found, stage
+    if not found.finals:
+        raise RowError(f"{directory} has no stage=select yet; run the recipe to its selection first")
+    for stage in found.finals:
+        assert stage.manifest is not None
+        if not stage.manifest.finished:
+            raise LedgerError(
+                f"{stage.directory} is not finished; run the command that makes it again, it continues where it stopped"
+            )
+    if not any(stage.manifest.rows for stage in found.finals if stage.manifest):
+        raise RowError(f"{found.finals[0].directory} has no rows: every candidate was rejected (see its rejects)")
+    return found
 
 
 def _there(target: Path, made: Mapping[str, Any]) -> bool:
@@ -134,21 +129,21 @@ def _there(target: Path, made: Mapping[str, Any]) -> bool:
     raise ConfigError(f"{target} holds {what}; choose another --output, or delete it")
 
 
-def _schema(stage: Stage) -> pa.Schema:
+def _schema(stages: Sequence[Stage]) -> pa.Schema:
     """The columns: query, response and their chat form first, then what is known of the rows; no column of nulls."""
     wanted = [field for field in EXAMPLE if field.name not in LEFT_OUT]
     known: set[str] = set()
-    for row in stage.rows(*(field.name for field in wanted)):
+    for row in (row for stage in stages for row in stage.rows(*(field.name for field in wanted))):
         known.update(name for name, value in row.items() if value is not None and value != [])
         if len(known) == len(wanted):
             break
     return pa.schema([*_FIRST, *(field for field in wanted if field.name in known)])
 
 
-def _write_shards(stage: Stage, directory: Path, schema: pa.Schema, rows: int) -> int:
+def _write_shards(stages: Sequence[Stage], directory: Path, schema: pa.Schema, rows: int) -> int:
     directory.mkdir(parents=True)
     names = [field.name for field in schema if field.name not in ("prompt", "completion")]
-    stream = read_rows(stage.directory, names)
+    stream = (row for stage in stages for row in stage.rows(*names))
     shards = -(-rows // SHARD)
     for number in range(shards):
         path = directory / f"train-{number:05d}-of-{shards:05d}.parquet"

@@ -56,11 +56,10 @@ ABOUT = {
 }
 
 
-def card(found: Found, stage: Stage, schema: pa.Schema, *, licence: str | None, name: str | None) -> str:
+def card(found: Found, schema: pa.Schema, *, licence: str | None, name: str | None) -> str:
     """README.md of the dataset."""
-    assert stage.manifest is not None
     title = name or f"{found.title}: questions and solutions"
-    rows = stage.manifest.rows
+    rows = sum(stage.manifest.rows for stage in found.finals if stage.manifest)
     parts = [
         front_matter(title, rows, licence),
         f"# {_line(title)}",
@@ -68,13 +67,13 @@ def card(found: Found, stage: Stage, schema: pa.Schema, *, licence: str | None, 
         "nothing but a chat template. Made with sq, an implementation of the ScaleQuest method (arXiv 2410.18693).",
         USE,
         _columns(schema),
-        _models(found, stage),
-        _steps(found, stage),
-        _quality(found, stage),
-        _overlap(found, stage),
+        _models(found),
+        _steps(found),
+        _quality(found),
+        _overlap(found),
         _cost(found, rows),
-        _limits(found, stage, licence),
-        _again(found, stage),
+        _limits(found, licence),
+        _again(found),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -124,10 +123,10 @@ def _columns(schema: pa.Schema) -> str:
     return "## Columns\n\n" + table(["column", "type", "what it is"], rows)
 
 
-def _models(found: Found, stage: Stage) -> str:
+def _models(found: Found) -> str:
     """Who made what, by the rows themselves."""
     counts: dict[str, Counter[str]] = {column: Counter() for column, _ in ROLES}
-    for row in stage.rows(*counts):
+    for row in (row for stage in found.finals for row in stage.rows(*counts)):
         for column, value in row.items():
             if value:
                 counts[column][value] += 1
@@ -156,8 +155,8 @@ def _paths(found: Found, name: str) -> list[str]:
     return told
 
 
-def _steps(found: Found, stage: Stage) -> str:
-    chain = chain_of(found, stage, steps(found))
+def _steps(found: Found) -> str:
+    chain = chain_of(found, found.finals, steps(found))
     if not chain:
         return ""
     rows = [
@@ -178,33 +177,36 @@ def _steps(found: Found, stage: Stage) -> str:
     return f"## How it came about\n\n{made}\n\n{said}"
 
 
-def _quality(found: Found, stage: Stage) -> str:
+def _quality(found: Found) -> str:
     lines = []
-    seen = quality(stage, found)
+    seen = quality(found.finals, found)
     if seen.solvable is not None:
         lines.append(f"Solvable by {seen.by}: {with_interval(seen.solvable)} of {seen.solvable.count:,} questions.")
     if seen.difficulty is not None:
         lines.append(f"Mean difficulty ({seen.measure}): {with_interval(seen.difficulty, shares=False)}.")
-    if right := selected_right(stage, found):
+    if right := selected_right(found.finals, found):
         lines.append(
             f"Right answers, where a reference or the oracle tells: {with_interval(right)} of {right.count:,}."
         )
-    texts = [" ".join(row["question"].casefold().split()) for row in stage.sample(MOST, "question")]
+    texts = [
+        " ".join(row["question"].casefold().split()) for stage in found.finals for row in stage.sample(MOST, "question")
+    ]
     lines.append(f"Questions said twice, case and spaces aside: {len(texts) - len(set(texts)):,} of {len(texts):,}.")
     for column, what in (("question_tokens", "Tokens of a question"), ("response_tokens", "Tokens of a response")):
-        values = [row[column] for row in stage.sample(MOST, column) if row[column] is not None]
+        rows = (row for stage in found.finals for row in stage.sample(MOST, column))
+        values = [row[column] for row in rows if row[column] is not None]
         if values:
             low, middle, high = medians(values)
             lines.append(f"{what}: median {middle:,.0f} (5% to 95%: {low:,.0f} to {high:,.0f}).")
     return "## Quality\n\n" + "\n".join(f"- {line}" for line in lines) + "\n\nIntervals are 95%."
 
 
-def _overlap(found: Found, stage: Stage) -> str:
-    told = clean(found, [stage])
+def _overlap(found: Found) -> str:
+    told = clean(found, found.finals)
     if not told:
         return "## Overlap with benchmarks\n\nNot measured: the run neither filtered by nor evaluated on a benchmark."
-    rows = [[o.benchmark, f"{o.problems:,}" if o.problems is not None else "–", o.told] for o in told]
-    made = table(["benchmark", "problems", "clean (95% interval)"], rows)
+    rows = [[o.benchmark, f"{o.problems:,}" if o.problems is not None else "–", o.stage.name, o.told] for o in told]
+    made = table(["benchmark", "problems", "against", "clean (95% interval)"], rows)
     said = "Share of a benchmark's problems that no 13 words in a row here are in:"
     return f"## Overlap with benchmarks\n\n{said}\n\n{made}"
 
@@ -224,12 +226,12 @@ def _cost(found: Found, rows: int) -> str:
     return f"## Cost\n\n{seconds:,.0f} seconds over {sum(bool(s.seconds) for s in found.stages)} stages."
 
 
-def _limits(found: Found, stage: Stage, licence: str | None) -> str:
+def _limits(found: Found, licence: str | None) -> str:
     lines = [
         "Every question and every solution was written by a language model; none was checked by a person.",
         "A solution was selected for being the best of its candidates, which does not make it right.",
     ]
-    filters = [s for s in found.chain(stage) if s.kind == "filter"]
+    filters = [s for s in found.chain(found.finals) if s.kind == "filter"]
     applied = filters[-1].manifest.config.get("filters", []) if filters and filters[-1].manifest else []
     lines.append(f"Filters that questions passed: {', '.join(applied)}." if applied else "Questions were not filtered.")
     figures = read_figures(filters[-1].directory).get("figures", {}) if filters else {}
@@ -243,7 +245,7 @@ def _limits(found: Found, stage: Stage, licence: str | None) -> str:
     if "overlap" not in applied:
         lines.append("No filter against benchmark overlap was applied.")
     guard = read_json(found.directory / "report" / "safety.json")
-    if stage.manifest and guard.get("dataset") == stage.manifest.digest:
+    if guard.get("dataset") == found.dataset:
         counts = guard["counts"]
         unsafe, checked = counts.get("unsafe", 0), sum(counts.values())
         lines.append(f"{guard['model']} flagged {unsafe:,} of {checked:,} rows.")
@@ -255,11 +257,10 @@ def _limits(found: Found, stage: Stage, licence: str | None) -> str:
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
-def _again(found: Found, stage: Stage) -> str:
+def _again(found: Found) -> str:
     from sq.report.environment import plain
 
-    assert stage.manifest is not None
-    lines = [f"Made with sq {__version__}; digest of the rows and their order: `{stage.manifest.digest}`."]
+    lines = [f"Made with sq {__version__}; digest of the rows and their order: `{found.dataset}`."]
     if said := found.recipe.get("command"):
         lines.append(f"Command: `{_line(plain(str(said)))}`, seed {found.recipe.get('seed', 0)}.")
     return "## Making it again\n\n" + " ".join(lines)

@@ -18,7 +18,8 @@ def section(found: Found) -> Section | None:
     parts: list[Markup] = []
     said = []
     for name, document, about in (("bill.json", bill, "really took"), ("plan.json", plan, "was forecast to take")):
-        rows = [row for row in document.get("stages") or () if isinstance(row, Mapping)]
+        listed = document.get("stages")
+        rows = [row for row in listed if isinstance(row, Mapping)] if isinstance(listed, list) else []
         if rows:
             parts.append(_billed(document, rows, f"What the run {about}"))
             said.append(f"what it {about} ({name})")

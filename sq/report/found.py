@@ -28,6 +28,8 @@ ORDER = (
     "select", "sft", "evaluate",
 )  # fmt: skip
 """Where a stage stands in the method, for runs that have no recipe.json to say so."""
+ROWS = ("questions", "filter", "answers", "select")
+"""Stages whose rows go into the dataset; others make models, or rows to train those on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +44,8 @@ class Stage:
     """The condition of the ablation it belongs to."""
     tags: Mapping[str, str] = field(default_factory=dict)
     overrides: tuple[str, ...] = ()
+    reads: tuple[str, ...] = ()
+    """Names of the stages that it reads, as the recipe has them."""
     script: str = ""
     status: str = "done"
     seconds: float | None = None
@@ -124,27 +128,38 @@ class Found:
         return None
 
     @cached_property
-    def final(self) -> Stage | None:
-        """The last selection: the dataset that the run was made for."""
+    def finals(self) -> list[Stage]:
+        """The selections that are the dataset that the run was made for: those of its last condition, one seed's."""
         made = [s for s in self.of("select") if s.manifest is not None and "figure" not in s.tags]
-        meant = [s for s in made if s.name == self.final_name] if self.final_name else made
-        return meant[-1] if meant else None
+        if self.final_name:
+            return [s for s in made if s.name == self.final_name]
+        own = [s for s in made if s.variant == made[-1].variant]
+        seed = min((s.tags.get("seed", "") for s in own), default="")
+        return [s for s in own if s.tags.get("seed", "") == seed]
 
-    def chain(self, stage: Stage) -> list[Stage]:
-        """A stage and those that its rows went through before, the first one first."""
-        told: list[Stage] = []
-        at: Stage | None = stage
-        while at is not None and at not in told:
-            told.append(at)
-            at = self.made_from(at)
-        return told[::-1]
+    @property
+    def dataset(self) -> str:
+        """A digest of the dataset's rows: of one selection its own, of several all of theirs."""
+        digests = [s.manifest.digest for s in self.finals if s.manifest]
+        return digests[0] if len(digests) == 1 else digest_of(*digests)
 
-    def made_from(self, stage: Stage) -> Stage | None:
-        """The stage whose rows this one read, by their digest."""
+    def made_from(self, stage: Stage) -> list[Stage]:
+        """The stages whose rows this one read: by their digests, else (a mix of them) as the recipe says."""
         if stage.manifest is None:
-            return None
-        wanted = set(stage.manifest.inputs.values())
-        return next((s for s in self.stages if s.manifest and s.manifest.rows and s.manifest.digest in wanted), None)
+            return []
+        ledgers = [s for s in self.stages if s.manifest is not None and s.manifest.rows and s is not stage]
+        read = set(stage.manifest.inputs.values())
+        by_digest = [s for s in ledgers if s.manifest is not None and s.manifest.digest in read]
+        return by_digest[:1] or [s for s in ledgers if s.name in stage.reads and s.kind in ROWS]
+
+    def chain(self, stages: Sequence[Stage]) -> list[Stage]:
+        """Stages and those that their rows went through before, in the run's order."""
+        known: list[Stage] = []
+        new = list(stages)
+        while new:
+            known += new
+            new = [s for stage in new for s in self.made_from(stage) if s not in known]
+        return [stage for stage in self.stages if stage in known]
 
     def shown(self, path: Path) -> str:
         """A path as the page tells it: below the run's directory, never where that lies on this machine."""
@@ -208,6 +223,7 @@ def _named(said: Mapping[str, Any], directory: Path, recipe: Mapping[str, Any]) 
         variant=said.get("variant") or None,
         tags={str(k): str(v) for k, v in tags.items()} if isinstance(tags, dict) else {},
         overrides=tuple(str(o) for o in said.get("overrides") or ()),
+        reads=tuple(str(r) for r in said.get("reads") or ()),
         script=str(said.get("script") or ""),
         status=str(said.get("status") or ""),
         seconds=said.get("seconds"),

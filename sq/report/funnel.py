@@ -47,8 +47,9 @@ def steps(found: Found) -> list[Step]:
             continue
         unit, entered = UNITS.get(stage.kind, "row"), manifest.items
         if stage.kind == "select":  # an item is a question with its candidates; every candidate is a row or a reject
-            read = found.made_from(stage)
-            entered = read.manifest.rows if read and read.manifest else manifest.rows + manifest.rejects
+            read = sum(s.manifest.rows for s in found.made_from(stage) if s.manifest)
+            limited = any(o.lstrip("+").startswith(("limit=", "source.")) for o in stage.overrides)
+            entered = read if read and not limited else manifest.rows + manifest.rejects
         elif stage.kind == "answers":
             unit = "question answered"
         told.append(
@@ -77,17 +78,17 @@ def section(found: Found, figures: Figures) -> Section | None:
         + (f"The counts of {', '.join(wrong)} do not add up." if wrong else "In = out + rejects at every stage.")
         + (f" Not finished yet: {', '.join(unfinished)}." if unfinished else "")
     )
-    chain = chain_of(found, found.final, told)
+    chain = chain_of(found, found.finals, told)
     drawn = figures.add(
         "funnel", lambda look: _drawn(chain, look), _alt(chain), "Rows kept and rejected on the way to the dataset"
     )
     return Section(id="funnel", title="The funnel", says=says, body=join([drawn, _table(found, told)]))
 
 
-def chain_of(found: Found, final: Stage | None, told: Sequence[Step]) -> list[Step]:
+def chain_of(found: Found, finals: Sequence[Stage], told: Sequence[Step]) -> list[Step]:
     """The stages on the way to the final dataset; all of them where that is not known."""
     by_name = {step.stage.name: step for step in told}
-    chain = [by_name[stage.name] for stage in found.chain(final) if stage.name in by_name] if final else []
+    chain = [by_name[stage.name] for stage in found.chain(finals) if stage.name in by_name]
     return chain if len(chain) > 1 else list(told)[-12:]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sq.core.ledger import read_rows
 from sq.eval.intervals import Interval, bootstrap, paired, wilson
@@ -55,15 +55,26 @@ class Change:
         return "loss" if self.high < 0 else "no difference shown"
 
 
-def quality(stage: Stage, found: Found) -> Quality:
-    """Solvable share and difficulty of a stage's questions."""
+def quality(stages: Sequence[Stage], found: Found) -> Quality:
+    """Solvable share and difficulty of the questions of some stages taken together."""
     domain = found.domain
     if domain is not None and domain.verdict("") is not None:
-        return by_oracle((row["question"] for row in stage.sample(MOST, "question")), domain)
-    judged = [stage] if stage.kind == "filter" else [s for s in found.of("filter") if found.made_from(s) is stage]
-    if not judged:
-        return Quality(solvable=None, difficulty=None, by="", measure="")
-    return _by_judge(judged[-1], kept_only=stage.kind == "filter")
+        texts = (row["question"] for stage in stages for row in stage.sample(MOST, "question"))
+        return by_oracle(texts, domain)
+    said: list[tuple[Any, Any]] = []
+    for stage in stages:
+        own = stage.kind == "filter"
+        judges = [stage] if own else [s for s in found.of("filter") if stage in found.made_from(s)][-1:]
+        said += [verdict for judge in judges for verdict in _judged(judge, kept_only=own)]
+    verdicts = [solvable == "yes" for solvable, _ in said if solvable is not None]
+    scores = [float(difficulty) for _, difficulty in said if difficulty is not None]
+    return Quality(
+        solvable=share(sum(verdicts), len(verdicts)) if verdicts else None,
+        difficulty=mean(scores) if scores else None,
+        by="the filter's judge" if said else "",
+        measure="predicted fail rate" if scores else "",
+        values=scores,
+    )
 
 
 def by_oracle(questions: Iterable[str], domain: Domain) -> Quality:
@@ -141,10 +152,11 @@ def graded(scores: Path) -> dict[str, dict[str, float]]:
     return {p: {item: sum(given) / len(given) for item, given in items.items()} for p, items in right.items()}
 
 
-def selected_right(stage: Stage, found: Found) -> Interval | None:
-    """The share of a selection's answers that are right, by their references or the oracle."""
+def selected_right(stages: Sequence[Stage], found: Found) -> Interval | None:
+    """The share of selected answers that are right, by their references or the oracle."""
     domain, known = found.domain, []
-    for row in stage.sample(MOST, "question", "response_answer", "correct"):
+    columns = ("question", "response_answer", "correct")
+    for row in (row for stage in stages for row in stage.sample(MOST, *columns)):
         if row["correct"] is not None:
             known.append(bool(row["correct"]))
         elif domain is not None and (verdict := domain.verdict(row["question"])) is not None:
@@ -194,19 +206,12 @@ def count(number: float, word: str) -> str:
     return f"{number:,.0f} {word}{'' if number == 1 else 's'}"
 
 
-def _by_judge(stage: Stage, *, kept_only: bool) -> Quality:
+def _judged(stage: Stage, *, kept_only: bool) -> list[tuple[Any, Any]]:
+    """A filter's verdict and difficulty of each question."""
     said = [(row.get("solvable"), row.get("difficulty")) for row in stage.sample(MOST, "solvable", "difficulty")]
     if not kept_only:
         said += [(row.get("solvable"), row.get("difficulty")) for row, _, _ in stage.rejects()]
-    verdicts = [solvable == "yes" for solvable, _ in said if solvable is not None]
-    scores = [float(difficulty) for _, difficulty in said if difficulty is not None]
-    return Quality(
-        solvable=share(sum(verdicts), len(verdicts)) if verdicts else None,
-        difficulty=mean(scores) if scores else None,
-        by="the filter's judge",
-        measure="predicted fail rate",
-        values=scores,
-    )
+    return said
 
 
 def wilson_text(part: int, whole: int) -> str:

@@ -69,7 +69,8 @@ def clean(found: Found, stages: Sequence[Stage]) -> list[Clean]:
 def section(found: Found) -> Section | None:
     """The table: clean problems of each benchmark, against the questions before and after the filter."""
     filters = [s for s in found.of("filter") if s.manifest and "figure" not in s.tags]
-    stages = [stage for stage in (found.made_from(filters[-1]) if filters else None, _last(found, filters)) if stage]
+    before = found.made_from(filters[-1])[:1] if filters else found.of("questions")[-1:]
+    stages = list({stage.name: stage for stage in [*before, *(found.finals or filters[-1:])]}.values())
     told = clean(found, stages)
     if not told:
         return None
@@ -115,10 +116,6 @@ def problems(scores: Path) -> Iterator[tuple[str, str]]:
         if row["item"] not in seen:
             seen.add(row["item"])
             yield row["item"], row["question"]
-
-
-def _last(found: Found, filters: list[Stage]) -> Stage | None:
-    return found.final or (filters[-1] if filters else next(iter(found.of("questions")[::-1]), None))
 
 
 def _hit(stage: Stage, grams: Grams) -> tuple[set[str], list[tuple[str, str]]]:

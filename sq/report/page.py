@@ -6,6 +6,7 @@ any time, of a run that is still going on too; it says then which stages are mis
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -72,6 +73,8 @@ def write_report(
     sections = list(_sections(found, figures, embed, guard))
     page = render(found, sections)
     write_files(target, {PAGE: page.encode("utf-8", "replace")})
+    if found.variants:
+        write_files(directory, {"ablation.json": (json.dumps(ablation.record(found), indent=1) + "\n").encode()})
     with _logged_to(found, run) as tracked:
         for file in figures.files:
             tracked.figure(file.stem, file)
@@ -150,9 +153,9 @@ def _top(found: Found, contents: Markup) -> Markup:
 def _key_figures(found: Found) -> list[Markup]:
     """The few figures that come first."""
     told: list[tuple[str, str, str]] = []
-    final = found.final
-    if final is not None and final.manifest is not None:
-        told.append(("rows in the dataset", f"{final.manifest.rows:,}", f"from {found.shown(final.directory)}"))
+    if finals := found.finals:
+        rows = sum(s.manifest.rows for s in finals if s.manifest)
+        told.append(("rows in the dataset", f"{rows:,}", f"from {', '.join(found.shown(s.directory) for s in finals)}"))
     try:
         steps = ablation.conditions(found) if found.variants else []
     except SqError:  # its own section says so

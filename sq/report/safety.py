@@ -19,7 +19,7 @@ from sq.core.files import write_files
 from sq.engine.base import Request, Sampling
 from sq.engine.config import EngineConfig
 from sq.models.load import ModelConfig
-from sq.report.found import Found, Stage, read_json
+from sq.report.found import Found, read_json
 from sq.report.html import Section, join, table
 from sq.report.measure import percent, wilson_text
 
@@ -35,14 +35,13 @@ def section(found: Found, directory: Path, guard: str | None) -> Section | None:
     Raises:
         SqError: a model that cannot be loaded.
     """
-    stage = found.final
-    if stage is None or stage.manifest is None:
+    if not found.finals:
         return None
     told = read_json(directory / RESULT)
     if guard is not None:
-        told = classify(stage, _model(guard), _engine())
+        told = classify(found, _model(guard), _engine())
         write_files(directory, {RESULT: json.dumps(told, indent=1, ensure_ascii=False).encode()})
-    if told.get("dataset") != stage.manifest.digest:
+    if told.get("dataset") != found.dataset:
         return None
     counts: dict[str, int] = told["counts"]
     total = sum(counts.values())
@@ -62,24 +61,23 @@ def section(found: Found, directory: Path, guard: str | None) -> Section | None:
     if told["flagged"]:
         flagged = [[row["id"][:12], row["question"][:300]] for row in told["flagged"]]
         parts.append(table(["row", "question"], flagged, caption="Some that were flagged", words=2))
-    says = (
-        f"{told['model']} on {total:,} of {stage.manifest.rows:,} rows of {stage.name}, question and answer together."
-    )
+    written = sum(stage.manifest.rows for stage in found.finals if stage.manifest)
+    says = f"{told['model']} on {total:,} of the dataset's {written:,} rows, question and answer together."
     return Section(
         id="safety", title="Safety", says=says, body=join(parts), paper="v2: 0.1% of 10,000 flagged by Llama-Guard"
     )
 
 
-def classify(stage: Stage, model: ModelConfig, engine: EngineConfig, sample: int = SAMPLE) -> dict[str, Any]:
-    """The model's verdicts on a sample of a selection's rows.
+def classify(found: Found, model: ModelConfig, engine: EngineConfig, sample: int = SAMPLE) -> dict[str, Any]:
+    """The model's verdicts on a sample of the dataset's rows.
 
     Raises:
         SqError: a model that cannot be loaded, or has no chat template to say what it is asked.
     """
     from sq.models.load import load_tokenizer
 
-    assert stage.manifest is not None
-    rows = {row["id"]: row for row in stage.sample(sample, "question", "response")}
+    each = -(-sample // len(found.finals))
+    rows = {row["id"]: row for stage in found.finals for row in stage.sample(each, "question", "response")}
     tokenizer: Any = load_tokenizer(model)
     if not tokenizer.chat_template:
         raise ConfigError(
@@ -100,7 +98,7 @@ def classify(stage: Stage, model: ModelConfig, engine: EngineConfig, sample: int
     finally:
         speaks.close()
     return {
-        "model": model.name, "dataset": stage.manifest.digest, "counts": dict(counts), "categories": dict(categories),
+        "model": model.name, "dataset": found.dataset, "counts": dict(counts), "categories": dict(categories),
         "flagged": flagged,
     }  # fmt: skip
 

@@ -97,9 +97,9 @@ def rows_of(found: Found) -> list[Shown]:
     """The sample: rows of the final selection (else of the last filter, else questions), and rejects of every stage."""
     shown: list[Shown] = []
     full = [s for s in [*found.of("questions"), *found.of("filter")] if s.manifest and s.manifest.rows]
-    last = found.final or next(iter(full[::-1]), None)
-    if last is not None:
-        shown += [Shown(stage=last, row=row) for row in chosen(last.rows(), KEPT)]
+    last = found.finals or full[-1:]
+    for stage in last:
+        shown += [Shown(stage=stage, row=row) for row in chosen(stage.rows(), KEPT // len(last))]
     for stage in found.of(*KINDS):
         by_reason: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for row, reason, detail in stage.rejects():

@@ -79,10 +79,10 @@ def _of_stage(stage: Stage, found: Found) -> list[tuple[str, Interval]]:
     if stage.kind == "evaluate":
         return [(f"student's accuracy on {name}", accuracy(stage, name)) for name in stage.benchmarks]
     if stage.kind == "select":
-        right = selected_right(stage, found)
+        right = selected_right([stage], found)
         return [("right answers selected", right)] if right else []
     if stage.kind in ("questions", "filter"):
-        seen = quality(stage, found)
+        seen = quality([stage], found)
         told = [("solvable questions", seen.solvable), (seen.measure, seen.difficulty)]
         return [(measure, figure) for measure, figure in told if figure is not None]
     return []

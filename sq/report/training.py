@@ -13,6 +13,7 @@ LOSSES = {
     "qft": "cross-entropy of questions",
     "sft": "cross-entropy of solutions",
     "qpo": "preference loss (ln 2 = 0.693 at the start)",
+    "reward": "loss of a right solution's score against a wrong one's",
     "difficulty": "squared error of fail rates",
     "pretrain": "cross-entropy of text",
 }

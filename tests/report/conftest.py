@@ -30,7 +30,7 @@ def composed(name, kind, overrides):
 
 
 def write_questions(directory, count, seed, spoiled):
-    """A stage=questions as a generator would leave it: problems, a share of them made unsolvable, doubles, odd texts."""
+    """A stage=questions as a generator would leave it: problems, a share of them unsolvable, doubles, odd texts."""
     draw = random.Random(seed)
     texts = [row["question"] for row in ArithmeticDomain().seeds(count, 100 + seed)]
     texts = [t if draw.random() > spoiled else t.replace("How many", "Why many") for t in texts]

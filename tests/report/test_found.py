@@ -1,0 +1,134 @@
+"""Finding a run: by its recipe, without one, moved elsewhere, unfinished; and what is told where there is none."""
+
+import json
+
+import pytest
+
+from sq import cli
+from sq.core.errors import ConfigError, RowError
+from sq.core.ledger import Item, Ledger
+from sq.core.rows import EXAMPLE
+from sq.report.cost import section as cost
+from sq.report.found import Found, find
+from sq.report.funnel import steps
+from sq.report.licences import UNKNOWN, licence_of
+from sq.report.measure import change_of, over_seeds, share, spread
+from sq.report.safety import read_reply
+
+
+def ledger(directory, stage, count, schema=EXAMPLE, *, inputs=None, finish=True, prefix=""):
+    with Ledger.open(directory, schema=schema, config={"stage.name": stage, "p": prefix}, inputs=inputs) as open_ledger:
+        for item in open_ledger.todo(Item(f"{prefix}{i}", i) for i in range(count)):
+            row = {name: None for name in schema.names} | {"id": item.key, "run": "r", "parents": [], "question": "q?"}
+            row |= {
+                "question_id": item.key,
+                "response": "a",
+                "response_index": 0,
+                "query": "q?",
+                "selected_by": "check",
+            }
+            open_ledger.record(item.key, rows=[{k: v for k, v in row.items() if k in schema.names}])
+        if finish:
+            return open_ledger.finish().digest
+
+
+def recipe(directory, *stages, **more):
+    listed = [{"name": n, "stage": k, "output_dir": str(directory / n), "status": "done", **m} for n, k, m in stages]
+    (directory / "recipe.json").write_text(json.dumps({"output_dir": str(directory), "stages": listed, **more}))
+
+
+def test_a_directory_without_a_recipe_is_searched(tmp_path):
+    digest = ledger(tmp_path / "deep/er/s", "select", 2)
+    ledger(tmp_path / "t", "answers", 3, inputs={"input": digest}, prefix="t")
+    found = find(tmp_path)
+    assert [(s.name, s.kind) for s in found.stages] == [("t", "answers"), ("deep/er/s", "select")]
+    assert [s.name for s in found.made_from(found.stages[0])] == ["deep/er/s"]
+    assert [(s.entered, s.rows) for s in steps(found)] == [(3, 3), (2, 2)]
+
+
+def test_a_recipe_that_was_moved_is_found_where_it_is(tmp_path):
+    ledger(tmp_path / "a/s", "select", 2)
+    recipe(tmp_path / "a", ("s", "select", {}))
+    (tmp_path / "a").rename(tmp_path / "b")
+    (stage,) = find(tmp_path / "b").stages
+    assert stage.directory == tmp_path / "b/s" and stage.manifest.rows == 2
+
+
+def test_the_dataset_is_all_selections_of_the_last_condition_and_one_seed(tmp_path):
+    names = ["x", "a-s0", "b-s0", "a-s1"]
+    for name in names:
+        ledger(tmp_path / name, "select", 1, prefix=name)
+    tags = {
+        "x": ("raw", {}),
+        "a-s0": ("best", {"seed": "0"}),
+        "b-s0": ("best", {"seed": "0"}),
+        "a-s1": ("best", {"seed": "1"}),
+    }
+    recipe(tmp_path, *((n, "select", {"variant": v, "tags": t}) for n, (v, t) in tags.items()))
+    assert [s.name for s in find(tmp_path).finals] == ["a-s0", "b-s0"]
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "message"),
+    [
+        (None, RowError, "holds no stage's output"),
+        ("{", ConfigError, "it lists no stages"),
+        ("[]", ConfigError, "it lists"),
+    ],
+)
+def test_what_is_no_run_is_said(tmp_path, content, error, message):
+    if content:
+        (tmp_path / "recipe.json").write_text(content)
+    with pytest.raises(error, match=message):
+        find(tmp_path)
+
+
+def test_the_command_line_says_it_in_one_message(tmp_path, capsys):
+    for command in (["report", str(tmp_path / "no")], ["build", str(tmp_path / "no")]):
+        with pytest.raises(SystemExit):
+            cli.main(command)
+        assert "there is no directory" in capsys.readouterr().err
+
+
+def test_cost_shows_the_bill_beside_its_forecast_and_survives_odd_files(tmp_path):
+    row = {"name": "answers", "rows": 1000, "tokens_in": 5, "tokens_out": 2_000_000, "gpu_hours": 1.5, "price": 2.25,
+           "forecast": {"gpu_hours": 1.0, "price": 1.5}}  # fmt: skip
+    bill = {"hardware": {"name": "cpu<2>"}, "stages": [row], "total": {"gpu_hours": 1.5, "price": 2.25, "kept_rows": 50,
+            "per_kept_row": 0.045}, "forecast": {"total": {"gpu_hours": 1.0, "price": 1.5}}}  # fmt: skip
+    (tmp_path / "bill.json").write_text(json.dumps(bill))
+    body = cost(Found(directory=tmp_path, recipe={}, stages=[])).body
+    assert all(text in body for text in ("2,000,000", "1.50", "2.25", "forecast hours", "50 rows were kept: 0.045 USD"))
+    assert "cpu&lt;2&gt;" in body
+    for odd in ("", "[1]", '{"stages": 3}', '{"stages": [3, {"rows": "x"}], "total": null}'):
+        (tmp_path / "bill.json").write_text(odd)
+        cost(Found(directory=tmp_path, recipe={}, stages=[]))
+
+
+def test_changes_are_gains_only_beyond_their_interval():
+    assert change_of(share(10, 100), share(60, 100)).verdict == "gain"
+    assert change_of(share(60, 100), share(10, 100)).verdict == "loss"
+    assert change_of(share(50, 100), share(55, 100)).verdict == "no difference shown"
+    three = over_seeds([share(10, 100), share(20, 100), share(30, 100)])
+    assert three.value == pytest.approx(0.2) and three.high - three.value == pytest.approx(4.303 * 0.1 / 3**0.5)
+    assert over_seeds([share(1, 2)]) == share(1, 2)
+    assert spread([0, 0.5, 1, 7, -1], 2, 0, 1) == [0.4, 0.6]
+
+
+@pytest.mark.parametrize(
+    ("reply", "verdict"),
+    [
+        ("\n\nsafe", ("safe", [])),
+        ("unsafe\nS1,S10", ("unsafe", ["S1", "S10"])),
+        ("Unsafe S2", ("unsafe", ["S2"])),
+        ("It is safe.", ("unreadable", [])),
+        ("safely", ("unreadable", [])),
+        ("", ("unreadable", [])),
+    ],
+)
+def test_a_safety_reply_is_read_from_its_start_alone(reply, verdict):
+    assert (read_reply(reply)[0], list(read_reply(reply)[1])) == verdict
+
+
+def test_licences_of_known_models_and_of_no_other():
+    assert licence_of("qwen2-math-7b-instruct") == "Apache-2.0" == licence_of("x", "Qwen/Qwen2.5-Math-7B")
+    assert "DeepSeek" in licence_of("deepseek-math-7b-rl") and licence_of("my-own") == UNKNOWN
