@@ -153,7 +153,7 @@ def _first_of(problem: dict[str, Any]) -> str:
 
 def _rows(name: str, problem: dict[str, Any], result: Result, asker: Asker, how: Answering) -> Iterator[dict[str, Any]]:
     """One row for each answer; a problem that the engine could not answer has `n` empty ones, so that it counts."""
-    known = {k: v for k, v in problem.items() if k not in ("messages", "tolerance", "round")}
+    known = {k: v for k, v in problem.items() if k not in ("messages", "tolerance", "round", "code")}
     given = {**how.identity(asker), "benchmark": name, "item": problem["id"]}
     for sample in range(how.sampling.n):
         said = result.completions[sample] if sample < len(result.completions) else None

@@ -15,7 +15,10 @@ from typing import Any
 from sq.core.config import setting
 from sq.core.errors import ConfigError, RowError
 from sq.core.rows import content_id, row_id
-from sq.domains.base import Domain, DomainConfig
+from sq.domains.base import DomainConfig
+from sq.eval.check import Checker, DomainCheck
+from sq.eval.prompting import FormatConfig
+from sq.sandbox.config import SandboxConfig
 
 log = logging.getLogger(__name__)
 NUMBER = re.compile(r"[-+]?\$?\s?(?:\d{1,3}(?:,\d{3})+|\d+)?\.?\d*(?:[eE][-+]?\d+)?%?")
@@ -52,8 +55,17 @@ class BenchmarkConfig:
         """Read the problems: each has `id`, `question`, `answer` and what there is to group them by."""
         raise TypeError(f"benchmark {self.name} has no problems of its own")
 
-    def domain_of(self) -> Domain | None:
-        """The domain whose exact check decides; none: the graders do."""
+    @property
+    def instruction(self) -> str | None:
+        """What is added to its questions, in place of the format's words; none: those."""
+        return None
+
+    def form_of(self, form: FormatConfig) -> FormatConfig:
+        """How its questions are put, given how the run's are."""
+        return form
+
+    def checker(self, problems: Problems, sandbox: SandboxConfig) -> Checker | None:
+        """The check of its own that decides, which may run programs in a sandbox; none: the graders do."""
         return None
 
 
@@ -69,8 +81,12 @@ class DomainBenchmark(BenchmarkConfig):
         found = {content_id({"question": row["question"]}): row for row in rows}
         return Problems(by_id={key: {"id": key, **row} for key, row in found.items()}, digest=f"{self.name}-{seed}")
 
-    def domain_of(self) -> Domain:
-        return self.domain.create()
+    @property
+    def instruction(self) -> str:
+        return self.domain.create().instruction
+
+    def checker(self, problems: Problems, sandbox: SandboxConfig) -> Checker:
+        return DomainCheck(self.domain.create())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,6 +12,7 @@ from sq.eval.grader import GraderConfig
 from sq.eval.judge import Profile
 from sq.eval.prompting import FormatConfig
 from sq.models.load import ModelConfig
+from sq.sandbox.config import SandboxConfig
 
 PROFILES = tuple(p.value for p in Profile)
 
@@ -27,6 +28,7 @@ class EvalJob:
     format: FormatConfig
     formats: dict[str, FormatConfig] = field(default_factory=dict)
     grader: GraderConfig = field(default_factory=GraderConfig)
+    sandbox: SandboxConfig = field(default_factory=SandboxConfig)
     reward: ModelConfig | None = None
     reward_engine: EngineConfig | None = None
     output_dir: str = setting(help="where answers and scores go, one directory for each benchmark")

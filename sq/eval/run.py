@@ -82,9 +82,9 @@ def _told(job: EvalJob, problems: dict[str, Problems], answers: dict[str, list[S
 
 
 def _asker(job: EvalJob, name: str) -> Asker:
-    domain = job.benchmark[name].domain_of()
-    form = job.formats.get(job.model.name, job.format)
-    return Asker(job.model, form, instruction=domain.instruction if domain else None, ids=job.engine.reads_ids)
+    benchmark = job.benchmark[name]
+    form = benchmark.form_of(job.formats.get(job.model.name, job.format))
+    return Asker(job.model, form, instruction=benchmark.instruction, ids=job.engine.reads_ids)
 
 
 def _one(job: EvalJob, name: str, problems: Problems, answers: list[Summary], grader: LazyGrader, run: Run) -> Told:
@@ -94,7 +94,12 @@ def _one(job: EvalJob, name: str, problems: Problems, answers: list[Summary], gr
 
     directory = Path(job.output_dir) / name
     tolerances = {key: t for key, p in problems.by_id.items() if (t := tolerance_of(p)) is not None}
-    scored = score(directory, answers, tolerances, grader, job.benchmark[name].domain_of())
+    checker = job.benchmark[name].checker(problems, job.sandbox)
+    try:
+        scored = score(directory, answers, tolerances, grader, checker)
+    finally:
+        if checker is not None:
+            checker.close()
     run.output(f"{name} scores", scores_dir(directory), digest=scored.digest, rows=scored.rows)
     rewards = None
     if job.reward is not None and job.reward_engine is not None:

@@ -16,14 +16,12 @@ from typing import Any
 
 from sq.core.ledger import Item, Ledger, Summary, read_manifest, read_rows
 from sq.core.rows import SCORE, fit_row, row_id
-from sq.domains.base import Domain
 from sq.eval.answer import answers_dir
+from sq.eval.check import Checker
 from sq.eval.grader import Grader, GraderConfig
 from sq.eval.judge import Grade, Pair
 
 log = logging.getLogger(__name__)
-EXACT = "exact"
-"""The profile of a domain that checks its own answers."""
 _CHUNK = 256
 _GRADER = ("extract.py", "judge.py", "equal/*.py")
 
@@ -54,7 +52,7 @@ def score(
     answers: Sequence[Summary],
     tolerances: dict[str, float],
     grader: LazyGrader,
-    domain: Domain | None = None,
+    checker: Checker | None = None,
 ) -> Summary:
     """Fill the ledger of a benchmark's scores: a row for each answer and profile.
 
@@ -63,10 +61,10 @@ def score(
         answers: what the ledgers of answers hold, by round.
         tolerances: the absolute error that some problems allow, by item.
         grader: judges the answers, unless
-        domain: has an exact check of its own.
+        checker: does, as the benchmark has a check of its own.
     """
-    profiles = (EXACT,) if domain else grader.profiles
-    version = domain.name if domain else grader_version()
+    profiles = (checker.profile,) if checker else grader.profiles
+    version = checker.version if checker else grader_version()
     identity = {"grader": version, "profiles": ",".join(profiles)}
     inputs = {f"answers-{n}": summary.digest for n, summary in enumerate(answers, 1)}
     where = directory / "scores"
@@ -74,7 +72,7 @@ def score(
     with Ledger.open(where, schema=SCORE, config=identity, inputs=inputs) as ledger:
         waiting = ledger.todo(Item(row["id"], row) for row in _answers(directory, len(answers)))
         while chunk := [item.payload for item in islice(waiting, _CHUNK)]:
-            graded = [_exact(chunk, domain)] if domain else [_graded(chunk, p, tolerances, grader) for p in profiles]
+            graded = [checker.grade(chunk)] if checker else [_graded(chunk, p, tolerances, grader) for p in profiles]
             for row, verdicts in zip(chunk, zip(*graded, strict=True), strict=True):
                 named = zip(profiles, verdicts, strict=True)
                 ledger.record(row["id"], rows=[_row(row, profile, verdict, version) for profile, verdict in named])
@@ -141,16 +139,6 @@ def _graded(
         }
         for g in grader.grade(pairs, profile)
     ]
-
-
-def _exact(rows: list[dict[str, Any]], domain: Domain) -> list[dict[str, Any]]:
-    found = []
-    for row in rows:
-        answer = domain.final_answer(row["prediction"])
-        correct = answer is not None and domain.check(answer, row["reference"])
-        verdict = "unparsed" if answer is None else "correct" if correct else "wrong"
-        found.append({"extracted": answer, "correct": correct, "verdict": verdict, "reason": "exact check"})
-    return found
 
 
 def _row(answer: dict[str, Any], profile: str, verdict: dict[str, Any], version: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -60,17 +61,27 @@ class Worker:
 
     def run(self, program: Program) -> Outcome:
         """The outcome of a program."""
-        job = job_of(program)
+        header, code, tests = parts_of(program)
         for _attempt in (1, 2):
             try:
                 self.ready()
-                wire.send(self._requests, job)
+                self._send(header, code, tests)
                 told = self._receive(time.monotonic() + self._config.wall_seconds + _GRACE_SECONDS)
                 return outcome_of(program, told)
             except wire.GoneError as gone:
                 self._replace()
                 problem = gone
         return Outcome(status=Status.CRASHED, reason=f"the sandbox's own process ended twice on it ({problem})")
+
+    def _send(self, header: dict[str, Any], code: Any, tests: Any) -> None:
+        files = [_file_of(code), _file_of(tests)]
+        try:
+            socket.send_fds(self._line, [json.dumps(header).encode()], files)
+        except OSError as error:
+            raise wire.GoneError("it is gone") from error
+        finally:
+            for fd in files:
+                os.close(fd)
 
     def stop(self) -> None:
         """End the process, and with it all that it started."""
@@ -80,7 +91,9 @@ class Worker:
 
     def _start(self) -> None:
         self._tmp = tempfile.mkdtemp(prefix="sq-sandbox-") if self._tier != FULL else "/tmp"
+        self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         given = {
+            "socket": theirs.fileno(),
             "tier": self._tier,
             "tmp": self._tmp,
             "ours": _ROOT,
@@ -91,7 +104,8 @@ class Worker:
         # PATH alone of our environment, and no user site; the hash seed is fixed so that sets have one order.
         self._process = subprocess.Popen(
             [sys.executable, "-S", "-s", "-P", "-B", "-m", "sq.sandbox.inside.start", json.dumps(given)],
-            stdin=subprocess.PIPE,
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             bufsize=0,
@@ -99,8 +113,9 @@ class Worker:
             env={"PATH": os.defpath, "PYTHONPATH": _ROOT, "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"},
             start_new_session=True,
         )
-        assert self._process.stdin is not None and self._process.stdout is not None
-        self._requests, self._replies = self._process.stdin.fileno(), self._process.stdout.fileno()
+        theirs.close()
+        assert self._process.stdout is not None
+        self._replies = self._process.stdout.fileno()
         self._said = None
 
     def _receive(self, deadline: float) -> dict[str, Any]:
@@ -145,9 +160,9 @@ class Worker:
         """The first process's death takes the template with it, and that of the template every program."""
         self._process.kill()
         self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                stream.close()
+        self._line.close()
+        if self._process.stdout is not None:
+            self._process.stdout.close()
         if self._tier != FULL:
             shutil.rmtree(self._tmp, ignore_errors=True)
 
@@ -157,26 +172,42 @@ _LIMITS = (
 )  # fmt: skip
 
 
-def job_of(program: Program) -> dict[str, Any]:
-    """What a worker is told of a program. Of `Calls` and `Script` the expected values stay here."""
-    job: dict[str, Any] = {"source": program.source, "name": program.name, "wall": program.wall_seconds}
-    tests = program.tests
+def parts_of(program: Program) -> tuple[dict[str, Any], Any, Any]:
+    """A program as a worker is given it: what the template reads, what the program's process does, what the judge's.
+
+    Of `Calls` and `Script` the expected values stay here.
+    """
+    tests, code = program.tests, [program.source, program.name]
+    header: dict[str, Any] = {"wall": program.wall_seconds}
     if isinstance(tests, Script):
-        return {**job, "kind": "script", "inputs": list(tests.inputs)}
+        return {**header, "kind": "script"}, code, {"inputs": list(tests.inputs)}
     if isinstance(tests, Unittests):
-        return {**job, "kind": "beside", "tests": tests.tests, "entry": tests.entry, "count": _count(tests.tests)}
+        given = {"tests": tests.tests, "entry": tests.entry, "count": _count(tests.tests)}
+        return {**header, "kind": "beside"}, code, given
     if isinstance(tests, Calls):
         arguments = [[encode(a, _no_object) for a in given] for given in tests.arguments]
-        return {**job, "kind": "calls", "function": tests.function, "arguments": arguments}
-    return {
-        **job,
-        "kind": "asserts",
+        return {**header, "kind": "calls"}, code, {"function": tests.function, "arguments": arguments}
+    given = {
         "tests": list(tests.tests),
         "entry": list(tests.entry),
         "context": tests.context,
         "setup": tests.setup,
         "all": tests.every,
     }
+    return {**header, "kind": "asserts"}, code, given
+
+
+def _file_of(value: Any) -> int:
+    """A file without a name that holds a value as JSON."""
+    if sys.platform == "linux":
+        fd = os.memfd_create("sandbox")
+    else:
+        with tempfile.TemporaryFile() as file:
+            fd = os.dup(file.fileno())
+    data = memoryview(json.dumps(value).encode("ascii"))
+    while data:
+        data = data[os.write(fd, data) :]
+    return fd
 
 
 def outcome_of(program: Program, told: dict[str, Any]) -> Outcome:

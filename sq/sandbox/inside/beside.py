@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import builtins
 import io
+import os
 import sys
 import types
 from typing import Any
 
 from sq.sandbox.inside.peer import reason_of
 from sq.sandbox.inside.program import define
-from sq.sandbox.wire import receive, send
+from sq.sandbox.wire import GoneError, load, receive, send
 
 _WATCHED = ("unittest", "unittest.case", "unittest.loader", "unittest.suite", "unittest.result", "unittest.mock", "os")
 
 
-def run(source: str, entry: str, requests: int, replies: int, longest: int) -> None:
+def run(file: int, requests: int, replies: int, longest: int) -> None:
     """Define the program, then ask for the tests and run them in the same module."""
     import unittest
     import unittest.mock
@@ -33,12 +34,13 @@ def run(source: str, entry: str, requests: int, replies: int, longest: int) -> N
         kind: dict(vars(kind)) for kind in (case, loader, text_result, unittest.TestSuite)
     }
     try:
-        module = define(source, "__main__")
+        module = define(load(file)[0], "__main__")
     except BaseException as error:
         send(replies, {"status": "error", "reason": reason_of(error)})
         return
     send(replies, {"defined": True})
-    given = receive(requests, longest)
+    given = receive(requests)
+    entry = given["entry"]
     _put_back(before, modules, builtin, methods)
     sys.settrace(None)
     sys.setprofile(None)
@@ -61,6 +63,27 @@ def run(source: str, entry: str, requests: int, replies: int, longest: int) -> N
     told = f"{bad[0][0]}: {bad[0][1].strip().splitlines()[-1]}"[:300] if bad else ""
     status = "failed" if bad else "passed"
     send(replies, {"status": status, "reason": told, "ran": found.testsRun, "nonce": given["nonce"]})
+
+
+def judge(job: dict[str, Any], replies: int, requests: int, longest: int) -> dict[str, Any]:
+    """In the judge's process: hand the tests over when the program is defined, and judge what comes back."""
+    nonce = os.urandom(16).hex()
+    failed = {"status": "error", "reason": "the program ended before the tests did", "passed": [False]}
+    try:
+        said = receive(replies, longest)
+        if not (isinstance(said, dict) and said.get("defined")):
+            return failed | {"reason": str(said.get("reason") if isinstance(said, dict) else said)[:300]}
+        send(requests, {"tests": job["tests"], "entry": job["entry"], "nonce": nonce})
+        said = receive(replies, longest)
+    except GoneError:
+        return failed
+    if not isinstance(said, dict) or said.get("nonce") != nonce:
+        return failed | {"reason": "the verdict is not the tests' own"}
+    if said.get("status") != "passed":
+        return failed | {"status": "failed", "reason": str(said.get("reason"))[:300]}
+    if said.get("ran") != job["count"]:
+        return failed | {"status": "failed", "reason": f"{said.get('ran')} of {job['count']} tests ran"}
+    return {"status": "passed", "reason": "", "passed": [True]}
 
 
 def _put_back(

@@ -69,10 +69,10 @@ def prepare(cage: Cage, limits: Limits) -> None:
 
 def confine(cage: Cage, limits: Limits, filter_code: bytes | None) -> None:
     """What a forked process does to itself before it runs anything; there is no way back."""
+    os.setsid()  # a signal to its own group must not reach ours
     _limit(resource.RLIMIT_CPU, max(1, math.ceil(limits.cpu_seconds)))
     if cage.tier == WEAK:
         _limit(resource.RLIMIT_NPROC, _running() + limits.processes)
-        os.setsid()
         return
     if cage.tier == FULL:
         _limit(resource.RLIMIT_NPROC, limits.processes + _SPARE)  # counted in the user namespace: ours alone

@@ -1,4 +1,8 @@
-"""The kinds of job, each from its processes to its outcome: tests beside a judge, inputs of a script, tests within."""
+"""The kinds of job, each from its processes to its outcome: tests beside a judge, tests within, inputs of a script.
+
+The template has the program and its tests as open files that it does not read: whatever it once held, every later
+program would inherit, and could search its memory for what other programs were expected to give.
+"""
 
 from __future__ import annotations
 
@@ -8,41 +12,54 @@ import signal
 import struct
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from sq.sandbox.inside import beside, checker, program
 from sq.sandbox.inside.confine import MB, Limits
 from sq.sandbox.inside.processes import FIRST, Ended, Processes
-from sq.sandbox.wire import GoneError, send
+from sq.sandbox.wire import load, send
 
 _ENOUGH = 64 * MB
 """Bytes that a judge may say; what a program may say is a setting."""
 _NEARLY = 0.85
 """Share of the processor time allowed from which a process that was killed is taken to have used it up."""
 Outcome = dict[str, Any]
+Files = tuple[int, int]
+"""Descriptors of the program's file and of the tests'."""
+Play = Callable[[int, int, int, int], None]
+"""What the program's process does with its file, the two ends of its line, and the longest message."""
+Judge = Callable[[Any, int, int, int], Outcome]
+"""What the judge's process does with the tests, the two ends of its line, and the longest message."""
+_PARTS: dict[str, tuple[Play, Judge]] = {
+    "asserts": (program.serve, checker.check),
+    "calls": (program.serve, checker.check),
+    "beside": (beside.run, beside.judge),
+}
 
 
-def perform(job: dict[str, Any], processes: Processes, limits: Limits) -> Outcome:
-    """Do a job within its time: `status`, `reason`, and what its kind gives (`passed`, `results`)."""
-    seconds = min(job["wall"] or limits.wall_seconds, limits.wall_seconds)
-    kind = {"script": _script, "beside": _beside}.get(job["kind"], _judged)
-    return kind(job, processes, limits, time.monotonic() + seconds)
+def perform(job: dict[str, Any], files: Files, processes: Processes, limits: Limits) -> Outcome:
+    """Do a job (its kind and time) within its time: `status`, `reason`, and its kind's `passed` or `results`."""
+    deadline = time.monotonic() + min(job["wall"] or limits.wall_seconds, limits.wall_seconds)
+    if job["kind"] == "script":
+        return _script(files, processes, limits, deadline)
+    return _judged(*_PARTS[job["kind"]], files, processes, limits, deadline)
 
 
-def _judged(job: dict[str, Any], processes: Processes, limits: Limits, deadline: float) -> Outcome:
-    """Tests or calls: the program's process, the judge's, a line between them, and the judge's word to us."""
+def _judged(play: Play, judge: Judge, files: Files, processes: Processes, limits: Limits, deadline: float) -> Outcome:
+    """The program's process, the judge's, a line between them, and the judge's word to us."""
     asks, answers, word = os.pipe(), os.pipe(), os.pipe()
     longest = limits.output_mb * MB
 
-    def play() -> None:
-        program.serve(job["source"], job["name"], FIRST, FIRST + 1, longest)
+    def player_main() -> None:
+        play(FIRST, FIRST + 1, FIRST + 2, longest)
 
-    def judge() -> None:
+    def judge_main() -> None:
         os.chdir("/")
-        send(FIRST + 2, checker.check(job, FIRST, FIRST + 1, longest))
+        send(FIRST + 3, judge(load(FIRST), FIRST + 1, FIRST + 2, longest))
 
-    player = processes.fork(play, [asks[0], answers[1]])
-    referee = processes.fork(judge, [answers[0], asks[1], word[1]])
+    player = processes.fork(player_main, [files[0], asks[0], answers[1]])
+    referee = processes.fork(judge_main, [files[1], answers[0], asks[1], word[1]])
     for fd in (*asks, *answers, word[1]):
         os.close(fd)
     (said,), late = processes.drain([word[0]], deadline, _ENOUGH)
@@ -52,17 +69,17 @@ def _judged(job: dict[str, Any], processes: Processes, limits: Limits, deadline:
     if outcome is None or outcome["status"] == "error":
         outcome = (outcome or {}) | _why(limits, [ended, judged], late, outcome)
     elif outcome["status"] == "failed" and "MemoryError" in outcome["reason"]:
-        outcome["status"] = "memory"
+        outcome |= {"status": "memory", "reason": f"{outcome['reason']}, with {limits.memory_mb} MB"}
     return {**outcome, "cpu": ended.cpu + judged.cpu}
 
 
-def _script(job: dict[str, Any], processes: Processes, limits: Limits, deadline: float) -> Outcome:
+def _script(files: Files, processes: Processes, limits: Limits, deadline: float) -> Outcome:
     """The program is run once for each input; what it writes is handed on."""
     results: list[Outcome] = []
     cpu = 0.0
-    for text in job["inputs"]:
+    for text in load(files[1])["inputs"]:  # what is expected of them is not there
         given, out, errors = _input(text), os.pipe(), os.pipe()
-        player = processes.fork(lambda: program.script(job["source"]), [], stdin=given, stdout=out[1], stderr=errors[1])
+        player = processes.fork(lambda: program.script(FIRST), [files[0]], stdin=given, stdout=out[1], stderr=errors[1])
         for fd in (given, out[1], errors[1]):
             os.close(fd)
         (written, complaint), late = processes.drain([out[0], errors[0]], deadline, limits.output_mb * MB)
@@ -103,49 +120,6 @@ def _input(text: str) -> int:
         data = data[os.write(fd, data) :]
     os.lseek(fd, 0, os.SEEK_SET)
     return fd
-
-
-def _beside(job: dict[str, Any], processes: Processes, limits: Limits, deadline: float) -> Outcome:
-    """Tests in the program's own process; they and the nonce follow once it has been defined."""
-    requests, replies, nonce = os.pipe(), os.pipe(), os.urandom(16).hex()
-
-    def play() -> None:
-        beside.run(job["source"], job["entry"], FIRST, FIRST + 1, _ENOUGH)
-
-    player = processes.fork(play, [requests[0], replies[1]])
-    os.close(requests[0])
-    os.close(replies[1])
-    outcome = _reply(processes, replies[0], deadline)
-    if outcome is not None and outcome.get("defined"):
-        try:
-            send(requests[1], {"tests": job["tests"], "nonce": nonce})
-            outcome = _reply(processes, replies[0], deadline)
-        except GoneError:
-            outcome = None
-        if outcome is not None and outcome.pop("nonce", None) != nonce:
-            outcome = {"status": "error", "reason": "the verdict is not the tests' own"}
-    elif outcome is not None:
-        outcome = {"status": "error", "reason": str(outcome.get("reason"))}
-    late = outcome is None and time.monotonic() >= deadline
-    ended = processes.end(player)
-    os.close(requests[1])
-    os.close(replies[0])
-    if outcome is None or outcome.get("status") != "passed":
-        outcome = {"status": "failed", **(outcome or {}), **_why(limits, [ended], late, outcome)}
-    elif outcome.get("ran") != job["count"]:
-        outcome = {"status": "failed", "reason": f"{outcome.get('ran')} of {job['count']} tests ran"}
-    return {**outcome, "passed": [outcome["status"] == "passed"], "cpu": ended.cpu}
-
-
-def _reply(processes: Processes, fd: int, deadline: float) -> Outcome | None:
-    """One message of a program, in whatever pieces it comes; None at its end, or when it is too late."""
-    data = b""
-    while (message := _message(data)) is None:
-        part = processes.some(fd, deadline)
-        if not part or len(data) > _ENOUGH:
-            return None
-        data += part
-    return message
 
 
 def _message(data: bytes) -> Outcome | None:

@@ -144,14 +144,7 @@ class Processes:
             root.fresh_tmp(self._limits.tmp_options)
             os.chdir(tmp)
         else:
-            import shutil
-
-            for name in os.listdir(tmp):
-                path = os.path.join(tmp, name)
-                if os.path.isdir(path) and not os.path.islink(path):
-                    shutil.rmtree(path, ignore_errors=True)
-                else:
-                    os.unlink(path)
+            _empty(tmp)
 
     def _ready(self, fds: set[int], deadline: float) -> list[int]:
         poll = select.poll()
@@ -192,3 +185,19 @@ def _children() -> list[int]:
             return [int(pid) for pid in file.read().split()]
     except OSError:
         return []
+
+
+def _empty(top: str) -> None:
+    """Remove what is in a directory, however deep: what a directory holds is moved up before it is removed."""
+    moved = 0
+    while names := os.listdir(top):
+        for name in names:
+            path = os.path.join(top, name)
+            if os.path.islink(path) or not os.path.isdir(path):
+                os.unlink(path)
+                continue
+            os.chmod(path, 0o700)
+            for inner in os.listdir(path):
+                moved += 1
+                os.rename(os.path.join(path, inner), os.path.join(top, f".moved-{moved}"))
+            os.rmdir(path)

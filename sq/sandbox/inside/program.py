@@ -11,20 +11,21 @@ import types
 from typing import Any
 
 from sq.sandbox.inside.peer import Peer, describe
+from sq.sandbox.wire import load
 
 NAME = "solution"
 
 
-def serve(source: str, name: str, read: int, write: int, longest: int) -> None:
+def serve(file: int, read: int, write: int, longest: int) -> None:
     """Define what the program defines when first asked, then answer calls until the judge is gone.
 
     Args:
-        source: the program.
-        name: its `__name__`.
+        file: holds the program and its `__name__`.
         read: where requests come from.
         write: where answers go.
         longest: bytes of the longest message.
     """
+    source, name = load(file)
     peer = Peer(read, write, lambda op, target, rest: True, longest)
     space: dict[str, Any] = {}
 
@@ -48,11 +49,11 @@ def define(source: str, name: str) -> types.ModuleType:
     return module
 
 
-def script(source: str) -> int:
+def script(file: int) -> int:
     """Run a program as a script on this process's own input and output; its exit code."""
     code = 0
     try:
-        define(source, "__main__")
+        define(load(file)[0], "__main__")
     except SystemExit as leaving:
         code = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except BaseException:

@@ -6,12 +6,14 @@ process that every program is forked from: inside all isolation, with Python war
 
 from __future__ import annotations
 
+import _socket  # `socket` brings much along that every fork would pay for
 import gc
 import importlib
 import json
 import os
 import random
 import signal
+import struct
 import sys
 import time
 from typing import Any
@@ -20,20 +22,21 @@ from sq.sandbox.inside import landlock, linux, root, seccomp
 from sq.sandbox.inside.confine import FULL, LANDLOCK, NOBODY, WEAK, Cage, Limits, prepare
 from sq.sandbox.inside.jobs import perform
 from sq.sandbox.inside.processes import Processes
-from sq.sandbox.wire import GoneError, receive, send
+from sq.sandbox.wire import GoneError, send
 
 WARM = (
     "abc", "bisect", "collections.abc", "contextlib", "copy", "functools", "heapq", "itertools", "json", "math",
     "operator", "random", "re", "string", "time", "typing",
 )  # fmt: skip
 """What programs import most and costs little: every module makes every fork dearer."""
+_INT = struct.Struct("=i")
 _KINDS = linux.NEWUSER | linux.NEWNS | linux.NEWNET | linux.NEWIPC | linux.NEWUTS | linux.NEWPID | linux.NEWCGROUP
 _ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 
 
 def main(config: dict[str, Any]) -> None:
     """Become a template, in the isolation that `config` asks for, or say why that is refused."""
-    requests, replies = os.dup(0), os.dup(1)
+    requests, replies = config["socket"], os.dup(1)
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
@@ -70,15 +73,27 @@ def _serve(cage: Cage, limits: Limits, requests: int, replies: int, own_pids: in
     gc.freeze()
     gc.disable()
     _say(replies, {"ready": True, "filtered": code is not None or cage.tier == LANDLOCK})
+    line = _socket.socket(fileno=requests)
     while True:
         try:
-            job = receive(requests)
+            job, files = _next_job(line)
             started = time.monotonic()
-            outcome = perform(job, processes, limits)
+            outcome = perform(job, files, processes, limits)
+            for fd in files:
+                os.close(fd)
             processes.clean()
             send(replies, {**outcome, "wall": time.monotonic() - started})
         except GoneError:
             return
+
+
+def _next_job(line: _socket.socket) -> tuple[dict[str, Any], tuple[int, int]]:
+    """A job's kind and time, and the files that hold its program and its tests, unread."""
+    word, extra, _, _ = line.recvmsg(4096, _socket.CMSG_SPACE(2 * _INT.size))
+    if not word or not extra:
+        raise GoneError("the owner is gone")
+    program, tests = (_INT.unpack_from(extra[0][2], at)[0] for at in (0, _INT.size))
+    return json.loads(word), (program, tests)
 
 
 def _in_namespaces(cage: Cage, limits: Limits, requests: int, replies: int) -> None:

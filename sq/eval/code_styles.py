@@ -1,0 +1,141 @@
+"""The columns of code benchmarks as their authors have them, and what a problem is made of.
+
+HumanEval: `prompt`, `entry_point`, `canonical_solution`, `test`. MBPP: `text` or `prompt`, `code`, `test_list`,
+`test_setup_code` or `test_imports`, `challenge_test_list`; its + version has all tests in `test`. BigCodeBench:
+`complete_prompt`, `instruct_prompt`, `code_prompt`, `entry_point`, `canonical_solution`, `test`.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sq.domains.code.extract import parse
+
+STYLES = ("auto", "humaneval", "mbpp", "bigcodebench")
+
+
+def read_problem(row: Mapping[str, Any], style: str, *, complete: bool, challenge: bool) -> tuple[str, dict[str, Any]]:
+    """What is asked in a row, and what an answer is judged by.
+
+    Args:
+        row: of a benchmark's file.
+        style: whose columns it has; `auto` tells by them.
+        complete: ask for a continuation of the prompt, where there is one, in place of an answer.
+        challenge: MBPP's further tests count too.
+
+    Returns:
+        The question, and a dict: `prompt` (code that is given), `entry` (what must be defined), `setup`, `tests`,
+        `solution` (the reference) and `unittest` (whether the tests are classes of it).
+
+    Raises:
+        KeyError: for a column that is not there.
+        ValueError: for tests that cannot be used.
+    """
+    reader = {"humaneval": _humaneval, "mbpp": _mbpp, "bigcodebench": _bigcodebench}
+    asked, code = reader[_style_of(row) if style == "auto" else style](row, complete, challenge)
+    _check(code)
+    return asked, code
+
+
+def _style_of(row: Mapping[str, Any]) -> str:
+    if row.get("test_list") is not None:
+        return "mbpp"
+    if row.get("complete_prompt") is not None or row.get("instruct_prompt") is not None:
+        return "bigcodebench"
+    if row.get("entry_point") is not None and row.get("test") is not None:
+        return "humaneval"
+    raise ValueError(f"the columns {', '.join(sorted(row))} are of no style known here: give style=, columns=")
+
+
+def _humaneval(row: Mapping[str, Any], complete: bool, challenge: bool) -> tuple[str, dict[str, Any]]:
+    prompt, entry = _text(row, "prompt", "question"), _text(row, "entry_point")
+    body = row.get("canonical_solution") or ""
+    asked = (
+        "Complete this Python function. Answer with the whole program in one code block.\n\n"
+        f"```python\n{prompt.strip()}\n```"
+    )
+    code = {
+        "prompt": prompt,
+        "entry": [entry],
+        "setup": "",
+        "tests": [f"{_text(row, 'test')}\n\ncheck({entry})\n"],
+        "solution": body if f"def {entry}" in body else prompt + body if body else "",
+        "unittest": False,
+    }
+    return (prompt if complete else asked), code
+
+
+def _mbpp(row: Mapping[str, Any], complete: bool, challenge: bool) -> tuple[str, dict[str, Any]]:
+    told, solution = _text(row, "text", "prompt", "question"), (row.get("code") or "").replace("\r\n", "\n")
+    listed = [str(test).replace("\r\n", "\n") for test in row["test_list"]]
+    imports = row.get("test_imports") or []
+    setup = "\n".join([*imports, row.get("test_setup_code") or ""]).replace("\r\n", "\n").strip()
+    whole = row.get("test")  # the + version has its many tests in one text
+    more = (row.get("challenge_test_list") or []) if challenge else []
+    tests = [str(whole)] if whole else [*listed, *(str(test).replace("\r\n", "\n") for test in more)]
+    shown = "\n".join(listed)
+    asked = (
+        f"{told.strip()}\n\nWrite it in Python, so that these tests pass:\n\n```python\n{shown}\n```\n\n"
+        "Answer with the whole program in one code block."
+    )
+    if complete:
+        asked = f'"""\n{told.strip()}\n{shown}\n"""\n'
+    code = {
+        "prompt": "",
+        "entry": _tested(listed, solution),
+        "setup": setup,
+        "tests": tests,
+        "solution": solution,
+        "unittest": False,
+    }
+    return asked, code
+
+
+def _bigcodebench(row: Mapping[str, Any], complete: bool, challenge: bool) -> tuple[str, dict[str, Any]]:
+    prompt, entry = row.get("complete_prompt") or row.get("code_prompt") or "", _text(row, "entry_point")
+    body = row.get("canonical_solution") or ""
+    start = row.get("code_prompt") or prompt
+    asked = prompt if complete else _text(row, "instruct_prompt", "complete_prompt")
+    code = {
+        "prompt": prompt,
+        "entry": [entry],
+        "setup": "",
+        "tests": [_text(row, "test")],
+        "solution": body if f"def {entry}" in body else start + body if body else "",
+        "unittest": True,
+    }
+    return asked, code
+
+
+def _text(row: Mapping[str, Any], *names: str) -> str:
+    for name in names:
+        if isinstance(row.get(name), str) and row[name].strip():
+            return str(row[name])
+    raise KeyError(names[0])
+
+
+def _tested(tests: Sequence[str], solution: str) -> list[str]:
+    """The function that the tests are about: of those that the reference defines, the first that they call."""
+    tree = parse(solution)
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+    defined = {node.name for node in (tree.body if tree else ()) if isinstance(node, kinds)}
+    for test in tests:
+        body = parse(test)
+        calls = [n for n in ast.walk(body) if isinstance(n, ast.Call)] if body else []
+        names = [n.func.id for n in calls if isinstance(n.func, ast.Name)]
+        if found := [name for name in names if name in defined]:
+            return found[:1]
+    return []
+
+
+def _check(code: Mapping[str, Any]) -> None:
+    """Raise a ValueError for tests that cannot be used."""
+    if not any(test.strip() for test in code["tests"]):
+        raise ValueError("there is no test")
+    for text in (*code["tests"], code["setup"]):
+        try:
+            ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            raise ValueError(f"its tests do not parse: {error}") from error

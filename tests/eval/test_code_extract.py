@@ -1,0 +1,91 @@
+"""The program in an output: in fences among prose, bare, as a continuation, cut off, or not there."""
+
+import pytest
+
+from sq.eval.code_extract import extract_program
+
+PROMPT = (
+    "from typing import List\nLIMIT = 9\n\ndef helper(x):\n    return x\n\n"
+    'def f(a: List[int]) -> int:\n    """Sum.\n    """\n'
+)
+BODY = "    return sum(a)\n"
+WHOLE = "def f(a):\n    return sum(a)"
+
+
+def program(output, prompt="", entry="f", finish_reason="stop"):
+    return extract_program(output, prompt=prompt, entry=entry, finish_reason=finish_reason)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        f"```python\n{WHOLE}\n```",
+        f"Here it is:\n\n```python\n{WHOLE}\n```\nAnd a use:\n```python\nprint(f([1]))\n```",
+        f"First try:\n```python\ndef f(a):\n    return 0\n```\nThat is wrong. Rather:\n```python\n{WHOLE}\n```",
+        f"```\n{WHOLE}\n```",
+        f"```py\n{WHOLE}\n```\nOutput:\n```text\n6\n```",
+        f"~~~python\n{WHOLE}\n~~~",
+        f"```python\n{WHOLE}",  # ended by itself, without the closing fence
+        f"<think>def f(a): return 0</think>\n```python\n{WHOLE}\n```",
+        f"```python\n{WHOLE}\n```<|im_end|>\n```python\ndef f(a): return 1\n```",
+        WHOLE,
+        f"Sure, this works.\n\n{WHOLE}\n\nIt adds all numbers.",
+        f"```python\r\n{WHOLE}\r\n```".replace("\n", "\r\n").replace("\r\r", "\r"),
+    ],
+)
+def test_the_program_of_a_chat_answer(output):
+    assert program(output).source.strip() == WHOLE
+
+
+@pytest.mark.parametrize(
+    "output",
+    [BODY, "return sum(a)", BODY + "\n\ndef g():\n    pass\n", BODY + "\nprint(f([1]))", f"```python\n{BODY}```"],
+)
+def test_a_continuation_of_the_prompt(output):
+    found = program(output, PROMPT)
+    assert found.where == "continuation" and found.source.rstrip() == (PROMPT + BODY).rstrip()
+
+
+def test_what_the_prompt_gives_stands_before_the_program():
+    source = program(f"```python\n{WHOLE}\n```", PROMPT).source
+    assert source == f"from typing import List\nLIMIT = 9\ndef helper(x):\n    return x\n\n{WHOLE}"
+    own = "def helper(x):\n    return 2 * x\n\n" + WHOLE
+    assert program(f"```python\n{own}\n```", PROMPT).source.count("def helper") == 1
+    assert program(f"```python\n{PROMPT}{BODY}```", PROMPT).source.rstrip() == (PROMPT + BODY).rstrip()
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ("```python\ndef f(a):\n    return su", "cut off before a program's end"),
+        ("def f(a):\n    total = 0\n    for x in a:\n        total += x", "cut off before a program's end"),
+        ("<think>First, f must", "cut off while thinking"),
+    ],
+)
+def test_an_output_that_was_cut_off(output, reason):
+    found = program(output, finish_reason="length")
+    assert found.source is None and found.reason == reason
+
+
+def test_what_was_complete_before_the_cut_counts():
+    assert program(f"```python\n{WHOLE}\n```\nAnother wa", finish_reason="length").source == WHOLE
+
+
+@pytest.mark.parametrize(
+    "output", ["", "I cannot.", "The sum is 3 = 1 + 2.", "```text\nnothing\n```", "```bash\nls\n```"]
+)
+def test_no_program(output):
+    assert program(output).source is None
+
+
+def test_a_program_that_lacks_the_entry_is_still_what_was_answered():
+    assert program("```python\ndef g(a):\n    return sum(a)\n```").source.startswith("def g")
+
+
+def test_a_program_that_does_not_parse_is_still_what_was_answered():
+    assert program("```python\ndef f(a) return\n```").source == "def f(a) return"
+
+
+@pytest.mark.parametrize("output", ["(" * 50_000, "```python\n" * 20_000, "x = 1\n" * 30_000, "def f(a):\n" * 5_000])
+def test_long_outputs_take_no_long_time(output):
+    program(output)

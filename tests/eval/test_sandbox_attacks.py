@@ -1,0 +1,722 @@
+"""Programs that attack the machine. After each: it was held, nothing is left of it, and the worker serves on."""
+
+import os
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from sq.core.errors import EngineError
+from sq.sandbox.config import SandboxConfig
+from sq.sandbox.pool import Sandbox
+from sq.sandbox.programs import Asserts, Calls, Program, Raised, Script, Status
+
+LIMITS = {"workers": 1, "cpu_seconds": 1.0, "wall_seconds": 60.0, "memory_mb": 256, "processes": 8, "tmp_mb": 8}
+BAD = set(Status) - {Status.PASSED, Status.CALLED}
+pytestmark = pytest.mark.slow  # the proof that every attack is held: a second of processor time for each endless one
+SECRET = "a-secret-that-nobody-shall-see"
+
+
+@pytest.fixture(scope="module", params=["namespaces", "landlock"])
+def box(request):
+    os.environ["PLANTED_SECRET"] = SECRET
+    try:
+        with Sandbox(SandboxConfig(isolation=request.param, **LIMITS)) as sandbox:
+            yield sandbox
+    except EngineError as error:
+        pytest.skip(f"this system refuses {request.param}: {error}")
+    finally:
+        del os.environ["PLANTED_SECRET"]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left(request):
+    """After every attack: no process of it, nothing in its temporary directory, and the next program runs."""
+    yield
+    if "box" not in request.fixturenames:
+        return
+    box = request.getfixturevalue("box")
+    assert call(box, "import os\ndef f(): return os.listdir(os.environ['TMPDIR'])") == []
+    template = template_of(box)
+    assert children(template) == [], "a process is left"
+    assert template == box.template, "the worker had to be started again"
+
+
+def template_of(box):
+    """The process that programs are forked from."""
+    pid = box._workers[0]._process.pid
+    while (below := children(pid)) and box.isolation.tier == "namespaces":
+        pid = below[0]
+    box.template = getattr(box, "template", pid)
+    return pid
+
+
+def children(pid):
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text(errors="replace").rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[1]) == pid:
+            found.append(int(stat.parent.name))
+    return found
+
+
+def run(box, source, seconds=None):
+    return box.run_one(
+        Program(source=dedent(source), tests=Asserts(tests=["assert f() is True"]), wall_seconds=seconds)
+    )
+
+
+def call(box, source, *arguments):
+    """What the program's f gives; an exception's text where it raises."""
+    (value,) = box.run_one(Program(source=dedent(source), tests=Calls(function="f", arguments=[arguments]))).values
+    return value.error if isinstance(value, Raised) else value
+
+
+def test_fork_bomb(box):
+    outcome = run(
+        box,
+        """
+        import os
+        def f():
+            while True:
+                try: os.fork()
+                except OSError: pass
+    """,
+    )
+    assert outcome.status is Status.TIMEOUT and outcome.wall_seconds < 60
+
+
+def test_fork_is_bounded(box):
+    source = """
+        import os, time
+        def f():
+            n = 0
+            try:
+                while os.fork(): n += 1
+            except OSError: return n
+            time.sleep(9)
+    """
+    assert 0 <= call(box, source) <= 12
+
+
+def test_memory_bomb(box):
+    outcome = run(
+        box,
+        """
+        def f():
+            x = []
+            while True: x.append(bytearray(2**22))
+    """,
+    )
+    assert outcome.status is Status.MEMORY and "256 MB" in outcome.reason
+
+
+def test_memory_in_one_piece(box):
+    assert run(box, "x = bytearray(2**31)\ndef f(): return True").status is Status.MEMORY
+
+
+def test_memory_by_many_processes(box):
+    if box.isolation.tier == "landlock":
+        pytest.skip("there a program has no child processes")
+    source = """
+        import os, time
+        def f():
+            for _ in range(6):
+                if not os.fork(): break
+            x = b'x' * (100 * 2**20)
+            time.sleep(3)
+            return True
+    """
+    outcome = run(box, source)
+    assert outcome.status is Status.MEMORY and "together held" in outcome.reason
+
+
+def test_infinite_loop(box):
+    outcome = run(box, "def f():\n    while True: pass")
+    assert outcome.status is Status.TIMEOUT and ("processor time" in outcome.reason or "not done" in outcome.reason)
+
+
+def test_endless_sleep(box):
+    outcome = run(box, "import time\ndef f(): time.sleep(10**6)", 1.5)
+    assert outcome.status is Status.TIMEOUT and outcome.cpu_seconds < 1
+
+
+def test_infinite_loop_in_c(box):
+    assert run(box, "def f(): return 9 ** 9 ** 9").status in (Status.TIMEOUT, Status.MEMORY)
+
+
+def test_infinite_loop_while_it_is_defined(box):
+    assert run(box, "while True: pass").status is Status.TIMEOUT
+
+
+def test_catastrophic_regular_expression(box):
+    assert run(box, "import re\ndef f(): return re.match('(a+)+$', 'a' * 60 + 'b')").status is Status.TIMEOUT
+
+
+def test_ignoring_every_signal(box):
+    source = """
+        import signal
+        for s in range(1, 65):
+            try: signal.signal(s, signal.SIG_IGN)
+            except (OSError, ValueError): pass
+        def f():
+            while True: pass
+    """
+    assert run(box, source).status is Status.TIMEOUT
+
+
+def test_infinite_output(box):
+    program = Program(source="while True: print('x' * 10000)", tests=Script(inputs=[""], expected=[""]))
+    outcome = box.run_one(program)
+    assert outcome.status is Status.OUTPUT and not outcome.ok
+
+
+def test_infinite_output_to_stderr(box):
+    source = "import sys\nwhile True: sys.stderr.write('x' * 10000)"
+    assert (
+        box.run_one(Program(source=dedent(source), tests=Script(inputs=[""], expected=[""]))).status is Status.TIMEOUT
+    )
+
+
+def test_a_huge_answer(box):
+    assert run(box, "def f(): return 'x' * (40 * 2**20)").status is Status.ERROR
+
+
+def test_huge_file(box):
+    source = """
+        def f():
+            with open('big', 'wb') as file:
+                for _ in range(64): file.write(b'x' * 2**20)
+    """
+    assert "OSError" in call(box, source)
+
+
+def test_many_files(box):
+    source = """
+        def f():
+            for i in range(10**6):
+                open(f'f{i}', 'w').close()
+    """
+    outcome = run(box, source)
+    assert outcome.status in (Status.FAILED, Status.TIMEOUT)
+
+
+def test_deep_directories(box):
+    source = """
+        import os
+        def f():
+            for i in range(200):
+                os.mkdir('d'); os.chdir('d')
+            return True
+    """
+    assert run(box, source).ok
+
+
+def test_reading_a_secret_in_the_home_folder(box, tmp_path):
+    home = Path.home() / f".sq-planted-{os.getpid()}"
+    home.write_text(SECRET)
+    try:
+        for path in (home, tmp_path / "secret"):
+            path.write_text(SECRET)
+            told = call(box, "def f(p): return open(p).read()", str(path))
+            assert SECRET not in told and ("FileNotFoundError" in told or "PermissionError" in told)
+    finally:
+        home.unlink()
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "/etc/shadow", "/proc/1/environ", "/root", "/home", "/sys", "/proc"])
+def test_reading_what_is_the_systems(box, path):
+    source = "import os\ndef f(p): return os.listdir(p) if os.path.isdir(p) else open(p).read()"
+    told = call(box, source, path)
+    if isinstance(told, list):  # a directory that is there because Python lies below it
+        assert set(told) <= set(Path(sys.base_prefix).parts)
+    else:
+        assert told.startswith(("FileNotFoundError", "PermissionError"))
+
+
+def test_reading_the_projects_files(box):
+    told = call(box, "def f(p): return open(p).read()", __file__)
+    assert told.startswith(("FileNotFoundError", "PermissionError"))
+
+
+def test_reading_the_environment(box):
+    source = """
+        import os, glob
+        def f():
+            found = str(dict(os.environ))
+            for p in glob.glob('/proc/*/environ'):
+                try: found += open(p).read()
+                except OSError: pass
+            return found
+    """
+    assert SECRET not in call(box, source)
+
+
+def test_reading_the_environment_through_c(box):
+    source = """
+        import ctypes
+        def f():
+            e = ctypes.POINTER(ctypes.c_char_p).in_dll(ctypes.CDLL(None), 'environ')
+            out, i = [], 0
+            while e and e[i]: out.append(e[i]); i += 1
+            return b' '.join(out)
+    """
+    assert SECRET.encode() not in call(box, source)
+
+
+def test_writing_outside(box, tmp_path):
+    target = tmp_path / "written"
+    source = "def f(p):\n    with open(p, 'w') as file: file.write('x')"
+    for path in (target, Path.home() / "sq-written", Path("/dev/shm/sq-written"), Path("/var/tmp/sq-written")):
+        call(box, source, str(path))
+        assert not path.exists()
+
+
+def test_writing_into_pythons_own_files(box):
+    told = call(box, "def f(p):\n    with open(p, 'a') as file: file.write('x')", threading.__file__)
+    assert told.startswith(("OSError", "PermissionError"))
+
+
+def test_removing_files(box, tmp_path):
+    (tmp_path / "kept").write_text("x")
+    source = """
+        import os, shutil
+        def f(p):
+            for g in (os.unlink, shutil.rmtree, os.rmdir, lambda q: os.truncate(q, 0), lambda q: os.chmod(q, 0)):
+                try: g(p)
+                except OSError: pass
+    """
+    call(box, source, str(tmp_path / "kept"))
+    assert (tmp_path / "kept").read_text() == "x" and (tmp_path / "kept").stat().st_mode & 0o600 == 0o600
+
+
+def test_a_symbolic_link_out(box, tmp_path):
+    (tmp_path / "secret").write_text(SECRET)
+    source = """
+        import os
+        def f(p):
+            os.symlink(p, 'link')
+            return open('link').read()
+    """
+    assert SECRET not in call(box, source, str(tmp_path / "secret"))
+
+
+def test_a_hard_link_out(box, tmp_path):
+    (tmp_path / "secret").write_text(SECRET)
+    told = call(
+        box,
+        """
+        import os
+        def f(p):
+            os.link(p, 'link')
+            return open('link').read()
+    """,
+        str(tmp_path / "secret"),
+    )
+    assert SECRET not in told
+
+
+def test_climbing_out_of_the_root(box, tmp_path):
+    (tmp_path / "secret").write_text(SECRET)
+    source = """
+        import os
+        def f(p):
+            os.mkdir('x'); fd = os.open('.', os.O_RDONLY)
+            try: os.chroot('x'); os.fchdir(fd)
+            except OSError: pass
+            for _ in range(30): os.chdir('..')
+            return open('.' + p).read()
+    """
+    assert SECRET not in call(box, source, str(tmp_path / "secret"))
+
+
+@pytest.mark.parametrize(
+    "path", ["/proc/self/root", "/proc/1/root", "/proc/self/cwd", "/proc/self/fd", "/proc/self/mem"]
+)
+def test_tricks_with_proc(box, path, tmp_path):
+    (tmp_path / "secret").write_text(SECRET)
+    source = """
+        import os
+        def f(p, s):
+            out = []
+            for q in (p, p + s):
+                try: out.append(str(os.listdir(q)) if os.path.isdir(q) else open(q).read())
+                except OSError as e: out.append(str(e))
+            return out
+    """
+    told = call(box, source, path, str(tmp_path / "secret"))
+    assert SECRET not in str(told) and all("[Errno" in line or line == "[]" for line in told)
+
+
+@pytest.mark.parametrize("kind", ["AF_INET", "AF_INET6", "AF_UNIX", "AF_NETLINK", "AF_PACKET"])
+def test_opening_a_socket(box, kind):
+    told = call(box, f"import socket\ndef f(): return str(socket.socket(socket.{kind}, socket.SOCK_DGRAM))")
+    assert "PermissionError" in told or "OSError" in told
+
+
+def test_reaching_a_server_of_this_machine(box, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_UNIX) as local:
+        local.bind("\0sq-sandbox-test")
+        local.listen()
+        server.settimeout(0.1)
+        source = """
+            import socket
+            def f(port):
+                out = []
+                tcp = lambda: socket.create_connection(('127.0.0.1', port), 1)
+                local = lambda: socket.socket(socket.AF_UNIX).connect(chr(0) + 'sq-sandbox-test')
+                for make in (tcp, local):
+                    try: make(); out.append('in')
+                    except OSError as e: out.append(str(e))
+                return out
+        """
+        told = call(box, source, server.getsockname()[1])
+        assert "in" not in told
+        with pytest.raises(TimeoutError):
+            server.accept()
+
+
+def test_sending_by_a_socket_pair(box):
+    source = """
+        import socket
+        def f():
+            a, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+            return a.sendto(b'x', chr(0) + 'sq-sandbox-test')
+    """
+    assert "Error" in str(call(box, source))
+
+
+def test_asyncio_needs_no_socket(box):
+    assert run(
+        box,
+        """
+        import asyncio
+        async def g(): return True
+        def f(): return asyncio.run(g())
+    """,
+    ).ok
+
+
+def test_killing_the_parent(box):
+    source = """
+        import os, signal
+        def f():
+            for pid in (os.getppid(), 1, -1, 0, *range(2, 400)):
+                for s in (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGSTOP):
+                    if pid != os.getpid():
+                        try: os.kill(pid, s)
+                        except OSError: pass
+            return True
+    """
+    outcome = run(box, source)
+    assert outcome.status in (Status.PASSED, Status.ERROR), outcome
+
+
+def test_signalling_this_very_process(box):
+    source = """
+        import os
+        def f(pid):
+            for s in (0, 15):
+                os.kill(pid, s)
+    """
+    told = call(box, source, os.getpid())
+    assert "ProcessLookupError" in told or "PermissionError" in told
+
+
+def test_limiting_another_process(box):
+    source = "import resource\ndef f(pid): resource.prlimit(pid, resource.RLIMIT_NOFILE, (0, 0))"
+    assert "Error" in call(box, source, os.getpid())
+    assert os.open(__file__, os.O_RDONLY)
+
+
+def test_leaving_a_daemon_behind(box):
+    source = """
+        import os, time
+        def f():
+            if os.fork() == 0:
+                os.setsid()
+                if os.fork() == 0:
+                    for fd in range(64):
+                        try: os.close(fd)
+                        except OSError: pass
+                    time.sleep(600)
+                os._exit(0)
+            return True
+    """
+    outcome = run(box, source)
+    assert outcome.ok if box.isolation.tier == "namespaces" else "BlockingIOError" in outcome.reason
+
+
+def test_leaving_a_daemon_behind_a_script(box):
+    source = """
+        import os, time
+        try: pid = os.fork()
+        except OSError: pid = 1
+        if pid == 0:
+            os.setsid()
+            time.sleep(600)
+        print('done')
+    """
+    assert box.run_one(
+        Program(source=dedent(source), tests=Script(inputs=[""], expected=["done"]), wall_seconds=2)
+    ).status in (
+        Status.PASSED,
+        Status.TIMEOUT,
+    )
+
+
+def test_a_script_that_closes_its_output_and_goes_on(box):
+    source = """
+        import os, time
+        os.close(1); os.close(2)
+        time.sleep(600)
+    """
+    assert (
+        box.run_one(Program(source=dedent(source), tests=Script(inputs=[""], expected=[""]), wall_seconds=2)).status
+        is Status.TIMEOUT
+    )
+
+
+def test_threads_that_never_end(box):
+    source = """
+        import threading, time
+        for _ in range(3): threading.Thread(target=time.sleep, args=(600,)).start()
+        def f(): return True
+    """
+    assert run(box, source).ok
+
+
+def test_thousands_of_threads(box):
+    source = """
+        import threading, time
+        def f():
+            n = 0
+            try:
+                while n < 5000: threading.Thread(target=time.sleep, args=(60,), daemon=True).start(); n += 1
+            except (RuntimeError, MemoryError): pass
+            return n
+    """
+    assert 1 <= call(box, source) < 5000
+
+
+def test_tracing_another_process(box):
+    source = """
+        import ctypes, os
+        def f(pid):
+            c = ctypes.CDLL(None, use_errno=True)
+            return [c.ptrace(16, p, 0, 0) for p in (pid, 1, os.getppid())] + [ctypes.get_errno()]
+    """
+    assert call(box, source, os.getpid())[:3] == [-1, -1, -1]
+
+
+def test_reading_another_processs_memory(box):
+    source = """
+        import ctypes
+        def f(pid):
+            c = ctypes.CDLL(None, use_errno=True)
+            b = ctypes.create_string_buffer(16)
+            v = (ctypes.c_void_p * 2)(ctypes.addressof(b), 16)
+            return c.process_vm_readv(pid, v, 1, v, 1, 0)
+    """
+    assert call(box, source, os.getpid()) == -1
+
+
+@pytest.mark.parametrize("flags", [0x10000000, 0x20000, 0x40000000, 0x10000000 | 0x20000 | 0x20000000])
+def test_new_namespaces(box, flags):
+    assert call(box, f"import ctypes\ndef f(): return ctypes.CDLL(None).unshare({flags})") == -1
+
+
+def test_mounting(box):
+    source = """
+        import ctypes
+        def f():
+            c = ctypes.CDLL(None)
+            made, writable = c.mount(b'none', b'/tmp', b'tmpfs', 0, None), c.mount(b'none', b'/', None, 32, None)
+            return [made, c.umount2(b'/tmp', 2), writable]
+    """
+    assert call(box, source) == [-1, -1, -1]
+
+
+@pytest.mark.parametrize("number", [101, 310, 321, 323, 425, 435, 441, 451, 9999])
+def test_calls_that_are_refused(box, number):
+    if os.uname().machine != "x86_64":
+        pytest.skip("these are the numbers of x86_64")
+    assert call(box, f"import ctypes\ndef f(): return ctypes.CDLL(None).syscall({number}, 0, 0, 0, 0, 0)") == -1
+
+
+def test_calls_of_the_other_abi(box):
+    if os.uname().machine != "x86_64":
+        pytest.skip("x86_64 alone has one")
+    outcome = run(box, "import ctypes\ndef f(): return ctypes.CDLL(None).syscall(0x40000000 + 39)")
+    assert outcome.status in (Status.CRASHED, Status.ERROR)
+
+
+def test_becoming_root(box):
+    source = """
+        import os
+        def f():
+            out = []
+            for g in (os.setuid, os.setgid, os.seteuid):
+                try: g(0); out.append(g.__name__)
+                except OSError: pass
+            open('/dev/null/../../etc/x', 'w')
+    """
+    assert "Error" in call(box, source)
+
+
+def test_having_no_capability(box):
+    if box.isolation.tier != "namespaces":
+        pytest.skip("the user of a landlocked program keeps what the kernel's rule makes useless")
+    source = """
+        import ctypes, struct
+        def f():
+            h = ctypes.create_string_buffer(struct.pack('Ii', 0x20080522, 0)); d = ctypes.create_string_buffer(24)
+            ctypes.CDLL(None).capget(h, d)
+            return list(struct.unpack('6I', d.raw))
+    """
+    assert call(box, source) == [0] * 6
+
+
+def test_raising_its_own_limits(box):
+    source = """
+        import resource
+        def f():
+            for name in ('RLIMIT_AS', 'RLIMIT_CPU', 'RLIMIT_FSIZE', 'RLIMIT_NOFILE'):
+                try: resource.setrlimit(getattr(resource, name), (2**40, 2**40)); return name
+                except (ValueError, OSError): pass
+            return ''
+    """
+    assert call(box, source) == ""
+
+
+def test_shared_memory_that_outlives_it(box):
+    source = "import ctypes\ndef f(): return ctypes.CDLL(None).shmget(0, 1 << 28, 0o1600)"
+    assert call(box, source) == -1
+
+
+def test_a_fault_in_c(box):
+    outcome = run(box, "import ctypes\ndef f(): return ctypes.string_at(0)")
+    assert outcome.status is Status.CRASHED and "SIGSEGV" in outcome.reason
+
+
+def test_abort(box):
+    assert run(box, "import os\ndef f(): os.abort()").status in (Status.CRASHED, Status.ERROR)
+
+
+def test_deep_recursion(box):
+    assert "RecursionError" in call(box, "def f(): return f()")
+
+
+def test_deep_recursion_with_the_limit_raised(box):
+    source = """
+        import sys
+        sys.setrecursionlimit(10**9)
+        def f(): return repr(g(10**6))
+        def g(n):
+            x = []
+            for _ in range(n): x = [x]
+            return x
+    """
+    assert run(box, source).status in BAD
+
+
+def test_source_nested_too_deep_to_parse(box):
+    assert run(box, "x = " + "(" * 100_000 + ")" * 100_000).status in (Status.ERROR, Status.MEMORY, Status.CRASHED)
+
+
+def test_source_with_a_nul_and_with_half_a_character(box):
+    assert run(box, "x = '\x00'").status is Status.ERROR
+    assert run(box, "x = '\ud800'\ndef f(): return True").status in (Status.ERROR, Status.PASSED)
+
+
+def test_closing_every_descriptor(box):
+    assert (
+        run(
+            box,
+            """
+        import os
+        os.closerange(0, 1024)
+        def f(): return True
+    """,
+        ).status
+        is Status.ERROR
+    )
+
+
+def test_reading_the_input_of_a_function(box):
+    assert "EOFError" in call(box, "def f(): return input()")
+
+
+def test_a_stopped_process(box):
+    source = """
+        import os, signal
+        def f():
+            os.kill(os.getpid(), signal.SIGSTOP)
+            return True
+    """
+    outcome = run(box, source, 2)
+    assert outcome.status in (Status.TIMEOUT, Status.PASSED)  # the first process of a namespace cannot be stopped
+
+
+def test_tests_are_confined_as_programs_are(box, tmp_path):
+    test = f"import os\nopen({str(tmp_path / 'x')!r}, 'w')"
+    outcome = box.run_one(
+        Program(source="def f(): return 1", tests=Asserts(tests=[test, "assert f() == 1"], every=True))
+    )
+    assert outcome.passed == (False, True) and not (tmp_path / "x").exists()
+
+
+def test_tests_that_never_end(box):
+    outcome = box.run_one(Program(source="def f(): return 1", tests=Asserts(tests=["while f(): pass"])))
+    assert outcome.status is Status.TIMEOUT
+
+
+def test_one_program_sees_nothing_of_the_one_before(box):
+    call(
+        box,
+        """
+        import builtins, sys
+        builtins.left = 1
+        sys.modules['left'] = 1
+        open('left', 'w')
+        def f(): return 1
+    """,
+    )
+    source = """
+        import builtins, sys, os
+        def f(): return [hasattr(builtins, 'left'), 'left' in sys.modules, os.path.exists('left')]
+    """
+    assert call(box, source) == [False, False, False]
+
+
+def test_closing_ends_every_process_at_once():
+    box = Sandbox(SandboxConfig(**{**LIMITS, "workers": 2, "wall_seconds": 60.0, "cpu_seconds": 60.0}))
+    endless = Program(source="while True: pass", tests=Asserts(tests=["f()"]))
+    threading.Thread(target=lambda: list(box.run([endless])), daemon=True).start()
+    time.sleep(0.3)
+    roots = [worker._process.pid for worker in box._workers]
+    below = [pid for root in roots for pid in family(root)]
+    assert len(below) >= 6
+    box.close()
+    deadline = time.monotonic() + 5
+    while any(alive(pid) for pid in below) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not [pid for pid in below if alive(pid)]
+
+
+def family(pid):
+    return [pid, *(p for child in children(pid) for p in family(child))]
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
