@@ -115,9 +115,8 @@ def told(directory: Path) -> str:
     )
 
 
-def record(found: Found) -> dict[str, Any]:
-    """The same as plain values, for ablation.json: the conditions' figures, and each step's change."""
-    known = conditions(found)
+def record(known: Sequence[Condition]) -> dict[str, Any]:
+    """Conditions as plain values, for ablation.json: their figures, and each step's change."""
     rows = [
         {
             "variant": c.name,
@@ -136,9 +135,9 @@ def record(found: Found) -> dict[str, Any]:
     return {"rows": rows, "steps": steps}
 
 
-def section(found: Found, figures: Figures) -> Section | None:
+def section(found: Found, figures: Figures, known: Sequence[Condition]) -> Section | None:
     """The table of conditions, the changes in words, and the figure."""
-    told = [c for c in conditions(found) if c.solvable or c.difficulty or c.student]
+    told = [c for c in known if any(c.figures.values())]
     if not told:
         return None
     by = next((q.by for c in told for q in c.qualities if q.by), "")

@@ -174,8 +174,15 @@ def _length_row(name: str, key: str, label: str, values: Sequence[int]) -> list[
 
 
 def _removed(found: Found) -> dict[str, list[dict[str, Any]]]:
+    """Duplicates that filters removed: only what is told of them, for there may be many."""
+    kept = ("id", "duplicate_kind", "duplicate_similarity", "duplicate_of", "question")
     told = {
-        stage.name: [row for row, reason, _ in stage.rejects() if reason == "duplicate"] for stage in found.of("filter")
+        stage.name: [
+            {key: row.get(key) for key in kept[: 5 if row.get("duplicate_kind") == "near" else 2]}
+            for row, reason, _ in stage.rejects()
+            if reason == "duplicate"
+        ]
+        for stage in found.of("filter")
     }
     return {name: gone for name, gone in told.items() if gone}
 

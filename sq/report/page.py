@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -70,11 +70,12 @@ def write_report(
     with plain_errors(target, "write it"):
         target.mkdir(parents=True, exist_ok=True)
     figures = Figures(directory=target)
-    sections = list(_sections(found, figures, embed, guard))
-    page = render(found, sections)
+    known = ablation.conditions(found)
+    sections = list(_sections(found, figures, known, embed, guard))
+    page = render(found, sections, known)
     write_files(target, {PAGE: page.encode("utf-8", "replace")})
     if found.variants:
-        write_files(directory, {"ablation.json": (json.dumps(ablation.record(found), indent=1) + "\n").encode()})
+        write_files(directory, {"ablation.json": (json.dumps(ablation.record(known), indent=1) + "\n").encode()})
     with _logged_to(found, run) as tracked:
         for file in figures.files:
             tracked.figure(file.stem, file)
@@ -85,14 +86,14 @@ def write_report(
     return target / PAGE
 
 
-def render(found: Found, sections: list[Section]) -> str:
+def render(found: Found, sections: Sequence[Section], known: Sequence[ablation.Condition]) -> str:
     """The page as one text."""
     style = (files("sq.report") / "page.css").read_text(encoding="utf-8")
     script = (files("sq.report") / "page.js").read_text(encoding="utf-8")
     links = [tag("li", tag("a", section.title, href=f"#{section.id}")) for section in sections]
     body = join([
         tag("a", "Skip to the content", href="#content", class_="skip"),
-        _top(found, tag("nav", tag("ul", *links), class_="toc", aria_label="Contents")),
+        _top(found, known, tag("nav", tag("ul", *links), class_="toc", aria_label="Contents")),
         tag("main", *(_shown(section) for section in sections), id="content"),
         _foot(),
     ])  # fmt: skip
@@ -107,10 +108,12 @@ def render(found: Found, sections: list[Section]) -> str:
     return f'<!doctype html>\n<html lang="en">\n{whole}\n</html>\n'
 
 
-def _sections(found: Found, figures: Figures, embed: str | None, guard: str | None) -> Iterator[Section]:
+def _sections(
+    found: Found, figures: Figures, known: Sequence[ablation.Condition], embed: str | None, guard: str | None
+) -> Iterator[Section]:
     """Every section that has something to show; one that fails says why, and the others stand."""
     parts: list[tuple[str, Make]] = [
-        ("What each step changed", partial(ablation.section, found, figures)),
+        ("What each step changed", partial(ablation.section, found, figures, known)),
         ("The funnel", partial(funnel.section, found, figures)),
         ("Difficulty", partial(difficulty.section, found, figures)),
         ("Side studies", partial(studies.section, found, figures)),
@@ -137,7 +140,7 @@ def _sections(found: Found, figures: Figures, embed: str | None, guard: str | No
             yield made
 
 
-def _top(found: Found, contents: Markup) -> Markup:
+def _top(found: Found, known: Sequence[ablation.Condition], contents: Markup) -> Markup:
     parts: list[str] = [tag("h1", found.title)]
     waiting = [s.name for s in found.stages if s.status not in ("done", "") or not s.directory.is_dir()]
     if waiting:
@@ -145,21 +148,18 @@ def _top(found: Found, contents: Markup) -> Markup:
         done = len(found.stages) - len(waiting)
         said = f"This run is not finished: {done} of {count(len(found.stages), 'stage')} are done. Missing: {few}."
         parts.append(tag("p", said, class_="warning"))
-    if cards := _key_figures(found):
+    if cards := _key_figures(found, known):
         parts.append(tag("dl", *cards, class_="key"))
     return tag("header", *parts, contents, class_="top")
 
 
-def _key_figures(found: Found) -> list[Markup]:
+def _key_figures(found: Found, conditions: Sequence[ablation.Condition]) -> list[Markup]:
     """The few figures that come first."""
     told: list[tuple[str, str, str]] = []
     if finals := found.finals:
         rows = sum(s.manifest.rows for s in finals if s.manifest)
         told.append(("rows in the dataset", f"{rows:,}", f"from {', '.join(found.shown(s.directory) for s in finals)}"))
-    try:
-        steps = ablation.conditions(found) if found.variants else []
-    except SqError:  # its own section says so
-        steps = []
+    steps = conditions if found.variants else []
     for key, name in (("solvable", "solvable questions"), ("student", "student's accuracy")):
         known = [(c.name, f) for c in steps if (f := c.figures[key]) is not None]
         if known:

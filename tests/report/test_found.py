@@ -97,7 +97,7 @@ def test_cost_shows_the_bill_beside_its_forecast_and_survives_odd_files(tmp_path
             "per_kept_row": 0.045}, "forecast": {"total": {"gpu_hours": 1.0, "price": 1.5}}}  # fmt: skip
     (tmp_path / "bill.json").write_text(json.dumps(bill))
     body = cost(Found(directory=tmp_path, recipe={}, stages=[])).body
-    assert all(text in body for text in ("2,000,000", "1.50", "2.25", "forecast hours", "50 rows were kept: 0.045 USD"))
+    assert all(text in body for text in ("2,000,000", "1.5 h", "2.25", "forecast time", "50 rows were kept: 0.045 USD"))
     assert "cpu&lt;2&gt;" in body
     for odd in ("", "[1]", '{"stages": 3}', '{"stages": [3, {"rows": "x"}], "total": null}'):
         (tmp_path / "bill.json").write_text(odd)
