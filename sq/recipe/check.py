@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sq.core.config import build, conf_dir, load_target
 from sq.core.entry import check_stage, explain, loosened
 from sq.core.errors import ConfigError
+from sq.core.manifest import canonical
 from sq.recipe.expand import Stage
 from sq.recipe.graph import references
 
@@ -24,19 +25,24 @@ JOBS = {
 
 
 def check(stages: Iterable[Stage]) -> dict[str, Any]:
-    """The job of each stage.
+    """The job of each stage; of stages that differ in their seed alone, that of the first of them.
 
     Raises:
         ConfigError: with every problem of every stage, each under the stage's name.
     """
     stages = list(stages)
     jobs, problems = {}, _misread(stages)
+    known: dict[str, Any] = {}
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
         for stage in stages:
-            try:
-                jobs[stage.name] = _built(stage)
-            except ConfigError as error:
-                problems += [f"stage {stage.name}: {problem}" for problem in error.problems]
+            form = _form(stage)
+            if form not in known:
+                try:
+                    known[form] = _built(stage)
+                except ConfigError as error:
+                    known[form] = None
+                    problems += [f"stage {stage.name}: {problem}" for problem in error.problems]
+            jobs[stage.name] = known[form]
     if problems:
         raise ConfigError(*problems)
     return jobs
@@ -45,6 +51,13 @@ def check(stages: Iterable[Stage]) -> dict[str, Any]:
 def job_of(stage: Stage) -> Any:
     """The `TrainJob`, `SynthJob` or `EvalJob` that a stage's command would run."""
     return check([stage])[stage.name]
+
+
+def _form(stage: Stage) -> str:
+    """What is the same in the stages of several seeds, of which one is built for all: all but the seed in it."""
+    settings = {key: value for key, value in stage.settings.items() if key != "seed"}
+    text = f"{stage.script} {canonical(settings)}"
+    return text.replace(f"-s{stage.tags['seed']}", "") if "seed" in stage.tags else text
 
 
 def _built(stage: Stage) -> Any:

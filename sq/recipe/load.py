@@ -160,6 +160,9 @@ def _set(node: dict[str, Any], key: str, value: Any) -> None:
     elif first == "stages" and rest:
         stage, _, rest = rest.partition(".")
         key, own = (rest.removeprefix("set."), False) if rest.startswith("set.") else (rest, True)
+        if not rest:
+            stages[stage] = value  # a whole stage, a new one perhaps
+            return
         _set_stages(stages, stage, key, value, own=own)
     elif rest and first not in _FIELDS and _stages_named(stages, first):
         _set_stages(stages, first, rest, value, own=False)

@@ -130,7 +130,7 @@ def test_a_recipe_builds_on_another(recipe, tmp_path):
         ("quesions=3", r"quesions=3 sets nothing of this recipe, did you mean 'questions'\?"),
         ("seed=x", "seed='x' is not a whole number"),
         ("scale=-1", r"scale=-1\.0 must be above 0"),
-        ("engine=vlm", "engine='vlm' is not one of auto, vllm.*did you mean 'vllm'"),
+        ("engine=vlm", "engine='vlm' is not one of auto, hf.*did you mean 'vllm'"),
         ("tracking=nome", "tracking=nome is not one of none.*did you mean 'none'"),
         ("seeds=[1,1]", r"seeds=\[1, 1\] has one twice"),
         ("questions", "'questions' is no override; write key=value"),
@@ -177,8 +177,8 @@ def test_every_command_is_checked_before_the_first_runs_and_all_problems_are_tol
     with pytest.raises(ConfigError) as caught:
         check(recipe("sft.stage.lrr=1", "questions.stage.top_p=2").stages)
     told = str(caught.value)
-    assert "stage sft-raw: unknown key 'stage.lrr'" in told and "stage sft-qft: unknown key 'stage.lrr'" in told
-    assert "stage questions: stage.top_p=2.0 must be" in told and "3 problems" in told
+    assert "stage sft-raw: unknown key 'stage.lrr' (value 1), did you mean 'lr'?" in told
+    assert "stage questions: stage.top_p=2.0 must be at most 1" in told and "2 problems" in told
 
 
 @pytest.mark.parametrize(
