@@ -16,6 +16,8 @@ from sq.eval.equal.words import is_prose, is_words, unwrap
 MAX_OUTPUT = 60_000
 """Characters looked at, from the end: an answer stands at the end."""
 MAX_SEGMENT = 600
+MAX_TAIL = 12_000
+"""Characters from the end in which a formula or number is looked for where nothing announces it."""
 
 
 class Where(StrEnum):
@@ -281,6 +283,7 @@ def _last(text: str) -> tuple[str, Where] | None:
     equations = _EQUATIONS.search(text[-200:].rstrip(" .\n"))
     if equations:
         return equations.group(1), Where.FORMULA
+    text = text[-MAX_TAIL:]
     formula = number = None
     for match in _FORMULA.finditer(text):
         if _is_money(match):

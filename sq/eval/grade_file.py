@@ -101,7 +101,7 @@ def _profiles(names: Sequence[str]) -> list[Profile]:
     valid = [p.value for p in Profile]
     for name in names:
         if name not in valid:
-            raise RowError(f"there is no profile '{name}'{nearest(name, valid)}. Profiles: {', '.join(valid)}")
+            raise RowError(f"there is no profile '{name}'{nearest(name, valid)} (profiles: {', '.join(valid)})")
     if not names:
         raise RowError(f"no profile is given; profiles: {', '.join(valid)}")
     return [Profile(n) for n in dict.fromkeys(names)]
@@ -201,6 +201,8 @@ def _pair(row: Row, names: Columns) -> Pair | str:
         value = row.get(name)
         if isinstance(value, list | tuple) and option == "reference" and value:
             value = ", ".join(str(v) for v in value)
+        if isinstance(value, list | tuple) and option == "prediction":
+            return f"{name} is a list of {len(value)}; give each answer a row of its own"
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             return f"{name} is {'missing' if value is None else type(value).__name__}; a text or a number is needed"
         values[option] = str(value)

@@ -1,5 +1,6 @@
 """`sq grade FILE`: the same rows with their grades, in order, whatever is wrong with a line."""
 
+import argparse
 import gzip
 import json
 
@@ -7,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from sq.cli import grade as grade_command
 from sq.core.errors import RowError
 from sq.eval.disagree import Disagreements
 from sq.eval.grade_file import Columns, grade_file, grade_rows
@@ -148,3 +150,21 @@ def test_rows_from_memory_and_where_profiles_disagree():
     assert [d.index for d in found] == [1, 2]
     assert "strict: wrong" in found[0].reason and "dart: correct" in found[0].reason
     assert finder.scores() == {"strict": 2 / 3, "dart": 2 / 3}
+
+
+def test_profiles_may_be_named_together_on_the_command_line(tmp_path, capsys):
+    (tmp_path / "a.jsonl").write_text('{"prediction": "3.04", "reference": "0.0304"}\n')
+    parser = argparse.ArgumentParser()
+    grade_command.add(parser.add_subparsers())
+    parsed = parser.parse_args(["grade", str(tmp_path / "a.jsonl"), "--profile", "strict,dart", "--workers", "1"])
+    parsed.run(parsed)
+    printed = capsys.readouterr().out
+    assert "strict: 0.0% of 1 rows" in printed
+    assert "dart: 100.0% of 1 rows" in printed
+
+
+def test_a_list_of_answers_is_told_to_be_rows(tmp_path):
+    (tmp_path / "a.jsonl").write_text('{"prediction": ["1", "2"], "reference": "1"}\n')
+    summary = grade_file(tmp_path / "a.jsonl", config=GraderConfig(workers=1))
+    assert summary.errors == 1
+    assert "give each answer a row of its own" in summary.output.read_text()

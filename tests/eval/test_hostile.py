@@ -42,6 +42,16 @@ REGEX = [
     "\\boxed{1} and " * 6_000, "#### \n" * 9_000, "{1|" * 2_000, "\\frac" * 1_000, "a_{b" * 1_500,
     "1.1" * 2_000, "-" * 60_000,
 ]  # fmt: skip
+DENSE = [
+    "9" * 5_900, r"\cdot ".join(["9" * 300] * 18), r"\begin{pmatrix}1&1\\1&0\end{pmatrix}" * 60, "\t" * 6_000,
+    r"\begin{pmatrix}x&1\\1&y\end{pmatrix}" * 40, r"\sqrt{2+" * 100 + "2" + "}" * 100, r"\sin(" * 60 + ")" * 60,
+    ", ".join([r"\pm 1 \pm 2 \pm 3"] * 40), "".join(f"(x+{i})" for i in range(300)), "one hundred " * 500,
+    "[" + ",".join(["[1,2,3]"] * 400) + "]", "+".join([f"{i}\\mathbf{{i}}" for i in range(80)]), "f(" * 110 + ")" * 110,
+    " or ".join(["x<1"] * 300), r"\cup".join(f"({i},{i + 1})" for i in range(300)), r"\frac{1}{1+" * 900 + "}" * 900,
+    r"\frac{1}{9^{9^{9^{9}}}}", r"\sqrt[9^{9^9}]{2}", r"(\frac{1}{2})^{10^{10^{10}}}", "1e3000+" * 300, "9!!!!!!!!",
+    r"\input{/etc/passwd}", r"\immediate\write18{true}", r"\def\x{\x\x}\x", "x" * 10_000_000, r"\boxed{1}" * 9_000,
+    "the answer is " * 4_000, "final answer is: " * 3_500, "1:" * 600 + "1", "sqrt(" * 200 + "/" * 300,
+]  # fmt: skip
 ODD = [
     "\ud800\udfff\udc00",
     "\\boxed{\ud800}",
@@ -78,7 +88,7 @@ def grader():
 @pytest.mark.parametrize("profile", list(Profile))
 def test_every_hostile_answer_is_decided(grader, profile, tmp_path):
     canary = tmp_path / "executed"
-    hostile = [*TOWERS, *LONG, *REGEX, *ODD, *payloads(canary)]
+    hostile = [*TOWERS, *LONG, *REGEX, *DENSE, *ODD, *payloads(canary)]
     pairs = [Pair(prediction=h, reference=r) for h in hostile for r in REFERENCES]
     pairs += [Pair(prediction="5", reference=h) for h in hostile] + [Pair(prediction=h, reference=h) for h in hostile]
     grades = list(grader.grade(pairs, profile))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from sq.eval.equal.tree import Matrix, Node, Op, Quantity, Seq, walk
+from sq.eval.equal.rational import exact
+from sq.eval.equal.tree import Matrix, Node, Num, Op, Quantity, Seq, children, walk
 
 MAX_CELLS = 200
+MAX_MATRICES = 6
+"""Matrices in one expression, where their cells are not all plain numbers: a product of symbols doubles with each."""
 
 
 def as_matrix(node: Node) -> Matrix | None:
@@ -13,7 +16,12 @@ def as_matrix(node: Node) -> Matrix | None:
         return node if node.kind == "matrix" else None
     if isinstance(node, Quantity):
         return None
-    if not isinstance(node, Op) or not any(isinstance(n, Matrix) for n in walk(node)):
+    if not isinstance(node, Op):
+        return None
+    found = [n for n in walk(node) if isinstance(n, Matrix)]
+    if not found or len(found) > MAX_CELLS:
+        return None
+    if len(found) > MAX_MATRICES and any(exact(cell) is None for matrix in found for cell in children(matrix)):
         return None
     parts = [as_matrix(a) for a in node.args]
     if node.op == "neg" and parts[0] is not None:
@@ -48,6 +56,12 @@ def _scaled(sign: Op, matrix: Matrix) -> Matrix:
     return Matrix(tuple(tuple(Op(sign.op, (*sign.args, c)) for c in row) for row in matrix.rows))
 
 
+def _summed(terms: tuple[Node, ...]) -> Node:
+    """A sum, as one number where it is one, so that products of many matrices stay small."""
+    value = exact(Op("add", terms))
+    return Op("add", terms) if value is None else Num(value)
+
+
 def _sum(parts: list[Matrix | None]) -> Matrix | None:
     found = [p for p in parts if p is not None]
     shapes = {tuple(len(r) for r in p.rows) for p in found}
@@ -70,7 +84,7 @@ def _product(node: Op, a: Matrix | None, b: Matrix | None) -> Matrix | None:
     columns = tuple(zip(*b.rows, strict=True))
     return Matrix(
         tuple(
-            tuple(Op("add", tuple(Op("mul", pair) for pair in zip(row, col, strict=True))) for col in columns)
+            tuple(_summed(tuple(Op("mul", pair) for pair in zip(row, col, strict=True))) for col in columns)
             for row in a.rows
         )
     )

@@ -30,7 +30,7 @@ _MAX_WORDS = 12
 
 _ORDINAL_DIGITS = re.compile(r"(\d{1,6})\s*\^?\s*\{?\s*(?:\\text\s*\{)?\s*(?:st|nd|rd|th)\s*\}?\s*\}?", re.ASCII)
 _SCALED = re.compile(
-    r"(?P<money>\\usd\s*)?(?P<number>-?[\d,]*\.?\d+)\s*(?P<scale>hundred|thousand|million|billion|trillion|dozen)s?\b"
+    r"(?P<money>\\usd\s*)?(?P<number>-?(?:\d[\d,]*(?:\.\d+)?|\.\d+))\s*(?P<scale>hundred|thousand|million|billion|trillion|dozen)s?\b"
     r"(?P<rest>.{0,40})",
     re.ASCII | re.DOTALL,
 )

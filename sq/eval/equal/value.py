@@ -24,6 +24,10 @@ MAX_STEPS = 20_000
 """Operations in one evaluation, the terms of sums included."""
 
 
+MAX_DETERMINANT = 12
+"""Rows of a determinant."""
+
+
 class Uncomputable(ValueError):
     """Too large to compute, undefined, or no number."""
 
@@ -75,6 +79,8 @@ class Evaluator:
         if isinstance(node, Base):
             return mp.mpf(int(node.digits, node.base))
         if isinstance(node, Matrix) and node.kind == "vmatrix":
+            if len(node.rows) > MAX_DETERMINANT:
+                raise Uncomputable("a determinant is too large")
             return mp.det(mp.matrix([[self.of(c) for c in row] for row in node.rows]))
         if isinstance(node, Op):
             return self.operation(node)
