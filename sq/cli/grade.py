@@ -14,7 +14,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--output", type=Path, help="where the graded rows go; default: NAME.graded.SUFFIX beside the file"
     )
-    parser.add_argument("--profile", action="append", help="strict (default) or dart; give it twice for both")
+    parser.add_argument("--profile", action="append", help="strict (default) or dart; strict,dart for both")
     for column in ("prediction", "reference", "question", "finish_reason", "tolerance"):
         flag = f"--{column.replace('_', '-')}"
         parser.add_argument(flag, default=column, metavar="COLUMN", help=f"column of the {column.replace('_', ' ')}")
@@ -38,7 +38,7 @@ def _run(parsed: argparse.Namespace) -> None:
         finish_reason=parsed.finish_reason,
         tolerance=parsed.tolerance,
     )
-    profiles = parsed.profile or ["strict"]
+    profiles = [name.strip() for given in parsed.profile or ["strict"] for name in given.split(",") if name.strip()]
     with tqdm(unit="row", desc="grade", leave=False, dynamic_ncols=True) as bar:
 
         def show(done: int) -> None:
