@@ -22,6 +22,8 @@ from sq.synth.config import SynthJob
 from sq.train.config import TrainJob
 
 Job = TrainJob | SynthJob | EvalJob
+DOMAIN = "domain"
+"""An input that means the domain's own problems."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +63,7 @@ class Flow:
         if source.mix:
             each = [self.rows_of(part.source) for part in parts(source).values()]
             total = sum(each)
-        elif source.input is None:
+        elif source.input is None or source.input.partition(":")[0] == DOMAIN:
             total = float(source.limit or DOMAIN_ROWS)
         else:
             total = self._rows_at(source.input)

@@ -10,7 +10,7 @@ from sq.recipe.assumptions import assumption_names, load_assumptions
 from sq.recipe.check import check
 from sq.recipe.cost import PlanStage, Work, cost
 from sq.recipe.hardware import HardwareConfig, hardware_names, load_hardware
-from sq.recipe.load import load_recipe
+from sq.recipe.load import load_recipe, recipes
 from sq.recipe.paper import ROWS, TOTAL_DOLLARS, TOTAL_HOURS
 from sq.recipe.plan import as_json, plan, write_plan
 from sq.recipe.plan_told import told
@@ -287,3 +287,13 @@ def test_plan_json_reconciles(paper, tmp_path):
     for key in ("gpu_hours", "seconds", "price"):
         assert found["total"][key] == pytest.approx(sum(stage[key] for stage in found["stages"]))
     assert found["total"]["per_kept_row"] == pytest.approx(found["total"]["price"] / found["total"]["kept_rows"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(recipes()))
+def test_every_recipe_can_be_planned(name):
+    """Each recipe that ships, with rows from its first stage to its last."""
+    found = plan(load_recipe(name), hardware="h200", gpus=8)
+    assert found.kept > 0 and found.hours > 0 and all(one.seconds >= 0 for one in found.costs)
+    idle = [one.stage.name for one in found.costs if one.stage.rows <= 0]
+    assert not idle, f"no rows reach {idle}"
