@@ -202,7 +202,7 @@ def _pair(row: Row, names: Columns) -> Pair | str:
         if isinstance(value, list | tuple) and option == "reference" and value:
             value = ", ".join(str(v) for v in value)
         if isinstance(value, list | tuple) and option == "prediction":
-            return f"{name} is a list of {len(value)}; give each answer a row of its own"
+            return f"{name} is list; give each of its {len(value)} answers a row of its own"
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             return f"{name} is {'missing' if value is None else type(value).__name__}; a text or a number is needed"
         values[option] = str(value)

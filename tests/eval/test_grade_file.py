@@ -167,4 +167,4 @@ def test_a_list_of_answers_is_told_to_be_rows(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"prediction": ["1", "2"], "reference": "1"}\n')
     summary = grade_file(tmp_path / "a.jsonl", config=GraderConfig(workers=1))
     assert summary.errors == 1
-    assert "give each answer a row of its own" in summary.output.read_text()
+    assert "give each of its 2 answers a row of its own" in summary.output.read_text()
