@@ -50,6 +50,9 @@ class ModelConfig:
     dtype: Dtype = setting(Dtype.AUTO, help="fp32, bf16, fp16 or auto (as the weights are stored)")
     trust_remote_code: bool = setting(False, help="run code from the model's repository: only say so if you trust it")
     max_length: int | None = setting(None, ge=8, help="context length to use, if less than the model's own")
+    positions: int | None = setting(
+        None, ge=8, help="a longer context than it has, to be trained to: rotary positions go on beyond its own"
+    )
     chat: ChatConfig = field(default_factory=ChatConfig)
 
 
@@ -129,7 +132,25 @@ def load_model(
         )
     except (OSError, ValueError) as error:
         raise _not_found(config, path, "model", error) from error
+    if config.positions is not None:
+        _lengthen(model, config)
     return model
+
+
+def context_length(config: ModelConfig) -> int | None:
+    """How many tokens the model takes, read from its configuration alone; None where that does not say."""
+    from transformers import AutoConfig
+
+    if config.max_length:
+        return config.max_length
+    _quiet()
+    path = locate(config)
+    try:
+        found = AutoConfig.from_pretrained(path, revision=config.revision, trust_remote_code=config.trust_remote_code)
+    except (OSError, ValueError):  # told when it is loaded
+        return None
+    own = found.get_text_config().to_dict().get("max_position_embeddings")
+    return max(int(own), config.positions or 0) if own else None
 
 
 def load_classifier(config: ModelConfig, *, dtype: str | None = None, attention: str = "sdpa") -> PreTrainedModel:
@@ -222,6 +243,20 @@ def fingerprint(config: ModelConfig) -> str:
         digest.update(file.name.encode())
         _hash_file(file, digest)
     return digest.hexdigest()
+
+
+def _lengthen(model: PreTrainedModel, config: ModelConfig) -> None:
+    """Let a model take more positions than it was made for.
+
+    Raises:
+        ConfigError: for a model whose positions are not rotary, and which has no more of them.
+    """
+    own = model.config.get_text_config()
+    known = own.to_dict()
+    if not (known.get("rope_parameters") or known.get("rope_theta")):
+        raise ConfigError(f"model.positions={config.positions}: {config.name} has no rotary positions to go on with")
+    if config.positions and config.positions > int(own.max_position_embeddings):
+        own.max_position_embeddings = config.positions
 
 
 def _quiet() -> None:

@@ -97,6 +97,7 @@ def tokenised(job: TrainJob, task: Task, limit: int, identity: str, cache: Path)
 def row_limit(job: TrainJob, model_max: int) -> int:
     """How long a row may be: what fits into a pack, the model's context, and `data.max_tokens`."""
     wanted = job.data.max_tokens
+    model_max = max(model_max, job.model.positions or 0)
     most = min(job.stage.pack_tokens, job.model.max_length or job.stage.pack_tokens, model_max)
     if wanted is not None and wanted > most:
         raise ConfigError(

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from sq.core.errors import ConfigError
-from sq.models.load import ModelConfig, export, fingerprint, load_model, load_tokenizer, locate
+from sq.models.load import ModelConfig, context_length, export, fingerprint, load_model, load_tokenizer, locate
 
 
 def config(path, **more):
@@ -83,3 +83,20 @@ def test_code_from_a_model_runs_only_where_it_is_said(random_tiny, tmp_path):
     with pytest.raises(ConfigError, match="cannot be loaded"):
         load_model(config(copy))
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_longer_context_is_given_to_rotary_positions_alone(tmp_path):
+    longer = ModelConfig(name="tiny", path="package:tiny", positions=2048)
+    assert context_length(ModelConfig(name="tiny", path="package:tiny")) == 1024 and context_length(longer) == 2048
+    assert context_length(ModelConfig(name="tiny", path="package:tiny", max_length=100)) == 100
+    model = load_model(longer, dtype="float32")
+    assert model.config.max_position_embeddings == 2048
+    ids = torch.arange(1500).reshape(1, -1) % 900
+    with torch.no_grad():
+        again = load_model(ModelConfig(name="tiny", path="package:tiny"), dtype="float32")(ids[:, :1000]).logits
+        torch.testing.assert_close(model(ids).logits[:, :1000], again, rtol=1e-4, atol=1e-4)
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    GPT2LMHeadModel(GPT2Config(n_layer=1, n_head=1, n_embd=8, vocab_size=64, n_positions=32)).save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="no rotary positions"):
+        load_model(ModelConfig(name="old", path=str(tmp_path), positions=64))
