@@ -33,7 +33,7 @@ from sq.synth.intervals import wilson  # noqa: E402
 Z = 1.959964
 DOMAIN = ArithmeticDomain()
 QFT = ("stage.lr=5e-4", "stage.batch_packs=2", "stage.pack_tokens=2048")
-QPO = ("stage.lr=3e-4", "stage.batch_rows=32", "stage.warmup_steps=2", "stage.pack_tokens=2048")
+QPO = ("stage.lr=1e-4", "stage.batch_rows=32", "stage.warmup_steps=2", "stage.pack_tokens=2048")
 SCORER = ("stage.lr=5e-4", "stage.head_lr=5e-3", "stage.batch_rows=32", "stage.epochs=3", "stage.pack_tokens=2048")
 REWARD = ("stage.lr=3e-4", "stage.head_lr=3e-3", "stage.batch_rows=32", "stage.epochs=2", "stage.pack_tokens=2048")
 SFT = ("stage.lr=1e-3", "stage.batch_packs=2", "stage.pack_tokens=2048", "stage.epochs=2")
@@ -67,7 +67,7 @@ class Effects:
     def run(self, name: str, script: str, *words: str, seed: int | None = None) -> Path:
         """One command; where its results are. A finished one does nothing."""
         output = self.work / name
-        own = ["trainer.threads=1"] if script == "train" else []
+        own = ["trainer.threads=1", "trainer.precision=bf16"] if script == "train" else []
         command = [sys.executable, str(ROOT / f"{script}.py"), *words, *own, "tracking=none", f"output_dir={output}",
                    f"seed={self.seed if seed is None else seed}"]  # fmt: skip
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -91,7 +91,7 @@ class Effects:
         qft = self.qft()
         sampled = self.questions("questions-pairs", qft, self.options.pairs, offset=1000)
         words = {
-            "rewrite": ("engine=oracle", "engine.error_rate=0.1"),
+            "rewrite": ("engine=oracle", "engine.error_rate=0.1", f"stage.solvability={self.options.solvability}"),
             "success_rate": ("model=tiny", "stage.k=8", "stage.max_tokens=220"),
         }[source]
         pairs = self.run(
@@ -299,6 +299,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=4000, help="seed questions of QFT")
     parser.add_argument("--questions", type=int, default=1000, help="questions judged per condition")
     parser.add_argument("--pairs", type=int, default=1200, help="questions to make pairs of")
+    parser.add_argument("--solvability", type=float, default=0.7, help="share of pairs made solvable, not harder")
     parser.add_argument("--labels", type=int, default=1000, help="problems with fail rates")
     parser.add_argument("--n", type=int, default=8, help="solutions a fail rate is of")
     parser.add_argument("--scorer", default="tiny", help="the model that scores difficulty: tiny or tiny-base")
