@@ -78,7 +78,7 @@ class HFEngine:
         from sq.engine.hf_score import Scorer
 
         if self._scorer is None:
-            self._scorer = Scorer(self._live(), self._tokenizer, self.model, self.config, self._max_len)
+            self._scorer = Scorer(self._live(), self.model, self.config, self._max_len)
         return self._scorer.score(iter(requests))
 
     def close(self) -> None:

@@ -8,21 +8,19 @@ real token also where the padding token is the end token, which transformers' ow
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from transformers.modeling_layers import GenericForSequenceClassification
 
-from sq.core.chat import ChatFormat
-from sq.core.errors import ConfigError, EngineError, RowError
+from sq.core.errors import ConfigError, EngineError
 from sq.engine.base import ScoreRequest, ScoreResult
+from sq.engine.exchange import Exchange
 from sq.models.attention import Attention, Kernel, choose_attention
-from sq.models.load import ModelConfig, eos_ids, locate
+from sq.models.load import ModelConfig
 from sq.models.pack import Pack
 from sq.models.packed import last_states
 
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
 
 PADDING = 0.05
 """Share of a batch's width that its shortest conversation may lack."""
-REGRESSOR_NOTE = "regressor.json"
 
 
 class Asked(NamedTuple):
@@ -44,22 +41,11 @@ class Asked(NamedTuple):
 class Scorer:
     """Scores conversations with `model`."""
 
-    def __init__(self, model: Any, tokenizer: Any, named: ModelConfig, config: HFConfig, max_len: int) -> None:
-        self._model, self._tokenizer, self._config, self._max_len = model, tokenizer, config, max_len
-        self._name = named.name
+    def __init__(self, model: Any, named: ModelConfig, config: HFConfig, max_len: int) -> None:
+        self._model, self._config, self._name = model, config, named.name
+        self._exchange = Exchange(named, model.config.to_dict(), max_len)
         self._attention = _attention(model)
         self._own_pad = model.config.get_text_config().pad_token_id
-        # Some reward models read the score off a token of its own.
-        self._reward_id: int | None = model.config.to_dict().get("reward_token_id")
-        note = Path(locate(named)) / REGRESSOR_NOTE
-        self._bias, self._chat = 0.0, None
-        if note.is_file():
-            told = json.loads(note.read_text())
-            self._bias = float(told["bias"])
-            self._chat = ChatFormat.from_tokenizer(tokenizer, named.chat, eos_ids=eos_ids(named))
-            self._chat.require_same(told["chat"], named.path)
-        elif not tokenizer.chat_template:
-            raise EngineError(f"model {named.name} has no chat template to put a conversation to it")
 
     def score(self, source: Iterator[ScoreRequest]) -> Iterator[ScoreResult]:
         """Yield scores, reading a window of requests at a time."""
@@ -67,7 +53,7 @@ class Scorer:
             alone: list[Asked] = []
             families: dict[tuple[tuple[tuple[str, str], ...], ...], list[Asked]] = {}
             for request in window:
-                ids = self._ids(request)
+                ids = self._exchange.ids(request)
                 if isinstance(ids, str):
                     yield ScoreResult(key=request.key, error=ids)
                     continue
@@ -100,28 +86,6 @@ class Scorer:
             yield from self._pack(family[:size], shared)
             del family[:size]
 
-    def _ids(self, request: ScoreRequest) -> tuple[int, ...] | str:
-        """The ids of a conversation, or what is wrong with it."""
-        messages = [dict(m) for m in request.messages]
-        try:
-            if not messages:
-                return "a score needs at least one message"
-            if self._chat is not None:
-                ids = self._chat.question_ids(messages[-1]["content"]).ids if len(messages) == 1 else ()
-                if not ids:
-                    return f"a difficulty regressor scores one question, and there are {len(messages)} messages"
-            else:
-                ids = tuple(self._tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False))
-        except RowError as error:
-            return str(error)
-        except Exception as error:  # a template is a program: it may refuse a conversation in any way
-            return f"the chat template refuses these messages: {error}"
-        if self._reward_id is not None:
-            ids = (*ids, self._reward_id)
-        if not 0 < len(ids) <= self._max_len:
-            return f"the conversation has {len(ids)} tokens, and the model's context {self._max_len}"
-        return ids
-
     def _next_batch(self, asked: list[Asked]) -> list[Asked]:
         """Take the longest off the end, and what is nearly as long."""
         width = len(asked[-1].ids)
@@ -146,14 +110,14 @@ class Scorer:
             each = "x".join(map(str, scores.shape[1:]))
             raise EngineError(f"model {self._name} gives {each} numbers a conversation; a reward model gives one")
         values = scores[:, 0].float().tolist()
-        return [_result(a, value + self._bias) for a, value in zip(asked, values, strict=True)]
+        return [_result(a, value + self._exchange.bias) for a, value in zip(asked, values, strict=True)]
 
     @torch.inference_mode()
     def _pack(self, asked: Sequence[Asked], shared: int) -> list[ScoreResult]:
         assert self._attention is not None
         states = last_states(self._model, _packed(asked, shared).to(self._model.device), self._attention)
         values = self._model.score(states)[:, 0].float().tolist()
-        return [_result(a, value + self._bias) for a, value in zip(asked, values, strict=True)]
+        return [_result(a, value + self._exchange.bias) for a, value in zip(asked, values, strict=True)]
 
     def _filler(self, last: set[int]) -> int:
         """The id to pad with, told to the model too, which looks for the last id that is another one."""

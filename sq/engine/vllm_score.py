@@ -1,0 +1,61 @@
+"""vLLM as a pooling model: scores of reward models and regressors, on a CPU or a GPU.
+
+Replies to one question share its blocks in the prefix cache, conversations of any length go together without padding,
+and the number is the head's own, without vLLM's sigmoid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from sq.core.errors import EngineError
+from sq.engine.base import Request, Result, ScoreRequest, ScoreResult
+from sq.engine.exchange import Exchange
+from sq.engine.vllm import VLLMConfig, adapter_request, hand_over, raw_score, start, stop, stream
+from sq.models.load import ModelConfig
+
+
+class VLLMScorer:
+    """Scores with one model; see `sq.engine.base.Engine`."""
+
+    def __init__(self, config: VLLMConfig, model: ModelConfig) -> None:
+        self.config, self.model = config, model
+        self.fingerprint = config.identity(model)
+        self._llm = start(config, model, runner="pooling")
+        about = self._llm.llm_engine.model_config
+        if about.hf_config.num_labels != 1:
+            self.close()
+            raise EngineError(
+                f"model {model.name} gives {about.hf_config.num_labels} numbers; a reward model gives one"
+            )
+        self._exchange = Exchange(model, about.hf_config.to_dict(), int(about.max_model_len))
+        self._lora = adapter_request(config)
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
+        """A scoring model does not generate."""
+        raise EngineError(f"model {self.model.name} scores; it cannot generate. Choose a language model")
+
+    def score(self, requests: Iterable[ScoreRequest]) -> Iterator[ScoreResult]:
+        """Yield scores as they finish, with at most `window` conversations in the engine."""
+        return stream(
+            self._llm.llm_engine, requests, self.config.window, self._submit,
+            failed=lambda key, problem: ScoreResult(key=key, error=problem), result=self._result,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Free the model. Safe to call twice."""
+        llm, self._llm = self._llm, None
+        stop(llm)
+
+    def _submit(self, request: ScoreRequest) -> str | None:
+        """Hand the conversation to vLLM; what is wrong with it, if it cannot be scored."""
+        ids = self._exchange.ids(request)
+        if isinstance(ids, str):
+            return ids
+        return hand_over(self._llm, self.model.name, request.key, lambda: (list(ids), raw_score()), self._lora)
+
+    def _result(self, output: Any) -> ScoreResult:
+        value = float(output.outputs.data.reshape(-1)[0]) + self._exchange.bias
+        tokens = len(output.prompt_token_ids)
+        return ScoreResult(key=output.request_id, score=value, tokens=tokens)
