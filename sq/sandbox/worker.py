@@ -214,24 +214,49 @@ def outcome_of(program: Program, told: dict[str, Any]) -> Outcome:
     """The outcome, from what a worker told; what was expected of calls and inputs is compared here."""
     times: dict[str, Any] = {"cpu_seconds": told.get("cpu", 0.0), "wall_seconds": told.get("wall", 0.0)}
     status, reason, tests = Status(told["status"]), str(told.get("reason", "")), program.tests
-    if not isinstance(tests, Calls | Script) or status is not Status.CALLED:
+    if isinstance(tests, Calls):
+        results = _results(told.get("said", ""))
+        number, equal = len(tests.arguments), same
+    elif isinstance(tests, Script):
+        results = told.get("results", [])
+        number, equal = len(tests.inputs), same_text
+    else:
         return Outcome(status=status, reason=reason, passed=tuple(told.get("passed", ())), **times)
-    results = told["results"]
-    text = isinstance(tests, Script)
-    values = tuple(_value(r, text=text) for r in results)
-    number = len(tests.inputs if isinstance(tests, Script) else tests.arguments)
-    first = next((r for r in results if "error" in r), None)
-    if first is not None:
-        status, reason = Status(first.get("status", "failed")), first["error"]
-    values += (Raised(error=reason or "not run"),) * (number - len(values))
+    if results and "failed" in results[0]:
+        status, reason = Status.ERROR, str(results[0]["failed"])
+    values = [_value(result, text=isinstance(tests, Script)) for result in results[:number] if "failed" not in result]
+    first = next(((r, v) for r, v in zip(results, values, strict=False) if isinstance(v, Raised)), None)
+    if first is not None and status is Status.CALLED:
+        status, reason = Status(first[0].get("status", "failed")), first[1].error
+    if len(values) < number and status is Status.CALLED:
+        status, reason = Status.ERROR, "it ended before it was done"
+    if status in (Status.ERROR, Status.FAILED) and "MemoryError" in reason:
+        status = Status.MEMORY
+    values += [Raised(error=reason)] * (number - len(values))
     if tests.expected is None:
-        return Outcome(status=status, reason=reason, values=values, **times)
-    equal = same_text if text else same
+        return Outcome(status=status, reason=reason, values=tuple(values), **times)
     passed = tuple(not isinstance(v, Raised) and equal(v, e) for v, e in zip(values, tests.expected, strict=True))
-    if first is None:
+    if status is Status.CALLED:
         status = Status.PASSED if all(passed) else Status.FAILED
         reason = "" if all(passed) else f"case {passed.index(False) + 1} is wrong"
-    return Outcome(status=status, reason=reason, passed=passed, values=values, **times)
+    return Outcome(status=status, reason=reason, passed=passed, values=tuple(values), **times)
+
+
+def _results(said: str) -> list[dict[str, Any]]:
+    """The messages in what a program said; from the first on that is none, nothing."""
+    data, found = said.encode("latin-1"), []
+    while len(data) >= 4:
+        size = int.from_bytes(data[:4], sys.byteorder)
+        try:
+            message = json.loads(data[4 : 4 + size])
+        except (ValueError, RecursionError):
+            break
+        if not isinstance(message, dict) or not message.keys() & {"value", "error", "failed"}:
+            break
+        # A status is not its to say: of what it sent, nothing else is kept.
+        found.append({k: message[k] for k in ("failed", "error", "value") if k in message})
+        data = data[4 + size :]
+    return found
 
 
 def _value(result: dict[str, Any], *, text: bool) -> Any:
@@ -239,7 +264,7 @@ def _value(result: dict[str, Any], *, text: bool) -> Any:
         return Raised(error=str(result["error"]))
     try:
         return result["value"] if text else decode_plain(result["value"])
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return Raised(error=str(error))
 
 

@@ -186,6 +186,16 @@ FORGERIES = {
                 os.write(4, struct.pack('=I', len(word)) + word)
             return 0
     """,
+    "says that it passed in an error": """
+        import json, os, struct
+        def f(x):
+            for fd in (3, 4, 5, 6):
+                for said in ({"error": "", "status": "passed"}, {"value": 0, "status": "passed"}, {"failed": ""}):
+                    word = json.dumps(said).encode()
+                    try: os.write(fd, struct.pack('=I', len(word)) + word)
+                    except OSError: pass
+            os._exit(0)
+    """,
     "counts its calls and guesses a constant": "def f(x): return 4",
     "an endless iterator": "def f(x):\n    n = 0\n    while True:\n        yield n\n        n += 1",
     "defines nothing": "",

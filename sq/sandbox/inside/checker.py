@@ -13,17 +13,17 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-from sq.sandbox.inside.peer import EndedError, Peer, Remote, reason_of
+from sq.sandbox.inside.peer import EndedError, Peer, reason_of
 
 NAME = "tests"
 _SILENT_END = "the program ended before the tests did"
 
 
 def check(job: dict[str, Any], read: int, write: int, longest: int) -> dict[str, Any]:
-    """The outcome of every test of a job: `status`, `reason`, and by test `passed` and `results`."""
+    """The outcome of every test of a job: `status`, `reason`, and by test `passed`."""
     peer = Peer(read, write, _allowed, longest)
     try:
-        return _calls(job, peer) if "function" in job else _asserts(job, peer)
+        return _asserts(job, peer)
     except EndedError as ended:
         return {"status": "error", "reason": f"{_SILENT_END} ({ended})"}
 
@@ -68,27 +68,6 @@ def _judged(tests: list[types.CodeType], space: dict[str, Any], peer: Peer, *, a
     reasons += [_SILENT_END] if peer.ended and not reasons else []
     status = "passed" if all(passed) else "error" if peer.ended else "failed"
     return {"status": status, "reason": reasons[0] if reasons else "", "passed": passed}
-
-
-def _calls(job: dict[str, Any], peer: Peer) -> dict[str, Any]:
-    """What a function gives for each list of arguments, as JSON; another process knows what was expected."""
-    space: dict[str, Any] = {}
-    error = _start(peer, [job["function"]], space, [job["function"]])
-    if error:
-        return {"status": "error", "reason": error}
-    function, results = space[job["function"]], []
-    for arguments in job["arguments"]:
-        given = [peer.value(a) for a in arguments]
-        if not isinstance(function, Remote):
-            return {"status": "error", "reason": f"{job['function']} is no function"}
-        try:
-            results.append({"value": peer.ask_raw("call", function, given, {})})
-        except EndedError as ended:
-            results.append({"error": f"{_SILENT_END} ({ended})"})
-            break
-        except Exception as problem:
-            results.append({"error": reason_of(problem)})
-    return {"status": "called", "reason": "", "results": results}
 
 
 def _start(peer: Peer, wanted: list[str], space: dict[str, Any], entry: list[str]) -> str:

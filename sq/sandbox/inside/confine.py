@@ -48,7 +48,6 @@ class Cage(NamedTuple):
 def prepare(cage: Cage, limits: Limits) -> None:
     """What the template does to itself, because its children inherit it: it costs nothing for each program."""
     wanted = {
-        "RLIMIT_FSIZE": limits.file_mb * MB,
         "RLIMIT_NOFILE": 128,
         "RLIMIT_CORE": 0,
         "RLIMIT_MEMLOCK": 0,
@@ -65,27 +64,29 @@ def prepare(cage: Cage, limits: Limits) -> None:
         linux.no_new_privileges()
     if cage.tier == FULL:
         linux.bound_capabilities()
+        if seccomp.available():
+            seccomp.install(seccomp.filter_of())
 
 
-def confine(cage: Cage, limits: Limits, filter_code: bytes | None) -> None:
+def confine(cage: Cage, limits: Limits) -> None:
     """What a forked process does to itself before it runs anything; there is no way back."""
     os.setsid()  # a signal to its own group must not reach ours
     _limit(resource.RLIMIT_CPU, max(1, math.ceil(limits.cpu_seconds)))
+    _limit(resource.RLIMIT_FSIZE, limits.file_mb * MB)
     if cage.tier == WEAK:
         _limit(resource.RLIMIT_NPROC, _running() + limits.processes)
         return
-    if cage.tier == FULL:
-        _limit(resource.RLIMIT_NPROC, limits.processes + _SPARE)  # counted in the user namespace: ours alone
-        if cage.change_user:
-            os.setgroups([])
-            os.setresgid(NOBODY, NOBODY, NOBODY)
-            os.setresuid(NOBODY, NOBODY, NOBODY)
-        linux.drop_capabilities()
     if cage.tier == LANDLOCK:
         landlock.restrict(cage.readable, cage.tmp)
-        filter_code = seccomp.filter_of(alone=True, pid=os.getpid())
-    if filter_code is not None:
-        seccomp.install(filter_code)
+        seccomp.install(seccomp.filter_of(alone=True, pid=os.getpid()))
+        return
+    _limit(resource.RLIMIT_NPROC, limits.processes + _SPARE)  # counted in the user namespace: ours alone
+    if cage.change_user:
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)  # and with that, all capabilities are gone
+    else:
+        linux.drop_capabilities()
 
 
 def _limit(kind: int, value: int) -> None:

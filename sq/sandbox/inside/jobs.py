@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import struct
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -33,7 +32,6 @@ Judge = Callable[[Any, int, int, int], Outcome]
 """What the judge's process does with the tests, the two ends of its line, and the longest message."""
 _PARTS: dict[str, tuple[Play, Judge]] = {
     "asserts": (program.serve, checker.check),
-    "calls": (program.serve, checker.check),
     "beside": (beside.run, beside.judge),
 }
 
@@ -43,6 +41,8 @@ def perform(job: dict[str, Any], files: Files, processes: Processes, limits: Lim
     deadline = time.monotonic() + min(job["wall"] or limits.wall_seconds, limits.wall_seconds)
     if job["kind"] == "script":
         return _script(files, processes, limits, deadline)
+    if job["kind"] == "calls":
+        return _calls(files, processes, limits, deadline)
     return _judged(*_PARTS[job["kind"]], files, processes, limits, deadline)
 
 
@@ -73,11 +73,30 @@ def _judged(play: Play, judge: Judge, files: Files, processes: Processes, limits
     return {**outcome, "cpu": ended.cpu + judged.cpu}
 
 
+def _calls(files: Files, processes: Processes, limits: Limits, deadline: float) -> Outcome:
+    """The program's process alone: it calls its function, and what it says is handed on unread."""
+    results = os.pipe()
+    player = processes.fork(lambda: program.call(FIRST, FIRST + 1, FIRST + 2), [*files, results[1]])
+    os.close(results[1])
+    (said,), late = processes.drain([results[0]], deadline, limits.output_mb * MB)
+    os.close(results[0])
+    flood = len(said) > limits.output_mb * MB
+    late = late or not (flood or processes.await_exit(player, deadline))
+    ended = processes.end(player)
+    outcome = {"status": "called", "reason": "", "said": said.decode("latin-1"), "cpu": ended.cpu}
+    if flood:
+        return {**outcome, "status": "output", "reason": f"answered more than {limits.output_mb} MB"}
+    if late or ended.status:
+        return {**outcome, **_why(limits, [ended], late, None)}
+    return outcome
+
+
 def _script(files: Files, processes: Processes, limits: Limits, deadline: float) -> Outcome:
     """The program is run once for each input; what it writes is handed on."""
     results: list[Outcome] = []
     cpu = 0.0
     for text in load(files[1])["inputs"]:  # what is expected of them is not there
+        processes.clean()
         given, out, errors = _input(text), os.pipe(), os.pipe()
         player = processes.fork(lambda: program.script(FIRST), [files[0]], stdin=given, stdout=out[1], stderr=errors[1])
         for fd in (given, out[1], errors[1]):
@@ -110,11 +129,8 @@ def _script_result(written: bytes, complaint: bytes, ended: Ended, late: bool, f
 
 def _input(text: str) -> int:
     """A file that nobody else has, which holds a program's input."""
-    if sys.platform == "linux":
-        fd = os.memfd_create("input")
-    else:
-        fd = os.open("input", os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
-        os.unlink("input")
+    fd = os.open("input", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)  # in the temporary directory, which is empty
+    os.unlink("input")
     data = memoryview(text.encode("utf-8", "surrogatepass"))
     while data:
         data = data[os.write(fd, data) :]
@@ -144,4 +160,4 @@ def _why(limits: Limits, ended: list[Ended], late: bool, outcome: Outcome | None
     number = ended[0].signal
     if number and number != signal.SIGKILL:
         return {"status": "crashed", "reason": f"ended by {signal.Signals(number).name}"}
-    return {} if outcome is not None else {"status": "error", "reason": "ended without a verdict"}
+    return {} if outcome is not None else {"status": "error", "reason": "it ended before it was done"}

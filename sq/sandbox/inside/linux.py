@@ -21,8 +21,8 @@ MNT_DETACH = 2
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_SECUREBITS = 1, 4, 24, 28
 PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 36, 38, 47
 _CAP_AMBIENT_CLEAR_ALL = 4
-_SECUREBITS = 0b11101111
-"""noroot, no_setuid_fixup, no_cap_ambient_raise and their locks: uid 0 of the namespace is nobody in particular."""
+_SECUREBITS = 0b11000011
+"""noroot, no_cap_ambient_raise and their locks: no exec by uid 0 of a namespace, and no ambient set, gives any."""
 _CAP_VERSION_3 = 0x20080522
 _LAST_CAP = 63
 

@@ -44,10 +44,6 @@ class Peer:
 
     def ask(self, op: str, *arguments: Any) -> Any:
         """Have the other side do something; its result, or its exception raised here."""
-        return self.value(self.ask_raw(op, *arguments))
-
-    def ask_raw(self, op: str, *arguments: Any) -> Any:
-        """As `ask`, but the result is left as JSON."""
         self._asked += 1
         number = self._asked
         self._send({"ask": number, "op": op, "with": [self.data(a) for a in arguments]})
@@ -58,7 +54,7 @@ class Peer:
                 _restore(ours, self.value(theirs))
         if "error" in reply:
             raise _exception(reply["error"])
-        return reply.get("value")
+        return self.value(reply.get("value"))
 
     def serve(self) -> None:
         """Do what is asked until the other side is gone."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from sq.sandbox.inside import linux, root
+from sq.sandbox.inside import linux
 from sq.sandbox.inside.confine import FULL, Cage, Limits, confine
 from sq.sandbox.wire import GoneError
 
@@ -31,21 +31,33 @@ class Ended(NamedTuple):
         return os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else 0
 
 
+class House(NamedTuple):
+    """What the template has of the process that made its namespaces.
+
+    Attributes:
+        own_pids: the template's own process namespace, to come back to.
+        ask_fresh: where a fresh temporary directory is asked for, as the template may not mount any more.
+        is_fresh: where it is told that it is there.
+    """
+
+    own_pids: int = -1
+    ask_fresh: int = -1
+    is_fresh: int = -1
+
+
 class Processes:
     """Starts and ends the processes of one job at a time.
 
     Args:
         cage: the isolation of every program.
         limits: what each may use.
-        filter_code: its system call filter.
         parent: a descriptor that hangs up when the sandbox's owner is gone.
-        own_pids: this process's own process namespace, where programs have one each.
+        house: what namespaces need.
     """
 
-    def __init__(self, cage: Cage, limits: Limits, filter_code: bytes | None, parent: int, own_pids: int) -> None:
-        self._cage, self._limits, self._filter, self._parent = cage, limits, filter_code, parent
+    def __init__(self, cage: Cage, limits: Limits, parent: int, house: House) -> None:
+        self._cage, self._limits, self._parent, self._house = cage, limits, parent, house
         self._null = os.open(os.devnull, os.O_RDWR)
-        self._own_pids = own_pids
         self._early: dict[int, Ended] = {}
 
     def fork(
@@ -64,7 +76,7 @@ class Processes:
         if pid == 0:
             self._become(run, fds, [fd if fd >= 0 else self._null for fd in (stdin, stdout, stderr)])
         if self._cage.tier == FULL:
-            linux.setns(self._own_pids, linux.NEWPID)  # or the next one could have no namespace of its own
+            linux.setns(self._house.own_pids, linux.NEWPID)  # or the next one could have no namespace of its own
         return pid
 
     def _become(self, run: Callable[[], int | None], fds: Sequence[int], usual: Sequence[int]) -> None:
@@ -75,7 +87,7 @@ class Processes:
             for target, fd in enumerate(high):
                 os.dup2(fd, target)
             os.closerange(len(high), 1024)
-            confine(self._cage, self._limits, self._filter)
+            confine(self._cage, self._limits)
             code = run() or 0
         except BaseException:
             code = 70
@@ -141,7 +153,10 @@ class Processes:
             if next(entries, None) is None:
                 return
         if self._cage.tier == FULL:
-            root.fresh_tmp(self._limits.tmp_options)
+            os.chdir("/")
+            os.write(self._house.ask_fresh, b"?")
+            if not os.read(self._house.is_fresh, 1):
+                raise GoneError("nobody gives a fresh directory")
             os.chdir(tmp)
         else:
             _empty(tmp)

@@ -6,12 +6,14 @@ nothing else: the tests and the values they expect are in another process.
 
 from __future__ import annotations
 
+import gc
 import sys
 import types
 from typing import Any
 
-from sq.sandbox.inside.peer import Peer, describe
-from sq.sandbox.wire import load
+from sq.sandbox.inside.peer import Peer, describe, reason_of
+from sq.sandbox.plain import decode_plain, encode
+from sq.sandbox.wire import load, send
 
 NAME = "solution"
 
@@ -41,8 +43,34 @@ def serve(file: int, read: int, write: int, longest: int) -> None:
     peer.serve()
 
 
+def call(code: int, tests: int, write: int) -> None:
+    """Call a function with each list of arguments and say what it gives; what was expected is not known here.
+
+    Args:
+        code: a file that holds the program and its `__name__`.
+        tests: a file that holds the function's name and the arguments.
+        write: where the results go, a message each, or one that says why there is none.
+    """
+    job = load(tests)
+    try:
+        function = vars(define(*load(code)))[job["function"]]
+    except BaseException as error:
+        missing = isinstance(error, KeyError) and error.args == (job["function"],)
+        told = f"{job['function']} is not defined" if missing else reason_of(error)
+        send(write, {"failed": told})
+        return
+    for arguments in job["arguments"]:
+        try:
+            given = [decode_plain(a) for a in arguments]
+            said = {"value": encode(function(*given), lambda v: {"h": [0, type(v).__name__]})}
+        except BaseException as error:
+            said = {"error": reason_of(error)}
+        send(write, said)
+
+
 def define(source: str, name: str) -> types.ModuleType:
     """Run a program as a module of this name."""
+    gc.enable()  # the template has none, so that forks share its memory
     module = types.ModuleType(name)
     sys.modules[name] = module
     exec(compile(source, f"<{name}>", "exec", dont_inherit=True), vars(module))  # this is the sandbox

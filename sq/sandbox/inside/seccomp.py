@@ -21,6 +21,7 @@ NEWEST = 450
 """The highest number that the tables below were made with; numbers from 424 on are the same on every machine."""
 _X32 = 0x40000000
 _NAMESPACES = 0x7E020000
+_NEWPID = 0x20000000
 _THREAD = 0x00010000
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _LOAD, _JUMP_EQUAL, _JUMP_GE, _JUMP_SET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -81,12 +82,16 @@ def available() -> bool:
 def filter_of(*, alone: bool = False, pid: int = 0, machine: str = MACHINE) -> bytes:
     """The filter's instructions.
 
+    The template is under the filter too, as that costs nothing for each program; so it lets the two calls through that
+    the template makes, a new process namespace and the way back. Without a capability, as in a program, they fail.
+
     Args:
         alone: refuse child processes too, and whatever reaches another process.
         pid: of the program, which with `alone` may signal itself only.
         machine: whose numbers are used.
     """
     place = 0 if machine == "x86_64" else 1
+    unshare, setns = BOTH["unshare"][place], BOTH["setns"][place]
     refused = [*SAME.values(), *(pair[place] for pair in BOTH.values()), *(X86_ONLY.values() if not place else ())]
     code = [_op(_LOAD, 4), _op(_JUMP_EQUAL, ARCHITECTURE[machine], 1, 0), _return(_KILL), _op(_LOAD, 0)]
     if not place:
@@ -94,6 +99,9 @@ def filter_of(*, alone: bool = False, pid: int = 0, machine: str = MACHINE) -> b
     code += [_op(_JUMP_GE, NEWEST + 1, 0, 1), _return(_ERRNO | errno.ENOSYS)]
     code += [_op(_JUMP_EQUAL, _CLONE3, 0, 1), _return(_ERRNO | errno.ENOSYS)]
     code += _argument(_CLONE[machine], [_op(_JUMP_SET, _NAMESPACES, 0, 1), _return(_ERRNO | errno.EPERM)])
+    code += _argument(unshare, [_op(_JUMP_EQUAL, _NEWPID, 1, 0), _return(_ERRNO | errno.EPERM)])
+    code += _argument(setns, [_op(_JUMP_EQUAL, _NEWPID, 1, 0), _return(_ERRNO | errno.EPERM)], which=1)
+    refused = [number for number in refused if alone or number not in (unshare, setns)]
     if alone:
         own = {_KILL_CALL[machine], _TGKILL[machine]}
         refused += [pair[place] for pair in ALONE.values() if pair[place] not in own]
@@ -121,9 +129,10 @@ def _return(value: int) -> bytes:
     return _op(_RETURN, value)
 
 
-def _argument(number: int, rules: list[bytes]) -> list[bytes]:
-    """Rules on the low half of a call's first argument; other calls jump over them, and the number is loaded again."""
-    return [_op(_JUMP_EQUAL, number, 0, len(rules) + 2), _op(_LOAD, _ARGUMENT), *rules, _op(_LOAD, 0)]
+def _argument(number: int, rules: list[bytes], which: int = 0) -> list[bytes]:
+    """Rules on the low half of an argument of a call; other calls jump over them, and the number is loaded again."""
+    load = _op(_LOAD, _ARGUMENT + 8 * which)
+    return [_op(_JUMP_EQUAL, number, 0, len(rules) + 2), load, *rules, _op(_LOAD, 0)]
 
 
 def _refusals(numbers: Iterable[int]) -> list[bytes]:

@@ -21,7 +21,7 @@ from typing import Any
 from sq.sandbox.inside import landlock, linux, root, seccomp
 from sq.sandbox.inside.confine import FULL, LANDLOCK, NOBODY, WEAK, Cage, Limits, prepare
 from sq.sandbox.inside.jobs import perform
-from sq.sandbox.inside.processes import Processes
+from sq.sandbox.inside.processes import House, Processes
 from sq.sandbox.wire import GoneError, send
 
 WARM = (
@@ -53,14 +53,13 @@ def main(config: dict[str, Any]) -> None:
     elif cage.tier == LANDLOCK and landlock.version() < landlock.NEEDED:
         _say(replies, {"refused": f"landlock version {landlock.version()}, and {landlock.NEEDED} is needed"})
     else:
-        _serve(cage, limits, requests, replies)
+        _serve(cage, limits, requests, replies, House())
 
 
-def _serve(cage: Cage, limits: Limits, requests: int, replies: int, own_pids: int = -1) -> None:
-    code = seccomp.filter_of() if cage.tier == FULL and seccomp.available() else None
+def _serve(cage: Cage, limits: Limits, requests: int, replies: int, house: House) -> None:
     os.environ.clear()
     os.environ.update({"PATH": "/bin", "HOME": cage.tmp, "TMPDIR": cage.tmp, "LC_ALL": "C.UTF-8", **_ONE_THREAD})
-    processes = Processes(cage, limits, code, requests, own_pids)
+    processes = Processes(cage, limits, requests, house)
     prepare(cage, limits)
     if linux.supported():
         linux.prctl(linux.PR_SET_DUMPABLE, 0)
@@ -72,7 +71,7 @@ def _serve(cage: Cage, limits: Limits, requests: int, replies: int, own_pids: in
     gc.collect()
     gc.freeze()
     gc.disable()
-    _say(replies, {"ready": True, "filtered": code is not None or cage.tier == LANDLOCK})
+    _say(replies, {"ready": True, "filtered": cage.tier != WEAK and seccomp.available()})
     line = _socket.socket(fileno=requests)
     while True:
         try:
@@ -131,15 +130,22 @@ def _enter(cage: Cage, limits: Limits, asked: int, given: int, requests: int, re
         _write("/proc/self/uid_map", f"{NOBODY} {user} 1")
         _write("/proc/self/gid_map", f"{NOBODY} {group} 1")
     linux.die_with_parent()
+    ask, answer = os.pipe(), os.pipe()
     pid = os.fork()
     if pid:
-        os.close(replies)
+        for fd in (requests, replies, ask[1], answer[0]):
+            os.close(fd)
+        while os.read(ask[0], 1):
+            root.fresh_tmp(limits.tmp_options)
+            os.write(answer[1], b"!")
         os.waitpid(pid, 0)
         return
     linux.die_with_parent()
-    own_pids = os.open("/proc/self/ns/pid", os.O_RDONLY)
+    os.close(ask[0])
+    os.close(answer[1])
+    house = House(own_pids=os.open("/proc/self/ns/pid", os.O_RDONLY), ask_fresh=ask[1], is_fresh=answer[0])
     root.enter(cage.readable, limits.tmp_options)
-    _serve(Cage(tier=FULL, tmp=root.TMP, change_user=several), limits, requests, replies, own_pids)
+    _serve(Cage(tier=FULL, tmp=root.TMP, change_user=several), limits, requests, replies, house)
 
 
 def _map_user(pid: int) -> bool:
