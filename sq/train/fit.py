@@ -133,7 +133,8 @@ def _finish(job: TrainJob, data: Data, figures: dict[str, Any], seconds: float) 
     if not job.trainer.cache:
         shutil.rmtree(cache_of(job), ignore_errors=True)
     rejected = sum(n for reason, n in data.counts.items() if reason != "truncated")
-    held_out = f", held out {figures['val/loss']:.4f}" if "val/loss" in figures else ""
+    before = f" (before {figures['val/loss_before']:.4f})" if "val/loss_before" in figures else ""
+    held_out = f", held out {figures['val/loss']:.4f}{before}" if "val/loss" in figures else ""
     log.info(
         "%s: %s rows in, %s rejected -> %s | loss %.4f%s | %.0f s | next: %s",
         job.stage.name, f"{len(data.train) + len(data.held_out) + rejected:,}", f"{rejected:,}", output / "model",

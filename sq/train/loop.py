@@ -75,8 +75,8 @@ def train(
     setup.announce(job, model, data, plan, loader.steps, attention, module.head_choice)
     references = _reference_path(job, data, plan, weights, str(attention))
     watch = Watch(run, every=job.trainer.log_every, steps=loader.steps)
-    end = _End(job, held_out)
-    _run(job, module, loader, held_out, references, [watch, end], run)
+    end = _End(job, held_out, run)
+    _run(job, module, loader, held_out, references, [end, watch], run)
     run.metrics(end.figures, step=loader.steps)
     for name, rows in module.tables().items():
         run.table(name, rows)
@@ -128,15 +128,23 @@ def _run(
 
 
 class _End(Callback):
-    """When training has ended and all processes are still there: the last look at held-out rows, and the weights."""
+    """A look at held-out rows before the first step and after the last, while all processes are there; the weights."""
 
-    def __init__(self, job: TrainJob, held_out: PackLoader | None) -> None:
-        self.job, self.held_out = job, held_out
+    def __init__(self, job: TrainJob, held_out: PackLoader | None, run: Run) -> None:
+        self.job, self.held_out, self.run = job, held_out, run
+        self.before: dict[str, float] = {}
         self.figures: dict[str, float] = {}
         self.state: Mapping[str, Tensor] | None = None
 
+    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+        if trainer.global_step == 0 and self.held_out is not None:
+            self.before = validate(trainer, module, self.held_out)
+            self.run.metrics(self.before, step=0)
+            log.info("held-out rows before the first step: loss %.4f", self.before["val/loss"])
+
     def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
         self.figures = validate(trainer, module, self.held_out)
+        self.figures |= {f"{name}_before": value for name, value in self.before.items() if name == "val/loss"}
         state = gathered(trainer, module)
         best = best_checkpoint(Path(self.job.output_dir) / "checkpoints")
         if trainer.is_global_zero:

@@ -89,9 +89,11 @@ def validate(trainer: L.Trainer, module: Any, loader: PackLoader | None) -> dict
     """The figures of a pass over the held-out rows; none where no row is held out. All processes take part."""
     if loader is None:
         return {}
+    module.eval()  # no dropout in what is compared from look to look
     with torch.no_grad():
         for index, batch in enumerate(on_device(trainer, loader.once())):
             trainer.strategy.validation_step(batch, index)
+    module.train()
     return dict(module.figures("val"))
 
 
