@@ -30,6 +30,7 @@ from sq.eval.verdict import Verdict
 
 Judge = Callable[[Pair], bool]
 OWN = Path(__file__).resolve().parents[1] / "tests" / "eval" / "pairs.tsv"
+VERDICTS = OWN.with_name("dart_verdicts.tsv")
 HOSTILE = [
     "9^{9^{9^9}}", "100000000!", r"\binom{10^{18}}{10^{17}}", r"\sum_{k=1}^{10^{12}} k", "x" * 10**6, "{" * 10**6,
     r"\boxed{" * 10**5, r"\frac{" * 10**5, "1," * 10**5, "\ud800\udfff", "5\x00",
@@ -57,6 +58,7 @@ def main() -> None:
     }
     bare = {**judges, "dart": lambda p: judge(in_a_box(p), Profile.DART).correct}
     agreement(bare, {**public_pairs([options.data / "grading_cases.jsonl", *options.pairs]), "own table": own_pairs()})
+    parity()
     speed(judges, real_outputs(options.data, options.outputs, options.count))
     hostile()
     planted(judges, benchmark_references(options.data), options.sample)
@@ -85,18 +87,20 @@ def math_verify_judge() -> Judge:
 
 
 def public_pairs(paths: Iterable[Path]) -> dict[str, list[tuple[Pair, bool]]]:
-    """Pairs from files, with the verdict a mathematician gives; those marked as doubtful apart."""
+    """Pairs from files, with the verdict a mathematician gives; once with those marked as doubtful, once without."""
     found = {}
     for path in paths:
         if not path.is_file():
             print(f"skipped: no file {path.name}")
             continue
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-        kept = [r for r in rows if not r.get("suspect")]
-        found[path.stem] = [
-            (Pair(prediction=r["pred"], reference=r["ref"], tolerance=r.get("precision")), bool(r["expected"]))
-            for r in kept
-        ]
+        sure = [r for r in rows if not r.get("suspect")]
+        for name, kept in ((path.stem, rows), (f"{path.stem} without doubtful labels", sure)):
+            if kept is rows or len(kept) < len(rows):
+                found[name] = [
+                    (Pair(prediction=r["pred"], reference=r["ref"], tolerance=r.get("precision")), bool(r["expected"]))
+                    for r in kept
+                ]
     return found
 
 
@@ -104,6 +108,15 @@ def own_pairs() -> list[tuple[Pair, bool]]:
     """The table of our own tests."""
     rows = [line.split("\t") for line in OWN.read_text(encoding="utf-8").split("\n")[1:] if line]
     return [(Pair(prediction=r[2], reference=r[3]), r[1] == "correct") for r in rows if r[1] != "unverifiable"]
+
+
+def parity() -> None:
+    """How often the dart profile says what DART-Math itself said of the same outputs."""
+    rows = [line.split("\t") for line in VERDICTS.read_text(encoding="utf-8").split("\n")[1:] if line]
+    given = [judge(Pair(prediction=r[1], reference=r[2]), Profile.DART).correct == (r[0] == "correct") for r in rows]
+    print(
+        f"\nprofile dart agrees with DART-Math's own verdicts on {sum(given) / len(given):.1%} of {len(given)} outputs"
+    )
 
 
 def benchmark_references(data: Path) -> dict[str, list[str]]:
@@ -175,6 +188,7 @@ def real_outputs(data: Path, files: list[Path], count: int) -> dict[str, list[tu
         solved = [(r["solution"], extract_reference(r["solution"])) for r in rows]
         found["MATH solutions, boxed"] = [(Pair(prediction=s, reference=a), True) for s, a in solved]
         shifted = [a for _, a in solved[1:]] + [solved[0][1]]
+        wrong: list[tuple[Pair, bool | None]]
         wrong = [(Pair(prediction=s, reference=b), a == b) for (s, a), b in zip(solved, shifted, strict=True)]
         found["MATH solutions, another's answer"] = wrong
     return found
