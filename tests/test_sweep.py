@@ -49,6 +49,7 @@ def test_a_killed_sweep_continues_with_what_is_missing(random_tiny, tmp_path):
     assert [run["id"] for run in sweeps] == [parent] and sweeps[0]["status"] == "FINISHED"
     children = [run for run in runs if run not in sweeps]
     assert {run["parent"] for run in children} == {parent}
+    assert "stage.lr=0.001,data.limit=12" in {run["name"] for run in children}, "named by what is varied"
     assert len({run["tags"]["sq.directory"] for run in children if run["status"] == "FINISHED"}) == 4
     assert all(run["status"] in ("FINISHED", "KILLED") for run in children)
     found = compare_runs(store, "swept", by=["lr", "data.limit"], metrics=["val/loss"])

@@ -145,6 +145,8 @@ def join_sweep(config: DictConfig) -> None:
     parent = multirun_parent(build(config.tracking, TrackingConfig, key="tracking"), sweep)
     with open_dict(config):
         config.tracking.parent = parent
+        if name and not config.tracking.get("run_name"):  # told apart in MLflow by what is varied
+            config.tracking.run_name = name[:200]
 
 
 @contextmanager

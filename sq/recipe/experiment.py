@@ -132,7 +132,7 @@ def told(compared: Compared) -> str:
         cells = []
         for metric in compared.metrics:
             mean, spread = group.mean(metric), group.spread(metric)
-            text = "-" if mean is None else f"{mean:.4g}" + (f" ± {spread:.2g}" if spread is not None else "")
+            text = "-" if mean is None else _with_spread(mean, spread)
             alone = len(compared.groups) == 1
             cells.append(f"{text} {'*' if group is best[metric] and not alone else ' '}")
         rows.append([*group.setting, str(len(group.runs)), *cells])
@@ -145,6 +145,14 @@ def told(compared: Compared) -> str:
     if compared.left_out:
         lines.append(f"left out{_told(compared.left_out)}")
     return "\n".join(lines)
+
+
+def _with_spread(mean: float, spread: float | None) -> str:
+    """A mean to the last digit that its interval leaves any sense to."""
+    if spread is None or spread <= 0:
+        return f"{mean:.4g}"
+    digits = min(8, max(0, 2 - math.floor(math.log10(spread))))
+    return f"{mean:,.{digits}f} ± {spread:,.{digits}f}"
 
 
 def _counting(runs: Iterable[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, int]]:

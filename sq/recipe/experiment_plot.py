@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a6559d", "#b07a00", "#3d9bd1")
+MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
 def write(compared: Compared, directory: Path) -> tuple[Path, Path]:
@@ -60,25 +61,33 @@ def _lines(panel: Axes, compared: Compared, metric: str) -> None:
     for group in compared.groups:
         if group.mean(metric) is not None:
             series.setdefault(group.setting[1:], []).append(group)
+    values = sorted({as_number(g.setting[0]) or 0.0 for g in compared.groups})
+    log = len(values) > 2 and values[0] > 0 and values[-1] / values[0] >= 8
+    if log:
+        panel.set_xscale("log")
     for index, (setting, groups) in enumerate(series.items()):
-        xs = [as_number(g.setting[0]) or 0.0 for g in groups]
+        shift = 0.012 * (index - (len(series) - 1) / 2)  # so that intervals stand beside each other
+        xs = [_shifted(as_number(g.setting[0]) or 0.0, shift, values, log) for g in groups]
         ys = [g.mean(metric) or 0.0 for g in groups]
         spread = [g.spread(metric) or 0.0 for g in groups]
         label = ", ".join(f"{_short(k)} {v}" for k, v in zip(compared.by[1:], setting, strict=True))
-        colour = COLOURS[index % len(COLOURS)]
-        panel.errorbar(xs, ys, yerr=spread if any(spread) else None, marker="o", capsize=3, color=colour, label=label)
-    values = sorted({as_number(g.setting[0]) or 0.0 for g in compared.groups})
-    if len(values) > 2 and values[0] > 0 and values[-1] / values[0] >= 8:
-        panel.set_xscale("log")
+        look: dict[str, Any] = {"marker": MARKERS[index % len(MARKERS)], "color": COLOURS[index % len(COLOURS)], "capsize": 3}
+        panel.errorbar(xs, ys, yerr=spread if any(spread) else None, label=label, **look)
+        best = compared.best(metric)
+        if best in groups and len(compared.groups) > 1:
+            at = groups.index(best)
+            panel.plot([xs[at]], [ys[at]], marker="*", ms=15, color="black", ls="", zorder=5, label="best")
     panel.set_xticks(values, [f"{v:g}" for v in values])
     panel.minorticks_off()
-    best = compared.best(metric)
-    if best is not None and len(compared.groups) > 1:
-        at = as_number(best.setting[0]) or 0.0
-        panel.plot([at], [best.mean(metric) or 0.0], marker="*", ms=15, color="black", ls="", zorder=5, label="best")
     panel.set(xlabel=_short(compared.by[0]), ylabel=metric)
-    if len(series) > 1 or best is not None:
+    if len(compared.groups) > 1:
         panel.legend(frameon=False, fontsize=9)
+
+
+def _shifted(value: float, shift: float, values: Sequence[float], log: bool) -> float:
+    """A place on the axis a little beside `value`, by a share of the axis."""
+    width = values[-1] / values[0] if log else values[-1] - values[0]
+    return float(value * width**shift) if log else value + shift * width
 
 
 def _bars(panel: Axes, compared: Compared, metric: str) -> None:
