@@ -17,11 +17,11 @@ class SFTModule(TokenModule):
 
 
 def task(job: TrainJob, chat: ChatFormat) -> Task:
-    """Questions with solutions (seeds, or `query` and `response` of a built data set by `data.columns`)."""
+    """Questions with what to learn for an answer: the response that a stage has kept, or a seed's own solution."""
     domain = job.domain.create()
 
     def encode(row: dict[str, Any]) -> Item:
-        ids = chat.training_ids(row["question"], row["solution"], instruction=domain.instruction)
+        ids = chat.training_ids(row["question"], row["response"], instruction=domain.instruction)
         return Item((Row(*ids),), row["id"])
 
-    return Task(need=("question", "solution"), encode=encode, chat=chat, domain=domain)
+    return Task(need=("question", "response"), encode=encode, chat=chat, domain=domain)

@@ -1,0 +1,28 @@
+"""What a student learns of a row: the response that a stage has chosen, not the reference solution beside it."""
+
+import json
+
+import pytest
+
+from sq.core.chat import ChatFormat
+from sq.data.sources import read_source
+from sq.models.load import load_tokenizer
+from sq.train.sft import task
+
+
+@pytest.mark.parametrize(
+    ("row", "learnt"),
+    [
+        ({"question": "2 + 2?", "solution": "It is \\boxed{4}.", "response": "So \\boxed{5}."}, "So \\boxed{5}."),
+        ({"question": "2 + 2?", "solution": None, "response": "So \\boxed{5}."}, "So \\boxed{5}."),
+        ({"question": "2 + 2?", "solution": "It is \\boxed{4}."}, "It is \\boxed{4}."),
+    ],
+)
+def test_the_response_is_learnt_where_there_is_one(job, tmp_path, row, learnt):
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    one = job("sft", f"data.input={tmp_path / 'rows.jsonl'}")
+    tokenizer = load_tokenizer(one.model)
+    work = task(one, ChatFormat.from_tokenizer(tokenizer, one.model.chat))
+    (found,) = read_source(one.data, work.need)
+    (learning,) = work.encode(found).rows
+    assert tokenizer.decode(learning.ids[learning.start :], skip_special_tokens=True).strip() == learnt
