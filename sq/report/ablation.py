@@ -171,21 +171,22 @@ def _sources(own: Sequence[Stage]) -> list[Stage]:
 
 
 def _table(told: Sequence[Condition], found: Found, measure: str) -> Markup:
-    head = ["condition", "questions from", "questions", "solvable", measure or "difficulty", "student's accuracy"]
+    head = ["condition", "questions", "solvable", measure or "difficulty", "student's accuracy"]
     rows = []
     for c in told:
         taken = sum(s.manifest.rows for s in c.sources if s.manifest)
         rows.append(
             [
                 c.name,
-                ", ".join(found.shown(s.directory) for s in c.sources) or "–",
                 f"{taken:,}" if c.sources else "–",
                 with_interval(c.solvable) if c.solvable else "–",
                 with_interval(c.difficulty, shares=False) if c.difficulty else "–",
                 with_interval(c.student) if c.student else "–",
             ]
         )
-    return table(head, rows, caption="The conditions, each figure with its 95% interval", words=2)
+    places = [f"{c.name}: {', '.join(found.shown(s.directory) for s in c.sources)}" for c in told if c.sources]
+    made = table(head, rows, caption="The conditions, each figure with its 95% interval")
+    return join([made, note(f"Questions from {'; '.join(places)}.")]) if places else made
 
 
 def changes(told: Sequence[Condition], measure: str) -> list[tuple[str, str, list[str]]]:

@@ -69,7 +69,8 @@ def by_scorer(found: Found) -> dict[str, Sequence[float]]:
     last = filters[-1]
     kept = [row["difficulty"] for row in last.sample(MOST, "difficulty") if row["difficulty"] is not None]
     gone = [row["difficulty"] for row, _, _ in last.rejects() if row.get("difficulty") is not None]
-    told = {"seeds": _scores_of_seeds(found, last), "generated, before the filter": kept + gone, "kept": kept}
+    told = {"seeds": _scores_of_seeds(found, last), "generated, as the filter scored them": kept + gone}
+    told |= {"kept": kept} if gone else {}
     return {name: values for name, values in told.items() if values}
 
 

@@ -7,6 +7,7 @@ far clusters mean nothing.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from itertools import islice
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sq.models.load import ModelConfig
+
+# Before torch: without it every small operation waits 8 ms as soon as another process is on the cores.
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 EACH = 250
 """Questions of each set on the map."""

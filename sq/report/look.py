@@ -104,9 +104,9 @@ def axes(
 
 def percent_axis(axis: Any) -> None:
     """Shares as percentages on an axis."""
-    from matplotlib.ticker import PercentFormatter
+    from matplotlib.ticker import FuncFormatter
 
-    axis.set_major_formatter(PercentFormatter(1.0))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 6):g}%"))
 
 
 @contextmanager

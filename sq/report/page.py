@@ -192,8 +192,14 @@ def _logged_to(found: Found, run: Run | None) -> Iterator[Run]:
     if run is not None or not isinstance(said, dict) or not said.get("uri"):
         yield run or Run("untracked")
         return
+    from sq.core.mlflow_store import sqlite_path
     from sq.core.tracking import TrackingConfig, track
 
+    database = sqlite_path(str(said["uri"]))
+    if database is not None and not database.is_absolute() and not database.exists():
+        log.warning("report: not tracked: there is no %s here; start it where the recipe was run", database)
+        yield Run("untracked")
+        return
     try:
         config = TrackingConfig(uri=str(said["uri"]), experiment=str(said.get("experiment") or "scalequest"))
     except ValueError as error:

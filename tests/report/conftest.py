@@ -5,6 +5,7 @@ an evaluation, and the recipe.json that `sq run` would write around them.
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 
@@ -17,6 +18,8 @@ from sq.core.rows import QUESTION, row_id
 from sq.domains.arithmetic import ArithmeticDomain
 from sq.eval.config import EvalJob
 from sq.synth.config import SynthJob
+
+os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 HOSTILE = '</script><img src=x onerror=alert(1)> & "Tom" has 2 apples. How many apples does he have?'
 FORMULA = r"What is $\frac{1}{2} + x^2$ if $x = 3$ and Tom pays $5 and $6? How many is that?"
