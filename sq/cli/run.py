@@ -109,18 +109,13 @@ def _closing(recipe: Any, record: Any, outcome: Any) -> None:
 def _told(recipe: Any, directory: Path) -> None:
     """Ablation, bill, report. What one of them cannot do is said, and does not undo the run."""
     from sq.core.errors import SqError
-    from sq.recipe.ablation import ablation
     from sq.recipe.bill import bill
+    from sq.report.ablation import told
+    from sq.report.page import write_report
 
-    for name, tell in (("ablation", ablation), ("bill", bill), ("report", _report)):
+    for name, tell in (("ablation", told), ("bill", bill), ("report", lambda d: f"report: {write_report(d)}")):
         try:
             if text := tell(directory):
                 print(f"{text}\n")
         except SqError as error:
             print(f"{name}: {error}", file=sys.stderr)
-
-
-def _report(directory: Path) -> str:
-    from sq.report.page import write_report
-
-    return f"report: {write_report(directory)}"
