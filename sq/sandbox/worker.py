@@ -21,6 +21,7 @@ from typing import Any
 from sq.core.errors import EngineError
 from sq.sandbox import wire
 from sq.sandbox.config import SandboxConfig
+from sq.sandbox.inside import root
 from sq.sandbox.inside.confine import FULL
 from sq.sandbox.plain import decode_plain, encode
 from sq.sandbox.programs import Calls, Outcome, Program, Raised, Script, Status, Unittests, same, same_text
@@ -90,7 +91,7 @@ class Worker:
             self._kill()
 
     def _start(self) -> None:
-        self._tmp = tempfile.mkdtemp(prefix="sq-sandbox-") if self._tier != FULL else "/tmp"
+        self._tmp = tempfile.mkdtemp(prefix="sq-sandbox-") if self._tier != FULL else root.TMP
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         given = {
             "socket": theirs.fileno(),
@@ -110,7 +111,7 @@ class Worker:
             stderr=subprocess.DEVNULL,
             bufsize=0,
             cwd="/",
-            env={"PATH": os.defpath, "PYTHONPATH": _ROOT, "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8"},
+            env={"PATH": os.defpath, "PYTHONPATH": _ROOT, "PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", **_ONE_THREAD},
             start_new_session=True,
         )
         theirs.close()
@@ -167,6 +168,7 @@ class Worker:
             shutil.rmtree(self._tmp, ignore_errors=True)
 
 
+_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 _LIMITS = (
     "cpu_seconds", "wall_seconds", "memory_mb", "processes", "file_mb", "tmp_mb", "tmp_files", "output_mb",
 )  # fmt: skip

@@ -229,7 +229,7 @@ FORGERIES = {
 @pytest.fixture(scope="module")
 def box():
     try:
-        with Sandbox(SandboxConfig(workers=1, cpu_seconds=2.0, wall_seconds=5.0, memory_mb=256)) as sandbox:
+        with Sandbox(SandboxConfig(workers=1, cpu_seconds=2.0, wall_seconds=10.0, memory_mb=256)) as sandbox:
             yield sandbox
     except EngineError as error:
         pytest.skip(str(error))
@@ -251,6 +251,7 @@ def test_as_calls(box, source):
     assert not outcome.ok and outcome.passed.count(True) <= 1, outcome
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", FORGERIES.values(), ids=FORGERIES)
 def test_as_unittests_in_the_same_process(box, source):
     outcome = box.run_one(program(source, Unittests(tests=UNITTESTS, entry="f")))

@@ -1,4 +1,4 @@
-"""The file system that a program sees: Python's own files, read-only, an empty /tmp, and six devices. Nothing else.
+"""The file system that a program sees: Python's own files, read-only, an empty directory, five devices. Nothing else.
 
 The caller is in user and mount namespaces of its own. Paths stay what they are outside, or extension modules would not
 find their libraries; parents are empty directories of a small tmpfs.
@@ -28,7 +28,9 @@ from sq.sandbox.inside.linux import (
     pivot_root,
 )
 
-TMP = "/tmp"
+TMP = "/box"
+"""A program's own directory; /tmp leads there, unless a Python that lies below /tmp is to be seen."""
+_BASE = "/tmp"
 _OLD = "/.old"
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _ALIASES = ("/lib", "/lib64", "/lib32", "/bin")
@@ -39,33 +41,40 @@ _KEPT = {8: MS_NOEXEC, 1024: MS_NOATIME, 2048: MS_NODIRATIME, 4096: MS_RELATIME}
 
 def python_paths(packages: Sequence[str]) -> list[str]:
     """What this interpreter needs of the file system: its library, its binary, shared libraries, and `packages`."""
-    paths = sysconfig.get_paths()
+    paths, system = sysconfig.get_paths(), ("/usr", "/usr/local", "/")
     wanted = {paths["stdlib"], paths["platstdlib"], os.path.realpath(sys.executable), *packages, *_USEFUL}
-    wanted |= {os.path.dirname(p) for p in _mapped_libraries()}
-    real = sorted(os.path.realpath(p) for p in wanted if os.path.exists(p))
+    if sys.base_prefix not in system:
+        wanted.add(f"{sys.base_prefix}/lib")
+    for library in _mapped_libraries():  # a system's libraries are many and lie together; elsewhere it is this one
+        wanted.add(os.path.dirname(library) if library.startswith(("/usr/", "/lib")) else library)
+    found = {name for p in wanted if os.path.exists(p) for name in (os.path.abspath(p), os.path.realpath(p))}
     kept: list[str] = []
-    for path in real:  # sorted, so that a parent comes before what it holds
+    for path in sorted(found):  # a parent comes before what it holds
         if path != "/" and not any(path == k or path.startswith(k + "/") for k in kept):
             kept.append(path)
     return kept
 
 
 def enter(paths: Sequence[str], tmp_options: str) -> None:
-    """Make a new root of `paths` and a fresh /tmp, and forget the old one."""
+    """Make a new root of `paths` and a fresh directory for the program, and forget the old root."""
     mount("none", "/", None, MS_REC | MS_PRIVATE)
-    mount("tmpfs", TMP, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=1m,nr_inodes=2k")
-    os.mkdir(TMP + _OLD)
-    pivot_root(TMP, TMP + _OLD)
+    real = {path: os.path.realpath(path) for path in paths}
+    aliases = {alias: os.readlink(alias) for alias in _ALIASES if os.path.islink(alias)}
+    mount("tmpfs", _BASE, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=1m,nr_inodes=2k")
+    os.mkdir(_BASE + _OLD)
+    pivot_root(_BASE, _BASE + _OLD)
     os.chdir("/")
     for path in paths:
-        _bind(path)
-    for alias in _ALIASES:
-        if os.path.islink(_OLD + alias) and not os.path.lexists(alias):
-            os.symlink(os.readlink(_OLD + alias), alias)
+        _bind(path, real[path])
+    for alias, target in aliases.items():
+        if not os.path.lexists(alias):
+            os.symlink(target, alias)
     for device in _DEVICES:
-        _bind(f"/dev/{device}", device=True)
-    os.symlink(TMP, "/dev/shm")
+        _bind(f"/dev/{device}", f"/dev/{device}", device=True)
     os.mkdir(TMP)
+    os.symlink(TMP, "/dev/shm")
+    if not os.path.exists("/tmp"):
+        os.symlink(TMP, "/tmp")
     fresh_tmp(tmp_options, first=True)
     detach(_OLD)
     os.rmdir(_OLD)
@@ -73,15 +82,15 @@ def enter(paths: Sequence[str], tmp_options: str) -> None:
 
 
 def fresh_tmp(options: str, *, first: bool = False) -> None:
-    """Give /tmp up with all that is in it, for an empty one."""
+    """Give the program's directory up with all that is in it, for an empty one."""
     if not first:
         os.chdir("/")
         detach(TMP)
     mount("tmpfs", TMP, "tmpfs", MS_NOSUID | MS_NODEV, options)
 
 
-def _bind(path: str, *, device: bool = False) -> None:
-    source = _OLD + path
+def _bind(path: str, real: str, *, device: bool = False) -> None:
+    source = _OLD + real
     if os.path.isdir(source):
         os.makedirs(path, exist_ok=True)
     else:

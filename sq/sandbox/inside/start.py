@@ -31,7 +31,6 @@ WARM = (
 """What programs import most and costs little: every module makes every fork dearer."""
 _INT = struct.Struct("=i")
 _KINDS = linux.NEWUSER | linux.NEWNS | linux.NEWNET | linux.NEWIPC | linux.NEWUTS | linux.NEWPID | linux.NEWCGROUP
-_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 
 
 def main(config: dict[str, Any]) -> None:
@@ -57,8 +56,9 @@ def main(config: dict[str, Any]) -> None:
 
 
 def _serve(cage: Cage, limits: Limits, requests: int, replies: int, house: House) -> None:
+    threads = {name: value for name, value in os.environ.items() if name.endswith("_NUM_THREADS")}
     os.environ.clear()
-    os.environ.update({"PATH": "/bin", "HOME": cage.tmp, "TMPDIR": cage.tmp, "LC_ALL": "C.UTF-8", **_ONE_THREAD})
+    os.environ.update({"PATH": "/bin", "HOME": cage.tmp, "TMPDIR": cage.tmp, "LC_ALL": "C.UTF-8", **threads})
     processes = Processes(cage, limits, requests, house)
     prepare(cage, limits)
     if linux.supported():

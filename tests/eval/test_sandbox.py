@@ -1,0 +1,368 @@
+"""The sandbox at its ordinary work: every kind of test, every way to end, what crosses between the processes."""
+
+import datetime
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections import Counter, OrderedDict, deque
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sq.core.errors import EngineError
+from sq.eval import sandbox as home
+from sq.sandbox import isolation
+from sq.sandbox.config import SandboxConfig
+from sq.sandbox.inside import seccomp
+from sq.sandbox.plain import DEEPEST, PlainError, decode_plain, encode, key
+from sq.sandbox.pool import Sandbox
+from sq.sandbox.programs import Asserts, Calls, Outcome, Program, Raised, Script, Status, Unittests, same, same_text
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def box():
+    try:
+        with Sandbox(SandboxConfig(workers=2, memory_mb=256)) as sandbox:
+            yield sandbox
+    except EngineError as error:
+        pytest.skip(str(error))
+
+
+def run(box, source, *tests, **more):
+    return box.run_one(Program(source=dedent(source), tests=Asserts(tests=tests, **more)))
+
+
+def test_outcomes_come_in_order_and_are_computed_lazily(box):
+    taken = []
+
+    def programs():
+        for n in range(300):
+            taken.append(n)
+            yield Program(source=f"def f(): return {n}", tests=Calls(function="f", arguments=[[]]))
+
+    outcomes = box.run(programs())
+    assert next(outcomes).values == (0,) and len(taken) < 120
+    assert [o.values[0] for o in outcomes] == list(range(1, 300))
+
+
+def test_several_threads_share_it(box):
+    found: list[tuple[int, Outcome]] = []
+
+    def work(n):
+        programs = [Program(source=f"def f(): return {n}", tests=Calls(function="f", arguments=[[]]))] * 10
+        found.extend((n, outcome) for outcome in box.run(programs))
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert len(found) == 40 and all(outcome.values == (n,) for n, outcome in found)
+
+
+def test_each_test_is_told_about(box):
+    outcome = run(
+        box, "def f(x): return abs(x)", "assert f(2) == 2", "assert f(-2) == -2", "assert f(0) == 0", every=True
+    )
+    assert outcome.passed == (True, False, True) and outcome.status is Status.FAILED
+    assert outcome.reason == "test 2: AssertionError"
+    assert run(box, "def f(x): return 1", "assert f(1) == 2", "assert f(1) == 1").passed == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("source", "status", "reason"),
+    [
+        ("def f(x) return x", Status.ERROR, "SyntaxError"),
+        ("import nothing_of_that_name", Status.ERROR, "ModuleNotFoundError"),
+        ("def g(x): return x", Status.ERROR, "f is not defined"),
+        ("1 / 0", Status.ERROR, "ZeroDivisionError"),
+        ("def f(x): raise KeyError('k')", Status.FAILED, "test 1: KeyError"),
+        ("def f(x): return f(x)", Status.FAILED, "RecursionError"),
+        ("f = 3", Status.FAILED, "TypeError"),
+        ("def f(x): return x", Status.PASSED, ""),
+    ],
+)
+def test_how_a_program_ends(box, source, status, reason):
+    outcome = run(box, source, "assert f(1) == 1", entry=["f"])
+    assert outcome.status is status and reason in outcome.reason
+
+
+def test_tests_that_cannot_be_used(box):
+    assert run(box, "x = 1", "assert (").status is Status.INVALID
+    outcome = run(box, "x = 1", "assert x", context="import nothing_of_that_name")
+    assert outcome.status is Status.INVALID and "nothing_of_that_name" in outcome.reason
+
+
+def test_names_of_the_program_and_of_the_tests(box):
+    source = "LIMIT = 7\ndef helper(x): return 0\ndef f(x): return x + LIMIT"
+    assert run(box, source, "assert f(1) == LIMIT + 1").ok
+    context = "def helper(x): return 5\ndef f(x): 'a stub'"
+    assert run(box, source, "assert helper(1) == 5 and f(1) == 8", entry=["f"], context=context).ok
+    assert run(box, source, "def helper(x): return 6\nassert helper(1) == 6").ok
+    assert run(box, source, "assert f(n) == 10", setup="n = 3").ok
+
+
+def test_objects_of_the_programs_own(box):
+    source = """
+        class Node:
+            count = 0
+            def __init__(self, value, then=None):
+                self.value, self.then = value, then
+                Node.count += 1
+            def __len__(self): return 1 + (len(self.then) if self.then else 0)
+            def __getitem__(self, i): return self.value if i == 0 else self.then[i - 1]
+            def __iter__(self):
+                node = self
+                while node:
+                    yield node.value
+                    node = node.then
+            def __str__(self): return '->'.join(map(str, self))
+            def push(self, value): return Node(value, self)
+        def total(node): return sum(node)
+    """
+    tests = [
+        "a = Node(3, Node(4))\nassert total(a) == 7 and a.value == 3 and a.then.value == 4 and Node.count == 2",
+        "b = a.push(1)\nassert list(b) == [1, 3, 4] and len(b) == 3 and b[2] == 4 and str(b) == '1->3->4'",
+        "a.then.value = 9\nassert total(b) == 13 and a == a and a != b and 9 in list(b)",
+    ]
+    assert run(box, source, *tests).ok
+
+
+def test_arguments_that_are_changed_in_place(box):
+    source = """
+        def f(a, b, c):
+            a.sort(); a.append([0]); b['k'].append(1); b.pop('gone', None); c.add(3)
+    """
+    test = "a, inner, c = [2, 1], [], set()\nb = {'k': inner, 'gone': 1}\nf(a, b, c=c)\n"
+    assert run(box, source, test + "assert a == [1, 2, [0]] and b == {'k': [1]} and inner == [1] and c == {3}").ok
+    assert run(box, "def f(a): a[0][0] = 5", "a = [[1], 2]\nb = a[0]\nf(a)\nassert a == [[5], 2] and b == [5]").ok
+
+
+def test_functions_as_arguments_and_lazy_results(box):
+    assert run(box, "def f(g, xs): return map(g, xs)", "assert list(f(lambda x: 2 * x, [1, 2])) == [2, 4]").ok
+    assert run(
+        box, "def f(xs):\n    for x in xs: yield x + 1", "g = f([1, 2])\nassert next(g) == 2 and list(g) == [3]"
+    ).ok
+    assert run(box, "def f(xs): return sum(xs)", "assert f(x for x in (1, 2)) == 3").ok
+    assert run(box, "def f(kind, x): return isinstance(x, kind)", "assert f(int, 3) and not f(str, 3)").ok
+    assert run(box, "def f(n): return lambda x: x + n", "assert f(1)(2) == 3").ok
+
+
+def test_exceptions_cross_as_what_they_are(box):
+    source = (
+        "class Own(ValueError): pass\ndef f(x): raise {0: KeyError, 1: Own, 2: type('E', (Exception,), {})}[x]('why')"
+    )
+    test = """
+        for x, kind in ((0, KeyError), (1, ValueError), (2, Exception)):
+            try: f(x); assert False
+            except kind as e: assert 'why' in str(e)
+    """
+    assert run(box, source, dedent(test)).ok
+
+
+def test_calls_give_values_and_keys_for_voting(box):
+    source = "def f(n): return {3, 1, n} if n < 9 else 1 / 0"
+    calls = Calls(function="f", arguments=[[2], [5], [9]])
+    outcome = box.run_one(Program(source=source, tests=calls))
+    assert outcome.values[:2] == ({1, 2, 3}, {1, 3, 5}) and isinstance(outcome.values[2], Raised)
+    assert outcome.status is Status.FAILED and "ZeroDivisionError" in outcome.reason
+    other = box.run_one(Program(source="def f(n): return {n, 3, 1}", tests=calls))
+    assert other.status is Status.CALLED and other.keys[:2] == outcome.keys[:2] and outcome.keys[2] is None
+    expecting = Calls(function="f", arguments=[[2], [5]], expected=[{1, 2, 3}, {1}])
+    assert box.run_one(Program(source=source, tests=expecting)).passed == (True, False)
+    left = box.run_one(Program(source="import os\ndef f(n): return n if n < 5 else os._exit(0)", tests=calls))
+    assert left.status is Status.ERROR and left.values[0] == 2 and [k is None for k in left.keys] == [False, True, True]
+
+
+def test_scripts(box):
+    source = "import sys\nfor line in sys.stdin: print(int(line) * 2, ' ')\nif __name__ == '__main__': print('end')"
+    tests = Script(inputs=["1\n2\n", ""], expected=["2\n4\nend", "end\n\n"])
+    assert box.run_one(Program(source=source, tests=tests)).ok
+    outcome = box.run_one(Program(source="print(1); raise SystemExit(3)", tests=Script(inputs=[""])))
+    assert outcome.status is Status.ERROR and outcome.reason == "exit code 3"
+    outcome = box.run_one(Program(source="x = [1]\nx[1]", tests=Script(inputs=["", ""], expected=["", ""])))
+    assert outcome.reason == "IndexError: list index out of range" and outcome.passed == (False, False)
+    source = "import os\nopen('left', 'w')\nprint(len(os.listdir('.')))"
+    assert box.run_one(Program(source=source, tests=Script(inputs=["a", "b"], expected=["1", "1"]))).ok
+    assert box.run_one(
+        Program(source="print(len(input()))", tests=Script(inputs=["x" * 10**6], expected=["1000000"]))
+    ).ok
+
+
+def test_unittests(box):
+    tests = """
+        import unittest
+        class A(unittest.TestCase):
+            def setUp(self): self.x = 1
+            def test_one(self): self.assertEqual(f(self.x), 2)
+            def test_raises(self):
+                with self.assertRaises(TypeError): f(None)
+    """
+    program = Program(source="def f(x): return x + 1", tests=Unittests(tests=dedent(tests), entry="f"))
+    assert box.run_one(program).ok
+    wrong = box.run_one(Program(source="def f(x): return 2", tests=program.tests))
+    assert wrong.status is Status.FAILED and "test_raises" in wrong.reason
+
+
+def test_what_stands_under_main_is_run_only_where_it_is_asked_for(box):
+    source = "ran = __name__ == '__main__'\ndef f(): return ran"
+    for name, value in (("solution", False), ("__main__", True)):
+        program = Program(source=source, name=name, tests=Calls(function="f", arguments=[[]], expected=[value]))
+        assert box.run_one(program).ok
+
+
+def test_common_modules_work(box):
+    modules = "asyncio, collections, csv, dataclasses, datetime, decimal, hashlib, heapq, json, multiprocessing, numpy"
+    for name in (m for m in modules.split(", ") if m != "numpy"):
+        assert run(box, f"import {name}\ndef f(): return 1", "assert f() == 1").ok, name
+    assert "No module named 'numpy'" in run(box, "import numpy", "assert 1").reason
+    source = """
+        from dataclasses import dataclass
+        from typing import List, NamedTuple
+        @dataclass
+        class P:
+            x: 'List[int]'
+        class Q(NamedTuple):
+            a: int
+            b: int
+        def f(): return Q(1, sum(P([2, 3]).x))
+    """
+    assert run(box, source, "assert f() == (1, 5)").ok
+
+
+PLAIN = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.binary()
+    | st.complex_numbers(allow_nan=False),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=4).map(tuple)
+        | st.dictionaries(st.text(max_size=4) | st.integers(), inner, max_size=4)
+        | st.sets(st.integers() | st.text(max_size=3), max_size=4)
+        | st.frozensets(st.integers(), max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(PLAIN)
+@settings(max_examples=150, deadline=None)
+def test_plain_values_come_back_as_they_were(value):
+    data = encode(value, lambda v: pytest.fail(f"{v!r} is plain"))
+    back = decode_plain(data)
+    assert back == value and type(back) is type(value) and key(back) == key(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Fraction(1, 3), Decimal("1.50"), Counter("aab"), OrderedDict(a=1), deque([1, 2]), range(3, 9, 2), 10**400,
+        datetime.date(2026, 1, 2), datetime.datetime(2026, 1, 2, 3, 4, 5, 6), datetime.timedelta(1, 2, 3), int,
+        ValueError, float("inf"), "\ud800",
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_values_of_the_standard_library_too(box, value):
+    assert decode_plain(encode(value, lambda v: pytest.fail(f"{v!r} is plain"))) == value
+    if not isinstance(value, type):
+        assert box.run_one(
+            Program(source="def f(x): return x", tests=Calls(function="f", arguments=[[value]]))
+        ).values == (value,)
+
+
+def test_what_is_no_value_is_refused():
+    for data in (
+        {"l": [], "t": []},
+        {"x": 1},
+        {},
+        {"s": [[]]},
+        {"i": "zz"},
+        {"F": [1, 0]},
+        {"T": ["open", "/"]},
+        {"n": "open"},
+    ):
+        with pytest.raises(PlainError):
+            decode_plain(data)
+    deep = []
+    for _ in range(DEEPEST + 10):
+        deep = [deep]
+    with pytest.raises(PlainError, match="nested too deep"):
+        encode(deep, lambda v: None)
+
+
+def test_when_values_are_the_same():
+    assert same([1, (2, 3)], (1, [2, 3])) and same({"a": [0.1 + 0.2]}, {"a": (0.3,)}) and same(2, 2.0)
+    assert not same([1, 2], [1, 2, 3]) and not same(True, 1) and not same("1", 1) and not same(1.0, 1.1)
+    assert same(float("nan"), float("nan")) and not same(10**400, 1.5)
+    assert same_text("a \nb\n\n", "a\nb") and not same_text("a b", "a  b")
+
+
+def test_weak_isolation_must_be_asked_for(monkeypatch, caplog):
+    with pytest.raises(EngineError, match="sandbox.allow_weak=true"):
+        Sandbox(SandboxConfig(isolation="weak"))
+    monkeypatch.setattr(isolation, "supported", lambda: False)
+    with pytest.raises(EngineError, match=f"namespaces: {sys.platform} has none.*sandbox.allow_weak=true"):
+        Sandbox(SandboxConfig())
+    caplog.set_level("INFO")
+    with Sandbox(SandboxConfig(allow_weak=True, workers=1)) as box:
+        assert box.isolation.tier == "weak" and "limits only: programs can read your files" in caplog.text
+        assert run(box, "def f(): return 1", "assert f() == 1").ok
+        assert not run(box, "import os\nos._exit(0)", "assert f() == 1").ok
+
+
+def test_a_probe_that_gets_out_refuses_the_isolation(monkeypatch):
+    monkeypatch.setattr(isolation, "_PROBE", "def probe(path, secret): return ['reads your files']")
+    with pytest.raises(EngineError, match="a probe got out of it.*reads your files"):
+        Sandbox(SandboxConfig())
+
+
+def test_what_is_in_force_is_said(caplog):
+    caplog.set_level("INFO")
+    with Sandbox(SandboxConfig(workers=1)) as box:
+        assert str(box.isolation) in caplog.text and box.isolation.tier in ("namespaces", "landlock")
+
+
+def test_a_dead_worker_is_started_again(box):
+    os.kill(box._workers[0]._process.pid, 9)
+    os.kill(box._workers[1]._process.pid, 9)
+    assert all(
+        o.ok for o in box.run([Program(source="def f(): return 1", tests=Asserts(tests=["assert f() == 1"]))] * 40)
+    )
+
+
+def test_the_numbers_of_system_calls_are_this_machines():
+    headers = [Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h"), Path("/usr/include/asm/unistd_64.h")]
+    generic = Path("/usr/include/asm-generic/unistd.h")
+    found = [h for h in headers if h.exists()]
+    if not found or not generic.exists():
+        pytest.skip("the kernel's headers are not installed")
+    x86 = dict(re.findall(r"#define __NR_(\w+) (\d+)", found[0].read_text()))
+    arm = dict(re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", generic.read_text()))
+    for name, number in {**seccomp.SAME, **{n: p[0] for n, p in (seccomp.BOTH | seccomp.ALONE).items()}}.items():
+        assert int(x86.get(name, number)) == number, name
+    for name, number in {**seccomp.X86_ONLY, **seccomp.ALONE_X86}.items():
+        assert int(x86[name]) == number, name
+    for name, (_, number) in (seccomp.BOTH | seccomp.ALONE).items():
+        assert int(arm[name]) == number, name
+
+
+def test_evaluation_has_its_name():
+    assert home.Sandbox is Sandbox and home.SandboxConfig is SandboxConfig and set(home.__all__) <= set(vars(home))
+
+
+def test_its_own_processes_import_nothing_heavy():
+    heavy = ("omegaconf", "numpy", "torch", "socket", "subprocess", "inspect", "hashlib")
+    code = f"import sys, sq.sandbox.inside.start; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]", done.stderr
