@@ -41,7 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         parsed.run(parsed)
     except KeyboardInterrupt:
-        sys.exit("\nstopped. The same command continues where it was.")
+        print("\nstopped. The same command continues where it was.", file=sys.stderr)
+        sys.exit(130)
     except SqError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

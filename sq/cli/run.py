@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import shutil
 import sys
 import textwrap
 from pathlib import Path
@@ -59,9 +60,17 @@ def _run(parsed: argparse.Namespace) -> None:
     stages = selected(recipe, parsed.until, parsed.only)
     if parsed.dry_run:
         return _dry_run(recipe, stages)
-    record = renewed(recipe, shlex.join(["sq", *sys.argv[1:]]))
+    record = renewed(recipe, _typed())
     outcome = run_recipe(recipe, record, stages, redo=parsed.redo)
     _closing(recipe, record, outcome)
+
+
+def _typed() -> str:
+    """This command as it can be typed again, without secrets."""
+    from sq.core.secrets import redact_command
+
+    program = sys.argv[0] if Path(sys.argv[0]).name == "sq" and not shutil.which("sq") else "sq"
+    return shlex.join(redact_command([program, *sys.argv[1:]]))
 
 
 def _named(words: list[str]) -> tuple[str, list[str]]:
