@@ -281,7 +281,7 @@ def _hash_file(file: Path, digest: Any) -> None:
 
 def _not_found(config: ModelConfig, path: str, what: str, error: Exception) -> ConfigError:
     names = [p.stem for p in (conf_dir() / "model").glob("*.yaml")]
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    reason = str(error).strip().splitlines()[0].rstrip(". ") if str(error).strip() else type(error).__name__
     return ConfigError(
         f"model.path={config.path!r}: its {what} cannot be loaded from {path!r}: {reason}. Give a local directory or a "
         f"hub id you can reach, or choose one of model={', '.join(sorted(names))}{nearest(config.name, names)}"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sq.core.chat import ChatFormat
 from sq.core.config import conf_dir, flatten
-from sq.core.errors import ConfigError
+from sq.core.errors import ConfigError, RowError
 from sq.core.files import DirectoryLock
 from sq.core.tracking import DataRef, track
 from sq.models.load import NEW_TINY, eos_ids, fingerprint, load_tokenizer
@@ -60,7 +60,10 @@ def _fit(job: TrainJob) -> Path:
     output.mkdir(parents=True, exist_ok=True)
     lock = DirectoryLock(output) if first else None
     try:
-        data = tokenised(job, task, limit, decided, cache_of(job))
+        try:
+            data = tokenised(job, task, limit, decided, cache_of(job))
+        except RowError as error:
+            raise RowError(f"{error}{_whence(job)}") from error
         with track(
             job.tracking, stage=job.stage.name, params=flatten(job), inputs=[_reference(job, data)],
             directory=output, resume_run_id=record.get("run"),
@@ -125,6 +128,15 @@ def _task(job: TrainJob, stage: StageConfig, chat: ChatFormat, tokenizer: PreTra
 def _reference(job: TrainJob, data: Data) -> DataRef:
     name = job.data.input or ("+".join(job.data.mix or ()) or f"domain {job.domain.name}")
     return DataRef(name=name, path=job.data.input or "", digest=data.digest, rows=len(data.train) + len(data.held_out))
+
+
+def _whence(job: TrainJob) -> str:
+    """Where the rows of a stage are made that the domain's own seeds do not have."""
+    makers = {QPOStage: "stage=rewrite", DifficultyStage: "stage=fail_rate", RewardStage: "stage=answers"}
+    maker = makers.get(type(job.stage))
+    if maker is None or job.data.input or job.data.mix:
+        return ""
+    return f". stage={job.stage.name} reads what synthesize.py {maker} makes: give data.input=<its output_dir>"
 
 
 def _finish(job: TrainJob, data: Data, figures: dict[str, Any], seconds: float) -> None:

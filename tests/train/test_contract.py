@@ -12,6 +12,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from sq.core.config import build, conf_dir
+from sq.core.errors import RowError
 from sq.engine.hf import HFConfig
 from sq.models.load import eos_ids
 from sq.synth.speaker import Speaker
@@ -63,6 +64,12 @@ def test_the_next_command_is_one_that_composes(stage, model):
         told = build(node)
         assert told.model.path == "outputs/run/model"
         assert told.model.chat == made.model.chat
+
+
+@pytest.mark.parametrize(("stage", "maker"), [("qpo", "rewrite"), ("difficulty", "fail_rate")])
+def test_a_stage_without_its_rows_says_who_makes_them(stage, maker, job):
+    with pytest.raises(RowError, match=rf"no column '\w+'.*reads what synthesize\.py stage={maker} makes: give data"):
+        fit(job(stage))
 
 
 @pytest.mark.slow
