@@ -59,6 +59,10 @@ class OracleConfig(EngineConfig):
     def identity(self, model: ModelConfig | None = None) -> str:
         return OracleEngine(self).fingerprint
 
+    def can_score(self, model: ModelConfig | None = None) -> bool:
+        """It scores with no model."""
+        return True
+
     def create(self, model: ModelConfig | None = None) -> OracleEngine:
         """Start it; it needs no model."""
         return OracleEngine(self)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from sq.engine.base import Engine
-from sq.models.load import ModelConfig, fingerprint
+from sq.models.load import ModelConfig, fingerprint, is_scorer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +19,10 @@ class EngineConfig:
     def identity(self, model: ModelConfig) -> str:
         """What decides its output, known before it starts: the weights, or what stands in their place."""
         return fingerprint(model)
+
+    def can_score(self, model: ModelConfig) -> bool:
+        """Whether it scores with this model, known before it starts."""
+        return is_scorer(model)
 
     def prepare(self) -> None:
         """Set what must stand in the environment before torch is imported: called first of all by a job that runs."""

@@ -63,6 +63,10 @@ class OpenAIConfig(EngineConfig):
         """Whether prompts go to it as token ids."""
         return self.ids
 
+    def can_score(self, model: ModelConfig) -> bool:
+        """No endpoint of this kind does."""
+        return False
+
     def identity(self, model: ModelConfig) -> str:
         """The name it is served by: weights behind an endpoint cannot be read."""
         return f"endpoint:{self.served or model.path}"

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sq.core.config import setting
+from sq.core.errors import ConfigError
 from sq.core.ledger import Item, Reject, read_rejects, read_rows
 from sq.core.rows import CANDIDATE, EXAMPLE, fit_row, row_id
 from sq.core.thinking import UNFINISHED, answer_start
@@ -56,6 +57,11 @@ class SelectStage(SynthStage):
         source = Input(job=job, domain=domain, need=("question", "response"), any_text=("response",))
         inputs = (source.check(),)
         rewarded = self.method in (Method.REWARD, Method.WEIGHTED)
+        if rewarded and not job.engine.can_score(job.model):
+            raise ConfigError(
+                f"stage.method={self.method.value} needs a reward model, and model={job.model.name} is none for this "
+                "engine: give model={name: reward, path: DIR} with engine=hf or vllm, or stage.method=majority"
+            )
         judge = Speaker(job.model, job.engine) if rewarded else None
         choosing = Choosing(stage=self, domain=domain, seed=job.seed, judge=judge)
         return Work(

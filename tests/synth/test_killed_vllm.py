@@ -1,4 +1,4 @@
-"""The whole chain on real vLLM with the tiny model, each stage ended by `kill -9` time and again (benchmarks/kills.py)."""
+"""The whole chain on real vLLM with the tiny model, each stage ended by `kill -9` time and again (`kills.py`)."""
 
 import re
 import subprocess

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from sq.core.errors import EngineError
+from sq.core.errors import ConfigError, EngineError
 from sq.core.ledger import read_rejects, read_rows
 
 QUESTION = "Tom has 2 apples. He buys 3 more apples. How many apples does he have now?"
@@ -100,3 +100,10 @@ def test_a_model_that_cannot_score_says_so(run, candidates, monkeypatch):
     monkeypatch.setattr(OracleEngine, "score", refuse)
     with pytest.raises(EngineError, match="cannot score"):
         run("select", f"input={candidates(boxed(5))}", to="s")
+
+
+@pytest.mark.parametrize("engine", ["vllm", "hf", "openai", "ray"])
+def test_a_model_that_gives_no_rewards_is_told_before_an_engine_starts(run, tmp_path, candidates, engine):
+    file = candidates(boxed(1), boxed(2))
+    with pytest.raises(ConfigError, match="stage.method=reward needs a reward model, and model=tiny is none"):
+        run("select", f"input={file}", f"engine={engine}", "model=tiny", to="s")

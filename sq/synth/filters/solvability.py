@@ -14,8 +14,8 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from sq.core.config import build, conf_dir, flatten, setting
-from sq.core.errors import SqError
+from sq.core.config import build, conf_dir, flatten, nearest, setting
+from sq.core.errors import ConfigError, SqError
 from sq.core.ledger import Item
 from sq.core.prompts import Prompt, PromptConfig
 from sq.core.rows import row_id
@@ -152,5 +152,5 @@ def load_prompt(name: str) -> Prompt:
     path: Path = conf_dir() / "prompt" / f"{name}.yaml"
     if not path.is_file():
         have = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
-        raise SqError(f"prompt={name} is not one of {have}")
+        raise ConfigError(f"prompt={name} is not one of {have}{nearest(name, have.split(', '))}")
     return Prompt(build(OmegaConf.load(path), PromptConfig, key=f"prompt {name}"))
