@@ -25,7 +25,7 @@ def add(commands: Any) -> None:
         metavar="NAME",
         help="of conf/hardware: A100-40G, A100-80G, H100, H200, L4, CPU; default: what is here",
     )
-    parser.add_argument("--gpus", metavar="N", type=int, default=1, help="devices that work side by side")
+    parser.add_argument("--gpus", metavar="N", type=int, help="devices that work side by side")
     parser.add_argument("--assumptions", metavar="NAME", help="of conf/assumptions: math, arithmetic, code, long-cot")
     parser.add_argument("--tiny", action="store_true", help="the recipe as sq run --tiny would run it")
     parser.add_argument("--sources", action="store_true", help="say where each figure is from")
@@ -41,7 +41,7 @@ def _run(parsed: argparse.Namespace) -> None:
     from sq.recipe.plan import as_json, plan
     from sq.recipe.plan_told import told
 
-    if parsed.gpus < 1:
+    if parsed.gpus is not None and parsed.gpus < 1:
         raise ConfigError(f"--gpus {parsed.gpus} must be at least 1")
     words = parsed.overrides if "=" in parsed.overrides[0] else [f"recipe={parsed.overrides[0]}", *parsed.overrides[1:]]
     names = [o.partition("=")[2] for o in words if o.startswith("recipe=")]

@@ -13,6 +13,9 @@ from omegaconf import OmegaConf, open_dict
 from sq.core.config import build, conf_dir, nearest, setting
 from sq.core.errors import ConfigError
 
+STEPS = ("questions", "rewrite", "success_rate", "select")
+"""Stages that keep a share of their rows; filters do so each under its own name."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class AssumptionsConfig:
@@ -26,13 +29,23 @@ class AssumptionsConfig:
     judge: float = setting(gt=0, help="tokens of a judge's reply, with its reasoning")
     rewrite: float = setting(gt=0, help="tokens of an optimiser's reply")
     chars_per_token: float = setting(4.2, gt=0, help="of the prompts' English")
-    keep: dict[str, float] = setting({}, ge=0, le=1, help="share of what reaches a filter or stage that it keeps")
+    keep: dict[str, float] = setting({}, help="share of what reaches a filter or stage that it keeps")
     filter_rows: float = setting(2000, gt=0, help="rows a second through the filters that need no model")
     verdict: float = setting(1, ge=0, help="short judge: tokens of a verdict without reasoning")
     doubtful: float = setting(0.2, ge=0, le=1, help="short judge: share of questions that are reasoned about after all")
     first: int = setting(2, ge=1, help="adaptive: answers asked for at first")
     agree: float = setting(2 / 3, ge=0, le=1, help="adaptive: share of questions whose first answers agree")
     sources: dict[str, str] = setting({}, help="where each figure is from")
+
+    def __post_init__(self) -> None:
+        known = sorted([*STEPS, *(path.stem for path in (conf_dir() / "filters").glob("*.yaml"))])
+        for name, share in self.keep.items():
+            if name not in known:
+                raise ValueError(
+                    f"keep.{name} is no filter or stage{nearest(name, known)} There are {', '.join(known)}"
+                )
+            if not 0 <= share <= 1:
+                raise ValueError(f"keep.{name}={share} must be a share, from 0 to 1")
 
     def kept(self, name: str) -> float:
         """The share that a filter or stage keeps; all where nothing is supposed."""

@@ -18,6 +18,7 @@ from sq.core.ledger import read_manifest, read_rejects, read_rows
 from sq.recipe.hardware import HardwareConfig, hardware_here, load_hardware
 from sq.recipe.plan import NAME as PLAN
 from sq.recipe.plan_told import clock, columns, count, dollars
+from sq.recipe.sizes import load_sizes
 
 NAME = "bill.json"
 RECIPE = "recipe.json"
@@ -117,11 +118,30 @@ def _stage(
     counts = _counts(stage, place)
     used = gpus if device.gpu and _on_device(stage, forecast) else 0 if device.gpu else 1
     hours = stage["seconds"] * used / 3600
+    asked, note = _asked(stage, counts)
     return {
         "name": stage["name"], "stage": stage["name"], "kind": stage.get("stage"), "variant": stage.get("variant"),
         "status": stage.get("status"), **counts, "seconds": stage["seconds"], "cpu_seconds": stage.get("cpu_seconds"),
-        "gpu_hours": hours, "price": hours * device.price, "measured": True, "forecast": forecast,
+        "gpu_hours": hours, "price": hours * device.price + asked, "measured": True, "forecast": forecast, "note": note,
     }  # fmt: skip
+
+
+def _asked(stage: Mapping[str, Any], counts: Mapping[str, Any]) -> tuple[float, str]:
+    """Dollars for an API's tokens, and what to say of them."""
+    given = _given(stage)
+    if given.get("engine") == "oracle":
+        return 0.0, "an oracle stood in the model's place"
+    if given.get("engine") != "openai":
+        return 0.0, ""
+    own = [float(given.get(f"engine.price_{way}", 0)) / 1e6 for way in ("in", "out")]
+    model = given.get("engine.served") or given.get("model.path") or given.get("model", "")
+    price = own if any(own) else load_sizes().price(model.strip("'"))
+    return (counts["tokens_in"] or 0) * price[0] + (counts["tokens_out"] or 0) * price[1], f"asked over an API: {model}"
+
+
+def _given(stage: Mapping[str, Any]) -> dict[str, str]:
+    """A stage's overrides by key."""
+    return dict(text.partition("=")[::2] for text in stage.get("overrides") or [])
 
 
 def _on_device(stage: Mapping[str, Any], forecast: Mapping[str, Any] | None) -> bool:
@@ -146,19 +166,25 @@ def _counts(stage: Mapping[str, Any], place: Path) -> dict[str, Any]:
         return none
     name = str(manifests[0].config.get("stage.name") or "")
     kind = "prediction" if stage["script"] == "evaluate" else BY_STAGE.get(name, "")
-    tokens_in, tokens_out = _usage(place) or _tokens(ledgers, kind)
+    oracle = _given(stage).get("engine") == "oracle"
+    tokens_in, tokens_out = _usage(place, oracle) or _tokens(ledgers, "" if oracle else kind)
     kept = sum(m.rows for m in manifests)
     rows, rejects = sum(m.items for m in manifests), sum(m.rejects for m in manifests)
     return {"rows": rows, "kept": kept, "rejects": rejects, "tokens_in": tokens_in, "tokens_out": tokens_out}
 
 
-def _usage(place: Path) -> tuple[float, float] | None:
-    """What the stage's own figures say was asked, again after a kill included; None where it keeps none."""
+def _usage(place: Path, oracle: bool) -> tuple[float, float] | None:
+    """What the stage's own figures say was asked, again after a kill included; None where it keeps none.
+
+    What an oracle was asked is no model's tokens; what a scorer read beside it is.
+    """
     usage = (_read(place / "figures.json") or {}).get("usage")
     if not usage or not any(usage.values()):
         return None
-    read = usage.get("usage/prompt_tokens", 0.0) + usage.get("usage/scored_tokens", 0.0)
-    return read, usage.get("usage/output_tokens", 0.0)
+    scored = usage.get("usage/scored_tokens", 0.0)
+    if oracle:
+        return scored, 0.0
+    return usage.get("usage/prompt_tokens", 0.0) + scored, usage.get("usage/output_tokens", 0.0)
 
 
 def _tokens(ledgers: Iterable[Path], kind: str) -> tuple[float, float]:

@@ -89,3 +89,10 @@ def hardware_here() -> str:
     if "A100" in gpus:
         return "a100-40g" if "40GB" in gpus or "40536 MiB" in gpus else "a100-80g"
     return next((n for n in ("h200", "h100", "l4") if n in gpus.lower().replace("l40", "")), "cpu")
+
+
+def devices_here() -> int:
+    """GPUs of this machine; a machine without one is one device."""
+    from sq.core.provenance import hardware
+
+    return len(hardware()["gpus"].split("; "))

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from sq.core.config import flatten
-from sq.core.errors import SqError
+from sq.core.errors import ConfigError, SqError
 from sq.core.files import write_files
 from sq.recipe.assumptions import AssumptionsConfig, assumption_names, load_assumptions
 from sq.recipe.check import check
 from sq.recipe.cost import Cost, PlanStage, cost
 from sq.recipe.flow import Job, Planned, flow
-from sq.recipe.hardware import HardwareConfig, hardware_here, hardware_names, load_hardware
+from sq.recipe.hardware import HardwareConfig, devices_here, hardware_here, hardware_names, load_hardware
 from sq.recipe.load import Recipe
 from sq.recipe.paper import RECIPE, TOTAL_DOLLARS, TOTAL_HOURS, beside
 from sq.recipe.sizes import SizesConfig, load_sizes
@@ -71,7 +71,7 @@ def plan(
     recipe: Recipe,
     *,
     hardware: str | None = None,
-    gpus: int = 1,
+    gpus: int | None = None,
     assumptions: str | None = None,
     changes: Mapping[str, Mapping[str, Any]] | None = None,
     jobs: Mapping[str, Job] | None = None,
@@ -81,13 +81,14 @@ def plan(
     Args:
         recipe: As loaded for `sq run`.
         hardware: A name of the hardware table; default: what is here.
-        gpus: Devices that work side by side.
+        gpus: Devices that work side by side; default: those that are here, one of another kind.
         assumptions: A name of conf/assumptions; default: the recipe's, its domain's, else mathematics.
         changes: Replaced figures by group: hardware, assume, sizes.
         jobs: The stages' jobs by name, where they are composed already.
     """
     given = changes or {}
     device = load_hardware(hardware or hardware_here(), dict(given.get("hardware", {})))
+    gpus = gpus or (devices_here() if hardware is None else 1)
     chosen = assumptions or _assumptions_of(recipe)
     assume = load_assumptions(chosen, dict(given.get("assume", {})))
     jobs = check(recipe.stages) if jobs is None else jobs
@@ -227,8 +228,14 @@ def _sizes(changes: Mapping[str, Any]) -> SizesConfig:
     sizes = load_sizes()
     for key, value in changes.items():
         group, _, name = key.partition(".")
+        if group not in ("rows", "parameters") or not name:
+            raise ConfigError(
+                f"sizes.{key}={value!r}: write sizes.rows.NAME=10000 or sizes.parameters.NAME=7.6 (billions)"
+            )
+        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+            raise ConfigError(f"sizes.{key}={value!r} must be a number above 0")
         if group == "rows":
             sizes = replace(sizes, rows={**sizes.rows, name: int(value)})
-        elif group == "parameters":
+        else:
             sizes = replace(sizes, parameters={**sizes.parameters, name: float(value)})
     return sizes

@@ -110,6 +110,21 @@ def test_a_gpu_is_paid_for_all_of_them_but_not_while_no_model_works(run):
     assert found["answers"]["price"] == pytest.approx(60 * 8 / 3600 * 3.29) and found["select"]["price"] == 0
 
 
+def test_an_oracle_costs_no_tokens_and_an_api_costs_its_price(run):
+    recipe = json.loads((run / "recipe.json").read_text())
+    recipe["stages"][0]["overrides"] = ["stage=questions", "engine=oracle"]
+    recipe["stages"][1]["overrides"] = ["stage=answers", "engine=openai", "engine.served=gpt-4o-mini"]
+    (run / "recipe.json").write_text(json.dumps(recipe))
+    line = {"stage": "answers", "rows": 2.0, "kept": 6.0, "tokens_in": 40, "tokens_out": 100, "gpu_hours": 0.0,
+            "seconds": 36.0, "price": 0.001}  # fmt: skip
+    plan = {"hardware": {"name": "H200", "gpus": 1}, "stages": [line], "total": {"seconds": 50.0, "price": 0.002}}
+    (run / "plan.json").write_text(json.dumps(plan))
+    found = {stage["name"]: stage for stage in make_bill(run)["stages"]}
+    assert found["questions"]["tokens_out"] == 0 and "oracle" in found["questions"]["note"]
+    assert found["answers"]["gpu_hours"] == 0
+    assert found["answers"]["price"] == pytest.approx(30 * 0.15e-6 + 120 * 0.60e-6)
+
+
 def test_a_directory_without_a_recipe_is_told(tmp_path):
     with pytest.raises(ConfigError, match="has no recipe.json: no recipe was run in it"):
         bill(tmp_path)

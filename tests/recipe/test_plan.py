@@ -167,6 +167,10 @@ def test_a_missing_source_an_unknown_device_and_an_unknown_key_are_told():
         load_hardware("h200", {"pryce": 1})
     with pytest.raises(ConfigError, match="assume.question=-1"):
         load_assumptions("math", {"question": -1})
+    with pytest.raises(ConfigError, match="keep.solvabilty is no filter or stage, did you mean 'solvability'"):
+        load_assumptions("math", {"keep.solvabilty": 0.5})
+    with pytest.raises(ConfigError, match="keep.language=1.5 must be a share"):
+        load_assumptions("math", {"keep.language": 1.5})
 
 
 def test_sizes_come_from_the_table_the_disk_or_the_name():
@@ -287,6 +291,19 @@ def test_plan_json_reconciles(paper, tmp_path):
     for key in ("gpu_hours", "seconds", "price"):
         assert found["total"][key] == pytest.approx(sum(stage[key] for stage in found["stages"]))
     assert found["total"]["per_kept_row"] == pytest.approx(found["total"]["price"] / found["total"]["kept_rows"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"rowz.x": 5}, "write sizes.rows.NAME"),
+        ({"rows.x": "many"}, "must be a number above 0"),
+        ({"rows": 5}, "write"),
+    ],
+)
+def test_sizes_that_make_no_sense_are_told(planned, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        planned(changes={"sizes": changes})
 
 
 @pytest.mark.slow
