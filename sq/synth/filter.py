@@ -8,6 +8,7 @@ judge, the scorer) is kept in the store of scores and not asked again.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,13 +135,17 @@ def _outcome(item: Item) -> Outcome:
 def _report(directory: Path, domain: Domain, measured: Mapping[str, float]) -> Report:
     figures = oracle_figures((row["question"] for row in read_rows(directory, columns=["question"])), domain)
     told = [oracle_told(figures)]
-    if found := _judge_by_oracle(directory, domain):
+    judged = _judged(directory)
+    if counts := Counter(said for _, said in judged):
+        figures |= {f"verdicts/{said}": float(count) for said, count in counts.items()}
+        told.append("the judge said " + ", ".join(f"{said} to {count:,}" for said, count in counts.most_common()))
+    if found := _judge_by_oracle(judged, domain):
         figures |= found
         shown = ", ".join(f"{name.partition('judge_')[2]} {value:.1%}" for name, value in found.items())
-        told.append(f"the judge, by the oracle: {shown}")
+        told.append(f"by the oracle its {shown}")
     if "judge/planted" in measured:
         told.append(
-            "judge: "
+            "by planted questions its "
             + ", ".join(
                 f"{name} {measured[f'judge/{name}']:.1%} ({measured[f'judge/{name}_low']:.1%} to "
                 f"{measured[f'judge/{name}_high']:.1%})"
@@ -152,11 +157,16 @@ def _report(directory: Path, domain: Domain, measured: Mapping[str, float]) -> R
     return Report(figures={**figures, **measured}, told=" | ".join(filter(None, told)))
 
 
-def _judge_by_oracle(directory: Path, domain: Domain) -> dict[str, float]:
-    """Precision and recall of "not solvable" on the questions judged, where the domain has an oracle."""
+def _judged(directory: Path) -> list[tuple[str, str]]:
+    """Each question that was judged, kept or not, and the verdict on it."""
     judged = [(r["question"], r["solvable"]) for r in read_rows(directory, columns=["question", "solvable"])]
     judged += [(row.get("question"), row.get("solvable")) for row in _rejected(directory)]
-    pairs = [(said != "yes", domain.verdict(text)) for text, said in judged if said is not None and text is not None]
+    return [(text, said) for text, said in judged if said is not None and text is not None]
+
+
+def _judge_by_oracle(judged: list[tuple[str, str]], domain: Domain) -> dict[str, float]:
+    """Precision and recall of "not solvable" on the questions judged, where the domain has an oracle."""
+    pairs = [(said != "yes", domain.verdict(text)) for text, said in judged]
     known = [(removed, not verdict.solvable) for removed, verdict in pairs if verdict is not None]
     right = sum(removed and bad for removed, bad in known)
     removed, bad = sum(r for r, _ in known), sum(b for _, b in known)
