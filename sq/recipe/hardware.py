@@ -6,6 +6,7 @@ parameters that are active; `most_*` is what the engine itself manages with a mo
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from omegaconf import OmegaConf
@@ -82,13 +83,27 @@ def load_hardware(name: str, overrides: dict[str, object] | None = None) -> Hard
 
 
 def hardware_here() -> str:
-    """The name of the table's entry that is nearest to this machine."""
+    """The name of this machine's device in the table.
+
+    Raises:
+        ConfigError: for a GPU that the table does not have.
+    """
     from sq.core.provenance import hardware
 
-    gpus = hardware()["gpus"]
-    if "A100" in gpus:
-        return "a100-40g" if "40GB" in gpus or "40536 MiB" in gpus else "a100-80g"
-    return next((n for n in ("h200", "h100", "l4") if n in gpus.lower().replace("l40", "")), "cpu")
+    gpu = hardware()["gpus"].split("; ")[0]
+    if gpu == "none":
+        return "cpu"
+    if "A100" in gpu:
+        memory = re.search(r"(\d+) MiB", gpu)
+        return "a100-40g" if memory and int(memory[1]) < 60_000 else "a100-80g"
+    words = re.findall(r"[a-z]*\d+[a-z]*", gpu.lower())
+    found = next((name for name in hardware_names() if any(word.removeprefix("g") == name for word in words)), None)
+    if found is None:
+        raise ConfigError(
+            f"{gpu.partition(',')[0]} is not in the hardware table: say --hardware {' | '.join(hardware_names())}, or "
+            "add a YAML to conf/hardware"
+        )
+    return found
 
 
 def devices_here() -> int:

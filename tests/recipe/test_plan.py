@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import pytest
 
+from sq.core import provenance
 from sq.core.errors import ConfigError
 from sq.recipe.assumptions import assumption_names, load_assumptions
 from sq.recipe.check import check
 from sq.recipe.cost import PlanStage, Work, cost
-from sq.recipe.hardware import HardwareConfig, hardware_names, load_hardware
+from sq.recipe.hardware import HardwareConfig, devices_here, hardware_here, hardware_names, load_hardware
 from sq.recipe.load import load_recipe, recipes
 from sq.recipe.paper import ROWS, TOTAL_DOLLARS, TOTAL_HOURS
 from sq.recipe.plan import as_json, plan, write_plan
@@ -171,6 +172,26 @@ def test_a_missing_source_an_unknown_device_and_an_unknown_key_are_told():
         load_assumptions("math", {"keep.solvabilty": 0.5})
     with pytest.raises(ConfigError, match="keep.language=1.5 must be a share"):
         load_assumptions("math", {"keep.language": 1.5})
+
+
+@pytest.mark.parametrize(
+    ("gpus", "name"),
+    [
+        ("none", "cpu"), ("NVIDIA H200, 143771 MiB, 570.1; NVIDIA H200, 143771 MiB, 570.1", "h200"),
+        ("NVIDIA A100-SXM4-40GB, 40960 MiB, 535", "a100-40g"), ("NVIDIA A100 80GB PCIe, 81920 MiB, 535", "a100-80g"),
+        ("NVIDIA H100 80GB HBM3, 81559 MiB, 535", "h100"), ("NVIDIA L4, 23034 MiB, 535", "l4"),
+        ("NVIDIA GH200 480GB, 97871 MiB, 535", "h200"),
+    ],
+)  # fmt: skip
+def test_the_device_of_this_machine_is_found_in_the_table(monkeypatch, gpus, name):
+    monkeypatch.setattr(provenance, "hardware", lambda: {"gpus": gpus})
+    assert hardware_here() == name and devices_here() == (2 if ";" in gpus else 1)
+
+
+def test_a_gpu_that_is_not_in_the_table_is_told(monkeypatch):
+    monkeypatch.setattr(provenance, "hardware", lambda: {"gpus": "NVIDIA L40S, 46068 MiB, 535"})
+    with pytest.raises(ConfigError, match="NVIDIA L40S is not in the hardware table: say --hardware"):
+        hardware_here()
 
 
 def test_sizes_come_from_the_table_the_disk_or_the_name():
