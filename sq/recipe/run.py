@@ -281,7 +281,7 @@ class _Run:
     def _live(self) -> list[str]:
         lines = []
         for name, process in self.running.items():
-            latest = (process.tail(1) or [""])[0]
+            latest = (process.tail(1) or ["starting"])[0]
             lines.append(f"{self._place(name)} {clock(process.seconds):>12}  {latest}")
         return lines
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sq.core.errors import ConfigError
+from sq.core.secrets import redact_command
 from sq.recipe.expand import Stage
 from sq.recipe.graph import dependents
 from sq.recipe.load import Recipe
@@ -36,7 +37,7 @@ def settle(recipe: Recipe, record: RecipeRecord, wanted: Sequence[Stage], *, red
             each.status = DONE
         elif each.status == DONE:
             each.status = WAITING
-        each.digest, each.overrides = command_digest(stage), list(stage.overrides)
+        each.digest, each.overrides = command_digest(stage), redact_command(list(stage.overrides))
     return finished
 
 
@@ -69,7 +70,7 @@ def _change(recipe: Recipe, record: RecipeRecord, changed: Sequence[Stage], redo
 
 def _differs(stage: Stage, each: StageRecord) -> str:
     there = dict(text.partition("=")[::2] for text in each.overrides)
-    here = dict(text.partition("=")[::2] for text in stage.overrides)
+    here = dict(text.partition("=")[::2] for text in redact_command(list(stage.overrides)))
     keys = [key for key in here | there if here.get(key) != there.get(key) and key != "output_dir"]
     told = [f"{key} ({there.get(key, 'not set')} there, {here.get(key, 'not set')} now)" for key in keys]
     return ", ".join(told) or "another stage in a setting's place"

@@ -1,0 +1,147 @@
+"""The parts of a run: what decides a stage, which devices it gets, what is read off a log, what a person sees."""
+
+import io
+from pathlib import Path
+
+import pytest
+import yaml
+
+from sq.core.errors import LedgerError
+from sq.recipe import devices
+from sq.recipe.check import check
+from sq.recipe.load import load_recipe
+from sq.recipe.process import shown, tail
+from sq.recipe.record import RecipeRecord, command_digest, made_in, read_record
+from sq.recipe.renew import renewed
+from sq.recipe.screen import Screen, clock
+from sq.recipe.told import shortened
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """`recipe({...stages...}, "seed=1")` -> loaded, with everything below tmp_path."""
+
+    def made(stages, *overrides):
+        text = {"_target_": "sq.recipe.config.RecipeConfig", "title": "Parts", "stages": stages}
+        (tmp_path / "parts.yaml").write_text(yaml.safe_dump(text))
+        return load_recipe(str(tmp_path / "parts.yaml"), [f"output_dir={tmp_path / 'out'}", *overrides])
+
+    return made
+
+
+SFT = {"sft": {"script": "train", "set": {"stage": "sft", "model": "tiny"}}}
+ANSWERS = {"answers": {"script": "synthesize", "set": {"stage": "answers", "input": "domain", "engine": "oracle"}}}
+
+
+@pytest.mark.parametrize(
+    ("stages", "override", "same"),
+    [
+        (SFT, "sft.trainer.devices=4", True),
+        (SFT, "sft.trainer=fsdp", True),
+        (SFT, "output_dir=elsewhere", True),
+        (SFT, "tracking.experiment=other", True),
+        (SFT, "sft.trainer.precision=bf16", False),
+        (SFT, "sft.trainer.lora.rank=8", False),
+        (SFT, "sft.stage.lr=1e-3", False),
+        (SFT, "seed=1", False),
+        (ANSWERS, "answers.engine.window=3", True),
+        (ANSWERS, "answers.engine.error_rate=0.5", False),
+        (ANSWERS, "answers.engine=vllm", False),
+    ],
+)
+def test_a_digest_knows_what_decides_rows_and_weights(recipe, stages, override, same):
+    before, after = recipe(stages).stages[0], recipe(stages, override).stages[0]
+    assert (command_digest(before) == command_digest(after)) is same
+
+
+def test_each_gpu_serves_one_stage_at_a_time(recipe, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(devices, "hardware", lambda: {"cores": "8", "gpus": "A, 80 GiB; A, 80 GiB; A, 80 GiB"})
+    jobs = check(recipe(
+        {
+            "one": {"script": "synthesize", "set": {"stage": "questions", "engine": "vllm"}},
+            "two": {"script": "synthesize", "set": {"stage": "answers", "engine.tensor_parallel": 2, "engine": "vllm"}},
+            "all": {"script": "train", "set": {"stage": "sft", "trainer": "ddp"}},
+            "none": {"script": "synthesize", "set": {"stage": "questions", "engine": "openai"}},
+        }
+    ).stages)  # fmt: skip
+    lent = devices.Devices(4)
+    assert lent.take("one", jobs["one"]) and lent.take("two", jobs["two"]) and lent.take("none", jobs["none"])
+    assert not lent.take("again", jobs["one"]) and not lent.take("all", jobs["all"])
+    assert lent.environment("one")["CUDA_VISIBLE_DEVICES"] == "0"
+    assert lent.environment("two") | {"OMP_NUM_THREADS": "2"} == lent.environment("two")
+    assert (
+        lent.environment("two")["CUDA_VISIBLE_DEVICES"] == "1,2"
+        and lent.environment("none")["CUDA_VISIBLE_DEVICES"] == ""
+    )
+    lent.give("one")
+    lent.give("two")
+    assert lent.take("all", jobs["all"]) and lent.environment("all")["CUDA_VISIBLE_DEVICES"] == "0,1,2"
+    assert devices.Devices(1).environment("one") == {}
+
+
+def test_a_log_is_read_as_it_was_last_seen(tmp_path):
+    log = tmp_path / "a.log"
+    log.write_bytes(
+        b"$ python train.py\n\x1b[1mloading\x1b[0m\n\n 0%|  | 0/9\r 50%|# | 4/9\r100%|##| 9/9\n"
+        b"key sk-abcdefgh12345678ijkl\n"
+    )
+    assert tail(log, 3)[:2] == ["loading", "100%|##| 9/9"] and "sk-abc" not in tail(log, 1)[0]
+    assert tail(log, 9, start=18)[0] == "loading" and tail(tmp_path / "none.log", 5) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        (
+            "answers: 9 questions in -> 45 rows, 0 rejects -> a/b | 95.8% with a final answer | 12 s | next: python x",
+            "9 questions in -> 45 rows, 0 rejects | 95.8% with a final answer",
+        ),
+        ("sft: 24 rows in, 0 rejected -> a/model | loss 0.07 | 1,203 s | next: y", "24 rows in, 0 rejected | loss 0.07"),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_a_closing_line_is_kept_without_what_the_recipe_says_itself(line, kept):
+    assert shortened(line) == kept
+
+
+def test_a_terminal_shows_live_lines_and_a_file_does_not():
+    there, file = io.StringIO(), io.StringIO()
+    for screen in (Screen(there, live=True), Screen(file, live=False)):
+        screen.draw(["one", "two"])
+        screen.say("done")
+    assert there.getvalue() == "one\ntwo\n\x1b[2A\x1b[Jdone\n" and file.getvalue() == "done\n"
+    assert [clock(s) for s in (8.2, 185, 7800)] == ["8 s", "3 min 05 s", "2 h 10 min"]
+
+
+def test_no_secret_reaches_the_record_or_the_log(recipe, monkeypatch):
+    monkeypatch.setenv("MY_API_KEY", "very-secret-value-123")
+    found = recipe(SFT, "sft.model.path=very-secret-value-123")
+    record = renewed(found, "sq run x")
+    found.output_dir.mkdir()
+    record.write()
+    assert "very-secret" not in (found.output_dir / "recipe.json").read_text()
+    assert "very-secret" not in shown(["python", *found.stages[0].overrides])
+
+
+def test_a_record_comes_back_as_it_was_and_a_damaged_one_is_told(recipe):
+    found = recipe(SFT)
+    found.output_dir.mkdir()
+    record = renewed(found, "sq run x")
+    record.stages[0].seconds = 3.5
+    record.write()
+    assert read_record(found.output_dir) == record and renewed(found, "sq run x") == record
+    (found.output_dir / "recipe.json").write_text('{"recipe": "x"}')
+    with pytest.raises(LedgerError, match=r"recipe\.json cannot be read .*Delete it"):
+        read_record(found.output_dir)
+
+
+def test_what_a_stage_has_not_finished_is_not_made(recipe, tmp_path):
+    found = recipe({**SFT, **ANSWERS})
+    record: RecipeRecord = renewed(found, "sq run x")
+    assert [made_in(stage) for stage in record.stages] == [None, None]
+    directory = Path(record.stages[0].output_dir)
+    (directory / "model").mkdir(parents=True)
+    (directory / "train.json").write_text('{"config": {}}')
+    assert made_in(record.stages[0]) is None
