@@ -98,7 +98,7 @@ def test_a_log_is_read_as_it_was_last_seen(tmp_path):
             "answers: 9 questions in -> 45 rows, 0 rejects -> a/b | 95.8% with a final answer | 12 s | next: python x",
             "9 questions in -> 45 rows, 0 rejects | 95.8% with a final answer",
         ),
-        ("sft: 24 rows in, 0 rejected -> a/model | loss 0.07 | 1,203 s | next: y", "24 rows in, 0 rejected | loss 0.07"),
+        ("sft: 24 rows in, 0 rejected -> a/model | loss 1 | 1,203 s | next: y", "24 rows in, 0 rejected | loss 1"),
         ("", ""),
     ],
 )  # fmt: skip
