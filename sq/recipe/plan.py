@@ -219,8 +219,7 @@ def _adaptive(stage: PlanStage, assume: AssumptionsConfig) -> PlanStage:
 
 def _assumptions_of(recipe: Recipe) -> str:
     names = assumption_names()
-    wanted = (recipe.name, *(n for n in names if recipe.name.endswith(n)), recipe.domain)
-    return next((name for name in wanted if name in names), "math")
+    return next((name for name in (recipe.name, recipe.domain) if name in names), "math")
 
 
 def _sizes(changes: Mapping[str, Any]) -> SizesConfig:

@@ -152,7 +152,8 @@ def test_every_figure_of_the_table_says_where_it_is_from():
         assert all(found.sources.values()), name
         assert not found.decode_fp8 or found.decode_fp8 > found.decode
     for name in assumption_names():
-        load_assumptions(name)
+        stated = load_assumptions(name)
+        assert {"prefix", "question", "answer", "instruction", "judge", "rewrite", "keep"} <= set(stated.sources), name
 
 
 def test_a_missing_source_an_unknown_device_and_an_unknown_key_are_told():
