@@ -42,6 +42,33 @@ ABOUT = {
     "parents": "ids of the rows it was made from, nearest first",
     "question": "without any instruction",
     "generator": "the model that wrote the question",
+    "domain": "the kind of problem",
+    "question_tokens": "tokens that were generated for it",
+    "question_prompt_tokens": "tokens of the prefix it was sampled from",
+    "solution": "reference solution, where the question came with one",
+    "answer": "reference answer, where the question came with one",
+    "steps": "steps of the reference solution",
+    "level": "of the source",
+    "topic": "of the source, or by a model",
+    "source": "where the question was read, if it was not generated",
+    "source_row": "its row there",
+    "source_id": "its id there",
+    "language": "as detected",
+    "language_score": "how sure",
+    "solvable_yes": "votes for solvable",
+    "solvable_votes": "of so many",
+    "judge_model": "who judged",
+    "judge_tokens": "tokens of the judge's reply",
+    "judge_prompt_tokens": "tokens that the judge was given",
+    "difficulty_model": "fingerprint of the scorer",
+    "response_index": "which of its question's candidates",
+    "response_model": "who wrote the solution",
+    "response_prompt": "the instruction beside the question",
+    "response_seed": "it was sampled with",
+    "response_tokens": "tokens of the solution",
+    "response_prompt_tokens": "tokens that the solver was given",
+    "reward_model": "who scored the solution",
+    "agreement": "how far the candidates agree",
     "prefix": "digest of the token ids that the question was sampled from",
     "index": "which sample of that generator",
     "solvable": "the judge's verdict",
@@ -63,8 +90,8 @@ def card(found: Found, schema: pa.Schema, *, licence: str | None, name: str | No
     parts = [
         front_matter(title, rows, licence),
         f"# {_line(title)}",
-        f"{rows:,} questions, each with one solution, written by language models from scratch: the generator was given "
-        "nothing but a chat template. Made with sq, an implementation of the ScaleQuest method (arXiv 2410.18693).",
+        f"{rows:,} questions, each with one solution{_origin(found)}. Made with sq, an implementation of the "
+        "ScaleQuest method (arXiv 2410.18693).",
         USE,
         _columns(schema),
         _models(found),
@@ -115,6 +142,18 @@ rows = load_dataset(DIRECTORY_OR_NAME, split="train")
 
 `prompt` and `completion` are chat messages: TRL's `SFTTrainer(model, train_dataset=rows)` trains on them as they
 are, with the loss on the completion alone."""
+
+
+def _generated(found: Found) -> bool:
+    """Whether the questions are a model's own; a selection can be made of anybody's."""
+    first = [next(stage.rows("generator"), {}) for stage in found.finals]
+    return all(row.get("generator") for row in first)
+
+
+def _origin(found: Found) -> str:
+    if _generated(found):
+        return ", written by language models from scratch: the generator was given nothing but a chat template"
+    return "; the questions were given (see their source), the solutions were written by a language model"
 
 
 def _columns(schema: pa.Schema) -> str:
@@ -228,7 +267,8 @@ def _cost(found: Found, rows: int) -> str:
 
 def _limits(found: Found, licence: str | None) -> str:
     lines = [
-        "Every question and every solution was written by a language model; none was checked by a person.",
+        f"{'Questions and solutions were' if _generated(found) else 'Solutions were'} written by language models; none "
+        "was checked by a person.",
         "A solution was selected for being the best of its candidates, which does not make it right.",
     ]
     filters = [s for s in found.chain(found.finals) if s.kind == "filter"]
