@@ -202,7 +202,7 @@ def program_of(code: Mapping[str, Any], source: str) -> Program:
     """A program with a problem's tests."""
     if code["unittest"]:
         return Program(source=source, tests=Unittests(tests="\n".join(code["tests"]), entry=code["entry"][0]))
-    tests = Asserts(tests=code["tests"], entry=code["entry"], context=code["prompt"], setup=code["setup"])
+    tests = Asserts(tests=code["tests"], entry=code["entry"], context=code["context"], setup=code["setup"])
     return Program(source=source, tests=tests)
 
 

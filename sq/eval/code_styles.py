@@ -26,8 +26,9 @@ def read_problem(row: Mapping[str, Any], style: str, *, complete: bool, challeng
         challenge: MBPP's further tests count too.
 
     Returns:
-        The question, and a dict: `prompt` (code that is given), `entry` (what must be defined), `setup`, `tests`,
-        `solution` (the reference) and `unittest` (whether the tests are classes of it).
+        The question, and a dict: `prompt` (code that is given), `context` (the same, as far as it parses), `entry`
+        (what must be defined), `setup`, `tests`, `solution` (the reference) and `unittest` (whether the tests are
+        classes of it).
 
     Raises:
         KeyError: for a column that is not there.
@@ -36,7 +37,8 @@ def read_problem(row: Mapping[str, Any], style: str, *, complete: bool, challeng
     reader = {"humaneval": _humaneval, "mbpp": _mbpp, "bigcodebench": _bigcodebench}
     asked, code = reader[_style_of(row) if style == "auto" else style](row, complete, challenge)
     _check(code)
-    return asked, code
+    whole = next((text for text in (code["prompt"], f"{code['prompt']}\n    pass\n") if parse(text)), "")
+    return asked, {**code, "context": whole}
 
 
 def _style_of(row: Mapping[str, Any]) -> str:

@@ -209,3 +209,21 @@ def test_the_papers_figures():
 def test_a_slip_in_the_settings():
     with pytest.raises(ConfigError, match="ask='ask' is not one of instruct, complete"):
         build({"_target_": "sq.eval.code.CodeBenchmark", "name": "x", "ask": "ask"})
+
+
+def test_a_prompt_without_a_body_is_a_context_all_the_same(tmp_path):
+    row = {**OWN.HUMANEVAL[2], "prompt": "SCALE = 2\ndef twice(text, times=SCALE):\n"}
+    row["test"] += "    assert SCALE == 2\n"
+    _, problems = problems_of(tmp_path, "HUMANEVAL", [row])
+    (problem,) = problems.by_id.values()
+    with Sandbox(SandboxConfig(workers=1)) as sandbox:
+        assert sandbox.run_one(program_of(problem["code"], problem["code"]["solution"])).ok
+
+
+def test_a_function_that_has_the_name_of_a_builtin(tmp_path):
+    row = {**OWN.MBPP[0], "code": "def sum(a, b):\n  return a * b", "test_list": ["assert sum(2, 3) == 6"]}
+    _, problems = problems_of(tmp_path, "MBPP", [row])
+    (problem,) = problems.by_id.values()
+    with Sandbox(SandboxConfig(workers=1)) as sandbox:
+        assert sandbox.run_one(program_of(problem["code"], row["code"])).ok
+        assert not sandbox.run_one(program_of(problem["code"], "def sum(a, b): return 5")).ok

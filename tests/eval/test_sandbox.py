@@ -366,3 +366,17 @@ def test_its_own_processes_import_nothing_heavy():
     code = f"import sys, sq.sandbox.inside.start; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_long_arguments_and_answers(box):
+    outcome = run(
+        box, "def f(xs): return [x + 1 for x in xs]", "assert f(list(range(10**5))) == list(range(1, 10**5 + 1))"
+    )
+    assert outcome.ok
+    assert run(box, "def f(text): return len(text)", "assert f('x' * (20 * 2**20)) == 20 * 2**20").ok
+
+
+def test_examples_under_main_do_not_run_beside_unittests(box):
+    source = "def f(x): return os.path.basename(x)\nif __name__ == '__main__':\n    raise SystemExit(f('a'))"
+    tests = "import unittest\nclass T(unittest.TestCase):\n    def test(self): self.assertEqual(f('a/b'), 'b')"
+    assert box.run_one(Program(source=source, tests=Unittests(tests=tests, entry="f"))).ok

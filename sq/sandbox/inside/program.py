@@ -13,7 +13,7 @@ from typing import Any
 
 from sq.sandbox.inside.peer import Peer, describe, reason_of
 from sq.sandbox.plain import decode_plain, encode
-from sq.sandbox.wire import load, send
+from sq.sandbox.wire import LONGEST, load, send
 
 NAME = "solution"
 
@@ -25,10 +25,10 @@ def serve(file: int, read: int, write: int, longest: int) -> None:
         file: holds the program and its `__name__`.
         read: where requests come from.
         write: where answers go.
-        longest: bytes of the longest message.
+        longest: bytes of the longest message that the judge reads; nothing here depends on it.
     """
     source, name = load(file)
-    peer = Peer(read, write, lambda op, target, rest: True, longest)
+    peer = Peer(read, write, lambda op, target, rest: True, LONGEST)  # arguments are the tests', and may be long
     space: dict[str, Any] = {}
 
     def start(wanted: list[str]) -> list[Any]:
@@ -68,10 +68,11 @@ def call(code: int, tests: int, write: int) -> None:
         send(write, said)
 
 
-def define(source: str, name: str) -> types.ModuleType:
-    """Run a program as a module of this name."""
+def define(source: str, name: str, **given: Any) -> types.ModuleType:
+    """Run a program as a module of this name, in which `given` is defined already."""
     gc.enable()  # the template has none, so that forks share its memory
     module = types.ModuleType(name)
+    vars(module).update(given)
     sys.modules[name] = module
     exec(compile(source, f"<{name}>", "exec", dont_inherit=True), vars(module))  # this is the sandbox
     return module
