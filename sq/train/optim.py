@@ -7,7 +7,7 @@ as many tokens a CPU second as bf16 autocast.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -37,6 +37,10 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     return [group for group in groups if group["params"]]
 
 
+STEP_ELEMENTS = 1 << 26
+"""Gradients held in fp32 at a time: 256 MiB, where all of a 7B model's would be 28 GB."""
+
+
 class MasterAdamW(torch.optim.Optimizer):
     """AdamW on fp32 copies of the parameters; the parameters themselves hold them rounded."""
 
@@ -55,14 +59,27 @@ class MasterAdamW(torch.optim.Optimizer):
                 loss = closure()
         for group, inner in zip(self.param_groups, self._inner.param_groups, strict=True):
             inner["lr"] = group["lr"]
-            for parameter, master in zip(group["params"], inner["params"], strict=True):
+        for part in self._parts():
+            for parameter, master in part:
                 master.grad = None if parameter.grad is None else parameter.grad.float()
-        self._inner.step()
-        for group, inner in zip(self.param_groups, self._inner.param_groups, strict=True):
-            for parameter, master in zip(group["params"], inner["params"], strict=True):
+            self._inner.step()  # passes over all that have no gradient
+            for parameter, master in part:
                 parameter.copy_(master)
                 master.grad = None
         return loss
+
+    def _parts(self) -> Iterator[list[tuple[Tensor, Tensor]]]:
+        part: list[tuple[Tensor, Tensor]] = []
+        elements = 0
+        parameters = (p for group in self.param_groups for p in group["params"])
+        for pair in zip(parameters, self.masters(), strict=True):
+            part.append(pair)
+            elements += pair[1].numel()
+            if elements >= STEP_ELEMENTS:
+                yield part
+                part, elements = [], 0
+        if part:
+            yield part
 
     def masters(self) -> list[Tensor]:
         """The fp32 weights, in the order of the parameters."""
