@@ -10,9 +10,11 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-NAMES = "solve compute total score find measure result value count change combine step".split()
-NUMBERS = "a b c k m n p x y z".split()
-LISTS = "xs nums items values data".split()
+NAMES = "solve total score count change step".split()
+NUMBERS = ("a", "b", "c")
+LISTS = ("xs",)
+STRANGERS = "k m n p x y z nums items values".split()
+"""Names that no parameter of ours has. Few names, so that a tiny model learns early what stands for what."""
 VAGUE = ("some number", "a few", "a number")
 """What stands where a number was left out."""
 
@@ -183,8 +185,8 @@ def split(text: str) -> list[str]:
 
 
 def program(header: Header, sentences: Sequence[Sentence]) -> str:
-    """The reference program."""
-    body = [f"    {line}" for sentence in sentences for line in sentence.lines()]
+    """The reference program: each sentence as a comment, and the lines for it."""
+    body = [f"    {line}" for sentence in sentences for line in (f"# {sentence}", *sentence.lines())]
     return "\n".join([f"def {header.name}({', '.join(header.params)}):", *body, "    return r"])
 
 

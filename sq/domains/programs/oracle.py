@@ -71,7 +71,7 @@ class Judgement:
         """The reference as a model should write it: a word on the way, then the program in a fenced block."""
         if self.program is None or self.header is None:
             return None
-        return f"The function {self.header.name} keeps its result in r.\n```python\n{self.program}\n```"
+        return f"Line by line:\n```python\n{self.program}\n```"
 
     @property
     def answer(self) -> str | None:

@@ -13,6 +13,7 @@ from sq.domains.programs.grammar import (
     NAMES,
     NUMBERS,
     STARTS,
+    STRANGERS,
     VAGUE,
     Header,
     Kind,
@@ -99,13 +100,13 @@ def add_steps(question: str, rng: random.Random, steps: int = 1) -> str | None:
 
 
 def _header(rng: random.Random) -> Header:
-    name, ints = rng.choice(NAMES), rng.sample(NUMBERS, 3)
+    name = rng.choice(NAMES)
     shape = rng.choices(("one", "two", "three", "list", "list and one"), (25, 35, 10, 20, 10))[0]
     if shape.startswith("list"):
         params: dict[str, type] = {rng.choice(LISTS): list}
-        return Header(name=name, params={**params, **({ints[0]: int} if "one" in shape else {})})
+        return Header(name=name, params={**params, **({NUMBERS[0]: int} if "one" in shape else {})})
     count = {"one": 1, "two": 2, "three": 3}[shape]
-    return Header(name=name, params=dict.fromkeys(ints[:count], int))
+    return Header(name=name, params=dict.fromkeys(NUMBERS[:count], int))
 
 
 def _start(header: Header, goal: int, rng: random.Random) -> Sentence:
@@ -165,10 +166,8 @@ def _vague(parts: list[str], rng: random.Random) -> list[str] | None:
 
 def _stranger(parts: list[str], rng: random.Random) -> list[str] | None:
     """A name that is no parameter."""
-    header = read_header(parts[0])
     places = [i for i, part in enumerate(parts) if (s := read_sentence(part)) and s.slots]
-    others = [name for name in NUMBERS + LISTS if header and name not in header.params]
-    return _with_slot(parts, places, rng, lambda sentence: (rng.choice(list(sentence.slots)), rng.choice(others)))
+    return _with_slot(parts, places, rng, lambda sentence: (rng.choice(list(sentence.slots)), rng.choice(STRANGERS)))
 
 
 def _by_zero(parts: list[str], rng: random.Random) -> list[str] | None:
