@@ -1,6 +1,7 @@
 """What an answer is made of, once read: a small tree of plain values.
 
-Nothing here computes. A tree is built by `parser`, given a value by `value` and compared by `compare`.
+Nothing here computes. A tree is built by `parser`, given a value by `value` and compared by `compare`. A variable `e`,
+the number `e` and the word `e` are three things, though as plain tuples they would be one; hence their own equality.
 """
 
 from __future__ import annotations
@@ -24,11 +25,29 @@ class Sym(NamedTuple):
 
     name: str
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sym) and self.name == other.name
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(("Sym", self.name))
+
 
 class Const(NamedTuple):
     """pi, e, i, inf, emptyset, dots, or a set such as R."""
 
     name: str
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Const) and self.name == other.name
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(("Const", self.name))
 
 
 class Op(NamedTuple):
@@ -86,6 +105,15 @@ class Text(NamedTuple):
     """Words."""
 
     words: str
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Text) and self.words == other.words
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(("Text", self.words))
 
 
 Node: TypeAlias = Num | Sym | Const | Op | Seq | Rel | Matrix | Quantity | Base | Clock | Text
