@@ -88,7 +88,7 @@ def told(bill: Mapping[str, Any]) -> str:
             count(stage["tokens_out"] or 0), clock(stage["seconds"]), clock(expected) if expected else "-",
             f"{stage['seconds'] / expected:.2f}" if expected else "-", dollars(stage["price"]),
         ])  # fmt: skip
-    total, forecast = bill["total"], bill["forecast"]
+    total = bill["total"]
     device = bill["hardware"]
     lines = [f"The bill of {bill['recipe']} on {device['gpus']} x {device['name']}, ${device['price']:.2f} an hour:"]
     lines += columns(rows, left=1)
@@ -102,11 +102,10 @@ def told(bill: Mapping[str, Any]) -> str:
             f"per kept row ({kept:,}): {total['seconds_per_kept_row']:.3g} s, {_money(total['per_kept_row'])}, "
             f"{total['tokens_per_kept_row']:,.0f} tokens"
         )
-    if forecast and forecast.get("seconds"):
-        ratio = total["seconds"] / forecast["seconds"]
-        lines.append(
-            f"forecast: {clock(forecast['seconds'])}, {_money(forecast['price'])}; it took {ratio:.2f} of that"
-        )
+    known = [stage for stage in bill["stages"] if stage["forecast"]]
+    if expected := sum(stage["forecast"]["seconds"] for stage in known):
+        took, price = sum(stage["seconds"] for stage in known), sum(stage["forecast"]["price"] for stage in known)
+        lines.append(f"forecast: {clock(expected)}, {_money(price)}; it took {took / expected:.2f} times as long")
     return "\n".join(lines)
 
 
