@@ -302,7 +302,7 @@ def _again(found: Found) -> str:
 
     lines = [f"Made with sq {__version__}; digest of the rows and their order: `{found.dataset}`."]
     if said := found.recipe.get("command"):
-        lines.append(f"Command: `{_line(plain(str(said)))}`, seed {found.recipe.get('seed', 0)}.")
+        lines.append(f"Command: `{_line(plain(str(said), found))}`, seed {found.recipe.get('seed', 0)}.")
     return "## Making it again\n\n" + " ".join(lines)
 
 

@@ -81,12 +81,12 @@ def embed(path: str, texts: Sequence[str]) -> NDArray[Any]:
     Raises:
         SqError: a model that is not on this machine, or too large for it.
     """
+    config = _config(path)
     import numpy as np
     import torch
 
     from sq.models.load import load_model, load_tokenizer
 
-    config = _config(path)
     tokenizer, model = load_tokenizer(config), load_model(config).eval()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     body = model.base_model.to(device)

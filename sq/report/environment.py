@@ -16,11 +16,13 @@ from sq.report.measure import count
 
 def section(found: Found) -> Section:
     """The facts and the commands."""
-    facts = [[name, plain(value)] for name, value in _facts(found).items() if value]
+    facts = [[name, plain(value, found)] for name, value in _facts(found).items() if value]
     commands = [command(stage) for stage in found.stages if stage.overrides]
     parts = [table(["what", "value"], facts, caption="The run and the machine of this page", words=2)]
     if commands:
-        listing = tag("pre", tag("code", plain("\n".join(commands))), tabindex="0", aria_label="Commands of the stages")
+        listing = tag(
+            "pre", tag("code", plain("\n".join(commands), found)), tabindex="0", aria_label="Commands of the stages"
+        )
         parts.append(tag("details", tag("summary", f"{count(len(commands), 'command')}, one a stage"), listing))
     programs = [[name, version] for name, version in versions().items()]
     made = table(["package", "version"], programs, caption="Installed packages that can change a result", words=2)
@@ -37,10 +39,13 @@ def command(stage: Stage) -> str:
     return "python " + shlex.join(words)
 
 
-def plain(text: str) -> str:
-    """A text without secrets, and without the place of the working directory on this machine."""
-    here = os.getcwd()
-    return redact(text).replace(f"{here}/", "").replace(here, ".")
+def plain(text: str, found: Found) -> str:
+    """A text without secrets, and without the places of the working directory and the run on this machine."""
+    text = redact(text)
+    for place in (str(found.directory.resolve().parent), os.getcwd()):
+        if place != "/":
+            text = text.replace(f"{place}/", "").replace(place, ".")
+    return text
 
 
 def _facts(found: Found) -> dict[str, str]:

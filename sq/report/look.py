@@ -146,6 +146,7 @@ def _svg(text: str, alt: str, name: str) -> Markup:
     """Matplotlib's SVG as a part of the page: its head and styles gone, its colours the page's, named for readers."""
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", "", text, flags=re.DOTALL)
+    name = f"figure-{name}"
     text = re.sub(r'\b(id|xlink:href|href)="(#?)([^"]+)"', rf'\1="\2{name}-\3"', text)
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
     for color, variable in _VARIABLES.items():

@@ -3,7 +3,7 @@
   const form = document.getElementById("rows-form");
   if (!form) return;
   const size = 8;
-  const rows = [...document.querySelectorAll("#rows > article")];
+  const rows = [...document.querySelectorAll("#rows-list > article")];
   const words = rows.map((row) => row.textContent.toLowerCase());
   const [search, outcome, stage, back, next, status, pager] = [
     "search", "outcome", "stage", "back", "next", "status", "pager",

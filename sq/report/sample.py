@@ -89,7 +89,7 @@ def section(found: Found) -> Section | None:
         "drawn by a hash of their ids, every reason among them; each with what every stage made of it. "
         "The whole story of any row: sq why ID."
     )
-    body = join([controls, tag("div", *entries, id="rows"), pager])
+    body = join([controls, tag("div", *entries, id="rows-list"), pager])
     return Section(id="rows", title="Rows", says=says, body=body)
 
 

@@ -36,7 +36,7 @@ def write_questions(directory, count, seed, spoiled):
     """A stage=questions as a generator would leave it: problems, a share of them unsolvable, doubles, odd texts."""
     draw = random.Random(seed)
     texts = [row["question"] for row in ArithmeticDomain().seeds(count, 100 + seed)]
-    texts = [t if draw.random() > spoiled else t.replace("How many", "Why many") for t in texts]
+    texts = [t if draw.random() > spoiled else t.replace("?", ".") for t in texts]
     texts += [texts[0], HOSTILE, FORMULA]
     config = {"stage.name": "questions", "count": len(texts) + 1, "seed": seed}
     with Ledger.open(directory, schema=QUESTION, config=config) as ledger:

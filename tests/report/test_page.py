@@ -37,6 +37,8 @@ class Page(HTMLParser):
 
     def handle_endtag(self, name):
         self._skip = False
+        if name == "table":
+            self.cells.append([])
 
     def handle_data(self, data):
         if not self._skip:
