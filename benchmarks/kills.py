@@ -80,11 +80,12 @@ def main() -> int:
     parser.add_argument("--scorer", action="store_true", help="train a difficulty scorer and filter by it")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
     parser.add_argument("--where", type=Path, help="keep everything here")
+    parser.add_argument("--stages", help="only these; the others are in --where from an earlier run")
     asked = parser.parse_args()
     VLLMConfig().prepare()
     importlib.import_module("vllm")  # before there are children
     print(
-        f"{'stage':<10} {'kills':>5} {'rows':>6} {'rejects':>7}  same  in = out + rejects   calm s  killed s",
+        f"{'stage':<10} {'kills':>5} {'rows':>6} {'rejects':>7}  same  in = out + rejects   calm CPU s  killed wall s",
         flush=True,
     )
     with tempfile.TemporaryDirectory() as made:
@@ -106,14 +107,15 @@ def _stages(where: Path, asked: argparse.Namespace, rng: random.Random) -> Itera
         if name == "clean" and scorer is not None:
             _train(where / "calm" / "labels", where / "scorer")
         calm, killed = (_job(settings, where / kind, name) for kind in ("calm", "killed"))
-        begun = time.monotonic()
-        _wait(_child(calm))
-        taken = time.monotonic() - begun
+        if asked.stages and name not in asked.stages.split(","):
+            continue
+        taken = _wait(_child(calm))
         begun = time.monotonic()
         kills = _until_done(killed, rng, taken)
         told = _compared(where, name, killed, kills, taken, time.monotonic() - begun)
-        print(f"{name:<10} {told.kills:>5} {told.rows:>6} {told.rejects:>7}  {'yes' if told.same else 'NO':<4}  "
-              f"{'yes' if told.reconciles else 'NO':<18} {told.calm:8.1f} {told.killed:9.1f}", flush=True)  # fmt: skip
+        print(f"{name:<10} {told.kills:>5} {told.rows:>6} {told.rejects:>7}  {'yes' if told.same else 'NO':<4} "
+              f" {'yes' if told.reconciles else 'NO':<18} {told.calm:12.1f} {told.killed:14.1f}",
+              flush=True)  # fmt: skip
         yield told
 
 
@@ -143,18 +145,27 @@ def _child(job: SynthJob) -> int:
         os._exit(code)
 
 
-def _wait(child: int) -> None:
-    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]):
+def _wait(child: int) -> float:
+    """Wait for a job's end; the processor seconds it took."""
+    _, status, used = os.wait4(child, 0)
+    if os.waitstatus_to_exitcode(status):
         raise SystemExit("a stage failed: see its .log, kept with --where")
+    return used.ru_utime + used.ru_stime
+
+
+def _used(child: int) -> float:
+    """Processor seconds of a running child: they go on as its work does, however busy the machine is."""
+    fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _until_done(job: SynthJob, rng: random.Random, calm: float) -> int:
-    """Kill the job's processes after ever longer times, until one comes to its end; the number of kills."""
-    kills, patience = 0, 0.35 * calm
+    """Kill the job's processes after ever more of their time, until one comes to its end; the number of kills."""
+    kills, patience = 0, 0.4 * calm
     while True:
         child = _child(job)
-        deadline = time.monotonic() + rng.uniform(0.5, 1.5) * patience
-        while time.monotonic() < deadline:
+        enough = rng.uniform(0.5, 1.5) * patience
+        while _used(child) < enough:
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
                 if os.waitstatus_to_exitcode(status):
