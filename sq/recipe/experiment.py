@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -183,7 +183,7 @@ def _setting(name: str, runs: Sequence[Mapping[str, Any]]) -> str:
     return _named(name, params, "--by", tags)
 
 
-def _named(name: str, there: set[str], flag: str, also: set[str] = frozenset()) -> str:  # type: ignore[assignment]
+def _named(name: str, there: set[str], flag: str, also: Collection[str] = ()) -> str:
     """A whole name, or the end of just one."""
     if name in there or name in also:
         return name
@@ -192,8 +192,10 @@ def _named(name: str, there: set[str], flag: str, also: set[str] = frozenset()) 
         return ends[0]
     if ends:
         raise ConfigError(f"{flag} {name} may be {', '.join(ends)}; say which")
-    listed = ", ".join(sorted(there | also)[:12])
-    raise ConfigError(f"{flag} {name}: no run has it{nearest(name, there | also) or '.'} There are {listed}, ...")
+    every = sorted({*there, *also})
+    raise ConfigError(
+        f"{flag} {name}: no run has it{nearest(name, every) or '.'} There are {', '.join(every[:12])}, ..."
+    )
 
 
 def _usual(runs: Sequence[Mapping[str, Any]]) -> str:
