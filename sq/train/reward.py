@@ -187,7 +187,11 @@ def _need(job: TrainJob, domain: Domain) -> tuple[str, ...]:
             "stage=reward reads graded solutions: give data.input=, a directory of stage=fail_rate or of stage=answers"
         )
     first = next(read_source(job.data, ("question",), [], domain=domain))
-    return ("question", "solver_solutions", "solver_right") if "solver_solutions" in first else ("question", "response")
+    if "solver_solutions" not in first:
+        return ("question", "response")
+    if not first["solver_solutions"]:
+        raise RowError(f"{job.data.input} has labels without their solutions: make them with stage.keep_solutions=true")
+    return ("question", "solver_solutions", "solver_right")
 
 
 Graded = Counter[tuple[str, bool]]
@@ -211,8 +215,9 @@ def _graded(rows: Iterator[dict[str, Any]], domain: Domain) -> Iterator[tuple[di
 
 def _solutions(row: dict[str, Any], domain: Domain) -> Iterator[tuple[str, bool]]:
     """A row's solutions and whether they are right: as it says itself, else by its reference answer."""
-    for text, right in zip(row.get("solver_solutions") or (), row.get("solver_right") or (), strict=False):
-        yield str(text), bool(right)
+    texts, verdicts = row.get("solver_solutions") or (), row.get("solver_right") or ()
+    if len(texts) == len(verdicts):
+        yield from ((str(text), bool(right)) for text, right in zip(texts, verdicts, strict=True))
     if row.get("response") is None:
         return
     if row.get("correct") is not None:
@@ -230,7 +235,7 @@ def _items(
     if graded is None:
         yield {
             **item,
-            "unusable": ("ungraded", "no solutions with their verdicts, and no response with correct or answer"),
+            "unusable": ("ungraded", "no solutions with a verdict each, and no response with correct or answer"),
         }
         return
     if stage.objective is Objective.CORRECTNESS:

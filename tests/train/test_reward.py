@@ -88,6 +88,16 @@ def test_the_same_solution_said_twice_is_computed_once_and_counts_twice(job, gra
     assert record(made)["train/loss"] == pytest.approx(math.log(2), abs=1e-6)
 
 
+def test_solutions_that_do_not_match_their_verdicts_are_told(job, graded, tmp_path):
+    rows = [json.loads(line) for line in graded.read_text().splitlines()]
+    rows[3]["solver_right"] = [True]
+    path = tmp_path / "odd.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    made = job("reward", f"data.input={path}", "stage.max_steps=1", "stage.validation=0", "stage.pack_tokens=512")
+    fit(made)
+    assert rejects(made) == ["ungraded"]
+
+
 def test_candidates_are_graded_by_themselves_or_by_their_reference(job, tmp_path):
     rows = []
     for i, seed in enumerate(ArithmeticDomain().seeds(20, 1)):
@@ -113,6 +123,9 @@ def test_what_cannot_be_trained_on_is_told(job, graded, tmp_path):
         fit(job("reward", f"data.input={path}", "stage.objective=preference"))
     with pytest.raises(RowError, match="only right solutions are left"):
         fit(job("reward", f"data.input={path}", f"output_dir={tmp_path / 'one'}", "stage.pack_tokens=512"))
+    path.write_text("".join(json.dumps({**row, "solver_solutions": []}) + "\n" for row in rows))
+    with pytest.raises(RowError, match="stage.keep_solutions=true"):
+        fit(job("reward", f"data.input={path}", f"output_dir={tmp_path / 'bare'}"))
     with pytest.raises(ConfigError, match="give data.input="):
         fit(job("reward", f"output_dir={tmp_path / 'none'}"))
     with pytest.raises(ConfigError, match="data.too_long=truncate would cut"):
