@@ -20,7 +20,7 @@ from sq.report.seeds import seeds
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TOPICS = 15
+TOPICS = 12
 """Topics that are shown by name; the rest are one bar."""
 PAIRS = 6
 """Duplicates that are quoted."""

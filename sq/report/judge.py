@@ -41,8 +41,12 @@ def section(found: Found) -> Section | None:
     if not rows:
         return None
     made = table(["stage", "figure", "share", "95% interval"], rows, caption="What the stages measured", words=2)
-    remark = note(
-        "Planted: questions of the run, spoiled on purpose, that the judge was asked about beside the others."
-    )
+    planted = any("planted" in row[1] for row in rows)
+    about = "Planted: questions of the run, spoiled on purpose, that the judge was asked about beside the others."
     says = f"{count(len(rows), 'figure')} that {count(stages, 'stage')} measured of themselves (figures.json)."
-    return Section(id="judges", title="Judges, solvers and selection", says=says, body=join([made, remark]))
+    return Section(
+        id="judges",
+        title="Judges, solvers and selection",
+        says=says,
+        body=join([made, note(about)]) if planted else made,
+    )
