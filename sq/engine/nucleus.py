@@ -8,7 +8,8 @@ is vLLM's own set, but that tokens exactly as likely as the last one kept all st
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -35,6 +36,26 @@ def keep_nucleus(logits_BV: Tensor, top_p: Mapping[int, float]) -> Tensor:
         return logits_BV.masked_fill_(gone_RV, -torch.inf)
     logits_BV[rows] = chosen_RV.masked_fill(gone_RV, -torch.inf)
     return logits_BV
+
+
+def draw(
+    logits_BV: Tensor, temperatures: Sequence[float], top_p: Sequence[float], points: Sequence[float]
+) -> list[int]:
+    """A token of each row, by where its point in [0, 1) falls among the weights of the tokens that top-p keeps."""
+    warm_BV = logits_BV.float() / torch.tensor(temperatures, device=logits_BV.device)[:, None]
+    weights_BV = (warm_BV - warm_BV.amax(dim=-1, keepdim=True)).exp_()
+    totals = weights_BV.sum(dim=-1).tolist()
+    return [_drawn(*row) for row in zip(weights_BV, totals, top_p, points, strict=True)]
+
+
+def _drawn(weights_V: Tensor, total: float, p: float, point: float) -> int:
+    if not math.isfinite(total):
+        return int(weights_V.nan_to_num().argmax())
+    cut = _cut(weights_V, total, p)
+    kept_K = (weights_V >= cut).nonzero()[:, 0] if cut > 0 else None
+    sums_K = (weights_V if kept_K is None else weights_V[kept_K]).double().cumsum(0)
+    place = int(torch.searchsorted(sums_K, float(sums_K[-1]) * point * (1 - 1e-12), right=True))
+    return place if kept_K is None else int(kept_K[place])
 
 
 def _cut(weights_V: Tensor, total: float, p: float) -> float:

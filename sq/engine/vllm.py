@@ -1,28 +1,23 @@
 """vLLM in this process: the engine's own step loop with a bounded window of requests, and no barrier between batches.
 
 CPU and GPU from the same config. A request for n completions is one request, so its prompt is prefilled once. Stops are
-token ids, seeds come with each request, and the reason why a text ended is kept.
+token ids, seeds come with each request, and the reason why a text ended is kept. On a CPU sampling is our own
+(`sq/engine/vllm_sampling.py`); a request for n completions is n names there, whose prompt the cache has once.
 """
 
 from __future__ import annotations
 
-import atexit
-import gc
-import importlib
-import logging
-import os
-import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from sq.core.config import nearest, setting
 from sq.core.errors import EngineError
 from sq.engine.adapters import adapter, room_for
 from sq.engine.base import Completion, Engine, Request, Result, ScoreRequest, ScoreResult
 from sq.engine.config import EngineConfig
-from sq.models.load import ModelConfig, fingerprint, is_scorer, locate
+from sq.engine.vllm_environment import environment, no_collection
+from sq.models.load import ModelConfig, context_length, fingerprint, is_scorer, locate
 
 if TYPE_CHECKING:
     from vllm.outputs import RequestOutput
@@ -33,9 +28,12 @@ class _Keyed(Protocol):
     def key(self) -> str: ...
 
 
+Asking: TypeAlias = tuple[list[int], dict[str, Any]]
+"""A prompt, and by name in the engine the parameters of what is asked of it."""
+COLD = 1e-5
+"""Temperatures under it are greedy."""
 Asked = TypeVar("Asked", bound=_Keyed)
 Heard = TypeVar("Heard")
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +56,13 @@ class VLLMConfig(EngineConfig):
         """The weights, and the adapter on them."""
         return fingerprint(model) if self.lora is None else f"{fingerprint(model)}+{adapter(self.lora)[1]}"
 
+    def context(self, model: ModelConfig) -> int | None:
+        """As set, else the model's own."""
+        return self.max_model_len or context_length(model)
+
     def prepare(self) -> None:
         """Settings that torch and vLLM read when they are imported."""
-        _environment(self)
+        environment(self.cpu_cache_gib)
 
     def create(self, model: ModelConfig) -> Engine:
         """Start the engine on `model`: to score, where it is a reward model or a regressor, else to generate."""
@@ -80,7 +82,7 @@ class VLLMEngine:
         self.fingerprint = config.identity(model)
         self._llm = start(config, model, logits_processors=True)
         self._max_len = int(self._llm.llm_engine.model_config.max_model_len)
-        self._own_top_p = on_cpu()
+        self._own_sampling = on_cpu()
         self._lora = adapter_request(config)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
@@ -99,35 +101,39 @@ class VLLMEngine:
         llm, self._llm = self._llm, None
         stop(llm)
 
-    def _submit(self, request: Request) -> str | None:
-        """Hand the request to vLLM; what is wrong with it, if it cannot be served."""
-        return hand_over(self._llm, self.model.name, request.key, lambda: self._asked(request), self._lora)
+    def _submit(self, request: Request) -> list[str] | str:
+        """Hand the request to vLLM: the names it has there, or what is wrong with it, if it cannot be served."""
+        return hand_over(self._llm, self.model.name, lambda: self._asked(request), self._lora)
 
-    def _asked(self, request: Request) -> tuple[list[int], Any] | str:
-        """Prompt and parameters, or what is wrong with them."""
+    def _asked(self, request: Request) -> Asking | str:
+        """Prompt and parameters by name, or what is wrong with them."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
-        from sq.engine.vllm_sampling import TOP_P
+        from sq.engine.vllm_sampling import DRAW
 
         sampling = request.sampling
         ids = self._prompt_ids(request)
         room = self._max_len - len(ids)
         if not ids or room < 1:
             return f"the prompt has {len(ids)} tokens, and the model's context {self._max_len}"
-        own_top_p = self._own_top_p and sampling.temperature > 0 and sampling.top_p < 1 and not sampling.top_k
-        return ids, SamplingParams(
-            n=sampling.n,
-            temperature=sampling.temperature,
-            top_p=1.0 if own_top_p and sampling.top_p > 0 else sampling.top_p,
-            extra_args={TOP_P: sampling.top_p} if own_top_p else None,
-            top_k=sampling.top_k,
-            max_tokens=min(sampling.max_tokens, room),
-            stop_token_ids=list(sampling.stop_token_ids),
-            seed=request.seed,
-            skip_special_tokens=True,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
+
+        def params(**more: Any) -> Any:
+            return SamplingParams(
+                max_tokens=min(sampling.max_tokens, room),
+                stop_token_ids=list(sampling.stop_token_ids),
+                skip_special_tokens=True,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+                **more,
+            )
+
+        hot = {"n": sampling.n, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
+        checked = params(seed=request.seed, **hot)  # or an error, which says what vLLM dislikes
+        if not self._own_sampling or sampling.temperature < COLD or sampling.top_k > 0:
+            return ids, {request.key: checked}
+        how = {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": request.seed}
+        draws = [{**how, "index": i} for i in range(sampling.n)]
+        return ids, {f"{request.key}/{i}": params(temperature=0.0, extra_args={DRAW: d}) for i, d in enumerate(draws)}
 
     def _prompt_ids(self, request: Request) -> list[int]:
         if request.prompt_ids is not None:
@@ -146,16 +152,16 @@ def start(config: VLLMConfig, model: ModelConfig, *, logits_processors: bool = F
     """
     config.prepare()
     try:
-        with _no_collection():
+        with no_collection():
             from vllm import LLM
 
-            from sq.engine.vllm_sampling import NucleusProcessor
+            from sq.engine.vllm_sampling import DrawProcessor
     except ImportError as error:
         raise EngineError(
             f"vLLM is not installed ({error}). Install the extra 'cpu' or 'cuda', or use engine=hf"
         ) from error
     if logits_processors:
-        more["logits_processors"] = [NucleusProcessor]
+        more["logits_processors"] = [DrawProcessor]
     try:
         return LLM(
             locate(model),
@@ -193,50 +199,59 @@ def stream(
     engine: Any,
     requests: Iterable[Asked],
     window: int,
-    submit: Callable[[Asked], str | None],
+    submit: Callable[[Asked], list[str] | str],
     *,
     failed: Callable[[str, str], Heard],
-    result: Callable[[Any], Heard],
+    result: Callable[[str, list[Any]], Heard],
 ) -> Iterator[Heard]:
-    """Results as they finish, with at most `window` requests in the engine; `submit` says what is wrong with one."""
+    """Results as they finish, with at most `window` requests in the engine, each under one name or several."""
     source, exhausted = iter(requests), False
-    waiting: set[str] = set()
+    waiting: dict[str, dict[str, Any]] = {}
+    whose: dict[str, str] = {}
     try:
         while True:
             while not exhausted and len(waiting) < window:
                 request = next(source, None)
                 if request is None:
                     exhausted = True
-                elif problem := submit(request):
-                    yield failed(request.key, problem)
+                elif isinstance(names := submit(request), str):
+                    yield failed(request.key, names)
                 else:
-                    waiting.add(request.key)
+                    waiting[request.key] = dict.fromkeys(names)
+                    whose |= dict.fromkeys(names, request.key)
             if not waiting:
                 return
             for output in engine.step():
                 if output.finished:
-                    waiting.remove(output.request_id)
-                    yield result(output)
+                    key = whose.pop(output.request_id)
+                    waiting[key][output.request_id] = output
+                    if None not in waiting[key].values():
+                        yield result(key, list(waiting.pop(key).values()))
     finally:
-        if waiting:
-            engine.abort_request(list(waiting))
+        if whose:
+            engine.abort_request(list(whose))
 
 
-def hand_over(llm: Any, name: str, key: str, ask: Callable[[], tuple[list[int], Any] | str], lora: Any) -> str | None:
-    """Give vLLM a prompt with its parameters; what is wrong with them, if it cannot be served."""
+def hand_over(llm: Any, name: str, ask: Callable[[], Asking | str], lora: Any) -> list[str] | str:
+    """Give vLLM a prompt with its parameters; the names, or what is wrong with them, if it cannot be served."""
     from vllm.v1.engine.exceptions import EngineDeadError
 
+    given: list[str] = []
     try:
         asked = ask()
         if isinstance(asked, str):
             return asked
-        ids, params = asked
-        llm.llm_engine.add_request(key, {"prompt_token_ids": ids}, params, lora_request=lora)
+        ids, children = asked
+        for key, params in children.items():
+            llm.llm_engine.add_request(key, {"prompt_token_ids": ids}, params, lora_request=lora)
+            given.append(key)
     except EngineDeadError as error:
         raise EngineError(f"vLLM died with model {name}: {error}. Run the same command again") from error
     except Exception as error:  # whatever it dislikes about one request must not end the others
+        if given:
+            llm.llm_engine.abort_request(given)
         return str(error).splitlines()[0] or type(error).__name__
-    return None
+    return given
 
 
 def raw_score() -> Any:
@@ -272,7 +287,8 @@ def _for_platform() -> dict[str, Any]:
     return {"enable_chunked_prefill": False, "block_size": 32} if on_cpu() else {}
 
 
-def _result(output: RequestOutput) -> Result:
+def _result(key: str, outputs: list[RequestOutput]) -> Result:
+    """The completions in their order: of one output with all of them, or of one output each."""
     completions = tuple(
         Completion(
             text=c.text,
@@ -280,9 +296,10 @@ def _result(output: RequestOutput) -> Result:
             token_ids=tuple(c.token_ids),
             tokens=len(c.token_ids),
         )
+        for output in outputs
         for c in sorted(output.outputs, key=lambda c: c.index)
     )
-    return Result(key=output.request_id, completions=completions, prompt_tokens=len(output.prompt_token_ids or ()))
+    return Result(key=key, completions=completions, prompt_tokens=len(outputs[0].prompt_token_ids or ()))
 
 
 def _attention(name: str | None) -> dict[str, Any]:
@@ -295,37 +312,3 @@ def _attention(name: str | None) -> dict[str, Any]:
     if name.upper() not in known:
         raise EngineError(f"engine.attention={name!r}{nearest(name.upper(), known)} vLLM has {', '.join(known)}")
     return {"attention_backend": AttentionBackendEnum[name.upper()]}
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """No garbage collection while vLLM is imported, nor of what that made: a quarter of the import's time."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        atexit.register(gc.unfreeze)  # else what is freed at the very end complains of leaks
-        if was:
-            gc.enable()
-
-
-def _environment(config: VLLMConfig) -> None:
-    """Settings that vLLM reads from the environment when it is imported; what the user has set stays."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    defaults = {
-        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
-        "VLLM_CPU_KVCACHE_SPACE": str(config.cpu_cache_gib),
-        "VLLM_CPU_OMP_THREADS_BIND": f"0-{cores - 1}" if cores > 1 else "0",
-        "VLLM_LOGGING_LEVEL": "ERROR",
-        "VLLM_NO_USAGE_STATS": "1",
-        "TORCH_CPP_LOG_LEVEL": "ERROR",
-        "GOMP_SPINCOUNT": "1000",
-    }
-    for key, value in defaults.items():
-        os.environ.setdefault(key, value)
-    with suppress(ImportError):  # it replaces distutils; where threads import that too, it must have done so before
-        importlib.import_module("setuptools")
-    logging.getLogger("vllm").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")

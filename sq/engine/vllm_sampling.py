@@ -1,54 +1,84 @@
-"""Our top-p inside vLLM, as one of its logits processors: `sq/engine/nucleus.py` on requests that ask for it.
+"""Sampling inside vLLM on a CPU, as one of its logits processors: `sq/engine/nucleus.py` on requests that ask for it.
 
-It runs where min-p does: after the temperature, before vLLM's own top-p, which then has nothing left to do (the request
-is passed on with top_p = 1).
+vLLM sorts the whole vocabulary for top-p and draws a random number for each token in it. Here a request is greedy to
+vLLM, and the processor leaves it one token to choose: the one that the request's temperature, top-p and seed give. The
+random number of a token follows from seed, completion and place alone, so a text does not depend on what is beside it,
+nor on a request that has to wait and comes back.
 """
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor, MoveDirectionality
 
-from sq.engine.nucleus import keep_nucleus
+from sq.engine.nucleus import draw
 
-TOP_P = "sq_top_p"
-"""Name of the extra argument of a request that carries its top-p."""
+DRAW = "sq_draw"
+"""Name of the extra argument of a request that carries temperature, top-p, seed and number of the completion by name."""
 
 
-class NucleusProcessor(LogitsProcessor):  # type: ignore[misc]
-    """Applies each request's own top-p to its row of the batch."""
+@dataclass(slots=True)
+class _Row:
+    """One request in the batch, and how many tokens it has."""
+
+    temperature: float
+    top_p: float
+    seed: int
+    index: int
+    count: int
+
+    def point(self) -> float:
+        """The next token's random number, in [0, 1)."""
+        text = f"{self.seed}:{self.index}:{self.count}"
+        self.count += 1
+        return (int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 11) / 2**53
+
+
+class DrawProcessor(LogitsProcessor):  # type: ignore[misc]
+    """Chooses the token of each row that asks for it."""
 
     def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:
-        self._top_p: dict[int, float] = {}
+        self._rows: dict[int, _Row] = {}
 
     def is_argmax_invariant(self) -> bool:
-        """The likeliest token always stays."""
-        return True
+        """It decides the likeliest token."""
+        return False
 
     def update_state(self, batch_update: BatchUpdate | None) -> None:
         """Follow requests as they come, go and change places."""
         if batch_update is None:
             return
-        table = self._top_p
-        for row in batch_update.removed:
-            table.pop(row, None)
-        for row, params, *_ in batch_update.added:
-            _put(table, row, (params.extra_args or {}).get(TOP_P))
+        rows = self._rows
+        for place in batch_update.removed:
+            rows.pop(place, None)
+        for place, params, _, output in batch_update.added:
+            asked = (params.extra_args or {}).get(DRAW)
+            _put(rows, place, None if asked is None else _Row(**asked, count=len(output)))
         for one, other, direction in batch_update.moved:
-            first, second = table.pop(one, None), table.pop(other, None)
-            _put(table, other, first)
+            first, second = rows.pop(one, None), rows.pop(other, None)
+            _put(rows, other, first)
             if direction is MoveDirectionality.SWAP:
-                _put(table, one, second)
+                _put(rows, one, second)
 
     def apply(self, logits: torch.Tensor) -> torch.Tensor:
-        """Mask what top-p removes."""
-        return keep_nucleus(logits, self._top_p)
+        """Leave one token to each row."""
+        if not self._rows:
+            return logits
+        places = sorted(self._rows)
+        rows = [self._rows[place] for place in places]
+        chosen = logits if len(places) == logits.shape[0] else logits[places]
+        tokens = draw(chosen, [r.temperature for r in rows], [r.top_p for r in rows], [r.point() for r in rows])
+        logits[places] = -torch.inf
+        logits[places, tokens] = 0.0
+        return logits
 
 
-def _put(table: dict[int, float], row: int, value: float | None) -> None:
-    if value is not None:
-        table[row] = value
+def _put(rows: dict[int, _Row], place: int, row: _Row | None) -> None:
+    if row is not None:
+        rows[place] = row
     else:
-        table.pop(row, None)
+        rows.pop(place, None)

@@ -48,14 +48,13 @@ class VLLMScorer:
         llm, self._llm = self._llm, None
         stop(llm)
 
-    def _submit(self, request: ScoreRequest) -> str | None:
+    def _submit(self, request: ScoreRequest) -> list[str] | str:
         """Hand the conversation to vLLM; what is wrong with it, if it cannot be scored."""
         ids = self._exchange.ids(request)
         if isinstance(ids, str):
             return ids
-        return hand_over(self._llm, self.model.name, request.key, lambda: (list(ids), raw_score()), self._lora)
+        return hand_over(self._llm, self.model.name, lambda: (list(ids), {request.key: raw_score()}), self._lora)
 
-    def _result(self, output: Any) -> ScoreResult:
-        value = float(output.outputs.data.reshape(-1)[0]) + self._exchange.bias
-        tokens = len(output.prompt_token_ids)
-        return ScoreResult(key=output.request_id, score=value, tokens=tokens)
+    def _result(self, key: str, outputs: list[Any]) -> ScoreResult:
+        value = float(outputs[0].outputs.data.reshape(-1)[0]) + self._exchange.bias
+        return ScoreResult(key=key, score=value, tokens=len(outputs[0].prompt_token_ids))

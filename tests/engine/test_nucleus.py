@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sq.engine.nucleus import keep_nucleus
+from sq.engine.nucleus import draw, keep_nucleus
 
 
 def by_sorting(logits_BV, p):
@@ -56,3 +56,20 @@ def test_masked_tokens_stay_masked(p):
     logits = torch.randn(2, 500)
     logits[:, :400] = -torch.inf
     assert not keep_nucleus(logits, {0: p, 1: p})[:, :400].isfinite().any()
+
+
+@pytest.mark.parametrize(("p", "temperature"), [(1.0, 1.0), (0.9, 0.7), (0.3, 2.0)])
+def test_points_spread_evenly_draw_each_token_as_often_as_it_is_likely(p, temperature):
+    logits = torch.randn(1, 60, generator=torch.Generator().manual_seed(3)) * 2
+    count = 20_000
+    points = [(i + 0.5) / count for i in range(count)]
+    drawn = torch.tensor([draw(logits, [temperature], [p], [u])[0] for u in points])
+    kept = keep_nucleus(logits / temperature, {0: p} if p < 1 else {})
+    wanted = kept.double().softmax(-1)[0]
+    assert (torch.bincount(drawn, minlength=60) / count - wanted).abs().max() < 2e-4
+    assert draw(logits, [temperature], [p], [1 - 2**-53])[0] == int(wanted.nonzero()[-1])
+
+
+def test_numbers_that_are_none_do_not_stop_the_others():
+    logits = torch.tensor([[0.0, torch.nan, 1.0], [-torch.inf, 9.0, -torch.inf]])
+    assert draw(logits, [1.0, 1.0], [0.9, 0.9], [0.5, 0.5])[1] == 1

@@ -40,18 +40,29 @@ def test_every_request_is_answered_once_and_by_its_seed_in_any_order(engine):
     assert len({tuple(map(tuple, t)) for t in first.values()}) > 6
 
 
-def test_our_top_p_gives_the_texts_of_vllms_own(engine):
-    """Requests of different lengths and top-p come, go and change places in the batch."""
+def test_what_is_drawn_depends_on_nothing_that_is_served_beside_it(engine):
+    """Requests of different lengths, top-p and number of completions come, go and change places in the batch."""
+    asked = []
+    for i, request in enumerate(requests(24)):
+        sampling = Sampling(
+            n=1 + i % 3,
+            max_tokens=2 + i % 9,
+            top_p=(0.3, 0.9, 0.99, 1.0)[i % 4],
+            temperature=(0.7, 1.0, 0.0)[i % 5 % 3],
+        )
+        if sampling.temperature or sampling.n == 1:
+            asked.append(Request(key=request.key, seed=request.seed, prompt_ids=request.prompt_ids, sampling=sampling))
+    together = texts(engine.generate(asked))
+    alone = {key: text for one in asked for key, text in texts(engine.generate([one])).items()}
+    assert together == alone and all(len(together[one.key]) == one.sampling.n for one in asked)
 
-    def asked():
-        for i, request in enumerate(requests(24)):
-            sampling = Sampling(max_tokens=2 + i % 9, top_p=(0.3, 0.9, 0.99, 1.0)[i % 4])
-            yield Request(key=request.key, seed=request.seed, prompt_ids=request.prompt_ids, sampling=sampling)
 
-    ours = texts(engine.generate(asked()))
-    engine._own_top_p = False
-    theirs = texts(engine.generate(asked()))
-    engine._own_top_p = True
+def test_a_small_top_p_is_greedy_as_in_vllms_own_sampling(engine):
+    ours = texts(engine.generate(requests(6, top_p=1e-4)))
+    assert ours == texts(engine.generate(requests(6, temperature=0.0)))
+    engine._own_sampling = False
+    theirs = texts(engine.generate(requests(6, top_p=1e-4)))
+    engine._own_sampling = True
     assert ours == theirs
 
 
