@@ -18,7 +18,7 @@ from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor, MoveDi
 from sq.engine.nucleus import draw
 
 DRAW = "sq_draw"
-"""Name of the extra argument of a request that carries temperature, top-p, seed and number of the completion by name."""
+"""Name of the extra argument of a request that has its temperature, top-p, seed and number of the completion."""
 
 
 @dataclass(slots=True)
