@@ -146,7 +146,7 @@ def join_sweep(config: DictConfig) -> None:
     with open_dict(config):
         config.tracking.parent = parent
         if name and not config.tracking.get("run_name"):  # told apart in MLflow by what is varied
-            config.tracking.run_name = name[:200]
+            config.tracking.run_name = re.sub(r"(^|,)[\w.]+\.(\w+)=", r"\1\2=", name)[:200]  # lr, not stage.lr
 
 
 @contextmanager
