@@ -24,6 +24,29 @@ class EngineConfig:
         """Whether it scores with this model, known before it starts."""
         return is_scorer(model)
 
+    def context(self, model: ModelConfig) -> int | None:
+        """How many tokens a prompt and its reply may have together, known before it starts; None: not known here."""
+        return None
+
+    def too_long(self, model: ModelConfig, *, max_tokens: int, prompt: int, setting: str) -> str | None:
+        """What to say before a run whose replies may not become as long as allowed; None where they may.
+
+        Args:
+            model: what is served.
+            max_tokens: the longest reply allowed.
+            prompt: tokens of the shortest prompt there can be.
+            setting: the key that sets `max_tokens`.
+        """
+        context = self.context(model)
+        if context is None or prompt + max_tokens <= context:
+            return None
+        room = max(context - prompt, 0)
+        return (
+            f"{setting}={max_tokens} does not fit: the context of model {model.name} is {context:,} tokens here, and "
+            f"the shortest prompt takes {prompt}. Replies are cut off at {room:,} tokens at most. Set {setting}={room} "
+            "or less, or a longer context (engine.max_model_len, model.max_length), or choose a model that has one"
+        )
+
     def prepare(self) -> None:
         """Set what must stand in the environment before torch is imported: called first of all by a job that runs."""
 

@@ -18,7 +18,15 @@ from sq.core.config import setting
 from sq.core.errors import EngineError
 from sq.engine.base import Completion, Request, Result, Sampling, ScoreRequest, ScoreResult
 from sq.engine.config import EngineConfig
-from sq.models.load import ModelConfig, fingerprint, is_scorer, load_classifier, load_model, load_tokenizer
+from sq.models.load import (
+    ModelConfig,
+    context_length,
+    fingerprint,
+    is_scorer,
+    load_classifier,
+    load_model,
+    load_tokenizer,
+)
 
 if TYPE_CHECKING:
     from sq.engine.hf_decode import Row
@@ -38,6 +46,10 @@ class HFConfig(EngineConfig):
     window: int = setting(256, ge=1, help="requests read, and sorted by length, at a time")
     batch_size: int = setting(32, ge=1, help="sequences decoded, or scored, together")
     batch_tokens: int = setting(16384, ge=16, help="tokens of a batch with its padding: bounds the memory")
+
+    def context(self, model: ModelConfig) -> int | None:
+        """As set, else the model's own."""
+        return self.max_model_len or context_length(model)
 
     def create(self, model: ModelConfig) -> HFEngine:
         """Start the engine on `model`."""

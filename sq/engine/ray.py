@@ -53,6 +53,10 @@ class RayConfig(EngineConfig):
         """That of the inner engine: where it runs decides nothing."""
         return self.inner.identity(model)
 
+    def context(self, model: ModelConfig) -> int | None:
+        """As the inner engine."""
+        return self.inner.context(model)
+
     def can_score(self, model: ModelConfig) -> bool:
         """As the inner engine."""
         return self.inner.can_score(model)

@@ -1,7 +1,8 @@
 """From a benchmark's scores to its figures, each with its 95% interval, in all and by level, topic, source and steps.
 
-A figure's name is what it has in MLflow: `accuracy` (pass@1), `pass_at_4`, `maj_at_4`, `best_of_4`, `cut_off`,
-`unparsed`, `timeout`, `unverifiable`, `failed`, `tokens`, `accuracy_level_5`.
+A figure's name is what it has in MLflow: `accuracy` (pass@1), `avg_at_4` (the same, named by its samples, as avg@64 of
+AIME is), `pass_at_4`, `maj_at_4`, `best_of_4`, `cut_off`, `unparsed`, `timeout`, `unverifiable`, `failed`, `tokens`,
+`accuracy_level_5`.
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ def figures(
     correct_BK = graded.tensor("correct")
     values = {"accuracy": _values(PassAtK(1), correct_BK)}
     n = correct_BK.shape[1]
+    if n > 1:
+        values[f"avg_at_{n}"] = values["accuracy"]
     classes_BK = answer_classes([[row["extracted"] for row in rows] for rows in graded.rows.values()])
     for k in ks or _powers(n):
         if 1 < k <= n:

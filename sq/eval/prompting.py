@@ -67,6 +67,13 @@ class Asker:
             return Request(prompt_ids=self._chat.answer_ids(text), **ask)
         return Request(prompt_ids=tuple(self._tokenizer(text).input_ids), **ask)
 
+    @property
+    def shortest(self) -> int | None:
+        """Tokens of a prompt with next to nothing asked in it; None where the engine makes the prompt."""
+        if self._tokenizer is None:
+            return None
+        return len(self._chat.answer_ids(self._text("?")) if self._chat else self._tokenizer(self._text("?")).input_ids)
+
     def check_dialogue(self, benchmark: str) -> None:
         """Refuse a benchmark of conversations where the model has no template to put them in."""
         if self._tokenizer is not None and (self._chat is None or self._tokenizer.chat_template is None):

@@ -14,7 +14,7 @@ from sq.eval.paper import paper_figure
 
 Figures = dict[str, dict[str, Interval]]
 """By profile, then by name."""
-SEVERAL = ("pass_at", "maj_at", "best_of")
+SEVERAL = ("avg_at", "pass_at", "maj_at", "best_of")
 """How the names of figures begin that need several answers to a problem."""
 _ODD = ("timeout", "unverifiable", "failed")
 
@@ -77,7 +77,7 @@ def details(told: Sequence[Told]) -> str:
     for one in told:
         for place, (profile, found) in enumerate(one.figures.items()):
             where = f"{one.name} ({profile})"
-            if many := [f"{k} {percent(v.value)}" for k, v in found.items() if k.startswith(SEVERAL)]:
+            if many := [f"{k} {_with_interval(v)}" for k, v in found.items() if k.startswith(SEVERAL)]:
                 lines.append(f"{where}: {', '.join(many)}")
             lines += [f"{where} by {group}: {text}" for group, text in _grouped(found) if place == 0]
             if odd := [f"{k} {percent(found[k].value)}" for k in _ODD if found[k].value]:
@@ -132,6 +132,10 @@ def aligned(lines: Sequence[Sequence[str]]) -> str:
 def percent(share: float) -> str:
     """A share as text."""
     return f"{100 * share:.1f}%"
+
+
+def _with_interval(figure: Interval) -> str:
+    return f"{percent(figure.value)} ({100 * figure.low:.1f} to {percent(figure.high)})"
 
 
 def _differing(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:

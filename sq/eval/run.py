@@ -52,6 +52,9 @@ def _answers(
 ) -> dict[str, list[Summary]]:
     """Every benchmark's answers, by one engine."""
     engine, model = LazyEngine(job.engine, job.model), job.engine.identity(job.model)
+    prompt = min((a.shortest for a in askers.values() if a.shortest is not None), default=0)
+    if told := job.engine.too_long(job.model, max_tokens=job.max_tokens, prompt=prompt, setting="max_tokens"):
+        log.warning("%s", told)
     found = {}
     try:
         for name, asker in askers.items():

@@ -73,6 +73,7 @@ class Generator:
             stop_token_ids=self.speaker.own_chat.stop_ids,
         )
         self.chat = self.speaker.own_chat
+        self.speaker.check_room(stage.max_tokens, prompt=len(self.chat.question_prefix_ids))
         self.key = row_id("generator", **self.speaker.decides)
         self._job, self._count = job, count
 

@@ -8,6 +8,7 @@ items' talks run at once through one stream of requests, follow-ups before new i
 from __future__ import annotations
 
 import itertools
+import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -27,6 +28,7 @@ from sq.synth.stage import Outcome, seed_of
 Asked: TypeAlias = Request | ScoreRequest
 Heard: TypeAlias = Result | ScoreResult
 Talk: TypeAlias = Generator[Sequence[Asked], list[Any], Outcome]
+log = logging.getLogger(__name__)
 READY = 4096
 """Outcomes that may wait to be taken before new items are read."""
 
@@ -40,6 +42,7 @@ class Speaker:
         self.identity = engine.identity(model)
         self._model, self._config = model, engine
         self._engine: Engine | None = None
+        self._checked: set[tuple[int, str]] = set()
 
     @cached_property
     def chat(self) -> ChatFormat | None:
@@ -49,15 +52,32 @@ class Speaker:
         tokenizer, ends = load_tokenizer(self._model), eos_ids(self._model)
         return ChatFormat.from_tokenizer(tokenizer, self._model.chat, eos_ids=ends, key="model.chat")
 
+    @cached_property
+    def _shortest(self) -> int:
+        """Tokens of a prompt with next to nothing in it."""
+        return len(self.chat.answer_ids("?")) if self.chat is not None else 0
+
     @property
     def decides(self) -> dict[str, str]:
         """What of it decides its replies: for a ledger's identity and a row's key."""
         return {"model": self.identity, "chat": self.chat.digest if self.chat else "messages"}
 
-    def sampling(self, *, n: int = 1, temperature: float, top_p: float = 1.0, max_tokens: int) -> Sampling:
-        """Sampling of a reply, which ends with the model's end token."""
+    def sampling(
+        self, *, n: int = 1, temperature: float, top_p: float = 1.0, max_tokens: int, setting: str = "stage.max_tokens"
+    ) -> Sampling:
+        """Sampling of a reply, which ends with the model's end token; `setting` is the key that sets `max_tokens`."""
         stops = self.chat.answer_stop_ids if self.chat else ()
+        if self.chat is not None:
+            self.check_room(max_tokens, prompt=self._shortest, setting=setting)
         return Sampling(n=n, temperature=temperature, top_p=top_p, max_tokens=max_tokens, stop_token_ids=stops)
+
+    def check_room(self, max_tokens: int, *, prompt: int, setting: str = "stage.max_tokens") -> None:
+        """Say once, before anything is asked, that replies cannot become as long as allowed."""
+        if (max_tokens, setting) in self._checked:
+            return
+        self._checked.add((max_tokens, setting))
+        if told := self._config.too_long(self._model, max_tokens=max_tokens, prompt=prompt, setting=setting):
+            log.warning("%s", told)
 
     def request(self, key: str, text: str, sampling: Sampling, *, instruction: str = "") -> Request:
         """A user's message and the start of the reply to it."""

@@ -85,6 +85,8 @@ def tokenised(job: TrainJob, task: Task, limit: int, identity: str, cache: Path)
     if counts:
         shown = ", ".join(f"{n:,} {reason}" for reason, n in counts.items())
         log.warning("%s rows used, others: %s (see %s)", f"{len(train) + len(held_out):,}", shown, REJECTS)
+        if counts.keys() & {"too-long", "truncated"}:
+            log.warning("%s", _limit_told(job, limit))
     if not len(train):
         if len(held_out):
             raise RowError(
@@ -105,6 +107,18 @@ def row_limit(job: TrainJob, model_max: int) -> int:
             f"model's context {job.model.max_length or model_max}"
         )
     return wanted or most
+
+
+def _limit_told(job: TrainJob, limit: int) -> str:
+    """What bounds a row's length, and how to let longer ones in."""
+    if limit == job.data.max_tokens:
+        return f"rows may have {limit:,} tokens, as data.max_tokens says: raise it, and stage.pack_tokens if need be"
+    if limit == job.stage.pack_tokens:
+        return f"rows may have {limit:,} tokens, as stage.pack_tokens says: raise it to take longer ones"
+    return (
+        f"rows may have {limit:,} tokens, the context of model {job.model.name}: model.positions=N lets it learn a "
+        f"longer one, with stage.pack_tokens={job.stage.pack_tokens} or more"
+    )
 
 
 def _write(job: TrainJob, task: Task, limit: int, directory: Path) -> None:

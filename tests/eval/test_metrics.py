@@ -166,7 +166,7 @@ def test_figures_of_one_answer_each_with_groups_in_natural_order():
     assert [n for n in found if n.startswith("accuracy_")] == ["accuracy_level_2", "accuracy_level_10"]
     assert found["accuracy_level_10"].value == 1 and found["accuracy_level_2"].value == 0
     assert found["unparsed"].value == 0.25 and found["tokens"].value == 10
-    assert not any(n.startswith(("pass_at", "maj_at", "best_of")) for n in found)
+    assert not any(n.startswith(("avg_at", "pass_at", "maj_at", "best_of")) for n in found)
 
 
 def test_figures_of_several_answers_and_rewards():
@@ -174,6 +174,7 @@ def test_figures_of_several_answers_and_rewards():
     rewards = {"a00": 2.0, "a01": 1.0, "a02": 0.0, "a10": 5.0, "a11": 1.0}
     found = figures(several, rewards=rewards)
     assert found["accuracy"].value == pytest.approx(0.5)
+    assert found["avg_at_3"] == found["accuracy"] and found["avg_at_3"].low < 0.5 < found["avg_at_3"].high
     assert found["pass_at_3"].value == 1 and found["pass_at_2"].value == pytest.approx((2 / 3 + 1) / 2)
     assert found["maj_at_3"].value == 0.5 and found["best_of_3"].value == 0.5
     assert "pass_at_2" not in figures(several, ks=[3]) and figures(Graded(profile="x", rows={})) == {}

@@ -1,6 +1,7 @@
 """What an evaluation tells: the table beside the paper's figures, and the answers on which the graders differ."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -81,6 +82,9 @@ def test_the_table_has_a_line_for_each_grader_and_the_papers_figure_where_there_
     more = details(told)
     assert "math: the graders disagree on 1 answers to 10 problems (strict 50.0%, dart 40.0%)" in more
     assert "aime24: 2 problems are left out" in more
+    several = Told(name="amc23", figures={"strict": figures(0.5) | {"avg_at_16": bootstrap(np.linspace(0, 1, 40))}})
+    assert re.search(r"amc23 \(strict\): avg_at_16 50\.0% \(4\d\.\d to 5\d\.\d%\)", details([several]))
+    assert flat(several)["avg_at_16"] == pytest.approx(0.5) and flat(several)["avg_at_16_low"] < 0.5
     row = next(r for r in rows_of(told, "Qwen2-Math-7B") if r["figure"] == "accuracy")
     assert (row["value"], row["paper"], row["grader"]) == (0.5, 73.4, "strict")
 

@@ -102,6 +102,17 @@ def test_several_answers_and_a_reward_model(slow, random_tiny, problems, tmp_pat
     assert job.run()["gsm8k"] == figures
 
 
+def test_a_limit_beyond_the_context_is_told_before_anything_is_asked(
+    slow, random_tiny, problems, tmp_path, caplog, monkeypatch
+):
+    monkeypatch.setattr(slow.SlowConfig, "context", lambda self, model: 1024)
+    slow.job(random_tiny, tmp_path / "ev", *arguments(problems, "limit=1")).run()
+    assert re.search(r"max_tokens=2048 does not fit: the context of model \S+ is 1,024 tokens here", caplog.text)
+    caplog.clear()
+    slow.job(random_tiny, tmp_path / "short", *arguments(problems, "limit=1", "max_tokens=512")).run()
+    assert "does not fit" not in caplog.text
+
+
 def test_what_the_engine_cannot_answer_counts_as_wrong(slow, random_tiny, problems, tmp_path, caplog):
     figures = slow.job(random_tiny, tmp_path / "ev", *arguments(problems), failing=True).run()["gsm8k"]
     failed = [a for a in read_rows(tmp_path / "ev/gsm8k/answers") if a["prediction_finish_reason"] == "error"]

@@ -97,3 +97,28 @@ def test_an_engine_of_whole_messages_cannot_continue_a_prefix(job):
     made = job("questions")
     with pytest.raises(ConfigError, match="bare prefix; use engine=vllm"):
         Speaker(made.model, made.engine).own_chat  # noqa: B018
+
+
+def test_replies_that_cannot_become_as_long_as_allowed_are_told_before_the_run(job, caplog):
+    made = job("answers", "input=none.jsonl", "engine=hf", "engine.max_model_len=256")
+    speaker = Speaker(made.model, made.engine)
+    prompt = len(speaker.own_chat.answer_ids("?"))
+    speaker.sampling(temperature=0.7, max_tokens=256 - prompt)
+    assert not caplog.text
+    for _ in range(3):
+        speaker.sampling(temperature=0.7, max_tokens=300)
+    assert caplog.text.count("stage.max_tokens=300 does not fit") == 1
+    assert f"is 256 tokens here, and the shortest prompt takes {prompt}" in caplog.text
+    assert f"Set stage.max_tokens={256 - prompt} or less" in caplog.text and "engine.max_model_len" in caplog.text
+
+
+def test_the_models_own_context_counts_and_an_engine_that_does_not_know_one_says_nothing(job, caplog):
+    made = job("answers", "input=none.jsonl", "engine=hf")
+    Speaker(made.model, made.engine).sampling(
+        temperature=0.7, max_tokens=1024, setting="filters.solvability.max_tokens"
+    )
+    assert "filters.solvability.max_tokens=1024 does not fit: the context of model tiny is 1,024 tokens" in caplog.text
+    caplog.clear()
+    made = job("answers", "input=none.jsonl", "engine=oracle")
+    Speaker(made.model, made.engine).sampling(temperature=0.7, max_tokens=100_000)
+    assert not caplog.text

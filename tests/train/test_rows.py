@@ -41,6 +41,20 @@ def test_a_row_above_the_limit_is_rejected_with_its_length(job, tmp_path):
     assert rejects[0]["row"]["question"] == LONG
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("data.max_tokens=40", r"rows may have 40 tokens, as data\.max_tokens says: raise it"),
+        ("stage.pack_tokens=64", r"rows may have 64 tokens, as stage\.pack_tokens says: raise it"),
+        ("model.max_length=48", r"rows may have 48 tokens, the context of model .*: model\.positions=N"),
+    ],
+)
+def test_what_bounds_a_rows_length_is_named(job, tmp_path, caplog, words, told):
+    source = questions(tmp_path / "q.jsonl", ["What is 1 + 1?", LONG, "What is 2 + 2?"])
+    made(job, "qft", source, words, "stage.validation=0")
+    assert re.search(told, caplog.text)
+
+
 def test_truncating_keeps_the_end_token_and_is_counted(job, tmp_path, caplog):
     source = questions(tmp_path / "q.jsonl", ["What is 1 + 1?", LONG])
     with caplog.at_level("WARNING"):

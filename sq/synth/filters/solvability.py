@@ -77,7 +77,11 @@ class Judge:
     def __init__(self, config: SolvabilityFilter, speaker: Speaker, prompt: Prompt, seed: int) -> None:
         self._speaker, self._prompt, self._seed = speaker, prompt, seed
         self._sampling: Sampling = speaker.sampling(
-            n=config.votes, temperature=config.temperature, top_p=config.top_p, max_tokens=config.max_tokens
+            n=config.votes,
+            temperature=config.temperature,
+            top_p=config.top_p,
+            max_tokens=config.max_tokens,
+            setting="filters.solvability.max_tokens",
         )
 
     def heard(self, cases: Iterator[Case], scores: Scores) -> Iterator[Case]:
