@@ -7,8 +7,14 @@ import shlex
 import shutil
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sq.recipe.expand import Stage
+    from sq.recipe.load import Recipe
+    from sq.recipe.run import Outcome
 
 ABOUT = """\
 Run a recipe of conf/recipe/ (or a YAML of your own): every stage that is not done yet, each in its own process, in the
@@ -52,7 +58,6 @@ class _Help(argparse.Action):
 
 def _run(parsed: argparse.Namespace) -> None:
     from sq.recipe.load import load_recipe
-    from sq.recipe.renew import renewed
     from sq.recipe.run import run_recipe, selected
 
     name, overrides = _named(parsed.overrides)
@@ -60,9 +65,7 @@ def _run(parsed: argparse.Namespace) -> None:
     stages = selected(recipe, parsed.until, parsed.only)
     if parsed.dry_run:
         return _dry_run(recipe, stages)
-    record = renewed(recipe, _typed())
-    outcome = run_recipe(recipe, record, stages, redo=parsed.redo)
-    _closing(recipe, record, outcome)
+    _closing(recipe, run_recipe(recipe, stages, command=_typed(), redo=parsed.redo))
 
 
 def _typed() -> str:
@@ -87,7 +90,7 @@ def _named(words: list[str]) -> tuple[str, list[str]]:
     return given[0], rest
 
 
-def _dry_run(recipe: Any, stages: Any) -> None:
+def _dry_run(recipe: Recipe, stages: Sequence[Stage]) -> None:
     """The commands in their order, each as it can be copied; comments say what a stage is for."""
     from sq.recipe.check import check
     from sq.recipe.process import command
@@ -99,11 +102,11 @@ def _dry_run(recipe: Any, stages: Any) -> None:
         print(f"# {about}{' reads ' + ', '.join(stage.reads) if stage.reads else ''}\n{command(stage)}")
 
 
-def _closing(recipe: Any, record: Any, outcome: Any) -> None:
+def _closing(recipe: Recipe, outcome: Outcome) -> None:
     """What stands at the end: the ablation, the bill and the report of a complete run; else what is left."""
     from sq.recipe.screen import clock
 
-    directory = outcome.directory
+    directory, record = recipe.output_dir, outcome.record
     if not outcome.complete:
         left = [each.name for each in record.stages if each.status != "done"]
         print(f"{recipe.name}: {len(outcome.ran)} stages run, {len(left)} are left, next {left[0]} -> {directory}")
@@ -111,11 +114,11 @@ def _closing(recipe: Any, record: Any, outcome: Any) -> None:
     if not outcome.ran and (directory / "report" / "index.html").is_file():
         print(f"{recipe.name}: all {len(record.stages)} stages are done -> {directory / 'report' / 'index.html'}")
         return
-    _told(recipe, directory)
+    _told(directory)
     print(f"{recipe.name}: {len(record.stages)} stages in {clock(record.seconds)} -> {directory}")
 
 
-def _told(recipe: Any, directory: Path) -> None:
+def _told(directory: Path) -> None:
     """Ablation, bill, report. What one of them cannot do is said, and does not undo the run."""
     from sq.core.errors import SqError
     from sq.recipe.bill import bill

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from types import FrameType
 from typing import Any
 
 from sq.core.errors import ConfigError, LedgerError, SqError
-from sq.core.files import DirectoryLock
+from sq.core.files import DirectoryLock, plain_errors
 from sq.recipe.check import check
 from sq.recipe.devices import Devices
 from sq.recipe.expand import Stage
@@ -36,6 +36,7 @@ from sq.recipe.record import (
     now,
     run_of,
 )  # fmt: skip
+from sq.recipe.renew import renewed
 from sq.recipe.screen import Screen, clock
 from sq.recipe.settle import remove, settle
 from sq.recipe.told import told
@@ -54,7 +55,7 @@ class StageFailed(SqError):
 class Outcome:
     """What a run of a recipe came to."""
 
-    directory: Path
+    record: RecipeRecord
     ran: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     complete: bool = False
@@ -80,14 +81,14 @@ def selected(recipe: Recipe, until: str | None = None, only: str | None = None) 
 
 
 def run_recipe(
-    recipe: Recipe, record: RecipeRecord, stages: Sequence[Stage], *, redo: bool = False, screen: Screen | None = None
+    recipe: Recipe, stages: Sequence[Stage], *, command: str, redo: bool = False, screen: Screen | None = None
 ) -> Outcome:
     """Bring these stages to their end.
 
     Args:
         recipe: with all its stages.
-        record: what `recipe.json` said, brought up to date with the recipe (`records.renewed`).
         stages: those to run, in their order.
+        command: what a person types to continue.
         redo: remove stages that were made with other settings or from another input, and make them again.
         screen: where a person looks.
 
@@ -97,14 +98,16 @@ def run_recipe(
         LedgerError: where another process is at work in the directory.
     """
     logs = recipe.output_dir / "logs"
-    logs.mkdir(parents=True, exist_ok=True)
+    jobs = {} if logs.exists() else check(stages)  # a slip leaves nothing behind
+    with plain_errors(logs, "make it"):
+        logs.mkdir(parents=True, exist_ok=True)
     try:
         lock = DirectoryLock(logs)
     except LedgerError as error:
         why = str(error).partition(": ")[2]
         raise LedgerError(f"{recipe.output_dir}: another `sq run` is at work here: {why}") from error
     try:
-        return _Run(recipe, record, screen or Screen(), redo).bring(stages)
+        return _Run(recipe, renewed(recipe, command), screen or Screen(), redo).bring(stages, jobs)
     finally:
         lock.release()
 
@@ -114,17 +117,18 @@ class _Run:
 
     def __init__(self, recipe: Recipe, record: RecipeRecord, screen: Screen, redo: bool) -> None:
         self.recipe, self.record, self.screen, self.redo = recipe, record, screen, redo
-        self.outcome = Outcome(directory=recipe.output_dir)
+        self.outcome = Outcome(record=record)
         self.finished: set[str] = set()
         self.running: dict[str, StageProcess] = {}
         self.number = {stage.name: i for i, stage in enumerate(recipe.stages, 1)}
         self.devices = Devices(recipe.config.parallel)
-        self.jobs: dict[str, Any] = {}
-        self.began, self.before = time.monotonic(), record.seconds
+        self.jobs: Mapping[str, Any] = {}
+        self.began: float | None = None
+        self.before = record.seconds
         self.environment: dict[str, str] = {}
 
-    def bring(self, stages: Sequence[Stage]) -> Outcome:
-        """Run what is not done."""
+    def bring(self, stages: Sequence[Stage], jobs: Mapping[str, Any]) -> Outcome:
+        """Run what is not done; `jobs` are those of stages that were checked already."""
         for each in self.record.stages:
             if each.process:
                 end_left_behind(each.process)
@@ -134,7 +138,7 @@ class _Run:
         self.outcome.skipped = [stage.name for stage in stages if stage.name in self.finished]
         if todo:
             self._require(todo)
-            self.jobs = check(todo)
+            self.jobs = jobs or check(todo)
             self._begin(len(todo))
             with _signals_stop():
                 self._all(todo)
@@ -153,6 +157,7 @@ class _Run:
                 )
 
     def _begin(self, count: int) -> None:
+        self.began = time.monotonic()
         done = f", {len(self.outcome.skipped)} of them done already" if self.outcome.skipped else ""
         self.screen.say(f"{self.recipe.name}: {self.recipe.title}")
         self.screen.say(f"{count + len(self.outcome.skipped)} stages{done} -> {self.recipe.output_dir}; "
@@ -260,8 +265,9 @@ class _Run:
     def _close(self, status: str) -> None:
         """Write what is known now."""
         self.record.status = status
-        self.record.seconds = round(self.before + time.monotonic() - self.began, 2)
-        if status == DONE and self.outcome.ran or status == DONE and self.record.finished is None:
+        if self.began is not None:
+            self.record.seconds = round(self.before + time.monotonic() - self.began, 2)
+        if status == DONE and (self.outcome.ran or self.record.finished is None):
             self.record.finished = now()
         self.record.write()
 

@@ -46,7 +46,7 @@ def test_done_again_nothing_is_started(copy, sq_run, record_of):
     assert done.returncode == 0 and "started" not in done.stderr, done.stderr
     after = record_of(copy)
     assert [s["attempts"] for s in after["stages"]] == [1, 1, 1, 1]
-    assert [s["seconds"] for s in after["stages"]] == [s["seconds"] for s in before["stages"]]
+    assert after | {"command": before["command"]} == before
 
 
 def test_a_part_of_it_then_one_stage_then_all(tmp_path, sq_run, record_of):
@@ -138,7 +138,7 @@ def test_the_twentieth_stage_is_checked_before_the_first_is_run(tmp_path, sq_run
     wrong = sq_run(tmp_path, "sft.stage.lrr=1")
     assert wrong.returncode == 2 and "Traceback" not in wrong.stderr
     assert "stage sft: unknown key 'stage.lrr' (value 1), did you mean 'lr'?" in wrong.stderr
-    assert not (tmp_path / "outputs/small/labels").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def wait_for_process(directory, record_of, stage):
