@@ -193,8 +193,8 @@ def _tokens(ledgers: Iterable[Path], kind: str) -> tuple[float, float]:
     read, written = TOKENS[kind]
     total_in = total_out = 0.0
     for ledger in ledgers:
-        rejects = (json.loads(reject["row"]) for reject in read_rejects(ledger))
-        for rows in (read_rows(ledger), rejects):
+        rejects = (json.loads(reject["row"]) for reject in read_rejects(ledger, verify=False, unfinished=True))
+        for rows in (read_rows(ledger, verify=False, unfinished=True), rejects):
             for row in rows:
                 first = not (row.get("response_index") or row.get("sample") or 0)
                 total_in += (row.get(read) or 0) if first else 0

@@ -6,7 +6,7 @@ import pytest
 
 from sq.core.errors import ConfigError
 from sq.core.ledger import Item, Ledger, Reject
-from sq.core.rows import CANDIDATE, EXAMPLE, QUESTION
+from sq.core.rows import CANDIDATE, EXAMPLE, QUESTION, SCORE
 from sq.recipe.bill import bill, make_bill
 
 
@@ -108,6 +108,20 @@ def test_a_gpu_is_paid_for_all_of_them_but_not_while_no_model_works(run):
     found = {stage["name"]: stage for stage in make_bill(run)["stages"]}
     assert found["answers"]["gpu_hours"] == pytest.approx(60 * 8 / 3600)
     assert found["answers"]["price"] == pytest.approx(60 * 8 / 3600 * 3.29) and found["select"]["price"] == 0
+
+
+def test_a_stage_that_was_stopped_is_billed_for_what_it_did(run):
+    place = run / "evaluate" / "gsm8k" / "answers"
+    with Ledger.open(place, schema=SCORE, config={"benchmark": "gsm8k"}, inputs={}) as made:
+        for item in made.todo(iter([Item("a", None), Item("b", None)])):
+            made.record(item.key, [])
+            break
+    recipe = json.loads((run / "recipe.json").read_text())
+    recipe["stages"][-1] |= {"status": "stopped", "seconds": 3.0}
+    (run / "recipe.json").write_text(json.dumps(recipe))
+    found = make_bill(run, hardware="cpu")["stages"][-1]
+    assert (found["name"], found["status"], found["seconds"]) == ("evaluate", "stopped", 3.0)
+    assert "evaluate" in bill(run, hardware="cpu")
 
 
 def test_an_oracle_costs_no_tokens_and_an_api_costs_its_price(run):
