@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from sq.core.config import conf_dir
-from sq.domains.arithmetic.engine import OracleConfig
+from sq.domains.oracle import OracleConfig
 from sq.engine.config import EngineConfig
 from sq.engine.openai import OpenAIConfig
 from sq.engine.ray import RayConfig

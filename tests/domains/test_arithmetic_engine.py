@@ -10,8 +10,7 @@ from sq.core.config import build
 from sq.core.errors import ConfigError
 from sq.core.prompts import Prompt, PromptConfig
 from sq.domains.arithmetic import check, final_answer, judge, problem, unsolvable
-from sq.domains.arithmetic.engine import OracleConfig, OracleEngine
-from sq.domains.oracle import find_question
+from sq.domains.oracle import OracleConfig, OracleEngine, find_question
 from sq.engine.base import Engine, Request, Sampling, ScoreRequest
 
 PROMPTS = Path(__file__).parents[2] / "conf" / "prompt"

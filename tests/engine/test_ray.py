@@ -7,7 +7,7 @@ from itertools import islice
 import pytest
 
 from sq.domains.arithmetic import ArithmeticConfig
-from sq.domains.arithmetic.engine import OracleConfig
+from sq.domains.oracle import OracleConfig
 from sq.engine.base import Request, Sampling, ScoreRequest
 from sq.engine.ray import RayConfig
 from sq.models.load import ModelConfig

@@ -6,7 +6,7 @@ import pytest
 
 from sq.core.errors import ConfigError, LedgerError, RowError
 from sq.core.ledger import read_rejects, read_rows
-from sq.domains.arithmetic.engine import OracleEngine
+from sq.domains.oracle import OracleEngine
 from sq.engine.base import Request
 
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from sq.core.errors import ConfigError
-from sq.domains.arithmetic.engine import OracleEngine
+from sq.domains.oracle import OracleEngine
 from sq.engine.base import Completion, Result
 from sq.synth.determinism import determinism
 

@@ -6,7 +6,7 @@ import pytest
 
 from sq.core.ledger import read_rows
 from sq.domains.arithmetic import ArithmeticDomain
-from sq.domains.arithmetic.engine import OracleEngine
+from sq.domains.oracle import OracleEngine
 from sq.synth.figures import read_figures
 
 

@@ -8,7 +8,7 @@ import pytest
 from sq.core.errors import ConfigError
 from sq.core.ledger import read_rejects, read_rows
 from sq.domains.arithmetic import ArithmeticDomain, unsolvable
-from sq.domains.arithmetic.engine import OracleEngine
+from sq.domains.oracle import OracleEngine
 from sq.synth.scores import Scores
 
 

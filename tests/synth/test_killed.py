@@ -16,7 +16,7 @@ import pytest
 
 from sq.core.ledger import read_manifest, read_rejects, read_rows
 from sq.domains.arithmetic import poor, problem
-from sq.domains.arithmetic.engine import OracleEngine
+from sq.domains.oracle import OracleEngine
 from sq.engine.base import Completion, Result
 from sq.engine.config import EngineConfig
 from sq.models.load import load_tokenizer

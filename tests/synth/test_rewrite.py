@@ -10,7 +10,7 @@ from sq.core.errors import ConfigError
 from sq.core.ledger import read_rejects, read_rows
 from sq.core.rows import PAIR, check_row
 from sq.domains.arithmetic import ArithmeticDomain, poor, problem
-from sq.domains.arithmetic.engine import OracleEngine
+from sq.domains.oracle import OracleEngine
 from sq.engine.base import Completion, Result
 
 

@@ -91,7 +91,7 @@ def test_best_of_five_beats_a_random_one_by_the_oracle(run, tmp_path):
 
 
 def test_a_model_that_cannot_score_says_so(run, candidates, monkeypatch):
-    from sq.domains.arithmetic.engine import OracleEngine
+    from sq.domains.oracle import OracleEngine
 
     def refuse(self, requests):
         raise EngineError("model tiny is served to generate; it cannot score")
