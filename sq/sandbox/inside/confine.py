@@ -6,6 +6,7 @@ import math
 import os
 import resource
 import sys
+from functools import lru_cache
 from typing import NamedTuple
 
 from sq.sandbox.inside import landlock, linux, seccomp
@@ -60,6 +61,10 @@ def prepare(cage: Cage, limits: Limits) -> None:
         if name in vars(resource):
             _limit(vars(resource)[name], value)
     os.umask(0o022)
+    if cage.tier == WEAK:
+        _running()
+    if cage.tier == LANDLOCK:
+        seccomp.filter_for(0)
     if cage.tier != WEAK:
         linux.no_new_privileges()
     if cage.tier == FULL:
@@ -78,7 +83,7 @@ def confine(cage: Cage, limits: Limits) -> None:
         return
     if cage.tier == LANDLOCK:
         landlock.restrict(cage.readable, cage.tmp)
-        seccomp.install(seccomp.filter_of(alone=True, pid=os.getpid()))
+        seccomp.install(seccomp.filter_for(os.getpid()))
         return
     _limit(resource.RLIMIT_NPROC, limits.processes + _SPARE)  # counted in the user namespace: ours alone
     if cage.change_user:
@@ -95,6 +100,7 @@ def _limit(kind: int, value: int) -> None:
     resource.setrlimit(kind, (value, value))
 
 
+@lru_cache
 def _running() -> int:
     """Processes and threads that the user has, where the system tells it; else a number that leaves room for them."""
     try:

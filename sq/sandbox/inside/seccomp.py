@@ -13,6 +13,7 @@ import errno
 import struct
 import sys
 from collections.abc import Iterable
+from functools import lru_cache
 
 from sq.sandbox.inside.linux import MACHINE, prctl
 
@@ -26,6 +27,8 @@ _THREAD = 0x00010000
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _LOAD, _JUMP_EQUAL, _JUMP_GE, _JUMP_SET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ARGUMENT = 16
+_SOMEBODY = 0x5EED1D07
+"""Stands for a process's number in the filter that is made once."""
 _PR_SET_SECCOMP, _MODE_FILTER = 22, 2
 
 SAME = {  # the same number on both machines
@@ -111,6 +114,16 @@ def filter_of(*, alone: bool = False, pid: int = 0, machine: str = MACHINE) -> b
         code += _argument(_PRLIMIT[machine], [_op(_JUMP_EQUAL, 0, 1, 0), _return(_ERRNO | errno.EPERM)])
         code += _argument(_CLONE[machine], [_op(_JUMP_SET, _THREAD, 1, 0), _return(_ERRNO | errno.EAGAIN)])
     return b"".join([*code, *_refusals(refused), _return(_ALLOW)])
+
+
+def filter_for(pid: int) -> bytes:
+    """The stricter filter for a process that may signal itself alone; made once, and the number put in."""
+    return _alone().replace(_SOMEBODY.to_bytes(4, sys.byteorder), pid.to_bytes(4, sys.byteorder))
+
+
+@lru_cache
+def _alone() -> bytes:
+    return filter_of(alone=True, pid=_SOMEBODY)
 
 
 def install(code: bytes) -> None:
