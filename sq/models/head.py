@@ -21,6 +21,8 @@ from sq.models.fused import HeadKernel, fused_cross_entropy
 
 CHUNK_ELEMENTS = 1 << 24
 """Logits held at a time: 64 MiB in fp32."""
+SLICE = 1 << 13
+"""Words of the vocabulary whose weight gradient is added up at a time in half precision."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,7 +221,10 @@ class _Gradients:
             if grad.dtype == torch.float32:
                 self.matrix.addmm_(grad.t(), self.inputs[here])
             else:
-                self.matrix += grad.t() @ self.inputs[here]
+                # In slices: the product and, on a CPU, its fp32 copy are temporaries as large as the weight.
+                for part in range(0, len(self.matrix), SLICE):
+                    rows = slice(part, part + SLICE)
+                    self.matrix[rows] += grad[:, rows].t() @ self.inputs[here]
 
     def of(self, states: Tensor, weight: Tensor, bias: Tensor | None) -> list[Tensor | None]:
         """The gradients in their tensors' types."""
