@@ -33,7 +33,7 @@ from sq.synth.intervals import wilson  # noqa: E402
 Z = 1.959964
 DOMAIN = ArithmeticDomain()
 QFT = ("stage.lr=5e-4", "stage.batch_packs=2", "stage.pack_tokens=2048")
-QPO = ("stage.lr=1e-4", "stage.batch_rows=32", "stage.warmup_steps=2", "stage.pack_tokens=2048")
+QPO = ("stage.lr=1e-4", "stage.batch_rows=20", "stage.warmup_steps=2", "stage.pack_tokens=2048")
 SCORER = ("stage.lr=5e-4", "stage.head_lr=5e-3", "stage.batch_rows=32", "stage.epochs=3", "stage.pack_tokens=2048")
 REWARD = ("stage.lr=3e-4", "stage.head_lr=3e-3", "stage.batch_rows=32", "stage.epochs=2", "stage.pack_tokens=2048")
 SFT = ("stage.lr=1e-3", "stage.batch_packs=2", "stage.pack_tokens=2048", "stage.epochs=2")
@@ -299,7 +299,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=4000, help="seed questions of QFT")
     parser.add_argument("--questions", type=int, default=1000, help="questions judged per condition")
     parser.add_argument("--pairs", type=int, default=1200, help="questions to make pairs of")
-    parser.add_argument("--solvability", type=float, default=0.7, help="share of pairs made solvable, not harder")
+    parser.add_argument("--solvability", type=float, default=0.8, help="share of pairs made solvable, not harder")
     parser.add_argument("--labels", type=int, default=1000, help="problems with fail rates")
     parser.add_argument("--n", type=int, default=8, help="solutions a fail rate is of")
     parser.add_argument("--scorer", default="tiny", help="the model that scores difficulty: tiny or tiny-base")
