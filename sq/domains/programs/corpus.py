@@ -12,8 +12,9 @@ from sq.domains.arithmetic.splits import split_of
 from sq.domains.base import Document
 from sq.domains.programs.problems import Problem, poor, problem, unsolvable
 
-KINDS = {"worked": 45, "worked in chat": 15, "good": 12, "unsolvable": 16, "poor": 12}
-"""Kind of document -> its share, in hundredths."""
+KINDS = {"worked": 68, "worked in chat": 8, "good": 4, "unsolvable": 11, "poor": 9}
+"""Kind of document -> its share, in hundredths. Of what stands in chat form, two fifths can be programmed."""
+STEPS = (1, 1, 2, 2, 3, 3, 4, 5, 6)
 SHORT_STEPS = (1, 1, 1, 2, 2, 2, 3, 3, 4)
 
 
@@ -35,7 +36,8 @@ def train_problem(rng: random.Random, low: int, high: int) -> Problem:
 
 def _document(kind: str, rng: random.Random) -> Document:
     if kind == "worked":
-        one = train_problem(rng, 1, 6)
+        steps = rng.choice(STEPS)
+        one = train_problem(rng, steps, steps)
         return Document(text=f"Task: {one.question}\nProgram: {one.solution}")
     short = rng.choice(SHORT_STEPS)
     if kind == "worked in chat":

@@ -10,11 +10,15 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-NAMES = "solve total score count change step".split()
+NAMES = ("solve",)
+"""One name in tasks made here, any in those judged: a tiny model is long in learning to copy it."""
 NUMBERS = ("a", "b", "c")
 LISTS = ("xs",)
 STRANGERS = "k m n p x y z nums items values".split()
-"""Names that no parameter of ours has. Few names, so that a tiny model learns early what stands for what."""
+"""Names that no parameter of ours has. Ours are few, so that a tiny model learns early what stands for what."""
+INDENT = " "
+"""One space, for each is a token."""
+LAST_LINE = f"{INDENT}return r"
 VAGUE = ("some number", "a few", "a number")
 """What stands where a number was left out."""
 
@@ -137,7 +141,7 @@ class Sentence:
     def lines(self) -> list[str]:
         """Its lines of Python."""
         line = f"r = {self.kind.code.format(**self.slots)}"
-        return [f"if {self.kind.unless}:", f"    {line}"] if self.kind.unless else [line]
+        return [f"if {self.kind.unless}:", f"{INDENT}{line}"] if self.kind.unless else [line]
 
     def run(self, r: int, args: Args) -> int:
         """The result after it."""
@@ -186,8 +190,8 @@ def split(text: str) -> list[str]:
 
 def program(header: Header, sentences: Sequence[Sentence]) -> str:
     """The reference program: each sentence as a comment, and the lines for it."""
-    body = [f"    {line}" for sentence in sentences for line in (f"# {sentence}", *sentence.lines())]
-    return "\n".join([f"def {header.name}({', '.join(header.params)}):", *body, "    return r"])
+    body = [f"{INDENT}{line}" for sentence in sentences for line in (f"# {sentence}", *sentence.lines())]
+    return "\n".join([f"def {header.name}({', '.join(header.params)}):", *body, LAST_LINE])
 
 
 def _pattern(phrase: str) -> tuple[re.Pattern[str], list[str]]:

@@ -68,10 +68,8 @@ class Judgement:
 
     @property
     def solution(self) -> str | None:
-        """The reference as a model should write it: a word on the way, then the program in a fenced block."""
-        if self.program is None or self.header is None:
-            return None
-        return f"Line by line:\n```python\n{self.program}\n```"
+        """The reference as a model should write it: the program in a fenced block, its comments the way there."""
+        return f"```python\n{self.program}\n```" if self.program is not None else None
 
     @property
     def answer(self) -> str | None:

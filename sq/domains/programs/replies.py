@@ -11,12 +11,14 @@ import random
 import re
 
 from sq.domains.oracle import Reply, Sage
-from sq.domains.programs.grammar import KINDS
+from sq.domains.programs.grammar import INDENT, KINDS, LAST_LINE
 from sq.domains.programs.oracle import judge
 from sq.domains.programs.problems import add_steps, mend, unsolvable
 
 LEVELS = ("very easy", "easy", "medium", "hard", "hard", "very hard")
 """By number of steps, from one."""
+SLIPS = ("r + 1", "r - 1", "r + 2", "r - 2", "r + r", "r * r + 1", "1 - r")
+"""What a faulty program does at its end. Several, for a model does not always make the same mistake."""
 RAMBLING = "Let me think about this task for a while. It looks like a small function, and much can be said of it"
 _BLOCK = re.compile(r"```python\n(.*?)\n?```", re.DOTALL)
 
@@ -68,8 +70,9 @@ def solve(question: str, rng: random.Random, err: bool) -> str:
     if err and rng.random() < 0.25:
         return RAMBLING
     if found.solution is None:
-        return "The task does not say enough, so I guess.\n```python\ndef solve(a):\n    r = a\n    return r\n```"
-    return found.solution.replace("    return r\n", "    r = r + 1\n    return r\n") if err else found.solution
+        return "The task does not say enough, so I guess.\n```python\ndef solve(a):\n r = a\n return r\n```"
+    slip = f"{INDENT}r = {rng.choice(SLIPS)}\n{LAST_LINE}"
+    return found.solution.replace(LAST_LINE, slip) if err else found.solution
 
 
 def rate(question: str, rng: random.Random, err: bool) -> str:
@@ -107,4 +110,4 @@ REPLIES: dict[str, Reply] = {
     "rate_difficulty": rate,
     "classify_topic": classify,
 }
-SAGE = Sage(version=f"1-{len(KINDS)}", replies=REPLIES, right=right)
+SAGE = Sage(version=f"2-{len(KINDS)}", replies=REPLIES, right=right)
