@@ -86,7 +86,15 @@ def listed(items: Iterable[str]) -> Markup:
 
 
 def _cells(row: Sequence[str], side: Callable[[int], str | None]) -> list[Markup]:
-    return [tag("th", cell, scope="row") if i == 0 else tag("td", cell, class_=side(i)) for i, cell in enumerate(row)]
+    return [
+        tag("th", cell, scope="row") if i == 0 else tag("td", _kept(cell) if side(i) else cell, class_=side(i))
+        for i, cell in enumerate(row)
+    ]
+
+
+def _kept(cell: str) -> str:
+    """An interval in a narrow column stays in one line."""
+    return cell if isinstance(cell, Markup) else cell.replace(" to ", "\u00a0to\u00a0")
 
 
 def _attribute(key: str, value: str | bool | None) -> str:

@@ -104,12 +104,18 @@ def mean(values: Sequence[float]) -> Interval:
 
 
 def over_seeds(values: Sequence[Interval]) -> Interval:
-    """One figure from those of several seeds: their mean with Student's interval; of one seed, its own interval."""
+    """One figure from those of several seeds: their mean with Student's interval; of one seed, its own interval.
+
+    Seeds that agree by chance do not make it narrower than what each was counted on allows, and a share stays one.
+    """
     if len(values) == 1:
         return values[0]
-    middle = fmean(v.value for v in values)
-    width = _STUDENT.get(len(values), 1.96) * stdev(v.value for v in values) / math.sqrt(len(values))
-    return Interval(value=middle, low=middle - width, high=middle + width, count=sum(v.count for v in values))
+    middle, seeds = fmean(v.value for v in values), len(values)
+    between = _STUDENT.get(seeds, 1.96) * stdev(v.value for v in values) / math.sqrt(seeds)
+    width = max(between, math.hypot(*((v.high - v.low) / 2 for v in values)) / seeds)
+    low = max(0.0, middle - width) if all(v.low >= 0 for v in values) else middle - width
+    high = min(1.0, middle + width) if all(v.high <= 1 for v in values) else middle + width
+    return Interval(value=middle, low=low, high=high, count=sum(v.count for v in values))
 
 
 def change_of(before: Interval, after: Interval) -> Change:
