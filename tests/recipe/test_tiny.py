@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from sq.core.ledger import read_manifest
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -20,9 +22,11 @@ def test_the_papers_recipe_runs_to_its_end_with_the_tiny_model(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "out/recipe.json").read_text())
-    assert record["status"] == "done" and len(record["stages"]) == 22
+    assert record["status"] == "done" and len(record["stages"]) == 23
     assert {s["stage"] for s in record["stages"] if s["stage"]} == {
-        "qft", "questions", "rewrite", "qpo", "fail_rate", "difficulty", "filter", "answers", "select", "sft"
+        "qft", "questions", "rewrite", "qpo", "fail_rate", "difficulty", "reward", "filter", "answers", "select", "sft"
     }  # fmt: skip
+    for name in ("deepseek", "qwen"):
+        assert read_manifest(tmp_path / f"out/select-{name}").rows > 0
     assert "arithmetic" in next(s["last"] for s in record["stages"] if s["script"] == "evaluate")
     assert (tmp_path / "out/report/index.html").is_file() and (tmp_path / "out/bill.json").is_file()
