@@ -61,12 +61,12 @@ def test_masked_tokens_stay_masked(p):
 @pytest.mark.parametrize(("p", "temperature"), [(1.0, 1.0), (0.9, 0.7), (0.3, 2.0)])
 def test_points_spread_evenly_draw_each_token_as_often_as_it_is_likely(p, temperature):
     logits = torch.randn(1, 60, generator=torch.Generator().manual_seed(3)) * 2
-    count = 20_000
+    count = 5_000
     points = [(i + 0.5) / count for i in range(count)]
     drawn = torch.tensor([draw(logits, [temperature], [p], [u])[0] for u in points])
     kept = keep_nucleus(logits / temperature, {0: p} if p < 1 else {})
     wanted = kept.double().softmax(-1)[0]
-    assert (torch.bincount(drawn, minlength=60) / count - wanted).abs().max() < 2e-4
+    assert (torch.bincount(drawn, minlength=60) / count - wanted).abs().max() < 5e-4
     assert draw(logits, [temperature], [p], [1 - 2**-53])[0] == int(wanted.nonzero()[-1])
 
 
