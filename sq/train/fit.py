@@ -77,10 +77,11 @@ def _fit(job: TrainJob) -> Path:
             figures = train(job, tokenizer, chat, data, weights, run)
             if first:
                 run.output("model", str(output / "model"), digest="", rows=len(data.train))
-                seconds = time.monotonic() - started
-                told = {"rows": len(data.train), "tokens": round(figures["train/tokens"]), "seconds": round(seconds, 1)}
-                write_record(output, {**record, "run": run.id, "figures": figures, **told})
-                _finish(job, data, figures, seconds)
+        if first:  # done only once MLflow knows it too: a run that is passed over later would stay killed there
+            seconds = time.monotonic() - started
+            told = {"rows": len(data.train), "tokens": round(figures["train/tokens"]), "seconds": round(seconds, 1)}
+            write_record(output, {**record, "run": run.id, "figures": figures, **told})
+            _finish(job, data, figures, seconds)
     finally:
         if lock is not None:
             lock.release()
