@@ -42,8 +42,8 @@ def draw(
     logits_BV: Tensor, temperatures: Sequence[float], top_p: Sequence[float], points: Sequence[float]
 ) -> list[int]:
     """A token of each row, by where its point in [0, 1) falls among the weights of the tokens that top-p keeps."""
-    warm_BV = logits_BV.float() / torch.tensor(temperatures, device=logits_BV.device)[:, None]
-    weights_BV = (warm_BV - warm_BV.amax(dim=-1, keepdim=True)).exp_()
+    colder_B1 = 1.0 / torch.tensor(temperatures, device=logits_BV.device)[:, None]
+    weights_BV = (logits_BV.float() - logits_BV.float().amax(dim=-1, keepdim=True)).mul_(colder_B1).exp_()
     totals = weights_BV.sum(dim=-1).tolist()
     return [_drawn(*row) for row in zip(weights_BV, totals, top_p, points, strict=True)]
 
