@@ -1,6 +1,9 @@
 """The parts of a run: what decides a stage, which devices it gets, what is read off a log, what a person sees."""
 
 import io
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -29,6 +32,7 @@ def recipe(tmp_path):
     return made
 
 
+ROOT = Path(__file__).resolve().parents[2]
 SFT = {"sft": {"script": "train", "set": {"stage": "sft", "model": "tiny"}}}
 ANSWERS = {"answers": {"script": "synthesize", "set": {"stage": "answers", "input": "domain", "engine": "oracle"}}}
 
@@ -145,3 +149,16 @@ def test_what_a_stage_has_not_finished_is_not_made(recipe, tmp_path):
     (directory / "model").mkdir(parents=True)
     (directory / "train.json").write_text('{"config": {}}')
     assert made_in(record.stages[0]) is None
+
+
+def test_an_installed_package_has_the_scripts_without_a_checkout(tmp_path):
+    def run(*words):
+        command = [sys.executable, "-m", "sq.recipe.script", *words]
+        return subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+        )
+
+    assert run("train", "--help").stdout.startswith("Train a model.")
+    assert "stage=sfd is not one of" in run("train", "stage=sfd").stderr
+    wrong = run("trian")
+    assert wrong.returncode == 1 and "'trian' is not one of train, synthesize, evaluate, did you mean" in wrong.stderr
