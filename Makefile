@@ -24,13 +24,8 @@ help: ## list the targets
 setup: ## make .venv with everything in it; returns at once when there is nothing to do
 	@scripts/setup --extras "$(EXTRAS)"
 
-DEMO := outputs/demo
-demo: setup ## the tiny model solves, writes, and after question fine-tuning writes better; the oracle is the judge
-	@$(BIN)/python evaluate.py model=tiny benchmark=[arithmetic] limit=200 output_dir=$(DEMO)/solve
-	@$(BIN)/python synthesize.py stage=questions model=tiny stage.count=300 output_dir=$(DEMO)/questions
-	@$(BIN)/python train.py stage=qft model=tiny data.limit=4000 stage.lr=5e-4 output_dir=$(DEMO)/qft
-	@$(BIN)/python synthesize.py stage=questions model=tiny model.name=tiny-qft model.path=$(DEMO)/qft/model \
-		stage.count=300 output_dir=$(DEMO)/questions-qft
+demo: setup ## the whole method in miniature, from nothing to a page; an exact oracle judges every step
+	@$(BIN)/sq run recipe=demo $(ARGS)
 
 # The quick tests share the cores; those that start engines or time out on a busy machine have them to themselves.
 QUICK := -m "not gpu and not slow and not vllm" -n 2
