@@ -2,9 +2,8 @@
 
 Question -> Judged -> Candidate -> Example is one chain: each schema is the one before plus what its stage adds, so a
 later row still tells the whole story of the earlier one. Columns are added, never renamed or retyped. Pair, Label and
-Score stand beside the chain. A field with `nullable=False` must be in every row; all others may be null, because not
-every row comes from a generator, has a reference answer, or has passed every filter.
-(Stages: paper, sections 2.2 to 2.5; ids: two runs of the released code reuse the same numbers, ours cannot.)
+Score stand beside the chain. A field with `nullable=False` must be in every row; others may be null, as not every row
+has a generator or a reference, or has passed every filter. (Stages: paper, sections 2.2 to 2.5.)
 """
 
 from __future__ import annotations
@@ -333,11 +332,7 @@ def _plain(value: Any) -> Any:
 
 
 def _encodable(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return not _SURROGATE.search(text)
 
 
 def _finite(value: Any) -> bool:
