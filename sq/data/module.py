@@ -7,6 +7,7 @@ devices normalise the loss exactly as one big batch would.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,6 +20,8 @@ from sq.data.collate import collate
 from sq.data.packing import Packing, pack_rows
 from sq.data.tokens import TokenRows
 from sq.models.pack import Pack
+
+log = logging.getLogger(__name__)
 
 
 class StepPack(NamedTuple):
@@ -62,6 +65,8 @@ def plan_packs(
     if batch_rows is not None:
         batch_packs, capacity = _near(rows, capacity, prefix, batch_rows, world, seed)
     batch_packs = batch_packs or world
+    if batch_packs < world:
+        batch_packs, capacity = world, _smaller(rows, capacity, prefix, batch_packs, world)
     if batch_packs % world:
         raise ConfigError(
             f"stage.batch_packs={batch_packs} cannot be shared evenly by {world} processes; make it a multiple of that"
@@ -73,6 +78,14 @@ def plan_packs(
             f"{rows.longest}); raise stage.pack_tokens"
         )
     return PackPlan(packing=packing, prefix=prefix, batch_packs=batch_packs)
+
+
+def _smaller(rows: TokenRows, capacity: int, prefix: int, batch_packs: int, world: int) -> int:
+    """Tokens per pack where a step has fewer packs than there are processes: as many tokens a step, a pack for each."""
+    longest = int(rows.lengths.max()) - prefix * (rows.segments - 1)  # an item alone in its pack
+    size = max(longest, -(-capacity * batch_packs // world))
+    log.info("%d packs of %d tokens a step for %d processes: a pack of %d each", batch_packs, capacity, world, size)
+    return min(size, capacity)
 
 
 def _near(rows: TokenRows, capacity: int, prefix: int, batch_rows: int, world: int, seed: int) -> tuple[int, int]:

@@ -7,6 +7,7 @@ that comes with the pack, so micro-batches and devices do not change the result.
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning as L
@@ -21,6 +22,7 @@ from sq.models.attention import Attention
 from sq.models.fused import HeadChoice, HeadKernel, choose_head
 from sq.models.pack import Pack
 from sq.models.packed import pack_loss
+from sq.train.checkpoints import checkpoints, step_of
 from sq.train.config import Precision, TrainJob
 from sq.train.optim import make_optimizer, parameter_groups
 from sq.train.rows import Data
@@ -140,9 +142,10 @@ class BaseModule(L.LightningModule):
     def _stop(self, what: str, pack: Pack | None) -> None:
         rows = "" if pack is None else ", rows " + ", ".join(self.data.train.name(i) for i in pack.rows[:8])
         more = " …" if pack is not None and len(pack.rows) > 8 else ""
+        last = max(checkpoints(Path(self.job.output_dir) / "checkpoints"), default=None, key=step_of)
+        good = "There is no checkpoint yet" if last is None else f"The last checkpoint, {last}, is good"
         raise SqError(
-            f"{what} at step {self.global_step}{rows}{more}. The last checkpoint in "
-            f"{self.job.output_dir}/checkpoints is good; lower stage.lr, or "
+            f"{what} at step {self.global_step}{rows}{more}. {good}; lower stage.lr, or "
             "train in fp32 (trainer.precision=fp32), in another output_dir"
         )
 

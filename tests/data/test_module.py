@@ -93,6 +93,16 @@ def test_no_step_is_left_with_a_few_tokens(rows, batch_rows):
     assert plan.batch_packs == 1 and min(sizes) >= 0.6 * max(sizes)
 
 
+@pytest.mark.parametrize(("world", "tokens"), [(8, 32), (16, 16), (64, 13)])
+def test_fewer_packs_than_processes_become_smaller_ones(rows, world, tokens, caplog):
+    """The presets' steps of four packs run on eight devices as they are: as many tokens a step, a pack for each."""
+    with caplog.at_level("INFO"):
+        plan = plan_packs(rows, capacity=64, seed=0, prefix=1, batch_packs=4, world=world)
+    assert (plan.batch_packs, plan.packing.capacity) == (world, tokens)
+    assert not plan.packing.too_long
+    assert f"4 packs of 64 tokens a step for {world} processes: a pack of {tokens} each" in caplog.text
+
+
 def test_what_does_not_fit_is_told(rows):
     with pytest.raises(ConfigError, match=r"rows do not fit into a pack of 9 tokens \(the longest has 13\)"):
         plan_packs(rows, capacity=9, seed=0)

@@ -108,7 +108,8 @@ def test_a_loss_that_is_no_number_stops_with_step_rows_and_checkpoint(job, monke
         "trainer.checkpoint_every=2",
     )
     with pytest.raises(
-        SqError, match=r"the loss is nan at step 5, rows [0-9a-f]{32}.*The last checkpoint in .*checkpoints is good"
+        SqError,
+        match=r"the loss is nan at step 5, rows [0-9a-f]{32}.*The last checkpoint, .*step-00000004\.ckpt, is good",
     ):
         fit(job("qft", *words, "stage.validation=0"))
     assert [p.name for p in (tmp_path / "out" / "checkpoints").glob("*.ckpt")] == ["step-00000004.ckpt"]
