@@ -6,7 +6,7 @@ import re
 
 LICENCES: tuple[tuple[str, str], ...] = (
     (r"^(package:)?tiny(-base|-new|-qft|-qpo)?$|^package:", "Apache-2.0 (ships with sq)"),
-    (r"^(arithmetic|programs)-oracle", "a program of sq, no model"),
+    (r"^\w+-oracle-\d", "a program of sq, no model"),
     (r"qwen-?2(\.5)?-(math|coder)-(1\.5b|7b)", "Apache-2.0"),
     (r"qwen-?2(\.5)?-math-72b", "Qwen licence"),
     (r"qwen-?3-", "Apache-2.0"),
