@@ -10,7 +10,7 @@ from sq.core.config import build
 from sq.core.errors import ConfigError
 from sq.core.prompts import Prompt
 from sq.domains.code import CodeConfig
-from sq.domains.code.extract import asserted, program_in
+from sq.domains.code.extract import asserted, program_in, without_tests
 from sq.domains.programs import problem
 from sq.domains.programs.domain import ProgramsConfig
 from sq.synth.filters.solvability import load_prompt
@@ -46,6 +46,9 @@ def code(tmp_path_factory):
         (block(WRONG) + "No, better:\n" + block(ADD), ADD),
         (block(ADD) + "And tests:\n" + block("assert add(1, 2) == 3"), ADD),
         (block(ADD) + block("add(1, 2)"), ADD),
+        (block(ADD) + block("def test_add():\n    assert add(1, 2) == 3"), ADD),
+        (block(ADD) + block("def check(f):\n    assert f(1, 2) == 3"), ADD),
+        (block("def add(a, b):\n    assert a\n    return a"), "def add(a, b):\n    assert a\n    return a"),
         (block("print(1 + 1)"), "print(1 + 1)"),
         (block(ADD, "javascript"), None),
         ("```python\n" + ADD, None),
@@ -72,6 +75,22 @@ def test_any_text_is_read(before, inside):
 def test_asserts_are_read_as_plain_values():
     text = block("assert f(1, [2]) == {'a': (3,)}\nassert g(x) == 2\nassert f(__import__('os')) == 1\nassert f(2) > 1")
     assert list(asserted(text)) == [("f", [1, [2]], {"a": (3,)})]
+    assert list(asserted(block(f"{ADD}\ndef test_add():\n    assert add(1, 2) == 3"))) == [("add", [1, 2], 3)]
+
+
+@pytest.mark.parametrize(
+    ("beside", "left"),
+    [
+        ("assert add(1, 2) == 4", ""),
+        ("print(add(1, 2))\nadd(3, 'x')", ""),
+        ("import sys\nsys.setrecursionlimit(9999)", "import sys\nsys.setrecursionlimit(9999)"),
+        ("LIMIT = 5", "LIMIT = 5"),
+    ],
+)
+def test_what_a_program_says_of_itself_is_not_run(code, beside, left):
+    assert without_tests(f"{ADD}\n{beside}").replace("\n\n", "\n").strip() == f"{ADD}\n{left}".strip()
+    assert code.check(f"{ADD}\n{beside}", CALLS)
+    assert without_tests("assert 1 == 2") == "assert 1 == 2" and without_tests("def (") == "def ("
 
 
 @pytest.mark.parametrize(
@@ -109,8 +128,8 @@ def test_programs_vote_by_what_they_give():
     domain = ProgramsConfig().create()
     row = next(domain.seeds(1, 0))
     right = domain.final_answer(row["solution"])
-    other = right.replace("    return r", "    r = r + 0\n    return r")
-    wrong = right.replace("    return r", "    return r + 1")
+    other = right.replace(" return r", " r = r + 0\n return r")
+    wrong = right.replace(" return r", " return r + 1")
     vote = domain.vote(row, [right, wrong, other, "def f():\n    pass", "x = 1"], [""] * 5)
     assert vote.keys[0] == vote.keys[2] and len(set(vote.keys)) == 4
     assert domain.check(other, row["answer"]) and not domain.check(wrong, row["answer"])

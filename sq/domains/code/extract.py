@@ -19,11 +19,11 @@ _DEFINES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 def program_in(text: str) -> str | None:
     """The last block that defines a function or class; where none does, the last that does more than assert.
 
-    Only closed blocks of Python that parse count: one that was cut off is no program.
+    Only closed blocks of Python that parse count: one that was cut off is no program. A function of tests is none.
     """
     fallback: str | None = None
     for source, tree in reversed(list(_parsed(text))):
-        if any(isinstance(node, _DEFINES) for node in tree.body):
+        if any(isinstance(node, _DEFINES) and not _is_test(node) for node in tree.body):
             return source
         if fallback is None and any(
             not isinstance(node, ast.Assert | ast.Import | ast.ImportFrom) for node in tree.body
@@ -44,10 +44,26 @@ def parse(source: str) -> ast.Module | None:
             return None
 
 
+def without_tests(source: str) -> str:
+    """A program without the asserts and example calls beside its functions: they may be wrong where it is right."""
+    tree = parse(source)
+    defined = {node.name for node in tree.body if isinstance(node, _DEFINES)} if tree else set()
+    if tree is None or not defined:
+        return source
+    kept = [node for node in tree.body if not _is_example(node, {*defined, "print"})]
+    if len(kept) == len(tree.body):
+        return source
+    try:
+        return ast.unparse(ast.Module(body=kept, type_ignores=[]))
+    except RecursionError:
+        return source
+
+
 def asserted(text: str) -> Iterator[tuple[str, list[Any], Any]]:
     """Each `assert f(1, 2) == 3` on plain values in the blocks of a text: the function, its arguments, the value."""
     for _, tree in _parsed(text):
-        for node in tree.body:
+        tests = [node for node in tree.body if isinstance(node, ast.FunctionDef) and _is_test(node)]
+        for node in (*tree.body, *(node for test in tests for node in test.body)):
             found = _call(node.test) if isinstance(node, ast.Assert) else None
             if found is not None:
                 yield found
@@ -79,6 +95,23 @@ def _blocks(text: str) -> list[str]:
             blocks.append(text[start.end() : close.start()].rstrip("\n"))
         at = close.end()
     return blocks
+
+
+def _is_test(node: ast.stmt) -> bool:
+    """Whether it is a function that does nothing but test others: called so, or it asserts and returns nothing."""
+    if not isinstance(node, ast.FunctionDef):
+        return False
+    if node.name.startswith("test"):
+        return True
+    asserts = any(isinstance(inner, ast.Assert) for inner in node.body)
+    return asserts and not any(isinstance(inner, ast.Return | ast.Yield) for inner in ast.walk(node))
+
+
+def _is_example(node: ast.stmt, known: set[str]) -> bool:
+    if isinstance(node, ast.Assert):
+        return True
+    call = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in known
 
 
 def _call(test: ast.expr) -> tuple[str, list[Any], Any] | None:

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from sq.domains.base import Vote
-from sq.domains.code.extract import asserted, normal, parse
+from sq.domains.code.extract import asserted, normal, parse, without_tests
 from sq.sandbox.config import SandboxConfig
 from sq.sandbox.pool import Sandbox
 from sq.sandbox.programs import Asserts, Calls, Outcome, Program
@@ -34,7 +34,7 @@ class Trial:
         tests = _tests(reference)
         if tests is None:
             return normal(source) == normal(reference)
-        return self._sandbox.run_one(Program(source=source, tests=tests)).ok
+        return self._sandbox.run_one(Program(source=without_tests(source), tests=tests)).ok
 
     def by_outputs(self, sources: Sequence[str], function: str, calls: Sequence[Sequence[Any]]) -> Vote:
         """Programs grouped by what they give for the same calls; one that fails in all of them stands alone."""
@@ -62,7 +62,7 @@ class Trial:
 
     def _called(self, sources: Sequence[str], function: str, calls: Sequence[Sequence[Any]]) -> list[Outcome]:
         tests = Calls(function=function, arguments=calls)
-        return list(self._sandbox.run(Program(source=source, tests=tests) for source in sources))
+        return list(self._sandbox.run(Program(source=without_tests(source), tests=tests) for source in sources))
 
     @cached_property
     def _sandbox(self) -> Sandbox:
