@@ -71,7 +71,11 @@ def _lines(panel: Axes, compared: Compared, metric: str) -> None:
         ys = [g.mean(metric) or 0.0 for g in groups]
         spread = [g.spread(metric) or 0.0 for g in groups]
         label = ", ".join(f"{_short(k)} {v}" for k, v in zip(compared.by[1:], setting, strict=True))
-        look: dict[str, Any] = {"marker": MARKERS[index % len(MARKERS)], "color": COLOURS[index % len(COLOURS)], "capsize": 3}
+        look: dict[str, Any] = {
+            "marker": MARKERS[index % len(MARKERS)],
+            "color": COLOURS[index % len(COLOURS)],
+            "capsize": 3,
+        }
         panel.errorbar(xs, ys, yerr=spread if any(spread) else None, label=label, **look)
         best = compared.best(metric)
         if best in groups and len(compared.groups) > 1:

@@ -64,7 +64,8 @@ GOLDEN = {
         """
         question_id string! | response string! | response_index int64! | response_model string | response_prompt
         string | response_seed int64 | response_answer string | reasoning_end int64 |
-        response_finish_reason string | response_tokens int64 | response_prompt_tokens int64 | correct bool | reward double | reward_model string | votes int64
+        response_finish_reason string | response_tokens int64 | response_prompt_tokens int64 | correct bool |
+        reward double | reward_model string | votes int64
         | agreement double | rank int64
     """,
     ),
@@ -89,7 +90,8 @@ GOLDEN = {
         """
         k int64! | n int64! | fail_rate double! | ci_low double! | ci_high double! | ci_level double |
         solver_model string | solver_prompt string | solver_answers list<string> |
-        solver_solutions list<string> | solver_right list<bool> | solver_tokens int64 | solver_prompt_tokens int64 | stopped string
+        solver_solutions list<string> | solver_right list<bool> |
+        solver_tokens int64 | solver_prompt_tokens int64 | stopped string
     """,
     ),
     "score": (

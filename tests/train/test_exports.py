@@ -57,7 +57,7 @@ def in_vllm(program: str, *args: str) -> object:
 
 @pytest.mark.parametrize("stage", ["qft", "sft"])
 def test_a_trained_model_generates_in_vllm_what_it_generates_here(stage, job):
-    path = fit(job(stage, "data.limit=40", "stage.lr=0.01", "stage.max_steps=4", "stage.epochs=4"))
+    path = fit(job(stage, "model.path=package:tiny", "data.limit=40", "stage.max_steps=3", "stage.lr=1e-4"))
     found, prompts = in_vllm(GENERATE, str(path))
     model = AutoModelForCausalLM.from_pretrained(path).eval()
     for key, (ids, reason) in found.items():
@@ -72,8 +72,8 @@ def test_a_difficulty_classifier_scores_in_vllm_as_here(job, labels):
     from sq.models.load import ModelConfig
     from sq.models.regressor import Regressor
 
-    path = fit(job("difficulty", f"data.input={labels}", "stage.lr=0.003", "stage.head_lr=0.02", "stage.epochs=4",
-                   "stage.batch_rows=8"))  # fmt: skip
+    path = fit(job("difficulty", "model.path=package:tiny", f"data.input={labels}", "stage.lr=3e-4",
+                   "stage.head_lr=0.02", "stage.epochs=2", "stage.batch_rows=8"))  # fmt: skip
     regressor = Regressor(ModelConfig(name="scorer", path=str(path)))
     questions = [json.loads(line)["question"] for line in labels.read_text().splitlines()[:12]]
     ours = score_questions(regressor, questions, pack_tokens=128)
