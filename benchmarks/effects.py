@@ -67,7 +67,7 @@ class Effects:
     def run(self, name: str, script: str, *words: str, seed: int | None = None) -> Path:
         """One command; where its results are. A finished one does nothing."""
         output = self.work / name
-        own = ["trainer.threads=1", "trainer.precision=bf16"] if script == "train" else []
+        own = ["trainer.threads=1", "trainer.precision=auto"] if script == "train" else []
         command = [sys.executable, str(ROOT / f"{script}.py"), *words, *own, "tracking=none", f"output_dir={output}",
                    f"seed={self.seed if seed is None else seed}"]  # fmt: skip
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

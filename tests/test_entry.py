@@ -27,7 +27,7 @@ def run(script, *args, cwd=None):
         (
             "train",
             ["stage=sft", "trainer.precision=fp31"],
-            r"trainer\.precision='fp31' is not one of fp32, bf16_mixed, bf16",
+            r"trainer\.precision='fp31' is not one of fp32, bf16_mixed, bf16, auto",
         ),
         ("train", ["stage=sft", "modle=tiny"], r"unknown key 'modle' \(value 'tiny'\), did you mean 'model'"),
         ("train", ["stage=sft", "seed=1,2"], "seed=1,2: several values need -m"),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
+from sq.core.cpu import cpu_flags, cpu_has_bf16
 from sq.core.provenance import hardware
 from sq.doctor.finding import MISSING, PROBLEM, Finding
 from sq.doctor.installed import version_of
@@ -25,16 +25,6 @@ def has_gpu() -> bool:
     return hardware().get("gpus", "none") != "none"
 
 
-def cpu_flags() -> set[str]:
-    """The instruction sets that the processor names; none where the system does not say."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        return set()
-    line = next((text for text in lines if text.startswith(("flags", "Features"))), "")
-    return set(line.partition(":")[2].split())
-
-
 def _processor() -> Finding:
     there = hardware()
     flags = cpu_flags()
@@ -42,7 +32,7 @@ def _processor() -> Finding:
     text = ", ".join([there["cpu"], f"{there['cores']} cores", *able])
     if flags and "avx2" not in flags and sys.platform == "linux" and "asimd" not in flags:
         return Finding(level=MISSING, name="cpu", text=f"{text}; without AVX2 vLLM does not run here: engine=hf")
-    if flags and "avx512_bf16" not in flags:
+    if flags and not cpu_has_bf16():
         text += "; no bf16 arithmetic, so fp32 is fastest"
     return Finding(name="cpu", text=text)
 

@@ -20,6 +20,7 @@ from sq.engine.base import Completion, Request, Result, Sampling, ScoreRequest, 
 from sq.engine.config import EngineConfig
 from sq.models.load import (
     ModelConfig,
+    computed_in,
     context_length,
     fingerprint,
     is_scorer,
@@ -40,7 +41,11 @@ class HFConfig(EngineConfig):
     """How transformers serves a model."""
 
     device: str = setting("auto", help="auto (CUDA, then Apple's MPS, then CPU), cpu, cuda, cuda:1, mps")
-    dtype: str = setting("auto", choices=("auto", "float32", "bfloat16", "float16"), help="auto: model.dtype")
+    dtype: str = setting(
+        "auto",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        help="auto: model.dtype, and where that is auto too as in the weights; fp32 on a CPU that has no bf16",
+    )
     attention: str = setting("sdpa", choices=("sdpa", "eager", "flash_attention_2"), help="how attention is computed")
     max_model_len: int | None = setting(None, ge=16, help="context length; default: the model's own")
     window: int = setting(256, ge=1, help="requests read, and sorted by length, at a time")
@@ -63,7 +68,8 @@ class HFEngine:
         self.config, self.model = config, model
         self.fingerprint = fingerprint(model)
         self._scores = is_scorer(model)
-        device, dtype = _device(config.device), config.dtype if config.dtype != "auto" else None
+        device = _device(config.device)
+        dtype = computed_in(model, config.dtype, device.type)
         try:
             load = load_classifier if self._scores else load_model
             self._loaded: Any = load(model, dtype=dtype, attention=config.attention).eval().to(device)

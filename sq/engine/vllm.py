@@ -17,7 +17,7 @@ from sq.engine.adapters import adapter, room_for
 from sq.engine.base import Completion, Engine, Request, Result, ScoreRequest, ScoreResult
 from sq.engine.config import EngineConfig
 from sq.engine.vllm_environment import environment, no_collection
-from sq.models.load import ModelConfig, context_length, fingerprint, is_scorer, locate
+from sq.models.load import ModelConfig, computed_in, context_length, fingerprint, is_scorer, locate
 
 if TYPE_CHECKING:
     from vllm.outputs import RequestOutput
@@ -40,7 +40,11 @@ Heard = TypeVar("Heard")
 class VLLMConfig(EngineConfig):
     """How vLLM serves a model; one config for CPU and GPU."""
 
-    dtype: str = setting("auto", choices=("auto", "float32", "bfloat16", "float16"))
+    dtype: str = setting(
+        "auto",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        help="auto: model.dtype, and where that is auto too as in the weights; fp32 on a CPU that has no bf16",
+    )
     max_model_len: int | None = setting(None, ge=16, help="context length; default: the model's own")
     window: int = setting(512, ge=1, help="requests in the engine at once")
     max_num_seqs: int = setting(256, ge=1, help="sequences decoded together")
@@ -168,7 +172,7 @@ def start(config: VLLMConfig, model: ModelConfig, *, logits_processors: bool = F
             tokenizer=model.tokenizer,
             revision=model.revision,
             trust_remote_code=model.trust_remote_code,
-            dtype=config.dtype if config.dtype != "auto" else model.dtype.value,
+            dtype=computed_in(model, config.dtype, "cpu" if on_cpu() else "cuda"),
             max_model_len=config.max_model_len or model.max_length,
             max_num_seqs=config.max_num_seqs,
             tensor_parallel_size=config.tensor_parallel,

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from sq.core.chat import ChatConfig
 from sq.core.config import conf_dir, nearest, setting
+from sq.core.cpu import cpu_has_bf16
 from sq.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -135,6 +136,15 @@ def load_model(
     if config.positions is not None:
         _lengthen(model, config)
     return model
+
+
+def computed_in(config: ModelConfig, asked: str, device: str) -> str:
+    """The number format an engine computes in: `asked`, else the model's own, as in the weights where that says auto.
+
+    On a CPU that cannot multiply in bf16 `auto` is fp32: it holds the same weights and is several times as fast.
+    """
+    wanted = asked if asked != "auto" else config.dtype.value
+    return "float32" if wanted == "auto" and device == "cpu" and not cpu_has_bf16() else wanted
 
 
 def context_length(config: ModelConfig) -> int | None:

@@ -24,6 +24,7 @@ class Precision(Enum):
     FP32 = "32-true"
     BF16_MIXED = "bf16-mixed"
     BF16 = "bf16-true"
+    AUTO = "auto"
 
 
 class TooLong(Enum):
@@ -64,7 +65,11 @@ class TrainerConfig:
     devices: int = setting(1, ge=1, help="processes on each node, one GPU each")
     nodes: int = setting(1, ge=1, help="machines; start the same command on each with torchrun or srun")
     strategy: str = setting("auto", choices=("auto", "ddp", "fsdp", "deepspeed"))
-    precision: Precision = setting(Precision.FP32, help="fp32, bf16_mixed or bf16 (weights too; fp32 masters are kept)")
+    precision: Precision = setting(
+        Precision.FP32,
+        help="fp32, bf16_mixed, bf16 (weights too; fp32 masters are kept), or auto: bf16 where the hardware has it, "
+        "else fp32",
+    )
     attention: str = setting("auto", choices=("auto", "sdpa", "flash", "flex", "unpacked"))
     head: str = setting(
         "auto",

@@ -41,13 +41,14 @@ def fit(job: TrainJob) -> Path:
 
 def _fit(job: TrainJob) -> Path:
     from sq.train.rows import REJECTS, data_digest, row_limit, tokenised
-    from sq.train.setup import check_machine
+    from sq.train.setup import check_machine, settled
 
     output, first = Path(job.output_dir), rank() == 0
     if not first:  # one process speaks, and one is tracked
         logging.getLogger("sq").setLevel(logging.ERROR)
         job = replace(job, tracking=replace(job.tracking, enabled=False))
     tokenizer, chat, task = _prepared(job)
+    job = settled(job)
     check_machine(job)
     limit = row_limit(job, tokenizer.model_max_length)
     decided = data_digest(job, task, limit)

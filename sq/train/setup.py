@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 
+from sq.core.cpu import cpu_has_bf16
 from sq.core.errors import ConfigError
 from sq.data.collate import collate
 from sq.data.module import PackPlan
@@ -33,6 +35,17 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 PARITY_ROWS = 6
+
+
+def settled(job: TrainJob) -> TrainJob:
+    """The job with `precision=auto` replaced by what this hardware is fastest in."""
+    if job.trainer.precision is not Precision.AUTO:
+        return job
+    device = device_of(job)
+    able = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bf16()
+    masters = job.stage.optimizer is Optimizer.ADAMW and job.trainer.strategy != "deepspeed"
+    chosen = (Precision.BF16 if masters else Precision.BF16_MIXED) if able else Precision.FP32
+    return replace(job, trainer=replace(job.trainer, precision=chosen))
 
 
 def check_machine(job: TrainJob) -> None:

@@ -7,7 +7,17 @@ import pytest
 import torch
 
 from sq.core.errors import ConfigError
-from sq.models.load import ModelConfig, context_length, export, fingerprint, load_model, load_tokenizer, locate
+from sq.models.load import (
+    Dtype,
+    ModelConfig,
+    computed_in,
+    context_length,
+    export,
+    fingerprint,
+    load_model,
+    load_tokenizer,
+    locate,
+)
 
 
 def config(path, **more):
@@ -59,6 +69,23 @@ def test_an_export_takes_the_place_of_an_earlier_one_and_may_be_smaller(random_t
     assert not (where / "old.txt").exists()
     assert load_model(config(where)).dtype == torch.bfloat16
     assert load_model(config(where), dtype="float32").dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "device", "computed"),
+    [
+        (Dtype.AUTO, "auto", "cpu", "float32"),
+        (Dtype.AUTO, "auto", "cuda", "auto"),
+        (Dtype.BF16, "auto", "cpu", "bfloat16"),
+        (Dtype.AUTO, "bfloat16", "cpu", "bfloat16"),
+        (Dtype.FP16, "float32", "cuda", "float32"),
+    ],
+)
+def test_engines_compute_in_fp32_on_a_processor_without_bf16_unless_told(monkeypatch, own, asked, device, computed):
+    monkeypatch.setattr("sq.models.load.cpu_has_bf16", lambda: False)
+    assert computed_in(config("m", dtype=own), asked, device) == computed
+    monkeypatch.setattr("sq.models.load.cpu_has_bf16", lambda: True)
+    assert computed_in(config("m", dtype=Dtype.AUTO), "auto", "cpu") == "auto"
 
 
 def test_a_fingerprint_is_of_the_content_alone(random_tiny, tmp_path):

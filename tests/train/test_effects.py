@@ -24,7 +24,7 @@ from sq.train.fit import fit
 
 pytestmark = pytest.mark.slow
 GROUPS = ("stage", "model", "domain", "engine", "trainer", "tracking", "data")
-TRAINED = ("stage.pack_tokens=2048", "trainer.precision=bf16", "trainer.threads=1", "trainer.accelerator=cpu")
+TRAINED = ("stage.pack_tokens=2048", "trainer.precision=auto", "trainer.threads=1", "trainer.accelerator=cpu")
 HF = ("engine=hf", "engine.batch_size=256", "engine.window=1024", "engine.device=cpu")
 
 

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 from sq.core.errors import ConfigError, SqError
 from sq.models.parity import ParityError
 from sq.train import base, setup
+from sq.train.config import Precision
 from sq.train.fit import fit
 from sq.train.stages import QFTStage
 
@@ -89,6 +90,22 @@ def test_half_precision_trains_and_qpo_still_starts_at_ln_2(job, precision, stag
     made = job(stage, *SHORT, *extra, f"trainer.precision={precision}")
     fit(made)
     assert math.isfinite(figures(made)["train/loss"])
+
+
+@pytest.mark.parametrize(
+    ("has_bf16", "words", "chosen"),
+    [
+        (False, [], Precision.FP32),
+        (True, [], Precision.BF16),
+        (True, ["trainer.strategy=deepspeed"], Precision.BF16_MIXED),  # keeps its own fp32 masters
+        (True, ["trainer.precision=fp32"], Precision.FP32),
+        (False, ["trainer.precision=bf16"], Precision.BF16),  # said aloud
+    ],
+)
+def test_precision_auto_is_bf16_where_the_processor_has_it(job, monkeypatch, has_bf16, words, chosen):
+    monkeypatch.setattr(setup, "cpu_has_bf16", lambda: has_bf16)
+    made = job("qft", "trainer.accelerator=cpu", "trainer.precision=auto", *words)
+    assert setup.settled(made).trainer.precision is chosen
 
 
 def test_a_loss_that_is_no_number_stops_with_step_rows_and_checkpoint(job, monkeypatch, tmp_path):
