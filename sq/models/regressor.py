@@ -22,7 +22,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 from sq.core.chat import ChatFormat
 from sq.core.errors import ConfigError
 from sq.models.attention import Attention, choose_attention
-from sq.models.load import ModelConfig, eos_ids, load_classifier, load_tokenizer, locate
+from sq.models.load import ModelConfig, computed_in, eos_ids, load_classifier, load_tokenizer, locate
 from sq.models.pack import Pack
 from sq.models.packed import last_states
 
@@ -38,7 +38,8 @@ class Regressor:
         if not path.is_file():
             raise ConfigError(f"model.path={config.path!r} is no difficulty regressor of ours: it has no {NOTE}")
         note = json.loads(path.read_text())
-        self.model = load_classifier(config, dtype=dtype).eval()
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.model = load_classifier(config, dtype=dtype or computed_in(config, "auto", device)).eval().to(device)
         self.attention = choose_attention(self.model)
         self.chat = ChatFormat.from_tokenizer(load_tokenizer(config), config.chat, eos_ids=eos_ids(config))
         self.chat.require_same(note["chat"], config.path)
@@ -46,6 +47,7 @@ class Regressor:
         with torch.no_grad():
             self.head.weight.copy_(self.model.score.weight)
             self.head.bias.fill_(note["bias"])
+        self.head.to(device)
 
     @torch.no_grad()
     def score(self, pack: Pack) -> list[float]:

@@ -85,10 +85,10 @@ def embed(path: str, texts: Sequence[str]) -> NDArray[Any]:
     import numpy as np
     import torch
 
-    from sq.models.load import load_model, load_tokenizer
+    from sq.models.load import computed_in, load_model, load_tokenizer
 
-    tokenizer, model = load_tokenizer(config), load_model(config).eval()
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    tokenizer, model = load_tokenizer(config), load_model(config, dtype=computed_in(config, "auto", device)).eval()
     body = model.base_model.to(device)
     ids = [tokenizer(text, truncation=True, max_length=TOKENS)["input_ids"] or [0] for text in texts]
     order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
