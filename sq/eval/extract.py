@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sq.eval.boxes import boxed, last_boxes
+from sq.eval.equal.notation import with_backslashes
 from sq.eval.equal.words import is_prose, is_words, unwrap
 
 MAX_OUTPUT = 60_000
@@ -95,6 +96,8 @@ _BARE_CHOICE = re.compile(r"\(([A-H])\)[.!\s]*$|\b(?:option|choice)\s+([A-H])[.!
 _BARE_NAME = re.compile(
     r"\b(?:is|are|becomes|called)\s+(?:an?\s+|the\s+)?([A-Za-z][a-z-]+(?:\s[a-z-]{3,}){0,2})[.!\s]*$", re.ASCII
 )
+_RATIO = re.compile(r"\d[\d.]*\s+to\s+\d[\d.]*", re.ASCII)
+_CASES = re.compile(r"\$*[^.\n$]{0,40}\\begin\{cases\}.{1,1000}\\end\{cases\}\s*[.$]*", re.DOTALL)
 _STARTS = ("answer", "final answer", "solution is", "the solution is", "solution", "ans")
 
 
@@ -148,7 +151,7 @@ def _stated_last(after: str) -> str | None:
 
 
 def _visible(text: str) -> str:
-    text = text.replace("\x00", " ")
+    text = with_backslashes(text.replace("\x00", " "))
     for stop in _STOPS:
         at = text.find(stop, 1)
         if at > 0 and text[:at].strip():
@@ -270,6 +273,8 @@ def _whole(text: str) -> tuple[str, Where] | None:
     plain = re.sub(r"^[A-Za-z][A-Za-z ]{1,40}:\s*(?=[$\\])", "", plain)
     outside = _without_math(plain)
     words = re.findall(r"(?<![\\A-Za-z])[A-Za-z]{3,}", unwrap(outside)) if outside != plain else []
+    if _RATIO.fullmatch(plain) or _CASES.fullmatch(plain):
+        return plain, Where.WHOLE
     if not _is_short_phrase(plain) and (is_prose(outside) or len(words) > 3):
         return None
     return plain, Where.WHOLE

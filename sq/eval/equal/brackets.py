@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
+from sq.eval.equal import environments
 from sq.eval.equal.cursor import Cursor, Grammar
 from sq.eval.equal.lexer import MARKS
 from sq.eval.equal.numerals import mixed, number
-from sq.eval.equal.tree import Const, Matrix, Node, Num, Op, ParseError, Quantity, Rel, Seq, Sym, Text
+from sq.eval.equal.tree import Const, Node, Num, Op, ParseError, Quantity, Rel, Seq, Sym, Text
 
 _CLOSERS = {"(": (")", "]"), "[": ("]", ")"), "\\{": ("\\}",), "<<": (">>",), "{": ("}",), "]": ("[", "]")}
-_MATRICES = frozenset({"pmatrix", "bmatrix", "matrix", "Bmatrix", "smallmatrix", "array", "vmatrix", "Vmatrix"})
 _CALLED = frozenset({"f", "g", "F", "G"})
 _SETS = frozenset({"R", "Z", "N", "Q", "C"})
 _INVERTED = frozenset({"sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh"})
@@ -196,7 +196,7 @@ class Primaries:
             if name in ("sum", "prod"):
                 return self.series(name)
             if name == "begin":
-                return self.matrix()
+                return environments.environment(self.cursor, self.grammar)
             if name == "mathbb":
                 letter = self.cursor.raw_argument()
                 return Const(letter) if letter in _SETS else Sym(letter)
@@ -240,33 +240,6 @@ class Primaries:
             raise ParseError("a sum without a first value is not read")
         return Op(name, (lower.parts[0], lower.parts[1], upper, self.grammar.term()))
 
-    def matrix(self) -> Node:
-        r"""`\begin{pmatrix}` and its kin."""
-        kind = self.cursor.raw_argument()
-        if kind not in _MATRICES:
-            raise ParseError(f"the environment {kind} is not read")
-        if (
-            kind == "array"
-            and self.cursor.peek().text == "{"
-            and re.match(r"\{\s*[lcr|@\s]*\}", self.cursor.text[self.cursor.peek().start :])
-        ):
-            self.cursor.raw_argument()
-        rows: list[list[Node]] = [[]]
-        while self.cursor.peek().text != "end":
-            if self.cursor.peek().text == "\\\\":
-                self.cursor.next()
-                rows.append([])
-            elif self.cursor.peek().text == "&":
-                self.cursor.next()
-            elif self.cursor.peek().kind == "end":
-                raise ParseError("a matrix does not end")
-            else:
-                rows[-1].append(self.grammar.operand())
-        self.cursor.next()
-        if self.cursor.raw_argument() != kind:
-            raise ParseError("a matrix ends under another name")
-        return Matrix(tuple(tuple(r) for r in rows if r), "vmatrix" if kind == "vmatrix" else "matrix")
-
     def bracket(self, opener: str) -> Node:
         """Whatever stands between brackets of any kind."""
         self.cursor.deeper()
@@ -298,8 +271,8 @@ class Primaries:
         closers = _CLOSERS[opener]
         if self.cursor.peek().text in closers and self.cursor.peek().kind == "op":
             return Seq(opener, self.cursor.next().text, ())
-        if opener in ("\\{", "{") and self.builder_bar():
-            return self.builder(closers)
+        if opener in ("\\{", "{") and environments.builder_bar(self.cursor):
+            return environments.builder(self.cursor, self.grammar, closers)
         node = self.grammar.listed(closers[0])
         if opener == "{" and self.cursor.peek().text == "choose":
             self.cursor.next()
@@ -315,33 +288,3 @@ class Primaries:
         if opener == "]" or closer.text != closers[0]:
             raise ParseError("an interval with one end is not read")
         return node.value if isinstance(node, Quantity) and node.unit == "dollar" else node
-
-    def builder_bar(self) -> bool:
-        """Whether exactly one bar (or colon) stands in the braces at their own level."""
-        depth, bars = 1, 0
-        for ahead in range(0, 200):
-            token = self.cursor.peek(ahead)
-            if token.kind == "end" or depth == 0:
-                break
-            depth += (token.text in ("(", "[", "\\{", "{")) - (token.text in (")", "]", "\\}", "}"))
-            bars += depth == 1 and token.kind == "op" and token.text in ("|", ":")
-        return bars == 1
-
-    def builder(self, closers: tuple[str, ...]) -> Node:
-        """`{x | x > 3}`: its condition."""
-        self.cursor.bars += 1
-        self.operand_or_membership()
-        self.cursor.bars -= 1
-        if self.cursor.next().text not in ("|", ":"):
-            raise ParseError("a set has no bar where one is expected")
-        condition = self.grammar.listed(closers[0])
-        if self.cursor.next().text not in closers:
-            raise ParseError("a set is not closed")
-        return Op("builder", (condition,))
-
-    def operand_or_membership(self) -> None:
-        """What a set-builder collects; its condition says all we compare."""
-        self.grammar.operand()
-        if self.cursor.peek().kind == "rel" and self.cursor.peek().text == "in":
-            self.cursor.next()
-            self.grammar.operand()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import product
 
-from sq.eval.equal import letters, matrices, relations, sets, signs, vectors
+from sq.eval.equal import conditions, letters, matrices, relations, sets, signs, vectors
 from sq.eval.equal.numbers import same_base, same_quantity, without_degrees, without_unit_letter
 from sq.eval.equal.tree import (
     Base,
@@ -17,8 +17,10 @@ from sq.eval.equal.tree import (
     Matrix,
     Node,
     Op,
+    Quantity,
     Rel,
     Seq,
+    Sym,
     Text,
     symbols,
     walk,
@@ -46,11 +48,10 @@ class Comparison:
             verdict = rule(self, answer, reference)
             if verdict is not None:
                 return verdict
-        if not symbols(reference):
+        if not symbols(reference) and not isinstance(reference, Quantity):
             answer = without_unit_letter(answer)
-        else:
-            answer = letters.same_constant(answer, reference)
-        if same_quantity(answer, reference, self.tolerance):
+        renamed = letters.same_constants(answer, reference) if symbols(reference) else [answer]
+        if any(same_quantity(one, reference, self.tolerance) for one in renamed):
             return True
         plain = without_degrees(answer), without_degrees(reference)
         unsigned = (plain[0] != answer) != (plain[1] != reference) and bool(symbols(reference))
@@ -59,6 +60,9 @@ class Comparison:
     def lists(self, answers: list[Node], references: list[Node]) -> bool:
         """Several answers in any order, each matched once; in order where only one side names them apart."""
         answers, references = relations.spread(answers), relations.spread(references)
+        counted, also = relations.enumerated(answers), relations.enumerated(references)
+        if bool(counted) != bool(also):
+            answers, references = list(counted or answers), list(also or references)
         apart = _named_apart(answers) or _named_apart(references)
         if not (apart and all(map(relations.named, answers)) and all(map(relations.named, references))):
             answers, references = _share_name(answers), _share_name(references)
@@ -221,6 +225,8 @@ def _apart(compare: Comparison, a: Node, r: Node) -> bool | None:
     sequence, other = (a, r) if isinstance(a, Seq) else (r, a)
     if not isinstance(sequence, Seq):
         return None
+    if isinstance(other, Op) and other.op == "call" and sequence.left == "(" and _is_point(other.args[0]):
+        return compare.ordered(*((other.args[1:], sequence.items) if a is other else (sequence.items, other.args[1:])))
     if sequence.left == "" and _all_named(sequence.items) and isinstance(other, Rel):
         return compare.lists([a] if a is other else list(sequence.items), [r] if r is other else list(sequence.items))
     if sequence.left in ("(", "<<", "["):
@@ -228,6 +234,11 @@ def _apart(compare: Comparison, a: Node, r: Node) -> bool | None:
         if parts is not None:
             return compare.ordered(*((parts, sequence.items) if a is other else (sequence.items, parts)))
     return None
+
+
+def _is_point(node: Node) -> bool:
+    """Whether what is called with coordinates is a point's name: `A(0, 5)`."""
+    return isinstance(node, Sym) and len(node.name) == 1 and node.name.isupper()
 
 
 def _shut(bracket: str) -> str:
@@ -269,7 +280,8 @@ def _ratio(compare: Comparison, a: Node, r: Node) -> bool | None:
 
 
 _RULES: tuple[Callable[[Comparison, Node, Node], bool | None], ...] = (
-    _words, _clock, _base, _relation, _real_sets, _unions, _matrix, _sequences, _ratio,
+    _words, _clock, conditions.congruent, _base, conditions.builders, conditions.cases, _relation, _real_sets,
+    _unions, _matrix, _sequences, _ratio,
 )  # fmt: skip
 
 

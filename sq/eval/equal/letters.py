@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
+import re
+from itertools import permutations
+
 from sq.eval.equal.tree import ANY_INTEGER, Const, Node, Op, Sym, replace, symbols, walk
 
 _RUNNING = frozenset("n k m l t j".split())
 _COUNTING = frozenset("n k m".split())
+_CONSTANT = re.compile(r"[CcKkAB](?:_\d)?")
+_SOLUTIONS = frozenset("exp sin cos sinh cosh ln".split())
+MAX_CONSTANTS = 3
 
 
-def same_constant(answer: Node, reference: Node) -> Node:
-    """An antiderivative's constant under the reference's letter: `+ c` for `+ C`."""
-    ours, theirs = _constant(answer), _constant(reference)
-    if ours and theirs and ours != theirs and theirs not in symbols(answer):
-        return replace(answer, {ours: Sym(theirs)})
-    return answer
+def same_constants(answer: Node, reference: Node) -> list[Node]:
+    """What an answer may say in the reference's letters for arbitrary constants: `A e^x` for `C e^x`."""
+    mine, wanted = (sorted(n for n in symbols(side) if _CONSTANT.fullmatch(n)) for side in (answer, reference))
+    if not mine or len(mine) != len(wanted) or len(mine) > MAX_CONSTANTS or not _arbitrary(mine, wanted, reference):
+        return [answer]
+    return [replace(answer, dict(zip(mine, map(Sym, order), strict=True))) for order in permutations(wanted)]
 
 
-def _constant(node: Node) -> str:
-    terms = [t.name for t in node.args if isinstance(t, Sym)] if isinstance(node, Op) and node.op == "add" else []
-    found = [t for t in terms if t in ("C", "c", "K", "k")]
-    return found[0] if len(found) == 1 else ""
+def _numbered(names: list[str]) -> bool:
+    """Whether the constants are all numbered from 1, or none is."""
+    marks = [n[2:] for n in names]
+    return not any(marks) or marks == [str(k) for k in range(1, len(names) + 1)]
+
+
+def _arbitrary(mine: list[str], wanted: list[str], reference: Node) -> bool:
+    """Whether the letters can be constants of integration: one that is a term of its own, or one or more beside e."""
+    if not (_numbered(mine) and _numbered(wanted)):
+        return False
+    if len(mine) == 1 and isinstance(reference, Op) and reference.op == "add" and Sym(wanted[0]) in reference.args:
+        return {mine[0][0], wanted[0][0]} <= set("CcKk")
+    if [m.upper() for m in mine] == [w.upper() for w in wanted] and mine[0][0] in "Cc":
+        return True
+    grows = any(isinstance(n, Op) and n.op in _SOLUTIONS for n in walk(reference)) or Const("e") in walk(reference)
+    return grows and ("C" in {n[0].upper() for n in mine} or "C" in {n[0].upper() for n in wanted})
 
 
 def same_parameter(answer: Node, reference: Node) -> tuple[Node, Node]:

@@ -142,6 +142,8 @@ def _command(name: str, text: str, at: int, end: int, spaced: bool, before: list
         return [Token("const", _CONSTANTS[name], at, end, spaced)], end
     if name in FUNCTIONS and name != "sqrt":
         return [Token("func", name, at, end, spaced)], end
+    if name == "Omega" and before and before[-1].kind == "num":  # ohms
+        return [Token("word", "ohm", at, end, spaced)], end
     if name in GREEK:
         return [Token("name", name, at, end, spaced)], end
     if name in MARKS or name in _STRUCTURE:
@@ -183,7 +185,12 @@ def _letters(run: str, at: int, end: int, spaced: bool, before: list[Token]) -> 
     if run in GREEK and len(run) > 2:
         return [Token("name", run, at, end, spaced)]
     after_value = _after_value(before)
-    if len(run) > 1 and lower in UNITS and after_value and (spaced or before[-1].kind == "num"):
+    if (
+        len(run) > 1
+        and lower in UNITS
+        and after_value
+        and (spaced or before[-1].kind == "num" or before[-1].text == "/")
+    ):
         return [Token("word", run, at, end, spaced)]
     if len(run) >= 4 or (len(run) == 3 and after_value and spaced and run.islower() and set(run) & set("aeiou")):
         return [Token("word", run, at, end, spaced)]

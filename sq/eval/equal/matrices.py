@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sq.eval.equal.rational import exact
-from sq.eval.equal.tree import Matrix, Node, Num, Op, Quantity, Seq, children, walk
+from sq.eval.equal.tree import Matrix, Node, Num, Op, Quantity, Seq, Sym, children, walk
 
 MAX_CELLS = 200
 MAX_MATRICES = 6
@@ -18,6 +18,8 @@ def as_matrix(node: Node) -> Matrix | None:
         return None
     if not isinstance(node, Op):
         return None
+    if node.op == "pow" and node.args[1] == Sym("T"):
+        return _transposed(node.args[0])
     found = [n for n in walk(node) if isinstance(n, Matrix)]
     if not found or len(found) > MAX_CELLS:
         return None
@@ -50,6 +52,15 @@ def vector(node: Node) -> tuple[Node, ...] | None:
     if isinstance(node, Seq) and node.left in ("(", "<<", "", "[") and node.right not in ("or",):
         return node.items
     return None
+
+
+def _transposed(node: Node) -> Matrix | None:
+    if isinstance(node, Seq) and node.left in ("(", "[", "<<") and node.items:
+        return Matrix(tuple((item,) for item in node.items))
+    matrix = as_matrix(node)
+    if matrix is None or len({len(row) for row in matrix.rows}) != 1:
+        return None
+    return Matrix(tuple(zip(*matrix.rows, strict=True)))
 
 
 def _scaled(sign: Op, matrix: Matrix) -> Matrix:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from sq.eval.equal import notation
+
 MAX_ANSWER = 6_000
 """Characters of one answer that are looked at; a longer one is compared letter by letter only."""
 
@@ -27,7 +29,8 @@ _SIGNS = {
     "∛": r"\sqrt[3]",
     "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
     "⅕": r"\frac{1}{5}", "⅛": r"\frac{1}{8}", "⅙": r"\frac{1}{6}", "⅜": r"\frac{3}{8}", "⅝": r"\frac{5}{8}",
-    "€": r"\text{euros}", "£": r"\text{pounds}", "¥": r"\text{yen}", "₹": r"\text{rupees}", "∠": r"\angle ",
+    "€": r"\text{euros}", "£": r"\text{pounds}", "¥": r"\text{yen}", "₹": r"\text{rupees}", "¢": r"\text{cents}",
+    "∠": r"\angle ",
     "∨": r" \text{or} ", "∧": r" \text{and} ",
 }  # fmt: skip
 _SIGN_TABLE = str.maketrans({sign: latex for signs, latex in _SIGNS.items() for sign in signs})
@@ -60,7 +63,11 @@ _COLOURED = re.compile(r"\\color\s*\{[A-Za-z]{1,20}\}|\\textcolor\s*\{[A-Za-z]{1
 _SPACES = re.compile(
     r"\\(?:quad|qquad|enspace|thinspace|medspace|hskip|space)(?![A-Za-z])|(?<!\\)\\[,;:! ]|~|&nbsp;|[ \t\r\n\f\v]+"
 )
-_LEADING = re.compile(r"^(?:\\approx(?![A-Za-z])|=|~|(?:about|approximately|roughly|exactly)\s)\s*")
+_LEADING = re.compile(
+    r"^(?:\\approx(?![A-Za-z])|=|~|(?:about|approximately|roughly|exactly)\s|"
+    r"(?:\\text\s*\{\s*)?(?:the\s+)?(?:final\s+|correct\s+)?(?:answer|ans\.?)\s*(?:is\b\s*:?|[:=])\s*\}?)\s*",
+    re.IGNORECASE,
+)
 _BOLD = re.compile(r"\*\*([^*]+)\*\*")
 _CALL_IN_BRACES = re.compile(r"(?<![A-Za-z\\])([A-Za-z])\{\s*\(([^{}()]*)\)\s*\}")
 _ALL_TEXT = re.compile(r"\\(?:text|mathrm)\s*\{([^{}]*)\}")
@@ -79,7 +86,7 @@ _DOLLARS = re.compile(r"\$+")
 
 def tidy(text: str) -> str:
     """The same answer in plain LaTeX: one spelling a sign, no layout, no delimiters, single spaces."""
-    text = text[: MAX_ANSWER + 1]
+    text = notation.money_behind(notation.with_backslashes(text[: MAX_ANSWER + 1]))
     if not text.isascii():
         text = _ascii_signs(text)
     text = _BOLD.sub(r"\1", text.replace("\x00", " ").replace("`", "")).replace("**", "^")
@@ -88,7 +95,7 @@ def tidy(text: str) -> str:
     text = _TIMES_TEN.sub(r"\1\\times 10^", _GLUED.sub(r" \1 ", money(text)))
     text = _SPACES.sub(" ", text)
     text = text.replace("!=", r"\ne ").replace("<=", r"\le ").replace(">=", r"\ge ")
-    text = trim(text)
+    text = notation.usual(trim(text))
     whole = _ALL_TEXT.fullmatch(text)
     return trim(whole.group(1)) if whole else text
 

@@ -35,9 +35,11 @@ def same_number(a: Node, b: Node, tolerance: float | None = None) -> bool:
 
 def same_quantity(a: Node, b: Node, tolerance: float | None = None) -> bool:
     """Whether `a` answers `b` where either may carry a unit, a percent sign or degrees."""
-    a, b = (as_quantity(a), b) if isinstance(b, Quantity) else (a, as_quantity(b) if isinstance(a, Quantity) else b)
+    a, b = (_measured(a), b) if isinstance(b, Quantity) else (a, _measured(b) if isinstance(a, Quantity) else b)
     x, unit_a = (a.value, a.unit) if isinstance(a, Quantity) else (a, "")
     y, unit_b = (b.value, b.unit) if isinstance(b, Quantity) else (b, "")
+    if {unit_a, unit_b} == {"percent", "degree"}:
+        return False
     if "percent" in (unit_a, unit_b):
         return _percent(a, b, x, y, unit_a == unit_b, tolerance)
     if "degree" in (unit_a, unit_b) and unit_a != unit_b and not (unit_a and unit_b):
@@ -58,11 +60,19 @@ def same_quantity(a: Node, b: Node, tolerance: float | None = None) -> bool:
 
 def same_base(a: Node, b: Node) -> bool:
     """Numbers in a written base: the same digits in the same base; the prediction may leave the base out."""
+    if isinstance(a, Base) and isinstance(b, Base) and a.base != b.base and 10 in (a.base, b.base):
+        return same_number(a, b)
+    a, b = _plain_ten(a), _plain_ten(b)
     if isinstance(a, Base) and isinstance(b, Base):
         return a.base == b.base and a.digits.lstrip("0") == b.digits.lstrip("0")
     if isinstance(b, Base):
         return isinstance(a, Num | Op) and "".join(_digits(a)) == b.digits
-    return False
+    return not isinstance(a, Base) and same_number(a, b)
+
+
+def _plain_ten(node: Node) -> Node:
+    ten = isinstance(node, Base) and node.base == 10 and node.digits.isdecimal()
+    return Num(Fraction(int(node.digits))) if isinstance(node, Base) and ten else node
 
 
 def _digits(node: Node) -> list[str]:
@@ -102,6 +112,28 @@ def as_quantity(node: Node) -> Node:
         if isinstance(last, Sym) and last.name in units.SINGLE:
             return Quantity(value, f"{last.name} {power}".strip())
     return node
+
+
+def _measured(node: Node) -> Node:
+    """As `as_quantity`, and with letters of units in a quotient: `9.8 m/s^2`."""
+    simple = as_quantity(node)
+    if isinstance(simple, Quantity) or not isinstance(node, Op) or node.op not in ("mul", "div"):
+        return simple
+    values: list[Node] = []
+    unit = _units_in(node, values)
+    return Quantity(values[0], unit) if unit and len(values) == 1 else node
+
+
+def _units_in(node: Node, values: list[Node]) -> str:
+    """The unit that the letters of a product or quotient write; its one number goes to `values`."""
+    if isinstance(node, Op) and node.op in ("mul", "div"):
+        left, right = (_units_in(a, values) for a in node.args)
+        return f"{left} {'/' if node.op == 'div' and right else ''} {right}".strip()
+    base, power = node.args if isinstance(node, Op) and node.op == "pow" else (node, None)
+    if isinstance(base, Sym) and base.name in units.SINGLE:
+        return base.name if power is None else f"{base.name} ^{exact(power)}"
+    values.extend([node] if not symbols(node) else [node, node])
+    return ""
 
 
 def _percent(a: Node, b: Node, x: Node, y: Node, both: bool, tolerance: float | None) -> bool:

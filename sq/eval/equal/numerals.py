@@ -10,6 +10,8 @@ from sq.eval.equal.tree import Num, ParseError
 MAX_EXPONENT = 3_000
 _FRACTION = re.compile(r"\\frac\s*(?:\{\s*(\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))|(\d+)/(\d+)", re.ASCII)
 _REPEATING = re.compile(r"(\d*)\.(\d*)\\(?:overline|bar|dot)\s*\{?\s*(\d+)\s*\}?", re.ASCII)
+_IN_BRACKETS = re.compile(r"(?<![\w.)])(\d*)\.(\d*)\((\d+)\)(?![\w.(^!])", re.ASCII)
+_GOES_ON = re.compile(r"(?<![\w.)])(\d{0,20})\.(\d{0,20}?)(?:(\d)\3\3+|(\d{2,8}?)\4+)(?:\.\.\.+|\s*\\ldots)", re.ASCII)
 
 
 def number(text: str) -> Num:
@@ -37,12 +39,18 @@ def mixed(whole: Num, text: str) -> Num | None:
 
 
 def close_repeating(text: str) -> str:
-    r"""Repeating decimals written out as fractions: `0.1\overline{6}` is 1/6."""
-    return _REPEATING.sub(_fraction, text)
+    r"""Repeating decimals written out as fractions: `0.1\overline{6}`, `0.1(6)` and `0.1666...` are 1/6."""
+    if "." not in text:
+        return text
+    text = _IN_BRACKETS.sub(_fraction, _REPEATING.sub(_fraction, text))
+    return _GOES_ON.sub(lambda m: _as_fraction(m, m.group(1), m.group(2), m.group(3) or m.group(4)), text)
 
 
 def _fraction(match: re.Match[str]) -> str:
-    whole, fixed, cycle = match.groups()
+    return _as_fraction(match, *match.groups())
+
+
+def _as_fraction(match: re.Match[str], whole: str, fixed: str, cycle: str) -> str:
     if len(whole) + len(fixed) + len(cycle) > 60:
         return match.group()
     scale = 10 ** len(fixed)

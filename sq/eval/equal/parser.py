@@ -118,22 +118,17 @@ class Parser:
             start = self.cursor.peek().start
             parts.append(self.operand())
             labels.append(names.label(self.cursor.text[start : self.cursor.last_end]))
-        if self.cursor.peek().text in ("pmod", "bmod", "mod"):
-            self.modulus()
-        if not ops:
-            return parts[0]
-        return _relation(parts, ops, labels)
-
-    def modulus(self) -> None:
-        r"""`\pmod{11}` behind a residue: said of the answer, no part of it."""
-        self.cursor.next()
-        self.primaries.argument(whole_number=True)
+        found = _relation(parts, ops, labels) if ops else parts[0]
+        if self.cursor.peek().text in ("pmod", "bmod", "mod") and self.cursor.peek().kind == "cmd":
+            self.cursor.next()
+            return Op("mod", (found, self.primaries.argument(whole_number=True)))
+        return found
 
     def operand(self) -> Node:
         """An expression or a union of sets, with the unit behind it."""
         self.cursor.deeper()
         node = self.sum()
-        while self.cursor.peek().text in ("cup", "cap", "setminus"):
+        while self.cursor.peek().text in ("cup", "cap", "setminus") and self.cursor.peek().kind == "op":
             op = self.cursor.next().text
             node = Op(op, (node, self.sum()))
         self.cursor.depth -= 1
@@ -278,8 +273,6 @@ class Parser:
         if isinstance(node, Num):
             digits = re.sub(r"\D", "", mark)
             base = int(digits) if digits and len(digits) <= 2 else names.BASES.get(mark.lower(), 0)
-            if base == 10:
-                return node
             if base:
                 return Base(str(node.value), base)
             raise ParseError("a number has a subscript that is no base")

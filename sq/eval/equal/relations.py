@@ -20,6 +20,8 @@ _VALUED = frozenset({"=", "~", "in", ":="})
 
 def named(node: Node) -> tuple[str, tuple[Node, ...]] | None:
     """The name and the candidate values of `x = 5`, `x = 1 + 1 = 2` or `x = pi/4 ~ 0.785`; None for other nodes."""
+    if isinstance(node, Op) and node.op == "mod":
+        node = node.args[0]
     if not isinstance(node, Rel) or not set(node.ops) <= _VALUED:
         return None
     if node.ops == ("=",) and not node.names[0] and node.names[1] and not symbols(node.parts[0]):  # 5 = x
@@ -75,15 +77,25 @@ def spread(items: list[Node]) -> list[Node]:
 
 def common_name(a: str, b: str) -> bool:
     """Whether two names are of one quantity: `f(x)` and `f(n)`, `y` and `f(x)`, `|AB|` and `AB`."""
-    if a == b or _core(a) == _core(b):
+    if a == b or _core(a) == _core(b) or (len(a) == len(b) == 1 and a.lower() == b.lower()):
         return True
     if "(" in a[1:] or "(" in b[1:]:
         if names.head(a) == names.head(b):
             ours, theirs = names.arguments(a), names.arguments(b)
-            letters = all(re.fullmatch(r"\\?[A-Za-z]+", arg) for arg in ours + theirs)
+            letters = all(re.fullmatch(r"\\[A-Za-z]+|[a-z]+", arg) for arg in ours + theirs)
             return letters and (ours == theirs or sorted(ours) != sorted(theirs))
         return ("(" in a[1:]) != ("(" in b[1:]) and (a == "y" or b == "y")
     return False
+
+
+def enumerated(items: list[Node]) -> tuple[Node, ...] | None:
+    """The values of `x_1 = 2, x_2 = 3`, whose subscripts only count them; None for other lists."""
+    found = [named(i) for i in items]
+    parts = [re.fullmatch(r"(\\?[A-Za-z]+)_(\d)", n[0]) for n in found if n]
+    if len(items) < 2 or len(parts) < len(items) or not all(parts):
+        return None
+    heads, marks = ({m.group(k) for m in parts if m} for k in (1, 2))
+    return tuple(n[1][-1] for n in found if n) if len(heads) == 1 and len(marks) == len(items) else None
 
 
 def _core(name: str) -> str:

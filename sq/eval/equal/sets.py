@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 
 from mpmath import mp  # type: ignore[import-untyped]
 
+from sq.eval.equal.environments import over_whole_numbers
 from sq.eval.equal.identity import DIGITS, value_at
 from sq.eval.equal.tree import Const, Node, Op, Rel, Seq, Sym, replace, symbols
 
 _FLIP = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "!=": "!="}
+MAX_POINTS = 1_000
 _BRACKETS = {"(": False, "[": True, ")": False, "]": True}
 
 
@@ -106,7 +108,7 @@ def _combined(parts: list[Pieces], join: str) -> Pieces:
 
 def _operation(node: Op) -> Pieces | None:
     if node.op == "builder":
-        return _set(node.args[0])
+        return _set(node.args[0]) if len(node.args) == 1 else _whole_numbers(node)
     if node.op not in ("cup", "cap", "setminus"):
         return None
     left, right = _set(node.args[0]), _set(node.args[1])
@@ -115,6 +117,25 @@ def _operation(node: Op) -> Pieces | None:
     if node.op == "cup":
         return left + right
     return _meet(left, right if node.op == "cap" else _complement(_merged(right)))
+
+
+def _whole_numbers(node: Op) -> Pieces | None:
+    """The whole numbers of a set-builder, one by one where they are few."""
+    found = _set(node.args[0]) if over_whole_numbers(node) else None
+    if found is None or any(not mp.isfinite(end) for p in found for end in (p.low, p.high)):
+        return None
+    if sum(p.high - p.low for p in found) > MAX_POINTS or (node.args[2] == Const("N") and _holds(found, 0)):
+        return None  # whether 0 is a natural number is a matter of taste
+    ends = [(int(mp.ceil(p.low)), int(mp.floor(p.high))) for p in found]
+    values = sorted({k for low, high in ends for k in range(low, high + 1) if _holds(found, k)})
+    return [Piece(mp.mpf(k), True, mp.mpf(k), True) for k in values if k > 0 or node.args[2] == Const("Z")]
+
+
+def _holds(pieces: Pieces, value: int) -> bool:
+    return any(
+        (p.low < value or (p.low == value and p.low_in)) and (value < p.high or (p.high == value and p.high_in))
+        for p in pieces
+    )
 
 
 def _relation(node: Rel) -> Pieces | None:

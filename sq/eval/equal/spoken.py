@@ -26,6 +26,7 @@ _ORDINALS = {
     **_ODD_ORDINALS,
 }
 _PARTS = {**{w: n for w, n in _ORDINALS.items() if n > 2}, "half": 2, "halve": 2, "quarter": 4, "fourth": 4}
+_NUMBER_WORDS = frozenset({*_CARDINALS, *_SCALES, *_ORDINALS, "and", "to", "of", "or", "by", "times", "plus", "minus"})
 _MAX_WORDS = 12
 
 _ORDINAL_DIGITS = re.compile(r"(\d{1,6})\s*\^?\s*\{?\s*(?:\\text\s*\{)?\s*(?:st|nd|rd|th)\s*\}?\s*\}?", re.ASCII)
@@ -68,13 +69,31 @@ def _worded(plain: str) -> str | None:
     whole = _cardinal(words)
     if whole is not None:
         return str(whole)
+    if words.count("and") == 1 and not words[-1].startswith("hundred"):  # three and a half
+        at = words.index("and")
+        units, fraction = _cardinal(words[:at]), _worded(" ".join(words[at + 1 :]))
+        if units is not None and fraction and fraction.startswith(r"\frac"):
+            return rf"{units}{fraction}"
     part = _PARTS.get(words[-1]) or _PARTS.get(words[-1].removesuffix("s"))
     count = 1 if words[:-1] in ([], ["a"], ["an"]) else _cardinal(words[:-1])
     if part and count is not None and (len(words) > 1 or words == ["half"]) and count < 20:
         return rf"\frac{{{count}}}{{{part}}}"
     last = _ORDINALS.get(words[-1])
     before = _cardinal(words[:-1]) if words[:-1] else 0
-    return str(before + last) if last is not None and before is not None and before % 10 == 0 else None
+    if last is not None and before is not None and before % 10 == 0:
+        return str(before + last)
+    return _counted(words)
+
+
+def _counted(words: list[str]) -> str | None:
+    """`seven apples`, `two and a half hours`: a number and one or two words of what it counts."""
+    for rest in (1, 2):
+        unit = words[-rest:]
+        if len(words) > rest and words[0] not in ("a", "an") and not _NUMBER_WORDS & set(unit):
+            number = _worded(" ".join(words[:-rest]))
+            if number is not None:
+                return rf"{number} \text{{{' '.join(unit)}}}"
+    return None
 
 
 def _cardinal(words: list[str]) -> int | None:

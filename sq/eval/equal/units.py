@@ -21,7 +21,11 @@ _KINDS: dict[str, dict[str, float]] = {
     "mass": {
         "mg milligram": 1e-6, "g gram": 0.001, "kg kilogram": 1, "lb pound": 0.45359237, "oz ounce": 0.028349523125,
     },
-    "volume": {"ml milliliter millilitre": 0.001, "l liter litre": 1, "gallon gal": 3.785411784, "quart": 0.946352946},
+    "volume": {
+        "ml milliliter millilitre cc": 1e-6, "cl centiliter": 1e-5, "l liter litre": 0.001,
+        "gallon gal": 0.003785411784, "quart": 0.000946352946, "pint": 0.000473176473, "cup": 0.0002365882365,
+        "tablespoon tbsp": 1.478676478125e-5, "teaspoon tsp": 4.92892159375e-6,
+    },
     "money": {"dollar usd": 1, "cent": 0.01},
     "euro": {"euro eur": 1},
     "yen": {"yen": 1},
@@ -29,9 +33,12 @@ _KINDS: dict[str, dict[str, float]] = {
     "yuan": {"yuan": 1},
     "angle": {"degree deg": 1, "radian rad": 57.29577951308232},
     "percent": {"percent percentage pct": 1},
-    "force": {"n newton": 1}, "energy": {"j joule": 1}, "power": {"w watt": 1}, "voltage": {"v volt": 1},
-    "current": {"amp ampere": 1}, "frequency": {"hz hertz": 1}, "temperature": {"celsius": 1},
-    "fahrenheit": {"fahrenheit": 1},
+    "force": {"n newton": 1, "kn kilonewton": 1000}, "energy": {"j joule": 1, "kj kilojoule": 1000},
+    "power": {"w watt": 1, "kw kilowatt": 1000}, "voltage": {"v volt": 1, "kv kilovolt": 1000},
+    "current": {"amp ampere": 1, "ma milliampere": 0.001}, "resistance": {"omega ohm": 1}, "amount": {"mol mole": 1},
+    "frequency": {"hz hertz": 1, "khz kilohertz": 1000, "mhz megahertz": 10**6},
+    "pressure": {"pa pascal": 1, "kpa kilopascal": 1000, "atm atmosphere": 101325},
+    "temperature": {"celsius": 1}, "fahrenheit": {"fahrenheit": 1}, "kelvin": {"kelvin": 1},
 }  # fmt: skip
 _SPEEDS = {"mph": "mile / hour", "kph": "km / hour", "kmh": "km / hour"}
 _TABLE = {
@@ -43,7 +50,7 @@ UNITS = (
     | frozenset(w + "s" for w in _TABLE if len(w) > 2)
     | {"percents", "sq", "cu", "square", "units", "unit"}
 )
-SINGLE = frozenset("m s g h l L N J W V A K C F d q".split())
+SINGLE = frozenset("m s g h l L N J W V A K C F d q Omega".split())
 """Letters that may stand for a unit when set upright after a number."""
 
 _FACTOR = re.compile(r"([a-z]+|[/*])|\^?\{?(-?\d)\}?", re.ASCII)
@@ -73,7 +80,8 @@ def canonical(unit: str) -> tuple[tuple[tuple[str, int], ...], float] | None:
             if last not in _TABLE:
                 return None
             kind, size = _TABLE[last]
-            powers[kind] = powers.get(kind, 0) + sign * scale
+            kind, power_of = ("length", 3) if kind == "volume" else (kind, 1)  # a litre is a cubic decimetre
+            powers[kind] = powers.get(kind, 0) + sign * scale * power_of
             factor *= size ** (sign * scale)
             scale = 1
     known = tuple(sorted((k, p) for k, p in powers.items() if p))

@@ -35,6 +35,7 @@ _SAME = {
     "no": ("no", "no it is not", "no it does not"),
     "true": ("true", "t r u e"),
     "false": ("false",),
+    "impossible": ("impossible", "not possible", "it is impossible", "it is not possible"),
 }  # fmt: skip
 _GROUP = {phrase: group for group, phrases in _SAME.items() for phrase in phrases}
 _MONTHS = {
@@ -43,6 +44,23 @@ _MONTHS = {
         ("january february march april may june july august september october november december").split(), 1
     )
 }
+_DAYS = {
+    short: day
+    for day in "monday tuesday wednesday thursday friday saturday sunday".split()
+    for short in (day[:3], day[:4], day[:5])
+}
+_MONTH_NAMES = {
+    m[:3]: m for m in "january february march april june july august september october november december".split()
+}
+_KINDS = frozenset("triangle function number sequence series angle polygon event variable".split())
+"""Nouns that an adjective implies: `isosceles` is `isosceles triangle`."""
+_QUADRANTS = {
+    name: number
+    for number, names in enumerate(("i first 1 1st", "ii second 2 2nd", "iii third 3 3rd", "iv fourth 4 4th"), 1)
+    for name in names.split()
+}
+_QUADRANT = re.compile(r"(?:the )?(?:(\w+) )?quadrant(?: (\w+))?")
+_LETTERS = re.compile(r"\(?[A-H]\)?(?:(?:\s*[,;&]\s*|\s+and\s+|\s*,\s*and\s+|)\(?[A-H]\)?){1,7}", re.ASCII)
 _FIGURE = re.compile(r"\\(?:overline|angle|triangle|overleftrightarrow|odot|text|mathrm)\s*|[{}\s]")
 _ARTICLE = re.compile(r"^(?:an?|the)\s+(?=\w{2})")
 _TEXT_WRAP = re.compile(r"\\(?:text|mathrm|mathbf|operatorname|mathsf|mathit|textbf)\s*\{([^{}]*)\}")
@@ -52,7 +70,7 @@ _CHOICE_AND_MORE = re.compile(
     re.ASCII | re.IGNORECASE | re.DOTALL,
 )
 _LETTER_AND_VALUE = re.compile(r"\(([A-J])\)\s*[.:]?\s*(\S.*)", re.ASCII | re.DOTALL)
-_MARKED = re.compile(r"\(\s*[A-Ja-j]\s*\)|\\text|\\mathrm|\\textbf|option|choice", re.ASCII | re.IGNORECASE)
+_MARKED = re.compile(r"\(?\s*\b[A-Ja-j]\s*\)|\\text|\\mathrm|\\textbf|option|choice", re.ASCII | re.IGNORECASE)
 _MONTH = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
 _DATE_LIKE = re.compile(rf"{_MONTH}[a-z]*\.?\s+\d|\d(?:st|nd|rd|th)?(?: of)?\s+{_MONTH}", re.IGNORECASE)
 _DAY = r"(\d{1,2})(?:st|nd|rd|th)?"
@@ -91,13 +109,17 @@ def is_words(text: str) -> bool:
 
 def same_words(prediction: str, reference: str) -> bool:
     """Whether two phrases say the same: letter by letter, or by a short list of phrases that mean one thing."""
-    left, right = (words(unwrap(t)).replace(" ,", "") for t in (prediction, reference))
+    listed = [words(unwrap(t)).removesuffix(" only") for t in (prediction, reference)]
+    left, right = (t.replace(" ,", "") for t in listed)
     group = _GROUP.get(right)
     if group is not None and _GROUP.get(left) == group:
         return True
-    if not left or not (is_words(reference) or is_prose(reference) or _DATE_LIKE.search(reference)):
+    if {left, right} in ({"t", "true"}, {"f", "false"}):
+        return True
+    worded = is_words(reference) or is_prose(reference) or _DATE_LIKE.search(reference) or "quadrant" in right
+    if not left or not worded:
         return False
-    if _bare(left) == _bare(right) or _names(left) == _names(right) != []:
+    if _one_kind(_bare(left), _bare(right)) or _names(listed[0]) == _names(listed[1]) != []:
         return True
     date = _date(right)
     return date is not None and _date(left) == date
@@ -131,7 +153,8 @@ def same_choice(prediction: str, reference: str) -> bool | None:
     """Whether both name one choice; None where the reference is no choice, or the prediction is something else."""
     wanted = choice(reference)
     if wanted is None:
-        return None
+        several = _choices(prediction), _choices(reference)
+        return True if several[0] and several[0] == several[1] else None
     given = choice(prediction)
     if given is None:
         said = choice_said(prediction) if wanted.isupper() else None
@@ -141,6 +164,13 @@ def same_choice(prediction: str, reference: str) -> bool | None:
     return given == wanted
 
 
+def _choices(text: str) -> str:
+    """The letters of several choices, `A, B and D` or `ABD`; nothing for other text."""
+    plain = unwrap(text).strip()
+    letters = "".join(re.findall("[A-H]", plain)) if len(plain) < 60 and _LETTERS.fullmatch(plain) else ""
+    return letters if "".join(sorted(set(letters))) == letters else ""
+
+
 def split_choice(text: str) -> tuple[str, str] | None:
     """The letter and what it stands for in `(B) 12`."""
     match = _LETTER_AND_VALUE.fullmatch(unwrap(text).strip()) if len(text) < 300 else None
@@ -148,13 +178,29 @@ def split_choice(text: str) -> tuple[str, str] | None:
 
 
 def _bare(text: str) -> str:
-    """A phrase without its article and its plurals."""
-    return " ".join(w.removesuffix("s") if len(w) > 3 else w for w in _ARTICLE.sub("", text).split())
+    """A phrase without its article, its hyphens and its plurals; days and months in full."""
+    text = _ARTICLE.sub("", text.replace(" - ", " "))
+    text = _DAYS.get(text) or _MONTH_NAMES.get(text) or text
+    quadrant = _QUADRANT.fullmatch(text)
+    if quadrant and bool(quadrant.group(1)) != bool(quadrant.group(2)):
+        return f"quadrant {_QUADRANTS.get(quadrant.group(1) or quadrant.group(2), text)}"
+    return " ".join(w.removesuffix("s") if len(w) > 3 else w for w in text.split())
+
+
+def _one_kind(a: str, b: str) -> bool:
+    """Whether two phrases are one, but for a noun that the adjective implies, or for the word quadrant."""
+    if a == b:
+        return True
+    short, long = sorted((a, b), key=len)
+    if long.startswith("quadrant "):
+        return long == f"quadrant {_QUADRANTS.get(short)}" and short.startswith(("i", "f", "s", "t"))
+    rest = long.removeprefix(short + " ")
+    return rest != long and rest in _KINDS and short not in _KINDS
 
 
 def _names(text: str) -> list[str]:
     """The names in `Alice and Bob`, in one order; none where there is one name, or more than names."""
-    found = sorted(n.strip() for n in re.split(r"\s*,\s*|\s+and\s+", text) if n.strip())
+    found = sorted(n.strip() for n in re.split(r"\s*,\s*(?:and\s+)?|\s+and\s+", text) if n.strip())
     return found if len(found) > 1 and all(n.isalpha() for n in found) else []
 
 
