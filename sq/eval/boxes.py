@@ -12,6 +12,8 @@ _SEVERAL = re.compile(
     r"(?:[\s$.,;:&()*]|\\[()\[\],;]|\\text\{|\}|\band\b|\bor\b|\bfor\b|\bpart\b|\b[a-z]\b(?=\))|[A-Za-z](?:_\{?\w\}?)?(?:\([a-z]\))?\s*=|\\quad|\\qquad)*",
     re.ASCII,
 )
+_PART = re.compile(r"\n\s*(?:\*\*)?\(?[b-h]\)")
+"""The label of a further part of a question."""
 _CONNECTED = re.compile(r",|;|&|\band\b|\bor\b|\bfor\b|\bpart\b|\\q?quad|=")
 _COUNTED = re.compile(r"\s+[a-z]{2,15}(?=\s+(?:and|or)\s+\S*$|\s*,\s*\S*$)")
 
@@ -34,7 +36,8 @@ def last_boxes(text: str) -> tuple[str | None, int]:
     answers = [spans[-1][2]]
     for (_, end, answer), (start, _, _) in zip(reversed(spans[:-1]), reversed(spans[1:]), strict=True):
         between = text[end : text.rfind("\\", 0, start)]
-        if end > start or len(between) > 60 or "\n\n" in between or not _joins(between):
+        apart = "\n\n" in between and not _PART.search(between)
+        if end > start or len(between) > 60 or apart or not _joins(between):
             break
         answers.insert(0, answer)
     distinct = list(dict.fromkeys(a.strip() for a in answers))
@@ -46,7 +49,7 @@ def _joins(between: str) -> bool:
     between = _COUNTED.sub("", between)
     if not _SEVERAL.fullmatch(between):
         return False
-    return bool(_CONNECTED.search(between)) or not re.search(r"[$\n]|\\[\])(\[]", between)
+    return bool(_CONNECTED.search(between) or _PART.search(between)) or not re.search(r"[$\n]|\\[\])(\[]", between)
 
 
 def _braced(text: str, start: int) -> tuple[str, int] | None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sq.eval.boxes import boxed, last_boxes
-from sq.eval.equal.notation import with_backslashes
 from sq.eval.equal.words import is_prose, is_words, unwrap
+from sq.eval.visible import after_thinking, visible
 
 MAX_OUTPUT = 60_000
 """Characters looked at, from the end: an answer stands at the end."""
@@ -48,22 +48,26 @@ class Extraction:
         return self.where is not Where.NOWHERE
 
 
-_STOPS = (
-    "<|im_end|>",
-    "<|im_start|>",
-    "<|endoftext|>",
-    "<|eot_id|>",
-    "</s>",
-    "<｜end▁of▁sentence｜>",
-    "<|end_of_text|>",
-)
 _HASHES = re.compile(r"####[ \t]*([^\n]+)")
 _PHRASE = re.compile(
     r"(?:(?:^|\n)A(?=:)|final answer|correct answer|correct (?:option|choice)|answer|the result|solution set)"
     r"(?:\s+(?:here|to (?:the|this) (?:problem|question)|of the problem|in simplest form))?"
-    r"\s*(?:is|are|was|would be|will be|should be|=|:|(?<=[Ff]inal answer)(?=\s+[-$\\]?[\d(]))[ \t]*:?",
+    r"\s*(?:is|are|was|would be|will be|should be|=|:|(?<=[Ff]inal answer)(?=\s+[-$\\]?[\d(]))[ \t]*:?(?:\s*\})?",
     re.IGNORECASE,
 )
+_FOREIGN = re.compile(
+    r"(?:答案|答え|答)(?:应该|应|就|確実に)?\s*(?:是|为|為|は|[:：])|(?:정답|답)은|ответ\s*[:—-]|respuesta(?:\s+\w+)?\s*(?:es|:)|"
+    r"antwort\s*(?:ist|lautet|:)|r[ée]ponse(?:\s+\w+)?\s*(?:est|:)|resposta(?:\s+\w+)?\s*(?:é|:)|risposta\s*(?:è|:)",
+    re.IGNORECASE,
+)
+_SCRIPT = re.compile("[\u0400-\u04ff\u0590-\u06ff\u0900-\u097f\u3040-\u9fff\uac00-\ud7af]")
+_CHOSEN = re.compile(
+    r"(?:^|[\s*(])([A-J])[)*.]{0,3}\s+(?:is|must be)\s+(?:the\s+)?(?:\w+\s+)?(?:correct|right|answer)\b"
+    r"[^.\n]{0,40}[.!\s]*$",
+    re.ASCII,
+)
+_YES = re.compile(r"\W{0,4}(Yes|No)\b(?:[,.!:;]|\s*$)")
+_AMOUNTS = re.compile(r"(\d[\d.,/]*\s*[A-Za-z]{1,12},?\s+(?:and\s+)?){1,2}\d[\d.,/]*\s*[A-Za-z]{1,12}\.?", re.ASCII)
 _HEADING = re.compile(r"(?:^|\n)[#* \t]{0,8}(?:final[ ]+)?(?:answer|result)[*:.]{0,4}[ \t]*(?=\n)", re.IGNORECASE)
 _LISTED = re.compile(r"(?:solutions|roots|answers|zeros|values)\b[^.\n]{0,80}?\bare[ :]+([^\n]{1,200})$", re.IGNORECASE)
 _LABEL_TAIL = re.compile(
@@ -90,8 +94,9 @@ _THEN = re.compile(
     r"\s*(?:\(|[,;]?\s+(?:because|since|as|when|where|which|for|if|with|so|at|attained|achieved|after|in|given)\b)"
 )
 _EQUATION = r"[A-Za-z](?:_\w)?\s*=\s*-?[\w./^*+]+"
+_LINE = re.compile(_EQUATION, re.ASCII)
 _EQUATIONS = re.compile(rf"(?:^|[\s,])({_EQUATION}(?:(?:\s*,\s*|\s+and\s+|\s+or\s+){_EQUATION})*)$", re.ASCII)
-_SENTENCE_END = re.compile(r"\.(?=\s+[A-Z(\[]|\s*$)|\n\s*\n|\n(?=[A-Z#*-])|[!?](?=\s|$)")
+_SENTENCE_END = re.compile(r"\.(?=\s+[A-Z(\[]|\s*$)|\n\s*\n|\n(?=[A-Z#*-])|[!?](?=\s|$)|[。！？]")
 _BARE_CHOICE = re.compile(r"\(([A-H])\)[.!\s]*$|\b(?:option|choice)\s+([A-H])[.!\s]*$", re.ASCII)
 _BARE_NAME = re.compile(
     r"\b(?:is|are|becomes|called)\s+(?:an?\s+|the\s+)?([A-Za-z][a-z-]+(?:\s[a-z-]{3,}){0,2})[.!\s]*$", re.ASCII
@@ -109,7 +114,7 @@ def extract(output: str, *, finish_reason: str | None = None) -> Extraction:
         finish_reason: what the engine says ended it; `length` means it was cut off.
     """
     cut = finish_reason == "length"
-    text, thinking = _after_thinking(_visible(output[-MAX_OUTPUT:]))
+    text, thinking = after_thinking(visible(output[-MAX_OUTPUT:]))
     if thinking:
         return Extraction(answer="", where=Where.NOWHERE, cut_off=cut)
     box, end = last_boxes(text)
@@ -150,27 +155,6 @@ def _stated_last(after: str) -> str | None:
     return found if any(c.isdigit() for c in found) else None
 
 
-def _visible(text: str) -> str:
-    text = with_backslashes(text.replace("\x00", " "))
-    for stop in _STOPS:
-        at = text.find(stop, 1)
-        if at > 0 and text[:at].strip():
-            text = text[:at]
-    return text
-
-
-def _after_thinking(text: str) -> tuple[str, bool]:
-    """The text after the reasoning, and whether the reasoning never ended."""
-    for opening, closing in (("<think>", "</think>"), ("<reasoning>", "</reasoning>"), ("<thought>", "</thought>")):
-        end = text.rfind(closing)
-        if end >= 0:
-            return text[end + len(closing) :], False
-        if opening in text:
-            return "", True
-    inside = re.search(r"<answer>(.*?)</answer>", text, re.DOTALL) if "</answer>" in text else None
-    return (inside.group(1) if inside else text), False
-
-
 def _announced(text: str) -> tuple[str, Where] | None:
     """What follows the last `####` or the last "the answer is"."""
     hashes = None
@@ -182,8 +166,13 @@ def _announced(text: str) -> tuple[str, Where] | None:
     phrase = None
     for match in _PHRASE.finditer(text):
         phrase = match
+    for match in _FOREIGN.finditer(text, phrase.end() if phrase else 0):
+        phrase = match
     for match in _HEADING.finditer(text, phrase.end() if phrase else 0):
         phrase = match
+    chosen = _CHOSEN.search(text[-200:].rstrip())
+    if chosen and not hashes:
+        return chosen.group(1), Where.PHRASE
     if hashes and (phrase is None or hashes.start() > phrase.start()):
         return hashes.group(1).strip(), Where.HASHES
     found = _from_segment(_segment(text, phrase.end())) if phrase else ""
@@ -231,7 +220,7 @@ def _named(text: str) -> tuple[str, Where]:
 def _is_sentence(text: str) -> bool:
     """Whether there is more around the answer than a unit or a name."""
     outside = _without_math(text)
-    if _is_short_phrase(text):
+    if _is_short_phrase(text) or (len(text) < 100 and _AMOUNTS.fullmatch(text.strip())):
         return False
     if is_prose(outside):
         return True
@@ -270,6 +259,14 @@ def _whole(text: str) -> tuple[str, Where] | None:
             plain = plain[len(start) + 1 :].strip(" :")
     if not plain or len(plain) > 2_000 or "\n\n" in plain or _DISPLAYED.search(plain):
         return None
+    said = _YES.match(plain) if len(plain) < 400 and not re.search(r"\d", plain) else None
+    if said and said.end() < len(plain):
+        return said.group(1), Where.WHOLE
+    if _SCRIPT.search(plain) and any(c.isdigit() for c in plain):
+        return None
+    lines = plain.split("\n")
+    if 1 < len(lines) <= 6 and all(_LINE.fullmatch(line.strip()) for line in lines):
+        return ", ".join(line.strip() for line in lines), Where.WHOLE
     plain = re.sub(r"^[A-Za-z][A-Za-z ]{1,40}:\s*(?=[$\\])", "", plain)
     outside = _without_math(plain)
     words = re.findall(r"(?<![\\A-Za-z])[A-Za-z]{3,}", unwrap(outside)) if outside != plain else []

@@ -64,9 +64,7 @@ _SPACES = re.compile(
     r"\\(?:quad|qquad|enspace|thinspace|medspace|hskip|space)(?![A-Za-z])|(?<!\\)\\[,;:! ]|~|&nbsp;|[ \t\r\n\f\v]+"
 )
 _LEADING = re.compile(
-    r"^(?:\\approx(?![A-Za-z])|=|~|(?:about|approximately|roughly|exactly)\s|"
-    r"(?:\\text\s*\{\s*)?(?:the\s+)?(?:final\s+|correct\s+)?(?:answer|ans\.?)\s*(?:is\b\s*:?|[:=])\s*\}?)\s*",
-    re.IGNORECASE,
+    r"^(?:\\(?:approx|therefore|Rightarrow|implies)(?![A-Za-z])|[∴⇒]|=|~|(?:about|approximately|roughly|exactly)\s)\s*"
 )
 _BOLD = re.compile(r"\*\*([^*]+)\*\*")
 _CALL_IN_BRACES = re.compile(r"(?<![A-Za-z\\])([A-Za-z])\{\s*\(([^{}()]*)\)\s*\}")

@@ -28,6 +28,10 @@ from sq.eval.equal.words import (
 )
 from sq.eval.verdict import Outcome, Verdict
 
+_LABEL = re.compile(
+    r"^(?:\\text\s*\{\s*)?(?:the\s+)?(?:final\s+|correct\s+)?(?:answer|ans\.?)\s*(?:is\b\s*:?|[:=])\s*\}?\s*(?=\S)",
+    re.IGNORECASE,
+)
 _LISTED = re.compile(r",\s|;|=|\band\b|\bor\b|[{(]")
 
 
@@ -45,7 +49,7 @@ def equal(answer: str, reference: str, *, tolerance: float | None = None, use_sy
     if max(len(answer), len(reference)) > MAX_ANSWER:
         same = answer.strip() == reference.strip()
         return Outcome(Verdict.CORRECT, "same text") if same else _too_long(reference)
-    ours, theirs = as_ratio(tidy(answer)), as_ratio(tidy(reference))
+    ours, theirs = (as_ratio(_LABEL.sub("", tidy(text))) for text in (answer, reference))
     if theirs and (literal(ours) == literal(theirs) or same_figure(ours, theirs)):
         return Outcome(Verdict.CORRECT, "same text")
     wanted, given = split_choice(theirs), split_choice(ours)

@@ -1,0 +1,52 @@
+"""The part of an output that answers: without stop tokens, reasoning, and questions that the model went on to ask."""
+
+from __future__ import annotations
+
+import re
+
+from sq.eval.equal.notation import with_backslashes
+
+_STOPS = (
+    "<|im_end|>",
+    "<|im_start|>",
+    "<|endoftext|>",
+    "<|eot_id|>",
+    "</s>",
+    "<｜end▁of▁sentence｜>",
+    "<|end_of_text|>",
+)
+_THINKING = (
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("<reasoning>", "</reasoning>"),
+    ("<thought>", "</thought>"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("◁think▷", "◁/think▷"),
+    ("[THINK]", "[/THINK]"),
+)
+_ANSWERED = re.compile(r"\\boxed\s*\{[^\n]*\}|####\s*\S|\banswer(?:\s+is|:)\s*\S", re.IGNORECASE)
+_NEXT = re.compile(r"\n\s*(?:#{2,4}\s*Instruction:?|(?:\*\*)?(?:Question|Problem|Q)(?:\s*\d+)?:)")
+
+
+def visible(text: str) -> str:
+    """What stands before the first stop token, and before a next question where one has been answered already."""
+    text = with_backslashes(text.replace("\x00", " "))
+    for stop in _STOPS:
+        at = text.find(stop, 1)
+        if at > 0 and text[:at].strip():
+            text = text[:at]
+    answered = _ANSWERED.search(text)
+    following = _NEXT.search(text, answered.end()) if answered else None
+    return text[: following.start()] if following else text
+
+
+def after_thinking(text: str) -> tuple[str, bool]:
+    """The text after the reasoning, and whether the reasoning never ended."""
+    for opening, closing in _THINKING:
+        end = text.rfind(closing)
+        if end >= 0:
+            return text[end + len(closing) :], False
+        if opening in text:
+            return "", True
+    inside = re.search(r"<answer>(.*?)</answer>", text, re.DOTALL) if "</answer>" in text else None
+    return (inside.group(1) if inside else text), False
