@@ -39,7 +39,7 @@ def _run(parsed: argparse.Namespace) -> None:
         tolerance=parsed.tolerance,
     )
     profiles = [name.strip() for given in parsed.profile or ["strict"] for name in given.split(",") if name.strip()]
-    with tqdm(unit="row", desc="grade", leave=False, dynamic_ncols=True) as bar:
+    with tqdm(unit="row", desc="grade", leave=False, dynamic_ncols=True, disable=None) as bar:
 
         def show(done: int) -> None:
             bar.update(done - bar.n)

@@ -9,9 +9,12 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -85,9 +88,16 @@ def grade_file(
         with Grader(config) as grader:
             _write(part, target, _counted(_graded(rows, grader, rules, names), summary, rules, progress))
         part.replace(target)
+    except OSError as error:  # what reading raises is a RowError by now
+        raise RowError(f"{target} cannot be written: {error.strerror or error}; name another --output") from error
     finally:
-        part.unlink(missing_ok=True)
+        _forget(part)
     return summary
+
+
+def _forget(part: Path) -> None:
+    with suppress(OSError):  # where nothing can be written, nothing is there
+        part.unlink(missing_ok=True)
 
 
 def grade_rows(
@@ -113,8 +123,12 @@ def _target(source: Path, output: str | Path | None) -> Path:
     _suffix(target)
     if target.resolve() == source.resolve():
         raise RowError(f"the output {target} is the input; name another file")
+    if source.is_dir():
+        raise RowError(f"{source} is a directory; name a file in it")
     if not source.is_file():
         raise RowError(f"there is no file {source}")
+    if target.is_dir():
+        raise RowError(f"the output {target} is a directory; name a file")
     if not target.parent.is_dir():
         raise RowError(f"there is no directory {target.parent} to write {target.name} to")
     return target
@@ -136,24 +150,28 @@ def _read(path: Path) -> Iterator[Row]:
         except (pa.ArrowInvalid, OSError) as error:
             raise RowError(f"{path} cannot be read as parquet: {error}") from error
         return
-    opened = gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")
-    with opened as lines:
-        try:
+    try:
+        with gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     yield _parsed(line, number)
-        except (OSError, EOFError) as error:
-            raise RowError(f"{path} cannot be read to its end: {error}") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise RowError(f"{path} cannot be read to its end: {error}") from error
 
 
 def _parsed(line: bytes, number: int) -> Row:
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        return {"line": number, "error": f"line {number} is not JSON: {error}"}
+        return {"line": number, "error": f"line {number} is not JSON ({_start(line)}): {error}"}
     if not isinstance(row, dict):
-        return {"line": number, "error": f"line {number} is {type(row).__name__}, not an object"}
+        return {"line": number, "error": f"line {number} is {type(row).__name__}, not an object: {_start(line)}"}
     return row
+
+
+def _start(line: bytes) -> str:
+    text = line[:200].decode("utf-8", "replace").strip()
+    return repr(text[:40] + ("..." if len(text) > 40 else ""))
 
 
 def _checked(rows: Iterator[Row], names: Columns, path: Path) -> Iterator[Row]:
@@ -162,8 +180,10 @@ def _checked(rows: Iterator[Row], names: Columns, path: Path) -> Iterator[Row]:
     if not head:
         raise RowError(f"{path} has no rows")
     found = dict.fromkeys(key for row in head if not _unreadable(row) for key in row)
+    if not found:
+        raise RowError(f"{path} has no row that can be read: {next((r['error'] for r in head), 'its rows are empty')}")
     for option, name in (("prediction", names.prediction), ("reference", names.reference)):
-        if found and name not in found:
+        if name not in found:
             hint = nearest(name, found)
             raise RowError(
                 f"{path} has no column '{name}'{hint} (columns: {', '.join(found)}); name the {option} with --{option}"
@@ -203,8 +223,10 @@ def _pair(row: Row, names: Columns) -> Pair | str:
             value = ", ".join(str(v) for v in value)
         if isinstance(value, list | tuple) and option == "prediction":
             return f"{name} is list; give each of its {len(value)} answers a row of its own"
-        if isinstance(value, bool) or not isinstance(value, str | int | float):
-            return f"{name} is {'missing' if value is None else type(value).__name__}; a text or a number is needed"
+        if value is None or value != value:  # NaN is how a table writes nothing
+            return f"{name} is missing; a text or a number is needed"
+        if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+            return f"{name} is {type(value).__name__} ({str(value)[:40]}); a text or a number is needed"
         values[option] = str(value)
     tolerance = row.get(names.tolerance)
     try:

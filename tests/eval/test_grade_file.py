@@ -54,6 +54,41 @@ def test_rows_come_back_in_order_with_their_grades(outputs):
     assert (summary.rows, summary.errors, summary.score("strict")) == (3, 0, 2 / 3)
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("sub.jsonl", "is a directory; name a file"),
+        ("no/such/o.jsonl", "there is no directory"),
+        ("o.csv", "is not .jsonl, .jsonl.gz or .parquet by its name"),
+    ],
+)
+def test_an_output_that_cannot_be_written_is_one_clear_line(outputs, tmp_path, name, message):
+    (tmp_path / "sub.jsonl").mkdir()
+    with pytest.raises(RowError, match=message):
+        grade_file(outputs, tmp_path / name, config=CONFIG)
+
+
+def test_a_disk_that_refuses_is_a_clear_line(outputs):
+    with pytest.raises(RowError, match="cannot be written: .*; name another --output"):
+        grade_file(outputs, "/proc/o.jsonl", config=CONFIG)
+
+
+def test_a_file_of_which_nothing_can_be_read_is_refused(tmp_path):
+    (tmp_path / "g.jsonl").write_text("one\ntwo\n")
+    with pytest.raises(RowError, match=r"no row that can be read: line 1 is not JSON \('one'\)"):
+        grade_file(tmp_path / "g.jsonl", config=CONFIG)
+    with pytest.raises(RowError, match="is a directory"):
+        (tmp_path / "d.jsonl").mkdir()
+        grade_file(tmp_path / "d.jsonl", config=CONFIG)
+
+
+def test_nan_is_a_missing_reference(tmp_path):
+    (tmp_path / "n.jsonl").write_text('{"prediction": "NaN", "reference": NaN}\n{"prediction": 1, "reference": 1}\n')
+    rows = read(grade_file(tmp_path / "n.jsonl", config=CONFIG).output)
+    assert [r["verdict"] for r in rows] == [None, "correct"]
+    assert rows[0]["error"] == "reference is missing; a text or a number is needed"
+
+
 def test_several_profiles_add_their_columns(outputs, tmp_path):
     summary = grade_file(outputs, tmp_path / "both.jsonl.gz", ["strict", "dart"], config=CONFIG)
     last = read(summary.output)[2]
