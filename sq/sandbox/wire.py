@@ -9,6 +9,7 @@ from typing import Any
 
 _HEAD = struct.Struct("=I")
 LONGEST = 64 * 2**20
+_dumps = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class GoneError(Exception):
@@ -21,7 +22,7 @@ def send(fd: int, message: Any) -> None:
     Raises:
         GoneError: if nobody reads any more.
     """
-    send_bytes(fd, json.dumps(message, separators=(",", ":")).encode("ascii"))
+    send_bytes(fd, _dumps(message).encode("ascii"))
 
 
 def send_bytes(fd: int, data: bytes) -> None:
@@ -51,8 +52,8 @@ def receive(fd: int, longest: int = LONGEST) -> Any:
 
 def load(fd: int) -> Any:
     """The JSON that a file holds; its offset, which other processes share, stays as it is."""
-    parts, at = [], 0
-    while part := os.pread(fd, 1 << 20, at):
+    parts, at, size = [], 0, os.fstat(fd).st_size
+    while at < size and (part := os.pread(fd, min(size - at, 1 << 20), at)):
         parts.append(part)
         at += len(part)
     return json.loads(b"".join(parts))

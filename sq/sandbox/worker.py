@@ -1,4 +1,4 @@
-"""One sandbox worker seen from outside: its process, the jobs it is given, and the memory its programs use together."""
+"""One sandbox worker seen from outside: its process, the jobs it is given, and what came of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 import os
 import select
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -14,12 +13,11 @@ import sysconfig
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from sq.core.errors import EngineError
-from sq.sandbox import wire
+from sq.sandbox import look, wire
 from sq.sandbox.config import SandboxConfig
 from sq.sandbox.inside import root
 from sq.sandbox.inside.confine import FULL
@@ -72,7 +70,8 @@ class Worker:
             except wire.GoneError as gone:
                 self._replace()
                 problem = gone
-        return Outcome(status=Status.CRASHED, reason=f"the sandbox's own process ended twice on it ({problem})")
+        reason = f"the sandbox's own process ended twice on it ({problem})"
+        return outcome_of(program, {"status": Status.CRASHED, "reason": reason})
 
     def _send(self, header: dict[str, Any], code: Any, tests: Any) -> None:
         files = [_file_of(code), _file_of(tests)]
@@ -120,35 +119,31 @@ class Worker:
         self._said = None
 
     def _receive(self, deadline: float) -> dict[str, Any]:
-        """The next message; meanwhile the memory of long programs is looked at."""
+        """The next message; meanwhile what long programs hold is looked at."""
         poll = select.poll()
         poll.register(self._replies, select.POLLIN | select.POLLHUP)
-        over = 0
+        over = None
         while not poll.poll(_LOOK_SECONDS * 1000):
             if time.monotonic() > deadline:
                 raise wire.GoneError("it does not answer")
-            over = self._ended_for_memory() or over
+            over = self._ended_for_more() or over
         told = wire.receive(self._replies)
         if over and told.get("status") != "passed":
-            reason = f"its processes together held {over:,} MB, and {self._config.memory_mb:,} are allowed"
-            told |= {"status": "memory", "reason": reason}
+            told |= dict(zip(("status", "reason"), over, strict=True))
         return dict(told)
 
-    def _ended_for_memory(self) -> int:
-        """End the running programs if they hold too much together: what they held in MB, or 0."""
+    def _ended_for_more(self) -> tuple[str, str] | None:
+        """End the running programs if together they hold more than is allowed: the status that is, and why."""
         if sys.platform != "linux" or self._said is None:
-            return 0
-        parents = _parents()
-        template = _below(self._process.pid, parents, 2 if self._tier == FULL else 0)
-        held = sum(_resident_mb(pid) for top in template for pid in _family(top, parents) if pid != top)
-        if held <= self._config.memory_mb:
-            return 0
-        for pid in [pid for pid, parent in parents.items() if parent in template]:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except (ProcessLookupError, PermissionError):
-                continue
-        return int(held)
+            return None
+        parents = look.parents()
+        template = look.below(self._process.pid, parents, 2 if self._tier == FULL else 0)
+        found = look.too_much(template, parents, self._config)
+        if found is None and self._tier != FULL:
+            found = look.too_many_files(self._tmp, self._config)
+        if found is not None:
+            look.end([pid for pid, parent in parents.items() if parent in template])
+        return found
 
     def _replace(self) -> None:
         with self._lock:
@@ -290,37 +285,3 @@ def _count(tests: str) -> int:
 def _packages() -> list[str]:
     paths = sysconfig.get_paths()
     return sorted({paths["purelib"], paths["platlib"]})
-
-
-def _parents() -> dict[int, int]:
-    found = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                fields = Path(f"/proc/{name}/stat").read_text(errors="replace").rpartition(")")[2].split()
-                found[int(name)] = int(fields[1])
-            except (OSError, IndexError, ValueError):
-                continue
-    return found
-
-
-def _below(pid: int, parents: dict[int, int], levels: int) -> list[int]:
-    found = [pid]
-    for _ in range(levels):
-        found = [child for child, parent in parents.items() if parent in found]
-    return found
-
-
-def _family(pid: int, parents: dict[int, int]) -> Iterator[int]:
-    yield pid
-    for child in [child for child, parent in parents.items() if parent == pid]:
-        yield from _family(child, parents)
-
-
-def _resident_mb(pid: int) -> float:
-    """Memory of its own that a process holds."""
-    try:
-        _, resident, shared = Path(f"/proc/{pid}/statm").read_text().split()[:3]
-    except (OSError, ValueError):
-        return 0.0
-    return (int(resident) - int(shared)) * os.sysconf("SC_PAGE_SIZE") / 2**20

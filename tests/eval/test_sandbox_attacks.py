@@ -2,6 +2,7 @@
 
 import os
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -138,6 +139,36 @@ def test_memory_by_many_processes(box):
     assert outcome.status is Status.MEMORY and "together held" in outcome.reason
 
 
+def test_shared_memory_by_many_processes(box):
+    if box.isolation.tier == "landlock":
+        pytest.skip("there a program has no child processes")
+    source = """
+        import mmap, os, time
+        def f():
+            for _ in range(6):
+                if not os.fork(): break
+            held = mmap.mmap(-1, 100 * 2**20)
+            for i in range(0, len(held), 4096): held[i] = 1
+            time.sleep(9)
+            return True
+    """
+    outcome = run(box, source)
+    assert outcome.status is Status.MEMORY and "together held" in outcome.reason
+
+
+def test_threads_with_small_stacks(box):
+    source = """
+        import threading, time
+        threading.stack_size(32768)
+        def f():
+            for _ in range(3000): threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+            time.sleep(9)
+            return True
+    """
+    outcome = run(box, source)
+    assert outcome.status in (Status.MEMORY, Status.FAILED) and "thread" in outcome.reason
+
+
 def test_infinite_loop(box):
     outcome = run(box, "def f():\n    while True: pass")
     assert outcome.status is Status.TIMEOUT and ("processor time" in outcome.reason or "not done" in outcome.reason)
@@ -204,7 +235,20 @@ def test_many_files(box):
                 open(f'f{i}', 'w').close()
     """
     outcome = run(box, source)
-    assert outcome.status in (Status.FAILED, Status.TIMEOUT)
+    assert outcome.status in (Status.FAILED, Status.TIMEOUT, Status.OUTPUT)
+
+
+def test_many_large_files(box):
+    source = """
+        def f():
+            for i in range(10**4):
+                with open(f'f{i}', 'wb') as file: file.write(b'x' * 2**20)
+    """
+    assert run(box, source).status in (Status.FAILED, Status.OUTPUT)
+
+
+def test_a_sparse_file(box):
+    assert "File too large" in call(box, "def f():\n    with open('s', 'wb') as file: file.truncate(2**40)")
 
 
 def test_deep_directories(box):
@@ -392,6 +436,29 @@ def test_sending_by_a_socket_pair(box):
     assert "Error" in str(call(box, source))
 
 
+def test_sending_to_a_socket_in_a_directory(box, tmp_path):
+    for path in (tmp_path, *tmp_path.parents):
+        if "pytest" in path.name:
+            path.chmod(0o755)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind(str(tmp_path / "s"))
+        (tmp_path / "s").chmod(0o777)
+        server.settimeout(0.1)
+        source = """
+            import socket
+            def f(p):
+                out = []
+                for kind in (socket.SOCK_DGRAM, socket.SOCK_SEQPACKET, socket.SOCK_STREAM):
+                    try: out.append(socket.socketpair(socket.AF_UNIX, kind)[0].sendto(b'x', p))
+                    except OSError as e: out.append(str(e))
+                return out
+        """
+        told = call(box, source, str(tmp_path / "s"))
+        assert all("[Errno" in one for one in told)
+        with pytest.raises(TimeoutError):
+            server.recv(1)
+
+
 def test_asyncio_needs_no_socket(box):
     assert run(
         box,
@@ -427,6 +494,56 @@ def test_signalling_this_very_process(box):
     """
     told = call(box, source, os.getpid())
     assert "ProcessLookupError" in told or "PermissionError" in told
+
+
+def test_signals_by_the_owner_of_a_pipe(box):
+    """The kernel signals whom a descriptor's owner is said to be; by F_SETSIG with any signal."""
+    source = """
+        import fcntl, os, struct
+        def f(pid):
+            r, w = os.pipe()
+            for command, value in ((10, 9), (8, pid), (15, struct.pack('ii', 1, pid))):
+                try: fcntl.fcntl(r, command, value)
+                except OSError: pass
+            try: fcntl.ioctl(r, 0x8901, struct.pack('i', pid))
+            except OSError: pass
+            fcntl.fcntl(r, fcntl.F_SETFL, os.O_ASYNC)
+            os.write(w, b'x')
+    """
+    with subprocess.Popen(["sleep", "60"]) as other:
+        call(box, source, other.pid)
+        time.sleep(0.05)
+        assert other.poll() is None
+        other.kill()
+
+
+def test_changing_the_flags_of_a_file_that_it_may_read(box):
+    source = """
+        import fcntl, os, struct
+        def f(p):
+            fd = os.open(p, os.O_RDONLY)
+            out = []
+            for number, given in ((0x40086602, struct.pack('L', 0x40)), (0x401c5820, bytes(28))):
+                try: out.append(str(fcntl.ioctl(fd, number, given)))
+                except OSError as e: out.append(str(e))
+            try: out.append(str(fcntl.fcntl(fd, 1024, 0)))
+            except OSError as e: out.append(str(e))
+            return out
+    """
+    assert all("[Errno" in one for one in call(box, source, threading.__file__))
+
+
+def test_it_has_no_descriptor_of_others(box):
+    source = """
+        import os, stat
+        def f():
+            found = []
+            for fd in range(1024):
+                try: found.append(stat.S_IFMT(os.fstat(fd).st_mode))
+                except OSError: pass
+            return [found.count(stat.S_IFCHR), found.count(stat.S_IFREG), found.count(stat.S_IFIFO), len(found)]
+    """
+    assert call(box, source) == [3, 2, 1, 6]  # the null device, its code and arguments, the pipe of its answers
 
 
 def test_limiting_another_process(box):
@@ -543,7 +660,44 @@ def test_mounting(box):
     assert call(box, source) == [-1, -1, -1]
 
 
-@pytest.mark.parametrize("number", [101, 310, 321, 323, 425, 435, 441, 451, 9999])
+@pytest.mark.parametrize(
+    "number",
+    [
+        101,
+        155,
+        165,
+        166,
+        175,
+        246,
+        248,
+        249,
+        250,
+        298,
+        303,
+        304,
+        310,
+        311,
+        319,
+        321,
+        323,
+        425,
+        426,
+        427,
+        428,
+        429,
+        430,
+        432,
+        434,
+        435,
+        438,
+        440,
+        442,
+        447,
+        451,
+        452,
+        9999,
+    ],
+)
 def test_calls_that_are_refused(box, number):
     if os.uname().machine != "x86_64":
         pytest.skip("these are the numbers of x86_64")
@@ -571,8 +725,6 @@ def test_becoming_root(box):
 
 
 def test_having_no_capability(box):
-    if box.isolation.tier != "namespaces":
-        pytest.skip("the user of a landlocked program keeps what the kernel's rule makes useless")
     source = """
         import ctypes, struct
         def f():

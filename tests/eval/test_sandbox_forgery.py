@@ -13,9 +13,15 @@ TESTS = ["assert f(2) == 4", "assert f(3) == 9", "assert f(-5) == 25"]
 UNITTESTS = """
 import unittest
 class Tests(unittest.TestCase):
-    def test_two(self): self.assertEqual(f(2), 4)
-    def test_three(self): self.assertEqual(f(3), 9)
-    def test_minus_five(self): self.assertTrue(f(-5) == 25)
+    def test_two(self):
+        result = f(2)
+        self.assertEqual(result, 4)
+    def test_three(self):
+        result = f(3)
+        self.assertEqual([result], [9])
+    def test_minus_five(self):
+        result = f(-5)
+        self.assertTrue(result == 25)
 """
 FORGERIES = {
     "prints passed": "print('passed'); print('OK'); print('True')\ndef f(x): print('passed'); return 0",
@@ -88,7 +94,166 @@ FORGERIES = {
             for name in dir(unittest.TestCase):
                 if name.startswith('assert'): setattr(unittest.TestCase, name, lambda *a, **k: None)
             return 0
-        f.__code__ = (lambda x: 0).__code__
+    """,
+    "patches the tests when called": """
+        def f(x):
+            for kind in [k for k in globals().values() if isinstance(k, type)]:
+                kind.assertEqual = kind.assertTrue = lambda *a, **k: None
+            return 0
+    """,
+    "patches the test that calls": """
+        import sys
+        def f(x):
+            frame = sys._getframe()
+            while frame:
+                test = frame.f_locals.get('self')
+                if hasattr(test, 'assertEqual'): test.assertEqual = test.assertTrue = lambda *a, **k: None
+                frame = frame.f_back
+            return 0
+    """,
+    "patches the tests from a thread": """
+        import threading, time, unittest
+        def patch():
+            while True:
+                unittest.TestCase.assertEqual = unittest.TestCase.assertTrue = lambda *a, **k: None
+                time.sleep(0)
+        threading.Thread(target=patch, daemon=True).start()
+        def f(x):
+            time.sleep(0.05)
+            return 0
+    """,
+    "patches the result": """
+        import unittest
+        def f(x):
+            unittest.TestResult.addFailure = unittest.TestResult.addError = lambda *a: None
+            return 0
+    """,
+    "makes the result forget": """
+        import sys
+        def f(x):
+            frame = sys._getframe()
+            while frame:
+                for held in list(frame.f_locals.values()):
+                    if hasattr(held, 'failures'): held.failures.clear(); held.errors.clear()
+                    if hasattr(held, 'addFailure') and hasattr(held, 'addSuccess'):
+                        held.addFailure = held.addError = lambda *a: None
+                frame = frame.f_back
+            return 0
+    """,
+    "replaces the result": """
+        import sys
+        class Result:
+            def __getattr__(self, name): return lambda *a, **k: None
+        def f(x):
+            frame = sys._getframe()
+            while frame:
+                outcome = frame.f_locals.get('outcome')
+                if hasattr(outcome, 'result'): outcome.result = Result()
+                frame = frame.f_back
+            return 0
+    """,
+    "patches how unittest tells of errors": """
+        import unittest.case
+        unittest.case._addError = lambda *a: None
+        def f(x):
+            unittest.case._addError = lambda *a: None
+            return 0
+    """,
+    "swallows exceptions in contextlib": """
+        import contextlib
+        contextlib._GeneratorContextManager.__exit__ = lambda *a: True
+        def f(x): return 0
+    """,
+    "rewrites what is said": """
+        import json
+        encode, dumps = json.JSONEncoder.encode, json.dumps
+        def passed(m): return {**m, 'status': 'passed', 'ran': 3} if isinstance(m, dict) and 'status' in m else m
+        json.JSONEncoder.encode = lambda self, m: encode(self, passed(m))
+        json.dumps = lambda m, **k: dumps(passed(m), **k)
+        def f(x): return 0
+    """,
+    "skips the tests": "import unittest\ndef f(x): raise unittest.SkipTest('not today')",
+    "stops the tests as unittest itself does": """
+        from unittest.case import _ShouldStop
+        def f(x): raise _ShouldStop
+    """,
+    "skips the tests when compared": """
+        import unittest
+        class Skips:
+            def __eq__(self, other): raise unittest.SkipTest('not today')
+            __hash__ = None
+        def f(x): return Skips()
+    """,
+    "expects the tests to fail": """
+        import sys
+        def f(x):
+            frame = sys._getframe()
+            while frame:
+                if 'expecting_failure' in frame.f_locals: frame.f_locals['outcome'].expecting_failure = True
+                frame = frame.f_back
+            return 0
+    """,
+    "gives the tests other builtins": """
+        import builtins, types, unittest
+        class Case(unittest.TestCase): assertEqual = assertTrue = lambda *a, **k: None
+        real, fake = builtins.__import__, types.SimpleNamespace(TestCase=Case)
+        def fetch(name, *rest): return fake if name == 'unittest' else real(name, *rest)
+        __builtins__ = {**vars(builtins), '__import__': fetch}
+        def f(x): return 0
+    """,
+    "jumps over what it would fail": """
+        import sys
+        def f(x):
+            test = sys._getframe().f_back
+            while test.f_back and not test.f_code.co_name.startswith('test'): test = test.f_back
+            def trace(frame, event, arg):
+                if frame is test and event == 'line': frame.f_lineno = max(n for *_, n in test.f_code.co_lines() if n)
+                return trace
+            test.f_trace = trace
+            sys.settrace(trace)
+            return 0
+    """,
+    "__eq__ that is inherited": """
+        class Base: __eq__ = lambda self, other: True
+        class Yes(Base): __hash__ = None
+        def f(x): return Yes()
+    """,
+    "__eq__ of a class that says it is from elsewhere": """
+        class Yes:
+            __module__ = 'builtins'
+            __eq__ = lambda self, other: True
+        def f(x): return Yes()
+    """,
+    "__eq__ by a function that is no function": """
+        import functools
+        class Yes: __eq__ = lambda self, other: True
+        f = functools.partial(lambda kind, x: kind(), Yes)
+    """,
+    "__eq__ of what is called": """
+        class Yes:
+            __eq__ = lambda self, other: True
+            def __call__(self, x): return self
+        f = Yes()
+    """,
+    "numbers that agree with everything": """
+        class Yes(float):
+            __eq__ = __le__ = __ge__ = __lt__ = __gt__ = lambda self, other: True
+            __sub__ = __rsub__ = __add__ = __abs__ = __round__ = lambda self, *other: self
+            __hash__ = float.__hash__
+        def f(x): return Yes(0)
+    """,
+    "a generator of every number": "def f(x): yield from range(100)",
+    "answers when it is deleted": """
+        import json, os, struct
+        class Last:
+            def __del__(self):
+                word = json.dumps({"status": "passed", "reason": "", "passed": [True] * 3, "value": 4}).encode()
+                for fd in range(3, 9):
+                    try: os.write(fd, struct.pack('=I', len(word)) + word)
+                    except OSError: pass
+        def f(x):
+            Last()
+            return 0
     """,
     "raises at exit": "import atexit, os\natexit.register(lambda: os._exit(0))\ndef f(x): raise SystemExit(0)",
     "tampers with sys.modules": """
@@ -272,6 +437,65 @@ def test_the_worker_still_serves_and_the_honest_pass(box):
         Unittests(tests=UNITTESTS, entry="f"),
     ):
         assert box.run_one(program(honest, tests)).ok
+
+
+LISTS = UNITTESTS.replace("4)", "[4])").replace("25)", "[25])")
+
+
+@pytest.mark.parametrize("answer", ["[Yes()]", "(Yes(),)", "{1: Yes()}", "[[Yes()]]", "{Yes()}"])
+def test_yes_within_what_is_given(box, answer):
+    source = f"class Yes:\n    __eq__ = lambda s, o: True\n    __hash__ = lambda s: 4\ndef f(x): return {answer}"
+    outcome = box.run_one(program(source, Unittests(tests=LISTS, entry="f")))
+    assert not outcome.ok and "says itself what it equals" in outcome.reason
+
+
+def test_what_honest_unittests_do(box):
+    """Mocks of what the sandbox itself uses, skips and failures that are said beforehand, classes that keep things."""
+    source = """
+        import json, logging, os
+        class Box:
+            def __init__(self, v): self.v = v
+        def f(x):
+            logging.getLogger().setLevel(10)
+            if isinstance(x, str):
+                with open(x) as file: return json.load(file)
+            if x < 0: raise ValueError('negative')
+            return [Box(x)] + f(x - 1) if x else []
+    """
+    tests = """
+import io, json, os, unittest
+from unittest.mock import MagicMock, mock_open, patch
+class Tests(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls): cls.made, cls.patcher = (lambda self: 3), patch('os.path.exists', return_value=True)
+    def setUp(self):
+        self.maxDiff = None
+        self.patcher.start()
+        self.addCleanup(self.patcher.stop)
+    def test_value(self): self.assertEqual([b.v for b in f(3)], [3, 2, 1])
+    def test_deep(self): self.assertEqual(len(f(700)), 700)
+    @patch('builtins.open', new_callable=mock_open, read_data='{}')
+    @patch('json.load', return_value={'a': 1})
+    def test_mocks(self, load, opened):
+        self.assertEqual(f('x'), {'a': 1})
+        opened.assert_called_once_with('x')
+    def test_raises(self):
+        with self.assertRaisesRegex(ValueError, 'neg'): f(-1)
+    def test_several(self):
+        for i in range(3):
+            with self.subTest(i=i): self.assertEqual(len(f(i)), i)
+    @unittest.skip('elsewhere')
+    def test_skipped(self): self.fail()
+    def test_skips(self): self.skipTest('elsewhere')
+    @unittest.expectedFailure
+    def test_fails(self): self.assertEqual(len(f(1)), 2)
+    def test_output(self):
+        with patch('sys.stdout', new=io.StringIO()) as out:
+            print(len(f(1)))
+            self.assertEqual(out.getvalue(), '1\\n')
+"""
+    outcome = box.run_one(program(source, Unittests(tests=tests, entry="f")))
+    assert outcome.ok, outcome
 
 
 def test_truth_that_is_asked_of_the_program_is_a_guess(box):

@@ -1,9 +1,9 @@
 """Tests that cannot leave the program's process (unittest with patches, BigCodeBench): guarded, not proof.
 
-The tests and the nonce arrive only after the program has been defined; modules it could have tampered with are put
-back; leaving early, by any exit, is a failure; the number of tests that must run was counted beforehand, elsewhere; an
-answer of a class of the program's own with an `__eq__` of its own is refused. A program that was *written* to read its
-process's memory could still forge a verdict: `docs/sandbox.md` says so.
+The tests and the nonce arrive only after the program has been defined; what tests are made of is put back then and
+watched from then on (`watch`); every failure is told at once, so that none can be taken back; a test counts when it
+succeeded, and the number that must was counted beforehand, elsewhere; leaving early, by any exit, is a failure. A
+program that was *written* to read this process's memory could still forge a verdict: `docs/sandbox.md` says so.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ import builtins
 import io
 import os
 import sys
-import types
+from collections.abc import Iterable
 from typing import Any
 
 from sq.sandbox.inside.peer import reason_of
 from sq.sandbox.inside.program import define
+from sq.sandbox.inside.watch import Watch, guarded
 from sq.sandbox.wire import GoneError, load, receive, send
 
 NAME = "__test__"
-_WATCHED = ("unittest", "unittest.case", "unittest.loader", "unittest.suite", "unittest.result", "unittest.mock", "os")
+_SKIPS = ("skipTest", "SkipTest")
 
 
 def run(file: int, requests: int, replies: int, longest: int) -> None:
@@ -28,12 +29,7 @@ def run(file: int, requests: int, replies: int, longest: int) -> None:
     import unittest
     import unittest.mock
 
-    before = {name: dict(vars(sys.modules[name])) for name in _WATCHED}
-    builtin, modules = dict(vars(builtins)), {name: sys.modules[name] for name in _WATCHED}
-    case, loader, text_result = unittest.TestCase, unittest.TestLoader, unittest.TestResult
-    methods: dict[type, dict[str, Any]] = {
-        kind: dict(vars(kind)) for kind in (case, loader, text_result, unittest.TestSuite)
-    }
+    watch, case, suite = Watch(), unittest.TestCase, unittest.TestSuite()
     try:
         module = define(load(file)[0], NAME, sys=sys, os=os, environ=os.environ)  # as BigCodeBench's own harness does
     except BaseException as error:
@@ -41,29 +37,31 @@ def run(file: int, requests: int, replies: int, longest: int) -> None:
         return
     send(replies, {"defined": True})
     given = receive(requests)
-    entry = given["entry"]
-    _put_back(before, modules, builtin, methods)
+    watch.put_back()
     sys.settrace(None)
     sys.setprofile(None)
-    if entry in vars(module):
-        setattr(module, entry, _guarded(vars(module)[entry]))
-    found = text_result()
+    vars(unittest.case)["_ShouldStop"] = ()  # nothing is one: raised by a program, it would end a test as a success
+    space = vars(module)
+    space["__builtins__"] = builtins
+    found: Any = type("Result", (Telling, unittest.TestResult), {})()
+    found.watch, found.replies, found.outcome = watch, replies, vars(unittest.case)["_Outcome"]
+    if given["entry"] in space:
+        space[given["entry"]] = guarded(space[given["entry"]], found.changed, NAME)
     try:
-        exec(compile(given["tests"], "<tests>", "exec", dont_inherit=True), vars(module))  # this is the sandbox
-        suite = unittest.TestSuite(
-            loader().loadTestsFromTestCase(kind)
-            for kind in list(vars(module).values())
-            if isinstance(kind, type) and issubclass(kind, case) and kind.__module__ == NAME
-        )
+        exec(compile(given["tests"], "<tests>", "exec", dont_inherit=True), space)  # this is the sandbox
+        kinds = [
+            k for k in list(space.values()) if isinstance(k, type) and issubclass(k, case) and k.__module__ == NAME
+        ]
+        watch.fix(kinds)
+        for kind in kinds:
+            suite.addTests(unittest.TestLoader().loadTestsFromTestCase(kind))
+        found.expect(suite)
         sys.stdout = sys.stderr = io.StringIO()
         suite.run(found)
     except BaseException as error:
-        send(replies, {"status": "failed", "reason": reason_of(error), "nonce": given["nonce"]})
+        send(replies, {"status": "failed", "reason": reason_of(error)})
         return
-    bad = [*found.errors, *found.failures, *((test, "passed unexpectedly") for test in found.unexpectedSuccesses)]
-    told = f"{bad[0][0]}: {bad[0][1].strip().splitlines()[-1]}"[:300] if bad else ""
-    status = "failed" if bad else "passed"
-    send(replies, {"status": status, "reason": told, "ran": found.testsRun, "nonce": given["nonce"]})
+    send(replies, {"status": "passed", "reason": "", "ran": found.good, "nonce": given["nonce"]})
 
 
 def judge(job: dict[str, Any], replies: int, requests: int, longest: int) -> dict[str, Any]:
@@ -78,46 +76,94 @@ def judge(job: dict[str, Any], replies: int, requests: int, longest: int) -> dic
         said = receive(replies, longest)
     except GoneError:
         return failed
-    if not isinstance(said, dict) or said.get("nonce") != nonce:
-        return failed | {"reason": "the verdict is not the tests' own"}
-    if said.get("status") != "passed":
+    if isinstance(said, dict) and said.get("status") == "failed":  # the first failure; what comes after it is not read
         return failed | {"status": "failed", "reason": str(said.get("reason"))[:300]}
+    if not isinstance(said, dict) or said.get("nonce") != nonce or said.get("status") != "passed":
+        return failed | {"reason": "the verdict is not the tests' own"}
     if said.get("ran") != job["count"]:
-        return failed | {"status": "failed", "reason": f"{said.get('ran')} of {job['count']} tests ran"}
+        return failed | {"status": "failed", "reason": f"{said.get('ran')} of {job['count']} tests were passed"}
     return {"status": "passed", "reason": "", "passed": [True]}
 
 
-def _put_back(
-    before: dict[str, dict[str, Any]],
-    modules: dict[str, types.ModuleType],
-    builtin: dict[str, Any],
-    methods: dict[type, dict[str, Any]],
-) -> None:
-    spaces = [(vars(builtins), builtin), *((vars(modules[name]), held) for name, held in before.items())]
-    for space, held in spaces:
-        space.update(held)  # before anything is taken out, as this very loop needs its builtins
-        for name in [n for n in space if n not in held]:
-            del space[name]
-    sys.modules.update(modules)
-    for kind, held in methods.items():
-        for name in [n for n in vars(kind) if n not in held]:
-            delattr(kind, name)
-        for name, value in held.items():
-            if vars(kind).get(name) is not value:
-                setattr(kind, name, value)
+class Telling:
+    """A result that tells a failure the moment it comes, and counts what succeeded with nothing changed.
+
+    A `unittest.TestResult` too; that class is not known here, as most workers never load it.
+    """
+
+    watch: Watch
+    replies: int
+    outcome: Any
+    good = 0
+    test: Any = None
+
+    def expect(self, tests: Iterable[Any]) -> None:
+        """Note what the tests say themselves: which may be skipped, and which must fail."""
+        methods = [(test, getattr(test, test._testMethodName)) for test in tests]
+        self.may_skip = {test.id() for test, method in methods if _may_skip(test, method)}
+        self.may_fail = {t.id() for t, method in methods if _marked("__unittest_expecting_failure__", t, method)}
+
+    def changed(self) -> bool:
+        """Whether the program changed what tests are made of; that is told at once."""
+        test: Any = self.test
+        outcome: Any = getattr(test, "_outcome", None)
+        ours = not any(callable(v) and hasattr(Telling, n) and n not in _HELD for n, v in vars(self).items())
+        plain = test is None or not any(callable(v) and hasattr(type(test), n) for n, v in vars(test).items())
+        kept = outcome is None or (type(outcome) is self.outcome and outcome.result is self)
+        if kept and outcome is not None and test.id() not in self.may_fail:
+            kept = not outcome.expecting_failure and outcome.expectedFailure is None
+        if ours and plain and kept and not self.watch.changed():
+            return False
+        self.bad("it changed what its tests are made of")
+        return True
+
+    def startTest(self, test: Any) -> None:
+        self.test = test
+
+    def stopTest(self, test: Any) -> None:
+        self.test = None
+
+    def addSuccess(self, test: Any) -> None:
+        self.good += not self.changed()
+
+    def addError(self, test: Any, err: Any) -> None:
+        self.bad(f"{test}: {reason_of(err[1])}")
+
+    addFailure = addError
+
+    def addSubTest(self, test: Any, subtest: Any, err: Any) -> None:
+        if err is not None:
+            self.addError(subtest, err)
+
+    def addSkip(self, test: Any, reason: str) -> None:
+        if test.id() in self.may_skip:
+            self.good += 1
+        else:
+            self.bad(f"{test}: skipped while it ran: {reason}")
+
+    def addExpectedFailure(self, test: Any, err: Any) -> None:
+        if test.id() in self.may_fail:
+            self.addSuccess(test)
+        else:
+            self.addError(test, err)
+
+    def addUnexpectedSuccess(self, test: Any) -> None:
+        self.bad(f"{test}: passed unexpectedly")
+
+    def bad(self, reason: str) -> None:
+        """Tell the judge that it is over."""
+        send(self.replies, {"status": "failed", "reason": reason[:300]})
 
 
-def _guarded(entry: Any) -> Any:
-    """The function, whose answers must not be of a class of the program's own that says itself what it equals."""
-    if not isinstance(entry, types.FunctionType):
-        return entry
+_HELD = ("watch", "test", "outcome")
+"""What a result holds that can be called and is no method."""
 
-    def guarded(*arguments: Any, **named: Any) -> Any:
-        answer = entry(*arguments, **named)
-        kind = type(answer)
-        if kind.__module__ == NAME and "__eq__" in vars(kind):
-            raise TypeError(f"the answer is a {kind.__name__}, which says itself what it equals")
-        return answer
 
-    guarded.__name__, guarded.__doc__, guarded.__wrapped__ = entry.__name__, entry.__doc__, entry  # type: ignore[attr-defined]
-    return guarded
+def _may_skip(test: Any, method: Any) -> bool:
+    """Whether a test says that it may be skipped: by a decorator, or by a call in it or in its `setUp`."""
+    names = {n for m in (method, test.setUp) for n in getattr(getattr(m, "__code__", None), "co_names", ())}
+    return _marked("__unittest_skip__", test, method) or not names.isdisjoint(_SKIPS)
+
+
+def _marked(mark: str, test: Any, method: Any) -> bool:
+    return bool(getattr(method, mark, False) or getattr(type(test), mark, False))

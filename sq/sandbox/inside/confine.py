@@ -42,12 +42,16 @@ class Cage(NamedTuple):
     tier: str
     tmp: str
     readable: tuple[str, ...] = ()
-    filtered: bool = False
     change_user: bool = False
+    rules: int = -1
 
 
-def prepare(cage: Cage, limits: Limits) -> None:
-    """What the template does to itself, because its children inherit it: it costs nothing for each program."""
+def prepare(cage: Cage, limits: Limits) -> Cage:
+    """What the template does to itself, because its children inherit it: it costs nothing for each program.
+
+    Returns:
+        The cage, with what was made for it.
+    """
     wanted = {
         "RLIMIT_NOFILE": 128,
         "RLIMIT_CORE": 0,
@@ -63,14 +67,15 @@ def prepare(cage: Cage, limits: Limits) -> None:
     os.umask(0o022)
     if cage.tier == WEAK:
         _running()
-    if cage.tier == LANDLOCK:
-        seccomp.filter_for(0)
-    if cage.tier != WEAK:
-        linux.no_new_privileges()
-    if cage.tier == FULL:
+        return cage
+    linux.no_new_privileges()
+    if cage.tier == FULL or os.geteuid() == 0:  # anyone else has no capability, and may not even say so
         linux.bound_capabilities()
-        if seccomp.available():
-            seccomp.install(seccomp.filter_of())
+    seccomp.install(seccomp.filter_of())
+    if cage.tier == FULL:
+        return cage
+    seccomp.filter_for(0)
+    return cage._replace(rules=landlock.ruleset(cage.readable, cage.tmp))
 
 
 def confine(cage: Cage, limits: Limits) -> None:
@@ -82,7 +87,8 @@ def confine(cage: Cage, limits: Limits) -> None:
         _limit(resource.RLIMIT_NPROC, _running() + limits.processes)
         return
     if cage.tier == LANDLOCK:
-        landlock.restrict(cage.readable, cage.tmp)
+        landlock.enforce(cage.rules)
+        linux.drop_capabilities()
         seccomp.install(seccomp.filter_for(os.getpid()))
         return
     _limit(resource.RLIMIT_NPROC, limits.processes + _SPARE)  # counted in the user namespace: ours alone

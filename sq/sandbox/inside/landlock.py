@@ -2,7 +2,7 @@
 
 A program may read Python's files and write its own temporary directory; nothing else can be opened, made or removed,
 and no process outside its domain can be signalled or traced. Sockets and child processes are refused by the system
-call filter (`seccomp.filter_of(alone=True)`).
+call filter (`seccomp.filter_alone`).
 """
 
 from __future__ import annotations
@@ -33,24 +33,31 @@ def version() -> int:
         return 0
 
 
-def restrict(readable: Sequence[str], tmp: str) -> None:
-    """Let this process read what is below `readable`, write below `tmp`, and reach no other file."""
+def ruleset(readable: Sequence[str], tmp: str) -> int:
+    """A descriptor of the rules: read what is below `readable`, write below `tmp`, reach no other file.
+
+    Made once by the template; each program enforces it on itself.
+    """
     abi = version()
     everything = _ALL[min(abi, 5)]
     attributes = struct.pack("=QQQ", everything, _NET if abi >= 4 else 0, _SCOPES if abi >= 6 else 0)
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
-    ruleset = syscall(_CREATE, ctypes.create_string_buffer(attributes), ctypes.c_size_t(size), ctypes.c_uint(0))
+    rules = syscall(_CREATE, ctypes.create_string_buffer(attributes), ctypes.c_size_t(size), ctypes.c_uint(0))
     reading = _EXECUTE | _READ_FILE | _READ_DIR
     for path in readable:
-        _allow(ruleset, path, reading)
+        _allow(rules, path, reading)
     for path in _DEVICES:
-        _allow(ruleset, path, _READ_FILE | _WRITE_FILE | _TRUNCATE)
-    _allow(ruleset, tmp, everything)
-    syscall(_RESTRICT, ctypes.c_int(ruleset), ctypes.c_uint(0))
-    os.close(ruleset)
+        _allow(rules, path, _READ_FILE | _WRITE_FILE | _TRUNCATE)
+    _allow(rules, tmp, everything)
+    return rules
 
 
-def _allow(ruleset: int, path: str, rights: int) -> None:
+def enforce(rules: int) -> None:
+    """Put this process, and all that it will start, under the rules for good."""
+    syscall(_RESTRICT, ctypes.c_int(rules), ctypes.c_uint(0))
+
+
+def _allow(rules: int, path: str, rights: int) -> None:
     try:
         fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -59,6 +66,6 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
         if not os.path.isdir(path):
             rights &= _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
         rule = ctypes.create_string_buffer(struct.pack("=Qi", rights, fd))
-        syscall(_ADD, ctypes.c_int(ruleset), ctypes.c_int(_PATH_BENEATH), rule, ctypes.c_uint(0))
+        syscall(_ADD, ctypes.c_int(rules), ctypes.c_int(_PATH_BENEATH), rule, ctypes.c_uint(0))
     finally:
         os.close(fd)

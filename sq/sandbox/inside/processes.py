@@ -83,11 +83,11 @@ class Processes:
         code = 1
         try:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
+            confine(self._cage, self._limits)
             high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 64) for fd in (*usual, *fds)]  # so that no copy overwrites another
             for target, fd in enumerate(high):
                 os.dup2(fd, target)
             os.closerange(len(high), 1024)
-            confine(self._cage, self._limits)
             code = run() or 0
         except BaseException:
             code = 70

@@ -2,8 +2,8 @@
 
 Everything that a namespace would not hold alone is refused: sockets, new namespaces and mounts, other processes'
 memory, kernel memory that no limit counts, and every call newer than this table (with ENOSYS, so that the C library
-falls back on an older one). `alone` is stricter, for a system without namespaces: no child processes, and no signal or
-setting that reaches another process of the same user.
+falls back on an older one). `filter_alone` comes on top of it on a system without namespaces: no child processes, and
+no signal or setting that reaches another process of the same user, or a file that can only be read.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _NAMESPACES = 0x7E020000
 _NEWPID = 0x20000000
 _THREAD = 0x00010000
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
-_LOAD, _JUMP_EQUAL, _JUMP_GE, _JUMP_SET, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
+_LOAD, _AND, _JUMP_EQUAL, _JUMP_GE, _JUMP_SET, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x45, 0x06
 _ARGUMENT = 16
 _SOMEBODY = 0x5EED1D07
 """Stands for a process's number in the filter that is made once."""
@@ -39,22 +39,23 @@ SAME = {  # the same number on both machines
 }  # fmt: skip
 BOTH = {  # x86_64, aarch64
     "connect": (42, 203), "bind": (49, 200), "listen": (50, 201), "accept": (43, 202), "accept4": (288, 242),
-    "socket": (41, 198), "unshare": (272, 97), "setns": (308, 268), "mount": (165, 40), "umount2": (166, 39),
-    "pivot_root": (155, 41), "chroot": (161, 51), "ptrace": (101, 117), "process_vm_readv": (310, 270),
-    "process_vm_writev": (311, 271), "kcmp": (312, 272), "perf_event_open": (298, 241), "bpf": (321, 280),
-    "userfaultfd": (323, 282), "add_key": (248, 217), "request_key": (249, 218), "keyctl": (250, 219),
-    "kexec_load": (246, 104), "kexec_file_load": (320, 294), "init_module": (175, 105), "finit_module": (313, 273),
-    "delete_module": (176, 106), "reboot": (169, 142), "syslog": (103, 116), "acct": (163, 89), "swapon": (167, 224),
-    "swapoff": (168, 225), "quotactl": (179, 60), "personality": (135, 92), "settimeofday": (164, 170),
-    "clock_settime": (227, 112), "clock_adjtime": (305, 266), "adjtimex": (159, 171), "sethostname": (170, 161),
-    "setdomainname": (171, 162), "vhangup": (153, 58), "memfd_create": (319, 279), "shmget": (29, 194),
-    "shmat": (30, 196), "shmctl": (31, 195), "shmdt": (67, 197), "semget": (64, 190), "semop": (65, 193),
-    "semctl": (66, 191), "semtimedop": (220, 192), "msgget": (68, 186), "msgsnd": (69, 189), "msgrcv": (70, 188),
-    "msgctl": (71, 187), "mq_open": (240, 180), "mq_unlink": (241, 181), "mlock": (149, 228), "mlock2": (325, 284),
-    "mlockall": (151, 230), "mbind": (237, 235), "set_mempolicy": (238, 237), "migrate_pages": (256, 238),
-    "move_pages": (279, 239), "name_to_handle_at": (303, 264), "open_by_handle_at": (304, 265),
-    "fanotify_init": (300, 262), "fanotify_mark": (301, 263), "mknodat": (259, 33), "setxattr": (188, 5),
-    "lsetxattr": (189, 6), "fsetxattr": (190, 7), "lookup_dcookie": (212, 18), "nfsservctl": (180, 42),
+    "socketpair": (53, 199), "socket": (41, 198), "unshare": (272, 97), "setns": (308, 268), "mount": (165, 40),
+    "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51), "ptrace": (101, 117),
+    "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "kcmp": (312, 272), "perf_event_open": (298, 241),
+    "bpf": (321, 280), "userfaultfd": (323, 282), "add_key": (248, 217), "request_key": (249, 218),
+    "keyctl": (250, 219), "kexec_load": (246, 104), "kexec_file_load": (320, 294), "init_module": (175, 105),
+    "finit_module": (313, 273), "delete_module": (176, 106), "reboot": (169, 142), "syslog": (103, 116),
+    "acct": (163, 89), "swapon": (167, 224), "swapoff": (168, 225), "quotactl": (179, 60), "personality": (135, 92),
+    "settimeofday": (164, 170), "clock_settime": (227, 112), "clock_adjtime": (305, 266), "adjtimex": (159, 171),
+    "sethostname": (170, 161), "setdomainname": (171, 162), "vhangup": (153, 58), "memfd_create": (319, 279),
+    "shmget": (29, 194), "shmat": (30, 196), "shmctl": (31, 195), "shmdt": (67, 197), "semget": (64, 190),
+    "semop": (65, 193), "semctl": (66, 191), "semtimedop": (220, 192), "msgget": (68, 186), "msgsnd": (69, 189),
+    "msgrcv": (70, 188), "msgctl": (71, 187), "mq_open": (240, 180), "mq_unlink": (241, 181), "mlock": (149, 228),
+    "mlock2": (325, 284), "mlockall": (151, 230), "mbind": (237, 235), "set_mempolicy": (238, 237),
+    "migrate_pages": (256, 238), "move_pages": (279, 239), "name_to_handle_at": (303, 264),
+    "open_by_handle_at": (304, 265), "fanotify_init": (300, 262), "fanotify_mark": (301, 263), "mknodat": (259, 33),
+    "setxattr": (188, 5), "lsetxattr": (189, 6), "fsetxattr": (190, 7), "lookup_dcookie": (212, 18),
+    "nfsservctl": (180, 42),
 }  # fmt: skip
 X86_ONLY = {"iopl": 172, "ioperm": 173, "mknod": 133, "modify_ldt": 154, "_sysctl": 156, "uselib": 134, "sysfs": 139}
 
@@ -70,6 +71,13 @@ ALONE = {
 ALONE_X86 = {
     "fork": 57, "vfork": 58, "chmod": 90, "chown": 92, "lchown": 94, "utime": 132, "utimes": 235, "futimesat": 261,
 }  # fmt: skip
+_TYPE, _STREAM = 0xF, 1
+"""A pair of streams can be sent nowhere else; one of datagrams reaches every socket of the machine, by its address."""
+_FCNTL, _IOCTL = {"x86_64": 72, "aarch64": 25}, {"x86_64": 16, "aarch64": 29}
+_FCNTL_REFUSED = (8, 10, 15, 1024, 1026)
+"""F_SETOWN, F_SETSIG, F_SETOWN_EX (the kernel then signals whomever they say), F_SETLEASE, F_NOTIFY."""
+_IOCTL_ALLOWED = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
+"""TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX. Others change a file's flags, its owner, or a device."""
 _CLONE = {"x86_64": 56, "aarch64": 220}
 _CLONE3 = 435
 _TGKILL = {"x86_64": 234, "aarch64": 131}
@@ -82,48 +90,54 @@ def available() -> bool:
     return sys.platform == "linux" and MACHINE in ARCHITECTURE
 
 
-def filter_of(*, alone: bool = False, pid: int = 0, machine: str = MACHINE) -> bytes:
+def filter_of(machine: str = MACHINE) -> bytes:
     """The filter's instructions.
 
-    The template is under the filter too, as that costs nothing for each program; so it lets the two calls through that
-    the template makes, a new process namespace and the way back. Without a capability, as in a program, they fail.
-
-    Args:
-        alone: refuse child processes too, and whatever reaches another process.
-        pid: of the program, which with `alone` may signal itself only.
-        machine: whose numbers are used.
+    The template is under it too, as that costs nothing for each program; so it lets the two calls through that the
+    template makes, a new process namespace and the way back. Without a capability, as in a program, they fail.
     """
-    place = 0 if machine == "x86_64" else 1
-    unshare, setns = BOTH["unshare"][place], BOTH["setns"][place]
-    refused = [*SAME.values(), *(pair[place] for pair in BOTH.values()), *(X86_ONLY.values() if not place else ())]
-    code = [_op(_LOAD, 4), _op(_JUMP_EQUAL, ARCHITECTURE[machine], 1, 0), _return(_KILL), _op(_LOAD, 0)]
-    if not place:
-        code += [_op(_JUMP_GE, _X32, 0, 1), _return(_KILL)]
+    place = _place(machine)
+    unshare, setns, pair = (BOTH[name][place] for name in ("unshare", "setns", "socketpair"))
+    refused = [*SAME.values(), *(both[place] for both in BOTH.values()), *(X86_ONLY.values() if not place else ())]
+    code = _start(machine)
     code += [_op(_JUMP_GE, NEWEST + 1, 0, 1), _return(_ERRNO | errno.ENOSYS)]
     code += [_op(_JUMP_EQUAL, _CLONE3, 0, 1), _return(_ERRNO | errno.ENOSYS)]
     code += _argument(_CLONE[machine], [_op(_JUMP_SET, _NAMESPACES, 0, 1), _return(_ERRNO | errno.EPERM)])
     code += _argument(unshare, [_op(_JUMP_EQUAL, _NEWPID, 1, 0), _return(_ERRNO | errno.EPERM)])
     code += _argument(setns, [_op(_JUMP_EQUAL, _NEWPID, 1, 0), _return(_ERRNO | errno.EPERM)], which=1)
-    refused = [number for number in refused if alone or number not in (unshare, setns)]
-    if alone:
-        own = {_KILL_CALL[machine], _TGKILL[machine]}
-        refused += [pair[place] for pair in ALONE.values() if pair[place] not in own]
-        refused += ALONE_X86.values() if not place else ()
-        for number in own:
-            code += _argument(number, [_op(_JUMP_EQUAL, pid, 1, 0), _return(_ERRNO | errno.EPERM)])
-        code += _argument(_PRLIMIT[machine], [_op(_JUMP_EQUAL, 0, 1, 0), _return(_ERRNO | errno.EPERM)])
-        code += _argument(_CLONE[machine], [_op(_JUMP_SET, _THREAD, 1, 0), _return(_ERRNO | errno.EAGAIN)])
+    code += _argument(pair, [_op(_AND, _TYPE), _op(_JUMP_EQUAL, _STREAM, 1, 0), _return(_ERRNO | errno.EPERM)], which=1)
+    own = (unshare, setns, pair)
+    return b"".join([*code, *_refusals([number for number in refused if number not in own]), _return(_ALLOW)])
+
+
+def filter_alone(pid: int, machine: str = MACHINE) -> bytes:
+    """What a program is under besides where no namespace stands around it; `pid` may signal itself only.
+
+    Short, as the kernel looks through it once for every call that there is whenever a program puts it on.
+    """
+    place = _place(machine)
+    own = {_KILL_CALL[machine], _TGKILL[machine]}
+    refused = [pair[place] for pair in ALONE.values() if pair[place] not in own]
+    refused += ALONE_X86.values() if not place else ()
+    refused += [BOTH[name][place] for name in ("unshare", "setns")]
+    code = _start(machine)
+    for number in own:
+        code += _argument(number, [_op(_JUMP_EQUAL, pid, 1, 0), _return(_ERRNO | errno.EPERM)])
+    code += _argument(_PRLIMIT[machine], [_op(_JUMP_EQUAL, 0, 1, 0), _return(_ERRNO | errno.EPERM)])
+    code += _argument(_CLONE[machine], [_op(_JUMP_SET, _THREAD, 1, 0), _return(_ERRNO | errno.EAGAIN)])
+    code += _argument(_FCNTL[machine], [*_refusals(_FCNTL_REFUSED)], which=1)
+    code += _argument(_IOCTL[machine], [*_permissions(_IOCTL_ALLOWED), _return(_ERRNO | errno.ENOTTY)], which=1)
     return b"".join([*code, *_refusals(refused), _return(_ALLOW)])
 
 
 def filter_for(pid: int) -> bytes:
-    """The stricter filter for a process that may signal itself alone; made once, and the number put in."""
+    """`filter_alone` for a process; made once, and the number put in."""
     return _alone().replace(_SOMEBODY.to_bytes(4, sys.byteorder), pid.to_bytes(4, sys.byteorder))
 
 
 @lru_cache
 def _alone() -> bytes:
-    return filter_of(alone=True, pid=_SOMEBODY)
+    return filter_alone(_SOMEBODY)
 
 
 def install(code: bytes) -> None:
@@ -138,14 +152,31 @@ def _op(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
     return struct.pack("=HBBI", code, yes, no, value)
 
 
+def _start(machine: str) -> list[bytes]:
+    """Another machine's calls end the process; then the number of the call is loaded."""
+    code = [_op(_LOAD, 4), _op(_JUMP_EQUAL, ARCHITECTURE[machine], 1, 0), _return(_KILL), _op(_LOAD, 0)]
+    return code if _place(machine) else [*code, _op(_JUMP_GE, _X32, 0, 1), _return(_KILL)]
+
+
+def _place(machine: str) -> int:
+    return 0 if machine == "x86_64" else 1
+
+
 def _return(value: int) -> bytes:
     return _op(_RETURN, value)
 
 
 def _argument(number: int, rules: list[bytes], which: int = 0) -> list[bytes]:
-    """Rules on the low half of an argument of a call; other calls jump over them, and the number is loaded again."""
+    """Rules on the low half of an argument of a call; other calls jump over them, and the number is loaded again.
+
+    The kernel reads these arguments as 32 bits too, so that nothing hides in the high half.
+    """
     load = _op(_LOAD, _ARGUMENT + 8 * which)
     return [_op(_JUMP_EQUAL, number, 0, len(rules) + 2), load, *rules, _op(_LOAD, 0)]
+
+
+def _permissions(numbers: Iterable[int]) -> list[bytes]:
+    return [part for n in numbers for part in (_op(_JUMP_EQUAL, n, 0, 1), _return(_ALLOW))]
 
 
 def _refusals(numbers: Iterable[int]) -> list[bytes]:

@@ -59,8 +59,7 @@ def _serve(cage: Cage, limits: Limits, requests: int, replies: int, house: House
     threads = {name: value for name, value in os.environ.items() if name.endswith("_NUM_THREADS")}
     os.environ.clear()
     os.environ.update({"PATH": "/bin", "HOME": cage.tmp, "TMPDIR": cage.tmp, "LC_ALL": "C.UTF-8", **threads})
-    processes = Processes(cage, limits, requests, house)
-    prepare(cage, limits)
+    processes = Processes(prepare(cage, limits), limits, requests, house)
     if linux.supported():
         linux.prctl(linux.PR_SET_DUMPABLE, 0)
         linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
