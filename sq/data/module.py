@@ -77,7 +77,10 @@ def plan_packs(
             f"{len(packing.too_long)} rows do not fit into a pack of {capacity} tokens (the longest has "
             f"{rows.longest}); raise stage.pack_tokens"
         )
-    return PackPlan(packing=packing, prefix=prefix, batch_packs=batch_packs)
+    most = -(-len(packing.packs) // world) * world
+    if batch_packs > most:  # the same rows again and again in one step would cost as often and teach nothing
+        log.info("a step of %d packs is more than all the data: a step is one pass, %d packs", batch_packs, most)
+    return PackPlan(packing=packing, prefix=prefix, batch_packs=min(batch_packs, most))
 
 
 def _smaller(rows: TokenRows, capacity: int, prefix: int, batch_packs: int, world: int) -> int:

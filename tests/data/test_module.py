@@ -103,6 +103,16 @@ def test_fewer_packs_than_processes_become_smaller_ones(rows, world, tokens, cap
     assert f"4 packs of 64 tokens a step for {world} processes: a pack of {tokens} each" in caplog.text
 
 
+@pytest.mark.parametrize("world", [1, 2, 3])
+def test_a_step_is_no_more_than_one_pass(rows, world, caplog):
+    """The paper's 64 packs a step, on a few rows: none comes twice in it beyond what evens the processes."""
+    with caplog.at_level("INFO"):
+        plan = plan_packs(rows, capacity=256, seed=0, batch_packs=60, world=world)
+    assert 0 <= plan.batch_packs - len(plan.packing.packs) < world
+    assert "a step of 60 packs is more than all the data" in caplog.text
+    assert plan.steps(3, None) in (2, 3)
+
+
 def test_what_does_not_fit_is_told(rows):
     with pytest.raises(ConfigError, match=r"rows do not fit into a pack of 9 tokens \(the longest has 13\)"):
         plan_packs(rows, capacity=9, seed=0)
