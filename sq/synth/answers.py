@@ -52,7 +52,7 @@ class AnswersStage(SynthStage):
             inputs=inputs,
             unit="question",
             report=_report,
-            then="synthesize.py stage=select input={}",
+            then="synthesize.py stage=select input",
         )
 
 

@@ -53,7 +53,7 @@ class FailRateStage(SynthStage):
             inputs=inputs,
             unit="problem",
             report=lambda directory: _report(directory, self.n),
-            then="train.py stage=difficulty data.input={}",
+            then="train.py stage=difficulty data.input",
         )
 
 

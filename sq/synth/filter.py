@@ -58,7 +58,7 @@ class FilterStage(SynthStage):
             incidental=frozenset(["stage.scores", "filters.solvability.measure", "filters.solvability.planted"]),
             report=lambda directory: _report(directory, domain, chain.figures()),
             stale=lambda figures: _lacks_measure(job, figures),
-            then="synthesize.py stage=answers input={}",
+            then="synthesize.py stage=answers input",
         )
 
 

@@ -91,7 +91,7 @@ class RewriteStage(SynthStage):
             incidental=frozenset(name for name in flatten(self, "stage") if name.startswith(JUDGE)),
             unit="question",
             report=lambda directory: pair_report(directory, domain),
-            then="train.py stage=qpo data.input={}",
+            then="train.py stage=qpo data.input",
         )
 
     def _judge(self, job: SynthJob, optimiser: Speaker) -> Speaker:

@@ -74,7 +74,7 @@ class SelectStage(SynthStage):
             inputs=inputs,
             unit="question",
             report=lambda directory: _report(directory, domain),
-            then="train.py stage=sft data.input={}",
+            then="train.py stage=sft data.input",
         )
 
 

@@ -22,6 +22,7 @@ from sq.core.errors import ConfigError
 from sq.core.ledger import Item, Ledger, Reject, Summary, read_manifest
 from sq.core.rows import row_id
 from sq.core.tracking import DataRef, track
+from sq.core.typed import domain_typed, typed
 from sq.data.columns import Need
 from sq.data.readers import BadRow
 from sq.data.sources import digest, read_source
@@ -66,7 +67,7 @@ class Work:
     """Whether the figures that a finished stage was told with lack what is asked for now."""
     unit: str = "row"
     then: str = ""
-    """The command that usually follows, with {} for this stage's directory."""
+    """The command that usually follows, up to the key that takes this stage's directory."""
 
 
 def run_stage(job: SynthJob, work: Work) -> dict[str, float]:
@@ -132,9 +133,14 @@ def _say(job: SynthJob, work: Work, summary: Summary, report: Report, seconds: f
         f"{job.stage.name}: {told}{f' ({reasons})' if reasons else ''}{resumed} -> {job.output_dir}",
         report.told,
         f"{seconds:.0f} s",
-        f"next: python {work.then.format(job.output_dir)}" if work.then else "",
+        _next(job, work) if summary.rows else "",
     ]
     log.info("%s", " | ".join(part for part in parts if part))
+
+
+def _next(job: SynthJob, work: Work) -> str:
+    command, _, key = work.then.rpartition(" ")
+    return f"next: python {command}{domain_typed(job.domain.name)} {typed(key, job.output_dir)}" if key else ""
 
 
 @dataclass(frozen=True, kw_only=True)

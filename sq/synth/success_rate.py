@@ -46,7 +46,7 @@ def pairs_by_success(job: SynthJob, stage: RewriteStage) -> Work:
         inputs=inputs,
         unit="window",
         report=lambda directory: pair_report(directory, domain),
-        then="train.py stage=qpo data.input={}",
+        then="train.py stage=qpo data.input",
     )
 
 

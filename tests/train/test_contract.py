@@ -48,22 +48,24 @@ def test_a_model_without_a_generation_config_has_no_further_ends(job, with_ends)
     assert eos_ids(job("qft", f"model.path={path}").model) == ()
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "qft", "qpo", "difficulty", "sft"])
+@pytest.mark.parametrize("stage", ["pretrain", "qft", "qpo", "difficulty", "reward", "sft"])
+@pytest.mark.parametrize("directory", ["outputs/run", "outputs/my runs/lr=1,seed=2"])
 @pytest.mark.parametrize("model", ["tiny", "mistral-7b"])
-def test_the_next_command_is_one_that_composes(stage, model):
+def test_the_next_command_is_one_that_composes(stage, model, directory):
     """With the by-hand chat texts of a base model, which its weights alone do not bring."""
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        made = build(compose("train", overrides=[f"stage={stage}", f"model={model}"]))
-    words = shlex.split(next_command(made, Path("outputs/run/model")))
+        made = build(compose("train", overrides=[f"stage={stage}", f"model={model}", "domain=math"]))
+    words = shlex.split(next_command(made, Path(directory, "model")))
     assert words[0] == "python"
-    entry, overrides = words[1].removesuffix(".py"), [w.replace("<questions>", "questions.jsonl") for w in words[2:]]
-    given = [o if re.match(r"(stage|model|filters)=", o) else f"++{o}" for o in overrides]
+    entry, overrides = words[1].removesuffix(".py"), words[2:]
+    given = [o if re.match(r"(stage|model|filters|domain|engine|benchmark)=", o) else f"++{o}" for o in overrides]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         node = compose(entry, overrides=[w for w in given if not w.startswith("filters=")])
     if stage != "difficulty":  # the filters themselves are composed by the entry script
         told = build(node)
-        assert told.model.path == "outputs/run/model"
-        assert told.model.chat == made.model.chat
+        assert told.model.path == f"{directory}/model"
+        assert stage == "reward" or told.model.chat == made.model.chat
+        assert entry == "evaluate" or told.domain == made.domain
 
 
 @pytest.mark.parametrize(("stage", "maker"), [("qpo", "rewrite"), ("difficulty", "fail_rate")])
