@@ -66,6 +66,7 @@ _CHOSEN = re.compile(
     r"[^.\n]{0,40}[.!\s]*$",
     re.ASCII,
 )
+_LETTERED = re.compile(r"\([A-J]\)\s+(?:[a-z]|\\text)", re.ASCII)
 _YES = re.compile(r"\W{0,4}(Yes|No)\b(?:[,.!:;]|\s*$)")
 _AMOUNTS = re.compile(r"(\d[\d.,/]*\s*[A-Za-z]{1,12},?\s+(?:and\s+)?){1,2}\d[\d.,/]*\s*[A-Za-z]{1,12}\.?", re.ASCII)
 _HEADING = re.compile(r"(?:^|\n)[#* \t]{0,8}(?:final[ ]+)?(?:answer|result)[*:.]{0,4}[ \t]*(?=\n)", re.IGNORECASE)
@@ -262,6 +263,8 @@ def _whole(text: str) -> tuple[str, Where] | None:
     said = _YES.match(plain) if len(plain) < 400 and not re.search(r"\d", plain) else None
     if said and said.end() < len(plain):
         return said.group(1), Where.WHOLE
+    if len(plain) < 200 and _LETTERED.match(plain):
+        return plain, Where.WHOLE
     if _SCRIPT.search(plain) and any(c.isdigit() for c in plain):
         return None
     lines = plain.split("\n")

@@ -236,9 +236,12 @@ class Primaries:
         lower = self.argument()
         self.cursor.expect("^")
         upper = self.argument(whole_number=True)
+        body = self.grammar.term()
+        if isinstance(lower, Rel) and lower.parts[0] == Const("i"):  # i counts here
+            lower, body = Rel((Sym("i"), *lower.parts[1:]), lower.ops, lower.names), _counting(body)
         if not (isinstance(lower, Rel) and lower.ops == ("=",) and isinstance(lower.parts[0], Sym)):
             raise ParseError("a sum without a first value is not read")
-        return Op(name, (lower.parts[0], lower.parts[1], upper, self.grammar.term()))
+        return Op(name, (lower.parts[0], lower.parts[1], upper, body))
 
     def bracket(self, opener: str) -> Node:
         """Whatever stands between brackets of any kind."""
@@ -288,3 +291,10 @@ class Primaries:
         if opener == "]" or closer.text != closers[0]:
             raise ParseError("an interval with one end is not read")
         return node.value if isinstance(node, Quantity) and node.unit == "dollar" else node
+
+
+def _counting(node: Node) -> Node:
+    """An expression whose `i` is a variable."""
+    if isinstance(node, Op):
+        return Op(node.op, tuple(_counting(a) for a in node.args))
+    return Sym("i") if node == Const("i") else node

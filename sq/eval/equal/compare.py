@@ -280,8 +280,8 @@ def _ratio(compare: Comparison, a: Node, r: Node) -> bool | None:
 
 
 _RULES: tuple[Callable[[Comparison, Node, Node], bool | None], ...] = (
-    _words, _clock, conditions.congruent, _base, conditions.builders, conditions.cases, _relation, _real_sets,
-    _unions, _matrix, _sequences, _ratio,
+    _words, _clock, conditions.congruent, conditions.excluded, _base, conditions.builders, conditions.cases, _relation,
+    _real_sets, _unions, _matrix, _sequences, _ratio,
 )  # fmt: skip
 
 

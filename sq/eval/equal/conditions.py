@@ -31,6 +31,21 @@ def congruent(compare: Compare, a: Node, r: Node) -> bool | None:
     return compare(ours, theirs)
 
 
+def excluded(compare: Compare, a: Node, r: Node) -> bool | None:
+    """An expression with the points at which it is not defined, and the expression alone."""
+    ours, theirs = _without_exclusions(a), _without_exclusions(r)
+    return compare(ours, theirs) if (ours is a) != (theirs is r) else None
+
+
+def _without_exclusions(node: Node) -> Node:
+    if not (isinstance(node, Seq) and node.left == "" and len(node.items) > 1):
+        return node
+    first, rest = node.items[0], node.items[1:]
+    excluding = all(isinstance(i, Rel) and i.ops == ("!=",) for i in rest)
+    formula = not isinstance(first, Rel) or first.ops == ("=",)
+    return first if excluding and formula and symbols(first) else node
+
+
 def builders(compare: Compare, a: Node, r: Node) -> bool | None:
     """`{2k | k in Z}` is `{2n | n in Z}`: the letter that only runs is a dummy; what is collected counts."""
     if not (isinstance(a, Op) and isinstance(r, Op) and a.op == r.op == "builder"):

@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 
 from sq.eval.equal.tree import ParseError
-from sq.eval.equal.units import UNITS
+from sq.eval.equal.units import SINGLE, UNITS
 
 MAX_TOKENS = 1_500
 MAX_DIGITS = 2_000
@@ -101,7 +101,7 @@ def lex(text: str, *, thousands: bool) -> list[Token]:
 
 
 def _fresh(tokens: list[Token]) -> bool:
-    return not tokens or tokens[-1].kind != "num"
+    return not tokens or (tokens[-1].kind != "num" and tokens[-1].text not in ("_", "^"))
 
 
 def _tokens(
@@ -182,6 +182,8 @@ def _letters(run: str, at: int, end: int, spaced: bool, before: list[Token]) -> 
         return [Token("cmd" if run == "sqrt" else "func", run, at, end, spaced)]
     if run in _PLAIN:
         return [Token("const", _PLAIN[run], at, end, spaced)]
+    if run in SINGLE and len(before) > 1 and before[-1].text == "/" and before[-2].kind == "word":
+        return [Token("word", run, at, end, spaced)]
     if run in GREEK and len(run) > 2:
         return [Token("name", run, at, end, spaced)]
     after_value = _after_value(before)

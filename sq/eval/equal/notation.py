@@ -33,6 +33,12 @@ _ALL_BUT = re.compile(
     r"(?:[a-z]\s*=\s*)?(.{1,60})",
     re.IGNORECASE,
 )
+_SIGNED = re.compile(
+    r"(?:the set of )?(?:all )?((?:non-?)?(?:positive|negative)) (?:real numbers|reals)", re.IGNORECASE
+)
+_HALVES = {
+    "positive": r"(0, \infty)", "negative": r"(-\infty, 0)", "nonnegative": r"[0, \infty)", "nonpositive": r"(-\infty, 0]"
+}  # fmt: skip
 _CASES = re.compile(r"\\begin\{[dr]?cases\}.{0,1000}?\\end\{[dr]?cases\}", re.DOTALL)
 _CASE_WORDS = re.compile(rf"{_TEXT}(?:if|for|when|where|as|is)\s*\}}|(?<=&)\s*(?:if|for|when|where)\b")
 _CASE_START = re.compile(rf"({_TEXT})(?:if|for|when|where|is)\s+(?=[^{{}}]*\}})")
@@ -96,10 +102,14 @@ def _closed(text: str) -> str:
 
 
 def _all_but(text: str) -> str:
-    """`all real numbers except 2` as a difference of sets."""
+    """`all real numbers except 2` as a difference of sets, `all positive real numbers` as an interval."""
     if "real" not in text.lower():
         return text
-    match = _ALL_BUT.fullmatch(" ".join(re.sub(rf"{_TEXT}([^{{}}]*)\}}", r"\1", text).split()))
+    plain = " ".join(re.sub(rf"{_TEXT}([^{{}}]*)\}}", r"\1", text).split())
+    signed = _SIGNED.fullmatch(plain)
+    if signed:
+        return _HALVES[signed.group(1).lower().replace("-", "")]
+    match = _ALL_BUT.fullmatch(plain)
     return rf"\mathbb{{R}} \setminus \{{{match.group(1)}\}}" if match else text
 
 
@@ -142,7 +152,10 @@ _RULES: list[tuple[str, re.Pattern[str], _Replacement]] = [  # a sign without wh
     ), _placed),
     ("_", re.compile(r"\\(?:text|mathrm)\s*\{\s*(\w{1,40})\s*\}(?=\s*_)", re.ASCII), r"\1"),
     ("", re.compile(r"^(?:USD|Rs\.?|INR|EUR|GBP|US)\s*(?=(?:\\usd\s*)?-?\d)", re.ASCII), ""),
-    ("oint", re.compile(r"^(?:the )?points? (?=\()", re.IGNORECASE), ""),
+    ("", re.compile(
+        r"^(?:the )?(?:vertical |horizontal )?(?:point|line|circle|plane|interval|set)s? (?=[\\(\[{]|\w\s*=)",
+        re.IGNORECASE,
+    ), ""),
     ("^", re.compile(
         r"\^\s*(?:\\(?:top|intercal)|\{\s*\\(?:top|intercal)\s*\}|\{?\s*\\(?:mathrm|text|mathsf)\s*\{\s*T\s*\}\s*\}?)"
         r"(?![A-Za-z])"

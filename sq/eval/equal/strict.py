@@ -23,6 +23,7 @@ from sq.eval.equal.words import (
     is_words,
     same_choice,
     same_figure,
+    same_label,
     same_words,
     split_choice,
 )
@@ -80,7 +81,7 @@ def _in_words(ours: str, theirs: str) -> Outcome | None:
     chosen = same_choice(ours, theirs)
     if chosen is not None:
         return _outcome(chosen, "the same choice", "another choice")
-    if same_words(ours, theirs):
+    if same_words(ours, theirs) or same_label(ours, theirs):
         return Outcome(Verdict.CORRECT, "same words")
     if empty_answer(ours) and empty_answer(theirs):
         return Outcome(Verdict.CORRECT, "both say there is none")

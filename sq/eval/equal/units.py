@@ -61,7 +61,8 @@ def canonical(unit: str) -> tuple[tuple[tuple[str, int], ...], float] | None:
     """Kinds with their powers, and the factor to base units; None where a word is not a unit we know."""
     powers: dict[str, int] = {}
     factor, sign, last, scale = 1.0, 1, "", 1
-    text = unit.lower().replace("squared", "^2").replace("cubed", "^3").replace(" per ", " / ").replace("-", " ")
+    text = re.sub(r"degrees?\s+(?=celsius|fahrenheit)", "", unit.lower())
+    text = text.replace("squared", "^2").replace("cubed", "^3").replace(" per ", " / ").replace("-", " ")
     parts = _FACTOR.findall(re.sub(r"\b(?:mph|kph|kmh)\b", lambda m: _SPEEDS[m.group()], text))
     for word, power in parts:
         if power:

@@ -19,10 +19,12 @@ _SAME = {
     "none": (
         "no solution", "no solutions", "no real solution", "no real solutions", "none", "no answer", "empty set",
         "the empty set", "no such", "there is no solution", "there are no solutions", "no solution exists",
-        "no solutions exist",
+        "no solutions exist", "no real roots", "no roots", "no real zeros",
         "emptyset", "inconsistent", "no domain",
     ),
-    "undefined": ("undefined", "does not exist", "dne", "not defined", "is undefined", "doesn t exist"),
+    "undefined": ("undefined", "does not exist", "dne", "not defined", "is undefined", "doesn t exist",
+        "the limit does not exist", "limit does not exist", "it does not exist",
+    ),
     "infinity": ("infinity", "infinite", "infty", "positive infinity", "+infty", "+ infty"),
     "reals": (
         "all real numbers", "all reals", "r", "mathbb r", "the set of all real numbers", "real numbers",
@@ -61,6 +63,8 @@ _QUADRANTS = {
 }
 _QUADRANT = re.compile(r"(?:the )?(?:(\w+) )?quadrant(?: (\w+))?")
 _LETTERS = re.compile(r"\(?[A-H]\)?(?:(?:\s*[,;&]\s*|\s+and\s+|\s*,\s*and\s+|)\(?[A-H]\)?){1,7}", re.ASCII)
+_LABELLED = re.compile(r"([A-Z][a-z]{2,9}) ([A-Z]|\d{1,2})", re.ASCII)
+_NO_LABEL = frozenset("negative minus plus not non about over under than half exactly nearly sin cos tan log".split())
 _FIGURE = re.compile(r"\\(?:overline|angle|triangle|overleftrightarrow|odot|text|mathrm)\s*|[{}\s]")
 _ARTICLE = re.compile(r"^(?:an?|the)\s+(?=\w{2})")
 _TEXT_WRAP = re.compile(r"\\(?:text|mathrm|mathbf|operatorname|mathsf|mathit|textbf)\s*\{([^{}]*)\}")
@@ -125,6 +129,13 @@ def same_words(prediction: str, reference: str) -> bool:
     return date is not None and _date(left) == date
 
 
+def same_label(prediction: str, reference: str) -> bool:
+    """Whether one side adds what kind of thing is named: `Plan B` is B, `Team 1` is 1."""
+    short, long = sorted((unwrap(t).strip() for t in (prediction, reference)), key=len)
+    match = _LABELLED.fullmatch(long)
+    return match is not None and match.group(1).lower() not in _NO_LABEL and match.group(2) == short
+
+
 def same_figure(prediction: str, reference: str) -> bool:
     """Whether one names a segment, angle or triangle with its sign and the other by its letters alone."""
     ours, theirs = (_FIGURE.sub("", t) for t in (prediction, reference))
@@ -173,7 +184,7 @@ def _choices(text: str) -> str:
 
 def split_choice(text: str) -> tuple[str, str] | None:
     """The letter and what it stands for in `(B) 12`."""
-    match = _LETTER_AND_VALUE.fullmatch(unwrap(text).strip()) if len(text) < 300 else None
+    match = _LETTER_AND_VALUE.fullmatch(unwrap(text).strip()) if len(text) < 300 and not _choices(text) else None
     return (match.group(1), match.group(2)) if match else None
 
 
