@@ -27,7 +27,7 @@ from sq.data.order import in_validation, mixed, shuffled
 from sq.data.readers import BadRow, Record, bad_row, read_csv, read_jsonl
 from sq.data.tables import read_hub, read_parquet, read_saved, resolve_revision
 
-__all__ = ["BadRow", "Part", "SourceConfig", "digest", "in_validation", "parts", "read_source"]
+__all__ = ["BadRow", "Part", "SourceConfig", "check_there", "digest", "in_validation", "parts", "read_source"]
 
 log = logging.getLogger(__name__)
 Rejects = Callable[[BadRow], None] | list[BadRow] | None
@@ -106,6 +106,15 @@ def read_source(
     """
     note = rejects.append if isinstance(rejects, list) else rejects or (lambda bad: None)
     return _ready(config, Reading(need=need, note=note, domain=domain, any_text=any_text, seen=Seen()))
+
+
+def check_there(config: SourceConfig) -> None:
+    """Refuse a file that is not there, or that no format fits, before anything heavy is imported."""
+    if config.mix:
+        for part in parts(config).values():
+            check_there(part.source)
+    elif config.input:
+        locate(config.input, config.split)
 
 
 def digest(config: SourceConfig, domain: Domain | None = None) -> str:

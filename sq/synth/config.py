@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sq.core.config import setting
 from sq.core.tracking import TrackingConfig
-from sq.data.sources import SourceConfig
+from sq.data.sources import SourceConfig, check_there
 from sq.domains.base import DomainConfig
 from sq.engine.config import EngineConfig
 from sq.models.load import ModelConfig
@@ -50,6 +50,7 @@ class SynthJob:
 
     def run(self) -> dict[str, float]:
         """Run the stage to its end; its figures."""
+        check_there(self.source)
         self.engine.prepare()
         from sq.synth.stage import run_stage
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sq.core.config import setting
 from sq.core.tracking import TrackingConfig
-from sq.data.sources import SourceConfig
+from sq.data.sources import SourceConfig, check_there
 from sq.domains.base import DomainConfig
 from sq.models.load import ModelConfig
 from sq.train.stages import StageConfig
@@ -109,6 +109,7 @@ class TrainJob:
 
     def run(self) -> Path:
         """Train, export, and return where the model is."""
+        check_there(self.data)
         from sq.train.fit import fit
 
         return fit(self)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +19,13 @@ from sq.core.chat import ChatFormat
 from sq.core.config import conf_dir, flatten
 from sq.core.errors import ConfigError, RowError
 from sq.core.files import DirectoryLock
+from sq.core.recovery import make_directory
 from sq.core.tracking import DataRef, track
+from sq.core.typed import domain_typed, typed
 from sq.models.load import NEW_TINY, eos_ids, fingerprint, load_tokenizer
 from sq.train.config import TrainJob
 from sq.train.launch import processes, rank
-from sq.train.record import identity, read_record, write_record
+from sq.train.record import NAME, identity, read_record, write_record
 from sq.train.stages import DifficultyStage, PretrainStage, QFTStage, QPOStage, RewardStage, SFTStage, StageConfig
 
 if TYPE_CHECKING:
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
     from sq.train.rows import Data, Task
 
 log = logging.getLogger(__name__)
+BENCHMARKS = {"math": "[gsm8k,math]", "code": "[humaneval,mbpp]", "programs": "[programs]"}
+"""What measures a student of a domain, where it is not what evaluate.py takes by itself."""
 
 
 def fit(job: TrainJob) -> Path:
@@ -58,13 +63,14 @@ def _fit(job: TrainJob) -> Path:
     if "figures" in record and (output / "model").is_dir():
         log.info("%s: already trained -> %s", job.stage.name, output / "model")
         return output / "model"
-    output.mkdir(parents=True, exist_ok=True)
+    _make(output)
     lock = DirectoryLock(output) if first else None
     try:
         try:
             data = tokenised(job, task, limit, decided, cache_of(job))
         except RowError as error:
-            raise RowError(f"{error}{_whence(job)}") from error
+            _leave_nothing(job)
+            raise RowError(f"{str(error).replace('columns={', 'data.columns={')}{_whence(job)}") from error
         with track(
             job.tracking, stage=job.stage.name, params=flatten(job), inputs=[_reference(job, data)],
             directory=output, resume_run_id=record.get("run"),
@@ -87,6 +93,22 @@ def _fit(job: TrainJob) -> Path:
         if lock is not None:
             lock.release()
     return output / "model"
+
+
+def _make(output: Path) -> None:
+    """The run's directory, unless it is another program's."""
+    others = [name for name in ("manifest.json", "model") if (output / name).exists()]
+    if others and not (output / NAME).exists():
+        raise ConfigError(f"{output} holds {others[0]}, which no training put there; choose a new output_dir=")
+    make_directory(output)
+
+
+def _leave_nothing(job: TrainJob) -> None:
+    """No row, no run: the directory goes too, if it held nothing else."""
+    if not job.trainer.cache:
+        shutil.rmtree(cache_of(job), ignore_errors=True)
+    with suppress(OSError):
+        Path(job.output_dir).rmdir()
 
 
 def cache_of(job: TrainJob) -> Path:
@@ -158,16 +180,19 @@ def _finish(job: TrainJob, data: Data, figures: dict[str, Any], seconds: float) 
 
 def next_command(job: TrainJob, model: Path) -> str:
     """What one would do with the weights."""
-    stage, name = job.stage, job.model.name
+    stage, name, path = job.stage, job.model.name, typed("model.path", model)
     # The model's YAML says how it is spoken to where its template does not.
     known = f"model={name} " if (conf_dir() / "model" / f"{name}.yaml").is_file() else ""
+    tuned = f"{known}{typed('model.name', f'{name}-{stage.name}')} {path}"
+    domain = domain_typed(job.domain.name)
     if isinstance(stage, QFTStage | QPOStage):
-        return f"python synthesize.py stage=questions {known}model.name={name}-{stage.name} model.path={model}"
+        return f"python synthesize.py stage=questions{domain} {tuned}"
     if isinstance(stage, DifficultyStage):
-        scorer = f"'filters.difficulty.model={{name: difficulty, path: {model}}}' filters.difficulty.threshold=0.1"
-        return f"python synthesize.py stage=filter input=<questions> filters=[difficulty] {scorer}"
+        scorer = f"filters.difficulty.model.name=difficulty {typed('filters.difficulty.model.path', model)}"
+        return f"python synthesize.py stage=filter{domain} filters=[difficulty] {scorer} input=outputs/questions-tiny"
     if isinstance(stage, RewardStage):
-        return f"python synthesize.py stage=select engine=hf model.path={model} input=<answers>"
+        return f"python synthesize.py stage=select{domain} engine=hf {path} input=outputs/answers-tiny"
     if isinstance(stage, PretrainStage):
-        return f"python train.py stage=sft {known}model.path={model}"
-    return f"python evaluate.py {known}model.name={name}-{stage.name} model.path={model}"
+        return f"python train.py stage=sft{domain} {known}{path}"
+    benchmark = BENCHMARKS.get(job.domain.name)
+    return f"python evaluate.py {f'benchmark={benchmark} ' if benchmark else ''}{tuned}"

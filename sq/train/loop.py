@@ -236,6 +236,7 @@ def _quiet() -> None:
     disable_progress_bar()  # transformers': a bar for each file it reads or writes
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")
+    for module in ("lightning", "torchmetrics"):
+        warnings.filterwarnings("ignore", module=module)
     for message in (".*does not have many workers.*", ".*isinstance.treespec.*", ".*lr_scheduler.step.*"):
         warnings.filterwarnings("ignore", message=message)

@@ -6,6 +6,7 @@ A row that cannot be trained on (too long, empty, chosen = rejected) is counted 
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from collections import Counter
@@ -82,18 +83,24 @@ def tokenised(job: TrainJob, task: Task, limit: int, identity: str, cache: Path)
     made = made_once(cache / f"tokens-{identity}", lambda directory: _write(job, task, limit, directory))
     counts = json.loads((made / "counts.json").read_text())
     train, held_out = (TokenRows.open(made / part) for part in ("train", "held_out"))
+    shown = ", ".join(f"{n:,} {reason}" for reason, n in counts.items())
+    if not len(train):
+        raise RowError(_nothing_left(job, len(held_out), shown, made))
     if counts:
-        shown = ", ".join(f"{n:,} {reason}" for reason, n in counts.items())
         log.warning("%s rows used, others: %s (see %s)", f"{len(train) + len(held_out):,}", shown, REJECTS)
         if counts.keys() & {"too-long", "truncated"}:
             log.warning("%s", _limit_told(job, limit))
-    if not len(train):
-        if len(held_out):
-            raise RowError(
-                f"all {len(held_out)} rows are held out by stage.validation={job.stage.validation}: lower it"
-            )
-        raise RowError(f"no row is left to train on: {shown if counts else 'the source is empty'}")
     return Data(train=train, held_out=held_out, counts=counts, digest=identity, directory=made)
+
+
+def _nothing_left(job: TrainJob, held_out: int, shown: str, made: Path) -> str:
+    """Why there is no row to train on, with the first of those that were rejected."""
+    if held_out:
+        return f"all {held_out} rows are held out by stage.validation={job.stage.validation}: lower it"
+    with (made / REJECTS).open(encoding="utf-8") as file:
+        first = [json.loads(line) for line in itertools.islice(file, 3)]
+    listed = "".join(f"\n  {each['id']}: {each['detail']}" for each in first)
+    return f"no row is left to train on: {shown or 'the source is empty'}.{' The first:' if first else ''}{listed}"
 
 
 def row_limit(job: TrainJob, model_max: int) -> int:
