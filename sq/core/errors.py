@@ -34,7 +34,13 @@ class RowError(SqError):
 
 
 class LedgerError(SqError):
-    """A stage's output directory that cannot be used: locked, of another config, full, unwritable."""
+    """A stage's output directory that cannot be used: locked, full, its rows not as they should be."""
+
+
+class DirectoryError(LedgerError):
+    """A directory named by mistake: of another config or program, no stage's, a file, not to be written."""
+
+    exit_code = 2
 
 
 class EngineError(SqError):

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sq.core.errors import LedgerError
+from sq.core.errors import DirectoryError, LedgerError
 
 TEMPORARY = ".tmp"
 _AGAIN = "and run the same command again: what was recorded is safe and is not computed again."
@@ -33,6 +33,10 @@ _MENDS = {
 }
 
 
+_NAMED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
+"""Where the directory itself was a slip."""
+
+
 @contextmanager
 def plain_errors(path: Path, action: str) -> Iterator[None]:
     """Turn an `OSError` into a `LedgerError` that names the path, what could not be done, why, and the mend."""
@@ -41,7 +45,8 @@ def plain_errors(path: Path, action: str) -> Iterator[None]:
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)
         mend = _MENDS.get(error.errno or 0, f"Mend that {_AGAIN}")
-        raise LedgerError(f"{path}: cannot {action}: {why}. {mend}") from error
+        kind = DirectoryError if error.errno in _NAMED else LedgerError
+        raise kind(f"{path}: cannot {action}: {why}. {mend}") from error
 
 
 def write_files(directory: Path, files: Mapping[str, bytes]) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sq.core.errors import LedgerError
+from sq.core.errors import DirectoryError, LedgerError
 from sq.core.files import digest_of, plain_errors, write_files
 
 NAME = "manifest.json"
@@ -108,7 +108,7 @@ class Manifest:
         return digest_of(canonical(list(self.schema.items())), canonical(self.config), canonical(self.inputs))
 
     def refuse_other(self, wanted: Manifest, directory: Path) -> None:
-        """Raise a `LedgerError` that names every key in which `wanted` is not what this ledger was made with."""
+        """Raise a `DirectoryError` that names every key in which `wanted` is not what this ledger was made with."""
         there, now = self._decisive(), wanted._decisive()
         problems = [
             f"{key}: {there.get(key, 'absent')} there, {now.get(key, 'absent')} now"
@@ -116,7 +116,7 @@ class Manifest:
             if there.get(key) != now.get(key)
         ]
         if problems:
-            raise LedgerError(
+            raise DirectoryError(
                 f"{directory} was made with another configuration or input:\n"
                 + "".join(f"  - {problem}\n" for problem in problems)
                 + OTHER_DIRECTORY

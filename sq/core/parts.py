@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sq.core.codec import Codec, digest_rows
-from sq.core.errors import LedgerError
+from sq.core.errors import DirectoryError, LedgerError
 from sq.core.files import checksum, plain_errors, write_files
 from sq.core.journal import Outcomes
 from sq.core.keys import digest_keys
@@ -101,13 +101,15 @@ def read_manifest(directory: str | Path) -> Manifest:
     manifest = load_manifest(directory)
     if manifest is None:
         if not directory.is_dir():
-            raise LedgerError(f"{directory} is not a directory. Give the output_dir of an earlier stage.")
+            raise DirectoryError(f"{directory} is not a directory. Give the output_dir of an earlier stage.")
         if (directory / NAME).exists():
             raise LedgerError(
                 f"{directory / NAME} is damaged, or of another program. "
                 "If the parts beside it are a stage's, run that stage again: it rebuilds the manifest from them."
             )
-        raise LedgerError(f"{directory} holds no {NAME}: it is not a stage's output. Give the output_dir of a stage.")
+        raise DirectoryError(
+            f"{directory} holds no {NAME}: it is not a stage's output. Give the output_dir of a stage."
+        )
     return manifest
 
 
@@ -148,7 +150,7 @@ def _in_order(manifest: Manifest) -> list[Part]:
 def _readable(directory: Path, unfinished: bool) -> Manifest:
     manifest = read_manifest(directory)
     if not manifest.finished and not unfinished:
-        raise LedgerError(
+        raise DirectoryError(
             f"{directory} is not finished: {manifest.items} items are committed so far. "
             "Run the command that makes it again; it continues where it stopped."
         )

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sq.core.codec import Codec
-from sq.core.errors import LedgerError
+from sq.core.errors import DirectoryError
 from sq.core.files import plain_errors, remove, sync_directory
 from sq.core.journal import read_header
 from sq.core.manifest import NAME, OTHER_DIRECTORY, Manifest, Part, load_manifest, write_manifest
@@ -37,7 +37,7 @@ def recover(directory: Path, wanted: Manifest, codec: Codec) -> Manifest:
     """The manifest to go on from: all parts in it stand, and nothing unfinished lies about but journals.
 
     Raises:
-        LedgerError: for a directory of another configuration or input, or one that is no ledger's.
+        DirectoryError: for a directory of another configuration or input, or one that is no ledger's.
     """
     with plain_errors(directory, "read it"):
         names = sorted(os.listdir(directory))
@@ -103,13 +103,13 @@ def _rebuild(directory: Path, files: _Files, wanted: Manifest, codec: Codec) -> 
     """The manifest of a directory without a sound one: fresh if it is empty, else from what its files say."""
     if not files.parts and not files.journals:
         if NAME in files.others:
-            raise LedgerError(
+            raise DirectoryError(
                 f"{directory / NAME} is damaged, or of another program, and there is no part to rebuild it from. "
                 "Choose another output_dir, or delete that file if nothing else needs it."
             )
         if files.others or files.rejects:
             some = ", ".join((files.others or sorted(files.named.values()))[:3])
-            raise LedgerError(
+            raise DirectoryError(
                 f"{directory} holds files that are not a stage's output ({some}). Choose an empty or new output_dir."
             )
         return wanted
@@ -117,7 +117,7 @@ def _rebuild(directory: Path, files: _Files, wanted: Manifest, codec: Codec) -> 
     headers = [read_header(directory / files.named["journal", index]) for index in files.journals]
     known = [about for about in abouts + headers if about is not None]
     if not known or any(about.get("identity") != wanted.identity for about in known):
-        raise LedgerError(
+        raise DirectoryError(
             f"{directory} has lost its {NAME}, and what else it holds is of another configuration or input, "
             f"or of another program. {OTHER_DIRECTORY}"
         )
