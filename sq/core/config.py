@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
+import math
 import operator
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -110,9 +111,9 @@ def _build(node: Any, cls: Any, key: str, problems: list[str]) -> Any:
     before = len(problems)
     fields = {f.name: f for f in dataclasses.fields(cls)}
     hints = typing.get_type_hints(cls)
-    for name in values.keys() - fields.keys():
+    for name in sorted(values.keys() - fields.keys()):
         allowed = ", ".join(sorted(fields))
-        hint = nearest(name, fields)
+        hint = nearest(name, fields) or _deeper(name, values)
         problems.append(f"unknown key '{_join(key, name)}' (value {values[name]!r}){hint or '.'} Valid keys: {allowed}")
     kwargs = {}
     for name, field in fields.items():
@@ -125,6 +126,16 @@ def _build(node: Any, cls: Any, key: str, problems: list[str]) -> Any:
     except ValueError as error:  # a rule across fields, raised by __post_init__
         problems.append(f"{key}: {error}" if key else str(error))
         return None
+
+
+def _deeper(name: str, values: Mapping[str, Any]) -> str:
+    """The same words where a group of settings has a key of that name: lr is stage.lr."""
+    for group, value in values.items():
+        if isinstance(value, Mapping) and TARGET in value:
+            found = _target_class(value[TARGET], None, group, [])
+            if found is not None and name in (f.name for f in dataclasses.fields(found)):
+                return f", did you mean '{group}.{name}'?"
+    return ""
 
 
 def _as_mapping(node: Any, key: str, problems: list[str]) -> dict[str, Any] | None:
@@ -177,6 +188,10 @@ def _field_value(cls: type, field: dataclasses.Field[Any], hint: Any, value: Any
         if isinstance(value, list | tuple):
             return tuple(_build(v, nested, f"{key}.{i}", problems) for i, v in enumerate(value))
         if isinstance(value, dict) and typing.get_origin(hint) is dict:
+            if not dataclasses.fields(nested):  # a base: only what the group's list names brings its class
+                strays = [n for n, v in value.items() if isinstance(v, dict) and TARGET not in v]
+                problems.extend(f"{key}.{n} is set, but {key}=[...] does not name {n}: add it there" for n in strays)
+                value = {n: v for n, v in value.items() if n not in strays}
             return {name: _build(v, nested, f"{key}.{name}", problems) for name, v in value.items()}
         return None if value is None and _optional(hint) else _build(value, nested, key, problems)
     if isinstance(value, str) and (options := _enum_in(hint)):
@@ -194,13 +209,17 @@ def _field_value(cls: type, field: dataclasses.Field[Any], hint: Any, value: Any
     return tuple(value) if isinstance(value, list) and typing.get_origin(hint) is tuple else value
 
 
-def _check_bounds(field: dataclasses.Field[Any], value: Any, key: str, problems: list[str]) -> None:
+def _check_bounds(field: dataclasses.Field[Any], value: Any, whole: str, problems: list[str]) -> None:
     bounds, choices = field.metadata, field.metadata.get("choices")
     items = value if isinstance(value, list) else [value]
-    for item in items:
+    named = [(_join(whole, k), v) for k, v in value.items()] if isinstance(value, dict) else [(whole, v) for v in items]
+    for key, item in named:
         if choices and item is not None and item not in choices:
             problems.append(f"{key}={item!r} is not one of {', '.join(choices)}{nearest(str(item), choices)}")
         if isinstance(item, bool) or not isinstance(item, int | float):
+            continue
+        if math.isinf(item):
+            problems.append(f"{key}={item!r} must be finite")
             continue
         broken = [
             f"{word} {bounds[n]}" for n, word, ok in RULES if bounds.get(n) is not None and not ok(item, bounds[n])

@@ -21,9 +21,13 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # errors reach us whole; we say what a person needs of them
 
-import hydra  # noqa: E402
+try:
+    import hydra
+except ModuleNotFoundError:
+    print(f"hydra is not installed for {sys.executable}: make setup, then . .venv/bin/activate", file=sys.stderr)
+    sys.exit(2)
 from hydra.core.hydra_config import HydraConfig  # noqa: E402
-from hydra.errors import HydraException  # noqa: E402
+from hydra.errors import HydraException, OverrideParseException  # noqa: E402
 from hydra.types import RunMode  # noqa: E402
 from omegaconf import DictConfig, OmegaConf, open_dict  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
@@ -44,7 +48,8 @@ class Job(Protocol):
 
 def main(name: str, job: type[Job], about: str | None) -> None:
     """Run the entry script `name` (its YAML is `conf/NAME.yaml`), whose root config is `job`."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("sq").setLevel(logging.INFO)
     package = job.__module__.rpartition(".")[0]
     arguments = [loosened(a) for a in sys.argv[1:]]
     with plain_errors(package):
@@ -53,6 +58,7 @@ def main(name: str, job: type[Job], about: str | None) -> None:
         elif "--cfg" in arguments and "job" in arguments:
             print(show_config(composed(name, [a for a in arguments if a not in ("--cfg", "job")], package)), end="")
         else:
+            check_flags(arguments)
             sys.argv[1:] = arguments
             run(name, job, package)
 
@@ -119,6 +125,21 @@ def loosened(argument: str) -> str:
     return f"++{argument}"
 
 
+def check_flags(arguments: Sequence[str]) -> None:
+    """An option that Hydra lacks, before its parser answers with a page of usage."""
+    from hydra._internal.utils import get_args_parser
+
+    from sq.core.errors import ConfigError
+
+    known = {flag for action in get_args_parser()._actions for flag in action.option_strings}
+    for argument in arguments:
+        if argument.startswith("-") and argument.partition("=")[0] not in known:
+            raise ConfigError(
+                f"{argument} is no option here (--help lists all). Settings are key=value; quote a value with spaces: "
+                "'key={a: 1, b: 2}'"
+            )
+
+
 def check_stage(overrides: Sequence[str], package: str) -> None:
     """A stage of another script, or none at all, is told before Hydra composes anything."""
     from sq.core.errors import ConfigError
@@ -178,14 +199,20 @@ def explain(error: Exception) -> str:
         group, option = found.groups()
         options = groups().get(group, [])
         return f"{group}={option} is not one of {', '.join(options)}{nearest(option, options)}"
+    if found := re.search(r"Could not override '(.+?)'", text):
+        return f"{found[1]}= is no setting of this script; --help lists those it has"
     if re.search(r"mismatched input|extraneous input|no viable alternative|token recognition", text):
         return (
-            f"an override cannot be read: {text.splitlines()[0].replace('++', '')}\n"
+            f"{_override(error)} cannot be read: {text.splitlines()[0].replace('++', '')}\n"
             "Overrides are key=value; quote a value with special characters: 'key=\"a,b\"'"
         )
     if found := re.search(r"Ambiguous value for argument '\+*(.+?)'", text):
         return f"{found[1]}: several values need -m (a sweep); as one list write key=[a,b], as one text key='\"a,b\"'"
     return text
+
+
+def _override(error: Exception) -> str:
+    return str(error.override).lstrip("+") if isinstance(error, OverrideParseException) else "an override"
 
 
 def say(message: str) -> None:
