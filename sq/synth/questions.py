@@ -47,6 +47,8 @@ class QuestionsStage(SynthStage):
         generators = [Generator(job, self, model, count) for model, count in _shares(job, self)]
         if len({g.key for g in generators}) < len(generators):
             raise ConfigError(f"stage.generators={self.generators} names the same weights twice")
+        if len({g.speaker.name for g in generators}) < len(generators):
+            raise ConfigError(f"stage.generators={self.generators} has two of one name; rename one's directory")
         return Work(
             schema=QUESTION,
             decides={k: v for g in generators for k, v in g.decides(alone=len(generators) == 1).items()},
@@ -57,7 +59,7 @@ class QuestionsStage(SynthStage):
             total=self.count,
             unit="sample",
             report=lambda directory: _report(directory, job.domain.create()),
-            then="synthesize.py stage=filter input={}",
+            then="synthesize.py stage=filter input",
         )
 
 
@@ -177,7 +179,8 @@ def _model(job: SynthJob, name: str) -> ModelConfig:
     path = conf_dir() / "model" / f"{name}.yaml"
     if path.is_file():
         return build(OmegaConf.load(path), ModelConfig, key=f"stage.generators.{name}")
-    return replace(job.model, name=Path(name).name, path=name)
+    given = Path(name)  # what train.py leaves is in DIR/model; DIR tells generators apart
+    return replace(job.model, name=given.parent.name if given.name == "model" else given.name, path=name)
 
 
 def _report(directory: Path, domain: Domain) -> Report:
