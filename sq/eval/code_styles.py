@@ -8,10 +8,12 @@ HumanEval: `prompt`, `entry_point`, `canonical_solution`, `test`. MBPP: `text` o
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sq.domains.code.extract import parse
+from sq.sandbox.programs import unittests_in
 
 STYLES = ("auto", "humaneval", "mbpp", "bigcodebench")
 
@@ -53,7 +55,9 @@ def _style_of(row: Mapping[str, Any]) -> str:
 
 def _humaneval(row: Mapping[str, Any], complete: bool, challenge: bool) -> tuple[str, dict[str, Any]]:
     prompt, entry = _text(row, "prompt", "question"), _text(row, "entry_point")
-    body = row.get("canonical_solution") or ""
+    body, test = _maybe(row, "canonical_solution"), _text(row, "test")
+    if not re.search(r"^(?:def\s+check\b|check\s*=|from\s.*\bcheck\b)", test, re.MULTILINE):
+        raise ValueError("its test defines no function check")
     asked = (
         "Complete this Python function. Answer with the whole program in one code block.\n\n"
         f"```python\n{prompt.strip()}\n```"
@@ -62,7 +66,7 @@ def _humaneval(row: Mapping[str, Any], complete: bool, challenge: bool) -> tuple
         "prompt": prompt,
         "entry": [entry],
         "setup": "",
-        "tests": [f"{_text(row, 'test')}\n\ncheck({entry})\n"],
+        "tests": [f"{test}\n\ncheck({entry})\n"],
         "solution": body if f"def {entry}" in body else prompt + body if body else "",
         "unittest": False,
     }
@@ -70,13 +74,11 @@ def _humaneval(row: Mapping[str, Any], complete: bool, challenge: bool) -> tuple
 
 
 def _mbpp(row: Mapping[str, Any], complete: bool, challenge: bool) -> tuple[str, dict[str, Any]]:
-    told, solution = _text(row, "text", "prompt", "question"), (row.get("code") or "").replace("\r\n", "\n")
-    listed = [str(test).replace("\r\n", "\n") for test in row["test_list"]]
-    imports = row.get("test_imports") or []
-    setup = "\n".join([*imports, row.get("test_setup_code") or ""]).replace("\r\n", "\n").strip()
-    whole = row.get("test")  # the + version has its many tests in one text
-    more = (row.get("challenge_test_list") or []) if challenge else []
-    tests = [str(whole)] if whole else [*listed, *(str(test).replace("\r\n", "\n") for test in more)]
+    told, solution = _text(row, "text", "prompt", "question"), _maybe(row, "code")
+    listed = _texts(row, "test_list")
+    setup = "\n".join([*_texts(row, "test_imports"), _maybe(row, "test_setup_code")]).strip()
+    whole = _maybe(row, "test")  # the + version has its many tests in one text
+    tests = [whole] if whole else [*listed, *(_texts(row, "challenge_test_list") if challenge else ())]
     shown = "\n".join(listed)
     asked = (
         f"{told.strip()}\n\nWrite it in Python, so that these tests pass:\n\n```python\n{shown}\n```\n\n"
@@ -96,9 +98,10 @@ def _mbpp(row: Mapping[str, Any], complete: bool, challenge: bool) -> tuple[str,
 
 
 def _bigcodebench(row: Mapping[str, Any], complete: bool, challenge: bool) -> tuple[str, dict[str, Any]]:
-    prompt, entry = row.get("complete_prompt") or row.get("code_prompt") or "", _text(row, "entry_point")
-    body = row.get("canonical_solution") or ""
-    start = row.get("code_prompt") or prompt
+    prompt, entry = _maybe(row, "complete_prompt") or _maybe(row, "code_prompt"), _text(row, "entry_point")
+    body, start = _maybe(row, "canonical_solution"), _maybe(row, "code_prompt") or prompt
+    if unittests_in(_text(row, "test")) == 0:
+        raise ValueError("there is no test in a class of unittest")
     asked = prompt if complete else _text(row, "instruct_prompt", "complete_prompt")
     code = {
         "prompt": prompt,
@@ -116,6 +119,28 @@ def _text(row: Mapping[str, Any], *names: str) -> str:
         if isinstance(row.get(name), str) and row[name].strip():
             return str(row[name])
     raise KeyError(names[0])
+
+
+def _maybe(row: Mapping[str, Any], name: str) -> str:
+    """A text that need not be there."""
+    value = row.get(name)
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"its {name} is of type {type(value).__name__}, and text is wanted")
+    return (value or "").replace("\r\n", "\n")
+
+
+def _texts(row: Mapping[str, Any], name: str) -> list[str]:
+    """A list of texts that need not be there; a text may hold the list, as it does in a file made from a table."""
+    value = row.get(name)
+    if isinstance(value, str):
+        try:
+            told = ast.literal_eval(value.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            told = None
+        value = told if isinstance(told, list) else [value] if value.strip() else []
+    if value is not None and not (isinstance(value, list | tuple) and all(isinstance(text, str) for text in value)):
+        raise ValueError(f"its {name} is no list of texts")
+    return [text.replace("\r\n", "\n") for text in value or ()]
 
 
 def _tested(tests: Sequence[str], solution: str) -> list[str]:
@@ -138,6 +163,8 @@ def _check(code: Mapping[str, Any]) -> None:
         raise ValueError("there is no test")
     for text in (*code["tests"], code["setup"]):
         try:
-            ast.parse(text)
+            tree = ast.parse(text)
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             raise ValueError(f"its tests do not parse: {error}") from error
+        if text != code["setup"] and not any(isinstance(node, ast.Assert | ast.Call) for node in ast.walk(tree)):
+            raise ValueError(f"a test asserts nothing: {text.strip()[:60]!r}")

@@ -7,6 +7,7 @@ docs/sandbox.md for what that leaves open.
 
 from __future__ import annotations
 
+import ast
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -169,3 +170,14 @@ def same_text(found: str, expected: str) -> bool:
     return [line.rstrip() for line in found.rstrip().splitlines()] == [
         line.rstrip() for line in expected.rstrip().splitlines()
     ]
+
+
+def unittests_in(text: str) -> int:
+    """How many tests a text of `unittest` classes has, by its syntax; -1 where it does not parse."""
+    try:
+        tree = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return -1
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
+    return sum(isinstance(n, kinds) and n.name.startswith("test") for c in classes for n in c.body)

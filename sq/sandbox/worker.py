@@ -22,7 +22,19 @@ from sq.sandbox.config import SandboxConfig
 from sq.sandbox.inside import root
 from sq.sandbox.inside.confine import FULL
 from sq.sandbox.plain import decode_plain, encode
-from sq.sandbox.programs import Calls, Outcome, Program, Raised, Script, Status, Unittests, same, same_text
+from sq.sandbox.programs import (
+    Asserts,
+    Calls,
+    Outcome,
+    Program,
+    Raised,
+    Script,
+    Status,
+    Unittests,
+    same,
+    same_text,
+    unittests_in,
+)
 
 _START_SECONDS = 60
 _GRACE_SECONDS = 30
@@ -60,6 +72,9 @@ class Worker:
 
     def run(self, program: Program) -> Outcome:
         """The outcome of a program."""
+        nothing = _nothing_to_pass(program.tests)
+        if nothing:
+            return Outcome(status=Status.INVALID, reason=nothing)
         header, code, tests = parts_of(program)
         for _attempt in (1, 2):
             try:
@@ -179,7 +194,7 @@ def parts_of(program: Program) -> tuple[dict[str, Any], Any, Any]:
     if isinstance(tests, Script):
         return {**header, "kind": "script"}, code, {"inputs": list(tests.inputs)}
     if isinstance(tests, Unittests):
-        given = {"tests": tests.tests, "entry": tests.entry, "count": _count(tests.tests)}
+        given = {"tests": tests.tests, "entry": tests.entry, "count": unittests_in(tests.tests)}
         return {**header, "kind": "beside"}, code, given
     if isinstance(tests, Calls):
         arguments = [[encode(a, _no_object) for a in given] for given in tests.arguments]
@@ -239,6 +254,15 @@ def outcome_of(program: Program, told: dict[str, Any]) -> Outcome:
     return Outcome(status=status, reason=reason, passed=passed, values=tuple(values), **times)
 
 
+def _nothing_to_pass(tests: Asserts | Calls | Script | Unittests) -> str:
+    """Why the tests would be passed by whatever there is; empty where they can tell."""
+    if isinstance(tests, Unittests):
+        count = unittests_in(tests.tests)
+        return "" if count > 0 else "the tests do not parse" if count < 0 else "there is no test in a class of unittest"
+    listed = tests.tests if isinstance(tests, Asserts) else tests.expected
+    return "" if listed is None or len(listed) else "there are no tests"
+
+
 def _results(said: str) -> list[dict[str, Any]]:
     """The messages in what a program said; from the first on that is none, nothing."""
     data, found = said.encode("latin-1"), []
@@ -267,19 +291,6 @@ def _value(result: dict[str, Any], *, text: bool) -> Any:
 
 def _no_object(value: Any) -> Any:
     raise TypeError(f"{value!r} is a {type(value).__name__}; arguments of calls are plain values")
-
-
-def _count(tests: str) -> int:
-    """How many tests a text of `unittest` classes has, by its syntax; the program has no say in it."""
-    import ast
-
-    try:
-        tree = ast.parse(tests)
-    except (SyntaxError, ValueError, RecursionError):
-        return -1
-    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-    kinds = (ast.FunctionDef, ast.AsyncFunctionDef)
-    return sum(isinstance(n, kinds) and n.name.startswith("test") for c in classes for n in c.body)
 
 
 def _packages() -> list[str]:

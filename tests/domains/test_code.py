@@ -50,6 +50,13 @@ def code(tmp_path_factory):
         (block(ADD) + block("def check(f):\n    assert f(1, 2) == 3"), ADD),
         (block("def add(a, b):\n    assert a\n    return a"), "def add(a, b):\n    assert a\n    return a"),
         (block("print(1 + 1)"), "print(1 + 1)"),
+        (block(ADD).replace("```", "````"), ADD),
+        ("1. Do:\n   ```python\n   def add(a, b):\n       return a + b\n   ```", ADD),
+        (f"Here: ```python\n{ADD}\n```", ADD),
+        (
+            block("import math\nx = 1") + block("def add(a, b):\n    return math.trunc(a) + b"),
+            "import math\n\ndef add(a, b):\n    return math.trunc(a) + b",
+        ),
         (block(ADD, "javascript"), None),
         ("```python\n" + ADD, None),
         (block("def add(a, b:\n  return"), None),

@@ -110,6 +110,35 @@ def test_problems_that_cannot_be_used_are_told_and_left_out(tmp_path, caplog):
         CodeBenchmark(name="own").load(None, 0)
 
 
+@pytest.mark.parametrize(
+    ("kind", "change", "why"),
+    [
+        ("HUMANEVAL", {"test": "x = 1"}, "its test defines no function check"),
+        ("HUMANEVAL", {"canonical_solution": 5}, "its canonical_solution is of type int, and text is wanted"),
+        ("MBPP", {"test_list": []}, "there is no test"),
+        ("MBPP", {"test_list": [None]}, "its test_list is no list of texts"),
+        ("MBPP", {"test_list": 3}, "its test_list is no list of texts"),
+        ("MBPP", {"test_list": ["# nothing"]}, "a test asserts nothing: '# nothing'"),
+        ("MBPP", {"code": 5}, "its code is of type int"),
+        ("MBPP", {"test_setup_code": 5}, "its test_setup_code is of type int"),
+        ("BIGCODEBENCH", {"test": "x = 1"}, "there is no test in a class of unittest"),
+    ],
+)
+def test_tests_that_anything_would_pass_are_no_tests(tmp_path, kind, change, why):
+    row = {**getattr(OWN, kind)[0], **change}
+    with pytest.raises(RowError, match=re.escape(why)):
+        problems_of(tmp_path, kind, [row])
+
+
+@pytest.mark.parametrize("listed", [json.dumps, repr])
+def test_a_list_of_tests_may_be_a_text(tmp_path, listed):
+    row = OWN.MBPP[0]
+    texts = {"test_list": listed(row["test_list"]), "test_imports": "import math"}
+    _, problems = problems_of(tmp_path, "MBPP", [{**row, **texts}])
+    (problem,) = problems.by_id.values()
+    assert problem["code"]["tests"] == row["test_list"] and problem["code"]["setup"] == "import math"
+
+
 class Answers:
     """An engine that says what the test wrote down for each problem, in order of the file."""
 

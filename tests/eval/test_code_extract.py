@@ -37,6 +37,53 @@ def test_the_program_of_a_chat_answer(output):
     assert program(output).source.strip() == WHOLE
 
 
+HELPED = "def f(a):\n    return h(math.fsum(a))"
+HELPER = "import math\n\ndef h(x):\n    return int(x)\n\nprint(h(2))"
+DOCUMENTED = 'def f(a):\n    """Use:\n```python\nf([1])\n```\n"""\n    return sum(a)'
+
+
+@pytest.mark.parametrize("prompt", ["", PROMPT])
+@pytest.mark.parametrize(
+    "output",
+    [
+        f"````python\n{WHOLE}\n````",
+        f"```{{python}}\n{WHOLE}\n```",
+        "1. Do:\n\n    ```python\n    def f(a):\n        return sum(a)\n    ```\n",
+        "- Do:\n  ```python\n  def f(a):\n      return sum(a)\n  ```\n",
+        f"Here is code: ```python\n{WHOLE}\n```",
+        f"```python\n{WHOLE}```",
+        f"```python\n{DOCUMENTED}\n```",
+        f"```python\n{WHOLE}\n\nThis adds all numbers.",
+        f"First a helper:\n```python\n{HELPER}\n```\nThen:\n```python\n{HELPED}\n```",
+        f"```python\n{WHOLE.replace('    ', chr(0xA0) * 4)}\n```",
+        f"\ufeff```python\n{WHOLE}\n```",
+        "```python\nfrom typing import Any\nf: Any = lambda a: sum(a)\n```",
+        "```python\ntry:\n    import re\nexcept OSError:\n    pass\nif 1:\n    def f(a):\n        return sum(a)\n```",
+        f"```python\n{WHOLE}\n\nif __name__ == '__main__':\n    print(f(input()))\n```",
+        "".join(f"```python\nx = {n}\n```\n" for n in range(60)) + f"```python\n{WHOLE}\n```",
+        f"[PYTHON]\n{WHOLE}\n[/PYTHON]",
+        f"## Solution\n\n{WHOLE}\n\n## Why\nIt adds.",
+        PROMPT + BODY,
+        f"{WHOLE}\n```\nThe prompt had opened the block.",
+        f"{WHOLE}\n```\nA test:\n```python\nassert f([1]) == 1\n```",
+    ],
+)
+def test_shapes_of_answers(output, prompt):
+    space = {"__name__": "solution"}
+    exec(program(output, prompt).source, space)  # texts of this very file
+    assert space["f"]([1, 2, 3]) == 6
+
+
+@pytest.mark.parametrize(
+    "output",
+    [f"{BODY}```\nThe prompt had opened it.", "```python\ns = sum(a)\nreturn s\n```", "s = sum(a)\nreturn s"],
+)
+def test_bodies_of_odd_shapes(output):
+    space = {}
+    exec(program(output, PROMPT).source, space)
+    assert space["f"]([1, 2, 3]) == 6
+
+
 @pytest.mark.parametrize(
     "output",
     [BODY, "return sum(a)", BODY + "\n\ndef g():\n    pass\n", BODY + "\nprint(f([1]))", f"```python\n{BODY}```"],
@@ -86,6 +133,8 @@ def test_a_program_that_does_not_parse_is_still_what_was_answered():
     assert program("```python\ndef f(a) return\n```").source == "def f(a) return"
 
 
-@pytest.mark.parametrize("output", ["(" * 50_000, "```python\n" * 20_000, "x = 1\n" * 30_000, "def f(a):\n" * 5_000])
+@pytest.mark.parametrize(
+    "output", ["(" * 50_000, "```python\n" * 20_000, "x = 1\n" * 30_000, "def f(a):\n" * 5_000, "```\n" * 15_000]
+)
 def test_long_outputs_take_no_long_time(output):
     program(output)

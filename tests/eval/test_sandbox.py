@@ -368,6 +368,20 @@ def test_its_own_processes_import_nothing_heavy():
     assert done.stdout.strip() == "[]", done.stderr
 
 
+@pytest.mark.parametrize(
+    "tests",
+    [
+        Asserts(tests=[]),
+        Calls(function="f", arguments=[], expected=[]),
+        Script(inputs=[], expected=[]),
+        Unittests(tests="import unittest\nclass T(unittest.TestCase): pass", entry="f"),
+    ],
+)
+def test_no_tests_are_passed_by_nobody(box, tests):
+    outcome = box.run_one(Program(source="def f(): return 1", tests=tests))
+    assert outcome.status is Status.INVALID and outcome.reason.startswith("there ")
+
+
 def test_long_arguments_and_answers(box):
     outcome = run(
         box, "def f(xs): return [x + 1 for x in xs]", "assert f(list(range(10**5))) == list(range(1, 10**5 + 1))"

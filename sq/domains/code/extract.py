@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 import warnings
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
+from textwrap import dedent
 from typing import Any
 
 MAX_TEXT = 60_000
 """Characters looked at, from the end."""
 MAX_BLOCKS = 30
-_FENCE = re.compile(r"^[ \t]{0,3}(?:```|~~~)[ \t]*([\w+#.-]*)[^\n]*\n", re.MULTILINE)
+"""The last ones of a text."""
+_FENCE = re.compile(
+    r"(?:^[ \t]*(?=`{3}|~{3})|(?=```[ \t]*python3?[ \t]*$))(`{3,}|~{3,})[ \t]*([\w+#.-]*)[^\n`]*\n",
+    re.MULTILINE | re.IGNORECASE,
+)
+"""A fence alone on its line; behind words it must say that Python follows."""
+_STRING_FENCES = 4
+_MOST_CUTS = 200
+"""Lines that are tried as the end of code without one; what follows them is prose."""
+_ODD_SPACES = {0xA0: " ", 0x200B: None, 0xFEFF: None}
 _PYTHON = ("", "python", "python3", "py", "py3")
 _DEFINES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
@@ -22,9 +34,10 @@ def program_in(text: str) -> str | None:
     Only closed blocks of Python that parse count: one that was cut off is no program. A function of tests is none.
     """
     fallback: str | None = None
-    for source, tree in reversed(list(_parsed(text))):
+    found = list(_parsed(text.removeprefix("\ufeff")))
+    for at, (source, tree) in reversed(list(enumerate(found))):
         if any(isinstance(node, _DEFINES) and not _is_test(node) for node in tree.body):
-            return source
+            return completed(source, [other for other, _ in found[:at]])
         if fallback is None and any(
             not isinstance(node, ast.Assert | ast.Import | ast.ImportFrom) for node in tree.body
         ):
@@ -75,26 +88,140 @@ def normal(source: str) -> str:
     return ast.dump(tree) if tree is not None else source
 
 
+def blocks(text: str, *, unclosed: bool = False) -> list[str]:
+    """The blocks of Python in a text, without their fences, mended where they do not parse as they stand.
+
+    Args:
+        text: what a model wrote.
+        unclosed: let the last one lack its end.
+    """
+    found: deque[str] = deque(maxlen=MAX_BLOCKS)
+    at = 0
+    while start := _FENCE.search(text, at):
+        mark = start[1]
+        close = re.compile(rf"^[ \t]*{mark[0]}{{{len(mark)},}}[ \t]*$", re.MULTILINE)
+        is_python = start[2].lower() in _PYTHON
+        end = close.search(text, start.end())
+        if end is None:
+            inner = text[start.end() :]
+            if is_python and (unclosed or mark in inner):  # its end may stand behind its last line
+                found.append(_mended(inner.partition(mark)[0], cut=mark not in inner))
+            break
+        for _ in range(_STRING_FENCES if is_python else 0):  # a fence within a string of the program is not its end
+            later = close.search(text, end.end()) if _within_string(text[start.end() : end.start()]) else None
+            if later is None:
+                break
+            end = later
+        if is_python:
+            found.append(_mended(text[start.end() : end.start()]))
+        at = end.end()
+    return list(found)
+
+
+def _within_string(source: str) -> bool:
+    """Whether a block ends within a string of three quotes, by what its syntax error says."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            ast.parse(dedent(source[-MAX_TEXT:]))
+        except SyntaxError as error:
+            return "unterminated triple-quoted" in str(error)
+        except (ValueError, RecursionError, MemoryError):
+            return False
+    return False
+
+
+def names(source: str) -> set[str]:
+    """What a program defines or assigns at its top level, also under `if`, `try` and `with`."""
+    tree = parse(source)
+    return set(_defined(tree.body, imports=False)) if tree else set()
+
+
+def completed(source: str, others: Sequence[str]) -> str:
+    """A program after what it uses of other blocks: helpers and imports that were given in blocks of their own."""
+    have: dict[str, str] = {}
+    for other in others:
+        tree = parse(other) if other != source else None
+        lines = other.splitlines()
+        for node in tree.body if tree else ():
+            if isinstance(node, (*_DEFINES, ast.Import, ast.ImportFrom, ast.Assign)) and not _is_test(node):
+                text = "\n".join(lines[first_line(node) - 1 : node.end_lineno])
+                have |= dict.fromkeys(_defined([node]), text)
+    whole = source
+    for _ in have:
+        wanted = [have[name] for name in sorted(_missing(whole)) if name in have]
+        if not wanted:
+            break
+        whole = "\n\n".join([*dict.fromkeys(wanted), whole])
+    return whole if parse(whole) else source
+
+
+def first_line(node: ast.stmt) -> int:
+    """The line a statement begins at, its decorators included."""
+    decorators = node.decorator_list if isinstance(node, _DEFINES) else []
+    return min([node.lineno, *(d.lineno for d in decorators)])
+
+
+def _defined(body: Sequence[ast.stmt], *, imports: bool = True) -> Iterator[str]:
+    for node in body:
+        if isinstance(node, _DEFINES):
+            yield node.name
+        elif isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name))
+        elif isinstance(node, ast.Import | ast.ImportFrom) and imports:
+            yield from ((alias.asname or alias.name).partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.If | ast.Try | ast.With):
+            handlers = node.handlers if isinstance(node, ast.Try) else ()
+            inner = [*node.body, *getattr(node, "orelse", ()), *(n for h in handlers for n in h.body)]
+            yield from _defined(inner, imports=imports)
+
+
+def _missing(source: str) -> set[str]:
+    """Names that a program uses and nowhere makes."""
+    tree = parse(source)
+    used: set[str] = set()
+    made = set(vars(builtins))
+    for node in ast.walk(tree) if tree else ():
+        if isinstance(node, ast.Name):
+            (used if isinstance(node.ctx, ast.Load) else made).add(node.id)
+        elif isinstance(node, ast.arg):
+            made.add(node.arg)
+        elif isinstance(node, (*_DEFINES, ast.Import, ast.ImportFrom)):
+            made.update(_defined([node]))
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            made.add(node.name)
+    return used - made
+
+
+def _mended(block: str, *, cut: bool = False) -> str:
+    """A block as it parses: moved to the margin, with spaces that are spaces; else as it is.
+
+    Where its end is missing, what follows the program's last whole line is not taken.
+    """
+    block = block.rstrip().strip("\n")
+    even = dedent(block)
+    for candidate in (block, even, even.translate(_ODD_SPACES)):
+        if parse(candidate) is not None:
+            return candidate
+    return (cut and longest(even)) or block
+
+
+def longest(source: str) -> str | None:
+    """The longest run of whole lines, from the first, that parses and is not empty."""
+    lines = source.rstrip().split("\n")
+    for end in range(len(lines), max(0, len(lines) - _MOST_CUTS), -1):
+        tree = parse("\n".join(lines[:end]))
+        if tree is not None and tree.body:
+            return "\n".join(lines[:end])
+    return None
+
+
 def _parsed(text: str) -> Iterator[tuple[str, ast.Module]]:
-    for source in _blocks(text[-MAX_TEXT:]):
+    for source in blocks(text[-MAX_TEXT:]):
         tree = parse(source)
         if tree is not None and tree.body:
             yield source, tree
-
-
-def _blocks(text: str) -> list[str]:
-    """The closed blocks of Python, without their fences."""
-    blocks: list[str] = []
-    at = 0
-    while len(blocks) < MAX_BLOCKS and (start := _FENCE.search(text, at)):
-        mark = text[start.start() : start.end()].lstrip()[:3]
-        close = re.compile(rf"^[ \t]{{0,3}}{mark}[ \t]*$", re.MULTILINE).search(text, start.end())
-        if close is None:
-            break
-        if start[1].lower() in _PYTHON:
-            blocks.append(text[start.end() : close.start()].rstrip("\n"))
-        at = close.end()
-    return blocks
 
 
 def _is_test(node: ast.stmt) -> bool:
