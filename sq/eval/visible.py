@@ -24,8 +24,8 @@ _THINKING = (
     ("◁think▷", "◁/think▷"),
     ("[THINK]", "[/THINK]"),
 )
-_ANSWERED = re.compile(r"\\boxed\s*\{[^\n]*\}|####\s*\S|\banswer(?:\s+is|:)\s*\S", re.IGNORECASE)
-_NEXT = re.compile(r"\n\s*(?:#{2,4}\s*Instruction:?|(?:\*\*)?(?:Question|Problem|Q)(?:\s*\d+)?:)")
+_ANSWERED = re.compile(r"\\boxed\s*\{[^{}\s]|####[ \t]*[^#\s]|\banswer(?: is|:)\s*\S", re.IGNORECASE)
+_NEXT = re.compile(r"\n[ \t]*(?:#{2,4}\s*Instruction:?|(?:\*\*)?(?:Question|Problem|Q)(?:\s*\d+)?:)")
 
 
 def visible(text: str) -> str:

@@ -201,7 +201,8 @@ class Primaries:
                 letter = self.cursor.raw_argument()
                 return Const(letter) if letter in _SETS else Sym(letter)
             if name in ("angle", "triangle"):
-                return Sym(name + " " + self.letters())
+                points = self.letters()
+                return Sym(f"{name} {min(points, points[::-1]) if name == 'angle' else points}")
             if name in MARKS:
                 return self.marked(name, self.cursor.raw_argument())
         finally:

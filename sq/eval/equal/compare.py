@@ -59,7 +59,7 @@ class Comparison:
 
     def lists(self, answers: list[Node], references: list[Node]) -> bool:
         """Several answers in any order, each matched once; in order where only one side names them apart."""
-        answers, references = relations.spread(answers), relations.spread(references)
+        answers, references = (relations.solutions(relations.spread(side)) for side in (answers, references))
         counted, also = relations.enumerated(answers), relations.enumerated(references)
         if bool(counted) != bool(also):
             answers, references = list(counted or answers), list(also or references)

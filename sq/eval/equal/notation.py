@@ -37,8 +37,11 @@ _SIGNED = re.compile(
     r"(?:the set of )?(?:all )?((?:non-?)?(?:positive|negative)) (?:real numbers|reals)", re.IGNORECASE
 )
 _HALVES = {
-    "positive": r"(0, \infty)", "negative": r"(-\infty, 0)", "nonnegative": r"[0, \infty)", "nonpositive": r"(-\infty, 0]"
-}  # fmt: skip
+    "positive": r"(0, \infty)",
+    "negative": r"(-\infty, 0)",
+    "nonnegative": r"[0, \infty)",
+    "nonpositive": r"(-\infty, 0]",
+}
 _CASES = re.compile(r"\\begin\{[dr]?cases\}.{0,1000}?\\end\{[dr]?cases\}", re.DOTALL)
 _CASE_WORDS = re.compile(rf"{_TEXT}(?:if|for|when|where|as|is)\s*\}}|(?<=&)\s*(?:if|for|when|where)\b")
 _CASE_START = re.compile(rf"({_TEXT})(?:if|for|when|where|is)\s+(?=[^{{}}]*\}})")
@@ -143,6 +146,9 @@ _RULES: list[tuple[str, re.Pattern[str], _Replacement]] = [  # a sign without wh
     ("\\frac", re.compile(rf"\\frac\s*\{{\s*{_UNIT}\s*\}}\s*\{{\s*{_UNIT}\s*\}}"), r"\\text{\1\2/\3\4}"),
     (" and", re.compile(rf"(\d\s*{_TEXT}{_LARGER})\s+and\s*\}}\s*(?={_LESS})"), r"\1} "),
     ("and", re.compile(rf"(\d\s*(?:{_TEXT})?{_LARGER}\s*\}}?)\s*(?:{_TEXT})?\band\b\s*\}}?\s*(?={_LESS})"), r"\1 "),
+    (".", re.compile(r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?![\d.,])"), lambda m: m.group().replace(".", "")),
+    ("noon", re.compile(rf"^(?:12(?::00)?\s*)?(?:{_TEXT})?noon\s*\}}?$"), "12:00 PM"),
+    ("midnight", re.compile(rf"^(?:12(?::00)?\s*)?(?:{_TEXT})?midnight\s*\}}?$"), "12:00 AM"),
     ("mod", re.compile(rf"\(\s*(?:\\?mod|{_TEXT}mod\s*\}})\s*(\w{{1,20}})\s*\)"), r"\\pmod{\1}"),
     ("mod ", re.compile(rf"{_TEXT}\(?\s*mod\s+(\w+)\s*\)?\s*\}}"), r"\\pmod{\1}"),
     (" mod ", re.compile(r"(?<=\d)\s+mod\s+(\d{1,20})$"), r"\\pmod{\1}"),

@@ -14,7 +14,7 @@ from sq.eval.equal import names
 from sq.eval.equal.identity import DIGITS, points, value_at
 from sq.eval.equal.tree import Node, Op, Rel, Seq, Sym, replace, symbols
 
-FLIP = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!=", "~": "~"}
+FLIP = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!=", "~": "~", "cong": "cong"}
 _VALUED = frozenset({"=", "~", "in", ":="})
 
 
@@ -86,6 +86,18 @@ def common_name(a: str, b: str) -> bool:
             return letters and (ours == theirs or sorted(ours) != sorted(theirs))
         return ("(" in a[1:]) != ("(" in b[1:]) and (a == "y" or b == "y")
     return False
+
+
+def solutions(items: list[Node]) -> list[Node]:
+    """`x = 1, y = 2` or `x = 3, y = 4` as the pairs `(1, 2)` and `(3, 4)`, in the order of their names."""
+    found = [named(i) for i in items]
+    labels = [n[0] for n in found if n]
+    width = len(set(labels))
+    if len(labels) < len(items) or width < 2 or len(items) <= width or labels != labels[:width] * (len(items) // width):
+        return items
+    values = [n[1][-1] for n in found if n]
+    order = sorted(range(width), key=lambda k: labels[k])
+    return [Seq("(", ")", tuple(values[start + k] for k in order)) for start in range(0, len(items), width)]
 
 
 def enumerated(items: list[Node]) -> tuple[Node, ...] | None:
