@@ -94,7 +94,7 @@ def strongest(config: SandboxConfig) -> tuple[Isolation, Worker]:
     raise EngineError(
         f"the sandbox cannot keep programs from your files and the network here ({told}). Allow user namespaces "
         "(sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns=0) or a kernel with Landlock, "
-        "or, on a machine with nothing to lose, say sandbox.allow_weak=true (domain.sandbox.allow_weak=true for a domain)"
+        "or, on a machine with nothing to lose, say sandbox.allow_weak=true (domains: domain.sandbox.allow_weak=true)"
     )
 
 

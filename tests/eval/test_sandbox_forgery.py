@@ -23,6 +23,7 @@ class Tests(unittest.TestCase):
         result = f(-5)
         self.assertTrue(result == 25)
 """
+# Descriptor 5 is where answers go: of calls to whoever runs the sandbox, else to the judge, who asks on 4.
 FORGERIES = {
     "prints passed": "print('passed'); print('OK'); print('True')\ndef f(x): print('passed'); return 0",
     "sys.exit(0)": "import sys\nsys.exit(0)",
@@ -331,9 +332,9 @@ FORGERIES = {
     "answers before it is asked": """
         import json, os, struct
         for number in range(50):
-            for value in (4, 9, 25, True):
+            for value in (25, 4, 9, True):
                 word = json.dumps({"reply": number, "value": value}).encode()
-                try: os.write(4, struct.pack('=I', len(word)) + word)
+                try: os.write(5, struct.pack('=I', len(word)) + word)
                 except OSError: pass
         def f(x): return 0
     """,
@@ -341,15 +342,29 @@ FORGERIES = {
         import os, struct
         def f(x):
             for word in (b'{"reply": 2, "value": {"l": 0}}', b'{"reply": 2, "value": {"x": {}}}', b'[' * 10000, b'nul'):
-                os.write(4, struct.pack('=I', len(word)) + word)
+                os.write(5, struct.pack('=I', len(word)) + word)
     """,
     "asks the judge to run its code": """
         import json, os, struct
         def f(x):
             for op, what in (('call', [{"h": [0, "x"]}, ["x"], {"d": []}]), ('getattr', [{"l": 0}, '__globals__'])):
                 word = json.dumps({"ask": 1, "op": op, "with": what}).encode()
-                os.write(4, struct.pack('=I', len(word)) + word)
+                os.write(5, struct.pack('=I', len(word)) + word)
             return 0
+    """,
+    "has the judge make what equals everything": """
+        import json, os, struct
+        def say(message):
+            word = json.dumps(message).encode()
+            os.write(5, struct.pack('=I', len(word)) + word)
+        def ask(*what):
+            say({"ask": 1, "op": "call", "with": [*what, {"d": []}]})
+            return json.loads(os.read(4, struct.unpack('=I', os.read(4, 4))[0]))["value"]["h"][0]
+        def f(x):
+            kind = ask({"n": "type"}, ["Yes", {"t": []}, {"d": [["__eq__", {"n": "Exception"}]]}])
+            made = ask({"l": kind}, [])
+            for number in range(2, 6): say({"reply": number, "value": {"l": made}})
+            while True: os.read(4, 10**6)
     """,
     "says that it passed in an error": """
         import json, os, struct

@@ -110,6 +110,9 @@ class Peer:
         reply: dict[str, Any] = {"reply": message.get("ask")}
         given = message["with"]
         try:
+            if not (given and isinstance(given[0], dict) and "l" in given[0]):
+                # A value that was sent is nothing to be asked: `type` among them makes classes that equal everything.
+                raise TypeError("what is asked must be an object of this side")
             arguments = [self.value(a) for a in given]
             before = self._containers(arguments, given)
             try:
@@ -130,7 +133,7 @@ class Peer:
         return [self.data(a) if _mutable(g) else None for a, g in zip(arguments, given, strict=True)]
 
     def _do(self, op: str, arguments: list[Any]) -> Any:
-        if op not in _OPERATIONS or not arguments or not self._allow(op, arguments[0], arguments[1:]):
+        if op not in _OPERATIONS or not self._allow(op, arguments[0], arguments[1:]):
             raise TypeError(f"{op} is not allowed here")
         return _OPERATIONS[op](*arguments)
 
