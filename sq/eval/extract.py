@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from sq.eval.boxes import boxed, last_boxes
+from sq.eval.equal.notation import SHARE
 from sq.eval.equal.words import is_prose, is_words, unwrap
 from sq.eval.visible import after_thinking, visible
 
@@ -273,7 +274,7 @@ def _whole(text: str) -> tuple[str, Where] | None:
     plain = re.sub(r"^[A-Za-z][A-Za-z ]{1,40}:\s*(?=[$\\])", "", plain)
     outside = _without_math(plain)
     words = re.findall(r"(?<![\\A-Za-z])[A-Za-z]{3,}", unwrap(outside)) if outside != plain else []
-    if _RATIO.fullmatch(plain) or _CASES.fullmatch(plain):
+    if _RATIO.fullmatch(plain) or SHARE.match(plain) or _CASES.fullmatch(plain):
         return plain, Where.WHOLE
     if not _is_short_phrase(plain) and (is_prose(outside) or len(words) > 3):
         return None

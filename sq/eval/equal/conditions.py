@@ -13,6 +13,7 @@ from sq.eval.equal.tree import Node, Op, Quantity, Rel, Seq, Sym, Text, replace,
 
 Compare = Callable[[Node, Node], bool]
 _ELSE = frozenset({"otherwise", "else", "elsewhere"})
+_COUNTERS = frozenset("nkm")
 MAX_CASES = 20
 
 
@@ -42,6 +43,8 @@ def _without_exclusions(node: Node) -> Node:
         return node
     first, rest = node.items[0], node.items[1:]
     excluding = all(isinstance(i, Rel) and i.ops == ("!=",) for i in rest)
+    if all(isinstance(i, Rel) and "=" not in i.ops and symbols(i) <= _COUNTERS for i in rest):  # 2n - 1, n >= 1
+        excluding = excluding or not isinstance(first, Rel)
     formula = not isinstance(first, Rel) or first.ops == ("=",)
     return first if excluding and formula and symbols(first) else node
 

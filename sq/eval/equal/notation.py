@@ -33,6 +33,11 @@ _ALL_BUT = re.compile(
     r"(?:[a-z]\s*=\s*)?(.{1,60})",
     re.IGNORECASE,
 )
+SHARE = re.compile(
+    rf"^((?:[-\d.,/\s%{{}}]|\\[dt]?frac|\\%|percent)*\d[\s}}%]*)(?:{_TEXT})?\s*of (?:the|an?|all|his|her|their|its)\b"
+    r"[^\d\\{}]{0,40}\}?$"
+)
+"""A share of something: what it is of is no part of the value."""
 _SIGNED = re.compile(
     r"(?:the set of )?(?:all )?((?:non-?)?(?:positive|negative)) (?:real numbers|reals)", re.IGNORECASE
 )
@@ -146,6 +151,11 @@ _RULES: list[tuple[str, re.Pattern[str], _Replacement]] = [  # a sign without wh
     ("\\frac", re.compile(rf"\\frac\s*\{{\s*{_UNIT}\s*\}}\s*\{{\s*{_UNIT}\s*\}}"), r"\\text{\1\2/\3\4}"),
     (" and", re.compile(rf"(\d\s*{_TEXT}{_LARGER})\s+and\s*\}}\s*(?={_LESS})"), r"\1} "),
     ("and", re.compile(rf"(\d\s*(?:{_TEXT})?{_LARGER}\s*\}}?)\s*(?:{_TEXT})?\band\b\s*\}}?\s*(?={_LESS})"), r"\1 "),
+    ("of ", SHARE, r"\1"),
+    ("base", re.compile(
+        rf"^(\w{{1,40}})\s*(?:{_TEXT})?\(?\s*(?:in )?base[- ]?(\d{{1,2}}|[a-z]{{2,7}})\s*\)?\s*\}}?\s*\)?$", re.ASCII
+    ), r"\1_{\2}"),
+    ("[", re.compile(r"\[([^\[\]()]{1,60}[,;][^\[\]()]{1,60})\[(?!\s*[\w\\])"), r"[\1)"),
     (".", re.compile(r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?![\d.,])"), lambda m: m.group().replace(".", "")),
     ("noon", re.compile(rf"^(?:12(?::00)?\s*)?(?:{_TEXT})?noon\s*\}}?$"), "12:00 PM"),
     ("midnight", re.compile(rf"^(?:12(?::00)?\s*)?(?:{_TEXT})?midnight\s*\}}?$"), "12:00 AM"),

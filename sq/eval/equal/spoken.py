@@ -70,6 +70,9 @@ def _worded(plain: str) -> str | None:
     words = plain.replace("-", " ").strip(" .").split()
     if not words or len(words) > _MAX_WORDS or not words[-1].isalpha():
         return None
+    if words[0] in ("negative", "minus"):
+        value = _worded(" ".join(words[1:]))
+        return None if value is None else f"-{value}"
     whole = _cardinal(words)
     if whole is not None:
         return str(whole)

@@ -26,6 +26,7 @@ from sq.eval.equal.words import (
     same_label,
     same_words,
     split_choice,
+    without_labels,
 )
 from sq.eval.verdict import Outcome, Verdict
 
@@ -51,6 +52,7 @@ def equal(answer: str, reference: str, *, tolerance: float | None = None, use_sy
         same = answer.strip() == reference.strip()
         return Outcome(Verdict.CORRECT, "same text") if same else _too_long(reference)
     ours, theirs = (as_ratio(_LABEL.sub("", tidy(text))) for text in (answer, reference))
+    ours, theirs = without_labels(ours, theirs)
     if theirs and (literal(ours) == literal(theirs) or same_figure(ours, theirs)):
         return Outcome(Verdict.CORRECT, "same text")
     wanted, given = split_choice(theirs), split_choice(ours)

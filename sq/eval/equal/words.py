@@ -64,6 +64,7 @@ _QUADRANTS = {
 _QUADRANT = re.compile(r"(?:the )?(?:(\w+) )?quadrant(?: (\w+))?")
 _LETTERS = re.compile(r"\(?[A-H]\)?(?:(?:\s*[,;&]\s*|\s+and\s+|\s*,\s*and\s+|)\(?[A-H]\)?){1,7}", re.ASCII)
 _LABELLED = re.compile(r"([A-Z][a-z]{2,9}) ([A-Z]|\d{1,2})", re.ASCII)
+_ITEM = re.compile(r"([A-Za-z][A-Za-z' -]{1,24}):\s*([^\s:][^:]*)", re.ASCII)
 _NO_LABEL = frozenset("negative minus plus not non about over under than half exactly nearly sin cos tan log".split())
 _FIGURE = re.compile(r"\\(?:overline|angle|triangle|overleftrightarrow|odot|text|mathrm)\s*|[{}\s]")
 _ARTICLE = re.compile(r"^(?:an?|the)\s+(?=\w{2})")
@@ -134,6 +135,25 @@ def same_label(prediction: str, reference: str) -> bool:
     short, long = sorted((unwrap(t).strip() for t in (prediction, reference)), key=len)
     match = _LABELLED.fullmatch(long)
     return match is not None and match.group(1).lower() not in _NO_LABEL and match.group(2) == short
+
+
+def without_labels(prediction: str, reference: str) -> tuple[str, str]:
+    """`slope: 2, intercept: 3` as a tuple, its items in the order of the labels of the other where that has them."""
+    ours, theirs = _labels(prediction), _labels(reference)
+    if theirs and ours and set(ours) == set(theirs):
+        ours = {name: ours[name] for name in theirs}
+    elif ours and theirs:
+        return prediction, reference
+    tuples = [f"({', '.join(found.values())})" if found else "" for found in (ours, theirs)]
+    return tuples[0] or prediction, tuples[1] or reference
+
+
+def _labels(text: str) -> dict[str, str]:
+    if ":" not in text or len(text) > 300:
+        return {}
+    items = [_ITEM.fullmatch(item.strip()) for item in re.split(r"[,;](?!\d{3})|\band\b", unwrap(text))]
+    found = {m.group(1).strip().lower(): m.group(2).strip() for m in items if m}
+    return found if len(items) > 1 and len(found) == len(items) else {}
 
 
 def same_figure(prediction: str, reference: str) -> bool:
