@@ -178,11 +178,13 @@ class Processes:
 
     def _orphan(self) -> bool:
         """End a process that came to us when its parent died; whether there was any."""
-        for pid in _children():
-            os.kill(pid, signal.SIGKILL)
         try:
+            if os.waitpid(-1, os.WNOHANG)[0]:
+                return True
+            for pid in _children():
+                os.kill(pid, signal.SIGKILL)
             return os.waitpid(-1, 0)[0] != 0
-        except ChildProcessError:
+        except ChildProcessError:  # as nearly always
             return False
 
 
