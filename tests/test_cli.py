@@ -57,6 +57,7 @@ def test_grade_takes_other_column_names_and_writes_where_it_is_told(tmp_path):
     ("arguments", "message"),
     [
         (["grade", "{dir}/no.jsonl"], "there is no file"),
+        (["determinism", "model=tinyy"], "model=tinyy is not one of"),
         (["grade", "{file}", "--profile", "strickt"], "there is no profile 'strickt', did you mean 'strict'"),
         (["grade", "{file}", "--prediction", "predictoin"], "has no column 'predictoin', did you mean 'prediction'"),
         (["grade", "{file}", "--workers", "0"], "--workers 0 must be at least 1"),

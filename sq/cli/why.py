@@ -11,7 +11,9 @@ def add(commands: Any) -> None:
     """The sub-command's arguments."""
     parser = commands.add_parser("why", help="tell the story of a row: what made it, judged it, was made from it")
     parser.add_argument("row", help="its id, or the first characters of it")
-    parser.add_argument("--in", dest="roots", type=Path, action="append", help="where stages are; default: outputs")
+    parser.add_argument(
+        "--in", dest="roots", type=Path, metavar="DIR", action="append", help="where stages are; default: outputs"
+    )
     parser.set_defaults(run=_run)
 
 

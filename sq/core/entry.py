@@ -33,7 +33,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
 from sq.core.config import build, conf_dir, nearest  # noqa: E402
-from sq.core.errors import SqError  # noqa: E402
+from sq.core.errors import ConfigError, SqError  # noqa: E402
 from sq.core.show import groups, show_config, show_groups, stage_problem, stages_of  # noqa: E402
 
 log = logging.getLogger(__name__)
@@ -89,10 +89,17 @@ def run(name: str, job: type[Job], package: str) -> None:
 
 
 def composed(name: str, overrides: Sequence[str], package: str) -> dict[str, Any]:
-    """The configuration with these overrides, as plain values; interpolations stay as written."""
+    """The configuration with these overrides, as plain values; interpolations stay as written.
+
+    Raises:
+        ConfigError: for overrides that cannot be composed.
+    """
     check_stage(overrides, package)
-    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = hydra.compose(name, overrides=list(overrides))
+    try:
+        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            config = hydra.compose(name, overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error)) from error
     return dict(OmegaConf.to_container(config, resolve=False))  # type: ignore[arg-type]
 
 
@@ -129,8 +136,6 @@ def check_flags(arguments: Sequence[str]) -> None:
     """An option that Hydra lacks, before its parser answers with a page of usage."""
     from hydra._internal.utils import get_args_parser
 
-    from sq.core.errors import ConfigError
-
     known = {flag for action in get_args_parser()._actions for flag in action.option_strings}
     for argument in arguments:
         if argument.startswith("-") and argument.partition("=")[0] not in known:
@@ -142,8 +147,6 @@ def check_flags(arguments: Sequence[str]) -> None:
 
 def check_stage(overrides: Sequence[str], package: str) -> None:
     """A stage of another script, or none at all, is told before Hydra composes anything."""
-    from sq.core.errors import ConfigError
-
     own = stages_of(package)
     given = [o.partition("=")[2] for o in overrides if o.startswith("stage=")]
     if own and not given:
