@@ -20,7 +20,7 @@ _PLAIN = rf"(?:\\(?:Delta|angle|triangle|overline)\s*)?{_LETTER}\s*{_MARK}\s*{_S
 _CALL = rf"{_PLAIN}\s*\(\s*(?P<args>[^()=]{{1,60}}(?:=[^()]{{1,20}})?)\s*\)"
 _NAME = re.compile(
     rf"\s*(?:{_PLAIN}|{_CALL}|[A-Z]{{1,6}}{_SUB}|\|\s*(?:[A-Z]{{2}}|[zwuv]|\\(?:vec|mathbf|overrightarrow)\s*\{{\s*\w{{1,2}}\s*\}})\s*\||"
-    rf"m?\s*\\angle\s*[A-Z]{{1,3}}|[A-Z]{{1,4}}\s*[A-Z])\s*",
+    rf"\\det\s*\(?\s*[A-Z]\s*\)?|m?\s*\\angle\s*[A-Z]{{1,3}}|[A-Z]{{1,4}}\s*[A-Z])\s*",
     re.ASCII,
 )
 _TUPLE = re.compile(rf"\s*[(\[]\s*{_PLAIN}(?:\s*,\s*{_PLAIN})+\s*[)\]]\s*", re.ASCII)
