@@ -1,6 +1,6 @@
 """Scores: ours beside one conversation at a time and beside naive padding, with the scores compared.
 
-    python benchmarks/scoring.py MODEL_DIR [--questions 4] [--repeats 3] [--dtype bfloat16]
+    python benchmarks/scoring.py MODEL_DIR [--questions 4] [--repeats 3] [--dtype bfloat16|float32]
 
 A head of random numbers makes a reward model and a difficulty regressor of a small language model (SmolLM2-135M).
 Rewards: five replies of answers' usual lengths to each question, through `engine=hf`. Difficulty: questions through the
@@ -22,6 +22,7 @@ import torch
 from torch import nn
 
 from sq.core.chat import ChatFormat
+from sq.core.cpu import cpu_has_bf16
 from sq.data.scoring import score_questions
 from sq.domains.arithmetic import ArithmeticDomain
 from sq.engine.base import ScoreRequest
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--questions", type=int, default=4)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--dtype", default="bfloat16", choices=("bfloat16", "float32"))
+    parser.add_argument("--dtype", default="bfloat16" if cpu_has_bf16() else "float32", choices=("bfloat16", "float32"))
     parser.add_argument("--only", choices=("reward", "difficulty"))
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:

@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable
 
+from sq.core.cpu import cpu_has_bf16
 from sq.engine.base import Request, Sampling
 from sq.engine.vllm import VLLMConfig, VLLMEngine
 from sq.models.load import ModelConfig
@@ -25,7 +26,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--top-p", type=float, default=0.99)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--dtype", default="bfloat16" if cpu_has_bf16() else "float32")
     asked = parser.parse_args()
     engine = VLLMConfig(dtype=asked.dtype, max_model_len=512).create(ModelConfig(name="model", path=asked.model))
     assert isinstance(engine, VLLMEngine)

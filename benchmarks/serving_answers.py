@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 
 from sq.core.chat import ChatFormat
+from sq.core.cpu import cpu_has_bf16
 from sq.domains.arithmetic import ArithmeticDomain
 from sq.engine.base import Request, Sampling
 from sq.engine.vllm import VLLMConfig, VLLMEngine
@@ -33,7 +34,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=96)
     parser.add_argument("--top-p", type=float, default=0.95)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--dtype", default="bfloat16")
+    parser.add_argument("--dtype", default="bfloat16" if cpu_has_bf16() else "float32")
     asked = parser.parse_args()
     model = ModelConfig(name="model", path=asked.model)
     config = VLLMConfig(dtype=asked.dtype, max_model_len=1024)

@@ -24,10 +24,13 @@ import venv
 from pathlib import Path
 from typing import Any
 
+from sq.core.cpu import cpu_has_bf16
+
 ROOT = Path(__file__).resolve().parents[1]
 TRL = "trl==1.16.0"
 GOALS = {"qft": 2.0, "sft": 2.0, "qpo": 2.3}
 MEMORY_GOAL, LOSS_GOAL = 0.85, 1e-4
+FASTEST = "bf16_mixed" if cpu_has_bf16() else "fp32"
 
 
 def main() -> None:
@@ -129,7 +132,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4, help="optimiser steps; the first is not counted")
     parser.add_argument("--batch", type=int, help="rows or pairs in a step; default: 64 short questions, else 32")
-    parser.add_argument("--precision", choices=["bf16_mixed", "fp32"], default="bf16_mixed")
+    parser.add_argument("--precision", choices=["bf16_mixed", "fp32"], default=FASTEST, help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--pack-tokens", type=int, help="ours; default: as many as keep the memory goal")
     parser.add_argument("--peer", default="{}", help="TRL's settings, to try others than its best (see train_trl.py)")
