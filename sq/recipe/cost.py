@@ -46,10 +46,10 @@ class PlanStage:
     epochs: float = 1.0
     forward_only: float = 0.0
     recompute: bool = False
-    most_tokens: float | None = None
-    """Where training ends, whatever the rows."""
     step_tokens: float = 0.0
-    """Tokens of an optimiser step: at least one is done."""
+    """Tokens of an optimiser step; it is one pass over the data where that has fewer. At least one step is done."""
+    most_steps: int | None = None
+    """Where training ends, whatever the rows."""
     kept: float = 0.0
     api: tuple[float, float] = (0.0, 0.0)
     filter_rows: float = 2000.0
@@ -100,7 +100,7 @@ def cost(stage: PlanStage, hardware: HardwareConfig, gpus: int = 1, *, fp8: bool
         done = _cost(stage, hardware, 1, tokens_in, tokens_out, 0.0, 0.0)
         return replace(done, price=dollars)
     if stage.work is Work.TRAIN:
-        tokens = min(max(texts * stage.prompt * stage.epochs, stage.step_tokens), stage.most_tokens or float("inf"))
+        tokens = _trained_on(stage, texts * stage.prompt)
         each = hardware.train_seconds(stage.parameters, forward_only=stage.forward_only, recompute=stage.recompute)
         return _cost(stage, hardware, gpus, tokens, 0.0, tokens * each, hardware.start_train)
     read = hardware.prefill_seconds(stage.parameters, fp8=fp8)
@@ -113,6 +113,13 @@ def cost(stage: PlanStage, hardware: HardwareConfig, gpus: int = 1, *, fp8: bool
     busy = stage.rows * stage.prompt * again * read
     busy += tokens_out * hardware.decode_seconds(stage.parameters, fp8=fp8)
     return _cost(stage, hardware, gpus, tokens_in, tokens_out, busy, hardware.start_engine)
+
+
+def _trained_on(stage: PlanStage, once: float) -> float:
+    """Tokens that training reads, of which one pass over the data has `once`."""
+    step = min(stage.step_tokens, once)
+    tokens = max(once * stage.epochs, step)
+    return min(tokens, stage.most_steps * step) if stage.most_steps else tokens
 
 
 def _cost(

@@ -27,7 +27,6 @@ def trained(name: str, job: TrainJob, flow: Flow) -> list[PlanStage]:
     rows = float(stage.documents) if isinstance(stage, PretrainStage) else flow.rows_of(job.data)
     parameters = flow.billions(job.model)
     samples, tokens = _row(stage.name, flow.per_question.get(flow.source_of(job.data) or "", 1.0), flow)
-    step = _step(stage, samples * tokens)
     made = PlanStage(
         name=name,
         phase=PHASES.get(stage.name, "reward" if stage.name == "reward" else "student"),
@@ -41,8 +40,8 @@ def trained(name: str, job: TrainJob, flow: Flow) -> list[PlanStage]:
         epochs=1.0 if documents else stage.epochs,
         forward_only=1.0 if stage.name == "qpo" else 0.0,
         recompute=job.trainer.gradient_checkpointing,
-        most_tokens=stage.max_steps * step if stage.max_steps else None,
-        step_tokens=step,
+        step_tokens=_step(stage, samples * tokens),
+        most_steps=stage.max_steps,
         kept=rows,
     )
     flow.trained[job.output_dir] = parameters

@@ -114,7 +114,21 @@ def test_training_is_six_flops_a_parameter_and_the_reference_pass_two_more():
     assert plain.tokens_in == 600_000 and plain.busy == pytest.approx(600_000 * 6 * 5e9 / 50e12)
     assert cost(stage(Work.TRAIN, prompt=100, forward_only=1), device()).busy == pytest.approx(1e5 * 8 * 5e9 / 50e12)
     assert cost(stage(Work.TRAIN, prompt=100, recompute=True), device()).busy == pytest.approx(1e5 * 8 * 5e9 / 50e12)
-    assert cost(stage(Work.TRAIN, prompt=100, most_tokens=500.0), device()).tokens_in == 500
+
+
+@pytest.mark.parametrize(
+    ("told", "tokens"),
+    [
+        ({"step_tokens": 250.0, "most_steps": 2}, 500),  # ends after two steps
+        ({"step_tokens": 250.0, "epochs": 2}, 200_000),
+        ({"step_tokens": 1e6}, 100_000),  # a step is at most one pass over the data
+        ({"step_tokens": 1e6, "epochs": 2, "most_steps": 1}, 100_000),
+        ({"step_tokens": 1e6, "epochs": 0.1}, 100_000),  # and at least one is done
+        ({"step_tokens": 2e4, "epochs": 0.1}, 20_000),
+    ],
+)
+def test_a_training_reads_whole_steps_and_none_is_more_than_a_pass(told, tokens):
+    assert cost(stage(Work.TRAIN, prompt=100, **told), device()).tokens_in == tokens
 
 
 def test_scoring_only_reads_and_an_api_costs_money_but_no_hours():
