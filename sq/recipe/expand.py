@@ -11,9 +11,9 @@ from typing import Any
 
 from sq.core.config import nearest
 from sq.core.errors import ConfigError
+from sq.core.typed import override
 from sq.recipe.config import RecipeConfig, RecipeStage
 from sq.recipe.graph import ordered, reads, renamed, resolved
-from sq.recipe.words import override
 
 RESERVED = ("logs", "report", "scores")
 """Directories of a recipe that are no stage's."""

@@ -8,10 +8,10 @@ from typing import Any
 from sq.core.config import flatten
 from sq.core.secrets import redact
 from sq.core.tracking import TrackingConfig, multirun_parent
+from sq.core.typed import override
 from sq.recipe.expand import Stage
 from sq.recipe.load import Recipe
 from sq.recipe.record import RecipeRecord
-from sq.recipe.words import override
 
 
 def opened(recipe: Recipe, record: RecipeRecord) -> str | None:

@@ -1,16 +1,13 @@
-"""What reads what, in which order, and how a setting becomes an override that reads back the same."""
+"""What reads what, and in which order."""
 
 from pathlib import Path
 
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sq.core.errors import ConfigError
 from sq.recipe.graph import closure, dependents, named, ordered, reads, renamed, resolved
-from sq.recipe.load import _plain
-from sq.recipe.words import word
 
 names = st.integers(0, 12).map("s{}".format)
 
@@ -78,16 +75,3 @@ def test_stages_are_meant_by_name_by_the_name_before_they_were_repeated_or_by_a_
     assert named("sft-*", bases, "--only") == ["sft-a", "sft-b", "sft-mix"]
     with pytest.raises(ConfigError, match=r"--until qtf: no stage has that name, did you mean 'qft'\?"):
         named("qtf", bases, "--until")
-
-
-texts = st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=12).filter(lambda t: "${" not in t)
-scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts
-keys = st.from_regex(r"(?a)[A-Za-z_][\w./-]{0,9}", fullmatch=True).filter(
-    lambda k: k.lower() not in ("null", "true", "false")
-)
-
-
-@given(st.recursive(scalars, lambda s: st.lists(s, max_size=3) | st.dictionaries(keys, s, max_size=3), max_leaves=6))
-def test_hydra_reads_an_override_as_the_value_it_was_made_from(value):
-    parsed = OverridesParser.create().parse_override(f"key={word(value)}")
-    assert not parsed.is_sweep_override() and _plain(parsed.value()) == value
