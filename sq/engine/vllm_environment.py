@@ -40,7 +40,9 @@ def environment(cache_gib: int) -> None:
     }
     for key, value in defaults.items():
         os.environ.setdefault(key, value)
-    with suppress(ImportError):  # it replaces distutils; where threads import that too, it must have done so before
+    # It replaces distutils, and must have done so before threads import that; where one has begun to, it says so by an
+    # assertion, and vLLM imports it later.
+    with suppress(ImportError, AssertionError):
         importlib.import_module("setuptools")
     logging.getLogger("vllm").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
