@@ -1,7 +1,8 @@
 r"""The final answer in a model's output, and where it was found.
 
 In order of trust: the last complete `\boxed{}`; what follows `####` or "the answer is"; bold text; the last formula or
-number. Every search is linear in the output, of which only the end is looked at (`MAX_OUTPUT`).
+number. What is said not to be the answer (`refused.py`) is none. Every search is linear in the output, of which only
+the end is looked at (`MAX_OUTPUT`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from enum import StrEnum
 from sq.eval.boxes import boxed, last_boxes
 from sq.eval.equal.notation import SHARE
 from sq.eval.equal.words import is_prose, is_words, unwrap
+from sq.eval.refused import without_refused
 from sq.eval.visible import after_thinking, visible
 
 MAX_OUTPUT = 60_000
@@ -117,6 +119,7 @@ def extract(output: str, *, finish_reason: str | None = None) -> Extraction:
     """
     cut = finish_reason == "length"
     text, thinking = after_thinking(visible(output[-MAX_OUTPUT:]))
+    text = without_refused(text)
     if thinking:
         return Extraction(answer="", where=Where.NOWHERE, cut_off=cut)
     box, end = last_boxes(text)

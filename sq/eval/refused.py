@@ -1,0 +1,51 @@
+r"""What an output says is *not* the answer: `The answer is not 7`, `7 is not the answer`, `La respuesta no es 7`.
+
+Such a sentence announces nothing, and its value may not be taken for the answer, so it is cut out before any answer is
+looked for. Where it goes on to another value (`is not 7 but 8`), that one is announced. A negation of no value (`the
+answer is not unique`) stays as it is.
+"""
+
+from __future__ import annotations
+
+import re
+
+_NUMBER = r"[-−+]?\\?[$€£¥]?\d(?:[\d.,/:]{0,30}\d)?(?:\s?\\?%)?"
+_LETTER = r"\(?(?-i:[A-HJ])\b\)?"
+_SIMPLE = rf"\*{{0,2}}(?:\$[^$\n]{{1,200}}\$|{_NUMBER}|{_LETTER})\*{{0,2}}"
+_VALUE = (
+    rf"(?:{_SIMPLE}|\\[(\[].{{1,200}}?\\[)\]]|\$?\\boxed\s?\{{[^{{}}\n]{{0,100}}\}}\$?|"
+    r"-?\\[a-z]{1,12}\{[^{}\n]{0,60}\}\S{0,60})"
+)
+_ANSWER = r"(?:answer|result|solution|option|choice)(?:\s(?:here|to (?:the|this) (?:problem|question)))?"
+_NOT = (
+    r"(?:(?:(?:is|are|was|can|could|will|would|should|must)(?:n['’]t|\s?(?:\w{3,10}ly\s)?\*{0,2}not\*{0,2})|"
+    r"won['’]t|can['’]t|does not|doesn['’]t)(?:\s(?:be|equal))?"
+    r"(?:\s(?:equal to|simply|just|option|choice|the number))?|is neither|:\*{0,2}\snot|≠|\\neq?\b)"
+)
+_FOREIGN = (
+    r"(?:respuesta(?:\s\w+)?\sno\ses|antwort\s(?:ist|lautet)\snicht|r[ée]ponse(?:\s\w+)?\sn['’]est\spas|"
+    r"resposta(?:\s\w+)?\snão\sé|risposta(?:\s\w+)?\snon\sè|ответ\s?[:—-]?\s?не|"
+    r"(?:答案|答え|答)(?:并|並)?(?:不(?:应该|應該)?(?:是|为|為)|不等于))"
+)
+_REST = r"(?:(?!\s(?:but|rather|instead|it|sondern|sino|mais|mas|ma|а)\b)[^.,;:!?。，！？\n\\$#—–]){0,80}"
+_BUT = (
+    r"(?P<but>[,;，]?\s?[—–-]?\s?(?:but|it is|it['’]s|rather|instead|sondern|sino|mais|mas|ma|а|而是)"
+    rf"(?:\s(?:rather|it is))?\s?(?={_VALUE}))"
+)
+_REFUSED = re.compile(
+    # The answer is not 7 but ...
+    r"\*{0,2}(?:(?:the|la|die|a)\s)?(?:(?:final|correct|right)\s)?"
+    rf"(?:\b{_ANSWER}\s?{_NOT}|{_FOREIGN})\s?{_VALUE}{_REST}(?:{_BUT}|[.!。])?|"
+    # 7 is not the answer
+    rf"(?:\b(?:answer|option|choice)\s)?(?<![\w.,]){_SIMPLE}\s(?:is|are)(?:\snot|n['’]t)\s(?:the\s|an?\s)?"
+    r"(?:(?:final\s|correct\s|right\s)?(?:answer|result|solution|option|choice)|correct|right(?=\s*[.,;!\n]|$))\b[.!]?|"
+    # the verb comes last
+    rf"(?:答え|答|正解)は\s?{_NUMBER}\s?(?:では|じゃ)(?:な|あり)[^。\n]{{0,20}}。?|"
+    rf"(?:정답|답)은\s?{_NUMBER}\s?(?:[이가]\s)?아[^.\n]{{0,20}}\.?",
+    re.IGNORECASE,
+)
+
+
+def without_refused(text: str) -> str:
+    """The text without the sentences that say what is not the answer."""
+    return _REFUSED.sub(lambda match: "The answer is " if match.group("but") else " ", text)
