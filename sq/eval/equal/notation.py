@@ -14,8 +14,10 @@ MAX_GROUP = 1_000
 """Characters of an answer in which TeX's own `\\over` is looked for."""
 
 _LOST = [("\f", "f", re.compile("\f(?=rac)")), ("\b", "b", re.compile("\b(?=oxed|egin|inom|eta|ar[^a-z])"))]
+_SCALE = r"(?i:[bmt]r?illion|thousand)"
 _CURRENCY = re.compile(
-    r"(?:([€£¥₹])|\\(pounds|euro)(?![A-Za-z]))\s*(-?\d(?:[\d.,]*\d)?)(?!\s*(?:[bmt]r?illion|thousand))"
+    r"(?:([€£¥₹])|\\(pounds|euro)(?![A-Za-z]))\s*"
+    rf"(-?\d(?:[\d.,]*\d)?(?:\s*(?:{_SCALE}s?\b|\\text\s*\{{\s*{_SCALE}s?\s*\}}))?)"
 )
 _SIGN_OF = {"pounds": "£", "euro": "€"}
 
@@ -64,7 +66,7 @@ def with_backslashes(text: str) -> str:
 
 
 def money_behind(text: str) -> str:
-    """`€100` as `100€`: the currency stands behind its number, where other units stand."""
+    """`€100` as `100€`, `€2 million` as `2 million€`: the currency stands behind its number, where other units stand."""
     return _CURRENCY.sub(lambda m: m.group(3) + (m.group(1) or _SIGN_OF[m.group(2)]), text)
 
 

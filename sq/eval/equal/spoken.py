@@ -33,7 +33,7 @@ _ORDINAL_DIGITS = re.compile(r"(\d{1,6})\s*\^?\s*\{?\s*(?:\\text\s*\{)?\s*(?:st|
 _SCALED = re.compile(
     r"(?P<money>\\usd\s*)?(?P<number>-?(?:\d[\d,]*(?:\.\d+)?|\.\d+))\s*(?P<scale>hundred|thousand|million|billion|trillion|dozen)s?\b"
     r"(?P<rest>.{0,40})",
-    re.ASCII | re.DOTALL,
+    re.ASCII | re.DOTALL | re.IGNORECASE,
 )
 _KILO = re.compile(r"((?:\\usd\s*-?|-?\d)\d+(?:\.\d+)?)[kK]", re.ASCII)
 _DECIMAL_COMMA = re.compile(r"([-+]?\s*)(0,\d+|[1-9]\d*,(?:\d{2}|\d{4,}))", re.ASCII)
@@ -52,7 +52,7 @@ def spellings(text: str) -> list[str]:
     scaled = _SCALED.fullmatch(plain)
     if scaled:
         money, number, scale, rest = (scaled[k] or "" for k in ("money", "number", "scale", "rest"))
-        value = 12 if scale == "dozen" else _SCALES[scale]
+        value = 12 if scale.lower() == "dozen" else _SCALES[scale.lower()]
         return [rf"{money}{number.replace(',', '')} \cdot {value} {rest}".strip(), f"{money}{number} {rest}".strip()]
     thousands = _KILO.fullmatch(plain)
     if thousands:
