@@ -48,10 +48,11 @@ def run(script, *args, cwd=None):
             ["stage=questions", "stage.generators={tiny: -1}"],
             r"stage\.generators\.tiny=-1\.0 must be above 0",
         ),
-        ("train", ["stage=sft", "stage.lr=-1", "seed=x"], "3 problems in the configuration"),
+        ("train", ["stage=sft", "stage.lr=-1", "seed=x"], "2 problems in the configuration"),
         ("train", ["stage=questions"], "stage=questions is a stage of synthesize.py; here it is one of"),
         ("synthesize", ["stage=questions", "stage.count=0"], r"stage\.count=0 must be at least 1"),
         ("evaluate", ["benchmark=[aritmetic]"], "benchmark=aritmetic is not one of .*did you mean 'arithmetic'"),
+        ("synthesize", ["stage=questions", "limit=-3"], r"^error: limit=-3 must be at least 1\n$"),
         ("evaluate", ["n=4"], "n=4 answers with temperature=0 are all the same"),
     ],
 )

@@ -12,6 +12,7 @@ import difflib
 import importlib
 import math
 import operator
+import re
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
@@ -60,7 +61,7 @@ def build(node: Any, cls: type[T] | None = None, *, key: str = "") -> T:
     problems: list[str] = []
     built = _build(node, cls, key, problems)
     if problems:
-        raise ConfigError(*problems)
+        raise ConfigError(*(p for p in problems if not _told_already(node, p, problems)))
     return typing.cast(T, built)
 
 
@@ -97,6 +98,15 @@ def load_target(path: str) -> Any:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"{TARGET}={path!r} cannot be imported: {error}") from error
+
+
+def _told_already(node: Any, problem: str, problems: Iterable[str]) -> bool:
+    """Whether the value is another key's (`source.limit: ${limit}`), and wrong there already."""
+    raw = OmegaConf.to_container(node, resolve=False) if isinstance(node, DictConfig) else node
+    for name in problem.partition("=")[0].split("."):
+        raw = raw.get(name) if isinstance(raw, dict) else None
+    found = re.fullmatch(r"\$\{(?:oc\.select:)?([\w.]+)(?:,[^{}]*)?\}", str(raw))
+    return found is not None and any(other.startswith(f"{found[1]}=") for other in problems)
 
 
 def _build(node: Any, cls: Any, key: str, problems: list[str]) -> Any:

@@ -6,6 +6,10 @@ anything else that escapes is a defect of ours and keeps its traceback.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class SqError(Exception):
     """Base of every error that is reported to the user as a message."""
@@ -25,6 +29,16 @@ class ConfigError(SqError):
         else:
             message = f"{len(problems)} problems in the configuration:\n" + "\n".join(f"  - {p}" for p in problems)
         super().__init__(message)
+
+
+@contextmanager
+def told_of(key: str) -> Iterator[None]:
+    """Problems with `model.path` and its like are told of `key`, where a model stands that is not the job's own."""
+    try:
+        yield
+    except ConfigError as error:
+        own = (re.sub(r"(?<![\w.])model(?=\.(?:path|tokenizer|chat)\b)", key, problem) for problem in error.problems)
+        raise ConfigError(*own) from error
 
 
 class RowError(SqError):

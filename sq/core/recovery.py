@@ -28,7 +28,10 @@ def make_directory(directory: Path) -> None:
     """Make `directory` and its parents, durably."""
     with plain_errors(directory, "make the directory"):
         missing = [path for path in (directory, *directory.parents) if not path.exists()]
-        directory.mkdir(parents=True, exist_ok=True)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except FileNotFoundError as error:  # a file system that takes none, as /proc
+            raise DirectoryError(f"{directory}: no directory can be made there. Choose another output_dir.") from error
         for path in missing:
             sync_directory(path.parent)
 

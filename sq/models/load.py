@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 NEW_TINY = "new:tiny"
 PACKAGED = Path(__file__).parent.parent / "domains" / "tiny"
 FULL_HASH_BYTES = 2 << 30
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt")
 
 
 class Dtype(Enum):
@@ -88,6 +89,11 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerFast:
             path, revision=config.revision, trust_remote_code=config.trust_remote_code
         )
     except (OSError, ValueError) as error:
+        if Path(path).is_dir() and not any((Path(path) / name).is_file() for name in _TOKENIZERS):
+            raise ConfigError(
+                f"{path} has no tokenizer: none of {', '.join(_TOKENIZERS)} is there. Copy those of the model that it "
+                "was made from, or say where it is: model.tokenizer=DIR"
+            ) from error
         raise _not_found(config, path, "tokenizer", error) from error
     return tokenizer
 

@@ -121,6 +121,14 @@ def test_each_slip_names_key_and_value(values, message):
         build(node(**values), Outer)
 
 
+def test_a_value_that_another_key_has_lent_is_told_once():
+    lent = node(count=0, inner={"name": "x", "rate": "${count}"})
+    with pytest.raises(ConfigError, match=r"^count=0 must be at least 1$"):
+        build(lent, Outer)
+    with pytest.raises(ConfigError, match=r"^inner\.rate=3\.0 must be at most 1$"):
+        build(node(count=3, inner={"name": "x", "rate": "${count}"}), Outer)
+
+
 def test_a_string_is_not_taken_for_a_number_list():
     with pytest.raises(ConfigError, match="numbers='12'"):
         build(node(numbers="12"), Outer)

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from ledger_work import SCHEMA, contents, opened, record, run
 
-from sq.core.errors import LedgerError
+from sq.core.errors import DirectoryError, LedgerError
 from sq.core.ledger import Item, Ledger, read_manifest, read_rows
+from sq.core.recovery import make_directory
 
 
 @pytest.fixture
@@ -203,3 +204,8 @@ def test_a_file_where_the_directory_should_be(tmp_path: Path) -> None:
         opened(tmp_path / ("x" * 300))
     with pytest.raises(LedgerError, match="part_size=0 must be at least 1"):
         Ledger.open(tmp_path / "new", schema=SCHEMA, config={}, part_size=0)
+
+
+def test_where_no_directory_can_be_is_a_slip() -> None:
+    with pytest.raises(DirectoryError, match=r"/proc/gone/out: no directory can be made there\. Choose another"):
+        make_directory(Path("/proc/gone/out"))

@@ -38,6 +38,8 @@ def make_model(directory: Path) -> Path:
 def test_an_unknown_name_is_told_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r"no model 'smollm2-135' to fetch, did you mean 'smollm2-135m'\?"):
         fetch("smollm2-135")
+    with pytest.raises(ConfigError, match=r"no model 'nope' to fetch\. There is: smollm2-135m"):
+        fetch("nope")
 
 
 @pytest.mark.parametrize("value", ["", "~/somewhere"])

@@ -33,10 +33,21 @@ def test_a_model_is_found_by_directory_package_or_hub_id(random_tiny):
         locate(config("./nowhere"))
 
 
-@pytest.mark.parametrize("load", [load_model, load_tokenizer])
-def test_what_is_no_model_is_told_with_the_path_and_the_choices(load, tmp_path):
+@pytest.mark.parametrize(("load", "path"), [(load_model, "."), (load_tokenizer, "no/tokenizer")])
+def test_what_is_no_model_is_told_with_the_path_and_the_choices(load, path, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="cannot be loaded from .* or choose one of model=.*tiny"):
-        load(config(tmp_path))
+        load(config(path))
+
+
+def test_a_directory_without_a_tokenizer_is_told_with_what_is_missing(random_tiny, tmp_path):
+    for name in ("config.json", "model.safetensors"):
+        shutil.copy(random_tiny / name, tmp_path / name)
+    with pytest.raises(
+        ConfigError, match=rf"{tmp_path} has no tokenizer: none of tokenizer\.json.*model\.tokenizer=DIR"
+    ):
+        load_tokenizer(config(tmp_path))
 
 
 def test_weights_other_than_safetensors_are_refused(random_tiny, tmp_path):

@@ -185,6 +185,14 @@ def test_difficulty_by_threshold_and_to_a_target(chain, questions, monkeypatch):
     [
         (["filters=[]"], "needs filters"),
         (["filters=[difficulty]"], "needs a scorer"),
+        (
+            ["filters=[difficulty]", "filters.difficulty.model={name: s, path: ./gone}"],
+            r"^filters\.difficulty\.model\.path='\./gone' is no directory",
+        ),
+        (
+            ["filters=[difficulty]", "filters.difficulty.model={name: s, path: 'package:tiny'}"],
+            r"^filters\.difficulty\.model\.path='package:tiny' is no difficulty regressor",
+        ),
         (["filters=[solvability]", "filters.solvability.votes=3"], "all the same; raise temperature"),
     ],
 )

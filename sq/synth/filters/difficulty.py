@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sq.core.config import setting
-from sq.core.errors import ConfigError
+from sq.core.errors import ConfigError, told_of
 from sq.core.rows import row_id
 from sq.engine.meter import Usage
 from sq.models.load import ModelConfig, fingerprint
@@ -24,6 +24,7 @@ from sq.synth.filters.base import Case, FilterConfig, Surroundings
 from sq.synth.scores import Scores
 
 BATCH = 1024
+KEY = "filters.difficulty.model"
 
 
 class Scorer(Protocol):
@@ -51,7 +52,8 @@ class DifficultyFilter(FilterConfig):
 
     def decides(self, around: Surroundings) -> Mapping[str, Any]:
         """The scorer's weights."""
-        return {"scorer": fingerprint(self._model)}
+        with told_of(KEY):
+            return {"scorer": fingerprint(self._model)}
 
     def apply(self, cases: Iterator[Case], around: Surroundings) -> Iterator[Case]:
         """Add difficulty and difficulty_model; remove what is too easy or too many."""
@@ -139,7 +141,8 @@ class Loaded:
 
         begun = time.monotonic()
         if self._regressor is None:
-            self._regressor = Regressor(self._model)
+            with told_of(KEY):
+                self._regressor = Regressor(self._model)
             self._usage.start_seconds += time.monotonic() - begun
             begun = time.monotonic()
         scores = score_questions(self._regressor, questions)
