@@ -18,6 +18,8 @@ from sq.engine.config import EngineConfig
 from sq.models.load import ModelConfig
 
 AUTO = "auto"
+ORACLES = ("arithmetic", "programs")
+"""Domains that have one."""
 ROLES = ("improve_solvability", "raise_difficulty", "judge", "solve", "rate_difficulty", "classify_topic")
 Reply = Callable[[str, random.Random, bool], str]
 """What is said to a question; the flag tells it to err."""
@@ -52,7 +54,7 @@ class OracleConfig(EngineConfig):
 
     reads_ids: ClassVar[bool] = False
 
-    domain: str = setting("arithmetic", choices=("arithmetic", "programs"), help="whose oracle: the run's domain")
+    domain: str = setting("arithmetic", choices=ORACLES, help="whose oracle: the run's domain")
     role: str = setting(AUTO, choices=(AUTO, *ROLES), help="what it is asked to do; auto: seen from each prompt")
     error_rate: float = setting(0.0, ge=0, le=1, help="share of replies and scores that are wrong or unreadable")
 

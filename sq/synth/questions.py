@@ -20,6 +20,7 @@ from sq.core.errors import ConfigError
 from sq.core.ledger import Item, Reject, read_rows
 from sq.core.rows import QUESTION, row_id, text_problem
 from sq.domains.base import Domain
+from sq.domains.oracle import ORACLES
 from sq.engine.base import Completion, Sampling
 from sq.models.load import ModelConfig
 from sq.synth.config import SynthJob, SynthStage
@@ -59,7 +60,7 @@ class QuestionsStage(SynthStage):
             total=self.count,
             unit="sample",
             report=lambda directory: _report(directory, job.domain.create()),
-            then="synthesize.py stage=filter input",
+            then=f"synthesize.py stage=filter {'engine=oracle ' if job.domain.name in ORACLES else ''}input",
         )
 
 

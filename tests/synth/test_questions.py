@@ -121,3 +121,11 @@ def test_several_generators_have_their_shares_and_no_id_twice(job, random_tiny, 
     same = f"stage.generators={{{random_tiny}: 1, {random_tiny}/: 1}}"
     with pytest.raises(ConfigError, match="names the same weights twice"):
         replace(job("questions", same, f"model.path={random_tiny}"), engine=EchoConfig()).run()
+
+
+@pytest.mark.parametrize(
+    ("domain", "judge"), [("arithmetic", "engine=oracle "), ("programs", "engine=oracle "), ("math", "")]
+)
+def test_the_next_command_takes_the_oracle_for_a_judge_where_the_domain_has_one(job, domain, judge):
+    made = job("questions", "engine=hf", f"domain={domain}")
+    assert made.stage.work(made).then == f"synthesize.py stage=filter {judge}input"
