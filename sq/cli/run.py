@@ -104,18 +104,19 @@ def _dry_run(recipe: Recipe, stages: Sequence[Stage]) -> None:
 
 def _closing(recipe: Recipe, outcome: Outcome) -> None:
     """What stands at the end: the ablation, the bill and the report of a complete run; else what is left."""
+    from sq.core.count import count
     from sq.recipe.screen import clock
 
     directory, record = recipe.output_dir, outcome.record
     if not outcome.complete:
         left = [each.name for each in record.stages if each.status != "done"]
-        print(f"{recipe.name}: {len(outcome.ran)} stages run, {len(left)} are left, next {left[0]} -> {directory}")
+        print(f"{recipe.name}: {count(len(outcome.ran), 'stage')} run, {len(left)} left, next {left[0]} -> {directory}")
         return
     if not outcome.ran and (directory / "report" / "index.html").is_file():
         print(f"{recipe.name}: all {len(record.stages)} stages are done -> {directory / 'report' / 'index.html'}")
         return
     _told(directory)
-    print(f"{recipe.name}: {len(record.stages)} stages in {clock(record.seconds)} -> {directory}")
+    print(f"{recipe.name}: {count(len(record.stages), 'stage')} in {clock(record.seconds)} -> {directory}")
 
 
 def _told(directory: Path) -> None:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sq.core.codec import Codec
+from sq.core.count import count
 from sq.core.errors import DirectoryError
 from sq.core.files import plain_errors, remove, sync_directory
 from sq.core.journal import read_header
@@ -84,7 +85,7 @@ def _stands(directory: Path, part: Part) -> bool:
     wrong = damage(directory, part)
     if wrong is None:
         return True
-    log.warning("%s: %s; its %d items will be computed again", directory, wrong, part.items)
+    log.warning("%s: %s; computed again: its %s", directory, wrong, count(part.items, "item"))
     remove(directory / part.file)
     remove(directory / part.rejects_file)
     return False
@@ -126,7 +127,7 @@ def _rebuild(directory: Path, files: _Files, wanted: Manifest, codec: Codec) -> 
         )
     manifest = replace(wanted, part_size=known[0]["part_size"])
     manifest = replace(manifest, parts=_unlisted(directory, files, manifest, codec))
-    log.warning("%s: %s was lost or damaged; rebuilt from %d parts", directory, NAME, len(manifest.parts))
+    log.warning("%s: %s was lost or damaged; rebuilt from %s", directory, NAME, count(len(manifest.parts), "part"))
     return manifest
 
 

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch.distributed as dist
 
+from sq.core.count import count
 from sq.core.errors import ConfigError
 from sq.data.collate import collate
 from sq.data.packing import Packing, pack_rows
@@ -79,7 +80,8 @@ def plan_packs(
         )
     most = -(-len(packing.packs) // world) * world
     if batch_packs > most:  # the same rows again and again in one step would cost as often and teach nothing
-        log.info("a step of %d packs is more than all the data: a step is one pass, %d packs", batch_packs, most)
+        told = count(batch_packs, "pack"), count(most, "pack")
+        log.info("a step of %s is more than all the data: a step is one pass, %s", *told)
     return PackPlan(packing=packing, prefix=prefix, batch_packs=min(batch_packs, most))
 
 
@@ -87,7 +89,8 @@ def _smaller(rows: TokenRows, capacity: int, prefix: int, batch_packs: int, worl
     """Tokens per pack where a step has fewer packs than there are processes: as many tokens a step, a pack for each."""
     longest = int(rows.lengths.max()) - prefix * (rows.segments - 1)  # an item alone in its pack
     size = max(longest, -(-capacity * batch_packs // world))
-    log.info("%d packs of %d tokens a step for %d processes: a pack of %d each", batch_packs, capacity, world, size)
+    packs = count(batch_packs, "pack")
+    log.info("%s of %d tokens a step for %d processes: a pack of %d each", packs, capacity, world, size)
     return min(size, capacity)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sq.core.config import build, setting
+from sq.core.count import count
 from sq.core.errors import ConfigError, RowError
 from sq.data.columns import Columns, Need, Seen
 from sq.data.documents import read_json
@@ -250,7 +251,7 @@ def _usable(
     counts = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
     if good:
         if reasons:
-            log.warning("%s: %d rows used, %d rejected (%s)", what, good, reasons.total(), counts)
+            log.warning("%s: %s used, %d rejected (%s)", what, count(good, "row"), reasons.total(), counts)
     elif not reasons:
         if not may_be_empty:
             raise RowError(f"{what} has no rows")

@@ -17,6 +17,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from sq.core.config import flatten
+from sq.core.count import count
 from sq.core.ledger import Item, Ledger, Reject, Summary, read_rows
 from sq.core.rows import SCORE, fit_row, row_id
 from sq.engine.base import Engine, Request, Result, Sampling
@@ -142,7 +143,7 @@ def _round(
         if bar is not None:
             bar.close()
         if failed:
-            log.warning("%s: the engine could not answer %d problems; they count as wrong", name, failed)
+            log.warning("%s: the engine could not answer %s, counted as wrong", name, count(failed, "problem"))
         return ledger.finish()
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sq.core.count import count
 from sq.core.ledger import read_rows
 from sq.eval.intervals import Interval
 from sq.eval.paper import paper_figure
@@ -83,12 +84,12 @@ def details(told: Sequence[Told]) -> str:
             if odd := [f"{k} {percent(found[k].value)}" for k in _ODD if found[k].value]:
                 lines.append(f"{where}: {', '.join(odd)}")
         if len(one.figures) > 1:
-            count = one.figures[next(iter(one.figures))]["accuracy"].count
+            graded = one.figures[next(iter(one.figures))]["accuracy"].count
             under = ", ".join(f"{p} {percent(f['accuracy'].value)}" for p, f in one.figures.items())
-            differing = len(one.disagreements)
-            lines.append(f"{one.name}: the graders disagree on {differing:,} answers to {count:,} problems ({under})")
+            differing = f"{count(len(one.disagreements), 'answer')} to {count(graded, 'problem')}"
+            lines.append(f"{one.name}: the graders disagree on {differing} ({under})")
         if one.left_out:
-            lines.append(f"{one.name}: {one.left_out} problems are left out (see the rejects of its answers)")
+            lines.append(f"{one.name}: left out: {count(one.left_out, 'problem')} (see the rejects of its answers)")
     return "\n".join(lines)
 
 

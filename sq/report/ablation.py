@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sq.core.count import count
 from sq.eval.intervals import Interval
 from sq.report.found import Found, Stage, find
 from sq.report.html import Markup, Section, join, listed, note, table, tag
@@ -22,7 +23,6 @@ from sq.report.measure import (
     accuracy,
     change_of,
     change_of_students,
-    count,
     over_seeds,
     points,
     quality,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from sq.eval.paper import BENCHMARKS, SCALEQUEST, base_of, paper_figure
 from sq.report.found import Found, Stage
 from sq.report.html import Section, join, note, table, tag
-from sq.report.measure import count, graded, mean, percent, with_interval
+from sq.core.count import count
+from sq.report.measure import graded, mean, percent, with_interval
 
 
 def section(found: Found) -> Section | None:

@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sq import __version__
+from sq.core.count import count
 from sq.core.errors import ConfigError, LedgerError, RowError
 from sq.core.files import DirectoryLock, plain_errors, sync_directory
 from sq.core.ledger import read_manifest
@@ -84,7 +85,7 @@ def build(directory: Path, output: Path | None = None, *, licence: str | None = 
             sync_directory(target.parent)
         finally:
             lock.release()
-    log.info("build: %s rows in %d shards -> %s", f"{rows:,}", shards, target)
+    log.info("build: %s in %s -> %s", count(rows, "row"), count(shards, "shard"), target)
     return target
 
 

@@ -10,11 +10,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sq.core.count import count
 from sq.report.difficulty import stages_of_questions
 from sq.report.found import Found, Stage
 from sq.report.html import Markup, Section, join, table, tag
 from sq.report.look import Figures, Look, axes, percent_axis
-from sq.report.measure import MOST, count, medians, percent
+from sq.report.measure import MOST, medians, percent
 from sq.report.seeds import seeds
 
 if TYPE_CHECKING:

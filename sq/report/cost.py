@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from sq.core.count import count
 from sq.report.found import Found, read_json
 from sq.report.html import Markup, Section, join, note, table, tag
 
@@ -25,7 +26,7 @@ def section(found: Found) -> Section | None:
     parts += [*_beside_the_paper(plan), *_changes(plan)]
     if timed:
         parts.append(_timed(found))
-        said.append(f"the seconds of {len(timed)} stages (recipe.json)")
+        said.append(f"the seconds of {count(len(timed), 'stage')} (recipe.json)")
     if not parts:
         return None
     says = f"{found.title}: {'; '.join(said)}."

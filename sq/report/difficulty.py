@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from sq.core.count import count
 from sq.core.errors import SqError
 from sq.report.found import Found, Stage
 from sq.report.html import Markup, Section, join, note, table
 from sq.report.look import Figures, Look, axes, percent_axis
-from sq.report.measure import MOST, by_oracle, count, mean, spread, with_interval
+from sq.report.measure import MOST, by_oracle, mean, spread, with_interval
 from sq.report.seeds import seeds
 
 if TYPE_CHECKING:

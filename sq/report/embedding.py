@@ -14,12 +14,13 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sq.core.count import count
 from sq.core.errors import SqError
 from sq.report.difficulty import stages_of_questions
 from sq.report.found import Found, read_json
 from sq.report.html import Section, join, note, table
 from sq.report.look import MARKERS, Figures, Look, axes
-from sq.report.measure import count, percent
+from sq.report.measure import percent
 from sq.report.overlap import problems
 from sq.report.seeds import seeds
 

@@ -7,11 +7,11 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from sq.core.count import count
 from sq.core.provenance import git_state, hardware, versions
 from sq.core.secrets import redact
 from sq.report.found import Found, Stage
 from sq.report.html import Section, join, table, tag
-from sq.report.measure import count
 
 
 def section(found: Found) -> Section:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sq.core.count import count
 from sq.report.found import Found, Stage
 from sq.report.html import Markup, Section, join, note, table
 from sq.report.look import Figures, Look, axes
-from sq.report.measure import count, percent
+from sq.report.measure import percent
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

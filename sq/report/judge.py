@@ -6,9 +6,10 @@ answer is right. All of it stands in the stages' figures.json.
 
 from __future__ import annotations
 
+from sq.core.count import count
 from sq.report.found import Found
 from sq.report.html import Section, join, note, table
-from sq.report.measure import count, percent
+from sq.report.measure import percent
 from sq.synth.figures import read_figures
 
 NAMES = {

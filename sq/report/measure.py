@@ -207,11 +207,6 @@ def points(change: Change, *, shares: bool = True) -> str:
     return f"{value} ({low} to {high})"
 
 
-def count(number: float, word: str) -> str:
-    """A count and its noun."""
-    return f"{number:,.0f} {word}{'' if number == 1 else 's'}"
-
-
 def _judged(stage: Stage, *, kept_only: bool) -> list[tuple[Any, Any]]:
     """A filter's verdict and difficulty of each question."""
     said = [(row.get("solvable"), row.get("difficulty")) for row in stage.sample(MOST, "solvable", "difficulty")]

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sq.core.count import count
 from sq.core.errors import SqError
 from sq.core.ledger import read_rows
 from sq.report.found import Found, Stage
 from sq.report.html import Section, join, note, table, tag
-from sq.report.measure import count, percent, wilson_text
+from sq.report.measure import percent, wilson_text
 
 if TYPE_CHECKING:
     from sq.synth.filters.overlap import Grams

@@ -16,6 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from sq import __version__
+from sq.core.count import count
 from sq.core.errors import SqError
 from sq.core.files import plain_errors, write_files
 from sq.core.run import Run
@@ -38,7 +39,7 @@ from sq.report import (
 from sq.report.found import Found, find
 from sq.report.html import Markup, Section, join, tag
 from sq.report.look import Figures
-from sq.report.measure import count, percent
+from sq.report.measure import percent
 
 log = logging.getLogger(__name__)
 PAGE = "index.html"

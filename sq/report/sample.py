@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sq.core.count import count
 from sq.report.formulas import rich
 from sq.report.found import Found, Stage, chosen
 from sq.report.funnel import KINDS
 from sq.report.html import Markup, Section, join, tag
-from sq.report.measure import count
 
 KEPT = 100
 """Selected rows that are shown."""

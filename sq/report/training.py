@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sq.core.count import count
 from sq.report.found import Found
 from sq.report.html import Section, join, note, table
-from sq.report.measure import count
 
 LOSSES = {
     "qft": "cross-entropy of questions",

@@ -18,6 +18,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from sq.core.config import flatten
+from sq.core.count import count
 from sq.core.errors import ConfigError
 from sq.core.ledger import Item, Ledger, Reject, Summary, read_manifest
 from sq.core.rows import row_id
@@ -127,7 +128,8 @@ def _counts(summary: Summary) -> dict[str, float]:
 
 def _say(job: SynthJob, work: Work, summary: Summary, report: Report, seconds: float) -> None:
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(summary.reasons.items()))
-    told = f"{summary.items:,} {work.unit}s in -> {summary.rows:,} rows, {summary.rejects:,} rejects"
+    given, rows, rejects = count(summary.items, work.unit), count(summary.rows, "row"), count(summary.rejects, "reject")
+    told = f"{given} in -> {rows}, {rejects}"
     resumed = f", {summary.resumed:,} of them done before" if summary.resumed else ""
     parts = [
         f"{job.stage.name}: {told}{f' ({reasons})' if reasons else ''}{resumed} -> {job.output_dir}",

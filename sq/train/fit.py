@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from sq.core.chat import ChatFormat
 from sq.core.config import conf_dir, flatten
+from sq.core.count import count
 from sq.core.errors import ConfigError, RowError
 from sq.core.files import DirectoryLock
 from sq.core.recovery import make_directory
@@ -169,11 +170,12 @@ def _finish(job: TrainJob, data: Data, figures: dict[str, Any], seconds: float) 
     if not job.trainer.cache:
         shutil.rmtree(cache_of(job), ignore_errors=True)
     rejected = sum(n for reason, n in data.counts.items() if reason != "truncated")
+    given = count(len(data.train) + len(data.held_out) + rejected, "row")
     before = f" (before {figures['val/loss_before']:.4f})" if "val/loss_before" in figures else ""
     held_out = f", held out {figures['val/loss']:.4f}{before}" if "val/loss" in figures else ""
     log.info(
-        "%s: %s rows in, %s rejected -> %s | loss %.4f%s | %.0f s | next: %s",
-        job.stage.name, f"{len(data.train) + len(data.held_out) + rejected:,}", f"{rejected:,}", output / "model",
+        "%s: %s in, %s rejected -> %s | loss %.4f%s | %.0f s | next: %s",
+        job.stage.name, given, f"{rejected:,}", output / "model",
         figures.get("train/loss", float("nan")), held_out, seconds, next_command(job, output / "model"),
     )  # fmt: skip
 

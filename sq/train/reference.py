@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import Callback
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from sq.core.count import count
 from sq.core.errors import SqError
 from sq.data.module import PackLoader
 from sq.train.watch import on_device
@@ -50,7 +51,7 @@ class References(Callback):
                 _save(found, self.path)
             trainer.strategy.barrier()
             pairs = sum(len(values) for values in found.values())
-            log.info("reference log-probabilities of %s pairs: %.1f s", f"{pairs:,}", time.monotonic() - started)
+            log.info("reference log-probabilities of %s: %.1f s", count(pairs, "pair"), time.monotonic() - started)
         module.reference = {kind: values.to(module.device) for kind, values in found.items()}
 
 

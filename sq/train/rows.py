@@ -17,6 +17,7 @@ from typing import Any
 
 from sq.core.chat import ChatFormat
 from sq.core.config import flatten
+from sq.core.count import count
 from sq.core.errors import ConfigError, RowError
 from sq.core.files import digest_of
 from sq.data.order import in_validation
@@ -87,7 +88,7 @@ def tokenised(job: TrainJob, task: Task, limit: int, identity: str, cache: Path)
     if not len(train):
         raise RowError(_nothing_left(job, len(held_out), shown, made))
     if counts:
-        log.warning("%s rows used, others: %s (see %s)", f"{len(train) + len(held_out):,}", shown, REJECTS)
+        log.warning("%s used, others: %s (see %s)", count(len(train) + len(held_out), "row"), shown, REJECTS)
         if counts.keys() & {"too-long", "truncated"}:
             log.warning("%s", _limit_told(job, limit))
     return Data(train=train, held_out=held_out, counts=counts, digest=identity, directory=made)

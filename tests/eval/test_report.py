@@ -80,8 +80,8 @@ def test_the_table_has_a_line_for_each_grader_and_the_papers_figure_where_there_
     assert lines[4].split()[:4] == ["aime24", "strict", "10", "0.0%"] and "73.4" not in lines[4]
     assert "paper" not in table(told, None)
     more = details(told)
-    assert "math: the graders disagree on 1 answers to 10 problems (strict 50.0%, dart 40.0%)" in more
-    assert "aime24: 2 problems are left out" in more
+    assert "math: the graders disagree on 1 answer to 10 problems (strict 50.0%, dart 40.0%)" in more
+    assert "aime24: left out: 2 problems (" in more
     several = Told(name="amc23", figures={"strict": figures(0.5) | {"avg_at_16": bootstrap(np.linspace(0, 1, 40))}})
     assert re.search(r"amc23 \(strict\): avg_at_16 50\.0% \(4\d\.\d to 5\d\.\d%\)", details([several]))
     assert flat(several)["avg_at_16"] == pytest.approx(0.5) and flat(several)["avg_at_16_low"] < 0.5

@@ -62,7 +62,7 @@ def test_every_answer_is_kept_graded_twice_and_told(slow, random_tiny, problems,
     assert all(s["parents"][:2] == [a["id"], a["item"]] for a, s in zip(answers, scores[::2], strict=True))
     shown = capsys.readouterr().out
     assert re.search(r"gsm8k\s+strict\s+40\s+\d+\.\d%\s+\d+\.\d% to \d+\.\d%", shown)
-    assert "1 problems are left out" in shown
+    assert "left out: 1 problem (" in shown
 
     before = {p: p.read_bytes() for p in sorted((tmp_path / "ev").rglob("*")) if p.is_file()}
     started = (tmp_path / "log").read_text()

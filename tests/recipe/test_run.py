@@ -51,7 +51,7 @@ def test_done_again_nothing_is_started(copy, sq_run, record_of):
 
 def test_a_part_of_it_then_one_stage_then_all(tmp_path, sq_run, record_of):
     done = sq_run(tmp_path, "--until", "answers")
-    assert done.returncode == 0 and "2 stages run, 2 are left, next select" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0 and "2 stages run, 2 left, next select" in done.stdout, done.stdout + done.stderr
     assert [s["status"] for s in record_of(tmp_path)["stages"]] == ["done", "done", "waiting", "waiting"]
     early = sq_run(tmp_path, "--only", "sft")
     assert early.returncode == 2 and "sft reads select, which is not done. Run it first: --until select" in early.stderr
