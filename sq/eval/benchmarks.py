@@ -10,7 +10,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sq.core.config import setting
 from sq.core.errors import ConfigError, RowError
@@ -19,6 +19,9 @@ from sq.domains.base import DomainConfig
 from sq.eval.check import Checker, DomainCheck
 from sq.eval.prompting import FormatConfig
 from sq.sandbox.config import SandboxConfig
+
+if TYPE_CHECKING:
+    from sq.data.sources import SourceConfig
 
 log = logging.getLogger(__name__)
 NUMBER = re.compile(r"[-+]?\$?\s?(?:\d{1,3}(?:,\d{3})+|\d+)?\.?\d*(?:[eE][-+]?\d+)?%?")
@@ -112,8 +115,7 @@ class ProblemSet(BenchmarkConfig):
             raise ValueError(f"groups.{column}: groups are level, topic and source")
 
     def load(self, limit: int | None, seed: int) -> Problems:
-        from sq.data.readers import BadRow
-        from sq.data.sources import SourceConfig, digest, read_source
+        from sq.data.sources import SourceConfig
 
         if not self.path and not self.hub:
             raise ConfigError(f"benchmark {self.name} is on no hub; say where it is: benchmark.{self.name}.path=FILE")
@@ -127,17 +129,8 @@ class ProblemSet(BenchmarkConfig):
             form=self.form,
             header=self.header,
         )
-        unread: list[BadRow] = []
-        try:
-            rows = list(read_source(source, ("question", "solution" if self.form == "math" else "answer"), unread))
-            origin = digest(source)
-        except RowError as error:
-            mend = "" if self.path else f". A local copy is read with benchmark.{self.name}.path=FILE"
-            raise RowError(f"benchmark {self.name}: {error}{mend}") from error
-        bad = [
-            Bad(key=row_id("bad", file=b.file, line=b.line), row=b.row(), reason=b.reason, detail=b.detail)
-            for b in unread
-        ]
+        need = ("question", "solution" if self.form == "math" else "answer")
+        rows, bad, origin = read_published(self.name, source, need, local=bool(self.path))
         found = Problems(by_id={}, bad=bad, digest=origin)
         for row in rows:
             for problem in self._problems(row):
@@ -187,6 +180,25 @@ class ProblemSet(BenchmarkConfig):
             told = "; ".join(b.detail for b in odd[:NAMED])
             total = len(odd) + len(found.by_id)
             log.warning("%s: %d of %d problems are left out: %s%s", self.name, len(odd), total, told, more)
+
+
+def read_published(
+    name: str, source: SourceConfig, need: tuple[str, ...], *, local: bool
+) -> tuple[list[dict[str, Any]], list[Bad], str]:
+    """The rows of benchmark `name`, what is no row of it, and a digest of where they came from."""
+    from sq.data.readers import BadRow
+    from sq.data.sources import digest, read_source
+
+    unread: list[BadRow] = []
+    try:
+        rows, origin = list(read_source(source, need, unread)), digest(source)
+    except RowError as error:
+        mend = "" if local else f". A local copy is read with benchmark.{name}.path=FILE"
+        raise RowError(f"benchmark {name}: {error}{mend}") from error
+    bad = [
+        Bad(key=row_id("bad", file=b.file, line=b.line), row=b.row(), reason=b.reason, detail=b.detail) for b in unread
+    ]
+    return rows, bad, origin
 
 
 def is_number(text: str) -> bool:

@@ -19,7 +19,7 @@ from sq.core.config import flatten, setting
 from sq.core.errors import ConfigError, RowError
 from sq.core.prompts import ParserConfig, ParserKind, PromptConfig
 from sq.core.rows import row_id
-from sq.eval.benchmarks import NAMED, Bad, BenchmarkConfig, Problems
+from sq.eval.benchmarks import NAMED, Bad, BenchmarkConfig, Problems, read_published
 from sq.eval.code_extract import Extracted, extract_program
 from sq.eval.code_styles import STYLES, read_problem
 from sq.eval.prompting import FormatConfig
@@ -77,8 +77,7 @@ class CodeBenchmark(BenchmarkConfig):
         return CodeCheck(problems, dataclasses.replace(sandbox, **given))
 
     def load(self, limit: int | None, seed: int) -> Problems:
-        from sq.data.readers import BadRow
-        from sq.data.sources import SourceConfig, digest, read_source
+        from sq.data.sources import SourceConfig
 
         if not self.path and not self.hub:
             raise ConfigError(f"benchmark {self.name} has no source; say where: benchmark.{self.name}.path=FILE")
@@ -91,17 +90,7 @@ class CodeBenchmark(BenchmarkConfig):
             revision=None if self.path else self.revision,
             form="plain",
         )
-        unread: list[BadRow] = []
-        try:
-            rows = list(read_source(source, (), unread))
-            origin = digest(source)
-        except RowError as error:
-            mend = "" if self.path else f". A local copy is read with benchmark.{self.name}.path=FILE"
-            raise RowError(f"benchmark {self.name}: {error}{mend}") from error
-        bad = [
-            Bad(key=row_id("bad", file=b.file, line=b.line), row=b.row(), reason=b.reason, detail=b.detail)
-            for b in unread
-        ]
+        rows, bad, origin = read_published(self.name, source, (), local=bool(self.path))
         settings = row_id("code", source=origin, style=self.style, ask=self.ask, challenge=self.challenge)
         found = Problems(by_id={}, bad=bad, digest=settings)
         for row in rows:
