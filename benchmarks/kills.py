@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from tqdm import tqdm
 
 from sq.core.config import build, conf_dir
 from sq.core.ledger import read_manifest, read_rejects, read_rows
@@ -137,6 +139,7 @@ def _child(job: SynthJob) -> int:
     try:
         log = os.open(f"{job.output_dir}.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(log, 2)
+        tqdm.set_lock(threading.RLock())  # its own is shared with forks, and a killed one may die holding it
         job.run()
         code = 0
     except BaseException:
