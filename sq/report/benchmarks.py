@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from sq.core.count import count
 from sq.eval.paper import BENCHMARKS, SCALEQUEST, base_of, paper_figure
 from sq.report.found import Found, Stage
 from sq.report.html import Section, join, note, table, tag
-from sq.core.count import count
 from sq.report.measure import graded, mean, percent, with_interval
 
 

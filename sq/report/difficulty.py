@@ -64,7 +64,7 @@ def by_steps(found: Found) -> dict[str, Sequence[float]]:
 
 def by_scorer(found: Found) -> dict[str, Sequence[float]]:
     """The scorer's predictions for generated questions (as the filter recorded them) and for seeds."""
-    filters = [s for s in found.of("filter") if s.manifest and "difficulty" in s.manifest.config.get("filters", [])]
+    filters = [s for s in found.filters if s.manifest and "difficulty" in s.manifest.config.get("filters", [])]
     if not filters:
         return {}
     last = filters[-1]
@@ -77,9 +77,8 @@ def by_scorer(found: Found) -> dict[str, Sequence[float]]:
 
 def stages_of_questions(found: Found, most: int = 4) -> dict[str, Stage]:
     """The stages whose questions are worth setting side by side: the ablation's, else all; at most `most`."""
-    filters = [s for s in found.of("filter") if "figure" not in s.tags]
     sampled = [s for s in found.of("questions") if "figure" not in s.tags and s.tags.get("seed", "0") == "0"]
-    chosen = sampled[: most - 1] + filters[-1:]
+    chosen = sampled[: most - 1] + found.filters[-1:]
     return {stage.variant or stage.name: stage for stage in chosen}
 
 

@@ -133,9 +133,18 @@ class Found:
         made = [s for s in self.of("select") if s.manifest is not None and "figure" not in s.tags]
         if self.final_name:
             return [s for s in made if s.name == self.final_name]
+        made = [s for s in made if s.variant] or made  # beside conditions, side studies are none
         own = [s for s in made if s.variant == made[-1].variant]
         seed = min((s.tags.get("seed", "") for s in own), default="")
         return [s for s in own if s.tags.get("seed", "") == seed]
+
+    @property
+    def filters(self) -> list[Stage]:
+        """The filters that the dataset went through; where there is none yet, those that there are."""
+        through = self.chain(self.finals)
+        return [s for s in self.of("filter") if s in through] or [
+            s for s in self.of("filter") if "figure" not in s.tags
+        ]
 
     @property
     def dataset(self) -> str:

@@ -55,7 +55,7 @@ def test_a_recipe_that_was_moved_is_found_where_it_is(tmp_path):
 
 
 def test_the_dataset_is_all_selections_of_the_last_condition_and_one_seed(tmp_path):
-    names = ["x", "a-s0", "b-s0", "a-s1"]
+    names = ["x", "a-s0", "b-s0", "a-s1", "side"]
     for name in names:
         ledger(tmp_path / name, "select", 1, prefix=name)
     tags = {
@@ -63,6 +63,7 @@ def test_the_dataset_is_all_selections_of_the_last_condition_and_one_seed(tmp_pa
         "a-s0": ("best", {"seed": "0"}),
         "b-s0": ("best", {"seed": "0"}),
         "a-s1": ("best", {"seed": "1"}),
+        "side": (None, {}),  # a study beside the conditions
     }
     recipe(tmp_path, *((n, "select", {"variant": v, "tags": t}) for n, (v, t) in tags.items()))
     assert [s.name for s in find(tmp_path).finals] == ["a-s0", "b-s0"]

@@ -66,7 +66,7 @@ def with_backslashes(text: str) -> str:
 
 
 def money_behind(text: str) -> str:
-    """`€100` as `100€`, `€2 million` as `2 million€`: the currency stands behind its number, where other units stand."""
+    """`€100` as `100€`, `€2 million` as `2 million€`: a currency stands where other units do, behind its number."""
     return _CURRENCY.sub(lambda m: m.group(3) + (m.group(1) or _SIGN_OF[m.group(2)]), text)
 
 
