@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sq.core.count import count
 from sq.core.errors import ConfigError
 from sq.core.ledger import read_rows
 from sq.engine.base import Completion, Result
@@ -68,7 +69,7 @@ def test_the_command_makes_rows_once_and_refuses_another_config_there(random_tin
     assert len(rows) + len(rejects) == 40 == read_manifest(made).items
     assert {r["reason"] for r in rejects} <= {"cut-off", "empty", "repeating", "unreadable"}
     assert all(r["generator"] == "tiny" and r["seed"] >= 0 and r["prefix"] for r in rows)
-    assert f"questions: 40 samples in -> {len(rows)} rows, {len(rejects)} rejects" in first.stderr
+    assert f"questions: 40 samples in -> {count(len(rows), 'row')}, {count(len(rejects), 'reject')}" in first.stderr
     assert sorted(p.name for p in tmp_path.iterdir()) == ["made"]
 
     before = {p.name: p.read_bytes() for p in made.iterdir()}
