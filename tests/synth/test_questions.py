@@ -77,7 +77,7 @@ def test_the_command_makes_rows_once_and_refuses_another_config_there(random_tin
     assert again.returncode == 0 and {p.name: p.read_bytes() for p in made.iterdir()} == before
 
     other = run("stage.temperature=0.5")
-    assert other.returncode == 1
+    assert other.returncode == 2
     assert "stage.temperature" in other.stderr and "Traceback" not in other.stderr
 
 
