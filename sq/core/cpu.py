@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 BF16 = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
-"""Names, on x86 and on ARM, of instructions that multiply in bf16. Without one bf16 is emulated: 4 to 25 times slower
+"""Names, on x86 and on ARM, of instructions that multiply in bf16. Without one bf16 is emulated: 4 to 15 times slower
 than fp32 (`benchmarks/README.md`)."""
 
 

@@ -17,11 +17,6 @@ def typed(key: str, value: str | Path) -> str:
     return shlex.quote(f"{key}=" + _text(str(value), quote='"'))
 
 
-def domain_typed(name: str) -> str:
-    """` domain=NAME`, where it is not the one that the scripts take by themselves."""
-    return "" if name == "arithmetic" else f" {typed('domain', name)}"
-
-
 def override(key: str, value: Any) -> str:
     """`key=value`."""
     return f"{key}={word(value)}"

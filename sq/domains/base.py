@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from sq.core.config import setting
 
@@ -96,6 +96,8 @@ class Domain(Protocol):
 class DomainConfig:
     """Base of the domains' configs."""
 
+    benchmarks: ClassVar[tuple[str, ...]] = ()
+    """What measures a student of the domain: names of conf/benchmark/."""
     name: str = setting(help="name of the domain in rows and reports")
     prompts: dict[str, str] = setting({}, help="a role of conf/prompt/ -> the domain's own prompt for it")
 

@@ -29,6 +29,7 @@ _GUESSED = ("formula", "number", "nowhere")
 class MathConfig(DomainConfig):
     """Real mathematics problems; the seeds are those of the paper unless others are named."""
 
+    benchmarks = ("gsm8k", "math")
     name: str = setting("math", help="name of the domain in rows and reports")
     seeds: SourceConfig = setting(help="where seed problems come from, with question, answer and solution")
     instruction: str = setting(

@@ -177,6 +177,7 @@ def load_classifier(config: ModelConfig, *, dtype: str | None = None, attention:
     """
     from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
+    _quiet()
     path = locate(config)
     trusted = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
     try:

@@ -23,7 +23,7 @@ from sq.core.errors import ConfigError
 from sq.core.ledger import Item, Ledger, Reject, Summary, read_manifest
 from sq.core.rows import row_id
 from sq.core.tracking import DataRef, track
-from sq.core.typed import domain_typed, typed
+from sq.core.typed import typed
 from sq.data.columns import Need
 from sq.data.readers import BadRow
 from sq.data.sources import digest, read_source
@@ -121,13 +121,13 @@ def _usable(ledger: Ledger, items: Iterator[Item]) -> Iterator[Item]:
 
 
 def _counts(summary: Summary) -> dict[str, float]:
-    reasons = {f"rejects/{reason}": float(count) for reason, count in sorted(summary.reasons.items())}
+    reasons = {f"rejects/{reason}": float(n) for reason, n in sorted(summary.reasons.items())}
     counts = {"items": summary.items, "rows": summary.rows, "rejects": summary.rejects, "resumed": summary.resumed}
     return {**{name: float(count) for name, count in counts.items()}, **reasons}
 
 
 def _say(job: SynthJob, work: Work, summary: Summary, report: Report, seconds: float) -> None:
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(summary.reasons.items()))
+    reasons = ", ".join(f"{n:,} {reason}" for reason, n in sorted(summary.reasons.items()))
     given, rows, rejects = count(summary.items, work.unit), count(summary.rows, "row"), count(summary.rejects, "reject")
     told = f"{given} in -> {rows}, {rejects}"
     resumed = f", {summary.resumed:,} of them done before" if summary.resumed else ""
@@ -142,7 +142,7 @@ def _say(job: SynthJob, work: Work, summary: Summary, report: Report, seconds: f
 
 def _next(job: SynthJob, work: Work) -> str:
     command, _, key = work.then.rpartition(" ")
-    return f"next: python {command}{domain_typed(job.domain.name)} {typed(key, job.output_dir)}" if key else ""
+    return f"next: python {command} {typed('domain', job.domain.name)} {typed(key, job.output_dir)}" if key else ""
 
 
 @dataclass(frozen=True, kw_only=True)

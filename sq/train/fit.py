@@ -22,7 +22,7 @@ from sq.core.errors import ConfigError, RowError
 from sq.core.files import DirectoryLock
 from sq.core.recovery import make_directory
 from sq.core.tracking import DataRef, track
-from sq.core.typed import domain_typed, typed
+from sq.core.typed import typed
 from sq.models.load import NEW_TINY, eos_ids, fingerprint, load_tokenizer
 from sq.train.config import TrainJob
 from sq.train.launch import processes, rank
@@ -35,8 +35,6 @@ if TYPE_CHECKING:
     from sq.train.rows import Data, Task
 
 log = logging.getLogger(__name__)
-BENCHMARKS = {"math": "[gsm8k,math]", "code": "[humaneval,mbpp]", "programs": "[programs]"}
-"""What measures a student of a domain, where it is not what evaluate.py takes by itself."""
 
 
 def fit(job: TrainJob) -> Path:
@@ -186,15 +184,15 @@ def next_command(job: TrainJob, model: Path) -> str:
     # The model's YAML says how it is spoken to where its template does not.
     known = f"model={name} " if (conf_dir() / "model" / f"{name}.yaml").is_file() else ""
     tuned = f"{known}{typed('model.name', f'{name}-{stage.name}')} {path}"
-    domain = domain_typed(job.domain.name)
+    domain = typed("domain", job.domain.name)
     if isinstance(stage, QFTStage | QPOStage):
-        return f"python synthesize.py stage=questions{domain} {tuned}"
+        return f"python synthesize.py stage=questions {domain} {tuned}"
     if isinstance(stage, DifficultyStage):
         scorer = f"filters.difficulty.model.name=difficulty {typed('filters.difficulty.model.path', model)}"
-        return f"python synthesize.py stage=filter{domain} filters=[difficulty] {scorer} input=outputs/questions-tiny"
+        return f"python synthesize.py stage=filter {domain} filters=[difficulty] {scorer} input=outputs/questions-tiny"
     if isinstance(stage, RewardStage):
-        return f"python synthesize.py stage=select{domain} engine=hf {path} input=outputs/answers-tiny"
+        return f"python synthesize.py stage=select {domain} engine=hf {path} input=outputs/answers-tiny"
     if isinstance(stage, PretrainStage):
-        return f"python train.py stage=sft{domain} {known}{path}"
-    benchmark = BENCHMARKS.get(job.domain.name)
-    return f"python evaluate.py {f'benchmark={benchmark} ' if benchmark else ''}{tuned}"
+        return f"python train.py stage=sft {domain} {known}{path}"
+    benchmarks = ",".join(job.domain.benchmarks)
+    return f"python evaluate.py {f'benchmark=[{benchmarks}] ' if benchmarks else ''}{tuned}"

@@ -24,6 +24,7 @@ PATIENCE = 20_000
 class ArithmeticConfig(DomainConfig):
     """Word problems of small numbers, with an exact oracle."""
 
+    benchmarks = ("arithmetic",)
     name: str = setting("arithmetic", help="name of the domain in rows and reports")
     min_steps: int = setting(1, ge=1, le=MOST_STEPS, help="fewest steps a question needs")
     max_steps: int = setting(MOST_STEPS, ge=1, le=MOST_STEPS, help="most steps a question needs")

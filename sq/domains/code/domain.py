@@ -30,6 +30,7 @@ TESTS_TOO = " After it, in a ```python block of its own, write five assert lines
 class CodeConfig(DomainConfig):
     """Programming problems with answers in Python."""
 
+    benchmarks = ("humaneval", "mbpp")
     name: str = setting("code", help="name of the domain in rows and reports")
     seeds: SourceConfig = setting(help="where seed problems come from: question and, for fail rates, tests as answer")
     instruction: str = setting(INSTRUCTION, help="added to a question when it is put to a solver")

@@ -23,6 +23,7 @@ from sq.sandbox.config import SandboxConfig
 class ProgramsConfig(DomainConfig):
     """Small functions over integers, with an exact oracle."""
 
+    benchmarks = ("programs",)
     name: str = setting("programs", help="name of the domain in rows and reports")
     min_steps: int = setting(1, ge=1, le=MOST_STEPS, help="fewest operations a task needs")
     max_steps: int = setting(6, ge=1, le=MOST_STEPS, help="most operations a task needs")
