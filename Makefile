@@ -27,9 +27,9 @@ setup: ## make .venv with everything in it; returns at once when there is nothin
 demo: setup ## the whole method in miniature, from nothing to a page; an exact oracle judges every step
 	@$(BIN)/sq run recipe=demo $(ARGS)
 
-# The quick tests share the cores; those that start engines or time out on a busy machine have them to themselves.
+# Tests share two cores; those that start vLLM have them to themselves.
 QUICK := -m "not gpu and not slow and not vllm" -n 2
-SLOW := -m "slow and not gpu and not vllm"
+SLOW := -m "slow and not gpu and not vllm" -n 2 --dist worksteal
 VLLM := -m "vllm and not gpu"
 PYTEST := $(BIN)/python -m pytest
 

@@ -3,6 +3,7 @@
 import datetime
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -20,7 +21,8 @@ from sq.core.errors import EngineError
 from sq.eval import sandbox as home
 from sq.sandbox import isolation
 from sq.sandbox.config import SandboxConfig
-from sq.sandbox.inside import seccomp
+from sq.sandbox.inside import confine, jobs, seccomp
+from sq.sandbox.inside.processes import Ended
 from sq.sandbox.plain import DEEPEST, PlainError, decode_plain, encode, key
 from sq.sandbox.pool import Sandbox
 from sq.sandbox.programs import Asserts, Calls, Outcome, Program, Raised, Script, Status, Unittests, same, same_text
@@ -35,6 +37,16 @@ def box():
             yield sandbox
     except EngineError as error:
         pytest.skip(str(error))
+
+
+def test_the_systems_word_for_too_much_processor_time_counts():
+    """It counts by samples; what it ended may have used much less by the finer count that we are given."""
+    limits = confine.Limits(**{name: 1 for name in confine.Limits._fields})
+    ended = [Ended(status=signal.SIGXCPU, cpu=0.1), Ended(status=0, cpu=0.0)]
+    assert jobs._why(limits, ended, False, {"status": "error", "reason": "the other end is closed"}) == {
+        "status": "timeout",
+        "reason": "used up 1 s of processor time",
+    }
 
 
 def run(box, source, *tests, **more):

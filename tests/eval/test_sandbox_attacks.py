@@ -850,7 +850,16 @@ def test_one_program_sees_nothing_of_the_one_before(box):
 def test_closing_ends_every_process_at_once():
     box = Sandbox(SandboxConfig(**{**LIMITS, "workers": 2, "wall_seconds": 60.0, "cpu_seconds": 60.0}))
     endless = Program(source="while True: pass", tests=Asserts(tests=["f()"]))
-    threading.Thread(target=lambda: list(box.run([endless])), daemon=True).start()
+    told = []
+
+    def serve():
+        try:
+            list(box.run([endless]))
+        except EngineError as error:
+            told.append(str(error))
+
+    runner = threading.Thread(target=serve, daemon=True)
+    runner.start()
     time.sleep(0.3)
     roots = [worker._process.pid for worker in box._workers]
     below = [pid for root in roots for pid in family(root)]
@@ -860,6 +869,8 @@ def test_closing_ends_every_process_at_once():
     while any(alive(pid) for pid in below) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not [pid for pid in below if alive(pid)]
+    runner.join(5)
+    assert told == ["the sandbox is closed"]
 
 
 def family(pid):

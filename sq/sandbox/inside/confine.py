@@ -81,7 +81,8 @@ def prepare(cage: Cage, limits: Limits) -> Cage:
 def confine(cage: Cage, limits: Limits) -> None:
     """What a forked process does to itself before it runs anything; there is no way back."""
     os.setsid()  # a signal to its own group must not reach ours
-    _limit(resource.RLIMIT_CPU, max(1, math.ceil(limits.cpu_seconds)))
+    seconds = max(1, math.ceil(limits.cpu_seconds))
+    _limit(resource.RLIMIT_CPU, seconds, spare=1)  # SIGXCPU says what it died of; what ignores that has a second more
     _limit(resource.RLIMIT_FSIZE, limits.file_mb * MB)
     if cage.tier == WEAK:
         _limit(resource.RLIMIT_NPROC, _running() + limits.processes)
@@ -100,10 +101,11 @@ def confine(cage: Cage, limits: Limits) -> None:
         linux.drop_capabilities()
 
 
-def _limit(kind: int, value: int) -> None:
+def _limit(kind: int, value: int, spare: int = 0) -> None:
+    """Limit a resource, for good to `spare` more."""
     most = resource.getrlimit(kind)[1]
-    value = value if most == resource.RLIM_INFINITY else min(value, most)
-    resource.setrlimit(kind, (value, value))
+    soft, hard = (v if most == resource.RLIM_INFINITY else min(v, most) for v in (value, value + spare))
+    resource.setrlimit(kind, (soft, hard))
 
 
 @lru_cache

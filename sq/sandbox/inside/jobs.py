@@ -22,7 +22,8 @@ from sq.sandbox.wire import load, send
 _ENOUGH = 64 * MB
 """Bytes that a judge may say; what a program may say is a setting."""
 _NEARLY = 0.85
-"""Share of the processor time allowed from which a process that was killed is taken to have used it up."""
+"""Share of the processor time allowed from which a process that was killed is taken to have used it up: the kernel
+counts by samples for the limit, and more finely for us."""
 Outcome = dict[str, Any]
 Files = tuple[int, int]
 """Descriptors of the program's file and of the tests'."""
@@ -153,7 +154,7 @@ def _why(limits: Limits, ended: list[Ended], late: bool, outcome: Outcome | None
     """Status and reason that the end of the processes tells, where it tells more than the outcome does."""
     if late:
         return {"status": "timeout", "reason": f"not done within {limits.wall_seconds:g} s"}
-    if any(one.cpu >= _NEARLY * limits.cpu_seconds for one in ended):
+    if any(one.signal == signal.SIGXCPU or one.cpu >= _NEARLY * limits.cpu_seconds for one in ended):
         return {"status": "timeout", "reason": f"used up {limits.cpu_seconds:g} s of processor time"}
     if outcome is not None and "MemoryError" in str(outcome.get("reason")):
         return {"status": "memory", "reason": f"needs more than {limits.memory_mb} MB"}
