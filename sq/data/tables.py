@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sq.core.errors import RowError
+from sq.core.hub import check_hub
 from sq.data.readers import BadRow, Record, bad_row
 
 _BATCH = 1000
@@ -88,6 +89,7 @@ def resolve_revision(name: str, revision: str | None) -> str:
     """The commit that a dataset's revision means now, from the hub or, where it cannot be reached, from the cache."""
     from huggingface_hub import HfApi, constants
 
+    check_hub()
     if revision and len(revision) == 40 and all(c in "0123456789abcdef" for c in revision):
         return revision
     try:
@@ -143,6 +145,7 @@ def _check_names(names: list[str], what: str) -> None:
 def _open_hub(name: str, subset: str | None, revision: str | None, commit: str) -> Any:
     import datasets
 
+    check_hub()
     try:
         return datasets.load_dataset(name, subset, revision=commit, streaming=True)
     except Exception as error:  # offline, unknown, gated, or with subsets of which one must be named

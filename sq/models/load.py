@@ -21,6 +21,7 @@ from sq.core.chat import ChatConfig
 from sq.core.config import conf_dir, nearest, setting
 from sq.core.cpu import cpu_has_bf16
 from sq.core.errors import ConfigError
+from sq.core.hub import check_hub, hub_host
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,6 +76,7 @@ def locate(config: ModelConfig) -> str:
         return str(Path(config.path))
     if config.path.startswith((".", "/", "~", "outputs/")):
         raise ConfigError(f"model.path={config.path!r} is no directory; give a folder with config.json in it")
+    check_hub()
     return config.path
 
 
@@ -298,8 +300,15 @@ def _hash_file(file: Path, digest: Any) -> None:
 
 def _not_found(config: ModelConfig, path: str, what: str, error: Exception) -> ConfigError:
     names = [p.stem for p in (conf_dir() / "model").glob("*.yaml")]
+    if not Path(path).is_dir() and not check_hub():
+        return ConfigError(
+            f"model.path={config.path!r}: its {what} cannot be loaded: there is no directory {path}, the hub's cache "
+            f"has none of that name, and {hub_host()} cannot be asked. Fetch it where it can (hf download {path}) and give "
+            "the directory as model.path, or take a model that needs no network: model=tiny, tiny-base"
+        )
     reason = str(error).strip().splitlines()[0].rstrip(". ") if str(error).strip() else type(error).__name__
     return ConfigError(
         f"model.path={config.path!r}: its {what} cannot be loaded from {path!r}: {reason}. Give a local directory or a "
-        f"hub id you can reach, or choose one of model={', '.join(sorted(names))}{nearest(config.name, names)}"
+        f"hub id you can reach, or choose one of model={', '.join(sorted(names))}"
+        f"{nearest(path.rpartition('/')[2], names)}"
     )

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sq.core.errors import ConfigError
+from sq.core.hub import check_hub
 from sq.models.load import (
     Dtype,
     ModelConfig,
@@ -33,12 +34,18 @@ def test_a_model_is_found_by_directory_package_or_hub_id(random_tiny):
         locate(config("./nowhere"))
 
 
-@pytest.mark.parametrize(("load", "path"), [(load_model, "."), (load_tokenizer, "no/tokenizer")])
-def test_what_is_no_model_is_told_with_the_path_and_the_choices(load, path, tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def test_what_is_no_model_is_told_with_the_path_and_the_choices(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="cannot be loaded from .* or choose one of model=.*tiny"):
-        load(config(path))
+        load_model(config("."))
+
+
+def test_without_the_hub_its_name_is_told_with_what_needs_no_network(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.chdir(tmp_path)
+    check_hub.cache_clear()
+    with pytest.raises(ConfigError, match=r"no directory no/tokenizer, .* cannot be asked.*hf download.*model=tiny"):
+        load_tokenizer(config("no/tokenizer"))
 
 
 def test_a_directory_without_a_tokenizer_is_told_with_what_is_missing(random_tiny, tmp_path):
