@@ -303,8 +303,8 @@ def _not_found(config: ModelConfig, path: str, what: str, error: Exception) -> C
     if not Path(path).is_dir() and not check_hub():
         return ConfigError(
             f"model.path={config.path!r}: its {what} cannot be loaded: there is no directory {path}, the hub's cache "
-            f"has none of that name, and {hub_host()} cannot be asked. Fetch it where it can (hf download {path}) and give "
-            "the directory as model.path, or take a model that needs no network: model=tiny, tiny-base"
+            f"has none of that name, and {hub_host()} cannot be asked. Fetch it where it can (hf download {path}) and "
+            "give the directory as model.path, or take a model that needs no network: model=tiny, tiny-base"
         )
     reason = str(error).strip().splitlines()[0].rstrip(". ") if str(error).strip() else type(error).__name__
     return ConfigError(
