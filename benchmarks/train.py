@@ -97,7 +97,7 @@ def _rows(place: Path, questions: Path, options: argparse.Namespace, task: str) 
         sys.exit(f"{questions} has only {len(rows)} short questions, more are needed: fewer --steps, smaller --batch")
     made: list[dict[str, Any]] = [{"question": row["question"]} for row in rows]
     if task == "sft":
-        made = [{"question": row["question"], "solution": row["answer"]} for row in rows]
+        made = [{"question": row["question"], "response": row["answer"]} for row in rows]
     if task == "qpo":
         made = [
             {"chosen": a["question"], "rejected": b["question"]} for a, b in zip(rows[::2], rows[1::2], strict=True)

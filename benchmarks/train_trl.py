@@ -105,7 +105,7 @@ def _sft(model: Any, tokenizer: Any, rows: list[dict[str, str]], common: dict[st
 
 
 def _answer(chat: ChatFormat, row: dict[str, str], s: dict[str, Any]) -> Any:
-    return chat.training_ids(row["question"], row["solution"], instruction=s["instruction"])
+    return chat.training_ids(row["question"], row["response"], instruction=s["instruction"])
 
 
 def _dpo(model: Any, tokenizer: Any, rows: list[dict[str, str]], common: dict[str, Any], s: dict[str, Any]) -> Any:

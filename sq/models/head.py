@@ -2,9 +2,9 @@
 
 Two ways, by what is known in the forward pass. Cross-entropy: each token's gradient is known up to one factor, so the
 gradients of states and weight are taken at once and logits are made once. Log-probabilities: the gradient waits for
-the loss above, and logits are made again in the backward pass. Soft-capping (Gemma 2), scaling (Cohere, Granite) and
-a bias are honoured; a head that is no plain linear layer (LoRA, quantised) goes through checkpointing. Kernels of
-others (`sq/models/fused.py`) may take the cross-entropy's place on a GPU.
+the loss above; what is small is kept for it, else logits are made again in the backward pass. Soft-capping (Gemma 2),
+scaling (Cohere, Granite) and a bias are honoured; a head that is no plain linear layer (LoRA, quantised) goes through
+checkpointing. Kernels of others (`sq/models/fused.py`) may take the cross-entropy's place on a GPU.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from sq.models.fused import HeadKernel, fused_cross_entropy
 
 CHUNK_ELEMENTS = 1 << 24
 """Logits held at a time: 64 MiB in fp32."""
+KEPT_ELEMENTS = 1 << 26
+"""Log-probabilities kept for the backward pass at most: 256 MiB in fp32."""
 SLICE = 1 << 13
 """Words of the vocabulary whose weight gradient is added up at a time in half precision."""
 
@@ -55,7 +57,8 @@ class Head:
         if type(self.module) is not nn.Linear:
             return self._by_checkpoint(states, targets)[0]
         module, dtype = self.module, self._dtype(states)
-        logps: Tensor = _Logps.apply(states, module.weight, module.bias, targets, self, dtype)  # type: ignore[no-untyped-call]
+        kept = torch.is_grad_enabled() and self.cap is None and len(targets) * self.vocabulary <= KEPT_ELEMENTS
+        logps: Tensor = _Logps.apply(states, module.weight, module.bias, targets, self, dtype, kept)  # type: ignore[no-untyped-call]
         return logps
 
     @property
@@ -144,7 +147,7 @@ class _CrossEntropy(torch.autograd.Function):
 
 
 class _Logps(torch.autograd.Function):
-    """Log-probabilities of targets; a chunk's logits are made again for its gradient."""
+    """Log-probabilities of targets; a chunk's are kept for its gradient, or its logits made again."""
 
     @staticmethod
     def forward(  # noqa: D102
@@ -155,22 +158,32 @@ class _Logps(torch.autograd.Function):
         targets: Tensor,
         head: Head,
         dtype: torch.dtype,
+        kept: bool,
     ) -> Tensor:
         ctx.save_for_backward(states, weight, bias, targets)
-        ctx.head, ctx.dtype = head, dtype
+        ctx.head, ctx.dtype, ctx.kept = head, dtype, []
         made = _Gradients(states, weight, bias, dtype, [False, False, False])
-        slices = [slice(part, part + head.chunk) for part in range(0, len(targets), head.chunk)]
-        return torch.cat([_at(made.logps(here, head)[0], targets[here]) for here in slices])
+        found = []
+        for part in range(0, len(targets), head.chunk):
+            here = slice(part, part + head.chunk)
+            logps, _ = made.logps(here, head)
+            found.append(_at(logps, targets[here]))
+            if kept:
+                ctx.kept.append(logps)
+        return torch.cat(found)
 
     @staticmethod
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
         states, weight, bias, targets = ctx.saved_tensors
         grads = _Gradients(states, weight, bias, ctx.dtype, ctx.needs_input_grad[:3])
+        kept, ctx.kept = iter(ctx.kept), []  # used up: a second backward pass makes its own
         for part in range(0, len(targets), ctx.head.chunk):
             here = slice(part, part + ctx.head.chunk)
-            logps, slope = grads.logps(here, ctx.head)
+            logps, slope = (next(kept, None), None)
+            if logps is None:
+                logps, slope = grads.logps(here, ctx.head)
             grads.add(here, logps, targets[here], slope, -upstream[0][here, None], ctx.head.scale)
-        return (*grads.of(states, weight, bias), None, None, None)
+        return (*grads.of(states, weight, bias), None, None, None, None)
 
 
 class _Gradients:

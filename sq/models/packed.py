@@ -2,7 +2,7 @@
 
 Full-vocabulary logits of a whole pack never exist: each chunk's are made, used and freed. For cross-entropy the
 gradient is taken in the same pass, while a chunk's logits are at hand; for log-probabilities, whose gradient depends
-on the loss above them, chunks are computed again in the backward pass (`sq/models/head.py`).
+on the loss above them, chunks are computed again in the backward pass unless they are small (`sq/models/head.py`).
 """
 
 from __future__ import annotations

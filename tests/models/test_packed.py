@@ -23,14 +23,15 @@ Make = Callable[[str], PreTrainedModel]
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize(("scale", "cap"), [(1.0, None), (0.5, None), (1.0, 2.0), (2.0, 1.5)])
-@pytest.mark.parametrize("chunk", [16, 1000])
+@pytest.mark.parametrize(("chunk", "kept"), [(16, 2000), (16, 1999), (1000, 2000)])
 def test_the_head_in_chunks_is_the_head(
-    bias: bool, scale: float, cap: float | None, chunk: int, monkeypatch: pytest.MonkeyPatch
+    bias: bool, scale: float, cap: float | None, chunk: int, kept: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
     module = nn.Linear(12, 40, bias=bias)
     states, targets = torch.randn(50, 12, requires_grad=True), torch.randint(40, (50,))
     monkeypatch.setattr("sq.models.head.CHUNK_ELEMENTS", chunk * 40)
+    monkeypatch.setattr("sq.models.head.KEPT_ELEMENTS", kept)  # there are 50 by 40
     head = Head(module=module, vocabulary=40, scale=scale, cap=cap)
     assert head.chunk == chunk
     logits = module(states) * scale
@@ -46,7 +47,8 @@ def test_the_head_in_chunks_is_the_head(
 
     logps = head.logps(states, targets)
     torch.testing.assert_close(logps, logits.detach().log_softmax(-1)[torch.arange(50), targets])
-    torch.testing.assert_close(torch.autograd.grad(-logps.sum() * 0.3, inputs), wanted)
+    torch.testing.assert_close(torch.autograd.grad(-logps.sum() * 0.3, inputs, retain_graph=True), wanted)
+    torch.testing.assert_close(torch.autograd.grad(-logps.sum() * 0.3, inputs), wanted)  # what was kept is used up
 
 
 def test_each_token_has_its_own_gradient() -> None:
@@ -95,12 +97,22 @@ def test_full_logits_of_a_pack_never_exist(monkeypatch: pytest.MonkeyPatch) -> N
         return linear(*args)
 
     monkeypatch.setattr("sq.models.head.CHUNK_ELEMENTS", 32 * 500)
+    monkeypatch.setattr("sq.models.head.KEPT_ELEMENTS", 99 * 500)
     head = Head(module=nn.Linear(8, 500, bias=False), vocabulary=500)
     states, targets = torch.randn(100, 8, requires_grad=True), torch.randint(500, (100,))
     monkeypatch.setattr(nn.functional, "linear", watched)
     head.cross_entropy(states, targets)[0].backward()
     head.logps(states, targets).sum().backward()
     assert sizes == [32, 32, 32, 4] * 3
+
+    monkeypatch.setattr("sq.models.head.KEPT_ELEMENTS", 100 * 500)
+    sizes.clear()
+    head.logps(states, targets).sum().backward()
+    assert sizes == [32, 32, 32, 4], "what is small is kept, not made again"
+    sizes.clear()
+    with torch.no_grad():
+        head.logps(states, targets)
+    assert sizes == [32, 32, 32, 4]
 
 
 def test_scales_and_caps_come_from_the_config(make_model: Make) -> None:
