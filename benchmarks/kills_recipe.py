@@ -46,40 +46,59 @@ def main() -> int:
         where = asked.where or Path(made)
         calm = asked.calm or where / "calm"
         if asked.calm is None:
-            _until_done(command, calm, [], 0.0)
-        whole = _record(calm)["seconds"]
+            _until_done(command, calm, [])
         rng = random.Random(asked.seed)
         begun = time.monotonic()
-        moments = [rng.uniform(0.02, 1.6 / max(1, asked.kills)) * whole for _ in range(asked.kills)]
-        killed = _until_done(command, where / "killed", moments, whole)
+        stages = _record(calm)["stages"]
+        moments = sorted((rng.randrange(len(stages)), rng.uniform(0.0, 20.0)) for _ in range(asked.kills))
+        killed = _until_done(command, where / "killed", moments)
         seconds = time.monotonic() - begun
-        return _compared(calm, where / "killed", killed, whole, seconds)
+        return _compared(calm, where / "killed", killed, seconds)
 
 
-def _until_done(command: list[str], place: Path, moments: list[float], whole: float) -> list[str]:
-    """Start the command again after every kill until it comes to its end; the stages each kill found running."""
+def _until_done(command: list[str], place: Path, moments: list[tuple[int, float]]) -> list[str]:
+    """Kill the command some seconds after so many stages are done, and start it again, until it comes to its end.
+
+    Moments are told by stages, not by the clock, so that they lie all over the recipe however busy the machine is.
+    """
     place.mkdir(parents=True, exist_ok=True)
     killed: list[str] = []
     with open(place / "said.log", "a") as said:
-        for after in [*moments, None]:
+        for moment in [*moments, None]:
             process = subprocess.Popen(
                 command, cwd=place, stdout=said, stderr=said, start_new_session=True, env=_environment()
             )
-            try:
-                if process.wait(after):
+            if not _comes(process, place, moment):
+                if process.wait():
                     sys.exit(f"{' '.join(command)} failed: see {place}/said.log (keep it with --where)")
                 return killed
-            except subprocess.TimeoutExpired:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
             running = [s["name"] for s in _record(place)["stages"] if s["status"] == "running"]
-            done = sum(s["status"] == "done" for s in _record(place)["stages"])
             killed.append(" + ".join(running) or "between stages")
-            print(f"kill {len(killed):>2} after {after:5.0f} s: {done} stages done, in {killed[-1]}", flush=True)
+            print(f"kill {len(killed):>2}: {_done(place)} stages done, in {killed[-1]}", flush=True)
     return killed
 
 
-def _compared(calm: Path, other: Path, killed: list[str], whole: float, seconds: float) -> int:
+def _comes(process: subprocess.Popen[bytes], place: Path, moment: tuple[int, float] | None) -> bool:
+    """Wait for the moment of a kill; false where the command ends before, or where there is none."""
+    if moment is None:
+        return False
+    stages, seconds = moment
+    while _done(place) < stages and process.poll() is None:
+        time.sleep(0.2)
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
+
+
+def _done(place: Path) -> int:
+    return sum(s["status"] == "done" for s in _record(place)["stages"])
+
+
+def _compared(calm: Path, other: Path, killed: list[str], seconds: float) -> int:
     one, two = (Path(place, _record(place)["output_dir"]) for place in (calm, other))
     parts = {p.parent.relative_to(one) for p in one.rglob("manifest.json")}
     parts -= {p for p in parts if p.parts[0] == "scores"}  # a cache: what has been scored, in the order it came
@@ -93,7 +112,7 @@ def _compared(calm: Path, other: Path, killed: list[str], whole: float, seconds:
     open_ = [str(part) for part in sorted(parts) if not read_manifest(two / part).finished]
     print(
         f"{len(killed)} kills, {len(parts)} ledgers with {rows:,} rows, {len(weights)} weight files; calm "
-        f"{whole:.0f} s, killed {seconds:.0f} s: "
+        f"{_record(calm)['seconds']:.0f} s, killed {seconds:.0f} s: "
         + (f"DIFFERENT: {', '.join(differ + open_)}" if differ or open_ else "all as in the calm run")
     )
     return 1 if differ or open_ or not parts else 0
