@@ -179,7 +179,7 @@ class _Logps(torch.autograd.Function):
         kept, ctx.kept = iter(ctx.kept), []  # used up: a second backward pass makes its own
         for part in range(0, len(targets), ctx.head.chunk):
             here = slice(part, part + ctx.head.chunk)
-            logps, slope = (next(kept, None), None)
+            logps, slope = next(kept, None), None
             if logps is None:
                 logps, slope = grads.logps(here, ctx.head)
             grads.add(here, logps, targets[here], slope, -upstream[0][here, None], ctx.head.scale)

@@ -1,8 +1,8 @@
 """Run a Hugging Face causal LM on a pack: hidden states, then the head at supervised positions only, in chunks.
 
-Full-vocabulary logits of a whole pack never exist: each chunk's are made, used and freed. For cross-entropy the
-gradient is taken in the same pass, while a chunk's logits are at hand; for log-probabilities, whose gradient depends
-on the loss above them, chunks are computed again in the backward pass unless they are small (`sq/models/head.py`).
+Full-vocabulary logits are made chunk by chunk. For cross-entropy the gradient is taken in the same pass, while a
+chunk's logits are at hand, and they are freed; for log-probabilities, whose gradient depends on the loss above them,
+chunks are kept where those of a pack are small, and else computed again in the backward pass (`sq/models/head.py`).
 """
 
 from __future__ import annotations

@@ -40,10 +40,11 @@ def test_what_is_no_model_is_told_with_the_path_and_the_choices(tmp_path, monkey
         load_model(config("."))
 
 
-def test_without_the_hub_its_name_is_told_with_what_needs_no_network(tmp_path, monkeypatch):
+def test_without_the_hub_its_name_is_told_with_what_needs_no_network(tmp_path, monkeypatch, request):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.chdir(tmp_path)
     check_hub.cache_clear()
+    request.addfinalizer(check_hub.cache_clear)
     with pytest.raises(ConfigError, match=r"no directory no/tokenizer, .* cannot be asked.*hf download.*model=tiny"):
         load_tokenizer(config("no/tokenizer"))
 

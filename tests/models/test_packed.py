@@ -88,7 +88,7 @@ def test_a_frozen_head_gets_no_gradient_and_gives_one() -> None:
     assert states.grad is not None and states.grad.abs().sum() > 0 and head.module.weight.grad is None
 
 
-def test_full_logits_of_a_pack_never_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_of_a_pack_are_made_in_chunks_and_kept_only_where_small(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     linear = nn.functional.linear
 

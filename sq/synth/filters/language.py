@@ -68,11 +68,11 @@ def identify(text: str, config: LanguageFilter) -> tuple[str, float]:
     if sum(len(word) > 1 for word in words) < config.min_words:
         return config.keep, 0.0
     best = _identifier().compute_language_confidence_values(" ".join(w for w in words if len(w) > 1))[0]
-    score = round(best.value, 9)  # its sums are added up by threads, in no fixed order: the last digits differ by run
+    score = round(best.value, 9)  # its last digits differ from run to run
     language = best.language.iso_code_639_1.name.lower()
     if language != config.keep and score < config.confidence:
         return config.keep, 0.0
-    return language, float(score)
+    return language, score
 
 
 def _unless_prose(formula: re.Match[str]) -> str:
