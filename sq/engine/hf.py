@@ -44,7 +44,7 @@ class HFConfig(EngineConfig):
     dtype: str = setting(
         "auto",
         choices=("auto", "float32", "bfloat16", "float16"),
-        help="auto: model.dtype, and where that is auto too as in the weights; fp32 on a CPU that has no bf16",
+        help="auto: model.dtype, and where that is auto too as in the weights; fp32 for bf16 on a CPU that has none",
     )
     attention: str = setting("sdpa", choices=("sdpa", "eager", "flash_attention_2"), help="how attention is computed")
     max_model_len: int | None = setting(None, ge=16, help="context length; default: the model's own")

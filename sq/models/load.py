@@ -149,10 +149,14 @@ def load_model(
 def computed_in(config: ModelConfig, asked: str, device: str) -> str:
     """The number format an engine computes in: `asked`, else the model's own, as in the weights where that says auto.
 
-    On a CPU that cannot multiply in bf16 `auto` is fp32: it holds the same weights and is several times as fast.
+    On a CPU that cannot multiply in bf16 a model in bf16 computes in fp32 unless bf16 is asked for: fp32 holds the same
+    weights and is several times as fast.
     """
-    wanted = asked if asked != "auto" else config.dtype.value
-    return "float32" if wanted == "auto" and device == "cpu" and not cpu_has_bf16() else wanted
+    if asked != "auto":
+        return asked
+    own = config.dtype
+    emulated = own in (Dtype.AUTO, Dtype.BF16) and device == "cpu" and not cpu_has_bf16()
+    return "float32" if emulated else own.value
 
 
 def context_length(config: ModelConfig) -> int | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from sq.core.config import nearest
 from sq.core.errors import ConfigError, EngineError
@@ -37,15 +37,20 @@ def determinism(
 ) -> Iterator[Agreement]:
     """Ask `count` questions of the job's domain in each way and format, one engine at a time.
 
+    With no `dtypes` the job's own is asked about, whatever that comes to.
+
     Raises:
         ConfigError: for a number format there is none of.
     """
     job.engine.prepare()
-    for name in dtypes or [job.model.dtype.name.lower()]:
-        known = {d.name.lower(): d for d in Dtype}
+    known = {d.name.lower(): d for d in Dtype}
+    for name in dtypes:
         if name not in known:
             raise ConfigError(f"dtype={name!r} is not one of {', '.join(known)}{nearest(name, known)}")
-        yield from _of_one(replace(job, model=replace(job.model, dtype=known[name])), name, count, max_tokens, batch)
+    if not dtypes:
+        yield from _of_one(job, "own", count, max_tokens, batch)
+    for name in dtypes:
+        yield from _of_one(_in_format(job, known[name]), name, count, max_tokens, batch)
 
 
 def told(found: Sequence[Agreement]) -> str:
@@ -53,6 +58,14 @@ def told(found: Sequence[Agreement]) -> str:
     lines = [f"{'dtype':<6} {'asked':<32} identical"]
     lines += [f"{a.dtype:<6} {a.way:<32} {a.same} of {a.count} ({a.same / max(a.count, 1):.1%})" for a in found]
     return "\n".join(lines)
+
+
+def _in_format(job: SynthJob, dtype: Dtype) -> SynthJob:
+    """The job in a number format: an engine that computes itself is told, since `auto` may be fp32 for bf16."""
+    told_engine = job.engine
+    if any(field.name == "dtype" for field in fields(job.engine)):
+        told_engine = replace(job.engine, dtype=dtype.value)  # type: ignore[call-arg]
+    return replace(job, engine=told_engine, model=replace(job.model, dtype=dtype))
 
 
 def _of_one(job: SynthJob, dtype: str, count: int, max_tokens: int, batch: int) -> Iterator[Agreement]:

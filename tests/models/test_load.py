@@ -95,7 +95,10 @@ def test_an_export_takes_the_place_of_an_earlier_one_and_may_be_smaller(random_t
     [
         (Dtype.AUTO, "auto", "cpu", "float32"),
         (Dtype.AUTO, "auto", "cuda", "auto"),
-        (Dtype.BF16, "auto", "cpu", "bfloat16"),
+        (Dtype.BF16, "auto", "cpu", "float32"),
+        (Dtype.BF16, "auto", "cuda", "bfloat16"),
+        (Dtype.BF16, "bfloat16", "cpu", "bfloat16"),
+        (Dtype.FP16, "auto", "cpu", "float16"),
         (Dtype.AUTO, "bfloat16", "cpu", "bfloat16"),
         (Dtype.FP16, "float32", "cuda", "float32"),
     ],
@@ -105,6 +108,7 @@ def test_engines_compute_in_fp32_on_a_processor_without_bf16_unless_told(monkeyp
     assert computed_in(config("m", dtype=own), asked, device) == computed
     monkeypatch.setattr("sq.models.load.cpu_has_bf16", lambda: True)
     assert computed_in(config("m", dtype=Dtype.AUTO), "auto", "cpu") == "auto"
+    assert computed_in(config("m", dtype=Dtype.BF16), "auto", "cpu") == "bfloat16"
 
 
 def test_a_fingerprint_is_of_the_content_alone(random_tiny, tmp_path):

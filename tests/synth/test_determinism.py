@@ -8,7 +8,8 @@ import pytest
 from sq.core.errors import ConfigError
 from sq.domains.oracle import OracleEngine
 from sq.engine.base import Completion, Result
-from sq.synth.determinism import determinism
+from sq.models.load import Dtype
+from sq.synth.determinism import _in_format, determinism
 
 
 def shares(job, *dtypes, **more):
@@ -30,6 +31,17 @@ def test_an_engine_that_depends_on_its_batch_is_found_out(job, monkeypatch):
     found = {way: same for (_, way), (same, _) in shares(job("answers"), "fp32", count=20).items()}
     assert found["again, the same way"] == 20 and found["in reversed order"] == 0
     assert found["in batches of 8"] == 8 and found["one at a time"] == 1
+
+
+def test_a_format_asked_for_is_the_one_the_engine_computes_in(job):
+    hf = job("answers", "engine=hf", "model=smollm2-135m")
+    asked = _in_format(hf, Dtype.BF16)
+    assert (asked.engine.dtype, asked.model.dtype) == ("bfloat16", Dtype.BF16)
+
+
+def test_without_a_format_the_jobs_own_is_asked_about(job):
+    found = shares(job("answers"), count=4)
+    assert {d for d, _ in found} == {"own"} and all(same == count for same, count in found.values())
 
 
 def test_a_format_that_is_none_is_told(job):
