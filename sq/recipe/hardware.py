@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from omegaconf import OmegaConf
 
 from sq.core.config import build, conf_dir, nearest, setting
+from sq.core.cpu import cpu_has_bf16
 from sq.core.errors import ConfigError
 
 SOURCED = ("peak", "decode", "prefill_share", "train_share", "start", "price")
@@ -92,7 +93,7 @@ def hardware_here() -> str:
 
     gpu = hardware()["gpus"].split("; ")[0]
     if gpu == "none":
-        return "cpu"
+        return "cpu" if cpu_has_bf16() else "cpu-avx2"
     if "A100" in gpu:
         memory = re.search(r"(\d+) MiB", gpu)
         return "a100-40g" if memory and int(memory[1]) < 60_000 else "a100-80g"

@@ -17,6 +17,7 @@ from sq.data.tokens import TokenRows
 from sq.models.adapters import Adapters, add_adapters, merged, quantized_arguments
 from sq.models.attention import Attention, Kernel, choose_attention
 from sq.models.fused import HeadChoice
+from sq.models.lean import make_lean
 from sq.models.load import NEW_TINY, load_model
 from sq.models.parity import check_parity
 from sq.models.tiny import make_model
@@ -94,7 +95,10 @@ def load(job: TrainJob, tokenizer: PreTrainedTokenizerFast) -> tuple[PreTrainedM
         add_adapters(model, adapters(job))
     if job.trainer.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return model.train().to(device_of(job)), stored
+    device = device_of(job)
+    if device.type == "cpu":
+        make_lean(model)
+    return model.train().to(device), stored
 
 
 def finished(

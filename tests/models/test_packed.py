@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from sq.data.collate import collate
 from sq.models.attention import choose_attention
-from sq.models.head import Head, head_of
+from sq.models.head import WORDS, Head, _Gradients, head_of
 from sq.models.losses import qpo_loss
 from sq.models.pack import Row
 from sq.models.packed import hidden_states, last_states, pack_logps, pack_loss, row_logps
@@ -90,17 +90,17 @@ def test_a_frozen_head_gets_no_gradient_and_gives_one() -> None:
 
 def test_logits_of_a_pack_are_made_in_chunks_and_kept_only_where_small(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
-    linear = nn.functional.linear
+    product = _Gradients._product
 
-    def watched(*args: Tensor) -> Tensor:
-        sizes.append(len(args[0]))
-        return linear(*args)
+    def watched(grads: _Gradients, inputs: Tensor) -> Tensor:
+        sizes.append(len(inputs))
+        return product(grads, inputs)
 
     monkeypatch.setattr("sq.models.head.CHUNK_ELEMENTS", 32 * 500)
     monkeypatch.setattr("sq.models.head.KEPT_ELEMENTS", 99 * 500)
     head = Head(module=nn.Linear(8, 500, bias=False), vocabulary=500)
     states, targets = torch.randn(100, 8, requires_grad=True), torch.randint(500, (100,))
-    monkeypatch.setattr(nn.functional, "linear", watched)
+    monkeypatch.setattr(_Gradients, "_product", watched)
     head.cross_entropy(states, targets)[0].backward()
     head.logps(states, targets).sum().backward()
     assert sizes == [32, 32, 32, 4] * 3
@@ -113,6 +113,18 @@ def test_logits_of_a_pack_are_made_in_chunks_and_kept_only_where_small(monkeypat
     with torch.no_grad():
         head.logps(states, targets)
     assert sizes == [32, 32, 32, 4]
+
+
+@pytest.mark.parametrize("vocabulary", [WORDS - 1, WORDS, 2 * WORDS + 5])
+def test_a_vocabulary_of_several_slices_gives_the_loss_and_gradients_of_torch(vocabulary: int) -> None:
+    head = Head(module=nn.Linear(8, vocabulary, bias=False), vocabulary=vocabulary)
+    states, targets = torch.randn(9, 8, requires_grad=True), torch.randint(vocabulary, (9,))
+    inputs = [states, *head.module.parameters()]
+    expected = nn.functional.cross_entropy(head.module(states), targets, reduction="sum")
+    slopes = torch.autograd.grad(expected, inputs)
+    for found in (head.cross_entropy(states, targets)[0], -head.logps(states, targets).sum()):
+        torch.testing.assert_close(found, expected)
+        torch.testing.assert_close(torch.autograd.grad(found, inputs), slopes)
 
 
 def test_scales_and_caps_come_from_the_config(make_model: Make) -> None:

@@ -160,7 +160,7 @@ def test_a_model_that_is_small_enough_is_bound_by_the_engine():
 
 
 def test_every_figure_of_the_table_says_where_it_is_from():
-    assert {"a100-40g", "a100-80g", "h100", "h200", "l4", "cpu"} <= set(hardware_names())
+    assert {"a100-40g", "a100-80g", "h100", "h200", "l4", "cpu", "cpu-avx2"} <= set(hardware_names())
     for name in hardware_names():
         found = load_hardware(name)
         assert all(found.sources.values()), name
@@ -200,7 +200,15 @@ def test_a_missing_source_an_unknown_device_and_an_unknown_key_are_told():
 )  # fmt: skip
 def test_the_device_of_this_machine_is_found_in_the_table(monkeypatch, gpus, name):
     monkeypatch.setattr(provenance, "hardware", lambda: {"gpus": gpus})
+    monkeypatch.setattr("sq.recipe.hardware.cpu_has_bf16", lambda: True)
     assert hardware_here() == name and devices_here() == (2 if ";" in gpus else 1)
+
+
+def test_a_cpu_without_bf16_is_a_row_of_its_own(monkeypatch):
+    monkeypatch.setattr(provenance, "hardware", lambda: {"gpus": "none"})
+    monkeypatch.setattr("sq.recipe.hardware.cpu_has_bf16", lambda: False)
+    slow, fast = load_hardware(hardware_here()), load_hardware("cpu")
+    assert not slow.gpu and slow.train_seconds(0.135) > 2 * fast.train_seconds(0.135)
 
 
 def test_a_gpu_that_is_not_in_the_table_is_told(monkeypatch):
