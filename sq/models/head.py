@@ -206,6 +206,8 @@ class _Gradients:
         with torch.autocast(self.inputs.device.type, enabled=False):
             logits = self._product(self.inputs[here])
             if head.scale == 1.0 and head.cap is None:
+                if logits.dtype == torch.float32 and not logits.is_cuda:
+                    return torch.log_softmax(logits, -1, out=logits), None  # in place: row by row, read before written
                 return torch.log_softmax(logits, -1, dtype=torch.float32), None
             logits = logits.float() * head.scale
             if head.cap is None:
