@@ -8,6 +8,10 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("sq", deadline=None)  # no test fails on the clock
+settings.load_profile("sq")
 
 
 @pytest.fixture(scope="session")

@@ -18,10 +18,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sq.core.errors import ConfigError, SqError
-from sq.train.config import TrainerConfig, TrainJob
+from sq.train.config import Precision, TrainerConfig, TrainJob
 
 if TYPE_CHECKING:
     from lightning.pytorch.strategies import Strategy
@@ -97,6 +97,24 @@ def strategy(config: TrainerConfig) -> Strategy | str:
     if config.strategy == "ddp" or world > 1:
         return DDPStrategy(gradient_as_bucket_view=True)
     return "auto"
+
+
+def precision(config: TrainerConfig) -> dict[str, Any]:
+    """Lightning's arguments that say in which numbers to compute."""
+    mixed = config.precision is Precision.BF16_MIXED and config.strategy != "fsdp"
+    # With bf16 weights there is nothing left for Lightning to convert: the model is, and the optimiser has masters.
+    flag: Literal["bf16-mixed", "32-true"] = "bf16-mixed" if mixed else "32-true"
+    if config.strategy != "deepspeed":
+        return {"precision": flag}
+    from lightning.pytorch.plugins.precision import DeepSpeedPrecision
+
+    class Untouched(DeepSpeedPrecision):
+        """DeepSpeed's, but a pack stays as it is: it is frozen and has whole numbers only, nothing to convert."""
+
+        def convert_input(self, data: Any) -> Any:
+            return data
+
+    return {"plugins": [Untouched(flag)]}
 
 
 def as_node(value: Any) -> Any:

@@ -25,9 +25,9 @@ from sq.models.regressor import NOTE, REWARD_NOTE, export_regressor
 from sq.train import setup
 from sq.train.base import BaseModule
 from sq.train.checkpoints import Checkpoints, best_checkpoint, checkpoints, step_of
-from sq.train.config import Precision, TrainJob
+from sq.train.config import TrainJob
 from sq.train.difficulty import DifficultyModule
-from sq.train.launch import strategy
+from sq.train.launch import precision, strategy
 from sq.train.pretrain import PretrainModule
 from sq.train.qft import QFTModule
 from sq.train.qpo import QPOModule
@@ -181,14 +181,12 @@ def _loaders(job: TrainJob, data: Data, prefix: int) -> tuple[PackPlan, PackLoad
 
 def _trainer(job: TrainJob, loader: PackLoader, callbacks: list[Callback]) -> L.Trainer:
     config = job.trainer
-    mixed = config.precision is Precision.BF16_MIXED and config.strategy != "fsdp"
     return L.Trainer(
         accelerator=config.accelerator,
         devices=config.devices,
         num_nodes=config.nodes,
         strategy=strategy(config),
-        # With bf16 weights there is nothing left for Lightning to convert: the model is, and the optimiser has masters.
-        precision="bf16-mixed" if mixed else "32-true",
+        **precision(config),
         max_steps=loader.steps,
         max_epochs=1,
         accumulate_grad_batches=loader.accumulate,

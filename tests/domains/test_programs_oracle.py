@@ -4,7 +4,7 @@ import json
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sq.domains.base import Document
@@ -80,7 +80,16 @@ def test_a_task_has_its_steps_and_its_program_gives_the_tests(rng, steps):
     assert judge(one.question).answer == one.answer
 
 
+@pytest.mark.parametrize("word", ["Add", "if", "max", "r", "4", "_"])
+def test_a_name_that_the_program_cannot_have_is_no_parameter_and_is_mended(word):
+    text = f"Write a function solve that takes two integers {word} and b. Take {word} minus b. Return the result."
+    assert read_header(split(text)[0]) is None and not judge(text).solvable
+    assert judge(mend(text, random.Random(0))).solvable
+    assert read_header(f"Write a function {word} that takes an integer a.") is None
+
+
 @given(SEEDS)
+@example(random.Random(11807))
 def test_spoiling_mending_and_hardening(rng):
     one = problem(rng)
     spoiled, reason = unsolvable(one.question, rng)

@@ -6,6 +6,8 @@ A task names a function and its parameters, says what the result starts from, ch
 
 from __future__ import annotations
 
+import builtins
+import keyword
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -104,12 +106,13 @@ KINDS = STARTS + CHANGES
 END = "Return the result."
 HEADER = "Write a function {name} that takes {params}."
 
+_WORD = r"([a-z]\w{0,9})"
 _PARAMS = (
-    (re.compile(r"an integer (\w+)"), (int,)),
-    (re.compile(r"two integers (\w+) and (\w+)"), (int, int)),
-    (re.compile(r"three integers (\w+), (\w+) and (\w+)"), (int, int, int)),
-    (re.compile(r"a list of integers (\w+)"), (list,)),
-    (re.compile(r"a list of integers (\w+) and an integer (\w+)"), (list, int)),
+    (re.compile(f"an integer {_WORD}"), (int,)),
+    (re.compile(f"two integers {_WORD} and {_WORD}"), (int, int)),
+    (re.compile(f"three integers {_WORD}, {_WORD} and {_WORD}"), (int, int, int)),
+    (re.compile(f"a list of integers {_WORD}"), (list,)),
+    (re.compile(f"a list of integers {_WORD} and an integer {_WORD}"), (list, int)),
 )
 _HEADER = re.compile(r"Write a function ([a-z]\w{0,20}) that takes ([^.]{1,80})\.")
 _OPERAND = r"(-?\d{1,4}|[a-z]\w{0,9}|" + "|".join(VAGUE) + ")"
@@ -164,13 +167,18 @@ def said_params(params: dict[str, type]) -> str:
 def read_header(sentence: str) -> Header | None:
     """The header that a sentence is, or None."""
     found = _HEADER.fullmatch(sentence)
-    if found is None:
+    if found is None or _taken(found[1]):
         return None
     for pattern, kinds in _PARAMS:
         params = pattern.fullmatch(found[2])
-        if params and len(set(params.groups())) == len(kinds):
+        if params and len(set(params.groups())) == len(kinds) and not any(map(_taken, params.groups())):
             return Header(name=found[1], params=dict(zip(params.groups(), kinds, strict=True)))
     return None
+
+
+def _taken(word: str) -> bool:
+    """Whether Python or the reference program has another use for the name."""
+    return keyword.iskeyword(word) or hasattr(builtins, word) or word == "r"
 
 
 def read_sentence(sentence: str) -> Sentence | None:
