@@ -81,7 +81,10 @@ class BaseModule(L.LightningModule):
         self.tokens_seen += batch.pack.tokens
         self.targets_seen += batch.pack.supervised
         # Lightning divides by the packs accumulated and averages over processes; the step's own divisor is exact.
-        return total * (self.trainer.accumulate_grad_batches * self.trainer.world_size / batch.divisor)  # type: ignore[no-any-return]
+        divided = self.trainer.accumulate_grad_batches
+        if self.job.trainer.strategy == "deepspeed":  # whose engine divides by them once more
+            divided *= divided
+        return total * (divided * self.trainer.world_size / batch.divisor)  # type: ignore[no-any-return]
 
     def validation_step(self, batch: StepPack, index: int) -> Tensor:
         return self(batch, "reference" if self.reference_pass else "val")  # type: ignore[no-any-return]
@@ -123,15 +126,25 @@ class BaseModule(L.LightningModule):
         return []
 
     def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
-        if self.job.trainer.strategy == "deepspeed":  # its engine clips
+        if self.job.trainer.strategy == "deepspeed":  # its engine clips, in its step
             return
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.stage.grad_clip or math.inf)
         if isinstance(norm, torch.distributed.tensor.DTensor):
             norm = norm.full_tensor()
-        self.grad_norm = float(norm)
-        if not math.isfinite(self.grad_norm):
-            self._stop(f"the gradient's norm is {self.grad_norm}", None)
+        self._take_norm(float(norm))
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        if self.job.trainer.strategy == "deepspeed":
+            norm = self.trainer.model.get_global_grad_norm()  # type: ignore[union-attr,operator]
+            if norm is not None:
+                self._take_norm(float(norm))
+
+    def _take_norm(self, norm: float) -> None:
+        self.grad_norm = norm
+        if not math.isfinite(norm):
+            self._stop(f"the gradient's norm is {norm}", None)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.job.trainer.lora.rank:  # the frozen weights are where they were
