@@ -1,4 +1,4 @@
-"""ZeRO-3 by DeepSpeed in two processes gives the losses of DDP: on CPUs, where only Lightning's own check forbids it."""
+"""ZeRO-3 by DeepSpeed in two processes gives the losses of DDP; on CPUs, where only Lightning's check forbids it."""
 
 import json
 import os
@@ -28,8 +28,8 @@ theirs.CUDAAccelerator, theirs._validate_device_index_selection = object, lambda
 deepspeed.initialize = on_a_cpu
 """
 WORDS = (
-    "stage=qft", "model=tiny", "domain=arithmetic", "data.limit=60", "stage.lr=0.003", "stage.max_steps=4", "stage.batch_packs=4",
-    "stage.pack_tokens=192", "trainer.accelerator=cpu", "trainer.devices=2", "tracking=none",
+    "stage=qft", "model=tiny", "domain=arithmetic", "data.limit=60", "stage.lr=0.003", "stage.max_steps=4",
+    "stage.batch_packs=4", "stage.pack_tokens=192", "trainer.accelerator=cpu", "trainer.devices=2", "tracking=none",
 )  # fmt: skip
 
 
