@@ -204,6 +204,11 @@ def test_the_device_of_this_machine_is_found_in_the_table(monkeypatch, gpus, nam
     assert hardware_here() == name and devices_here() == (2 if ";" in gpus else 1)
 
 
+@pytest.mark.parametrize("name", hardware_names())
+def test_a_device_is_found_again_by_the_name_that_a_plan_keeps(name):
+    assert load_hardware(load_hardware(name).name) == load_hardware(name)
+
+
 def test_a_cpu_without_bf16_is_a_row_of_its_own(monkeypatch):
     monkeypatch.setattr(provenance, "hardware", lambda: {"gpus": "none"})
     monkeypatch.setattr("sq.recipe.hardware.cpu_has_bf16", lambda: False)
