@@ -12,7 +12,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value", help="as for synthesize.py: model=tiny engine=vllm"
     )
-    parser.add_argument("--dtype", action="append", help="fp32, bf16, fp16; may be given several times")
+    parser.add_argument("--dtype", action="append", help="fp32, bf16, fp16, several times; default: as the job is")
     parser.add_argument("--count", type=int, default=32, help="questions to ask")
     parser.add_argument("--max-tokens", type=int, default=64, help="longest answer")
     parser.set_defaults(run=_run)

@@ -206,7 +206,7 @@ class _Gradients:
         with torch.autocast(self.inputs.device.type, enabled=False):
             logits = self._product(self.inputs[here])
             if head.scale == 1.0 and head.cap is None:
-                if logits.dtype == torch.float32 and not logits.is_cuda:
+                if logits.dtype == torch.float32 and logits.device.type == "cpu":
                     return torch.log_softmax(logits, -1, out=logits), None  # in place: row by row, read before written
                 return torch.log_softmax(logits, -1, dtype=torch.float32), None
             logits = logits.float() * head.scale
@@ -216,7 +216,7 @@ class _Gradients:
             return (bent * head.cap).log_softmax(-1), 1.0 - bent.square()
 
     def _product(self, inputs: Tensor) -> Tensor:
-        if inputs.is_cuda or inputs.dtype != torch.float32 or self.offset is not None:
+        if inputs.device.type != "cpu" or inputs.dtype != torch.float32 or self.offset is not None:
             return nn.functional.linear(inputs, self.weight, self.offset)
         # In slices of the vocabulary, which a CPU's cache holds: the same sums, an eighth faster (MKL, AVX2).
         logits = inputs.new_empty(len(inputs), len(self.weight))

@@ -47,10 +47,9 @@ def determinism(
     for name in dtypes:
         if name not in known:
             raise ConfigError(f"dtype={name!r} is not one of {', '.join(known)}{nearest(name, known)}")
-    if not dtypes:
-        yield from _of_one(job, "own", count, max_tokens, batch)
-    for name in dtypes:
-        yield from _of_one(_in_format(job, known[name]), name, count, max_tokens, batch)
+    jobs = {name: _in_format(job, known[name]) for name in dtypes} or {"own": job}
+    for name, one in jobs.items():
+        yield from _of_one(one, name, count, max_tokens, batch)
 
 
 def told(found: Sequence[Agreement]) -> str:
@@ -62,10 +61,9 @@ def told(found: Sequence[Agreement]) -> str:
 
 def _in_format(job: SynthJob, dtype: Dtype) -> SynthJob:
     """The job in a number format: an engine that computes itself is told, since `auto` may be fp32 for bf16."""
-    told_engine = job.engine
-    if any(field.name == "dtype" for field in fields(job.engine)):
-        told_engine = replace(job.engine, dtype=dtype.value)  # type: ignore[call-arg]
-    return replace(job, engine=told_engine, model=replace(job.model, dtype=dtype))
+    computes = any(field.name == "dtype" for field in fields(job.engine))
+    engine = replace(job.engine, dtype=dtype.value) if computes else job.engine  # type: ignore[call-arg]
+    return replace(job, engine=engine, model=replace(job.model, dtype=dtype))
 
 
 def _of_one(job: SynthJob, dtype: str, count: int, max_tokens: int, batch: int) -> Iterator[Agreement]:

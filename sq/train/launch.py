@@ -109,7 +109,7 @@ def precision(config: TrainerConfig) -> dict[str, Any]:
     from lightning.pytorch.plugins.precision import DeepSpeedPrecision
 
     class Untouched(DeepSpeedPrecision):
-        """DeepSpeed's, but a pack stays as it is: it is frozen and has whole numbers only, nothing to convert."""
+        """DeepSpeed's, but a pack stays as it is: it is frozen, and labels and weights are computed with in fp32."""
 
         def convert_input(self, data: Any) -> Any:
             return data
