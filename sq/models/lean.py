@@ -1,15 +1,17 @@
-"""Layers that keep less for the backward pass and give the same: gated feed-forward blocks and RMS norms, on a CPU.
+"""Layers that do less, keep less for the backward pass and give the same, on a CPU; on a GPU fused kernels see to it.
 
 Written plainly, a block silu(gate)·up keeps four tensors as wide as itself, a norm two: what can be made again by one
 elementwise operation need not be kept. That is a fourth of what a pack of tokens holds, and packs may be as much
-longer. Only modules whose `forward` is word for word the one below are changed; a block whose last layer is no plain
-linear one (LoRA, quantised) is left as it is. On a GPU it is the business of fused kernels.
+longer. Rotary positions take a third of the passes over queries and keys.
+
+Only modules whose code is word for word the one below are changed; a block whose last layer is no plain linear one
+(LoRA, quantised) is left as it is.
 """
 
 from __future__ import annotations
 
 import inspect
-from types import MethodType
+from types import FunctionType, MethodType
 from typing import Any
 
 import torch
@@ -23,6 +25,19 @@ NORM = (
     "hidden_states = hidden_states * torch.rsqrt(variance + self.variance_epsilon)",
     "return self.weight * hidden_states.to(input_dtype)",
 )
+ROTATION = "apply_rotary_pos_emb"
+ROTATED = (
+    "cos = cos.unsqueeze(unsqueeze_dim)",
+    "sin = sin.unsqueeze(unsqueeze_dim)",
+    "q_embed = (q * cos) + (rotate_half(q) * sin)",
+    "k_embed = (k * cos) + (rotate_half(k) * sin)",
+    "return q_embed, k_embed",
+)
+HALVES = (
+    "x1 = x[..., : x.shape[-1] // 2]",
+    "x2 = x[..., x.shape[-1] // 2 :]",
+    "return torch.cat((-x2, x1), dim=-1)",
+)
 
 
 def make_lean(model: nn.Module) -> int:
@@ -33,6 +48,12 @@ def make_lean(model: nn.Module) -> int:
             module.forward = MethodType(_gated_forward, module)
         elif _is_norm(module):
             module.forward = MethodType(_norm_forward, module)
+        elif _is_rotating(module):
+            plain: Any = type(module).forward
+            known = {**plain.__globals__, ROTATION: _rotate}
+            lean = FunctionType(plain.__code__, known, plain.__name__, plain.__defaults__, plain.__closure__)
+            lean.__kwdefaults__ = plain.__kwdefaults__
+            module.forward = MethodType(lean, module)
         else:
             continue
         changed += 1
@@ -42,19 +63,31 @@ def make_lean(model: nn.Module) -> int:
 def _is_gated(module: nn.Module) -> bool:
     act, down = getattr(module, "act_fn", None), getattr(module, "down_proj", None)
     silu = isinstance(act, nn.SiLU) or type(act).__name__ == "SiLUActivation"
-    return silu and type(down) is nn.Linear and GATED in _source(module)
+    return silu and type(down) is nn.Linear and GATED in _code(type(module).forward)
 
 
 def _is_norm(module: nn.Module) -> bool:
     if not (isinstance(getattr(module, "weight", None), Tensor) and hasattr(module, "variance_epsilon")):
         return False
-    lines = [line.strip() for line in _source(module).splitlines()]
-    return lines[-len(NORM) :] == list(NORM)
+    return _ends(type(module).forward, NORM)
 
 
-def _source(module: nn.Module) -> str:
+def _is_rotating(module: nn.Module) -> bool:
+    forward = type(module).forward
+    if not isinstance(forward, FunctionType) or ROTATION not in forward.__code__.co_names:
+        return False
+    rotation = inspect.unwrap(forward.__globals__.get(ROTATION) or forward)
+    halves = getattr(rotation, "__globals__", {}).get("rotate_half")
+    return _ends(rotation, ROTATED) and _ends(halves, HALVES)
+
+
+def _ends(function: Any, lines: tuple[str, ...]) -> bool:
+    return [line.strip() for line in _code(function).splitlines()][-len(lines) :] == list(lines)
+
+
+def _code(function: Any) -> str:
     try:
-        return inspect.getsource(type(module).forward)
+        return inspect.getsource(function)
     except (OSError, TypeError):
         return ""
 
@@ -70,6 +103,11 @@ def _gated_forward(module: Any, x: Tensor) -> Tensor:
 def _norm_forward(module: Any, hidden_states: Tensor) -> Tensor:
     out: Tensor = _Norm.apply(hidden_states, module.weight, module.variance_epsilon)  # type: ignore[no-untyped-call]
     return out
+
+
+def _rotate(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> tuple[Tensor, Tensor]:
+    cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
+    return _Rotation.apply(q, cos, sin), _Rotation.apply(k, cos, sin)  # type: ignore[no-untyped-call]
 
 
 class _Gated(torch.autograd.Function):
@@ -125,5 +163,27 @@ class _Norm(torch.autograd.Function):
         if needs[0]:
             slope = (grad * weight).to(x.dtype).to(torch.float32)
             along = (slope * unit).mean(-1, keepdim=True)
-            of_x = slope.sub(unit.mul_(along)).mul_(scale).to(x.dtype)
+            of_x = slope.addcmul_(unit, along, value=-1).mul_(scale).to(x.dtype)
         return of_x, of_weight, None
+
+
+class _Rotation(torch.autograd.Function):
+    """x·cos + (−x₂, x₁)·sin, of which only cos and sin are kept; their halves may differ."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:  # noqa: D102
+        ctx.save_for_backward(cos, sin)
+        ctx.dtype, half = x.dtype, x.shape[-1] // 2
+        out = x * cos
+        out[..., :half].addcmul_(x[..., half:], sin[..., :half], value=-1)
+        out[..., half:].addcmul_(x[..., :half], sin[..., half:])
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:  # noqa: D102
+        (grad,), (cos, sin) = upstream, ctx.saved_tensors
+        half = grad.shape[-1] // 2
+        out = grad * cos
+        out[..., :half].addcmul_(grad[..., half:], sin[..., half:])
+        out[..., half:].addcmul_(grad[..., :half], sin[..., :half], value=-1)
+        return out.to(ctx.dtype), None, None

@@ -1,8 +1,7 @@
 """Run a Hugging Face causal LM on a pack: hidden states, then the head at supervised positions only, in chunks.
 
-Full-vocabulary logits are made chunk by chunk. For cross-entropy the gradient is taken in the same pass, while a
-chunk's logits are at hand, and they are freed; for log-probabilities, whose gradient depends on the loss above them,
-chunks are kept where those of a pack are small, and else computed again in the backward pass (`sq/models/head.py`).
+Full-vocabulary logits are made chunk by chunk; the loss and its gradient are taken while a chunk's are at hand, and
+they are gone (`sq/models/head.py`).
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from transformers import PreTrainedModel
 
 from sq.models.attention import Attention, attention_arguments
 from sq.models.fused import HeadKernel
-from sq.models.head import head_of
-from sq.models.losses import TokenLoss, sum_by_owner
+from sq.models.head import RowsLoss, head_of
+from sq.models.losses import TokenLoss
 from sq.models.pack import Pack
 
 
@@ -31,14 +30,19 @@ def pack_loss(
     return TokenLoss(total, pack.supervised, correct)
 
 
-def pack_logps(model: PreTrainedModel, pack: Pack, attention: Attention) -> Tensor:
-    """[S] log-probability of every supervised token, in fp32."""
-    return head_of(model).logps(hidden_states(model, pack, attention)[pack.sources], pack.targets)
+def rows_loss(model: PreTrainedModel, pack: Pack, attention: Attention, loss: RowsLoss) -> tuple[Tensor, Tensor]:
+    """`loss`, a sum over the pack's rows (or pairs), and the rows' [N] log-probabilities without gradients."""
+    states = hidden_states(model, pack, attention)[pack.sources]
+    rows, group = len(pack.lengths), 1 + pack.paired
+    return head_of(model).rows_loss(states, pack.targets, pack.owners, rows, loss, group=group)
 
 
 def row_logps(model: PreTrainedModel, pack: Pack, attention: Attention) -> Tensor:
     """[N] log-probability of each row of the pack: its supervised tokens' summed (question and end token for QPO)."""
-    return sum_by_owner(pack_logps(model, pack, attention), pack.owners, len(pack.lengths))
+    with torch.no_grad():
+        states = hidden_states(model, pack, attention)[pack.sources]
+        rows, group = len(pack.lengths), 1 + pack.paired
+        return head_of(model).row_logps(states, pack.targets, pack.owners, rows, group=group)
 
 
 def last_states(model: PreTrainedModel, pack: Pack, attention: Attention) -> Tensor:

@@ -20,7 +20,7 @@ from sq.data.module import StepPack
 from sq.data.tokens import Item
 from sq.models.losses import QPOLoss, qpo_loss, sum_by_owner
 from sq.models.pack import Pack, Row
-from sq.models.packed import row_logps
+from sq.models.packed import row_logps, rows_loss
 from sq.train.base import BaseModule
 from sq.train.config import TrainJob
 from sq.train.rows import Task, Unusable
@@ -47,13 +47,19 @@ class QPOModule(BaseModule):
         return row_logps(self.model, pack, self.attention)
 
     def loss_of(self, batch: StepPack, kind: str) -> Tensor:
-        logps = row_logps(self.model, batch.pack, self.attention)
-        reference = self.reference[kind][list(batch.pack.rows)].to(logps)
+        reference = self.reference[kind][list(batch.pack.rows)].float()
+
+        def loss(logps: Tensor, rows: slice) -> Tensor:
+            pairs = reference[rows.start // 2 : rows.stop // 2].to(logps)
+            found = qpo_loss(logps[0::2], logps[1::2], pairs[:, 0], pairs[:, 1], beta=self.stage.beta)
+            return found.loss * len(pairs)
+
+        total, logps = rows_loss(self.model, batch.pack, self.attention, loss)
         out = qpo_loss(logps[0::2], logps[1::2], reference[:, 0], reference[:, 1], beta=self.stage.beta)
         if kind == "train" and self.global_step == 0 and torch.is_grad_enabled():
-            self._check_start(float(out.loss.detach()))
-        self._note(out, logps.detach(), reference, batch, kind)
-        return out.loss * len(batch.pack.rows)
+            self._check_start(float(out.loss))
+        self._note(out, logps, reference, batch, kind)
+        return total
 
     def _check_start(self, loss: float) -> None:
         if not abs(loss - LN2) <= 1e-6:
@@ -67,7 +73,7 @@ class QPOModule(BaseModule):
         pack = batch.pack
         tokens = sum_by_owner(torch.ones_like(pack.targets, dtype=torch.float), pack.owners, len(pack.lengths))
         figures = {
-            "loss": out.loss.detach(),
+            "loss": out.loss,
             "accuracy": out.accuracies,
             "margin": out.margins,
             "reward_chosen": out.chosen_rewards,

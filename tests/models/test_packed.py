@@ -14,24 +14,23 @@ from transformers import PreTrainedModel
 from sq.data.collate import collate
 from sq.models.attention import choose_attention
 from sq.models.head import WORDS, Head, _Gradients, head_of
-from sq.models.losses import qpo_loss
+from sq.models.losses import qpo_loss, sum_by_owner
 from sq.models.pack import Row
-from sq.models.packed import hidden_states, last_states, pack_logps, pack_loss, row_logps
+from sq.models.packed import hidden_states, last_states, pack_loss, row_logps, rows_loss
 
 Make = Callable[[str], PreTrainedModel]
 
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize(("scale", "cap"), [(1.0, None), (0.5, None), (1.0, 2.0), (2.0, 1.5)])
-@pytest.mark.parametrize(("chunk", "kept"), [(16, 2000), (16, 1999), (1000, 2000)])
+@pytest.mark.parametrize("chunk", [16, 1000])
 def test_the_head_in_chunks_is_the_head(
-    bias: bool, scale: float, cap: float | None, chunk: int, kept: int, monkeypatch: pytest.MonkeyPatch
+    bias: bool, scale: float, cap: float | None, chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.manual_seed(0)
     module = nn.Linear(12, 40, bias=bias)
     states, targets = torch.randn(50, 12, requires_grad=True), torch.randint(40, (50,))
     monkeypatch.setattr("sq.models.head.CHUNK_ELEMENTS", chunk * 40)
-    monkeypatch.setattr("sq.models.head.KEPT_ELEMENTS", kept)  # there are 50 by 40
     head = Head(module=module, vocabulary=40, scale=scale, cap=cap)
     assert head.chunk == chunk
     logits = module(states) * scale
@@ -45,20 +44,55 @@ def test_the_head_in_chunks_is_the_head(
     assert right.item() == (logits.argmax(-1) == targets).sum().item()
     torch.testing.assert_close(torch.autograd.grad(total * 0.3, inputs), wanted)
 
-    logps = head.logps(states, targets)
-    torch.testing.assert_close(logps, logits.detach().log_softmax(-1)[torch.arange(50), targets])
-    torch.testing.assert_close(torch.autograd.grad(-logps.sum() * 0.3, inputs, retain_graph=True), wanted)
-    torch.testing.assert_close(torch.autograd.grad(-logps.sum() * 0.3, inputs), wanted)  # what was kept is used up
+
+LENGTHS = [3, 5, 1, 1, 20, 14, 2, 0, 4, 4]
+"""Supervised tokens of five pairs' sides."""
 
 
-def test_each_token_has_its_own_gradient() -> None:
-    """QPO pulls chosen tokens up and rejected ones down within one pack."""
-    head = Head(module=nn.Linear(8, 30, bias=False), vocabulary=30)
-    states, targets, pull = torch.randn(9, 8, requires_grad=True), torch.randint(30, (9,)), torch.randn(9)
-    expected = (head.module(states).log_softmax(-1)[torch.arange(9), targets] * pull).sum()
-    inputs = [states, head.module.weight]
-    wanted = torch.autograd.grad(expected, inputs)
-    torch.testing.assert_close(torch.autograd.grad((head.logps(states, targets) * pull).sum(), inputs), wanted)
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize(("scale", "cap"), [(1.0, None), (0.5, 2.0)])
+@pytest.mark.parametrize(("chunk", "whole"), [(16, 54), (16, 34), (16, 33), (1000, 54)])
+def test_a_loss_over_pairs_in_chunks_is_the_loss(
+    bias: bool, scale: float, cap: float | None, chunk: int, whole: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each token has its row's gradient, also where the logits of a pair are too many to be held at once."""
+    torch.manual_seed(0)
+    module = nn.Linear(12, 40, bias=bias)
+    owners = torch.repeat_interleave(torch.arange(10), torch.tensor(LENGTHS))
+    states, targets = torch.randn(54, 12, requires_grad=True), torch.randint(40, (54,))
+    weights = torch.rand(5) + 0.5
+    monkeypatch.setattr("sq.models.head.CHUNK_ELEMENTS", chunk * 40)
+    monkeypatch.setattr("sq.models.head.WHOLE_ELEMENTS", whole * 40)
+    head = Head(module=module, vocabulary=40, scale=scale, cap=cap)
+
+    def loss(rows: Tensor, where: slice) -> Tensor:
+        margins = rows[0::2] - rows[1::2]
+        return -(F.logsigmoid(margins * 0.1) * weights[where.start // 2 : where.stop // 2]).sum()
+
+    logits = module(states) * scale
+    logits = logits if cap is None else torch.tanh(logits / cap) * cap
+    rows = sum_by_owner(logits.log_softmax(-1)[torch.arange(54), targets], owners, 10)
+    expected = loss(rows, slice(0, 10))
+    inputs = [states, *module.parameters()]
+    wanted = torch.autograd.grad(expected * 0.3, inputs)
+
+    total, found = head.rows_loss(states, targets, owners, 10, loss, group=2)
+    assert not found.requires_grad
+    torch.testing.assert_close(found, rows.detach())
+    torch.testing.assert_close(total, expected)
+    torch.testing.assert_close(torch.autograd.grad(total * 0.3, inputs), wanted)
+    alone = head.row_logps(states, targets, owners, 10, group=2)
+    assert not alone.requires_grad
+    assert torch.equal(alone, found), "a reference is computed in the very chunks of training"
+
+
+def test_pairs_are_not_cut_and_fill_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sq.models.head.CHUNK_ELEMENTS", 16 * 40)
+    head = Head(module=nn.Linear(2, 40), vocabulary=40)
+    pieces, rows = head._pieces(LENGTHS, 2)
+    assert pieces == [slice(0, 10), slice(10, 44), slice(44, 54)]
+    assert rows == [slice(0, 4), slice(4, 6), slice(6, 10)]
+    assert head._pieces([], 2) == ([], [])
 
 
 def test_a_head_of_another_kind_goes_through_checkpoints(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,8 +111,12 @@ def test_a_head_of_another_kind_goes_through_checkpoints(monkeypatch: pytest.Mon
     total, right = head.cross_entropy(states, targets)
     torch.testing.assert_close(total, expected)
     assert right.item() == (logits.argmax(-1) == targets).sum().item()
-    torch.testing.assert_close(torch.autograd.grad(total, inputs), torch.autograd.grad(expected, inputs))
-    torch.testing.assert_close(-head.logps(states, targets).sum(), expected.detach())
+    wanted = torch.autograd.grad(expected, inputs)
+    torch.testing.assert_close(torch.autograd.grad(total, inputs), wanted)
+    owners = torch.arange(40) // 8
+    one, _ = head.rows_loss(states, targets, owners, 5, lambda logps, rows: -logps.sum())
+    torch.testing.assert_close(torch.autograd.grad(one, inputs), wanted)
+    torch.testing.assert_close(-head.row_logps(states, targets, owners, 5).sum(), expected.detach())
 
 
 def test_a_frozen_head_gets_no_gradient_and_gives_one() -> None:
@@ -88,7 +126,7 @@ def test_a_frozen_head_gets_no_gradient_and_gives_one() -> None:
     assert states.grad is not None and states.grad.abs().sum() > 0 and head.module.weight.grad is None
 
 
-def test_logits_of_a_pack_are_made_in_chunks_and_kept_only_where_small(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_are_made_once_a_chunk_at_a_time_and_none_outlives_it(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     product = _Gradients._product
 
@@ -97,22 +135,42 @@ def test_logits_of_a_pack_are_made_in_chunks_and_kept_only_where_small(monkeypat
         return product(grads, inputs)
 
     monkeypatch.setattr("sq.models.head.CHUNK_ELEMENTS", 32 * 500)
-    monkeypatch.setattr("sq.models.head.KEPT_ELEMENTS", 99 * 500)
     head = Head(module=nn.Linear(8, 500, bias=False), vocabulary=500)
     states, targets = torch.randn(100, 8, requires_grad=True), torch.randint(500, (100,))
     monkeypatch.setattr(_Gradients, "_product", watched)
-    head.cross_entropy(states, targets)[0].backward()
-    head.logps(states, targets).sum().backward()
-    assert sizes == [32, 32, 32, 4] * 3
-
-    monkeypatch.setattr("sq.models.head.KEPT_ELEMENTS", 100 * 500)
-    sizes.clear()
-    head.logps(states, targets).sum().backward()
-    assert sizes == [32, 32, 32, 4], "what is small is kept, not made again"
-    sizes.clear()
-    with torch.no_grad():
-        head.logps(states, targets)
+    total, _ = head.cross_entropy(states, targets)
+    assert _largest_kept(total) < 500 * 8 * 2, "states and weight at most"
+    total.backward()
     assert sizes == [32, 32, 32, 4]
+
+    sizes.clear()
+    owners = torch.arange(100) // 10
+    pairs = head.rows_loss(states, targets, owners, 10, lambda logps, rows: logps.square().sum(), group=2)[0]
+    assert _largest_kept(pairs) < 500 * 8 * 2
+    pairs.backward()
+    assert sizes == [20] * 5
+
+    sizes.clear()
+    monkeypatch.setattr("sq.models.head.WHOLE_ELEMENTS", 49 * 500)
+    head.rows_loss(states, targets, torch.arange(100) // 50, 2, lambda logps, rows: logps.sum(), group=1)[0].backward()
+    assert sizes == [32, 18, 32, 18] * 2, "a row too long to be held is made twice"
+    sizes.clear()
+    head.row_logps(states, targets, torch.arange(100) // 50, 2)
+    assert sizes == [32, 18] * 2
+
+
+def _largest_kept(loss: Tensor) -> int:
+    """Elements of the largest tensor that the loss holds for its backward pass."""
+    node = loss.grad_fn
+    assert node is not None
+    return max(grad.numel() for grad in node.grads if grad is not None)  # type: ignore[attr-defined]
+
+
+def test_a_pack_without_targets_has_no_gradient() -> None:
+    head = Head(module=nn.Linear(8, 30), vocabulary=30)
+    states = torch.randn(0, 8, requires_grad=True)
+    head.cross_entropy(states, torch.empty(0, dtype=torch.long))[0].backward()
+    assert head.module.weight.grad is not None and not head.module.weight.grad.any()
 
 
 @pytest.mark.parametrize("vocabulary", [WORDS - 1, WORDS, 2 * WORDS + 5])
@@ -122,7 +180,8 @@ def test_a_vocabulary_of_several_slices_gives_the_loss_and_gradients_of_torch(vo
     inputs = [states, *head.module.parameters()]
     expected = nn.functional.cross_entropy(head.module(states), targets, reduction="sum")
     slopes = torch.autograd.grad(expected, inputs)
-    for found in (head.cross_entropy(states, targets)[0], -head.logps(states, targets).sum()):
+    of_rows = head.rows_loss(states, targets, torch.arange(9) // 3, 3, lambda logps, rows: -logps.sum())[0]
+    for found in (head.cross_entropy(states, targets)[0], of_rows):
         torch.testing.assert_close(found, expected)
         torch.testing.assert_close(torch.autograd.grad(found, inputs), slopes)
 
@@ -138,28 +197,28 @@ def test_scales_and_caps_come_from_the_config(make_model: Make) -> None:
 def test_row_logps_are_each_rows_own(make_model: Make, rows: list[Row], prefix: int) -> None:
     model = make_model("qwen3").eval()
     attention = choose_attention(model)
-    with torch.no_grad():
-        together = row_logps(model, collate(rows, prefix=prefix), attention)
-        alone = torch.cat([row_logps(model, collate([row]), attention) for row in rows])
-        tokens = pack_logps(model, collate(rows, prefix=prefix), attention)
+    together = row_logps(model, collate(rows, prefix=prefix), attention)
+    alone = torch.cat([row_logps(model, collate([row]), attention) for row in rows])
     torch.testing.assert_close(together, alone)
-    assert tokens.shape == (sum(len(r.ids) - r.start for r in rows),)
 
 
 def test_qpo_begins_at_ln_2_and_learns(make_model: Make, rows: list[Row], prefix: int) -> None:
     model = make_model("llama").eval()
     attention = choose_attention(model)
     pack = collate(rows[1:5], prefix=prefix, paired=True)
-    with torch.no_grad():
-        reference = row_logps(model, pack, attention)
+    reference = row_logps(model, pack, attention)
+
+    def loss_of(logps: Tensor, rows: slice) -> Tensor:
+        first = reference[rows]
+        return qpo_loss(logps[0::2], logps[1::2], first[0::2], first[1::2], beta=0.1).loss * (len(logps) / 4)
+
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4)
     losses = []
     for _ in range(4):
-        policy = row_logps(model, pack, attention)
-        loss = qpo_loss(policy[0::2], policy[1::2], reference[0::2], reference[1::2], beta=0.1)
-        losses.append(loss.loss.item())
+        loss, _ = rows_loss(model, pack, attention, loss_of)
+        losses.append(loss.item())
         optimizer.zero_grad()
-        loss.loss.backward()
+        loss.backward()
         optimizer.step()
     assert losses[0] == pytest.approx(math.log(2), abs=1e-6)
     assert losses == sorted(losses, reverse=True) and losses[-1] < losses[0] - 1e-3
