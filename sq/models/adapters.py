@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -45,22 +46,27 @@ def merged(model: PreTrainedModel, state: Mapping[str, Tensor], adapters: Adapte
     return lora.merge_and_unload()
 
 
-def quantized_arguments() -> dict[str, Any]:
-    """What `load_model` needs to hold weights in 4 bit (NF4, computing in bf16)."""
-    import torch
+def quantized_arguments(dtype: torch.dtype) -> dict[str, Any]:
+    """What `load_model` needs to hold weights in 4 bit (NF4), computing in `dtype`."""
     from transformers import BitsAndBytesConfig
 
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ConfigError(
-            "trainer.lora.quantize=true needs bitsandbytes: pip install 'bitsandbytes>=0.46', or set it to false"
+            "trainer.lora.quantize=true needs bitsandbytes: pip install 'bitsandbytes>=0.50', or set it to false"
         )
     config = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16,
+        bnb_4bit_compute_dtype=dtype,
     )
-    return {"quantization_config": config}
+    return {"quantization_config": config, "dtype": str(dtype).removeprefix("torch.")}
+
+
+def size(parameter: nn.Parameter) -> int:
+    """How many numbers a parameter holds: one in 4 bit is stored two to a byte."""
+    state = getattr(parameter, "quant_state", None)
+    return parameter.numel() if state is None else int(state.shape.numel())
 
 
 def _config(model: PreTrainedModel, adapters: Adapters) -> Any:

@@ -24,6 +24,7 @@ from sq.core.errors import ConfigError
 from sq.core.hub import check_hub, hub_host
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
@@ -157,6 +158,21 @@ def computed_in(config: ModelConfig, asked: str, device: str) -> str:
     own = config.dtype
     emulated = own in (Dtype.AUTO, Dtype.BF16) and device == "cpu" and not cpu_has_bf16()
     return "float32" if emulated else own.value
+
+
+def stored_dtype(config: ModelConfig) -> torch.dtype:
+    """The number format that the model's weights are in, read from its configuration alone."""
+    import torch
+    from transformers import AutoConfig
+
+    if config.dtype is not Dtype.AUTO:
+        return getattr(torch, config.dtype.value)  # type: ignore[no-any-return]
+    _quiet()
+    found = AutoConfig.from_pretrained(
+        locate(config), revision=config.revision, trust_remote_code=config.trust_remote_code
+    )
+    dtype = found.get_text_config().dtype or found.dtype
+    return dtype if isinstance(dtype, torch.dtype) else torch.float32
 
 
 def context_length(config: ModelConfig) -> int | None:

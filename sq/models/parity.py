@@ -204,11 +204,12 @@ def _compared(model: PreTrainedModel) -> dict[str, Tensor]:
 def _prepared(model: PreTrainedModel, attention: Attention) -> Iterator[tuple[PreTrainedModel, bool]]:
     """The model itself where it is fp32, else an fp32 copy if small enough; without dropout either way.
 
-    FlashAttention has no fp32: there the model itself runs, in half precision.
+    FlashAttention has no fp32, and weights in 4 bit no other form: there the model itself runs, in half precision.
     """
     half = attention.kernel is Kernel.FLASH
-    exact = not half and all(p.dtype == torch.float32 for p in model.parameters())
-    if half or exact or sum(p.numel() for p in model.parameters()) > COPY_LIMIT:
+    exact = not half and all(p.dtype == torch.float32 for p in model.parameters() if p.is_floating_point())
+    fixed = half or exact or any(not p.is_floating_point() for p in model.parameters())
+    if fixed or sum(p.numel() for p in model.parameters()) > COPY_LIMIT:
         training = [module for module in model.modules() if module.training]
         model.eval()
         try:

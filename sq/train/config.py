@@ -50,7 +50,7 @@ class LoraConfig:
     alpha: int = setting(32, ge=1, help="their scale, over the rank")
     dropout: float = setting(0.0, ge=0, lt=1, help="must stay 0 in QPO")
     targets: list[str] = setting([], help="names of linear layers; all but the head when empty")
-    quantize: bool = setting(False, help="QLoRA: hold the frozen weights in 4 bit. Needs bitsandbytes and a GPU")
+    quantize: bool = setting(False, help="QLoRA: hold the frozen weights in 4 bit. Needs bitsandbytes")
 
     def __post_init__(self) -> None:
         if self.quantize and not self.rank:

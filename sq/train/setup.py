@@ -14,11 +14,11 @@ from sq.core.errors import ConfigError
 from sq.data.collate import collate
 from sq.data.module import PackPlan
 from sq.data.tokens import TokenRows
-from sq.models.adapters import Adapters, add_adapters, merged, quantized_arguments
+from sq.models.adapters import Adapters, add_adapters, merged, quantized_arguments, size
 from sq.models.attention import Attention, Kernel, choose_attention
 from sq.models.fused import HeadChoice
 from sq.models.lean import make_lean
-from sq.models.load import NEW_TINY, load_model
+from sq.models.load import NEW_TINY, load_model, stored_dtype
 from sq.models.parity import check_parity
 from sq.models.tiny import make_model
 from sq.train.base import warmup_steps
@@ -51,15 +51,13 @@ def settled(job: TrainJob) -> TrainJob:
 
 def check_machine(job: TrainJob) -> None:
     """Refuse what this machine or stage cannot do, before weights are loaded."""
-    device = device_of(job)
-    check_optimizer(job.stage, device.type == "cuda")
+    device_of(job)
+    check_optimizer(job.stage)
     if job.stage.optimizer is not Optimizer.ADAMW and job.trainer.precision is Precision.BF16:
         raise ConfigError(
             f"stage.optimizer={job.stage.optimizer.value} keeps no fp32 copy of bf16 weights, which would round small "
             "updates away; use trainer.precision=bf16_mixed with it"
         )
-    if job.trainer.lora.quantize and device.type != "cuda":
-        raise ConfigError("trainer.lora.quantize=true needs a GPU; set it to false, or use a smaller trainer.lora.rank")
     if job.trainer.head in ("liger", "cce") and not isinstance(job.stage, PretrainStage | QFTStage | SFTStage):
         raise ConfigError(
             f"trainer.head={job.trainer.head} is for cross-entropy; stage={job.stage.name} needs trainer.head=auto"
@@ -85,8 +83,10 @@ def load(job: TrainJob, tokenizer: PreTrainedTokenizerFast) -> tuple[PreTrainedM
     if config.path == NEW_TINY:
         model: PreTrainedModel = make_model(tokenizer, job.seed)
     else:
-        model = load_model(config, **(quantized_arguments() if lora.quantize else {}))
-    stored = model.dtype if not lora.quantize else torch.bfloat16
+        exact = job.trainer.precision is Precision.FP32
+        small = quantized_arguments(torch.float32 if exact else torch.bfloat16) if lora.quantize else {}
+        model = load_model(config, **small)
+    stored = stored_dtype(config) if lora.quantize else model.dtype
     if not lora.quantize:
         # FSDP keeps fp32 shards and gathers them in bf16.
         half = job.trainer.precision is Precision.BF16 and job.trainer.strategy != "fsdp"
@@ -167,7 +167,7 @@ def announce(
     head: HeadChoice,
 ) -> int:
     """Say in one block what is about to happen; returns the number of parameters."""
-    total: int = sum(p.numel() for p in model.parameters())
+    total: int = sum(size(p) for p in model.parameters())
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     packing, stage = plan.packing, job.stage
     rows, packs = len(data.train), len(packing.packs)

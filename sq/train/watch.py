@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from sq.core.tracking import Run
 from sq.data.module import PackLoader
+from sq.models.adapters import size
 
 PEAKS = {
     "GB200": 2500, "B200": 2250, "GH200": 989, "H200": 989, "H100 PCIe": 756, "H100 NVL": 835, "H100": 989, "H800": 989,
@@ -74,7 +75,7 @@ class Watch(Callback):
             figures["train/memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
             work = self._flops[0] * rate + self._flops[1] * (module.targets_seen - targets) / seconds
             share = utilisation(work, torch.cuda.get_device_name(module.device))
-            if share is not None and not module.job.trainer.lora.quantize:  # 4-bit weights do not tell their number
+            if share is not None:
                 figures["train/mfu"] = share
         self._mark = (now, module.tokens_seen, module.targets_seen)
         self.final = figures
@@ -110,9 +111,9 @@ def flops_per_token(model: Any) -> tuple[int, int]:
     """
     ends = [m for m in (model.get_input_embeddings(), model.get_output_embeddings()) if m is not None]
     apart = {id(p) for m in ends for p in m.parameters()}
-    body = sum((6 if p.requires_grad else 4) * p.numel() for p in model.parameters() if id(p) not in apart)
+    body = sum((6 if p.requires_grad else 4) * size(p) for p in model.parameters() if id(p) not in apart)
     output = model.get_output_embeddings()
-    head = 0 if output is None else sum((6 if p.requires_grad else 4) * p.numel() for p in output.parameters())
+    head = 0 if output is None else sum((6 if p.requires_grad else 4) * size(p) for p in output.parameters())
     return body, head
 
 

@@ -73,6 +73,27 @@ def test_a_killed_run_ends_in_the_same_weights(stage, command, pairs, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("stage.optimizer=adamw_8bit", "trainer.lora.rank=0"),
+        ("stage.optimizer=paged_adamw_32bit", "trainer.lora.rank=0"),
+        ("trainer.lora.rank=4", "trainer.lora.quantize=true"),
+    ],
+)
+def test_bitsandbytes_goes_on_where_it_was(words, command, tmp_path):
+    pytest.importorskip("bitsandbytes", "0.50", reason="bitsandbytes is not installed")
+    given = command("qft", *SETTINGS[:-1], *words)
+    killed_after(given, tmp_path / "out" / "checkpoints", 2)
+    for place in ("killed", "whole"):
+        done = subprocess.run([sys.executable, str(ROOT / "train.py"), *given], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert ("continuing from step" in done.stderr) == (place == "killed")
+        shutil.move(tmp_path / "out", tmp_path / place)
+    assert same(tmp_path / "killed", tmp_path / "whole")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_processes_killed_together_go_on_together(strategy, command, job, tmp_path):
     words = [*SETTINGS, "trainer.devices=2", f"trainer.strategy={strategy}"]
