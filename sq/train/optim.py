@@ -100,14 +100,14 @@ def _bitsandbytes(
     groups: list[dict[str, Any]], stage: StageConfig, betas: tuple[float, float]
 ) -> torch.optim.Optimizer:
     check_optimizer(stage)
-    import bitsandbytes as bnb
+    from bitsandbytes.optim import adamw
 
-    if stage.optimizer is Optimizer.ADAMW_8BIT:
-        return bnb.optim.AdamW8bit(groups, lr=stage.lr, betas=betas)  # type: ignore[no-any-return]
     # Pages are a GPU's; without one the same arithmetic runs in memory as it is, and would warn of that.
     on_gpu = any(p.is_cuda for group in groups for p in group["params"])
-    kind = bnb.optim.PagedAdamW32bit if on_gpu else bnb.optim.AdamW32bit
-    return kind(groups, lr=stage.lr, betas=betas)  # type: ignore[no-any-return]
+    paged: Any = adamw.PagedAdamW32bit if on_gpu else adamw.AdamW32bit
+    kind: Any = adamw.AdamW8bit if stage.optimizer is Optimizer.ADAMW_8BIT else paged
+    made: torch.optim.Optimizer = kind(groups, lr=stage.lr, betas=betas)
+    return made
 
 
 def check_optimizer(stage: StageConfig) -> None:
