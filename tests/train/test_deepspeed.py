@@ -60,7 +60,9 @@ def trained(place: Path, strategy: str, *more: str) -> dict[str, float]:
 
 @pytest.mark.parametrize("kind", ["qft", "qpo", "lora", "untied"])
 def test_two_processes_with_zero_3_train_as_with_ddp(kind: str, pairs: Path, tmp_path: Path) -> None:
-    words = ("stage=qpo", f"data.input={pairs}", "stage.batch_rows=null") if kind == "qpo" else QFT
+    words = (
+        ("stage=qpo", f"data.input={pairs}", "stage.batch_rows=null", "stage.validation=0.1") if kind == "qpo" else QFT
+    )
     if kind == "lora":
         words += ("trainer.lora.rank=4",)
     if kind == "untied":  # the head's weight is a parameter of its own, which is gathered by itself
