@@ -33,8 +33,8 @@ SLICE = 1 << 13
 
 RowsLoss = Callable[[Tensor, slice], Tensor]
 """Log-probabilities of the rows in a slice to their share of a loss that is a sum over groups of rows."""
-TokensLoss = Callable[[Tensor, slice], Tensor]
-"""The same of the targets in a slice."""
+PieceLoss = Callable[[Tensor, int], Tensor]
+"""Log-probabilities of the targets in the piece of this number to its share of the loss."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,13 +75,12 @@ class Head:
             rows = sum_by_owner(self._by_checkpoint(states, targets)[0], owners, count)
             return loss(rows, slice(0, count)), rows.detach()
         pieces, members = self._pieces(torch.bincount(owners, minlength=count).tolist(), group)
-        rows_of = {piece.start: rows for piece, rows in zip(pieces, members, strict=True)}
 
-        def of_targets(logps: Tensor, piece: slice) -> Tensor:
-            rows = rows_of[piece.start]
-            return loss(sum_by_owner(logps, owners[piece] - rows.start, rows.stop - rows.start), rows)
+        def of_piece(logps: Tensor, number: int) -> Tensor:
+            rows = members[number]
+            return loss(sum_by_owner(logps, owners[pieces[number]] - rows.start, rows.stop - rows.start), rows)
 
-        total, logps, _ = self._loss(states, _Work(self, targets, pieces, self._dtype(states), of_targets))
+        total, logps, _ = self._loss(states, _Work(self, targets, pieces, self._dtype(states), of_piece))
         return total, sum_by_owner(logps, owners, count)
 
     def _loss(self, states: Tensor, work: _Work) -> tuple[Tensor, Tensor, Tensor]:
@@ -156,7 +155,7 @@ class _Work:
     targets: Tensor
     pieces: list[slice]
     dtype: torch.dtype
-    loss: TokensLoss | None
+    loss: PieceLoss | None
 
     def cut(self, piece: slice) -> list[slice]:
         """The piece, or its chunks where it is too long to hold its logits at once."""
@@ -166,15 +165,15 @@ class _Work:
         starts = range(piece.start, piece.stop, self.head.chunk)
         return [slice(start, min(start + self.head.chunk, piece.stop)) for start in starts]
 
-    def loss_of(self, logps: Tensor, piece: slice, graded: bool) -> tuple[Tensor, Tensor | None]:
+    def loss_of(self, logps: Tensor, number: int, graded: bool) -> tuple[Tensor, Tensor | None]:
         """The piece's loss, and its slope for each target's log-probability; none where that is -1."""
         if self.loss is None:
             return -logps.sum(), None
         if not graded:
-            return self.loss(logps, piece), None
+            return self.loss(logps, number), None
         with torch.enable_grad():
             leaf = logps.detach().requires_grad_()
-            total = self.loss(leaf, piece)
+            total = self.loss(leaf, number)
         (slope,) = torch.autograd.grad(total, leaf)
         return total.detach(), slope
 
@@ -196,14 +195,14 @@ class _Loss(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=states.device)
         right = torch.zeros((), dtype=torch.long, device=states.device)
         found = torch.empty(len(targets), dtype=torch.float32, device=states.device)
-        for piece in work.pieces:
+        for number, piece in enumerate(work.pieces):
             parts = work.cut(piece)
             for part in parts:
                 logps, bend = grads.logps(part, head)
                 found[part] = _at(logps, targets[part])
                 if work.loss is None:
                     right += _right(logps, targets[part])
-            loss, slope = work.loss_of(found[piece], piece, graded)
+            loss, slope = work.loss_of(found[piece], number, graded)
             total += loss
             if not any(needs):
                 continue
@@ -238,9 +237,9 @@ class _Gradients:
         self.inputs, self.weight = states.detach().to(dtype), weight.detach().to(dtype)
         self.offset = None if bias is None else bias.detach().to(dtype)
         full = {"dtype": torch.float32, "device": weight.device}
-        self.sliced = dtype == torch.float32 and weight.device.type == "cpu" and bias is None
+        sliced = dtype == torch.float32 and weight.device.type == "cpu" and bias is None
         # One place for the logits of every chunk: new pages for each cost more than the softmax.
-        self.room = states.new_empty(longest, len(weight), dtype=dtype) if self.sliced else None
+        self.room = states.new_empty(longest, len(weight), dtype=dtype) if sliced else None
         self.states = torch.empty_like(states) if needs[0] else None
         self.matrix = torch.empty(weight.shape, **full) if needs[1] else None  # type: ignore[call-overload]
         self.vector = torch.zeros(bias.shape, **full) if bias is not None and needs[2] else None  # type: ignore[call-overload]

@@ -45,8 +45,8 @@ def test_the_head_in_chunks_is_the_head(
     torch.testing.assert_close(torch.autograd.grad(total * 0.3, inputs), wanted)
 
 
-LENGTHS = [3, 5, 1, 1, 20, 14, 2, 0, 4, 4]
-"""Supervised tokens of five pairs' sides."""
+LENGTHS = [0, 0, 20, 14, 3, 5, 1, 1, 2, 0, 4, 4]
+"""Supervised tokens of six pairs' sides."""
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -58,9 +58,9 @@ def test_a_loss_over_pairs_in_chunks_is_the_loss(
     """Each token has its row's gradient, also where the logits of a pair are too many to be held at once."""
     torch.manual_seed(0)
     module = nn.Linear(12, 40, bias=bias)
-    owners = torch.repeat_interleave(torch.arange(10), torch.tensor(LENGTHS))
+    owners = torch.repeat_interleave(torch.arange(12), torch.tensor(LENGTHS))
     states, targets = torch.randn(54, 12, requires_grad=True), torch.randint(40, (54,))
-    weights = torch.rand(5) + 0.5
+    weights = torch.rand(6) + 0.5
     monkeypatch.setattr("sq.models.head.CHUNK_ELEMENTS", chunk * 40)
     monkeypatch.setattr("sq.models.head.WHOLE_ELEMENTS", whole * 40)
     head = Head(module=module, vocabulary=40, scale=scale, cap=cap)
@@ -71,17 +71,17 @@ def test_a_loss_over_pairs_in_chunks_is_the_loss(
 
     logits = module(states) * scale
     logits = logits if cap is None else torch.tanh(logits / cap) * cap
-    rows = sum_by_owner(logits.log_softmax(-1)[torch.arange(54), targets], owners, 10)
-    expected = loss(rows, slice(0, 10))
+    rows = sum_by_owner(logits.log_softmax(-1)[torch.arange(54), targets], owners, 12)
+    expected = loss(rows, slice(0, 12))
     inputs = [states, *module.parameters()]
     wanted = torch.autograd.grad(expected * 0.3, inputs)
 
-    total, found = head.rows_loss(states, targets, owners, 10, loss, group=2)
+    total, found = head.rows_loss(states, targets, owners, 12, loss, group=2)
     assert not found.requires_grad
     torch.testing.assert_close(found, rows.detach())
     torch.testing.assert_close(total, expected)
     torch.testing.assert_close(torch.autograd.grad(total * 0.3, inputs), wanted)
-    alone = head.row_logps(states, targets, owners, 10, group=2)
+    alone = head.row_logps(states, targets, owners, 12, group=2)
     assert not alone.requires_grad
     assert torch.equal(alone, found), "a reference is computed in the very chunks of training"
 
@@ -90,8 +90,8 @@ def test_pairs_are_not_cut_and_fill_chunks(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr("sq.models.head.CHUNK_ELEMENTS", 16 * 40)
     head = Head(module=nn.Linear(2, 40), vocabulary=40)
     pieces, rows = head._pieces(LENGTHS, 2)
-    assert pieces == [slice(0, 10), slice(10, 44), slice(44, 54)]
-    assert rows == [slice(0, 4), slice(4, 6), slice(6, 10)]
+    assert pieces == [slice(0, 0), slice(0, 34), slice(34, 46), slice(46, 54)]
+    assert rows == [slice(0, 2), slice(2, 4), slice(4, 10), slice(10, 12)]
     assert head._pieces([], 2) == ([], [])
 
 
