@@ -11,6 +11,7 @@ Only modules whose code is word for word the one below are changed; a block whos
 from __future__ import annotations
 
 import inspect
+from functools import cache
 from types import FunctionType, MethodType
 from typing import Any
 
@@ -49,15 +50,24 @@ def make_lean(model: nn.Module) -> int:
         elif _is_norm(module):
             module.forward = MethodType(_norm_forward, module)
         elif _is_rotating(module):
-            plain: Any = type(module).forward
-            known = {**plain.__globals__, ROTATION: _rotate}
-            lean = FunctionType(plain.__code__, known, plain.__name__, plain.__defaults__, plain.__closure__)
-            lean.__kwdefaults__ = plain.__kwdefaults__
-            module.forward = MethodType(lean, module)
+            module.forward = MethodType(_with_our_rotation(type(module).forward), module)
         else:
             continue
         changed += 1
     return changed
+
+
+@cache
+def _with_our_rotation(plain: FunctionType) -> FunctionType:
+    """The same function, which calls our rotation: one for all layers of a class, since they are compiled once.
+
+    Its code is an object of its own: what torch.compile makes of it must not be taken for that of the plain one.
+    """
+    code = plain.__code__.replace(co_name="lean_forward")
+    known = {**plain.__globals__, ROTATION: _rotate}
+    lean = FunctionType(code, known, code.co_name, plain.__defaults__, plain.__closure__)
+    lean.__kwdefaults__ = plain.__kwdefaults__
+    return lean
 
 
 def _is_gated(module: nn.Module) -> bool:
