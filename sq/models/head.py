@@ -61,12 +61,6 @@ class Head:
         total, _, right = self._loss(states, _Work(self, targets, pieces, self._dtype(states), None))
         return total, right
 
-    def row_logps(self, states: Tensor, targets: Tensor, owners: Tensor, count: int, *, group: int = 1) -> Tensor:
-        """[count] log-probability of each row, its targets' summed, without gradients; `owners` tells whose each is."""
-        none: RowsLoss = lambda logps, rows: logps.sum()  # noqa: E731
-        with torch.no_grad():
-            return self.rows_loss(states, targets, owners, count, none, group=group)[1]
-
     def rows_loss(
         self, states: Tensor, targets: Tensor, owners: Tensor, count: int, loss: RowsLoss, *, group: int = 1
     ) -> tuple[Tensor, Tensor]:

@@ -163,32 +163,33 @@ def computed_in(config: ModelConfig, asked: str, device: str) -> str:
 def stored_dtype(config: ModelConfig) -> torch.dtype:
     """The number format that the model's weights are in, read from its configuration alone."""
     import torch
-    from transformers import AutoConfig
 
     if config.dtype is not Dtype.AUTO:
         return getattr(torch, config.dtype.value)  # type: ignore[no-any-return]
-    _quiet()
-    found = AutoConfig.from_pretrained(
-        locate(config), revision=config.revision, trust_remote_code=config.trust_remote_code
-    )
+    found = _configuration(config)
     dtype = found.get_text_config().dtype or found.dtype
     return dtype if isinstance(dtype, torch.dtype) else torch.float32
 
 
 def context_length(config: ModelConfig) -> int | None:
     """How many tokens the model takes, read from its configuration alone; None where that does not say."""
-    from transformers import AutoConfig
-
     if config.max_length:
         return config.max_length
-    _quiet()
-    path = locate(config)
     try:
-        found = AutoConfig.from_pretrained(path, revision=config.revision, trust_remote_code=config.trust_remote_code)
+        found = _configuration(config)
     except (OSError, ValueError):  # told when it is loaded
         return None
     own = found.get_text_config().to_dict().get("max_position_embeddings")
     return max(int(own), config.positions or 0) if own else None
+
+
+def _configuration(config: ModelConfig) -> Any:
+    from transformers import AutoConfig
+
+    _quiet()
+    return AutoConfig.from_pretrained(
+        locate(config), revision=config.revision, trust_remote_code=config.trust_remote_code
+    )
 
 
 def load_classifier(config: ModelConfig, *, dtype: str | None = None, attention: str = "sdpa") -> PreTrainedModel:

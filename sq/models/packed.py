@@ -38,11 +38,9 @@ def rows_loss(model: PreTrainedModel, pack: Pack, attention: Attention, loss: Ro
 
 
 def row_logps(model: PreTrainedModel, pack: Pack, attention: Attention) -> Tensor:
-    """[N] log-probability of each row of the pack: its supervised tokens' summed (question and end token for QPO)."""
+    """[N] log-probability of each row of the pack, its supervised tokens' summed, without gradients."""
     with torch.no_grad():
-        states = hidden_states(model, pack, attention)[pack.sources]
-        rows, group = len(pack.lengths), 1 + pack.paired
-        return head_of(model).row_logps(states, pack.targets, pack.owners, rows, group=group)
+        return rows_loss(model, pack, attention, lambda logps, rows: logps.sum())[1]
 
 
 def last_states(model: PreTrainedModel, pack: Pack, attention: Attention) -> Tensor:

@@ -204,7 +204,8 @@ def _compared(model: PreTrainedModel) -> dict[str, Tensor]:
 def _prepared(model: PreTrainedModel, attention: Attention) -> Iterator[tuple[PreTrainedModel, bool]]:
     """The model itself where it is fp32, else an fp32 copy if small enough; without dropout either way.
 
-    FlashAttention has no fp32, and weights in 4 bit no other form: there the model itself runs, in half precision.
+    FlashAttention has no fp32: there the model itself runs, in half precision. So it does, in the format it computes
+    in, where its weights are in 4 bit: they have no other form.
     """
     half = attention.kernel is Kernel.FLASH
     exact = not half and all(p.dtype == torch.float32 for p in model.parameters() if p.is_floating_point())

@@ -50,7 +50,7 @@ class QPOModule(BaseModule):
         reference = self.reference[kind][list(batch.pack.rows)].float()
 
         def loss(logps: Tensor, rows: slice) -> Tensor:
-            pairs = reference[rows.start // 2 : rows.stop // 2].to(logps)
+            pairs = reference[rows.start // 2 : rows.stop // 2]
             found = qpo_loss(logps[0::2], logps[1::2], pairs[:, 0], pairs[:, 1], beta=self.stage.beta)
             return found.loss * len(pairs)
 

@@ -82,11 +82,14 @@ def load(job: TrainJob, tokenizer: PreTrainedTokenizerFast) -> tuple[PreTrainedM
     lora, config = job.trainer.lora, job.model
     if config.path == NEW_TINY:
         model: PreTrainedModel = make_model(tokenizer, job.seed)
-    else:
+        stored = model.dtype
+    elif lora.quantize:
         exact = job.trainer.precision is Precision.FP32
-        small = quantized_arguments(torch.float32 if exact else torch.bfloat16) if lora.quantize else {}
-        model = load_model(config, **small)
-    stored = stored_dtype(config) if lora.quantize else model.dtype
+        model = load_model(config, **quantized_arguments(torch.float32 if exact else torch.bfloat16))
+        stored = stored_dtype(config)
+    else:
+        model = load_model(config)
+        stored = model.dtype
     if not lora.quantize:
         # FSDP keeps fp32 shards and gathers them in bf16.
         half = job.trainer.precision is Precision.BF16 and job.trainer.strategy != "fsdp"

@@ -124,7 +124,7 @@ def test_a_block_with_adapters_is_left_alone_and_the_others_are_not(make_model, 
     assert make_lean(model) == CHANGED["llama"] - 1
 
 
-def test_only_the_changed_model_rotates_in_the_new_way(make_model, ids):
+def test_only_the_changed_model_rotates_in_the_new_way(make_model):
     from transformers.models.llama import modeling_llama
 
     model, other = make_model("llama"), make_model("llama")
