@@ -269,7 +269,9 @@ def test_a_server_that_stays_away_is_named_and_gets_everything_later(store, serv
         assert len(run.id) == 32
         server.kill()
         run.metrics({"loss": 1.0}, step=1)
-    assert f"{server.uri} was not reached (ConnectionRefusedError" in caplog.text and run.id in caplog.text
+    # why depends on when it is noticed: refused, reset, or closed without an answer
+    assert f"{server.uri} was not reached (" in caplog.text and "onnect" in caplog.text.split("was not reached (")[1]
+    assert run.id in caplog.text
     server.start()
     assert send_spool("outputs/tracking-spool") >= 2
     (found,) = store.runs(server.uri)
