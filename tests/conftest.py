@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import signal
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -12,6 +13,10 @@ from hypothesis import settings
 
 settings.register_profile("sq", deadline=None)  # no test fails on the clock
 settings.load_profile("sq")
+
+# A shell that starts pytest in the background has it ignore SIGINT, and what tests start would do so too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
