@@ -18,6 +18,13 @@ settings.load_profile("sq")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+LONGEST = ("synth/test_killed_vllm.py", "recipe/test_tiny.py", "train/test_effects.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, so that no process is left alone with one in the end."""
+    items.sort(key=lambda item: not any(name in item.nodeid for name in LONGEST))
+
 
 @pytest.fixture(scope="session")
 def chat_tokenizers() -> ModuleType:

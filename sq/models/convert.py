@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sq.core.errors import EngineError
+from sq.models.load import quiet
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +31,7 @@ def convert(gguf: Path, target: Path) -> None:
     """
     import torch
 
+    quiet()
     model = read_model(gguf)
     tokenizer = read_tokenizer(gguf)
     check_tokenizer(tokenizer)

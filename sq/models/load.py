@@ -85,7 +85,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerFast:
     """The tokenizer of a model, ready for the chat contract."""
     from transformers import AutoTokenizer
 
-    _quiet()
+    quiet()
     path = config.tokenizer or locate(config)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
@@ -128,7 +128,7 @@ def load_model(
     """A causal language model in `dtype` (default: the config's), from safetensors."""
     from transformers import AutoModelForCausalLM
 
-    _quiet()
+    quiet()
     path = locate(config)
     try:
         model = AutoModelForCausalLM.from_pretrained(
@@ -186,7 +186,7 @@ def context_length(config: ModelConfig) -> int | None:
 def _configuration(config: ModelConfig) -> Any:
     from transformers import AutoConfig
 
-    _quiet()
+    quiet()
     return AutoConfig.from_pretrained(
         locate(config), revision=config.revision, trust_remote_code=config.trust_remote_code
     )
@@ -200,7 +200,7 @@ def load_classifier(config: ModelConfig, *, dtype: str | None = None, attention:
     """
     from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
-    _quiet()
+    quiet()
     path = locate(config)
     trusted = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
     try:
@@ -251,7 +251,7 @@ def export(
     held = model.state_dict() if state is None else state
     tied = model.all_tied_weights_keys  # converted, they would no longer share storage, and be written twice
     state = {n: t.to(target) if t.is_floating_point() else t for n, t in held.items() if n not in tied}
-    _quiet()
+    quiet()
     model.save_pretrained(staging, state_dict=state)
     told = json.loads((staging / "config.json").read_text())  # names the model's own type, not that of `state`
     (staging / "config.json").write_text(
@@ -299,7 +299,7 @@ def _lengthen(model: PreTrainedModel, config: ModelConfig) -> None:
         own.max_position_embeddings = config.positions
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """No progress bars of files read and written in a second."""
     from transformers.utils import logging
 

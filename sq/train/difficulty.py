@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import KendallRankCorrCoef, Metric, SpearmanCorrCoef
 
 from sq.core.chat import ChatFormat
@@ -19,6 +19,7 @@ from sq.models.pack import Row
 from sq.models.regressor import make_head, predictions
 from sq.train.base import BaseModule
 from sq.train.config import TrainJob
+from sq.train.held_out import HeldOutRows
 from sq.train.rows import Task, Unusable
 from sq.train.stages import DifficultyStage
 
@@ -41,9 +42,7 @@ class DifficultyModule(BaseModule):
         if output is not None and output.weight is not self.model.get_input_embeddings().weight:
             output.requires_grad_(False)  # it has no part in the loss, and DDP would wait for its gradient
         self.bins: list[dict[str, float]] = []
-        self.held_out_metrics = nn.ModuleDict(
-            {"spearman": SpearmanCorrCoef(), "kendall": KendallRankCorrCoef(), "calibration": Calibration(BINS)}
-        )
+        self.held_out = HeldOutRows()
 
     def divisor(self, items: Any) -> float:
         return float(self.data.train.values[list(items), 1].sum())
@@ -55,23 +54,24 @@ class DifficultyModule(BaseModule):
         known = torch.tensor(source.values[rows], device=found.device)
         errors = found - known[:, 0]
         loss = (errors.square() * known[:, 1]).sum()
-        if kind == "train" or batch.divisor:
-            self.metric(kind, "loss").update(loss.detach() / known[:, 1].sum(), weight=known[:, 1].sum())
-            self.metric(kind, "mae").update(errors.detach().abs().mean(), weight=len(rows))
-        if kind == "val" and batch.divisor:
-            for metric in self.held_out_metrics.values():
-                metric.update(found.detach(), known[:, 0])  # type: ignore[operator]
+        counts = kind == "train" or bool(batch.divisor)
+        self.metric(kind, "loss").update(loss.detach() / known[:, 1].sum(), weight=known[:, 1].sum() * counts)
+        self.metric(kind, "mae").update(errors.detach().abs().mean(), weight=len(rows) * counts)
+        if kind == "val" and counts:
+            self.held_out.note(found, known[:, 0])
         return loss
 
     def figures(self, kind: str) -> dict[str, float]:
         found = super().figures(kind)
         if kind == "val":
-            for name, metric in self.held_out_metrics.items():
-                assert isinstance(metric, Metric)
+            calibration = Calibration(BINS)
+            metrics = {"spearman": SpearmanCorrCoef(), "kendall": KendallRankCorrCoef(), "calibration": calibration}
+            predicted, known = self.held_out.take()
+            for name, metric in metrics.items():
+                metric.sync_on_compute = False  # the rows are those of all processes
+                metric.update(predicted, known)
                 found[f"val/{name}"] = float(metric.compute())
-                if isinstance(metric, Calibration):
-                    self.bins = metric.table()
-                metric.reset()
+            self.bins = calibration.table()
         return found
 
     def tables(self) -> dict[str, list[dict[str, float]]]:

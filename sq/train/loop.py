@@ -14,7 +14,6 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
-from transformers.utils.logging import disable_progress_bar
 
 from sq.core.chat import ChatFormat
 from sq.core.files import digest_of
@@ -218,6 +217,7 @@ def _write(
     job: TrainJob, module: BaseModule, state: Mapping[str, Tensor], tokenizer: PreTrainedTokenizerFast,
     chat: ChatFormat, stored: torch.dtype, run: Run,
 ) -> None:  # fmt: skip
+    state = {name: _compact(tensor) for name, tensor in state.items()}
     own = {name.removeprefix("model."): tensor for name, tensor in state.items() if name.startswith("model.")}
     model, weights = setup.finished(job, module.model, own)
     origin = {"stage": job.stage.name, "base": job.model.path, "run": run.id, "seed": job.seed, "chat": chat.record()}
@@ -230,8 +230,14 @@ def _write(
         export(model, tokenizer, target, dtype=str(stored).removeprefix("torch."), origin=origin, state=weights)
 
 
+def _compact(tensor: Tensor) -> Tensor:
+    """In storage of its own size: rows that do not divide evenly among FSDP's processes come with padding behind them,
+    which safetensors refuses."""
+    whole = tensor.untyped_storage().nbytes() == tensor.nbytes
+    return tensor if whole else tensor.clone()
+
+
 def _quiet() -> None:
-    disable_progress_bar()  # transformers': a bar for each file it reads or writes
     for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
         logging.getLogger(name).setLevel(logging.ERROR)
     for module in ("lightning", "torchmetrics"):

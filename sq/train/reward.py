@@ -15,9 +15,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.classification import BinaryAccuracy, BinaryAUROC
+from torchmetrics.utilities import dim_zero_cat
 
 from sq.core.chat import ChatFormat
 from sq.core.errors import ConfigError, RowError
@@ -30,6 +31,7 @@ from sq.models.pack import Row
 from sq.models.regressor import exchange_ids, make_head, predictions
 from sq.train.base import BaseModule
 from sq.train.config import TooLong, TrainJob
+from sq.train.held_out import HeldOutRows
 from sq.train.rows import Task, Unusable
 from sq.train.stages import Objective, RewardStage
 
@@ -57,9 +59,7 @@ class RewardModule(BaseModule):
         output = self.model.get_output_embeddings()
         if output is not None and output.weight is not self.model.get_input_embeddings().weight:
             output.requires_grad_(False)  # it has no part in the loss, and DDP would wait for its gradient
-        self.held_out_metrics = nn.ModuleDict(
-            {"auroc": BinaryAUROC(), "pairwise": WithinQuestion(), "accuracy": BinaryAccuracy(threshold=0.5)}
-        )
+        self.held_out = HeldOutRows()
 
     def divisor(self, items: Any) -> float:
         return float(self.data.train.values[list(items), WEIGHT].sum())
@@ -81,7 +81,7 @@ class RewardModule(BaseModule):
         self.metric(kind, "loss").update(loss.detach() / total, weight=seen)
         self.metric(kind, "accuracy").update(torch.dot(agreed, weights) / weights.sum(), weight=seen)
         if kind == "val" and batch.divisor:
-            self._note(scores.detach(), right.long(), groups.long())
+            self.held_out.note(scores, right, groups)
         return loss
 
     def _loss_of_pairs(self, better: Tensor, worse: Tensor) -> Tensor:
@@ -91,22 +91,17 @@ class RewardModule(BaseModule):
         one, other = torch.ones_like(better), torch.zeros_like(worse)
         return loss + (correctness_loss(better, one) + correctness_loss(worse, other)) / 2
 
-    def _note(self, scores: Tensor, right: Tensor, groups: Tensor) -> None:
-        auroc, accuracy = self.held_out_metrics["auroc"], self.held_out_metrics["accuracy"]
-        pairwise = self.held_out_metrics["pairwise"]
-        assert isinstance(auroc, BinaryAUROC) and isinstance(accuracy, BinaryAccuracy)
-        assert isinstance(pairwise, WithinQuestion)
-        auroc.update(scores.sigmoid(), right)
-        accuracy.update(scores.sigmoid(), right)
-        pairwise.update(scores, right, groups)
-
     def figures(self, kind: str) -> dict[str, float]:
         found = super().figures(kind)
         if kind == "val":
-            for name, metric in self.held_out_metrics.items():
-                assert isinstance(metric, Metric)
+            scores, right, groups = self.held_out.take()
+            auroc, accuracy, pairwise = BinaryAUROC(), BinaryAccuracy(threshold=0.5), WithinQuestion()
+            auroc.update(scores.sigmoid(), right.long())
+            accuracy.update(scores.sigmoid(), right.long())
+            pairwise.update(scores, right, groups)
+            for name, metric in {"auroc": auroc, "pairwise": pairwise, "accuracy": accuracy}.items():
+                metric.sync_on_compute = False  # the rows are those of all processes
                 found[f"val/{name}"] = float(metric.compute())
-                metric.reset()
         return found
 
     def extra_groups(self) -> list[dict[str, Any]]:
@@ -138,7 +133,7 @@ class WithinQuestion(Metric):
 
     def compute(self) -> Tensor:
         """The share; NaN where no question has both a right and a wrong solution."""
-        scores, right, groups = (torch.cat(list(part)) for part in (self.scores, self.right, self.groups))
+        scores, right, groups = (dim_zero_cat(part) for part in (self.scores, self.right, self.groups))
         won = pairs = 0.0
         for group in groups.unique():
             mine = groups == group

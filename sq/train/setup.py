@@ -53,6 +53,11 @@ def check_machine(job: TrainJob) -> None:
     """Refuse what this machine or stage cannot do, before weights are loaded."""
     device_of(job)
     check_optimizer(job.stage)
+    if job.stage.optimizer is not Optimizer.ADAMW and job.trainer.strategy == "fsdp":
+        raise ConfigError(
+            f"stage.optimizer={job.stage.optimizer.value} cannot work on FSDP's shards (bitsandbytes knows none); use "
+            "stage.optimizer=adamw, whose state FSDP spreads over the processes, or trainer.strategy=deepspeed or ddp"
+        )
     if job.stage.optimizer is not Optimizer.ADAMW and job.trainer.precision is Precision.BF16:
         raise ConfigError(
             f"stage.optimizer={job.stage.optimizer.value} keeps no fp32 copy of bf16 weights, which would round small "
@@ -121,8 +126,19 @@ def adapters(job: TrainJob) -> Adapters:
 
 
 def attend(job: TrainJob, model: PreTrainedModel) -> Attention:
-    """Choose the attention over packs."""
-    return choose_attention(model, Kernel(job.trainer.attention), share_prefix=job.stage.share_prefix)
+    """Choose the attention over packs.
+
+    Raises:
+        ConfigError: rows would run one by one, and in shards: a process with fewer rows would keep the others waiting.
+    """
+    attention = choose_attention(model, Kernel(job.trainer.attention), share_prefix=job.stage.share_prefix)
+    trainer = job.trainer
+    if not attention.packs and trainer.strategy in ("fsdp", "deepspeed") and trainer.devices * trainer.nodes > 1:
+        raise ConfigError(
+            f"trainer.strategy={trainer.strategy} needs packs, and here rows run one by one ({attention.reason}): "
+            "processes with different numbers of rows would wait for each other for ever; use trainer.strategy=ddp"
+        )
+    return attention
 
 
 def prefix_of(data: Data, attention: Attention) -> int:

@@ -112,6 +112,20 @@ def labels(tmp_path: Path) -> Path:
     return write_rows(tmp_path / "labels.jsonl", rows)
 
 
+@pytest.fixture
+def graded(tmp_path: Path) -> Path:
+    """40 questions, each with a good solution said twice and two bad ones, as `fail_rate` keeps them."""
+    import random
+
+    draw, rows = random.Random(0), []
+    for seed in ArithmeticDomain().seeds(40, 1):
+        bad = [f"I do not know. \\boxed{{{draw.randint(200, 300)}}}", "Who can say?"]
+        texts = [seed["solution"], bad[0], seed["solution"], bad[1]]
+        rows.append({"question": seed["question"], "answer": seed["answer"], "solver_solutions": texts,
+                     "solver_right": [True, False, True, False]})  # fmt: skip
+    return write_rows(tmp_path / "graded.jsonl", rows)
+
+
 def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
     """Write JSON lines."""
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))

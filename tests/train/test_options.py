@@ -150,6 +150,16 @@ def test_qpo_refuses_to_start_elsewhere_than_ln_2(job, pairs, monkeypatch):
             ["stage.optimizer=adamw_8bit", "trainer.precision=bf16"],
             r"stage\.optimizer=adamw_8bit keeps no fp32 copy",
         ),
+        (
+            "qft",
+            ["stage.optimizer=paged_adamw_32bit", "trainer.strategy=fsdp"],
+            r"stage\.optimizer=paged_adamw_32bit cannot work on FSDP's shards.*or trainer\.strategy=deepspeed or ddp",
+        ),
+        (
+            "qft",
+            ["trainer.attention=unpacked", "trainer.strategy=fsdp", "trainer.devices=2"],
+            r"trainer\.strategy=fsdp needs packs, and here rows run one by one \(asked for\).*use trainer\.strategy=ddp",
+        ),
         ("qft", ["trainer.head=liger"], r"trainer\.head=liger cannot be used: no GPU.*use trainer\.head=auto"),
         ("qpo", ["trainer.head=cce"], r"trainer\.head=cce is for cross-entropy; stage=qpo needs trainer\.head=auto"),
         (

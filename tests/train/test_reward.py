@@ -2,7 +2,6 @@
 
 import json
 import math
-import random
 
 import pytest
 import torch
@@ -24,20 +23,6 @@ def record(job):
 def rejects(job):
     with open(f"{job.output_dir}/rejects.jsonl") as file:
         return [json.loads(line)["reason"] for line in file]
-
-
-@pytest.fixture
-def graded(tmp_path):
-    """40 questions, each with a good solution said twice and two bad ones, as `fail_rate` keeps them."""
-    draw, rows = random.Random(0), []
-    for seed in ArithmeticDomain().seeds(40, 1):
-        bad = [f"I do not know. \\boxed{{{draw.randint(200, 300)}}}", "Who can say?"]
-        texts = [seed["solution"], bad[0], seed["solution"], bad[1]]
-        rows.append({"question": seed["question"], "answer": seed["answer"], "solver_solutions": texts,
-                     "solver_right": [True, False, True, False]})  # fmt: skip
-    path = tmp_path / "labels.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 @pytest.mark.parametrize("objective", ["correctness", "preference", "both"])

@@ -47,6 +47,21 @@ def test_two_processes_train_as_one(strategy, stage, job, pairs, tmp_path):
         torch.testing.assert_close(tensor, theirs[name], rtol=1e-2, atol=2e-4)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("stage", "strategy"), [("difficulty", "fsdp"), ("reward", "ddp")])
+@pytest.mark.parametrize("share", [0.4, 0.08])  # in packs for both processes; in one pack, of which one has none
+def test_figures_of_held_out_rows_are_those_of_one_process(share, stage, strategy, job, labels, graded, tmp_path):
+    rows = labels if stage == "difficulty" else graded
+    given = [f"data.input={rows}", f"stage.validation={share}", "stage.max_steps=3", "stage.pack_tokens=512"]
+    _, alone = trained(job, stage, *given, f"output_dir={tmp_path / 'one'}")
+    two = ["trainer.devices=2", f"trainer.strategy={strategy}", f"output_dir={tmp_path / 'two'}"]
+    _, found = trained(job, stage, *given, *two)
+    names = {"difficulty": ("mae", "spearman", "kendall", "calibration"), "reward": ("auroc", "pairwise", "accuracy")}
+    for name in ("loss", "loss_before", *names[stage]):
+        assert found[f"val/{name}"] == pytest.approx(alone[f"val/{name}"], rel=1e-3, abs=1e-4, nan_ok=True), name
+    assert found["train/loss"] == pytest.approx(alone["train/loss"], rel=1e-3)
+
+
 def test_a_config_travels_to_other_processes(job):
     made = job("qpo", "data.mix={a.jsonl: 0.5, b.jsonl: 0.5}", "trainer.lora.rank=3")
     assert build(json.loads(json.dumps(as_node(made))), TrainJob) == made
