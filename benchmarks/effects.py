@@ -299,7 +299,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=1500, help="seed questions of QFT")
     parser.add_argument("--questions", type=int, default=3000, help="questions judged per condition")
     parser.add_argument("--pairs", type=int, default=6000, help="questions to make pairs of")
-    parser.add_argument("--solvability", type=float, default=0.85, help="share of pairs made solvable, not harder")
+    parser.add_argument("--solvability", type=float, default=0.8, help="share of pairs made solvable, not harder")
     parser.add_argument("--labels", type=int, default=1000, help="problems with fail rates")
     parser.add_argument("--n", type=int, default=8, help="solutions a fail rate is of")
     parser.add_argument("--scorer", default="tiny", help="the model that scores difficulty: tiny or tiny-base")

@@ -67,6 +67,8 @@ def processes(job: TrainJob) -> Iterator[None]:
             done.set()
         except BaseException as error:
             done.set()
+            for child in children:  # it waits for this process, and has nothing to save
+                child.kill()
             if failed:
                 told = (Path(scratch) / f"rank-{failed[0]}.log").read_text()[-3000:]
                 raise SqError(f"process {failed[0]} of {count} has ended:\n{told.strip()}") from error
@@ -159,5 +161,5 @@ def _end(child: subprocess.Popen[bytes]) -> None:
     try:
         child.wait(timeout=60)
     except subprocess.TimeoutExpired:
-        child.terminate()
+        child.kill()
         child.wait()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
+import threading
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -110,7 +112,7 @@ def _run(
     if last is not None:
         loader.first_step = step_of(last)
         log.info("continuing from step %d of %d", loader.first_step, loader.steps)
-    callbacks = [*callbacks, Checkpoints(directory, job.trainer, look)]
+    callbacks = [_OwnStop(), *callbacks, Checkpoints(directory, job.trainer, look)]
     if isinstance(module, QPOModule):
         both = {"train": loader} if held_out is None else {"train": loader, "val": held_out}
         callbacks.insert(0, References(both, references))
@@ -124,6 +126,18 @@ def _run(
     finally:
         if dist.is_available() and dist.is_initialized():
             dist.destroy_process_group()  # the next job of a sweep makes its own
+
+
+class _OwnStop(Callback):
+    """SIGTERM stops a run as it would without Lightning, whose handler has all processes meet, wherever each of them
+    is: told to one of two, it makes both wait for ever. What is lost is done again from the last checkpoint."""
+
+    def __init__(self) -> None:
+        self.handler = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.handler)
 
 
 class _End(Callback):

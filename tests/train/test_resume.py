@@ -105,6 +105,22 @@ def test_processes_killed_together_go_on_together(strategy, command, job, tmp_pa
         torch.testing.assert_close(ours[name], tensor, rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_ends_all_processes_and_the_same_command_goes_on(number, command, tmp_path):
+    """Told to the first one only, in the midst of a step, when the other will wait for it."""
+    given = [sys.executable, str(ROOT / "train.py"), *command("qft", *SETTINGS, "trainer.devices=2")]
+    process = subprocess.Popen(given, stderr=subprocess.PIPE, text=True)
+    while not list((tmp_path / "out" / "checkpoints").glob("step-*.ckpt")):
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+    process.send_signal(number)
+    said = process.communicate()[1]
+    assert process.returncode == 130 and said.endswith("stopped. The same command continues where it was.\n")
+    done = subprocess.run(given, capture_output=True, text=True)
+    assert done.returncode == 0 and "continuing from step" in done.stderr, done.stderr
+
+
 def test_a_finished_run_is_not_run_again_and_another_one_is_refused(job, tmp_path):
     words = ("data.limit=12", "stage.max_steps=2", "stage.lr=0.01")
     model = fit(job("qft", *words))
