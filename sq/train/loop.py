@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import logging
 import signal
@@ -163,9 +165,21 @@ class _End(Callback):
         if trainer.is_global_zero:
             if self.job.trainer.export == "best" and best is not None and best[1] < self.figures["val/loss"]:
                 log.info("exporting %s, the best on held-out rows (%.4f)", best[0].name, best[1])
-                state = torch.load(best[0], map_location="cpu", weights_only=False)["state_dict"]
+                state = _state_in(best[0])
                 self.figures["val/loss_exported"] = best[1]
             self.state = state
+
+
+def _state_in(checkpoint: Path) -> Mapping[str, Tensor]:
+    """The module's state in a checkpoint of ours; DeepSpeed's is a directory with a part of each process."""
+    if checkpoint.is_file():
+        state: Mapping[str, Tensor] = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
+        return state
+    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # it tells each step
+        found: Mapping[str, Tensor] = get_fp32_state_dict_from_zero_checkpoint(str(checkpoint), tag="checkpoint")
+    return found
 
 
 def gathered(trainer: L.Trainer, module: Any) -> Mapping[str, Tensor]:

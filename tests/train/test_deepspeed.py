@@ -44,7 +44,7 @@ def started(place: Path, strategy: str, *more: str) -> subprocess.Popen[str]:
     (place / "sitecustomize.py").write_text(ALLOWED if strategy == "deepspeed" else "")
     path = os.pathsep.join([str(place), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
     env = {**os.environ, "PYTHONPATH": path, "DS_ACCELERATOR": "cpu", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, str(ROOT / "train.py"), *more, *WORDS, f"trainer.strategy={strategy}"]
+    command = [sys.executable, str(ROOT / "train.py"), *WORDS, *more, f"trainer.strategy={strategy}"]
     return subprocess.Popen(
         [*command, f"output_dir={place / 'out'}"], stderr=subprocess.PIPE, text=True, env=env, start_new_session=True
     )
@@ -101,3 +101,18 @@ def test_killed_and_started_again_it_ends_in_the_same_weights(tmp_path: Path) ->
         trained(place, "deepspeed", *words)
         weights[name] = load_file(place / "out/model/model.safetensors")
     assert all(torch.equal(weights["killed"][key], weights["whole"][key]) for key in weights["whole"])
+
+
+def test_the_best_checkpoint_is_exported(tmp_path: Path) -> None:
+    words = (*QFT, "trainer.export=best", "trainer.checkpoint_every=1", "stage.lr=0.02", "stage.warmup_steps=3")
+    found, weights = {}, {}
+    for strategy in ("ddp", "deepspeed"):
+        place = tmp_path / strategy
+        place.mkdir()
+        found[strategy] = trained(place, strategy, *words)
+        weights[strategy] = load_file(place / "out/model/model.safetensors")
+    best = found["deepspeed"]["val/loss_exported"]
+    assert best < found["deepspeed"]["val/loss"]
+    assert best == pytest.approx(found["ddp"]["val/loss_exported"], rel=1e-3)
+    for name, tensor in weights["ddp"].items():
+        torch.testing.assert_close(weights["deepspeed"][name], tensor, rtol=2e-2, atol=2e-3)
