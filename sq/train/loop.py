@@ -114,10 +114,11 @@ def _run(
     if last is not None:
         loader.first_step = step_of(last)
         log.info("continuing from step %d of %d", loader.first_step, loader.steps)
-    callbacks = [_OwnStop(), *callbacks, Checkpoints(directory, job.trainer, look)]
+    callbacks = [*callbacks, Checkpoints(directory, job.trainer, look)]
     if isinstance(module, QPOModule):
         both = {"train": loader} if held_out is None else {"train": loader, "val": held_out}
         callbacks.insert(0, References(both, references))
+    callbacks.insert(0, _OwnStop())  # before references are computed, which takes a while
     trainer = _trainer(job, loader, callbacks)
     try:
         trainer.fit(module, loader, ckpt_path=None if last is None else str(last), weights_only=False)
