@@ -27,10 +27,9 @@ setup: ## make .venv with everything in it; returns at once when there is nothin
 demo: setup ## the whole method in miniature, from nothing to a page; an exact oracle judges every step
 	@$(BIN)/sq run recipe=demo $(ARGS)
 
-# Tests share two cores; the slow ones wait a good deal for what they start, so there are three at a time. Those that start
-# vLLM come last, when no others are beside them.
+# Tests share two cores. Those that start vLLM come last, when no others are beside them.
 QUICK := -m "not gpu and not slow and not vllm" -n 2
-SLOW := -m "slow and not gpu and not vllm" -n 3 --dist worksteal
+SLOW := -m "slow and not gpu and not vllm" -n 2 --dist worksteal
 VLLM := -m "vllm and not gpu" -n 2 --dist worksteal
 PYTEST := $(BIN)/python -m pytest
 
