@@ -122,8 +122,7 @@ def plan(venv: Path, names: list[str], constraints: Path, *, build: bool = True)
     """The steps in order: a title, and commands of which the second is tried where the first finds nothing."""
     python = str(interpreter(venv))
     pins = venv / CUDA_PINS if names[0] == "cuda" else constraints
-    # Python compiles what is imported when it is; all 33,000 files together would take over a minute.
-    pip = [python, "-m", "pip", "install", "--no-compile", "--progress-bar", "off", "-c", str(pins)]
+    pip = [python, "-m", "pip", "install", "--progress-bar", "off", "-c", str(pins)]
     steps: list[tuple[str, list[list[str]]]] = [(title, [cmd]) for title, cmd in (create(venv) if build else [])]
     release = pinned("torch", constraints)
     is_build = [python, "-c", TORCH_BUILD.format(kind=names[0].upper())]
