@@ -77,6 +77,7 @@ def test_a_killed_run_ends_in_the_same_weights(stage, command, pairs, tmp_path):
     "words",
     [
         ("stage.optimizer=adamw_8bit", "trainer.lora.rank=0"),
+        ("stage.optimizer=paged_adamw_32bit", "trainer.lora.rank=0"),
         ("trainer.lora.rank=4", "trainer.lora.quantize=true"),
     ],
 )
