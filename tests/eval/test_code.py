@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import isolation_here
 import pytest
 
 from sq.core.config import build
@@ -35,7 +36,7 @@ def sandboxed():
     try:
         Sandbox(SandboxConfig(workers=1)).close()
     except EngineError as error:
-        pytest.skip(str(error))
+        isolation_here.refused("auto", error)
 
 
 def written(tmp_path, name, rows=None):

@@ -2,6 +2,7 @@
 
 from textwrap import dedent
 
+import isolation_here
 import pytest
 
 from sq.core.errors import EngineError
@@ -412,7 +413,7 @@ def box():
         with Sandbox(SandboxConfig(workers=1, cpu_seconds=2.0, wall_seconds=10.0, memory_mb=256)) as sandbox:
             yield sandbox
     except EngineError as error:
-        pytest.skip(str(error))
+        isolation_here.refused("auto", error)
 
 
 def program(source, tests):
