@@ -124,6 +124,17 @@ def test_several_generators_have_their_shares_and_no_id_twice(job, random_tiny, 
         replace(job("questions", same, f"model.path={random_tiny}"), engine=EchoConfig()).run()
 
 
+def test_another_seed_asks_other_questions_and_the_same_seed_the_same(job, random_tiny, tmp_path):
+    rows = {}
+    for name, seed in (("a", 1), ("again", 1), ("b", 2)):
+        settings = [f"model.path={random_tiny}", "stage.count=50", f"seed={seed}", f"output_dir={tmp_path / name}"]
+        replace(job("questions", *settings), engine=EchoConfig()).run()
+        rows[name] = list(read_rows(tmp_path / name))
+    for column in ("id", "seed", "question"):
+        a, again, b = ([row[column] for row in rows[name]] for name in ("a", "again", "b"))
+        assert a == again and len(set(a)) == 50 and not set(a) & set(b), column
+
+
 @pytest.mark.parametrize(
     ("domain", "judge"), [("arithmetic", "engine=oracle "), ("programs", "engine=oracle "), ("math", "")]
 )
