@@ -22,10 +22,10 @@ from pathlib import Path
 from hydra import compose, initialize_config_dir
 
 from sq.core.config import build, conf_dir
+from sq.core.intervals import wilson
 from sq.core.ledger import read_rejects, read_rows
 from sq.domains.arithmetic import ArithmeticDomain
 from sq.synth.config import SynthJob
-from sq.synth.intervals import wilson
 
 GROUPS = ("stage", "model", "domain", "engine", "tracking", "filters")
 

@@ -26,9 +26,9 @@ os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from sq.core.intervals import wilson  # noqa: E402
 from sq.core.ledger import read_rejects, read_rows  # noqa: E402
 from sq.domains.arithmetic import ArithmeticDomain, judge  # noqa: E402
-from sq.synth.intervals import wilson  # noqa: E402
 
 Z = 1.959964
 DOMAIN = ArithmeticDomain()

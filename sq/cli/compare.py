@@ -19,7 +19,6 @@ def add(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("what", nargs="+", help="output_dirs of two evaluations, or the name of an experiment")
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="evaluations: of the bootstrap")
     parser.add_argument(
         "--by", metavar="KEYS", help="experiment: settings to group by, with commas; default: those that differ"
     )
@@ -42,7 +41,7 @@ def _run(parsed: argparse.Namespace) -> None:
     if len(parsed.what) == 2:
         from sq.eval.compare import compare, told
 
-        print(told(compare(*map(Path, parsed.what), seed=parsed.seed)))
+        print(told(compare(*map(Path, parsed.what))))
     elif len(parsed.what) > 2:
         raise ConfigError(
             f"{len(parsed.what)} things cannot be compared: give two evaluations, or one experiment's name"

@@ -1,4 +1,4 @@
-"""`sq compare A B`: whether two runs differ by more than chance, problem by problem (paired bootstrap).
+"""`sq compare A B`: whether two runs differ by more than chance, problem by problem (an exact paired test).
 
 Two runs over the same problems share what makes a problem hard, so their difference is known far better than either
 score. Only problems that both runs have are compared, and how many are left out is told.
@@ -10,11 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from sq.core.errors import RowError
+from sq.core.intervals import Difference, paired_difference
 from sq.core.ledger import read_manifest, read_rows
-from sq.eval.intervals import Difference, paired
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +34,7 @@ class Compared:
         return "B is better" if self.difference.value > 0 else "A is better"
 
 
-def compare(a: str | Path, b: str | Path, *, seed: int = 0) -> list[Compared]:
+def compare(a: str | Path, b: str | Path) -> list[Compared]:
     """Compare the evaluations in two directories, on every benchmark and grader that both have.
 
     Raises:
@@ -45,10 +43,10 @@ def compare(a: str | Path, b: str | Path, *, seed: int = 0) -> list[Compared]:
     first, second = benchmarks_in(Path(a)), benchmarks_in(Path(b))
     found = []
     for name in [n for n in first if n in second]:
-        ours, theirs = _accuracies(first[name]), _accuracies(second[name])
+        ours, theirs = shares_by_grader(first[name]), shares_by_grader(second[name])
         graders = {read_manifest(scores[name]).config.get("grader") for scores in (first, second)}
         for profile in [p for p in ours if p in theirs]:
-            one = _compared(name, profile, ours[profile], theirs[profile], seed)
+            one = _compared(name, profile, ours[profile], theirs[profile])
             found.append(replace(one, same_grader=len(graders) == 1))
     if not found:
         raise RowError(
@@ -104,7 +102,7 @@ def _name(scores: Path) -> str:
     return str(first["benchmark"]) if first else scores.absolute().parent.name
 
 
-def _accuracies(scores: Path) -> dict[str, dict[str, float]]:
+def shares_by_grader(scores: Path) -> dict[str, dict[str, float]]:
     """The share of right answers to each problem, by grader."""
     if not read_manifest(scores).finished:
         raise RowError(f"{scores} is not finished; run its evaluation to the end first")
@@ -116,11 +114,11 @@ def _accuracies(scores: Path) -> dict[str, dict[str, float]]:
     }
 
 
-def _compared(name: str, profile: str, a: dict[str, float], b: dict[str, float], seed: int) -> Compared:
+def _compared(name: str, profile: str, a: dict[str, float], b: dict[str, float]) -> Compared:
     shared = sorted(a.keys() & b.keys())
     if not shared:
         raise RowError(f"{name}: the two runs answered different problems; none is in both")
-    difference = paired(np.array([a[i] for i in shared]), np.array([b[i] for i in shared]), seed=seed)
+    difference = paired_difference([a[i] for i in shared], [b[i] for i in shared])
     return Compared(
         benchmark=name,
         profile=profile,

@@ -15,14 +15,12 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from sq.core.intervals import Interval, mean_interval, share_interval
 from sq.core.ledger import read_rows
 from sq.eval.equal.normalise import literal, tidy
-from sq.eval.intervals import Interval, bootstrap
 from sq.eval.metrics import NONE, BestOfN, MajorityAtK, MeanPerProblem, PassAtK
 
 COLUMNS = [
@@ -57,7 +55,7 @@ def read_graded(directory: Path) -> dict[str, Graded]:
 
 
 def figures(
-    graded: Graded, *, ks: Sequence[int] = (), rewards: Mapping[str, float] | None = None, seed: int = 0
+    graded: Graded, *, ks: Sequence[int] = (), rewards: Mapping[str, float] | None = None
 ) -> dict[str, Interval]:
     """Every figure of a benchmark under one profile.
 
@@ -65,7 +63,6 @@ def figures(
         graded: its verdicts.
         ks: the k of pass@k, maj@k and best-of-k; none: powers of two up to the answers there are.
         rewards: by answer's id, where a reward model has scored them.
-        seed: of the bootstrap.
     """
     if not graded.rows:
         return {}
@@ -87,9 +84,10 @@ def figures(
         for k in ks or _powers(n):
             if 1 < k <= n:
                 values[f"best_of_{k}"] = _values(BestOfN(k), reward_BK, correct_BK)
-    told = {name: bootstrap(v, seed=seed) for name, v in values.items()}
-    told |= {name: bootstrap(v, seed=seed) for name, v in _rates(graded).items()}
-    return told | _by_group(graded, values["accuracy"], seed)
+    told = {name: share_interval(v) for name, v in (values | _rates(graded)).items()}
+    tokens_BK = torch.tensor([[row["prediction_tokens"] or 0 for row in rows] for rows in graded.rows.values()])
+    told["tokens"] = mean_interval(_values(MeanPerProblem(), tokens_BK))
+    return told | _by_group(graded, values["accuracy"])
 
 
 def answer_classes(answers: Iterable[Sequence[str | None]]) -> Tensor:
@@ -117,23 +115,22 @@ def _key(text: str) -> Any:
     return plain
 
 
-def _values(metric: Any, *inputs: Tensor) -> NDArray[np.float64]:
+def _values(metric: Any, *inputs: Tensor) -> list[float]:
     """The metric's value for each problem."""
     metric.update(*inputs)
-    return np.asarray(torch.cat(metric.values), dtype=np.float64)
+    return torch.cat(metric.values).double().tolist()
 
 
-def _rates(graded: Graded) -> dict[str, NDArray[np.float64]]:
+def _rates(graded: Graded) -> dict[str, list[float]]:
     counted = {
         "cut_off": graded.tensor("prediction_finish_reason", "length"),
         "failed": graded.tensor("prediction_finish_reason", "error"),
         **{verdict: graded.tensor("verdict", verdict) for verdict in ("unparsed", "timeout", "unverifiable")},
-        "tokens": torch.tensor([[row["prediction_tokens"] or 0 for row in rows] for rows in graded.rows.values()]),
     }
     return {name: _values(MeanPerProblem(), values) for name, values in counted.items()}
 
 
-def _by_group(graded: Graded, accuracy: NDArray[np.float64], seed: int) -> dict[str, Interval]:
+def _by_group(graded: Graded, accuracy: Sequence[float]) -> dict[str, Interval]:
     """Accuracy by each group that has more than one member, and not as many as there are problems."""
     told = {}
     for column in GROUPS:
@@ -144,7 +141,7 @@ def _by_group(graded: Graded, accuracy: NDArray[np.float64], seed: int) -> dict[
         if 1 < len(members) <= MOST_GROUPS:
             for name, places in sorted(members.items(), key=_natural):
                 plain = re.sub(r"[^\w.-]+", "_", name).strip("_")
-                told[f"accuracy_{column}_{plain}"] = bootstrap(accuracy[places], seed=seed)
+                told[f"accuracy_{column}_{plain}"] = share_interval([accuracy[place] for place in places])
     return told
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sq.core.count import count
+from sq.core.intervals import Interval
 from sq.core.ledger import read_rows
-from sq.eval.intervals import Interval
 from sq.eval.paper import paper_figure
 
 Figures = dict[str, dict[str, Interval]]

@@ -110,5 +110,5 @@ def _one(job: EvalJob, name: str, problems: Problems, answers: list[Summary], gr
     graded = read_graded(scores_dir(directory))
     differing = list(disagreements(scores_dir(directory)))
     write_jsonl(directory / "disagreements.jsonl", differing)
-    found = {p: figures(g, ks=job.k, rewards=rewards, seed=job.seed) for p, g in graded.items()}
+    found = {p: figures(g, ks=job.k, rewards=rewards) for p, g in graded.items()}
     return Told(name=name, figures=found, left_out=len(problems.bad), disagreements=differing)

@@ -10,10 +10,12 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import stdev
 from typing import Any
 
 from sq.core.config import nearest
 from sq.core.errors import ConfigError, SqError
+from sq.core.intervals import student
 from sq.core.mlflow_store import sqlite_path
 from sq.core.tracking import read_runs
 
@@ -22,8 +24,6 @@ USUAL = ("accuracy", "oracle/solvable", "correct/chosen", "val/loss", "train/los
 LOWER = ("loss", "perplexity", "mse", "mae", "error", "kl", "seconds", "duplicates", "rejects")
 """Words in the name of a metric of which less is better."""
 _INCIDENTAL = ("output_dir", "tracking.", "model.path", "model.name", "data.input", "input", "source.", "stage.scores")
-_T95 = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)
-"""Student's t, two-sided 95%, for 1 to 15 degrees of freedom; 2 is near enough beyond."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +44,7 @@ class Group:
         found = self.values.get(metric, [])
         if len(found) < 2:
             return None
-        mean = sum(found) / len(found)
-        deviation = math.sqrt(sum((v - mean) ** 2 for v in found) / (len(found) - 1))
-        degrees = len(found) - 1
-        return (_T95[degrees - 1] if degrees <= len(_T95) else 2.0) * deviation / math.sqrt(len(found))
+        return student(len(found) - 1) * stdev(found) / math.sqrt(len(found))
 
 
 @dataclass(frozen=True, kw_only=True)

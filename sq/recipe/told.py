@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from sq.core.ledger import read_rows
-from sq.eval.compare import benchmarks_in
-from sq.eval.intervals import wilson
+from sq.core.intervals import share_interval
+from sq.eval.compare import benchmarks_in, shares_by_grader
 
 
 def told(script: str, directory: Path, lines: Sequence[str]) -> str:
@@ -29,12 +27,7 @@ def scores_told(directory: Path) -> str:
     """Each benchmark's accuracy under its first grader, with its interval."""
     parts = []
     for name, scores in benchmarks_in(directory).items():
-        right: dict[str, list[bool]] = defaultdict(list)
-        for row in read_rows(scores, columns=["profile", "correct"]):
-            right[row["profile"]].append(row["correct"])
-        if right:
-            marks = next(iter(right.values()))
-            low, high = wilson(sum(marks), len(marks))
-            share = sum(marks) / len(marks)
-            parts.append(f"{name} {share:.1%} of {len(marks):,} answers right ({low:.1%} to {high:.1%})")
+        for shares in list(shares_by_grader(scores).values())[:1]:
+            a = share_interval(list(shares.values()))
+            parts.append(f"{name} {a.value:.1%} of {a.count:,} problems right ({a.low:.1%} to {a.high:.1%})")
     return ", ".join(parts)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sq.core.count import count
-from sq.eval.intervals import Interval
+from sq.core.intervals import Interval
 from sq.report.found import Found, Stage, find
 from sq.report.html import Markup, Section, join, listed, note, table, tag
 from sq.report.look import MARKERS, Figures, Look, axes, percent_axis

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from sq.core.count import count
+from sq.core.intervals import share_interval
 from sq.eval.paper import BENCHMARKS, SCALEQUEST, base_of, paper_figure
 from sq.report.found import Found, Stage
 from sq.report.html import Section, join, note, table, tag
-from sq.report.measure import graded, mean, percent, with_interval
+from sq.report.measure import graded, percent, with_interval
 
 
 def section(found: Found) -> Section | None:
@@ -17,7 +18,7 @@ def section(found: Found) -> Section | None:
         base = base_of(*_models(stage))
         for name, scores in stage.benchmarks.items():
             for profile, right in graded(scores).items():
-                figure, theirs = mean(list(right.values())), paper_figure(base, name)
+                figure, theirs = share_interval(list(right.values())), paper_figure(base, name)
                 rows.append(
                     [
                         stage.name,

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from sq.core.count import count
 from sq.core.errors import SqError
+from sq.core.intervals import mean_interval
 from sq.report.found import Found, Stage
 from sq.report.html import Markup, Section, join, note, table
 from sq.report.look import Figures, Look, axes, percent_axis
-from sq.report.measure import MOST, by_oracle, mean, spread, with_interval
+from sq.report.measure import MOST, by_oracle, spread, with_interval
 from sq.report.seeds import seeds
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def _scores_of_seeds(found: Found, stage: Stage) -> Sequence[float]:
 
 def _rows(series: Series, measure: str) -> list[list[str]]:
     return [
-        [name, measure, f"{len(values):,}", with_interval(mean(values), shares=False)]
+        [name, measure, f"{len(values):,}", with_interval(mean_interval(values), shares=False)]
         for name, values in series.items()
     ]
 

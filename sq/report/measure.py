@@ -13,8 +13,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any
 
+from sq.core.intervals import Interval, mean_interval, paired_difference, share_interval, student, wilson
 from sq.core.ledger import read_rows
-from sq.eval.intervals import Interval, bootstrap, paired, wilson
 from sq.report.found import Found, Stage
 
 if TYPE_CHECKING:
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 MOST = 20_000
 """Questions of one stage that are looked at; of more, so many are drawn."""
-_STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
-"""By number of values: what the standard error is multiplied by for 95%."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +68,7 @@ def quality(stages: Sequence[Stage], found: Found) -> Quality:
     scores = [float(difficulty) for _, difficulty in said if difficulty is not None]
     return Quality(
         solvable=share(sum(verdicts), len(verdicts)) if verdicts else None,
-        difficulty=mean(scores) if scores else None,
+        difficulty=mean_interval(scores) if scores else None,
         by="the filter's judge" if said else "",
         measure="predicted fail rate" if scores else "",
         values=scores,
@@ -83,7 +81,7 @@ def by_oracle(questions: Iterable[str], domain: Domain) -> Quality:
     steps = [float(v.steps) for v in verdicts if v.solvable]
     return Quality(
         solvable=share(len(steps), len(verdicts)) if verdicts else None,
-        difficulty=mean(steps) if steps else None,
+        difficulty=mean_interval(steps) if steps else None,
         by="the exact oracle",
         measure="steps",
         values=steps,
@@ -96,13 +94,6 @@ def share(part: int, whole: int) -> Interval:
     return Interval(value=part / whole if whole else 0.0, low=low, high=high, count=whole)
 
 
-def mean(values: Sequence[float]) -> Interval:
-    """A mean with its bootstrap interval."""
-    import numpy as np
-
-    return bootstrap(np.asarray(values, dtype=np.float64))
-
-
 def over_seeds(values: Sequence[Interval]) -> Interval:
     """One figure from those of several seeds: their mean with Student's interval; of one seed, its own interval.
 
@@ -111,7 +102,7 @@ def over_seeds(values: Sequence[Interval]) -> Interval:
     if len(values) == 1:
         return values[0]
     middle, seeds = fmean(v.value for v in values), len(values)
-    between = _STUDENT.get(seeds, 1.96) * stdev(v.value for v in values) / math.sqrt(seeds)
+    between = student(seeds - 1) * stdev(v.value for v in values) / math.sqrt(seeds)
     width = max(between, math.hypot(*((v.high - v.low) / 2 for v in values)) / seeds)
     low = max(0.0, middle - width) if all(v.low >= 0 for v in values) else middle - width
     high = min(1.0, middle + width) if all(v.high <= 1 for v in values) else middle + width
@@ -128,13 +119,11 @@ def change_of(before: Interval, after: Interval) -> Change:
 
 def change_of_students(before: Sequence[Stage], after: Sequence[Stage], benchmark: str) -> Change:
     """The difference of two students' accuracies: paired by problem for one seed each, else over seeds."""
-    import numpy as np
-
     if len(before) == len(after) == 1:
         a, b = accuracies(before[0], benchmark), accuracies(after[0], benchmark)
         both = sorted(a.keys() & b.keys())
         if both:
-            gap = paired(np.array([a[i] for i in both]), np.array([b[i] for i in both]))
+            gap = paired_difference([a[i] for i in both], [b[i] for i in both])
             return Change(value=gap.value, low=gap.low, high=gap.high)
     told = [over_seeds([accuracy(stage, benchmark) for stage in stages]) for stages in (before, after)]
     return change_of(*told)
@@ -142,7 +131,7 @@ def change_of_students(before: Sequence[Stage], after: Sequence[Stage], benchmar
 
 def accuracy(stage: Stage, benchmark: str) -> Interval:
     """Pass@1 of an evaluation on a benchmark, by its first grader."""
-    return mean(list(accuracies(stage, benchmark).values()))
+    return share_interval(list(accuracies(stage, benchmark).values()))
 
 
 def accuracies(stage: Stage, benchmark: str) -> dict[str, float]:

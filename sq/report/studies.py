@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sq.eval.intervals import Interval
+from sq.core.intervals import Interval
 from sq.report.found import Found, Stage
 from sq.report.html import Markup, Section, join, table, tag
 from sq.report.look import MARKERS, Figures, Look, axes, percent_axis

@@ -12,13 +12,13 @@ from typing import Any
 
 from sq.core.config import setting
 from sq.core.errors import SqError
+from sq.core.intervals import wilson
 from sq.core.ledger import Item, Reject, read_rows
 from sq.core.rows import LABEL, fit_row, row_id
 from sq.domains.base import Domain
 from sq.engine.base import Completion
 from sq.synth.config import SynthJob, SynthStage
 from sq.synth.figures import Report
-from sq.synth.intervals import wilson
 from sq.synth.speaker import Speaker, Talk
 from sq.synth.stage import Input, Outcome, Work, seed_of
 

@@ -6,6 +6,7 @@ from sq.core.errors import RowError
 from sq.core.ledger import Item, Ledger
 from sq.core.rows import SCORE, fit_row, row_id
 from sq.eval.compare import compare, told
+from sq.recipe.told import scores_told
 
 
 def evaluation(directory, right, *, benchmark="gsm8k", profiles=("strict",), samples=1, finish=True, grader="x"):
@@ -38,7 +39,7 @@ def test_a_gain_on_the_same_problems_is_real_and_its_reverse_too(tmp_path):
     assert found.verdict == "B is better" and found.difference.value == pytest.approx(0.1)
     (back,) = compare(b, a)
     assert back.verdict == "A is better" and back.difference.low < back.difference.high < 0
-    assert compare(a, b) == compare(a, b), "the same seed gives the same interval"
+    assert found.difference.p == pytest.approx(2 * 0.5**30, abs=1e-12), "30 gained, none lost: exact"
     shown = told([found])
     assert "+10.0" in shown and "300" in shown and "B is better" in shown and "50.0%" in shown
     assert compare(a / "gsm8k", b / "gsm8k" / "scores") == [found], "directories of one benchmark do too"
@@ -67,6 +68,8 @@ def test_several_answers_count_by_their_share_and_graders_stand_apart(tmp_path):
     b = evaluation(tmp_path / "b", {f"p{i}": 3 for i in range(50)}, samples=4)
     (found,) = compare(a, b)
     assert found.profile == "strict" and (found.difference.a, found.difference.b) == (0.25, 0.75)
+    apart = evaluation(tmp_path / "c", {f"p{i}": 4 * (i % 2) for i in range(50)}, samples=4)
+    assert scores_told(apart) == "gsm8k 50.0% of 50 problems right (36.6% to 63.4%)", "200 answers, but 50 problems"
 
 
 def test_scores_of_two_versions_of_the_grader_are_told(tmp_path):

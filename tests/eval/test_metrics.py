@@ -1,16 +1,15 @@
-"""Metrics against counting by hand, scipy-free closed forms and brute force; intervals against their definition."""
+"""Metrics against counting by hand, scipy-free closed forms and brute force."""
 
 from itertools import combinations
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics import Metric
 
+from sq.core.intervals import paired_difference, share_interval, wilson
 from sq.eval.figures import Graded, answer_classes, figures
-from sq.eval.intervals import bootstrap, paired, wilson
 from sq.eval.metrics import NONE, BestOfN, MajorityAtK, MeanPerProblem, PassAtK, pass_at_k
 
 
@@ -84,63 +83,12 @@ def test_answers_that_say_the_same_vote_together(answers, classes):
     assert answer_classes([answers]).tolist() == [classes]
 
 
-def test_the_bootstrap_is_seeded_covers_the_mean_and_narrows_with_more_problems():
-    rng = np.random.default_rng(3)
-    few, many = (rng.random(n) < 0.4 for n in (50, 5000))
-    one, two = bootstrap(few.astype(float), seed=5), bootstrap(few.astype(float), seed=5)
-    assert one == two and one.low < one.value == few.mean() < one.high
-    assert bootstrap(rng.random(50), seed=5) != bootstrap(rng.random(50), seed=6)
-    wide, narrow = one, bootstrap(many.astype(float))
-    assert narrow.high - narrow.low < (wide.high - wide.low) / 5
-    assert narrow.high - narrow.low == pytest.approx(2 * 1.96 * np.sqrt(0.24 / 5000), rel=0.05)
-
-
-def test_the_multinomial_draw_is_the_plain_bootstrap():
-    values = np.random.default_rng(0).random(80)
-    rng = np.random.default_rng(1)
-    plain = np.percentile(values[rng.integers(0, 80, (20_000, 80))].mean(1), [2.5, 97.5])
-    ours = bootstrap(values)
-    assert (ours.low, ours.high) == pytest.approx(plain, abs=0.004)
-
-
-def test_nothing_right_or_all_right_is_not_certainty():
-    none, full = bootstrap(np.zeros(20)), bootstrap(np.ones(20))
-    assert (none.value, none.low) == (0, 0) and none.high == pytest.approx(wilson(0, 20)[1]) and none.high > 0.1
-    assert (full.value, full.high) == (1, 1) and full.low == pytest.approx(1 - none.high)
-    assert bootstrap(np.zeros(0)).count == 0 and bootstrap(np.full(9, 7.5)).high == 7.5
-
-
-def test_the_interval_covers_the_truth_about_as_often_as_it_says():
-    rng = np.random.default_rng(11)
-    runs = [bootstrap((rng.random(200) < 0.3).astype(float), seed=i, resamples=1000) for i in range(300)]
-    assert 0.90 < np.mean([r.low <= 0.3 <= r.high for r in runs]) < 0.99
-
-
 def test_a_paired_difference_is_seen_where_scores_alone_overlap():
-    rng = np.random.default_rng(2)
-    a = (rng.random(600) < 0.5).astype(float)
-    b = a.copy()
-    b[np.flatnonzero(a == 0)[:25]] = 1  # 25 problems gained, none lost
-    found = paired(a, b)
-    assert bootstrap(a).high > bootstrap(b).low, "the two intervals overlap"
+    a = [0.0] * 300 + [1.0] * 300
+    b = [1.0] * 25 + a[25:]  # 25 problems gained, none lost
+    found = paired_difference(a, b)
+    assert share_interval(a).high > share_interval(b).low, "the two intervals overlap"
     assert found.real and found.low > 0 and found.p < 0.001 and found.value == pytest.approx(25 / 600)
-    assert paired(b, a).value == -found.value
-    noise = paired(a, rng.permutation(a))
-    assert not noise.real and noise.p > 0.05
-    assert paired(a, a).p == 1.0 and not paired(a, a).real
-
-
-def test_chance_alone_is_seldom_called_a_difference():
-    rng = np.random.default_rng(4)
-    drawn = [rng.random((2, 150)) < 0.5 for _ in range(300)]
-    called = [paired(x[0].astype(float), x[1].astype(float), seed=i, resamples=1000).real for i, x in enumerate(drawn)]
-    assert np.mean(called) < 0.09
-
-
-def test_few_problems_never_prove_anything():
-    assert not paired(np.zeros(1), np.ones(1)).real
-    with pytest.raises(ValueError, match="3 and 2 values cannot be paired"):
-        paired(np.zeros(3), np.zeros(2))
 
 
 def graded(verdicts, **columns):
@@ -164,6 +112,8 @@ def test_figures_of_one_answer_each_with_groups_in_natural_order():
     found = figures(one)
     assert found["accuracy"].value == 0.5 and found["accuracy"].count == 4
     assert [n for n in found if n.startswith("accuracy_")] == ["accuracy_level_2", "accuracy_level_10"]
+    assert (found["accuracy"].low, found["accuracy"].high) == wilson(2, 4)
+    assert (found["unparsed"].low, found["unparsed"].high) == wilson(1, 4)
     assert found["accuracy_level_10"].value == 1 and found["accuracy_level_2"].value == 0
     assert found["unparsed"].value == 0.25 and found["tokens"].value == 10
     assert not any(n.startswith(("avg_at", "pass_at", "maj_at", "best_of")) for n in found)

@@ -3,13 +3,12 @@
 import json
 import re
 
-import numpy as np
 import pytest
 
+from sq.core.intervals import mean_interval, share_interval
 from sq.core.ledger import Item, Ledger
 from sq.core.rows import SCORE, fit_row
 from sq.eval.grader import GraderConfig
-from sq.eval.intervals import bootstrap
 from sq.eval.judge import Pair
 from sq.eval.report import Told, details, disagreements, flat, rows_of, table, write_jsonl
 from sq.eval.score import LazyGrader
@@ -64,9 +63,11 @@ def test_the_graders_differ_where_they_are_known_to_and_both_say_why(scores, tmp
 
 
 def figures(share, count=10):
-    values = np.array([1.0] * int(share * count) + [0.0] * (count - int(share * count)))
-    rest = {name: bootstrap(np.zeros(count)) for name in ("cut_off", "unparsed", "timeout", "unverifiable", "failed")}
-    return {"accuracy": bootstrap(values), **rest, "tokens": bootstrap(np.full(count, 123.0))}
+    values = [1.0] * int(share * count) + [0.0] * (count - int(share * count))
+    rest = {
+        name: share_interval([0.0] * count) for name in ("cut_off", "unparsed", "timeout", "unverifiable", "failed")
+    }
+    return {"accuracy": share_interval(values), **rest, "tokens": mean_interval([123.0] * count)}
 
 
 def test_the_table_has_a_line_for_each_grader_and_the_papers_figure_where_there_is_one():
@@ -82,7 +83,9 @@ def test_the_table_has_a_line_for_each_grader_and_the_papers_figure_where_there_
     more = details(told)
     assert "math: the graders disagree on 1 answer to 10 problems (strict 50.0%, dart 40.0%)" in more
     assert "aime24: left out: 2 problems (" in more
-    several = Told(name="amc23", figures={"strict": figures(0.5) | {"avg_at_16": bootstrap(np.linspace(0, 1, 40))}})
+    several = Told(
+        name="amc23", figures={"strict": figures(0.5) | {"avg_at_16": share_interval([i / 39 for i in range(40)])}}
+    )
     assert re.search(r"amc23 \(strict\): avg_at_16 50\.0% \(4\d\.\d to 5\d\.\d%\)", details([several]))
     assert flat(several)["avg_at_16"] == pytest.approx(0.5) and flat(several)["avg_at_16_low"] < 0.5
     row = next(r for r in rows_of(told, "Qwen2-Math-7B") if r["figure"] == "accuracy")

@@ -110,7 +110,7 @@ def test_changes_are_gains_only_beyond_their_interval():
     assert change_of(share(60, 100), share(10, 100)).verdict == "loss"
     assert change_of(share(50, 100), share(55, 100)).verdict == "no difference shown"
     three = over_seeds([share(10, 100), share(20, 100), share(30, 100)])
-    assert three.value == pytest.approx(0.2) and three.high - three.value == pytest.approx(4.303 * 0.1 / 3**0.5)
+    assert three.value == pytest.approx(0.2) and three.high - three.value == pytest.approx(4.30265 * 0.1 / 3**0.5)
     assert three.low == 0.0, "a share is none below 0"
     assert over_seeds([share(1, 2)]) == share(1, 2)
     same = over_seeds([share(50, 100)] * 4)

@@ -1,17 +1,6 @@
 """Difficulty labels: counts, intervals, and sampling that stops when it knows enough."""
 
-import pytest
-
 from sq.core.ledger import read_rejects, read_rows
-from sq.synth.intervals import wilson
-
-
-@pytest.mark.parametrize(
-    ("k", "n", "low", "high"),
-    [(0, 10, 0.0, 0.2775), (5, 10, 0.2366, 0.7634), (10, 10, 0.7225, 1.0), (1, 1000, 0.00018, 0.00565), (0, 0, 0, 1)],
-)
-def test_wilson_by_hand(k, n, low, high):
-    assert wilson(k, n) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
 
 
 def test_a_label_is_k_of_n_with_its_interval(run, tmp_path):

@@ -11,8 +11,8 @@ import random
 import re
 from collections.abc import Callable, Sequence
 
+from sq.core.intervals import wilson
 from sq.domains.base import Domain
-from sq.synth.intervals import wilson
 
 SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z$\\])")
 NUMBER = re.compile(r"(?<![\w.$\\^_{])\d+(?![\w.}^])")
