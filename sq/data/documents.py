@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from sq.core.errors import RowError
+from sq.data.locate import SPLIT
 from sq.data.readers import (
     DECODER,
     KEPT_TEXT,
@@ -186,7 +187,7 @@ def _rows_of(value: Any, path: Path, split: str | None) -> list[Any]:
     if len(tables) == 1:
         return list(*tables.values())
     if tables:
-        raise RowError(f"{path} holds several lists ({', '.join(tables)}); say which: split=...")
+        raise RowError(f"{path} holds several lists ({', '.join(tables)}); say which: {SPLIT.format('...')}")
     if value and all(isinstance(v, dict) for v in value.values()):  # pandas' own form: column -> index -> value
         value = {k: list(v.values()) for k, v in value.items()}
     if value and all(isinstance(v, list) for v in value.values()):

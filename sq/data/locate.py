@@ -1,8 +1,8 @@
 """What an input's name stands for: files, a stage's directory, a saved dataset, or a dataset on the hub.
 
 Everything that can be told without reading rows is told here, before any weight is loaded: a missing file with the
-nearest names, an unknown format, a directory with nothing in it or with two splits in one. (No counterpart in the
-paper; the inputs of section 2.1 are a file or a hub dataset for most people.)
+nearest names, an unknown format, a directory with nothing in it or with splits of which none is meant. (No counterpart
+in the paper; the inputs of section 2.1 are a file or a hub dataset for most people.)
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from sq.core.count import count
 from sq.core.errors import RowError
 
 FORMATS = {
@@ -28,6 +29,10 @@ FORMATS = {
 }
 READABLE = ".jsonl, .json, .csv, .tsv (each also with .gz) or .parquet"
 _SPLITS = ("train", "test", "validation", "valid", "val", "dev")
+_SHARD = re.compile(r"(\w+(?:\.\w+)*)-\d{5}-of-\d{5}")
+"""A file of a dataset as the hub and `sq build` lay it out below data/; `load_dataset` takes these and no others."""
+SPLIT = "split={} (data.split in training, source.split in synthesis)"
+"""How one split of several is asked for."""
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -135,20 +140,32 @@ def _is_data(path: Path) -> bool:
 
 
 def _of_split(files: tuple[Path, ...], directory: Path, split: str | None) -> tuple[Path, ...]:
-    """The files of one split, where their names tell splits: training on a test file must not happen by accident."""
+    """The files of one split, where their names tell splits: train unless another is asked for, as of a hub dataset."""
+    shards = [(file, _SHARD.match(file.name)) for file in files if file.parent == directory / "data"]
+    named = [(file, shard[1]) for file, shard in shards if shard]
     by_split: dict[str, list[Path]] = {}
-    for file in files:
-        parts = [re.split(r"[-_.]", part)[0].lower() for part in file.relative_to(directory).parts]
-        found = next((p for p in parts if p in _SPLITS or p == split), "")
-        by_split.setdefault(found, []).append(file)
-    if split is not None and any(by_split):
-        if split in by_split:
-            return tuple(by_split[split])
-        raise RowError(f"{directory} has no split '{split}'; it has {', '.join(filter(None, by_split))}")
-    if len(by_split) > 1:
-        names = ", ".join(filter(None, by_split))
-        raise RowError(f"{directory} holds more than one split ({names}); say which: split=...")
-    return files
+    for file, name in named or [(file, _split_of(file.relative_to(directory), split)) for file in files]:
+        by_split.setdefault(name, []).append(file)
+    names = [name for name in by_split if name]
+    if not names:
+        return files
+    if split is None and len(by_split) > 1 and ("" in by_split or "train" not in names):
+        first = by_split[names[0]][0]
+        others = f" and files of none ({by_split[''][0].name})" if "" in by_split else ""
+        raise RowError(
+            f"{directory} holds {count(len(names), 'split')} ({', '.join(names)}){others}; say which to read: "
+            f"{SPLIT.format(names[0])}, or give a pattern of files, as '{first.parent}/*{first.suffix}'"
+        )
+    chosen = split or ("train" if "train" in names else names[0])
+    if chosen not in names:
+        raise RowError(f"{directory} has no split '{split}'; it has {', '.join(names)}")
+    return tuple(by_split[chosen])
+
+
+def _split_of(file: Path, wanted: str | None) -> str:
+    """The split that a file belongs to by its name or its directories'; empty where they tell none."""
+    parts = (re.split(r"[-_.]", part)[0].lower() for part in file.parts)
+    return next((part for part in parts if part in _SPLITS or part == wanted), "")
 
 
 def _one_format(files: Iterable[Path], name: str) -> str:

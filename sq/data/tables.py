@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from sq.core.errors import RowError
 from sq.core.hub import check_hub
+from sq.data.locate import SPLIT
 from sq.data.readers import BadRow, Record, bad_row
 
 _BATCH = 1000
@@ -161,7 +162,7 @@ def _choose_split(splits: list[str], split: str | None, what: str) -> str:
     chosen = split or ("train" if "train" in splits else splits[0] if len(splits) == 1 else None)
     if chosen not in splits:
         problem = f"has no split '{split}'" if split else "has several splits"
-        raise RowError(f"{what} {problem}; choose one of {', '.join(splits)}: split=...")
+        raise RowError(f"{what} {problem}; choose one of {', '.join(splits)}: {SPLIT.format('...')}")
     return str(chosen)
 
 

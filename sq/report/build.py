@@ -2,11 +2,14 @@
 
 Parquet shards with `query` and `response`, the same as `prompt` and `completion` in the form that trainers take (TRL
 then puts the loss on the completion alone, as the paper does), and each row's lineage; a card with the run's figures.
-The directory appears whole or not at all, and a second build of the same rows changes nothing.
+The directory appears whole or not at all, and a second build of the same rows changes nothing. Nor can a cache of
+`datasets` give one build's rows for another's: each shard has a digest of its content in its name, and the card has no
+`configs:` block, whose patterns (and not the files they find) would be all that `datasets` keys its cache by.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -32,6 +35,9 @@ from sq.report.found import Found, Stage, find, read_json
 
 log = logging.getLogger(__name__)
 NOTE = "build.json"
+FORMAT = "sq-dataset-2"
+EARLIER = "sq-dataset-1"
+"""The format whose card made `datasets` give every dataset of one name the rows that it had read first."""
 SHARD = 100_000
 """Rows of a shard."""
 BATCH = 1_000
@@ -63,7 +69,7 @@ def build(directory: Path, output: Path | None = None, *, licence: str | None = 
         SqError: no finished selection, or a directory in the way.
     """
     found = selection(directory)
-    made = {"format": "sq-dataset-1", "rows_digest": found.dataset, "licence": licence, "name": name}
+    made = {"format": FORMAT, "rows_digest": found.dataset, "licence": licence, "name": name}
     target = output or (directory.with_name(f"{directory.name}-dataset") if found.final_name else directory / "dataset")
     if _there(target, made):
         log.info("build: %s has these rows already", target)
@@ -127,6 +133,8 @@ def _there(target: Path, made: Mapping[str, Any]) -> bool:
     if all(note.get(key) == value for key, value in made.items()):
         return True
     what = "another dataset" if note.get("format") else "something that sq build has not made"
+    if note.get("format") == EARLIER:
+        what = "a dataset of an earlier sq, which `datasets` may load as another of the same name"
     raise ConfigError(f"{target} holds {what}; choose another --output, or delete it")
 
 
@@ -151,6 +159,9 @@ def _write_shards(stages: Sequence[Stage], directory: Path, schema: pa.Schema, r
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
             for batch in _batches(islice(stream, SHARD)):
                 writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
+        path.rename(path.with_stem(f"{path.stem}-{digest}"))
     return shards
 
 

@@ -120,7 +120,6 @@ def front_matter(title: str, rows: int, licence: str | None) -> str:
         language_creators=["machine-generated"],
         source_datasets=["original"],
         tags=["synthetic", "reasoning", "scalequest"],
-        configs=[{"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*.parquet"}]}],
     )
     return f"---\n{data.to_yaml()}\n---"
 

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from sq.core.errors import ConfigError, EngineError, RowError
 from sq.core.secrets import redact
-from sq.report.build import NOTE
+from sq.report.build import EARLIER, FORMAT, NOTE
 from sq.report.found import read_json
 
 log = logging.getLogger(__name__)
 
 
 def push(directory: Path, repo: str, *, private: bool = False) -> str:
-    """Upload the dataset and return its address; what is there already is not sent again.
+    """Upload the dataset and return its address; what is there already is not sent again, an earlier build's rows go.
 
     Args:
         directory: what `sq build` wrote.
@@ -27,7 +27,7 @@ def push(directory: Path, repo: str, *, private: bool = False) -> str:
         EngineError: the hub cannot be reached, or refuses.
     """
     note = read_json(directory / NOTE)
-    if note.get("format") != "sq-dataset-1" or not (directory / "README.md").is_file():
+    if note.get("format") not in (FORMAT, EARLIER) or not (directory / "README.md").is_file():
         raise RowError(f"{directory} holds no dataset of sq build; build one first: sq build RUN --output {directory}")
     import httpx
     from huggingface_hub import HfApi, constants, get_token
@@ -55,6 +55,7 @@ def push(directory: Path, repo: str, *, private: bool = False) -> str:
             repo_id=repo,
             repo_type="dataset",
             folder_path=directory,
+            delete_patterns="data/*.parquet",  # an earlier build's shards are not this one's, whatever their names
             commit_message=f"{note.get('rows', 0):,} rows, digest {str(note.get('rows_digest'))[:12]}",
         )
     except HfHubHTTPError as error:

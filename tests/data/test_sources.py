@@ -131,15 +131,36 @@ def test_a_directory_of_files_is_one_source(tmp_path):
     assert len(read(tmp_path / "*.jsonl")) == 3
 
 
-def test_the_split_of_a_directory_must_be_said(tmp_path):
+def test_of_a_directory_with_several_splits_train_is_read(tmp_path):
     write(tmp_path, "train.jsonl")
     (tmp_path / "test-00000-of-00001.jsonl").write_text('{"question": "a test question"}\n')
-    with pytest.raises(RowError, match=r"more than one split \(.*train.*split="):
-        read(tmp_path)
-    assert len(read(tmp_path, split="train")) == 3
+    assert len(read(tmp_path)) == len(read(tmp_path, split="train")) == 3
     assert [r["question"] for r in read(tmp_path, split="test")] == ["a test question"]
-    with pytest.raises(RowError, match="no split 'dev'"):
+    with pytest.raises(RowError, match="no split 'dev'; it has test, train"):
         read(tmp_path, split="dev")
+    (tmp_path / "notes.jsonl").write_text('{"question": "of no split"}\n')
+    with pytest.raises(
+        RowError, match=r"2 splits \(test, train\) and files of none \(notes.jsonl\); .*source.split in"
+    ):
+        read(tmp_path)
+    for name in ("train.jsonl", "notes.jsonl"):
+        (tmp_path / name).unlink()
+    (tmp_path / "dev.jsonl").write_text('{"question": "a dev question"}\n')
+    with pytest.raises(RowError, match=r"2 splits \(dev, test\); say which to read: split=dev .*as '.*/\*.jsonl'"):
+        read(tmp_path)
+    assert len(read(tmp_path / "*.jsonl")) == 2
+
+
+def test_a_directory_laid_out_as_the_hub_does_is_read_as_load_dataset_reads_it(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "dataset_infos.json").write_text("{}")
+    for name in ("train_sft-00000-of-00002.parquet", "train_sft-00001-of-00002-a1.parquet"):
+        write(tmp_path / "data", name)
+    assert len(read(tmp_path)) == 6, "the one split there is, and no file beside it"
+    write(tmp_path, "data/train_gen-00000-of-00001.parquet")
+    with pytest.raises(RowError, match=r"2 splits \(train_gen, train_sft\); say which"):
+        read(tmp_path)
+    assert len(read(tmp_path, split="train_gen")) == 3
 
 
 def test_foreign_types_of_parquet_become_plain(tmp_path):
