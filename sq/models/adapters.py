@@ -63,6 +63,14 @@ def quantized_arguments(dtype: torch.dtype) -> dict[str, Any]:
     return {"quantization_config": config, "dtype": str(dtype).removeprefix("torch.")}
 
 
+def keep_layout(model: PreTrainedModel) -> None:
+    """Have bitsandbytes keep 4-bit weights as they are. On a CPU with avx512_bf16 it repacks them in the first
+    evaluation, for inference alone: that fails for layers of few rows, and training goes on after it."""
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+
+
 def size(parameter: nn.Parameter) -> int:
     """How many numbers a parameter holds: one in 4 bit is stored two to a byte."""
     state = getattr(parameter, "quant_state", None)

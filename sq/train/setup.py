@@ -14,7 +14,7 @@ from sq.core.errors import ConfigError
 from sq.data.collate import collate
 from sq.data.module import PackPlan
 from sq.data.tokens import TokenRows
-from sq.models.adapters import Adapters, add_adapters, merged, quantized_arguments, size
+from sq.models.adapters import Adapters, add_adapters, keep_layout, merged, quantized_arguments, size
 from sq.models.attention import Attention, Kernel, choose_attention
 from sq.models.fused import HeadChoice
 from sq.models.lean import make_lean
@@ -91,6 +91,7 @@ def load(job: TrainJob, tokenizer: PreTrainedTokenizerFast) -> tuple[PreTrainedM
     elif lora.quantize:
         exact = job.trainer.precision is Precision.FP32
         model = load_model(config, **quantized_arguments(torch.float32 if exact else torch.bfloat16))
+        keep_layout(model)
         stored = stored_dtype(config)
     else:
         model = load_model(config)
