@@ -53,8 +53,13 @@ def masked_cross_entropy(logits: Tensor, targets: Tensor) -> TokenLoss:
 
 
 def sum_by_owner(values: Tensor, owners: Tensor, count: int) -> Tensor:
-    """Add up per-token values into one sum for each of `count` rows."""
-    return values.new_zeros(count).index_add(0, owners, values)
+    """One fp64 sum of per-token values for each of `count` rows, whose tokens lie together in the order of the rows.
+
+    Each sum is taken in the same order at every call: `index_add` has none on a GPU, and fp32 sums in two orders differ
+    by more than QPO's start may.
+    """
+    lengths = torch.bincount(owners, minlength=count)
+    return torch.segment_reduce(values.double(), "sum", lengths=lengths, initial=0, unsafe=True)
 
 
 def qpo_loss(
@@ -63,14 +68,15 @@ def qpo_loss(
     """−log σ(β[(log π(y_w) − log π_ref(y_w)) − (log π(y_l) − log π_ref(y_l))]), the mean over pairs.
 
     Args:
-        chosen: [pairs] log-probabilities of the improved questions under the policy, summed over tokens.
+        chosen: [pairs] log-probabilities of the improved questions under the policy, summed over tokens (in fp64: they
+            are large, and what counts is their difference).
         rejected: the same of the original questions.
         reference_chosen: [pairs] the same under the reference; with `reference_rejected` equal to the policy's the
             loss is ln 2 exactly.
         beta: how strongly the policy is held to the reference.
     """
-    chosen_rewards = beta * (chosen.float() - reference_chosen.float())
-    rejected_rewards = beta * (rejected.float() - reference_rejected.float())
+    chosen_rewards = beta * (chosen - reference_chosen).float()
+    rejected_rewards = beta * (rejected - reference_rejected).float()
     loss = -F.logsigmoid(chosen_rewards - rejected_rewards).mean()
     return QPOLoss(loss, chosen_rewards.detach(), rejected_rewards.detach())
 

@@ -59,12 +59,12 @@ class References(Callback):
 def _computed(trainer: L.Trainer, module: Any, loader: PackLoader) -> Tensor:
     """[pairs, 2] log-probabilities of chosen and rejected, gathered from all processes."""
     module.reference_pass = True
-    values = torch.zeros(len(loader.rows), 2, dtype=torch.float32, device=module.device)
+    values = torch.zeros(len(loader.rows), 2, dtype=torch.float64, device=module.device)
     for index, batch in enumerate(on_device(trainer, loader.once())):
         logps = trainer.strategy.validation_step(batch, index)
         assert isinstance(logps, Tensor)
         if batch.divisor:
-            values[list(batch.pack.rows)] = logps.float().view(-1, 2)
+            values[list(batch.pack.rows)] = logps.view(-1, 2)
     module.reference_pass = False
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(values)  # every pair has been computed by one process and is zero in the others

@@ -55,8 +55,9 @@ def _measured(made: TrainJob) -> dict[str, list[float]]:
     step, clip = BaseModule.training_step, torch.nn.utils.clip_grad_norm_
 
     def noted_step(self: BaseModule, batch: Any, index: int) -> Any:
-        parts.append(step(self, batch, index))
-        return parts[-1]
+        loss = step(self, batch, index)
+        parts.append(float(loss.detach()))
+        return loss
 
     def noted_norm(*args: Any, **kwargs: Any) -> Any:
         norms.append(clip(*args, **kwargs))
@@ -66,7 +67,7 @@ def _measured(made: TrainJob) -> dict[str, list[float]]:
         patched.setattr(BaseModule, "training_step", noted_step)
         patched.setattr(torch.nn.utils, "clip_grad_norm_", noted_norm)
         fit(made)
-    losses = [float(sum(parts[i : i + PACKS])) / PACKS for i in range(0, len(parts), PACKS)]
+    losses = [sum(parts[i : i + PACKS]) / PACKS for i in range(0, len(parts), PACKS)]
     return {"losses": losses, "norms": [float(norm) for norm in norms]}
 
 

@@ -5,6 +5,7 @@ import math
 import re
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -140,6 +141,25 @@ def test_qpo_refuses_to_start_elsewhere_than_ln_2(job, pairs, monkeypatch):
     )
     with pytest.raises(SqError, match=r"QPO starts at a loss of .* instead of ln 2 = 0\.69314718"):
         fit(job("qpo", f"data.input={pairs}", "stage.max_steps=1"))
+
+
+@pytest.mark.parametrize(
+    ("precision", "shift", "refusal"),
+    [
+        ("fp32", 1e-3, r"rounding in float32 explains \(1\.\de-06 for \d+ pairs of \d+ tokens"),
+        ("bf16", 1e-3, None),
+        ("bf16", 5.0, r"rounding in bfloat16 explains \(\d\.\de-0[12] for \d+ pairs of \d+ tokens"),
+    ],
+)
+def test_how_far_from_ln_2_qpo_may_start_depends_on_the_arithmetic(job, pairs, monkeypatch, precision, shift, refusal):
+    """A reference of chosen sides that is off by so much, as kernels that do not repeat themselves would make it."""
+    from sq.train import reference
+
+    own = reference._computed
+    monkeypatch.setattr(reference, "_computed", lambda *args: own(*args) + torch.tensor([shift, 0.0]))
+    made = job("qpo", f"data.input={pairs}", "stage.max_steps=1", f"trainer.precision={precision}")
+    with nullcontext() if refusal is None else pytest.raises(SqError, match=refusal):
+        fit(made)
 
 
 @pytest.mark.parametrize(
