@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 
-from sq.synth.filters.duplicates import BATCH, DuplicatesFilter, Index
+from sq.synth.filters.duplicates import BATCH, DuplicateIndex, DuplicatesFilter
 from sq.synth.filters.minhash import MinHash, jaccard
 from sq.synth.filters.words import words_of
 
@@ -41,7 +41,7 @@ def questions(count: int) -> Iterator[tuple[str, str, str | None]]:
 
 def ours(texts: list[tuple[str, str]]) -> set[str]:
     """The ids that are found to repeat another."""
-    index = Index(DuplicatesFilter())
+    index = DuplicateIndex(DuplicatesFilter())
     found = set()
     for start in range(0, len(texts), BATCH):
         block = texts[start : start + BATCH]

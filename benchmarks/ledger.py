@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from sq.core.ledger import Item, Ledger, read_rows
+from sq.core.ledger import Ledger, WorkItem, read_rows
 
 SCHEMA = pa.schema(
     [
@@ -34,7 +34,7 @@ def write(directory: Path, rows: int) -> None:
     plain = commits = 0.0
     with Ledger.open(directory, schema=SCHEMA, config={"rows": rows}) as ledger:
         start, cpu = time.perf_counter(), time.process_time()
-        for item in ledger.todo(Item(f"{n:032x}", n) for n in range(rows)):
+        for item in ledger.todo(WorkItem(f"{n:032x}", n) for n in range(rows)):
             n = item.payload
             row = {"id": item.key, "question": QUESTION, "n": n, "score": n / 3, "parents": [item.key]}
             before = time.process_time_ns()

@@ -19,7 +19,7 @@ from sq.core.config import build, conf_dir
 from sq.domains.arithmetic import ArithmeticDomain
 from sq.engine import meter
 from sq.synth.config import SynthJob
-from sq.synth.figures import read_figures
+from sq.synth.stage_metrics import read_stage_metrics
 
 
 def job(stage: str, engine: str, *overrides: str) -> SynthJob:
@@ -34,14 +34,14 @@ def main(count: int, engine: str) -> None:
     logging.disable(logging.INFO)
     meter.time.monotonic = time.process_time  # type: ignore[assignment]  # usage in processor seconds
     closing = [0.0]
-    close = meter.Metered.close
+    close = meter.MeteredEngine.close
 
-    def timed(self: meter.Metered) -> None:
+    def timed(self: meter.MeteredEngine) -> None:
         begun = time.process_time()
         close(self)
         closing[0] += time.process_time() - begun
 
-    meter.Metered.close = timed  # type: ignore[method-assign]
+    meter.MeteredEngine.close = timed  # type: ignore[method-assign]
     questions = [row["question"] for row in ArithmeticDomain().seeds(count, 0, "train")]
     with tempfile.TemporaryDirectory() as made:
         where = Path(made)
@@ -52,7 +52,7 @@ def main(count: int, engine: str) -> None:
         begun = time.process_time()
         answers.run()
         whole = time.process_time() - begun
-        usage = read_figures(where / "a")["usage"]
+        usage = read_stage_metrics(where / "a")["usage"]
         begun, wall = time.process_time(), time.perf_counter()
         answers.run()
         resume, wall = time.process_time() - begun, time.perf_counter() - wall

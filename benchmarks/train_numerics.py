@@ -19,8 +19,8 @@ from train_ours import job_of
 from sq.data.collate import collate, shared_prefix
 from sq.models.load import load_model
 from sq.models.losses import qpo_loss
-from sq.models.pack import Row
-from sq.models.packed import pack_loss, row_logps
+from sq.models.pack import TokenSequence
+from sq.models.packed_forward import pack_loss, row_logps
 from sq.train import setup
 from sq.train.fit import _prepared  # the rows exactly as the stage makes them
 
@@ -37,7 +37,7 @@ def main(s: dict[str, Any]) -> None:
         items = [task.encode({"id": str(i), **json.loads(line)}) for i, line in zip(range(ROWS), file, strict=False)]
     rows = [row for item in items for row in item.rows]
     model = load_model(job.model, dtype="float32").eval()
-    attention = setup.attend(job, model)
+    attention = setup.set_up_attention(job, model)
     pack = collate(rows, prefix=shared_prefix(rows), paired=s["task"] == "qpo")
     with torch.no_grad():
         if s["task"] == "qpo":
@@ -50,7 +50,7 @@ def main(s: dict[str, Any]) -> None:
     print(json.dumps({"packed": packed, "unpacked": unpacked, "rows": len(items)}))
 
 
-def _alone(model: Any, row: Row) -> Tensor:
+def _alone(model: Any, row: TokenSequence) -> Tensor:
     ids = torch.tensor(list(row.ids))
     logits = model(input_ids=ids[None]).logits[0, row.start - 1 : -1].float()
     return -F.cross_entropy(logits, ids[row.start :], reduction="sum")

@@ -15,7 +15,7 @@ from hydra import compose, initialize_config_dir
 from sq.core.config import build, conf_dir
 from sq.train import loop
 from sq.train.config import TrainJob
-from sq.train.watch import Watch
+from sq.train.progress import TrainingProgress
 
 MARKS: list[float] = []
 LOSSES: list[float] = []
@@ -23,7 +23,7 @@ ROWS: list[int] = [0]
 BEGIN: list[float] = []
 
 
-class Clock(Watch):
+class Clock(TrainingProgress):
     """Notes the CPU time before the reference pass, when training begins and after each step."""
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:

@@ -33,6 +33,6 @@ CAUSES = {
 
 
 def advice(output: str) -> str:
-    """The mend for the first known cause in `output`, on one line."""
+    """The fix for the first known cause in `output`, on one line."""
     found = next((text for pattern, text in CAUSES.items() if re.search(pattern, output)), "The reason is below.")
     return " ".join(found.split())

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from sq.core.errors import LedgerError
-from sq.core.ledger import Item, Ledger, Reject
+from sq.core.ledger import Ledger, Reject, WorkItem
 
 SCHEMA = pa.schema([pa.field("id", pa.string(), nullable=False), ("noise", pa.string())])
 
@@ -15,7 +15,7 @@ def opened(directory: Path) -> Ledger:
     return Ledger.open(directory, schema=SCHEMA, config={"seed": 1}, part_size=4)
 
 
-def record(ledger: Ledger, item: Item, size: int = 40) -> None:
+def record(ledger: Ledger, item: WorkItem, size: int = 40) -> None:
     noise = hashlib.shake_256(item.key.encode()).hexdigest(size // 2)
     rejects = [Reject({"id": item.key}, "third")] if item.payload % 3 == 0 else []
     ledger.record(item.key, [{"id": item.key, "noise": noise}], rejects)
@@ -26,7 +26,7 @@ def run(directory: Path, count: int = 10, size: int = 40) -> tuple[list[str], Le
     recorded: list[str] = []
     try:
         with opened(directory) as ledger:
-            for item in ledger.todo(Item(f"k{i}", i) for i in range(count)):
+            for item in ledger.todo(WorkItem(f"k{i}", i) for i in range(count)):
                 record(ledger, item, size)
                 recorded.append(item.key)
             ledger.finish()

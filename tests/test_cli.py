@@ -1,4 +1,4 @@
-"""The `sq` command as a person meets it: grade and compare, their output, and slips that end in one message."""
+"""The `sq` command as a person meets it: grade and compare, their output, and mistakes that end in one message."""
 
 import json
 import subprocess

@@ -31,7 +31,7 @@ sq COMMAND --help says more. sq run may be killed anywhere; the same command con
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; a user's slip ends in one message and a non-zero exit code."""
+    """Run the command line; a user's mistake ends in one message and a non-zero exit code."""
     parser = _parser()
     parsed, rest = parser.parse_known_args(arguments)
     if rest and "overrides" in parsed and all("=" in word and not word.startswith("-") for word in rest):

@@ -39,9 +39,9 @@ def _run(parsed: argparse.Namespace) -> None:
     from sq.core.errors import ConfigError
 
     if len(parsed.what) == 2:
-        from sq.eval.compare import compare, told
+        from sq.eval.compare import compare, format_comparison
 
-        print(told(compare(*map(Path, parsed.what))))
+        print(format_comparison(compare(*map(Path, parsed.what))))
     elif len(parsed.what) > 2:
         raise ConfigError(
             f"{len(parsed.what)} things cannot be compared: give two evaluations, or one experiment's name"
@@ -56,13 +56,13 @@ def _experiment(parsed: argparse.Namespace) -> None:
     import os
 
     from sq.core.tracking import TrackingConfig
-    from sq.recipe.experiment import compare_runs, told
+    from sq.recipe.experiment import compare_runs, format_comparison
     from sq.recipe.experiment_plot import write
 
     uri = parsed.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or TrackingConfig().uri
     by = [name.strip() for name in (parsed.by or "").split(",") if name.strip()]
     metrics = [name.strip() for text in parsed.metric or [] for name in text.split(",") if name.strip()]
     found = compare_runs(uri, parsed.what[0], by=by, metrics=metrics, stage=parsed.stage)
-    print(told(found))
+    print(format_comparison(found))
     picture, table = write(found, parsed.output)
     print(f"plot: {picture}\ntable: {table}")

@@ -24,8 +24,10 @@ def _run(parsed: argparse.Namespace) -> None:
     from sq.core.config import build
     from sq.core.entry import composed, loosened
     from sq.synth.config import SynthJob
-    from sq.synth.determinism import determinism, told
+    from sq.synth.determinism import determinism, format_agreements
 
     overrides = ["stage=answers", "tracking=none", *map(loosened, parsed.overrides)]
     job = build(OmegaConf.create(composed("synthesize", overrides, "sq.synth")), SynthJob)
-    print(told(list(determinism(job, parsed.dtype or [], count=parsed.count, max_tokens=parsed.max_tokens))))
+    print(
+        format_agreements(list(determinism(job, parsed.dtype or [], count=parsed.count, max_tokens=parsed.max_tokens)))
+    )

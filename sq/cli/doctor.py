@@ -1,4 +1,4 @@
-"""`sq doctor`: what is installed, what this machine can do, and what mends what it cannot."""
+"""`sq doctor`: what is installed, what this machine can do, and what fixes what it cannot."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def add(commands: Any) -> None:
         "doctor",
         help="say what is installed, what this machine can do, what is missing",
         description="Look at packages, hardware, kernels, disk and tracking, and generate one token. Each line is ok, "
-        "missing (an option that is not there) or problem (with the command that mends it; then the exit code is 1).",
+        "missing (an option that is not there) or problem (with the command that fixes it; then the exit code is 1).",
     )
     parser.add_argument("--quick", action="store_true", help="import nothing and generate nothing")
     parser.add_argument("--timeout", type=float, default=180.0, help="seconds that a trial may take")
@@ -21,14 +21,14 @@ def add(commands: Any) -> None:
 
 
 def _run(parsed: argparse.Namespace) -> None:
-    from sq.doctor import examine, told
+    from sq.doctor import examine, format_finding
 
     problems = 0
     for heading, findings in examine(trials=not parsed.quick, timeout=parsed.timeout):
         if findings:
             print(f"\n{heading}", flush=True)
         for finding in findings:
-            print(f"  {told(finding)}".replace("\n", "\n  "), flush=True)
+            print(f"  {format_finding(finding)}".replace("\n", "\n  "), flush=True)
             problems += finding.level == "problem"
     print(f"\n{problems} problems" if problems != 1 else "\n1 problem")
     if problems:

@@ -39,7 +39,7 @@ def _run(parsed: argparse.Namespace) -> None:
     from sq.core.errors import ConfigError
     from sq.recipe.load import load_recipe, recipes
     from sq.recipe.plan import as_json, plan
-    from sq.recipe.plan_told import told
+    from sq.recipe.plan_text import format_plan
 
     if parsed.gpus is not None and parsed.gpus < 1:
         raise ConfigError(f"--gpus {parsed.gpus} must be at least 1")
@@ -50,7 +50,7 @@ def _run(parsed: argparse.Namespace) -> None:
     changes, rest = _split([o for o in words if not o.startswith("recipe=")])
     recipe = load_recipe(names[0], rest, tiny=parsed.tiny)
     found = plan(recipe, hardware=parsed.hardware, gpus=parsed.gpus, assumptions=parsed.assumptions, changes=changes)
-    print(json.dumps(as_json(found), indent=1) if parsed.json else told(found, sources=parsed.sources))
+    print(json.dumps(as_json(found), indent=1) if parsed.json else format_plan(found, sources=parsed.sources))
 
 
 def _split(overrides: list[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sq.recipe.expand import Stage
     from sq.recipe.load import Recipe
-    from sq.recipe.run import Outcome
+    from sq.recipe.run import RecipeResult
 
 ABOUT = """\
 Run a recipe of conf/recipe/ (or a YAML of your own): every stage that is not done yet, each in its own process, in the
@@ -102,31 +102,37 @@ def _dry_run(recipe: Recipe, stages: Sequence[Stage]) -> None:
         print(f"# {about}{' reads ' + ', '.join(stage.reads) if stage.reads else ''}\n{command(stage)}")
 
 
-def _closing(recipe: Recipe, outcome: Outcome) -> None:
+def _closing(recipe: Recipe, outcome: RecipeResult) -> None:
     """What stands at the end: the ablation, the bill and the report of a complete run; else what is left."""
-    from sq.core.count import count
-    from sq.recipe.screen import clock
+    from sq.core.count import count_noun
+    from sq.recipe.progress import clock
 
     directory, record = recipe.output_dir, outcome.record
     if not outcome.complete:
         left = [each.name for each in record.stages if each.status != "done"]
-        print(f"{recipe.name}: {count(len(outcome.ran), 'stage')} run, {len(left)} left, next {left[0]} -> {directory}")
+        print(
+            f"{recipe.name}: {count_noun(len(outcome.ran), 'stage')} run, {len(left)} left, next {left[0]} -> {directory}"
+        )
         return
     if not outcome.ran and (directory / "report" / "index.html").is_file():
         print(f"{recipe.name}: all {len(record.stages)} stages are done -> {directory / 'report' / 'index.html'}")
         return
-    _told(directory)
-    print(f"{recipe.name}: {count(len(record.stages), 'stage')} in {clock(record.seconds)} -> {directory}")
+    _print_results(directory)
+    print(f"{recipe.name}: {count_noun(len(record.stages), 'stage')} in {clock(record.seconds)} -> {directory}")
 
 
-def _told(directory: Path) -> None:
+def _print_results(directory: Path) -> None:
     """Ablation, bill, report. What one of them cannot do is said, and does not undo the run."""
     from sq.core.errors import SqError
     from sq.recipe.bill import bill
-    from sq.report.ablation import told
+    from sq.report.ablation import format_ablation
     from sq.report.page import write_report
 
-    for name, tell in (("ablation", told), ("bill", bill), ("report", lambda d: f"report: {write_report(d)}")):
+    for name, tell in (
+        ("ablation", format_ablation),
+        ("bill", bill),
+        ("report", lambda d: f"report: {write_report(d)}"),
+    ):
         try:
             if text := tell(directory):
                 print(f"{text}\n")

@@ -58,7 +58,7 @@ class ChatConfig:
             raise ValueError(f"chat.date={self.date!r} is not a date like 2024-07-26") from error
 
 
-class Tokens(NamedTuple):
+class SupervisedTokens(NamedTuple):
     """Token ids, and the position of the first one that carries loss (all from there on do)."""
 
     ids: tuple[int, ...]
@@ -140,14 +140,14 @@ class ChatFormat:
         chat.check()
         return chat
 
-    def question_ids(self, text: str) -> Tokens:
+    def question_ids(self, text: str) -> SupervisedTokens:
         """Prefix, question and end; loss from the question's first token to the end token. For QFT and QPO.
 
         Raises:
             RowError: for a question that is empty or is not valid Unicode.
         """
         ids = self._plain.encode(_stripped(text, "question"))
-        return Tokens((*self.question_prefix_ids, *ids, *self.end_ids), len(self.question_prefix_ids))
+        return SupervisedTokens((*self.question_prefix_ids, *ids, *self.end_ids), len(self.question_prefix_ids))
 
     def question_text(self, generated_ids: Sequence[int]) -> str:
         """The question in ids sampled from `question_prefix_ids`: up to the first stop, stray control tokens shown."""
@@ -172,7 +172,7 @@ class ChatFormat:
             return ids
         return (*before, *self._plain.encode(text), *opening)
 
-    def training_ids(self, question: str, solution: str, *, instruction: str = "") -> Tokens:
+    def training_ids(self, question: str, solution: str, *, instruction: str = "") -> SupervisedTokens:
         """The prompt of `answer_ids`, the solution and the answer's end; loss from the solution on. For SFT."""
         prompt = self.answer_ids(question, instruction=instruction)
         solution = _stripped(solution, "solution")
@@ -180,7 +180,7 @@ class ChatFormat:
         if mark and solution.startswith(mark):  # it brings its own thinking
             lead_ids, lead_text = (), ""
         ids = (*lead_ids, *self._plain.encode(lead_text + solution))
-        return Tokens((*prompt, *ids, self.answer_stop_ids[0]), len(prompt))
+        return SupervisedTokens((*prompt, *ids, self.answer_stop_ids[0]), len(prompt))
 
     def check(self) -> None:
         """Assert the contract.
@@ -191,7 +191,7 @@ class ChatFormat:
         problems = list(_broken(self, self._tokenizer, self._plain))
         if problems:
             told = "; ".join(problems)
-            raise ConfigError(f"chat format of '{self.name}': {told}. {_mend(self.key, self._tokenizer)}")
+            raise ConfigError(f"chat format of '{self.name}': {told}. {_fix(self.key, self._tokenizer)}")
 
     def record(self) -> dict[str, Any]:
         """What a trained generator must be sampled with, to be kept beside its weights (see `require_same`)."""
@@ -233,7 +233,7 @@ def _turn(tokenizer: PreTrainedTokenizerFast, config: ChatConfig, key: str) -> t
         turn = split_template(tokenizer, system=config.system, thinking=config.thinking, date=config.date)
     except ConfigError as error:
         if config.prefix is None or config.end is None:
-            raise ConfigError(f"{error}. {_mend(key, tokenizer)}") from error
+            raise ConfigError(f"{error}. {_fix(key, tokenizer)}") from error
         if config.answer_prefix is None:
             return None, str(error)
         turn = Turn(before=config.prefix, after="", opening="", lead="", closing="")
@@ -325,7 +325,7 @@ def _stripped(text: str, what: str) -> str:
     return text
 
 
-def _mend(key: str, tokenizer: PreTrainedTokenizerFast) -> str:
+def _fix(key: str, tokenizer: PreTrainedTokenizerFast) -> str:
     end = tokenizer.eos_token or "<special token>"
     return f"To set it by hand: {key}.prefix='<text before the question>' {key}.end='{end}'"
 

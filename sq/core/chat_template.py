@@ -40,7 +40,7 @@ def split_template(tokenizer: PreTrainedTokenizerFast, *, system: str | None, th
     """Derive the texts around an exchange from the tokenizer's chat template.
 
     Raises:
-        ConfigError: naming what is wrong with the template; the caller adds how to mend it.
+        ConfigError: naming what is wrong with the template; the caller adds how to fix it.
     """
     if not tokenizer.chat_template:
         raise ConfigError(f"the tokenizer '{tokenizer.name_or_path}' has no chat template")

@@ -61,7 +61,7 @@ def build(node: Any, cls: type[T] | None = None, *, key: str = "") -> T:
     problems: list[str] = []
     built = _build(node, cls, key, problems)
     if problems:
-        raise ConfigError(*(p for p in problems if not _told_already(node, p, problems)))
+        raise ConfigError(*(p for p in problems if not _is_reported(node, p, problems)))
     return typing.cast(T, built)
 
 
@@ -100,7 +100,7 @@ def load_target(path: str) -> Any:
         raise ConfigError(f"{TARGET}={path!r} cannot be imported: {error}") from error
 
 
-def _told_already(node: Any, problem: str, problems: Iterable[str]) -> bool:
+def _is_reported(node: Any, problem: str, problems: Iterable[str]) -> bool:
     """Whether the value is another key's (`source.limit: ${limit}`), and wrong there already."""
     raw = OmegaConf.to_container(node, resolve=False) if isinstance(node, DictConfig) else node
     for name in problem.partition("=")[0].split("."):

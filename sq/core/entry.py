@@ -1,6 +1,6 @@
 """What the entry scripts share: compose with Hydra, build the job, run it, and speak plainly when that fails.
 
-A slip of the user (a wrong override, a value out of range, a missing file) ends in one message and exit code 2, before
+A mistake of the user (a wrong override, a value out of range, a missing file) ends in one message and exit code 2, before
 any heavy import. Anything that is not an `SqError` is a defect of ours and keeps its traceback.
 """
 
@@ -33,8 +33,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
 from sq.core.config import build, conf_dir, nearest  # noqa: E402
+from sq.core.config_help import groups, show_config, show_groups, stage_problem, stages_of  # noqa: E402
 from sq.core.errors import ConfigError, SqError  # noqa: E402
-from sq.core.show import groups, show_config, show_groups, stage_problem, stages_of  # noqa: E402
 
 log = logging.getLogger(__name__)
 
@@ -76,14 +76,14 @@ def run(name: str, job: type[Job], package: str) -> None:
         except SqError as error:
             failures.append(error)
             if sweep:
-                say(f"job {HydraConfig.get().job.num} ({config.output_dir}): {error}")
+                print_message(f"job {HydraConfig.get().job.num} ({config.output_dir}): {error}")
 
     task.__module__ = "__main__"
     check_stage(sys.argv[1:], package)
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task)()
     if failures:
         if len(failures) > 1 or "-m" in sys.argv or "--multirun" in sys.argv:
-            say(f"{len(failures)} of the sweep's jobs failed; the same command runs those again")
+            print_message(f"{len(failures)} of the sweep's jobs failed; the same command runs those again")
             sys.exit(max(f.exit_code for f in failures))
         raise failures[0]
 
@@ -175,18 +175,18 @@ def join_sweep(config: DictConfig) -> None:
 
 @contextmanager
 def plain_errors(package: str) -> Iterator[None]:
-    """Errors that a person can mend are printed as a message; the exit code says whose they are."""
+    """Errors that a person can fix are printed as a message; the exit code says whose they are."""
     signal.signal(signal.SIGTERM, _stop)
     try:
         yield
     except KeyboardInterrupt:
-        say("stopped. The same command continues where it was.")
+        print_message("stopped. The same command continues where it was.")
         sys.exit(130)
     except SqError as error:
-        say(f"error: {error}")
+        print_message(f"error: {error}")
         sys.exit(error.exit_code)
     except (HydraException, OmegaConfBaseException) as error:
-        say(f"error: {explain(error)}")
+        print_message(f"error: {explain(error)}")
         sys.exit(2)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -218,7 +218,7 @@ def _override(error: Exception) -> str:
     return str(error.override).lstrip("+") if isinstance(error, OverrideParseException) else "an override"
 
 
-def say(message: str) -> None:
+def print_message(message: str) -> None:
     """One message to the person at the terminal."""
     print(message, file=sys.stderr)
 

@@ -1,4 +1,4 @@
-"""The errors a person may cause or meet. Each message names what was wrong, the value, and the mend.
+"""The errors a person may cause or meet. Each message names what was wrong, the value, and the fix.
 
 Entry points print the message of an `SqError` without a traceback and leave with its `exit_code`;
 anything else that escapes is a defect of ours and keeps its traceback.
@@ -32,7 +32,7 @@ class ConfigError(SqError):
 
 
 @contextmanager
-def told_of(key: str) -> Iterator[None]:
+def problems_under_key(key: str) -> Iterator[None]:
     """Problems with `model.path` and its like are told of `key`, where a model stands that is not the job's own."""
     try:
         yield

@@ -34,19 +34,19 @@ _MENDS = {
 
 
 _NAMED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG}
-"""Where the directory itself was a slip."""
+"""Where the directory itself was a mistake."""
 
 
 @contextmanager
 def plain_errors(path: Path, action: str) -> Iterator[None]:
-    """Turn an `OSError` into a `LedgerError` that names the path, what could not be done, why, and the mend."""
+    """Turn an `OSError` into a `LedgerError` that names the path, what could not be done, why, and the fix."""
     try:
         yield
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)
-        mend = _MENDS.get(error.errno or 0, f"Mend that {_AGAIN}")
+        fix = _MENDS.get(error.errno or 0, f"Fix that {_AGAIN}")
         kind = DirectoryError if error.errno in _NAMED else LedgerError
-        raise kind(f"{path}: cannot {action}: {why}. {mend}") from error
+        raise kind(f"{path}: cannot {action}: {why}. {fix}") from error
 
 
 def write_files(directory: Path, files: Mapping[str, bytes]) -> None:

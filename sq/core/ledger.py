@@ -36,14 +36,14 @@ from sq.core.parts import read_manifest, read_rejects, read_rows, write_part
 from sq.core.recovery import make_directory, recover
 from sq.core.rejects import Reject
 
-__all__ = ["Item", "Ledger", "Manifest", "Reject", "Summary", "read_manifest", "read_rejects", "read_rows"]
+__all__ = ["WorkItem", "Ledger", "Manifest", "Reject", "LedgerSummary", "read_manifest", "read_rejects", "read_rows"]
 
 log = logging.getLogger(__name__)
 _SYNC_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
+class WorkItem:
     """One unit of work. `key` is unique in the stage and made of what decides the rows; `payload` is for the stage."""
 
     key: str
@@ -51,7 +51,7 @@ class Item:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Summary:
+class LedgerSummary:
     """What a finished ledger holds; `items` = `computed` (by this process) + `resumed` (found already done)."""
 
     items: int
@@ -117,7 +117,7 @@ class Ledger:
             part_size: items per part. A ledger that exists keeps the one it was made with.
 
         Raises:
-            LedgerError: with what stands in the way and the mend.
+            LedgerError: with what stands in the way and the fix.
         """
         if part_size < 1:
             raise LedgerError(f"part_size={part_size} must be at least 1")
@@ -142,7 +142,7 @@ class Ledger:
         """Whether an earlier run finished it: nothing is left to do, and its items need not be made again."""
         return self._manifest.finished
 
-    def todo(self, items: Iterable[Item]) -> Iterator[Item]:
+    def todo(self, items: Iterable[WorkItem]) -> Iterator[WorkItem]:
         """Yield those of `items` that have no outcome yet, reading at most a part ahead. Once per open ledger.
 
         Raises:
@@ -179,7 +179,7 @@ class Ledger:
                 self._commit(part)
             self._sync_now_and_then()
 
-    def finish(self) -> Summary:
+    def finish(self) -> LedgerSummary:
         """Mark the ledger finished and say what it holds.
 
         Raises:
@@ -227,7 +227,7 @@ class Ledger:
                 raise
             log.warning("%s", second)  # the error that ended the work is the one to report
 
-    def _todo(self, items: Iterator[Item]) -> Iterator[Item]:
+    def _todo(self, items: Iterator[WorkItem]) -> Iterator[WorkItem]:
         seen = SeenKeys(self.directory)
         count = 0
         for index in itertools.count():
@@ -314,9 +314,9 @@ class Ledger:
                 part.journal.sync()
             self._progress.synced = time.monotonic()
 
-    def _summary(self) -> Summary:
+    def _summary(self) -> LedgerSummary:
         done = self._manifest
-        return Summary(
+        return LedgerSummary(
             items=done.items,
             rows=done.rows,
             rejects=done.rejects,

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from sq.core import replies
+from sq.core import reply_parsers
 from sq.core.config import flatten, nearest, setting
 from sq.core.errors import ConfigError
-from sq.core.replies import Unparsable
-from sq.core.verdict import read_verdict
+from sq.core.reply_parsers import Unparsable
+from sq.core.yes_no import parse_yes_no
 
 # A placeholder, not the argument of a LaTeX command (\boxed{answer}, x^{n}, {a}{b}).
 PLACEHOLDER = re.compile(r"(?<![\w\\}^])\{([a-z_][a-z0-9_]*)\}")
@@ -151,17 +151,17 @@ def _parser(config: ParserConfig) -> Read:
     """The reader of replies of one kind."""
     match config.kind:
         case ParserKind.markers:
-            return replies.Markers(config.markers).read
+            return reply_parsers.Markers(config.markers).read
         case ParserKind.rewritten:
-            return replies.Markers(config.markers, synonyms=True).read
+            return reply_parsers.Markers(config.markers, synonyms=True).read
         case ParserKind.json:
-            return replies.JsonObject(config.keys, str(config.value), config.scale).read
+            return reply_parsers.JsonObject(config.keys, str(config.value), config.scale).read
         case ParserKind.tag:
-            return replies.Tag(str(config.tag), config.choices).read
+            return reply_parsers.Tag(str(config.tag), config.choices).read
         case ParserKind.verdict:
-            return read_verdict
+            return parse_yes_no
         case ParserKind.text:
-            return replies.read_text
+            return reply_parsers.read_text
 
 
 def _digest(config: PromptConfig) -> str:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from sq.core.codec import Codec
-from sq.core.count import count
+from sq.core.count import count_noun
 from sq.core.errors import DirectoryError
 from sq.core.files import plain_errors, remove, sync_directory
 from sq.core.journal import read_header
@@ -85,7 +85,7 @@ def _stands(directory: Path, part: Part) -> bool:
     wrong = damage(directory, part)
     if wrong is None:
         return True
-    log.warning("%s: %s; computed again: its %s", directory, wrong, count(part.items, "item"))
+    log.warning("%s: %s; computed again: its %s", directory, wrong, count_noun(part.items, "item"))
     remove(directory / part.file)
     remove(directory / part.rejects_file)
     return False
@@ -127,7 +127,7 @@ def _rebuild(directory: Path, files: _Files, wanted: Manifest, codec: Codec) -> 
         )
     manifest = replace(wanted, part_size=known[0]["part_size"])
     manifest = replace(manifest, parts=_unlisted(directory, files, manifest, codec))
-    log.warning("%s: %s was lost or damaged; rebuilt from %s", directory, NAME, count(len(manifest.parts), "part"))
+    log.warning("%s: %s was lost or damaged; rebuilt from %s", directory, NAME, count_noun(len(manifest.parts), "part"))
     return manifest
 
 

@@ -301,7 +301,7 @@ def with_extra(extra: str | None, more: Mapping[str, Any]) -> str:
 
 
 def require_columns(have: Iterable[str], need: Iterable[str], what: str) -> None:
-    """Raise a `RowError` that names each missing column, what is there, the nearest name and the mend."""
+    """Raise a `RowError` that names each missing column, what is there, the nearest name and the fix."""
     have, missing = list(have), []
     for name in need:
         if name not in have:

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import torch
 
 from sq.core.errors import RowError
-from sq.models.pack import Pack, Row
+from sq.models.pack import Pack, TokenSequence
 
 
-def shared_prefix(rows: Sequence[Row]) -> int:
+def shared_prefix(rows: Sequence[TokenSequence]) -> int:
     """How many opening tokens all rows share and none supervises: what can be computed once per pack."""
     if not rows:
         return 0
@@ -29,7 +29,7 @@ def shared_prefix(rows: Sequence[Row]) -> int:
 
 
 def collate(
-    rows: Sequence[Row],
+    rows: Sequence[TokenSequence],
     *,
     prefix: int = 0,
     paired: bool = False,
@@ -90,7 +90,7 @@ def collate(
     )
 
 
-def _check(number: int, row: Row, head: list[int], keep_last: bool) -> None:
+def _check(number: int, row: TokenSequence, head: list[int], keep_last: bool) -> None:
     if list(row.ids[: len(head)]) != head:
         raise RowError(f"row {number} of the pack does not begin with the {len(head)} tokens that the pack shares")
     if row.start < len(head):

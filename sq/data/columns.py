@@ -55,7 +55,7 @@ class Columns:
         """Refuse a source of which no row can be used, because its columns are missing or ambiguous.
 
         Raises:
-            RowError: with what is there, the nearest name and the mend.
+            RowError: with what is there, the nearest name and the fix.
         """
         have = tuple(have)
         plan = self._plan(have)
@@ -65,7 +65,7 @@ class Columns:
             )
             raise RowError(f"{what} {plan[1]}.{hint}" if hint else f"{what} {plan[1]}")
 
-    def row(self, record: Mapping[str, Any], number: int, run: str, seen: Seen) -> dict[str, Any] | Problem:
+    def row(self, record: Mapping[str, Any], number: int, run: str, seen: SeenContents) -> dict[str, Any] | Problem:
         """The row that `record`, the source's `number`th, stands for."""
         names = tuple(record)
         plan = self._plans.get(names)
@@ -162,7 +162,7 @@ class Columns:
         return float(value) if pa.types.is_floating(kind) and type(value) is int and abs(value) < 2**53 else value
 
     def _identify(
-        self, row: dict[str, Any], record: Mapping[str, Any], number: int, run: str, seen: Seen
+        self, row: dict[str, Any], record: Mapping[str, Any], number: int, run: str, seen: SeenContents
     ) -> dict[str, Any] | Problem:
         if _has_lineage(row):
             if seen.count(row["id"].encode()):
@@ -198,7 +198,7 @@ def _has_lineage(row: Mapping[str, Any]) -> bool:
     )
 
 
-class Seen:
+class SeenContents:
     """How often a content came before, from 64-bit hashes in one open-addressed table: about 16 bytes a row."""
 
     def __init__(self) -> None:
@@ -249,8 +249,8 @@ def _missing(name: str, have: Iterable[str], why: str = "") -> str:
     have = list(have)
     hint = nearest(name, have) or "."
     there = ", ".join(name if len(name) <= 40 else name[:37] + "..." for name in map(str, have)) or "none"
-    mend = "" if why else f" If it has another name there, say so: columns={{{name}: THEIR_NAME}}"
-    return f"has no column '{name}'{f' ({why})' if why else ''}{hint} It has: {there}.{mend}"
+    fix = "" if why else f" If it has another name there, say so: columns={{{name}: THEIR_NAME}}"
+    return f"has no column '{name}'{f' ({why})' if why else ''}{hint} It has: {there}.{fix}"
 
 
 def _typed(text: str, kind: pa.DataType) -> Any:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from sq.core.count import count
+from sq.core.count import count_noun
 from sq.core.errors import RowError
 
 FORMATS = {
@@ -36,7 +36,7 @@ SPLIT = "split={} (data.split in training, source.split in synthesis)"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
-class Kind(Enum):
+class InputKind(Enum):
     """What an input is."""
 
     FILES = "files"
@@ -47,23 +47,23 @@ class Kind(Enum):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Located:
+class LocatedInput:
     """An input that was found: its kind, its name, and its files (all of one format) or its directory."""
 
-    kind: Kind
+    kind: InputKind
     name: str
     paths: tuple[Path, ...] = ()
     format: str = ""
 
 
-def locate(name: str, split: str | None = None) -> Located:
+def locate(name: str, split: str | None = None) -> LocatedInput:
     """Find out what `name` is.
 
     Raises:
         RowError: where there is nothing of that name, or nothing in it that can be read.
     """
     if name == "domain" or name.startswith("domain:"):
-        return Located(kind=Kind.DOMAIN, name=name)
+        return LocatedInput(kind=InputKind.DOMAIN, name=name)
     path = Path(name).expanduser()
     if not os.path.lexists(path):
         return _absent(name, path)
@@ -74,7 +74,7 @@ def locate(name: str, split: str | None = None) -> Located:
     if not path.is_file():
         raise RowError(f"{name} is neither a regular file nor a directory; write its rows to a file first")
     _check_access(path)
-    return Located(kind=Kind.FILES, name=path.name, paths=(path,), format=format_of(path))
+    return LocatedInput(kind=InputKind.FILES, name=path.name, paths=(path,), format=format_of(path))
 
 
 def format_of(path: Path) -> str:
@@ -92,15 +92,15 @@ def format_of(path: Path) -> str:
     return found
 
 
-def _absent(name: str, path: Path) -> Located:
+def _absent(name: str, path: Path) -> LocatedInput:
     if glob.has_magic(name):
         files = tuple(Path(p) for p in sorted(glob.glob(str(path))) if os.path.isfile(p))
         if files:
-            return Located(kind=Kind.FILES, name=path.name, paths=files, format=_one_format(files, name))
+            return LocatedInput(kind=InputKind.FILES, name=path.name, paths=files, format=_one_format(files, name))
         raise RowError(f"no file matches {name}{_near(path)}")
     has_format = bool({s.lower() for s in path.suffixes} & {*FORMATS, ".gz"})
     if _HUB_NAME.fullmatch(name) and not has_format and not ("/" in name and path.parent.is_dir()):
-        return Located(kind=Kind.HUB, name=name)
+        return LocatedInput(kind=InputKind.HUB, name=name)
     raise RowError(f"there is no file or directory {name}{_near(path)}")
 
 
@@ -117,19 +117,19 @@ def _near(path: Path) -> str:
     return f"; {parent.absolute()} has {shown or 'nothing in it'}"
 
 
-def _directory(name: str, path: Path, split: str | None) -> Located:
+def _directory(name: str, path: Path, split: str | None) -> LocatedInput:
     _check_access(path)
     if (path / "manifest.json").is_file():
-        return Located(kind=Kind.STAGE, name=path.absolute().name, paths=(path,))
+        return LocatedInput(kind=InputKind.STAGE, name=path.absolute().name, paths=(path,))
     if (path / "dataset_dict.json").is_file() or (path / "dataset_info.json").is_file():
-        return Located(kind=Kind.SAVED, name=path.absolute().name, paths=(path,))
+        return LocatedInput(kind=InputKind.SAVED, name=path.absolute().name, paths=(path,))
     files = tuple(sorted(p for p in path.rglob("*") if p.is_file() and _is_data(p.relative_to(path))))
     if not files:
         there = sorted(os.listdir(path))[:5]
         shown = f"only {', '.join(there)}" if there else "nothing"
         raise RowError(f"{name} holds {shown}: neither a stage's output (manifest.json) nor files in {READABLE}")
     files = _of_split(files, path, split)
-    return Located(kind=Kind.FILES, name=path.absolute().name, paths=files, format=_one_format(files, name))
+    return LocatedInput(kind=InputKind.FILES, name=path.absolute().name, paths=files, format=_one_format(files, name))
 
 
 def _is_data(path: Path) -> bool:
@@ -153,7 +153,7 @@ def _of_split(files: tuple[Path, ...], directory: Path, split: str | None) -> tu
         first = by_split[names[0]][0]
         others = f" and files of none ({by_split[''][0].name})" if "" in by_split else ""
         raise RowError(
-            f"{directory} holds {count(len(names), 'split')} ({', '.join(names)}){others}; say which to read: "
+            f"{directory} holds {count_noun(len(names), 'split')} ({', '.join(names)}){others}; say which to read: "
             f"{SPLIT.format(names[0])}, or give a pattern of files, as '{first.parent}/*{first.suffix}'"
         )
     chosen = split or ("train" if "train" in names else names[0])

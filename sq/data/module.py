@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 import torch.distributed as dist
 
-from sq.core.count import count
+from sq.core.count import count_noun
 from sq.core.errors import ConfigError
+from sq.data.bin_packing import BinPacking, pack_rows
 from sq.data.collate import collate
-from sq.data.packing import Packing, pack_rows
 from sq.data.tokens import TokenRows
 from sq.models.pack import Pack
 
@@ -36,7 +36,7 @@ class StepPack(NamedTuple):
 class PackPlan:
     """Which rows go together, and how many packs make a step."""
 
-    packing: Packing
+    packing: BinPacking
     prefix: int
     batch_packs: int
 
@@ -80,7 +80,7 @@ def plan_packs(
         )
     most = -(-len(packing.packs) // world) * world
     if batch_packs > most:  # the same rows again and again in one step would cost as often and teach nothing
-        told = count(batch_packs, "pack"), count(most, "pack")
+        told = count_noun(batch_packs, "pack"), count_noun(most, "pack")
         log.info("a step of %s is more than all the data: a step is one pass, %s", *told)
     return PackPlan(packing=packing, prefix=prefix, batch_packs=min(batch_packs, most))
 
@@ -89,7 +89,7 @@ def _smaller(rows: TokenRows, capacity: int, prefix: int, batch_packs: int, worl
     """Tokens per pack where a step has fewer packs than there are processes: as many tokens a step, a pack for each."""
     longest = int(rows.lengths.max()) - prefix * (rows.segments - 1)  # an item alone in its pack
     size = max(longest, -(-capacity * batch_packs // world))
-    packs = count(batch_packs, "pack")
+    packs = count_noun(batch_packs, "pack")
     log.info("%s of %d tokens a step for %d processes: a pack of %d each", packs, capacity, world, size)
     return min(size, capacity)
 

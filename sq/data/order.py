@@ -8,7 +8,7 @@ import random
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from sq.core.count import count
+from sq.core.count import count_noun
 
 log = logging.getLogger(__name__)
 SHUFFLE_BUFFER = 10_000
@@ -57,7 +57,7 @@ def mixed(streams: Mapping[str, tuple[Iterator[dict[str, Any]], float | None]], 
             taken[name] += 1
             yield row
         elif weighted:
-            log.info("the mix ends after %s, with those of %s: %s", count(sum(taken.values()), "row"), name, taken)
+            log.info("the mix ends after %s, with those of %s: %s", count_noun(sum(taken.values()), "row"), name, taken)
             return
         else:
             order.remove(name)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sq.data.bin_packing import pack_rows
 from sq.data.collate import collate, shared_prefix
-from sq.data.packing import pack_rows
-from sq.models.pack import Row
+from sq.models.pack import TokenSequence
 from sq.models.regressor import Regressor
 
 
 def score_questions(regressor: Regressor, questions: Sequence[str], *, pack_tokens: int = 4096) -> list[float]:
     """The predicted fail rate of each question, in their order."""
-    rows = [Row(*regressor.chat.question_ids(text)) for text in questions]
+    rows = [TokenSequence(*regressor.chat.question_ids(text)) for text in questions]
     prefix = shared_prefix(rows) if regressor.attention.shares_prefix else 0
     capacity = max(pack_tokens, max((len(row.ids) for row in rows), default=0))
     device = next(regressor.model.parameters()).device

@@ -19,16 +19,16 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sq.core.config import build, setting
-from sq.core.count import count
+from sq.core.count import count_noun
 from sq.core.errors import ConfigError, RowError
-from sq.data.columns import Columns, Need, Seen
+from sq.data.columns import Columns, Need, SeenContents
 from sq.data.documents import read_json
-from sq.data.locate import Kind, Located, locate
+from sq.data.locate import InputKind, LocatedInput, locate
 from sq.data.order import in_validation, mixed, shuffled
 from sq.data.readers import BadRow, Record, bad_row, read_csv, read_jsonl
 from sq.data.tables import read_hub, read_parquet, read_saved, resolve_revision
 
-__all__ = ["BadRow", "Part", "SourceConfig", "check_there", "digest", "in_validation", "parts", "read_source"]
+__all__ = ["BadRow", "WeightedSource", "SourceConfig", "check_there", "digest", "in_validation", "parts", "read_source"]
 
 log = logging.getLogger(__name__)
 Rejects = Callable[[BadRow], None] | list[BadRow] | None
@@ -78,7 +78,7 @@ class SourceConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class WeightedSource:
     """One source of a mix and its weight, or none."""
 
     source: SourceConfig
@@ -106,7 +106,7 @@ def read_source(
         RowError: at once where there is nothing usable; later where a further file of the source has no usable row.
     """
     note = rejects.append if isinstance(rejects, list) else rejects or (lambda bad: None)
-    return _ready(config, Reading(need=need, note=note, domain=domain, any_text=any_text, seen=Seen()))
+    return _ready(config, ReadContext(need=need, note=note, domain=domain, any_text=any_text, seen=SeenContents()))
 
 
 def check_there(config: SourceConfig) -> None:
@@ -123,23 +123,23 @@ def digest(config: SourceConfig, domain: Domain | None = None) -> str:
     if config.mix:
         return _hash(*(f"{name}={digest(part.source, domain)}" for name, part in parts(config).items()))
     found = locate(_input(config, domain), config.split)
-    if found.kind is Kind.STAGE:
+    if found.kind is InputKind.STAGE:
         from sq.core.ledger import read_manifest
 
         return read_manifest(found.paths[0]).digest
-    if found.kind is Kind.HUB:
+    if found.kind is InputKind.HUB:
         commit = resolve_revision(found.name, config.revision)
         return _hash("hub", found.name, commit, config.subset or "", config.split or "")
-    if found.kind is Kind.DOMAIN:
+    if found.kind is InputKind.DOMAIN:
         its = _domain(found.name, domain)
         return _hash("domain", its.name, its.digest, config.split or "", str(config.seed))
-    if found.kind is Kind.SAVED:
+    if found.kind is InputKind.SAVED:
         files = sorted(p for p in found.paths[0].rglob("*.arrow") if p.is_file())
         return _hash(*(_file_digest(p) for p in files), config.split or "")
     return _hash(*(_file_digest(p) for p in found.paths))
 
 
-def parts(config: SourceConfig) -> dict[str, Part]:
+def parts(config: SourceConfig) -> dict[str, WeightedSource]:
     """The sources of a mix. A value that is a number is a weight, and its key the input.
 
     Raises:
@@ -159,7 +159,7 @@ def parts(config: SourceConfig) -> dict[str, Part]:
             raise ValueError("; ".join(error.problems)) from error
         if source.input is None and not source.mix:
             raise ValueError(f"mix.{name} has no input")
-        found[name] = Part(source=source, weight=weight)
+        found[name] = WeightedSource(source=source, weight=weight)
     if len({part.weight is None for part in found.values()}) > 1:
         without = ", ".join(name for name, part in found.items() if part.weight is None)
         raise ValueError(f"mix: give every source a weight, or none; {without} has none")
@@ -167,17 +167,17 @@ def parts(config: SourceConfig) -> dict[str, Part]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reading:
+class ReadContext:
     """What all sources of one reading share."""
 
     need: Need
     note: Callable[[BadRow], None]
     domain: Domain | None
     any_text: Collection[str]
-    seen: Seen
+    seen: SeenContents
 
 
-def _ready(config: SourceConfig, reading: Reading) -> Iterator[dict[str, Any]]:
+def _ready(config: SourceConfig, reading: ReadContext) -> Iterator[dict[str, Any]]:
     """The rows of a source or mix, the first of them already read: what is wrong shows now."""
     if config.mix:
         streams = {name: (_ready(part.source, reading), part.weight) for name, part in parts(config).items()}
@@ -194,7 +194,7 @@ def _ready(config: SourceConfig, reading: Reading) -> Iterator[dict[str, Any]]:
     return itertools.chain([first], rows)
 
 
-def _read(config: SourceConfig, reading: Reading) -> Iterator[dict[str, Any]]:
+def _read(config: SourceConfig, reading: ReadContext) -> Iterator[dict[str, Any]]:
     found = locate(_input(config, reading.domain), config.split)
     columns = Columns(
         reading.need,
@@ -205,9 +205,9 @@ def _read(config: SourceConfig, reading: Reading) -> Iterator[dict[str, Any]]:
         source=found.name,
     )
     run = f"source:{digest(config, reading.domain)}"
-    uniform = found.format not in ("jsonl", "json") and found.kind is not Kind.DOMAIN
+    uniform = found.format not in ("jsonl", "json") and found.kind is not InputKind.DOMAIN
     use = partial(_usable, columns=columns, run=run, reading=reading, uniform=uniform)
-    if found.kind is Kind.FILES:
+    if found.kind is InputKind.FILES:
         several = len(found.paths) > 1
         files = ((_file_records(path, found.format, config), path.name) for path in found.paths)
         return itertools.chain.from_iterable(use(rows, what=name, may_be_empty=several) for rows, name in files)
@@ -219,7 +219,7 @@ def _usable(
     *,
     columns: Columns,
     run: str,
-    reading: Reading,
+    reading: ReadContext,
     what: str,
     may_be_empty: bool,
     uniform: bool,
@@ -248,10 +248,10 @@ def _usable(
         if len(examples) < 3:
             examples.append(str(record))
         reading.note(record)
-    counts = ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common())
+    counts = ", ".join(f"{n:,} {reason}" for reason, n in reasons.most_common())
     if good:
         if reasons:
-            log.warning("%s: %s used, %d rejected (%s)", what, count(good, "row"), reasons.total(), counts)
+            log.warning("%s: %s used, %d rejected (%s)", what, count_noun(good, "row"), reasons.total(), counts)
     elif not reasons:
         if not may_be_empty:
             raise RowError(f"{what} has no rows")
@@ -271,14 +271,14 @@ def _file_records(path: Path, form: str, config: SourceConfig) -> Iterator[Recor
     return read_csv(path, "\t" if form == "tsv" else ",", config.header)
 
 
-def _records(found: Located, config: SourceConfig, domain: Domain | None) -> Iterable[Record | BadRow]:
-    if found.kind is Kind.HUB:
+def _records(found: LocatedInput, config: SourceConfig, domain: Domain | None) -> Iterable[Record | BadRow]:
+    if found.kind is InputKind.HUB:
         return read_hub(
             found.name, config.subset, config.split, config.revision, resolve_revision(found.name, config.revision)
         )
-    if found.kind is Kind.SAVED:
+    if found.kind is InputKind.SAVED:
         return read_saved(found.paths[0], config.split)
-    if found.kind is Kind.STAGE:
+    if found.kind is InputKind.STAGE:
         from sq.core.ledger import read_rows
 
         return enumerate(read_rows(found.paths[0]), 1)

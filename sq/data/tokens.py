@@ -18,17 +18,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sq.models.pack import Row
+from sq.models.pack import TokenSequence
 
 _TYPES = {"ids": "<i4", "ends": "<i8", "starts": "<i4", "keys": "S32", "values": "<f4"}
 _FLUSH = 1 << 16
 _META = "meta.json"
 
 
-class Item(NamedTuple):
+class TokenizedExample(NamedTuple):
     """One item of a data set, tokenised: its row (or two, for a pair), its id, and numbers that go with it."""
 
-    rows: tuple[Row, ...]
+    rows: tuple[TokenSequence, ...]
     key: str
     values: tuple[float, ...] = ()
 
@@ -45,7 +45,7 @@ class TokenRows:
     segments: int
 
     @classmethod
-    def of(cls, items: Iterable[Item], directory: Path) -> TokenRows:
+    def of(cls, items: Iterable[TokenizedExample], directory: Path) -> TokenRows:
         """Write `items` (read once) to `directory` and open them."""
         with TokenWriter(directory) as writer:
             for item in items:
@@ -74,7 +74,7 @@ class TokenRows:
         """Tokens of the longest row; 0 where there is none."""
         return int(np.diff(self.ends, prepend=0).max(initial=0))
 
-    def rows(self, item: int) -> list[Row]:
+    def rows(self, item: int) -> list[TokenSequence]:
         """The item's row, or its two."""
         return [self._row(item * self.segments + i) for i in range(self.segments)]
 
@@ -100,8 +100,8 @@ class TokenRows:
         """The item's id."""
         return bytes(self.keys[item]).decode(errors="replace")
 
-    def _row(self, index: int) -> Row:
-        return Row(self.ids[self._begin(index) : int(self.ends[index])].tolist(), int(self.starts[index]))
+    def _row(self, index: int) -> TokenSequence:
+        return TokenSequence(self.ids[self._begin(index) : int(self.ends[index])].tolist(), int(self.starts[index]))
 
     def _begin(self, index: int) -> int:
         return int(self.ends[index - 1]) if index else 0
@@ -128,7 +128,7 @@ class TokenWriter:
             meta = {"items": self.items, "segments": self.segments, "width": self.width}
             (self._directory / _META).write_text(json.dumps(meta))
 
-    def add(self, item: Item) -> None:
+    def add(self, item: TokenizedExample) -> None:
         """Take in one item."""
         self.segments, self.width = len(item.rows), len(item.values)
         for row in item.rows:
@@ -148,7 +148,7 @@ class TokenWriter:
             values.clear()
 
 
-def made_once(directory: Path, make: Callable[[Path], None]) -> Path:
+def fill_once(directory: Path, make: Callable[[Path], None]) -> Path:
     """`directory` as `make` fills it: by one process, whole or not at all, while others wait for it."""
     directory.parent.mkdir(parents=True, exist_ok=True)
     with (directory.parent / f".{directory.name}.lock").open("a") as lock:

@@ -1,4 +1,4 @@
-"""`sq doctor`: whether this machine can do what the project does, and the command that mends what it cannot.
+"""`sq doctor`: whether this machine can do what the project does, and the command that fixes what it cannot.
 
 Everything that may be broken is tried in a process of its own, so that a torch that does not load, or takes the
 interpreter down with it, is one line of the report. Nothing beyond the standard library is imported here.
@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
-from sq.doctor import installed, machine, surroundings, trial
+from sq.doctor import environment, installed, machine, smoke_test
 from sq.doctor.finding import Finding
 
-__all__ = ["Finding", "examine", "told"]
+__all__ = ["Finding", "examine", "format_finding"]
 
 
 def examine(*, trials: bool = True, timeout: float = 180.0) -> Iterator[tuple[str, list[Finding]]]:
@@ -25,20 +25,20 @@ def examine(*, trials: bool = True, timeout: float = 180.0) -> Iterator[tuple[st
     with ThreadPoolExecutor(max_workers=1) as pool:
         imports = pool.submit(installed.imports, timeout) if trials else None
         yield "Packages", [*installed.python(), *installed.packages()]
-        loaded = imports.result() if imports else installed.Loaded()
+        loaded = imports.result() if imports else installed.ImportResult()
         yield "Imports", loaded.findings
         parts: list[tuple[str, Callable[[], list[Finding]]]] = [
             ("Machine", lambda: machine.findings(loaded.facts)),
             ("Extras", lambda: installed.extras(has_gpu=machine.has_gpu())),
-            ("Surroundings", surroundings.findings),
+            ("Surroundings", environment.findings),
         ]
         for heading, look in parts:
             yield heading, look()
         if trials:
-            yield "One token by the tiny model", trial.generate(timeout)
+            yield "One token by the tiny model", smoke_test.generate(timeout)
 
 
-def told(finding: Finding) -> str:
-    """One line, and the mend below it."""
-    mend = f"\n{'':9}-> {finding.mend}" if finding.mend else ""
-    return f"{finding.level:<8} {finding.name}: {finding.text}{mend}"
+def format_finding(finding: Finding) -> str:
+    """One line, and the fix below it."""
+    fix = f"\n{'':9}-> {finding.fix}" if finding.fix else ""
+    return f"{finding.level:<8} {finding.name}: {finding.text}{fix}"

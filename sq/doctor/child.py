@@ -11,7 +11,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).parent.parent.parent
 
 
-class Heard(NamedTuple):
+class ChildResult(NamedTuple):
     """What a child printed, how it ended, and its last words where it did not end well."""
 
     lines: list[str]
@@ -19,7 +19,7 @@ class Heard(NamedTuple):
     words: str
 
 
-def run(code: str, *arguments: str, timeout: float) -> Heard:
+def run(code: str, *arguments: str, timeout: float) -> ChildResult:
     """Run `code`; a child that takes too long is stopped, with all that it started."""
     quiet = {"GOMP_SPINCOUNT": "1000", "TOKENIZERS_PARALLELISM": "false", "TF_CPP_MIN_LOG_LEVEL": "3",
              "PYTHONWARNINGS": "ignore", "VLLM_LOGGING_LEVEL": "ERROR", "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -38,7 +38,7 @@ def run(code: str, *arguments: str, timeout: float) -> Heard:
         code_, words = -9, f"no answer within {timeout:.0f} s"
     if code_ < 0 and code_ != -9:
         words = f"the process died of signal {-code_}"
-    return Heard(out.splitlines(), code_, words)
+    return ChildResult(out.splitlines(), code_, words)
 
 
 def _last(text: str) -> str:

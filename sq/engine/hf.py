@@ -30,7 +30,7 @@ from sq.models.load import (
 )
 
 if TYPE_CHECKING:
-    from sq.engine.hf_decode import Row
+    from sq.engine.hf_decode import PartialCompletion
     from sq.engine.hf_score import Scorer
 
 log = logging.getLogger(__name__)
@@ -108,8 +108,8 @@ class HFEngine:
 
     def _generate(self, source: Iterator[Request]) -> Iterator[Result]:
         while window := list(islice(source, self.config.window)):
-            rows: list[Row] = []
-            open_rows: dict[int, tuple[Request, list[Row]]] = {}
+            rows: list[PartialCompletion] = []
+            open_rows: dict[int, tuple[Request, list[PartialCompletion]]] = {}
             for request in window:
                 made = self._rows(request)
                 if isinstance(made, str):
@@ -126,9 +126,9 @@ class HFEngine:
                     if not any(id(sibling) in open_rows for sibling in siblings):
                         yield self._result(request, siblings)
 
-    def _rows(self, request: Request) -> list[Row] | str:
+    def _rows(self, request: Request) -> list[PartialCompletion] | str:
         """A row for each completion asked for, or what is wrong with the request."""
-        from sq.engine.hf_decode import Row
+        from sq.engine.hf_decode import PartialCompletion
 
         sampling = request.sampling
         ids = self._prompt_ids(request)
@@ -145,7 +145,7 @@ class HFEngine:
         stops = frozenset((*sampling.stop_token_ids, *self._ends()))
         limit = min(sampling.max_tokens, room)
         return [
-            Row(prompt=ids, sampling=sampling, seed=request.seed, index=i, limit=limit, stops=stops)
+            PartialCompletion(prompt=ids, sampling=sampling, seed=request.seed, index=i, limit=limit, stops=stops)
             for i in range(sampling.n)
         ]
 
@@ -163,7 +163,7 @@ class HFEngine:
             return f"the chat template of {self.model.name} refuses these messages: {error}"
         return tuple(ids)
 
-    def _next_batch(self, rows: list[Row]) -> list[Row]:
+    def _next_batch(self, rows: list[PartialCompletion]) -> list[PartialCompletion]:
         """Take the longest rows off the end while they fit together: what memory does not suffice for comes first."""
         size, limit, width = 0, 0, len(rows[-1].prompt)
         for row in reversed(rows[-self._at_once :]):
@@ -175,7 +175,7 @@ class HFEngine:
         del rows[-size:]
         return batch
 
-    def _decode(self, rows: Sequence[Row]) -> None:
+    def _decode(self, rows: Sequence[PartialCompletion]) -> None:
         """Complete rows; where memory does not suffice, half as many at a time."""
         from sq.engine.hf_decode import decode
 
@@ -197,7 +197,7 @@ class HFEngine:
         self._decode(rows[: len(rows) // 2])
         self._decode(rows[len(rows) // 2 :])
 
-    def _result(self, request: Request, rows: Sequence[Row]) -> Result:
+    def _result(self, request: Request, rows: Sequence[PartialCompletion]) -> Result:
         if problem := next((row.problem for row in rows if row.problem), None):
             return Result(key=request.key, error=problem)
         completions = tuple(

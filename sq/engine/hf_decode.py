@@ -25,7 +25,7 @@ GREEDY_BELOW = 1e-5
 
 
 @dataclass(slots=True, eq=False)
-class Row:
+class PartialCompletion:
     """One completion in the making."""
 
     prompt: tuple[int, ...]
@@ -64,7 +64,7 @@ class Row:
 
 
 @torch.inference_mode()
-def decode(model: PreTrainedModel, rows: Sequence[Row]) -> None:
+def decode(model: PreTrainedModel, rows: Sequence[PartialCompletion]) -> None:
     """Complete `rows` in place."""
     live, (logits, cache, mask) = list(rows), _prefill(model, rows)
     ends = torch.tensor([len(row.prompt) for row in live], device=mask.device)
@@ -84,7 +84,7 @@ def decode(model: PreTrainedModel, rows: Sequence[Row]) -> None:
         ends = ends + 1
 
 
-def choose(logits_BV: Tensor, rows: Sequence[Row]) -> list[int | None]:
+def choose(logits_BV: Tensor, rows: Sequence[PartialCompletion]) -> list[int | None]:
     """The next token of each row; none where the model gave no finite number to choose by."""
     if logits_BV.device.type == "mps":  # has no float64
         logits_BV = logits_BV.cpu()
@@ -97,7 +97,7 @@ def choose(logits_BV: Tensor, rows: Sequence[Row]) -> list[int | None]:
     return [token if ok else None for token, ok in zip(chosen, peaks.isfinite().tolist(), strict=True)]
 
 
-def _sample(logits_BV: Tensor, rows: Sequence[Row]) -> list[int]:
+def _sample(logits_BV: Tensor, rows: Sequence[PartialCompletion]) -> list[int]:
     logits_BV /= logits_BV.new_tensor([row.sampling.temperature for row in rows])[:, None]
     for logits_V, row in zip(logits_BV, rows, strict=True):
         if 0 < row.sampling.top_k < logits_V.numel():
@@ -110,14 +110,14 @@ def _sample(logits_BV: Tensor, rows: Sequence[Row]) -> list[int]:
     return found[:, 0].tolist()
 
 
-def _goes_on(row: Row, token: int | None) -> bool:
+def _goes_on(row: PartialCompletion, token: int | None) -> bool:
     if token is None:
         row.finish, row.problem = "error", "the model's numbers overflowed (NaN or infinity). Use engine.dtype=float32"
         return False
     return row.take(token)
 
 
-def _prefill(model: PreTrainedModel, rows: Sequence[Row]) -> tuple[Tensor, Any, Tensor]:
+def _prefill(model: PreTrainedModel, rows: Sequence[PartialCompletion]) -> tuple[Tensor, Any, Tensor]:
     """Logits of each row's first token, the cache and the attention mask; each prompt once."""
     prompts = list(dict.fromkeys(row.prompt for row in rows))
     width = max(map(len, prompts))

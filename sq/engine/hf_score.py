@@ -22,7 +22,7 @@ from sq.engine.exchange import Exchange
 from sq.models.attention import Attention, Kernel, choose_attention
 from sq.models.load import ModelConfig
 from sq.models.pack import Pack
-from sq.models.packed import last_states
+from sq.models.packed_forward import last_states
 
 if TYPE_CHECKING:
     from sq.engine.hf import HFConfig
@@ -31,7 +31,7 @@ PADDING = 0.05
 """Share of a batch's width that its shortest conversation may lack."""
 
 
-class Asked(NamedTuple):
+class EncodedConversation(NamedTuple):
     """A conversation as ids."""
 
     key: str
@@ -50,8 +50,8 @@ class Scorer:
     def score(self, source: Iterator[ScoreRequest]) -> Iterator[ScoreResult]:
         """Yield scores, reading a window of requests at a time."""
         while window := list(islice(source, self._config.window)):
-            alone: list[Asked] = []
-            families: dict[tuple[tuple[tuple[str, str], ...], ...], list[Asked]] = {}
+            alone: list[EncodedConversation] = []
+            families: dict[tuple[tuple[tuple[str, str], ...], ...], list[EncodedConversation]] = {}
             for request in window:
                 ids = self._exchange.ids(request)
                 if isinstance(ids, str):
@@ -59,7 +59,7 @@ class Scorer:
                     continue
                 opening = tuple(tuple(sorted(message.items())) for message in request.messages[:-1])
                 family = families.setdefault(opening, []) if opening and self._attention is not None else alone
-                family.append(Asked(request.key, ids))
+                family.append(EncodedConversation(request.key, ids))
             for family in families.values():
                 if len(family) > 1:
                     yield from self._family(family)
@@ -69,7 +69,7 @@ class Scorer:
             while alone:
                 yield from self._batch(self._next_batch(alone))
 
-    def _family(self, family: list[Asked]) -> Iterator[ScoreResult]:
+    def _family(self, family: list[EncodedConversation]) -> Iterator[ScoreResult]:
         """Replies to one question: what they share is computed once, the rest side by side without padding."""
         first, last = min(a.ids for a in family), max(a.ids for a in family)
         shortest = min(len(a.ids) for a in family)
@@ -86,7 +86,7 @@ class Scorer:
             yield from self._pack(family[:size], shared)
             del family[:size]
 
-    def _next_batch(self, asked: list[Asked]) -> list[Asked]:
+    def _next_batch(self, asked: list[EncodedConversation]) -> list[EncodedConversation]:
         """Take the longest off the end, and what is nearly as long."""
         width = len(asked[-1].ids)
         most = max(1, min(self._config.batch_size, self._config.batch_tokens // width))
@@ -96,7 +96,7 @@ class Scorer:
         return batch
 
     @torch.inference_mode()
-    def _batch(self, asked: Sequence[Asked]) -> list[ScoreResult]:
+    def _batch(self, asked: Sequence[EncodedConversation]) -> list[ScoreResult]:
         width = len(asked[-1].ids)
         filler = self._filler({a.ids[-1] for a in asked})
         ids = torch.full((len(asked), width), filler)
@@ -113,7 +113,7 @@ class Scorer:
         return [_result(a, value + self._exchange.bias) for a, value in zip(asked, values, strict=True)]
 
     @torch.inference_mode()
-    def _pack(self, asked: Sequence[Asked], shared: int) -> list[ScoreResult]:
+    def _pack(self, asked: Sequence[EncodedConversation], shared: int) -> list[ScoreResult]:
         assert self._attention is not None
         states = last_states(self._model, _packed(asked, shared).to(self._model.device), self._attention)
         values = self._model.score(states)[:, 0].float().tolist()
@@ -140,7 +140,7 @@ def _attention(model: Any) -> Attention | None:
         return None
 
 
-def _packed(asked: Sequence[Asked], shared: int) -> Pack:
+def _packed(asked: Sequence[EncodedConversation], shared: int) -> Pack:
     """The shared opening, then each conversation's own tokens, at the positions they have in it."""
     ids, positions, segments, last = list(asked[0].ids[:shared]), list(range(shared)), [-1] * shared, []
     for number, one in enumerate(asked):
@@ -163,7 +163,7 @@ def _packed(asked: Sequence[Asked], shared: int) -> Pack:
     )
 
 
-def _result(asked: Asked, score: float) -> ScoreResult:
+def _result(asked: EncodedConversation, score: float) -> ScoreResult:
     if not math.isfinite(score):
         return ScoreResult(
             key=asked.key, error="the model's numbers overflowed (NaN or infinity). Use engine.dtype=float32"

@@ -8,7 +8,7 @@ import email.utils
 import random
 
 
-class Pace:
+class RateLimiter:
     """So much a minute, evenly: each caller waits for its turn. None: no limit."""
 
     def __init__(self, per_minute: float | None) -> None:

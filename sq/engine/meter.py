@@ -29,12 +29,12 @@ class Usage:
     scored_tokens: int = 0
     score_seconds: float = 0.0
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """The same under the names by which it is kept: usage/requests, usage/prompt_tokens, ..."""
         return {f"usage/{name}": float(value) for name, value in asdict(self).items()}
 
 
-class Metered:
+class MeteredEngine:
     """An engine whose work is added to `usage`; it speaks the same contract."""
 
     def __init__(self, create: Callable[[], Engine], usage: Usage) -> None:

@@ -18,7 +18,7 @@ import aiohttp
 from sq.core.errors import EngineError
 from sq.core.secrets import redact
 from sq.engine.base import Completion, Request, Result
-from sq.engine.limits import Pace, delay
+from sq.engine.limits import RateLimiter, delay
 
 if TYPE_CHECKING:
     from sq.engine.openai import OpenAIConfig
@@ -66,7 +66,7 @@ class Client:
         self.config, self.url, self.model = config, url, model
         self.spend = Spend()
         self.reached = self.served = False
-        self._requests, self._tokens = Pace(config.requests_per_minute), Pace(config.tokens_per_minute)
+        self._requests, self._tokens = RateLimiter(config.requests_per_minute), RateLimiter(config.tokens_per_minute)
         self._session = aiohttp.ClientSession(
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=aiohttp.ClientTimeout(total=config.timeout),
@@ -159,7 +159,7 @@ class Client:
         return answer
 
     def _stop(self, status: int, said: str) -> NoReturn:
-        mends = {
+        fixes = {
             401: f"the key is missing or wrong: set {self.config.key_env}",
             402: "there is no money or quota left: top up",
             403: f"the key in {self.config.key_env} may not use model {self.model!r}: change the key or engine.served",
@@ -167,7 +167,7 @@ class Client:
             f"set engine.served or {self.config.url_env}",
         }
         raise EngineError(
-            f"{self._clean(self.url)} answers HTTP {status}: {said}. {mends[status]}, and run the same command again"
+            f"{self._clean(self.url)} answers HTTP {status}: {said}. {fixes[status]}, and run the same command again"
         ) from None
 
     def _clean(self, text: str) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from sq.core.config import setting
-from sq.core.count import count
+from sq.core.count import count_noun
 from sq.core.errors import EngineError
 from sq.engine.base import Engine, Request, Result, ScoreRequest, ScoreResult
 from sq.engine.config import EngineConfig
@@ -235,7 +235,7 @@ class RayEngine:
                 "engine.replacements, or run the same command again: nothing is lost"
             )
         log.warning(
-            "a replica died (process %d) and is replaced; it owed %s", seat.pid, count(len(seat.owed), "result")
+            "a replica died (process %d) and is replaced; it owed %s", seat.pid, count_noun(len(seat.owed), "result")
         )
         self._ray.kill(seat.actor)  # it may live, and only its answer be lost
         self._again.extend(seat.owed.values())

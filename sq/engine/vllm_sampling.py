@@ -22,7 +22,7 @@ DRAW = "sq_draw"
 
 
 @dataclass(slots=True)
-class _Row:
+class _RequestState:
     """One request in the batch, and how many tokens it has."""
 
     temperature: float
@@ -42,7 +42,7 @@ class DrawProcessor(LogitsProcessor):  # type: ignore[misc]
     """Chooses the token of each row that asks for it."""
 
     def __init__(self, vllm_config: Any, device: torch.device, is_pin_memory: bool) -> None:
-        self._rows: dict[int, _Row] = {}
+        self._rows: dict[int, _RequestState] = {}
 
     def is_argmax_invariant(self) -> bool:
         """It decides the likeliest token."""
@@ -57,7 +57,7 @@ class DrawProcessor(LogitsProcessor):  # type: ignore[misc]
             rows.pop(place, None)
         for place, params, _, output in batch_update.added:
             asked = (params.extra_args or {}).get(DRAW)
-            _put(rows, place, None if asked is None else _Row(**asked, count=len(output)))
+            _put(rows, place, None if asked is None else _RequestState(**asked, count=len(output)))
         for one, other, direction in batch_update.moved:
             first, second = rows.pop(one, None), rows.pop(other, None)
             _put(rows, other, first)
@@ -77,7 +77,7 @@ class DrawProcessor(LogitsProcessor):  # type: ignore[misc]
         return logits
 
 
-def _put(rows: dict[int, _Row], place: int, row: _Row | None) -> None:
+def _put(rows: dict[int, _RequestState], place: int, row: _RequestState | None) -> None:
     if row is not None:
         rows[place] = row
     else:

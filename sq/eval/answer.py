@@ -17,8 +17,8 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from sq.core.config import flatten
-from sq.core.count import count
-from sq.core.ledger import Item, Ledger, Reject, Summary, read_rows
+from sq.core.count import count_noun
+from sq.core.ledger import Ledger, LedgerSummary, Reject, WorkItem, read_rows
 from sq.core.rows import SCORE, fit_row, row_id
 from sq.engine.base import Engine, Request, Result, Sampling
 from sq.engine.config import EngineConfig
@@ -59,7 +59,7 @@ class LazyEngine:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answering:
+class AnswerSettings:
     """What decides a model's answers, the same for every benchmark of a run."""
 
     model: str
@@ -82,8 +82,8 @@ class Answering:
 
 
 def answer(
-    name: str, problems: Problems, directory: Path, asker: Asker, engine: LazyEngine, how: Answering
-) -> list[Summary]:
+    name: str, problems: Problems, directory: Path, asker: Asker, engine: LazyEngine, how: AnswerSettings
+) -> list[LedgerSummary]:
     """Fill the ledgers of a benchmark's answers, one for each round of a conversation."""
     by_round: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for problem in problems.by_id.values():
@@ -91,7 +91,7 @@ def answer(
     if any(problem.get("messages") for problem in problems.by_id.values()):
         asker.check_dialogue(name)
     replies: dict[str, list[str]] = {}
-    summaries: list[Summary] = []
+    summaries: list[LedgerSummary] = []
     for number, found in sorted(by_round.items()):
         where = answers_dir(directory, number)
         bad = problems.bad if number == 1 else []
@@ -116,13 +116,13 @@ def _round(
     where: Path,
     asker: Asker,
     engine: LazyEngine,
-    how: Answering,
+    how: AnswerSettings,
     inputs: dict[str, str],
     replies: dict[str, list[str]],
-) -> Summary:
+) -> LedgerSummary:
     by_id = {p["id"]: p for p in problems}
     identity = {**how.identity(asker), "benchmark": name, "problems": len(problems)}
-    items = chain((Item(p["id"], p) for p in problems), (Item(b.key, b) for b in bad))
+    items = chain((WorkItem(p["id"], p) for p in problems), (WorkItem(b.key, b) for b in bad))
     with Ledger.open(where, schema=ANSWER, config=identity, inputs=inputs) as ledger:
 
         def requests() -> Iterator[Request]:
@@ -143,7 +143,7 @@ def _round(
         if bar is not None:
             bar.close()
         if failed:
-            log.warning("%s: the engine could not answer %s, counted as wrong", name, count(failed, "problem"))
+            log.warning("%s: the engine could not answer %s, counted as wrong", name, count_noun(failed, "problem"))
         return ledger.finish()
 
 
@@ -152,7 +152,9 @@ def _first_of(problem: dict[str, Any]) -> str:
     return str(problem["parents"][-1]) if problem.get("round", 1) > 1 else str(problem["id"])
 
 
-def _rows(name: str, problem: dict[str, Any], result: Result, asker: Asker, how: Answering) -> Iterator[dict[str, Any]]:
+def _rows(
+    name: str, problem: dict[str, Any], result: Result, asker: Asker, how: AnswerSettings
+) -> Iterator[dict[str, Any]]:
     """One row for each answer; a problem that the engine could not answer has `n` empty ones, so that it counts."""
     known = {k: v for k, v in problem.items() if k not in ("messages", "tolerance", "round", "code")}
     given = {**how.identity(asker), "benchmark": name, "item": problem["id"]}

@@ -193,8 +193,8 @@ def read_published(
     try:
         rows, origin = list(read_source(source, need, unread)), digest(source)
     except RowError as error:
-        mend = "" if local else f". A local copy is read with benchmark.{name}.path=FILE"
-        raise RowError(f"benchmark {name}: {error}{mend}") from error
+        fix = "" if local else f". A local copy is read with benchmark.{name}.path=FILE"
+        raise RowError(f"benchmark {name}: {error}{fix}") from error
     bad = [
         Bad(key=row_id("bad", file=b.file, line=b.line), row=b.row(), reason=b.reason, detail=b.detail) for b in unread
     ]

@@ -23,7 +23,7 @@ from sq.eval.benchmarks import NAMED, Bad, BenchmarkConfig, Problems, read_publi
 from sq.eval.code_extract import Extracted, extract_program
 from sq.eval.code_styles import STYLES, read_problem
 from sq.eval.prompting import FormatConfig
-from sq.eval.sandbox import Asserts, Outcome, Program, Sandbox, SandboxConfig, Status, Unittests
+from sq.eval.sandbox import Asserts, Program, ProgramResult, ProgramStatus, Sandbox, SandboxConfig, Unittests
 
 log = logging.getLogger(__name__)
 TESTS = "tests"
@@ -195,12 +195,12 @@ def program_of(code: Mapping[str, Any], source: str) -> Program:
     return Program(source=source, tests=tests)
 
 
-def _graded(found: Extracted, outcome: Outcome | None) -> dict[str, Any]:
+def _graded(found: Extracted, outcome: ProgramResult | None) -> dict[str, Any]:
     """A verdict as the ledger of scores has it."""
     told = {"extracted": found.source and found.source.encode("utf-8", "replace").decode(), "where": found.where}
     if outcome is None:
         return {**told, "correct": False, "verdict": "unparsed", "reason": found.reason}
-    verdict = {Status.PASSED: "correct", Status.TIMEOUT: "timeout", Status.INVALID: "unverifiable"}
+    verdict = {ProgramStatus.PASSED: "correct", ProgramStatus.TIMEOUT: "timeout", ProgramStatus.INVALID: "unverifiable"}
     reason = f"{outcome.status.value}: {outcome.reason}" if outcome.reason else outcome.status.value
     return {
         **told,

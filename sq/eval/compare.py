@@ -16,7 +16,7 @@ from sq.core.ledger import read_manifest, read_rows
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
+class BenchmarkComparison:
     """One benchmark under one grader: what B has over A; problems that only one of them has."""
 
     benchmark: str
@@ -34,7 +34,7 @@ class Compared:
         return "B is better" if self.difference.value > 0 else "A is better"
 
 
-def compare(a: str | Path, b: str | Path) -> list[Compared]:
+def compare(a: str | Path, b: str | Path) -> list[BenchmarkComparison]:
     """Compare the evaluations in two directories, on every benchmark and grader that both have.
 
     Raises:
@@ -74,7 +74,7 @@ def benchmarks_in(directory: Path) -> dict[str, Path]:
     return found
 
 
-def told(compared: Sequence[Compared]) -> str:
+def format_comparison(compared: Sequence[BenchmarkComparison]) -> str:
     """The comparison as a table."""
     from sq.eval.report import aligned, percent
 
@@ -114,12 +114,12 @@ def shares_by_grader(scores: Path) -> dict[str, dict[str, float]]:
     }
 
 
-def _compared(name: str, profile: str, a: dict[str, float], b: dict[str, float]) -> Compared:
+def _compared(name: str, profile: str, a: dict[str, float], b: dict[str, float]) -> BenchmarkComparison:
     shared = sorted(a.keys() & b.keys())
     if not shared:
         raise RowError(f"{name}: the two runs answered different problems; none is in both")
     difference = paired_difference([a[i] for i in shared], [b[i] for i in shared])
-    return Compared(
+    return BenchmarkComparison(
         benchmark=name,
         profile=profile,
         difference=difference,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sq.core.count import count
+from sq.core.count import count_noun
 from sq.core.intervals import Interval
 from sq.core.ledger import read_rows
 from sq.eval.paper import paper_figure
@@ -21,7 +21,7 @@ _ODD = ("timeout", "unverifiable", "failed")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
+class BenchmarkSummary:
     """One benchmark's outcome."""
 
     name: str
@@ -48,7 +48,7 @@ def write_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     part.replace(path)
 
 
-def table(told: Sequence[Told], base: str | None) -> str:
+def table(told: Sequence[BenchmarkSummary], base: str | None) -> str:
     """The table that is printed: a line for each benchmark and profile."""
     head = ["benchmark", "grader", "problems", "accuracy", "95% interval", "cut off", "no answer", "tokens"]
     head += [f"paper ({base})"] if base else []
@@ -72,7 +72,7 @@ def table(told: Sequence[Told], base: str | None) -> str:
     return aligned(lines)
 
 
-def details(told: Sequence[Told]) -> str:
+def details(told: Sequence[BenchmarkSummary]) -> str:
     """What does not fit in the table: pass@k and its kin, groups, other verdicts, disagreement."""
     lines = []
     for one in told:
@@ -86,14 +86,16 @@ def details(told: Sequence[Told]) -> str:
         if len(one.figures) > 1:
             graded = one.figures[next(iter(one.figures))]["accuracy"].count
             under = ", ".join(f"{p} {percent(f['accuracy'].value)}" for p, f in one.figures.items())
-            differing = f"{count(len(one.disagreements), 'answer')} to {count(graded, 'problem')}"
+            differing = f"{count_noun(len(one.disagreements), 'answer')} to {count_noun(graded, 'problem')}"
             lines.append(f"{one.name}: the graders disagree on {differing} ({under})")
         if one.left_out:
-            lines.append(f"{one.name}: left out: {count(one.left_out, 'problem')} (see the rejects of its answers)")
+            lines.append(
+                f"{one.name}: left out: {count_noun(one.left_out, 'problem')} (see the rejects of its answers)"
+            )
     return "\n".join(lines)
 
 
-def flat(told: Told) -> dict[str, float]:
+def flat(told: BenchmarkSummary) -> dict[str, float]:
     """The figures as MLflow has them: the first grader's plain, the others' with their name in front."""
     values = {}
     for place, (profile, found) in enumerate(told.figures.items()):
@@ -104,10 +106,10 @@ def flat(told: Told) -> dict[str, float]:
                 values |= {f"{front}{name}_low": figure.low, f"{front}{name}_high": figure.high}
     main = told.figures[next(iter(told.figures))]["accuracy"]
     counts = {"problems": main.count, "left_out": told.left_out, "disagreements": len(told.disagreements)}
-    return values | {name: float(count) for name, count in counts.items()}
+    return values | {name: float(n) for name, n in counts.items()}
 
 
-def rows_of(told: Sequence[Told], base: str | None) -> list[dict[str, Any]]:
+def rows_of(told: Sequence[BenchmarkSummary], base: str | None) -> list[dict[str, Any]]:
     """Every figure as a row of one long table, for MLflow."""
     return [
         {

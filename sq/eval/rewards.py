@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from sq.core.ledger import Item, Ledger, Reject, Summary, read_rows
+from sq.core.ledger import Ledger, LedgerSummary, Reject, WorkItem, read_rows
 from sq.core.rows import CANDIDATE, LINEAGE, row_id
 from sq.engine.base import ScoreRequest
 from sq.engine.config import EngineConfig
@@ -18,7 +18,7 @@ REWARD = pa.schema([*LINEAGE, CANDIDATE.field("reward"), CANDIDATE.field("reward
 
 
 def reward(
-    directory: Path, answers: Sequence[Summary], model: ModelConfig, engine: EngineConfig, run: str
+    directory: Path, answers: Sequence[LedgerSummary], model: ModelConfig, engine: EngineConfig, run: str
 ) -> dict[str, float]:
     """Score every answer of a benchmark; the rewards by the answers' ids."""
     name = engine.identity(model)
@@ -47,14 +47,14 @@ def reward(
     return {row["parents"][0]: row["reward"] for row in read_rows(where, columns=["parents", "reward"])}
 
 
-def _items(directory: Path, rounds: int) -> Iterator[Item]:
+def _items(directory: Path, rounds: int) -> Iterator[WorkItem]:
     for number in range(1, rounds + 1):
         for row in read_rows(answers_dir(directory, number), columns=["id", "question", "prediction"]):
-            yield Item(row["id"], row)
+            yield WorkItem(row["id"], row)
 
 
-def _requests(first: Item, rest: Iterator[Item]) -> Iterator[ScoreRequest]:
-    item: Item | None = first
+def _requests(first: WorkItem, rest: Iterator[WorkItem]) -> Iterator[ScoreRequest]:
+    item: WorkItem | None = first
     while item is not None:
         asked = {"role": "user", "content": item.payload["question"]}
         yield ScoreRequest(key=item.key, messages=(asked, {"role": "assistant", "content": item.payload["prediction"]}))

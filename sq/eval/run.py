@@ -11,16 +11,16 @@ import time
 from pathlib import Path
 
 from sq.core.config import flatten
-from sq.core.ledger import Summary
+from sq.core.ledger import LedgerSummary
 from sq.core.run import Run
 from sq.core.tracking import DataRef, track
 from sq.engine.base import Sampling
-from sq.eval.answer import Answering, LazyEngine, answer, answers_dir
+from sq.eval.answer import AnswerSettings, LazyEngine, answer, answers_dir
 from sq.eval.benchmarks import Problems
 from sq.eval.config import EvalJob
 from sq.eval.paper import base_of
 from sq.eval.prompting import Asker
-from sq.eval.report import Told, details, disagreements, flat, rows_of, table, write_jsonl
+from sq.eval.report import BenchmarkSummary, details, disagreements, flat, rows_of, table, write_jsonl
 from sq.eval.rewards import reward
 from sq.eval.score import LazyGrader, score, scores_dir, tolerance_of
 
@@ -49,7 +49,7 @@ def evaluate(job: EvalJob) -> dict[str, dict[str, float]]:
 
 def _answers(
     job: EvalJob, problems: dict[str, Problems], askers: dict[str, Asker], run: Run
-) -> dict[str, list[Summary]]:
+) -> dict[str, list[LedgerSummary]]:
     """Every benchmark's answers, by one engine."""
     engine, model = LazyEngine(job.engine, job.model), job.engine.identity(job.model)
     prompt = min((a.shortest for a in askers.values() if a.shortest is not None), default=0)
@@ -65,7 +65,7 @@ def _answers(
                 max_tokens=job.max_tokens,
                 stop_token_ids=asker.stop_ids,
             )
-            how = Answering(model=model, engine=job.engine, sampling=sampling, seed=job.seed, run=run.id)
+            how = AnswerSettings(model=model, engine=job.engine, sampling=sampling, seed=job.seed, run=run.id)
             directory = Path(job.output_dir) / name
             found[name] = answer(name, problems[name], directory, asker, engine, how)
             for number, summary in enumerate(found[name], 1):
@@ -76,7 +76,9 @@ def _answers(
     return found
 
 
-def _told(job: EvalJob, problems: dict[str, Problems], answers: dict[str, list[Summary]], run: Run) -> list[Told]:
+def _told(
+    job: EvalJob, problems: dict[str, Problems], answers: dict[str, list[LedgerSummary]], run: Run
+) -> list[BenchmarkSummary]:
     grader = LazyGrader(job.grader, job.profiles)
     try:
         return [_one(job, name, found, answers[name], grader, run) for name, found in problems.items()]
@@ -90,7 +92,9 @@ def _asker(job: EvalJob, name: str) -> Asker:
     return Asker(job.model, form, instruction=benchmark.instruction, ids=job.engine.reads_ids)
 
 
-def _one(job: EvalJob, name: str, problems: Problems, answers: list[Summary], grader: LazyGrader, run: Run) -> Told:
+def _one(
+    job: EvalJob, name: str, problems: Problems, answers: list[LedgerSummary], grader: LazyGrader, run: Run
+) -> BenchmarkSummary:
     """One benchmark's answers scored, and what the scores tell."""
     # Imported late: torchmetrics brings half of transformers along, seconds that a model need not wait for.
     from sq.eval.figures import figures, read_graded
@@ -111,4 +115,4 @@ def _one(job: EvalJob, name: str, problems: Problems, answers: list[Summary], gr
     differing = list(disagreements(scores_dir(directory)))
     write_jsonl(directory / "disagreements.jsonl", differing)
     found = {p: figures(g, ks=job.k, rewards=rewards) for p, g in graded.items()}
-    return Told(name=name, figures=found, left_out=len(problems.bad), disagreements=differing)
+    return BenchmarkSummary(name=name, figures=found, left_out=len(problems.bad), disagreements=differing)

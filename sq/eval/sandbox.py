@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from sq.sandbox.config import SandboxConfig
 from sq.sandbox.pool import Sandbox
-from sq.sandbox.programs import Asserts, Calls, Outcome, Program, Raised, Script, Status, Unittests
+from sq.sandbox.programs import Asserts, Calls, Program, ProgramResult, ProgramStatus, Raised, Script, Unittests
 
 __all__ = [
     "Asserts",
     "Calls",
-    "Outcome",
+    "ProgramResult",
     "Program",
     "Raised",
     "Sandbox",
     "SandboxConfig",
     "Script",
-    "Status",
+    "ProgramStatus",
     "Unittests",
 ]

@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sq.core.ledger import Item, Ledger, Summary, read_manifest, read_rows
+from sq.core.ledger import Ledger, LedgerSummary, WorkItem, read_manifest, read_rows
 from sq.core.rows import SCORE, fit_row, row_id
 from sq.eval.answer import answers_dir
 from sq.eval.check import Checker
@@ -49,11 +49,11 @@ class LazyGrader:
 
 def score(
     directory: Path,
-    answers: Sequence[Summary],
+    answers: Sequence[LedgerSummary],
     tolerances: dict[str, float],
     grader: LazyGrader,
     checker: Checker | None = None,
-) -> Summary:
+) -> LedgerSummary:
     """Fill the ledger of a benchmark's scores: a row for each answer and profile.
 
     Args:
@@ -70,7 +70,7 @@ def score(
     where = directory / "scores"
     _set_aside(where, identity, inputs)
     with Ledger.open(where, schema=SCORE, config=identity, inputs=inputs) as ledger:
-        waiting = ledger.todo(Item(row["id"], row) for row in _answers(directory, len(answers)))
+        waiting = ledger.todo(WorkItem(row["id"], row) for row in _answers(directory, len(answers)))
         while chunk := [item.payload for item in islice(waiting, _CHUNK)]:
             graded = [checker.grade(chunk)] if checker else [_graded(chunk, p, tolerances, grader) for p in profiles]
             for row, verdicts in zip(chunk, zip(*graded, strict=True), strict=True):

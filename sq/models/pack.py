@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 
-class Row(NamedTuple):
+class TokenSequence(NamedTuple):
     """Token ids, and the index of the first one that carries loss (the template prefix before it carries none)."""
 
     ids: Sequence[int]

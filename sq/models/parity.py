@@ -21,8 +21,8 @@ from transformers import PreTrainedModel
 
 from sq.core.errors import SqError
 from sq.models.attention import Attention, Kernel
-from sq.models.pack import Pack, Row
-from sq.models.packed import pack_loss
+from sq.models.pack import Pack, TokenSequence
+from sq.models.packed_forward import pack_loss
 
 COPY_LIMIT = 1_000_000_000
 """Parameters up to which a model in half precision is checked as an fp32 copy."""
@@ -95,7 +95,7 @@ class ParityReport:
 
 def check_parity(
     model: PreTrainedModel,
-    rows: Sequence[Row],
+    rows: Sequence[TokenSequence],
     attention: Attention,
     collate: Callable[..., Pack],
     *,
@@ -115,7 +115,10 @@ def check_parity(
     if len(rows) < 2:
         raise ParityError(f"the parity check needs at least two rows, got {len(rows)}")
     # A regression's rows have no targets; here all their own tokens are.
-    rows = [row if row.start < len(row.ids) else Row(row.ids, min(max(prefix, 1), len(row.ids) - 1)) for row in rows]
+    rows = [
+        row if row.start < len(row.ids) else TokenSequence(row.ids, min(max(prefix, 1), len(row.ids) - 1))
+        for row in rows
+    ]
     with _prepared(model, attention) as (subject, exact):
         params = _compared(subject)
         with _eager(subject):
@@ -149,7 +152,7 @@ def _loss_and_gradients(loss_of: Callable[[], Tensor], params: dict[str, Tensor]
     return loss.item(), {name: torch.zeros_like(p) if g is None else g.detach() for (name, p), g in named}
 
 
-def _plain_loss(model: PreTrainedModel, rows: Sequence[Row]) -> Tensor:
+def _plain_loss(model: PreTrainedModel, rows: Sequence[TokenSequence]) -> Tensor:
     """Mean cross-entropy of the model's own logits, a row at a time."""
     device = next(model.parameters()).device
     total, count = torch.zeros((), device=device), 0

@@ -24,7 +24,7 @@ from sq.core.errors import ConfigError
 from sq.models.attention import Attention, choose_attention
 from sq.models.load import ModelConfig, computed_in, eos_ids, load_classifier, load_tokenizer, locate
 from sq.models.pack import Pack
-from sq.models.packed import last_states
+from sq.models.packed_forward import last_states
 
 NOTE = "regressor.json"
 REWARD_NOTE = "reward.json"

@@ -17,7 +17,7 @@ from sq.core.files import write_files
 from sq.core.ledger import read_manifest, read_rejects, read_rows
 from sq.recipe.hardware import HardwareConfig, hardware_here, load_hardware
 from sq.recipe.plan import NAME as PLAN
-from sq.recipe.plan_told import clock, columns, count, dollars
+from sq.recipe.plan_text import clock, columns, count, dollars
 from sq.recipe.sizes import load_sizes
 
 NAME = "bill.json"
@@ -45,7 +45,7 @@ def bill(directory: str | Path, *, hardware: str | None = None) -> str:
     """
     found = make_bill(Path(directory), hardware=hardware)
     write_files(Path(directory), {NAME: (json.dumps(found, indent=1) + "\n").encode()})
-    return told(found)
+    return format_bill(found)
 
 
 def make_bill(directory: Path, *, hardware: str | None = None) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def make_bill(directory: Path, *, hardware: str | None = None) -> dict[str, Any]
     }
 
 
-def told(bill: Mapping[str, Any]) -> str:
+def format_bill(bill: Mapping[str, Any]) -> str:
     """The bill as a person reads it."""
     head = ["stage", "rows", "out", "tokens in", "tokens out", "took", "forecast", "actual / forecast", "cost"]
     rows = [head]

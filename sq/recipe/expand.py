@@ -11,7 +11,7 @@ from typing import Any
 
 from sq.core.config import nearest
 from sq.core.errors import ConfigError
-from sq.core.typed import override
+from sq.core.quoting import override
 from sq.recipe.config import RecipeConfig, RecipeStage
 from sq.recipe.graph import ordered, reads, renamed, resolved
 

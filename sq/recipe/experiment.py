@@ -48,7 +48,7 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
+class ExperimentComparison:
     """An experiment, grouped."""
 
     experiment: str
@@ -72,7 +72,7 @@ def less_is_better(metric: str) -> bool:
 
 def compare_runs(
     uri: str, experiment: str, *, by: Sequence[str] = (), metrics: Sequence[str] = (), stage: str | None = None
-) -> Compared:
+) -> ExperimentComparison:
     """Group the runs of an experiment.
 
     Args:
@@ -106,7 +106,7 @@ def compare_runs(
     if len(having) < len(runs):
         left_out["without that metric"] = len(runs) - len(having)
     keys = tuple(_setting(name, having) for name in by) if by else _varied(having)
-    return Compared(
+    return ExperimentComparison(
         experiment=experiment, by=keys, metrics=tuple(chosen), groups=_grouped(having, keys, chosen), left_out=left_out
     )
 
@@ -117,9 +117,9 @@ def value_of(run: Mapping[str, Any], key: str) -> str:
     return str(found[-1]) if found else str(run["tags"].get(key, "-"))
 
 
-def told(compared: Compared) -> str:
+def format_comparison(compared: ExperimentComparison) -> str:
     """The table, the best of each metric marked with a star."""
-    from sq.recipe.plan_told import columns
+    from sq.recipe.plan_text import columns
 
     seeds = max((len(g.runs) for g in compared.groups), default=1)
     heads = [*(key.removeprefix("stage.") for key in compared.by), "runs", *compared.metrics]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sq.recipe.experiment import Compared, Group, as_number
+from sq.recipe.experiment import ExperimentComparison, Group, as_number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +16,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a6559d", "#b07a00", "#3d9bd1")
 MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
-def write(compared: Compared, directory: Path) -> tuple[Path, Path]:
+def write(compared: ExperimentComparison, directory: Path) -> tuple[Path, Path]:
     """Write NAME.png and NAME.csv; where they are."""
     directory.mkdir(parents=True, exist_ok=True)
     name = "".join(c if c.isalnum() or c in "-_." else "-" for c in compared.experiment)
@@ -36,7 +36,7 @@ def write(compared: Compared, directory: Path) -> tuple[Path, Path]:
     return picture, table
 
 
-def figure(compared: Compared) -> Any:
+def figure(compared: ExperimentComparison) -> Any:
     """One panel a metric."""
     from matplotlib.figure import Figure
 
@@ -55,7 +55,7 @@ def figure(compared: Compared) -> Any:
     return made
 
 
-def _lines(panel: Axes, compared: Compared, metric: str) -> None:
+def _lines(panel: Axes, compared: ExperimentComparison, metric: str) -> None:
     """The first setting along the axis, a line for each combination of the others, the best one marked."""
     series: dict[tuple[str, ...], list[Group]] = {}
     for group in compared.groups:
@@ -94,7 +94,7 @@ def _shifted(value: float, shift: float, values: Sequence[float], log: bool) -> 
     return float(value * width**shift) if log else value + shift * width
 
 
-def _bars(panel: Axes, compared: Compared, metric: str) -> None:
+def _bars(panel: Axes, compared: ExperimentComparison, metric: str) -> None:
     groups = [g for g in compared.groups if g.mean(metric) is not None]
     names = [", ".join(g.setting) or "all" for g in groups]
     best = compared.best(metric)

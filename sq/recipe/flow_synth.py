@@ -25,7 +25,7 @@ from sq.synth.filters.difficulty import DifficultyFilter
 from sq.synth.filters.solvability import SolvabilityFilter
 from sq.synth.questions import QuestionsStage
 from sq.synth.rewrite import PairSource, RewriteStage
-from sq.synth.select import Method, SelectStage
+from sq.synth.select import SelectionMethod, SelectStage
 
 FREE = "filters without a model"
 
@@ -206,7 +206,10 @@ def _select(name: str, job: SynthJob, stage: SelectStage, rows: float, n: float,
     """Rows here are questions; each has n candidates."""
     assume = flow.assume
     questions = rows / n
-    asks = stage.method in (Method.REWARD, Method.WEIGHTED) and served(job.model, job.engine, flow)[0] is Work.GENERATE
+    asks = (
+        stage.method in (SelectionMethod.REWARD, SelectionMethod.WEIGHTED)
+        and served(job.model, job.engine, flow)[0] is Work.GENERATE
+    )
     return PlanStage(
         name=name, phase="reward", what="score answers" if asks else "choose by votes",
         work=Work.SCORE if asks else Work.NONE, model=job.model.name if asks else "",

@@ -69,7 +69,7 @@ ROWS = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Beside:
+class PaperComparison:
     """A row of the paper's beside what the forecast has in its place."""
 
     row: PaperRow
@@ -93,7 +93,7 @@ class Beside:
         return f"{tokens}{rates}. {self.row.why[0].upper()}{self.row.why[1:]}."
 
 
-def beside(costs: Sequence[Cost], assume: AssumptionsConfig) -> tuple[list[Beside], list[Cost]]:
+def compare_with_paper(costs: Sequence[Cost], assume: AssumptionsConfig) -> tuple[list[PaperComparison], list[Cost]]:
     """Every row of the paper's table with its counterpart, and what the table does not have."""
     left = list(costs)
     found = []
@@ -101,7 +101,7 @@ def beside(costs: Sequence[Cost], assume: AssumptionsConfig) -> tuple[list[Besid
         own = [one for one in left if _same(row, one)]
         left = [one for one in left if one not in own]
         found.append(
-            Beside(
+            PaperComparison(
                 row=row,
                 hours=sum(one.hours for one in own),
                 dollars=sum(one.price for one in own),

@@ -22,7 +22,7 @@ from sq.recipe.cost import Cost, PlanStage, cost
 from sq.recipe.flow import Job, Planned, flow
 from sq.recipe.hardware import HardwareConfig, devices_here, hardware_here, hardware_names, load_hardware
 from sq.recipe.load import Recipe
-from sq.recipe.paper import RECIPE, TOTAL_DOLLARS, TOTAL_HOURS, beside
+from sq.recipe.paper import RECIPE, TOTAL_DOLLARS, TOTAL_HOURS, compare_with_paper
 from sq.recipe.sizes import SizesConfig, load_sizes
 
 NAME = "plan.json"
@@ -148,7 +148,7 @@ def line(one: Cost) -> dict[str, Any]:
 
 def paper_json(plan: Plan) -> dict[str, Any]:
     """The paper's table beside the forecast."""
-    rows, left = beside(plan.costs, plan.assume)
+    rows, left = compare_with_paper(plan.costs, plan.assume)
     return {
         "total_hours": TOTAL_HOURS,
         "total_price": TOTAL_DOLLARS,

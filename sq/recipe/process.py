@@ -42,7 +42,7 @@ class StageProcess:
         self.code: int | None = None
         words = [*shlex.split(stage.launch), *_program(stage.script), *stage.overrides, *extra]
         with open(log, "ab") as file:
-            file.write(f"$ {shown(words)}   # {now()}\n".encode())
+            file.write(f"$ {format_command(words)}   # {now()}\n".encode())
             self.offset = file.tell()
             try:
                 self._process = subprocess.Popen(
@@ -122,7 +122,7 @@ def tail(log: Path, lines: int, *, start: int = 0) -> list[str]:
     return [redact(line) for line in plain if line.strip()][-lines:]
 
 
-def shown(words: Sequence[str]) -> str:
+def format_command(words: Sequence[str]) -> str:
     """A command as one would type it, without secrets."""
     python = _python()
     return shlex.join(redact_command([python if word == sys.executable else word for word in words]))
@@ -130,7 +130,7 @@ def shown(words: Sequence[str]) -> str:
 
 def command(stage: Stage, extra: Sequence[str] = ()) -> str:
     """The command of a stage, to be copied."""
-    return shown([*shlex.split(stage.launch), *_program(stage.script), *stage.overrides, *extra])
+    return format_command([*shlex.split(stage.launch), *_program(stage.script), *stage.overrides, *extra])
 
 
 def _program(script: str) -> list[str]:

@@ -104,8 +104,8 @@ def read_record(directory: Path) -> RecipeRecord | None:
         return None
     try:
         doc = json.loads(path.read_text(encoding="utf-8"))
-        stages = [StageRecord(**_known(StageRecord, stage)) for stage in doc.pop("stages")]
-        return RecipeRecord(**_known(RecipeRecord, doc), stages=stages)
+        stages = [StageRecord(**_known_fields(StageRecord, stage)) for stage in doc.pop("stages")]
+        return RecipeRecord(**_known_fields(RecipeRecord, doc), stages=stages)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise LedgerError(
             f"{path} cannot be read ({error}). Delete it: stages that are there already are looked at, not run again"
@@ -118,7 +118,7 @@ def command_digest(stage: Stage) -> str:
     return digest_of(stage.script, canonical(deciding))
 
 
-def made_in(record: StageRecord) -> str | None:
+def output_digest(record: StageRecord) -> str | None:
     """A digest of what a stage's directory holds; none where the stage has not come to its end there.
 
     Keeps `record.seen`, so that a model is hashed once and afterwards only looked at.
@@ -182,7 +182,7 @@ def _runs(ledger: Path) -> Iterator[str]:
             yield str(run)
 
 
-def _known(cls: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+def _known_fields(cls: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     """The values that the class has; a later version may have written more."""
     names = {f.name for f in fields(cls)}
     return {key: value for key, value in values.items() if key in names}

@@ -17,7 +17,9 @@ from typing import Any
 
 from sq.core.errors import ConfigError, LedgerError, SqError
 from sq.core.files import DirectoryLock, plain_errors
+from sq.recipe.carry_over import carry_over_record
 from sq.recipe.check import check
+from sq.recipe.completed_stages import completed_stages, remove
 from sq.recipe.devices import Devices
 from sq.recipe.expand import Stage
 from sq.recipe.graph import closure, named
@@ -25,6 +27,7 @@ from sq.recipe.load import Recipe
 from sq.recipe.plan import NAME as PLAN
 from sq.recipe.plan import write_plan
 from sq.recipe.process import StageProcess, end_left_behind, stop
+from sq.recipe.progress import ProgressDisplay, clock
 from sq.recipe.record import (
     DONE,
     FAILED,
@@ -32,14 +35,11 @@ from sq.recipe.record import (
     STOPPED,
     WAITING,
     RecipeRecord,
-    made_in,
     now,
+    output_digest,
     run_of,
 )  # fmt: skip
-from sq.recipe.renew import renewed
-from sq.recipe.screen import Screen, clock
-from sq.recipe.settle import remove, settle
-from sq.recipe.told import told
+from sq.recipe.summary import stage_summary
 from sq.recipe.tracked import opened, tracking_overrides
 
 LOG_LINES = 20
@@ -52,7 +52,7 @@ class StageFailed(SqError):
 
 
 @dataclass(kw_only=True)
-class Outcome:
+class RecipeResult:
     """What a run of a recipe came to."""
 
     record: RecipeRecord
@@ -81,8 +81,8 @@ def selected(recipe: Recipe, until: str | None = None, only: str | None = None) 
 
 
 def run_recipe(
-    recipe: Recipe, stages: Sequence[Stage], *, command: str, redo: bool = False, screen: Screen | None = None
-) -> Outcome:
+    recipe: Recipe, stages: Sequence[Stage], *, command: str, redo: bool = False, screen: ProgressDisplay | None = None
+) -> RecipeResult:
     """Bring these stages to their end.
 
     Args:
@@ -98,7 +98,7 @@ def run_recipe(
         LedgerError: where another process is at work in the directory.
     """
     logs = recipe.output_dir / "logs"
-    jobs = {} if logs.exists() else check(stages)  # a slip leaves nothing behind
+    jobs = {} if logs.exists() else check(stages)  # a mistake leaves nothing behind
     with plain_errors(logs, "make it"):
         logs.mkdir(parents=True, exist_ok=True)
     try:
@@ -107,7 +107,7 @@ def run_recipe(
         why = str(error).partition(": ")[2]
         raise LedgerError(f"{recipe.output_dir}: another `sq run` is at work here: {why}") from error
     try:
-        return _Run(recipe, renewed(recipe, command), screen or Screen(), redo).bring(stages, jobs)
+        return _Run(recipe, carry_over_record(recipe, command), screen or ProgressDisplay(), redo).bring(stages, jobs)
     finally:
         lock.release()
 
@@ -115,9 +115,9 @@ def run_recipe(
 class _Run:
     """One run of some stages. Everything happens in this thread: a stage is to die with the thread that started it."""
 
-    def __init__(self, recipe: Recipe, record: RecipeRecord, screen: Screen, redo: bool) -> None:
+    def __init__(self, recipe: Recipe, record: RecipeRecord, screen: ProgressDisplay, redo: bool) -> None:
         self.recipe, self.record, self.screen, self.redo = recipe, record, screen, redo
-        self.outcome = Outcome(record=record)
+        self.outcome = RecipeResult(record=record)
         self.finished: set[str] = set()
         self.running: dict[str, StageProcess] = {}
         self.number = {stage.name: i for i, stage in enumerate(recipe.stages, 1)}
@@ -127,13 +127,13 @@ class _Run:
         self.before = record.seconds
         self.environment: dict[str, str] = {}
 
-    def bring(self, stages: Sequence[Stage], jobs: Mapping[str, Any]) -> Outcome:
+    def bring(self, stages: Sequence[Stage], jobs: Mapping[str, Any]) -> RecipeResult:
         """Run what is not done; `jobs` are those of stages that were checked already."""
         for each in self.record.stages:
             if each.process:
                 end_left_behind(each.process)
                 each.process, each.status = "", WAITING if each.status == RUNNING else each.status
-        self.finished = settle(self.recipe, self.record, stages, redo=self.redo)
+        self.finished = completed_stages(self.recipe, self.record, stages, redo=self.redo)
         todo = [stage for stage in stages if stage.name not in self.finished]
         self.outcome.skipped = [stage.name for stage in stages if stage.name in self.finished]
         if todo:
@@ -225,14 +225,14 @@ class _Run:
         name = process.stage.name
         each = self.record.stage(name)
         self._leave(process)
-        each.made = made_in(each) or "" if process.code == 0 else ""
+        each.made = output_digest(each) or "" if process.code == 0 else ""
         if process.code or not each.made:
             each.status = FAILED
             each.last = (process.tail(1) or [""])[0][:500]
             self._close(FAILED)
             raise StageFailed(self._failure(process))
         each.status, each.run_id = DONE, run_of(each)
-        each.last = told(each.script, Path(each.output_dir), process.tail(1))
+        each.last = stage_summary(each.script, Path(each.output_dir), process.tail(1))
         self.finished.add(name)
         self.outcome.ran.append(name)
         self._close(RUNNING)
@@ -276,7 +276,7 @@ class _Run:
         return (
             f"stage {process.stage.name} failed {_how(process.code)} after {clock(process.seconds)}. "
             f"The end of {process.log}:\n{lines}"
-            f"What is done stays done. Once mended, this continues:\n  {self.record.command}"
+            f"What is done stays done. Once fixed, this continues:\n  {self.record.command}"
         )
 
     def _place(self, name: str) -> str:

@@ -6,9 +6,9 @@ import dataclasses
 from typing import Any
 
 from sq.core.config import flatten
+from sq.core.quoting import override
 from sq.core.secrets import redact
 from sq.core.tracking import TrackingConfig, multirun_parent
-from sq.core.typed import override
 from sq.recipe.expand import Stage
 from sq.recipe.load import Recipe
 from sq.recipe.record import RecipeRecord

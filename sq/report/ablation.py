@@ -12,11 +12,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sq.core.count import count
+from sq.core.count import count_noun
 from sq.core.intervals import Interval
-from sq.report.found import Found, Stage, find
+from sq.report.artifacts import RunArtifacts, StageArtifacts, find_run
 from sq.report.html import Markup, Section, join, listed, note, table, tag
-from sq.report.look import MARKERS, Figures, Look, axes, percent_axis
 from sq.report.measure import (
     Change,
     Quality,
@@ -28,6 +27,7 @@ from sq.report.measure import (
     quality,
     with_interval,
 )  # fmt: skip
+from sq.report.style import MARKERS, Plots, Style, axes, percent_axis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -38,9 +38,9 @@ class Condition:
     """One condition of the ablation, over its seeds."""
 
     name: str
-    sources: Sequence[Stage]
+    sources: Sequence[StageArtifacts]
     """Where its questions are."""
-    students: Sequence[Stage]
+    students: Sequence[StageArtifacts]
     """Its student's evaluation, one a seed."""
     qualities: Sequence[Quality]
     """Of its questions, one a seed."""
@@ -77,16 +77,16 @@ SHOWN: tuple[tuple[str, str, bool], ...] = (
 )
 
 
-def conditions(found: Found) -> list[Condition]:
+def conditions(found: RunArtifacts) -> list[Condition]:
     """The conditions there are; without a recipe, the stages of questions themselves."""
-    told = []
+    reported = []
     for name in found.variants or [s.name for s in found.of("questions", "filter")]:
         own = [s for s in found.stages if s.directory.is_dir() and (s.variant or s.name) == name]
         sources = _sources(own)
         students = {s.tags.get("seed", ""): s for s in own[::-1] if s.kind == "evaluate" and s.benchmarks}
         seeds = dict.fromkeys(s.tags.get("seed", "") for s in sources)
         if sources or students:
-            told.append(
+            reported.append(
                 Condition(
                     name=name,
                     sources=sources,
@@ -95,12 +95,12 @@ def conditions(found: Found) -> list[Condition]:
                     benchmark=next((b for s in students.values() for b in s.benchmarks), ""),
                 )
             )
-    return told
+    return reported
 
 
-def told(directory: Path) -> str:
+def format_ablation(directory: Path) -> str:
     """The conditions of a run for a terminal: a line each, then what each step changed; nothing where it has none."""
-    found = find(directory)
+    found = find_run(directory)
     known = [c for c in conditions(found) if any(c.figures.values())]
     if not found.variants or len(known) < 2:
         return ""
@@ -135,28 +135,30 @@ def record(known: Sequence[Condition]) -> dict[str, Any]:
     return {"rows": rows, "steps": steps}
 
 
-def section(found: Found, figures: Figures, known: Sequence[Condition]) -> Section | None:
+def section(found: RunArtifacts, figures: Plots, known: Sequence[Condition]) -> Section | None:
     """The table of conditions, the changes in words, and the figure."""
-    told = [c for c in known if any(c.figures.values())]
-    if not told:
+    reported = [c for c in known if any(c.figures.values())]
+    if not reported:
         return None
-    by = next((q.by for c in told for q in c.qualities if q.by), "")
-    measure = _measure(told)
-    questions = sum(q.solvable.count for c in told for q in c.qualities if q.solvable)
-    seeds = max(len(c.qualities) for c in told)
-    says = f"{count(questions, 'question')} of {count(len(told), 'condition')}" + (f", judged by {by}" if by else "")
-    problems = {c.student.count for c in told if c.student}
+    by = next((q.by for c in reported for q in c.qualities if q.by), "")
+    measure = _measure(reported)
+    questions = sum(q.solvable.count for c in reported for q in c.qualities if q.solvable)
+    seeds = max(len(c.qualities) for c in reported)
+    says = f"{count_noun(questions, 'question')} of {count_noun(len(reported), 'condition')}" + (
+        f", judged by {by}" if by else ""
+    )
+    problems = {c.student.count for c in reported if c.student}
     if problems:
-        says += f"; students tested on {count(max(problems), 'problem')} of {told[-1].benchmark or told[0].benchmark}"
+        says += f"; students tested on {count_noun(max(problems), 'problem')} of {reported[-1].benchmark or reported[0].benchmark}"
     says += f"; means over {seeds} seeds with Student's 95% interval." if seeds > 1 else "; 95% intervals."
-    parts: list[str] = [_table(told, found, measure)]
-    if found.variants and len(told) > 1:
+    parts: list[str] = [_table(reported, found, measure)]
+    if found.variants and len(reported) > 1:
         parts.append(tag("h3", "What each step changed"))
-        parts.append(_verdicts(told, measure))
-    panels = [panel for panel in SHOWN if any(c.figures[panel[0]] is not None for c in told)]
+        parts.append(_verdicts(reported, measure))
+    panels = [panel for panel in SHOWN if any(c.figures[panel[0]] is not None for c in reported)]
     parts.append(
         figures.add(
-            "stages", lambda look: _drawn(told, panels, measure, look), _alt(told, measure),
+            "stages", lambda look: _drawn(reported, panels, measure, look), _alt(reported, measure),
             "Points are means with 95% intervals" + ("; small dots are single seeds" if seeds > 1 else ""),
         )
     )  # fmt: skip
@@ -164,16 +166,16 @@ def section(found: Found, figures: Figures, known: Sequence[Condition]) -> Secti
     return Section(id="ablation", title=title, says=says, body=join(parts), paper="Figures 4 and 5")
 
 
-def _sources(own: Sequence[Stage]) -> list[Stage]:
+def _sources(own: Sequence[StageArtifacts]) -> list[StageArtifacts]:
     """A condition's questions: what its filter kept where it has one, else what was sampled."""
     filters = [s for s in own if s.kind == "filter"]
     return filters or [s for s in own if s.kind == "questions"]
 
 
-def _table(told: Sequence[Condition], found: Found, measure: str) -> Markup:
+def _table(reported: Sequence[Condition], found: RunArtifacts, measure: str) -> Markup:
     head = ["condition", "questions", "solvable", measure or "difficulty", "student's accuracy"]
     rows = []
-    for c in told:
+    for c in reported:
         taken = sum(s.manifest.rows for s in c.sources if s.manifest)
         rows.append(
             [
@@ -184,15 +186,15 @@ def _table(told: Sequence[Condition], found: Found, measure: str) -> Markup:
                 with_interval(c.student) if c.student else "–",
             ]
         )
-    places = [f"{c.name}: {', '.join(found.shown(s.directory) for s in c.sources)}" for c in told if c.sources]
+    places = [f"{c.name}: {', '.join(found.shown(s.directory) for s in c.sources)}" for c in reported if c.sources]
     made = table(head, rows, caption="The conditions, each figure with its 95% interval")
     return join([made, note(f"Questions from {'; '.join(places)}.")]) if places else made
 
 
-def changes(told: Sequence[Condition], measure: str) -> list[tuple[str, str, list[str]]]:
+def changes(reported: Sequence[Condition], measure: str) -> list[tuple[str, str, list[str]]]:
     """Each step against the one before it, in words; where nothing is shown, that."""
     steps = []
-    for before, after in zip(told, told[1:], strict=False):
+    for before, after in zip(reported, reported[1:], strict=False):
         said = [
             f"{name.replace('difficulty', measure or 'difficulty')} {_said(key, change)}"
             for key, name, _ in SHOWN
@@ -203,9 +205,10 @@ def changes(told: Sequence[Condition], measure: str) -> list[tuple[str, str, lis
     return steps
 
 
-def _verdicts(told: Sequence[Condition], measure: str) -> Markup:
+def _verdicts(reported: Sequence[Condition], measure: str) -> Markup:
     lines = [
-        join([tag("b", f"{before} → {after}"), ": ", "; ".join(said)]) for before, after, said in changes(told, measure)
+        join([tag("b", f"{before} → {after}"), ": ", "; ".join(said)])
+        for before, after, said in changes(reported, measure)
     ]
     first = (
         "Up or down is said only where the 95% interval of the change leaves out zero. Points are percentage points."
@@ -213,9 +216,9 @@ def _verdicts(told: Sequence[Condition], measure: str) -> Markup:
     return join([listed(lines), note(first)])
 
 
-def _measure(told: Sequence[Condition]) -> str:
+def _measure(reported: Sequence[Condition]) -> str:
     """What difficulty is counted in."""
-    return next((q.measure for c in told for q in c.qualities if q.measure), "")
+    return next((q.measure for c in reported for q in c.qualities if q.measure), "")
 
 
 def _change(before: Condition, after: Condition, key: str) -> Change | None:
@@ -233,25 +236,25 @@ def _said(key: str, change: Change) -> str:
     return f"{word}, {points(change, shares=key != 'difficulty')}{unit}"
 
 
-def _alt(told: Sequence[Condition], measure: str) -> str:
+def _alt(reported: Sequence[Condition], measure: str) -> str:
     lines = []
-    for c in told:
+    for c in reported:
         said = [f"{name} {with_interval(f, shares=s)}" for key, name, s in SHOWN if (f := c.figures[key]) is not None]
         lines.append(f"{c.name}: {', '.join(said)}")
     return f"By condition (difficulty in {measure or 'no unit'}): " + "; ".join(lines)
 
 
-def _drawn(told: Sequence[Condition], panels: Sequence[tuple[str, str, bool]], measure: str, look: Look) -> Figure:
+def _drawn(reported: Sequence[Condition], panels: Sequence[tuple[str, str, bool]], measure: str, look: Style) -> Figure:
     figure, plots = axes(look, height=1.9 * len(panels) + 0.3, rows=len(panels), sharex=True)
-    names = [c.name for c in told]
+    names = [c.name for c in reported]
     for number, (ax, (key, title, shares)) in enumerate(zip(plots, panels, strict=True)):
-        known = [(x, c.figures[key]) for x, c in enumerate(told)]
+        known = [(x, c.figures[key]) for x, c in enumerate(reported)]
         seen = [(x, f) for x, f in known if f is not None]
         middle, below = [f.value for _, f in seen], [f.value - f.low for _, f in seen]
         above = [f.high - f.value for _, f in seen]
         ax.errorbar([x for x, _ in seen], middle, yerr=[below, above], fmt=f"{MARKERS[number]}-", capsize=4,
                     color=look.series[number], linewidth=1.2, markersize=6)  # fmt: skip
-        for x, c in enumerate(told):
+        for x, c in enumerate(reported):
             for value in _single(c, key):
                 ax.plot(x + 0.12, value, ".", color=look.series[number], alpha=0.7, markersize=5)
         ax.set_title(title.replace("difficulty", measure or "difficulty"), loc="left")

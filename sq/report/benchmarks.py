@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from sq.core.count import count
+from sq.core.count import count_noun
 from sq.core.intervals import share_interval
 from sq.eval.paper import BENCHMARKS, SCALEQUEST, base_of, paper_figure
-from sq.report.found import Found, Stage
+from sq.report.artifacts import RunArtifacts, StageArtifacts
 from sq.report.html import Section, join, note, table, tag
 from sq.report.measure import graded, percent, with_interval
 
 
-def section(found: Found) -> Section | None:
+def section(found: RunArtifacts) -> Section | None:
     """The table."""
     rows: list[list[str]] = []
     stages = [stage for stage in found.of("evaluate") if stage.benchmarks]
@@ -42,7 +42,7 @@ def section(found: Found) -> Section | None:
         caption="The paper's students, tuned on its million rows",
     )
     says = (
-        f"{count(len(stages), 'evaluation')}, {count(len(rows), 'figure')}; greedy and zero-shot unless the recipe "
+        f"{count_noun(len(stages), 'evaluation')}, {count_noun(len(rows), 'figure')}; greedy and zero-shot unless the recipe "
         "says otherwise. The paper's figure stands beside ours only for the same base model and benchmark."
     )
     body = join([
@@ -52,7 +52,7 @@ def section(found: Found) -> Section | None:
     return Section(id="benchmarks", title="Benchmarks", says=says, body=body, paper="Table 1")
 
 
-def _models(stage: Stage) -> list[str]:
+def _models(stage: StageArtifacts) -> list[str]:
     return [o.partition("=")[2] for o in stage.overrides if o.lstrip("+").startswith(("model", "base="))] or [
         stage.name
     ]

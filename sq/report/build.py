@@ -24,14 +24,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sq import __version__
-from sq.core.count import count
+from sq.core.count import count_noun
 from sq.core.errors import ConfigError, LedgerError, RowError
 from sq.core.files import DirectoryLock, plain_errors, sync_directory
 from sq.core.ledger import read_manifest
 from sq.core.manifest import NAME as MANIFEST
 from sq.core.rows import EXAMPLE
+from sq.report.artifacts import RunArtifacts, StageArtifacts, find_run, read_json
 from sq.report.card import card
-from sq.report.found import Found, Stage, find, read_json
 
 log = logging.getLogger(__name__)
 NOTE = "build.json"
@@ -91,11 +91,11 @@ def build(directory: Path, output: Path | None = None, *, licence: str | None = 
             sync_directory(target.parent)
         finally:
             lock.release()
-    log.info("build: %s in %s -> %s", count(rows, "row"), count(shards, "shard"), target)
+    log.info("build: %s in %s -> %s", count_noun(rows, "row"), count_noun(shards, "shard"), target)
     return target
 
 
-def selection(directory: Path) -> Found:
+def selection(directory: Path) -> RunArtifacts:
     """The run whose selections are built from: the directory's own where it is one, else the run's last condition's.
 
     Raises:
@@ -107,11 +107,11 @@ def selection(directory: Path) -> Found:
         if "query" not in manifest.schema or "response" not in manifest.schema:
             kind = manifest.config.get("stage.name", "another stage")
             raise RowError(f"{directory} is the output of stage={kind}; give that of stage=select, or a whole run")
-        around = find(directory.resolve().parent)
+        around = find_run(directory.resolve().parent)
         own = next(s for s in around.stages if s.directory.resolve() == directory.resolve())
         found = replace(around, final_name=own.name)
     else:
-        found = find(directory)
+        found = find_run(directory)
     if not found.finals:
         raise RowError(f"{directory} has no stage=select yet; run the recipe to its selection first")
     for stage in found.finals:
@@ -138,7 +138,7 @@ def _there(target: Path, made: Mapping[str, Any]) -> bool:
     raise ConfigError(f"{target} holds {what}; choose another --output, or delete it")
 
 
-def _schema(stages: Sequence[Stage]) -> pa.Schema:
+def _schema(stages: Sequence[StageArtifacts]) -> pa.Schema:
     """The columns: query, response and their chat form first, then what is known of the rows; no column of nulls."""
     wanted = [field for field in EXAMPLE if field.name not in LEFT_OUT]
     known: set[str] = set()
@@ -149,7 +149,7 @@ def _schema(stages: Sequence[Stage]) -> pa.Schema:
     return pa.schema([*_FIRST, *(field for field in wanted if field.name in known)])
 
 
-def _write_shards(stages: Sequence[Stage], directory: Path, schema: pa.Schema, rows: int) -> int:
+def _write_shards(stages: Sequence[StageArtifacts], directory: Path, schema: pa.Schema, rows: int) -> int:
     directory.mkdir(parents=True)
     names = [field.name for field in schema if field.name not in ("prompt", "completion")]
     stream = (row for stage in stages for row in stage.rows(*names))

@@ -9,12 +9,12 @@ from typing import Any
 import pyarrow as pa
 
 from sq import __version__
-from sq.report.found import Found, Stage, read_json
+from sq.report.artifacts import RunArtifacts, StageArtifacts, read_json
 from sq.report.funnel import chain_of, steps
 from sq.report.licences import licence_of
 from sq.report.measure import MOST, medians, percent, quality, selected_right, with_interval
 from sq.report.overlap import clean
-from sq.synth.figures import read_figures
+from sq.synth.stage_metrics import read_stage_metrics
 
 SIZES = (
     (1_000, "n<1K"),
@@ -83,7 +83,7 @@ ABOUT = {
 }
 
 
-def card(found: Found, schema: pa.Schema, *, licence: str | None, name: str | None) -> str:
+def card(found: RunArtifacts, schema: pa.Schema, *, licence: str | None, name: str | None) -> str:
     """README.md of the dataset."""
     title = name or f"{found.title}: questions and solutions"
     rows = sum(stage.manifest.rows for stage in found.finals if stage.manifest)
@@ -143,13 +143,13 @@ rows = load_dataset(DIRECTORY_OR_NAME, split="train")
 are, with the loss on the completion alone."""
 
 
-def _generated(found: Found) -> bool:
+def _generated(found: RunArtifacts) -> bool:
     """Whether the questions are a model's own; a selection can be made of anybody's."""
     first = [next(stage.rows("generator"), {}) for stage in found.finals]
     return all(row.get("generator") for row in first)
 
 
-def _origin(found: Found) -> str:
+def _origin(found: RunArtifacts) -> str:
     if _generated(found):
         return ", written by language models from scratch: the generator was given nothing but a chat template"
     return "; the questions were given (see their source), the solutions were written by a language model"
@@ -161,7 +161,7 @@ def _columns(schema: pa.Schema) -> str:
     return "## Columns\n\n" + table(["column", "type", "what it is"], rows)
 
 
-def _models(found: Found) -> str:
+def _models(found: RunArtifacts) -> str:
     """Who made what, by the rows themselves."""
     counts: dict[str, Counter[str]] = {column: Counter() for column, _ in ROLES}
     for row in (row for stage in found.finals for row in stage.rows(*counts)):
@@ -179,12 +179,12 @@ def _models(found: Found) -> str:
     return f"## Models\n\n{table(['role', 'model', 'rows', 'licence'], rows)}{more}" if rows else ""
 
 
-def _trained(found: Found) -> list[Stage]:
+def _trained(found: RunArtifacts) -> list[StageArtifacts]:
     """The trainings of generators, where it is known that they belong to this run."""
     return found.of("qft", "qpo") if found.recipe else []
 
 
-def _paths(found: Found, name: str) -> list[str]:
+def _paths(found: RunArtifacts, name: str) -> list[str]:
     """What the stages of the run call a model beside its name: model=..., model.path=..."""
     told = []
     for stage in found.stages:
@@ -193,7 +193,7 @@ def _paths(found: Found, name: str) -> list[str]:
     return told
 
 
-def _steps(found: Found) -> str:
+def _steps(found: RunArtifacts) -> str:
     chain = chain_of(found, found.finals, steps(found))
     if not chain:
         return ""
@@ -215,7 +215,7 @@ def _steps(found: Found) -> str:
     return f"## How it came about\n\n{made}\n\n{said}"
 
 
-def _quality(found: Found) -> str:
+def _quality(found: RunArtifacts) -> str:
     lines = []
     seen = quality(found.finals, found)
     if seen.solvable is not None:
@@ -239,7 +239,7 @@ def _quality(found: Found) -> str:
     return "## Quality\n\n" + "\n".join(f"- {line}" for line in lines) + "\n\nIntervals are 95%."
 
 
-def _overlap(found: Found) -> str:
+def _overlap(found: RunArtifacts) -> str:
     told = clean(found, found.finals)
     if not told:
         return "## Overlap with benchmarks\n\nNot measured: the run neither filtered by nor evaluated on a benchmark."
@@ -249,7 +249,7 @@ def _overlap(found: Found) -> str:
     return f"## Overlap with benchmarks\n\n{said}\n\n{made}"
 
 
-def _cost(found: Found, rows: int) -> str:
+def _cost(found: RunArtifacts, rows: int) -> str:
     bill = read_json(found.directory / "bill.json")
     total = bill.get("total")
     if isinstance(total, dict) and isinstance(total.get("gpu_hours"), int | float):
@@ -264,7 +264,7 @@ def _cost(found: Found, rows: int) -> str:
     return f"## Cost\n\n{seconds:,.0f} seconds over {sum(bool(s.seconds) for s in found.stages)} stages."
 
 
-def _limits(found: Found, licence: str | None) -> str:
+def _limits(found: RunArtifacts, licence: str | None) -> str:
     lines = [
         f"{'Questions and solutions were' if _generated(found) else 'Solutions were'} written by language models; none "
         "was checked by a person.",
@@ -273,7 +273,7 @@ def _limits(found: Found, licence: str | None) -> str:
     filters = [s for s in found.chain(found.finals) if s.kind == "filter"]
     applied = filters[-1].manifest.config.get("filters", []) if filters and filters[-1].manifest else []
     lines.append(f"Filters that questions passed: {', '.join(applied)}." if applied else "Questions were not filtered.")
-    figures = read_figures(filters[-1].directory).get("figures", {}) if filters else {}
+    figures = read_stage_metrics(filters[-1].directory).get("figures", {}) if filters else {}
     judged = (
         ("judge/recall", "unsolvable questions it finds"),
         ("judge/precision", "unsolvable among those it removes"),
@@ -296,7 +296,7 @@ def _limits(found: Found, licence: str | None) -> str:
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
-def _again(found: Found) -> str:
+def _again(found: RunArtifacts) -> str:
     from sq.report.environment import plain
 
     lines = [f"Made with sq {__version__}; digest of the rows and their order: `{found.dataset}`."]

@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sq.core.count import count
+from sq.core.count import count_noun
+from sq.report.artifacts import RunArtifacts, StageArtifacts
 from sq.report.difficulty import stages_of_questions
-from sq.report.found import Found, Stage
 from sq.report.html import Markup, Section, join, table, tag
-from sq.report.look import Figures, Look, axes, percent_axis
 from sq.report.measure import MOST, medians, percent
 from sq.report.seeds import seeds
+from sq.report.style import Plots, Style, axes, percent_axis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,7 +28,7 @@ PAIRS = 6
 Counts = Mapping[str, Counter[str]]
 
 
-def topics(found: Found, figures: Figures) -> Section | None:
+def topics(found: RunArtifacts, figures: Plots) -> Section | None:
     """Shares of topics among seeds and generated questions."""
     told, by = _topics(found)
     if not told:
@@ -48,11 +48,11 @@ def topics(found: Found, figures: Figures) -> Section | None:
     rows = [[t, *(percent(v) for v in values)] for t, values in bars.items()]
     made = tag("details", tag("summary", "The figures"), table(["topic", *told], rows, caption="Shares of topics"))
     total = sum(counts.total() for counts in told.values())
-    says = f"What {count(total, 'question')} are about, {by}."
+    says = f"What {count_noun(total, 'question')} are about, {by}."
     return Section(id="topics", title="Topics", says=says, body=join([figure, made]), paper="Figure 7")
 
 
-def lengths(found: Found, figures: Figures) -> Section | None:
+def lengths(found: RunArtifacts, figures: Plots) -> Section | None:
     """Lengths of questions in words, and of answers in tokens."""
     words = {"seeds": [len(text.split()) for text in seeds(found)]} | {
         name: [len(row["question"].split()) for row in stage.sample(MOST, "question")]
@@ -76,11 +76,11 @@ def lengths(found: Found, figures: Figures) -> Section | None:
     head = ["of", "what", "in", "counted", "mean", "5%", "median", "95%", "longest"]
     made = table(head, rows, caption="Lengths", words=3)
     total = sum(len(v) for v in (*words.values(), *tokens.values()))
-    says = f"{count(total, 'text')}: how long questions and selected answers are."
+    says = f"{count_noun(total, 'text')}: how long questions and selected answers are."
     return Section(id="lengths", title="Lengths", says=says, body=join([*parts, made]))
 
 
-def duplicates(found: Found) -> Section | None:
+def duplicates(found: RunArtifacts) -> Section | None:
     """How many questions are said twice, and some that the filter took for near-copies."""
     stages = [s for s in found.of("questions", "filter") if s.manifest and "figure" not in s.tags]
     if not stages:
@@ -101,13 +101,13 @@ def duplicates(found: Found) -> Section | None:
             table(["filter", "removed", "the same", "nearly the same"], kinds, caption="What the filter removed")
         )
         parts += _quoted(found, removed)
-    says = f"Repeated questions in {count(len(rows), 'stage')}, letters' case and spaces aside" + (
-        f"; {count(sum(map(len, removed.values())), 'duplicate')} removed by the filter." if removed else "."
+    says = f"Repeated questions in {count_noun(len(rows), 'stage')}, letters' case and spaces aside" + (
+        f"; {count_noun(sum(map(len, removed.values())), 'duplicate')} removed by the filter." if removed else "."
     )
     return Section(id="duplicates", title="Duplicates", says=says, body=join(parts))
 
 
-def _topics(found: Found) -> tuple[Counts, str]:
+def _topics(found: RunArtifacts) -> tuple[Counts, str]:
     """Topics of each set of questions, and who says so."""
     stages = stages_of_questions(found)
     tagged = {name: _tagged(stage.sample(MOST, "topic")) for name, stage in stages.items()}
@@ -133,7 +133,7 @@ def _families(texts: Iterable[str]) -> Counter[str]:
     return Counter(family for text in texts if (family := judge(text).family))
 
 
-def _bars(bars: Mapping[str, Sequence[float]], names: Sequence[str], look: Look) -> Figure:
+def _bars(bars: Mapping[str, Sequence[float]], names: Sequence[str], look: Style) -> Figure:
     thick = 0.8 / len(names)
     figure, (ax,) = axes(look, height=0.8 + len(bars) * max(0.24, 0.13 * len(names)))
     for number, name in enumerate(names):
@@ -149,10 +149,10 @@ def _bars(bars: Mapping[str, Sequence[float]], names: Sequence[str], look: Look)
     return figure
 
 
-def _lengths(name: str, label: str, series: Mapping[str, Sequence[int]], figures: Figures) -> Markup:
+def _lengths(name: str, label: str, series: Mapping[str, Sequence[int]], figures: Plots) -> Markup:
     top = max(medians(values)[2] for values in series.values()) * 1.25 + 1
 
-    def drawn(look: Look) -> Figure:
+    def drawn(look: Style) -> Figure:
         figure, (ax,) = axes(look, height=2.8)
         for number, (key, values) in enumerate(series.items()):
             bins = [i * top / 30 for i in range(31)]
@@ -174,7 +174,7 @@ def _length_row(name: str, key: str, label: str, values: Sequence[int]) -> list[
     return [name, key, label, *shown, f"{max(values):,}"]
 
 
-def _removed(found: Found) -> dict[str, list[dict[str, Any]]]:
+def _removed(found: RunArtifacts) -> dict[str, list[dict[str, Any]]]:
     """Duplicates that filters removed: only what is told of them, for there may be many."""
     kept = ("id", "duplicate_kind", "duplicate_similarity", "duplicate_of", "question")
     told = {
@@ -193,7 +193,7 @@ def _kinds(gone: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"{kinds['exact']:,}", f"{kinds['near']:,}"]
 
 
-def _quoted(found: Found, removed: Mapping[str, list[dict[str, Any]]]) -> list[Markup]:
+def _quoted(found: RunArtifacts, removed: Mapping[str, list[dict[str, Any]]]) -> list[Markup]:
     """The least alike of the near-copies, each beside the question that stayed."""
     near = [row for gone in removed.values() for row in gone if row.get("duplicate_kind") == "near"]
     near = sorted(near, key=lambda row: (row.get("duplicate_similarity") or 1.0, row["id"]))[:PAIRS]
@@ -212,6 +212,6 @@ def _quoted(found: Found, removed: Mapping[str, list[dict[str, Any]]]) -> list[M
     return [table(head, rows, caption="The least alike of the near-copies", words=3)]
 
 
-def _with_ids(stage: Stage, wanted: set[str]) -> Iterable[dict[str, Any]]:
+def _with_ids(stage: StageArtifacts, wanted: set[str]) -> Iterable[dict[str, Any]]:
     yield from (row for row in stage.rows("id", "question") if row["id"] in wanted)
     yield from (row for row, _, _ in stage.rejects() if row.get("id") in wanted)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sq.core.count import count
-from sq.report.found import Found, read_json
+from sq.core.count import count_noun
+from sq.report.artifacts import RunArtifacts, read_json
 from sq.report.html import Markup, Section, join, note, table, tag
 
 Rows = Sequence[Mapping[str, Any]]
 
 
-def section(found: Found) -> Section | None:
+def section(found: RunArtifacts) -> Section | None:
     """The bill where there is one; the plan; the seconds that each stage took."""
     bill, plan = read_json(found.directory / "bill.json"), read_json(found.directory / "plan.json")
     timed = [stage for stage in found.stages if stage.seconds]
@@ -26,7 +26,7 @@ def section(found: Found) -> Section | None:
     parts += [*_beside_the_paper(plan), *_changes(plan)]
     if timed:
         parts.append(_timed(found))
-        said.append(f"the seconds of {count(len(timed), 'stage')} (recipe.json)")
+        said.append(f"the seconds of {count_noun(len(timed), 'stage')} (recipe.json)")
     if not parts:
         return None
     says = f"{found.title}: {'; '.join(said)}."
@@ -131,7 +131,7 @@ def _listed(value: Any) -> Rows:
     return [row for row in value if isinstance(row, Mapping)] if isinstance(value, list) else []
 
 
-def _timed(found: Found) -> Markup:
+def _timed(found: RunArtifacts) -> Markup:
     rows = [
         [s.name, s.kind, s.status, f"{s.seconds or 0:,.1f}", f"{s.cpu_seconds:,.1f}" if s.cpu_seconds else "–"]
         for s in found.stages

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from sq.core.count import count
+from sq.core.count import count_noun
 from sq.core.errors import SqError
 from sq.core.intervals import mean_interval
-from sq.report.found import Found, Stage
+from sq.report.artifacts import RunArtifacts, StageArtifacts
 from sq.report.html import Markup, Section, join, note, table
-from sq.report.look import Figures, Look, axes, percent_axis
 from sq.report.measure import MOST, by_oracle, spread, with_interval
 from sq.report.seeds import seeds
+from sq.report.style import Plots, Style, axes, percent_axis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,7 +29,7 @@ BINS = 10
 Series = Mapping[str, Sequence[float]]
 
 
-def section(found: Found, figures: Figures) -> Section | None:
+def section(found: RunArtifacts, figures: Plots) -> Section | None:
     """The histograms, and a table of their means."""
     parts: list[Markup] = []
     rows: list[list[str]] = []
@@ -47,11 +47,11 @@ def section(found: Found, figures: Figures) -> Section | None:
         table(["questions", "measured in", "counted", "mean (95% interval)"], rows, caption="Mean difficulty", words=2),
         note("Steps are counted for solvable questions only; an unsolvable one has none.") if steps else Markup(""),
     ])  # fmt: skip
-    says = f"{count(total, 'value')}: how hard seed questions are, and how hard those that the models wrote."
+    says = f"{count_noun(total, 'value')}: how hard seed questions are, and how hard those that the models wrote."
     return Section(id="difficulty", title="Difficulty: seeds and generated", says=says, body=body, paper="Figure 3")
 
 
-def by_steps(found: Found) -> dict[str, Sequence[float]]:
+def by_steps(found: RunArtifacts) -> dict[str, Sequence[float]]:
     """The steps of seeds and of each stage of questions, by the oracle."""
     domain = found.domain
     if domain is None or domain.verdict("") is None:
@@ -63,7 +63,7 @@ def by_steps(found: Found) -> dict[str, Sequence[float]]:
     return {name: values for name, values in told.items() if values}
 
 
-def by_scorer(found: Found) -> dict[str, Sequence[float]]:
+def by_scorer(found: RunArtifacts) -> dict[str, Sequence[float]]:
     """The scorer's predictions for generated questions (as the filter recorded them) and for seeds."""
     filters = [s for s in found.filters if s.manifest and "difficulty" in s.manifest.config.get("filters", [])]
     if not filters:
@@ -76,14 +76,14 @@ def by_scorer(found: Found) -> dict[str, Sequence[float]]:
     return {name: values for name, values in told.items() if values}
 
 
-def stages_of_questions(found: Found, most: int = 4) -> dict[str, Stage]:
+def stages_of_questions(found: RunArtifacts, most: int = 4) -> dict[str, StageArtifacts]:
     """The stages whose questions are worth setting side by side: the ablation's, else all; at most `most`."""
     sampled = [s for s in found.of("questions") if "figure" not in s.tags and s.tags.get("seed", "0") == "0"]
     chosen = sampled[: most - 1] + found.filters[-1:]
     return {stage.variant or stage.name: stage for stage in chosen}
 
 
-def _scores_of_seeds(found: Found, stage: Stage) -> Sequence[float]:
+def _scores_of_seeds(found: RunArtifacts, stage: StageArtifacts) -> Sequence[float]:
     """The same scorer's word on seeds; their measured fail rates are another measure, and not mixed in."""
     from pathlib import Path
 
@@ -112,13 +112,13 @@ def _rows(series: Series, measure: str) -> list[list[str]]:
     ]
 
 
-def _histogram(name: str, series: Series, label: str, figures: Figures, *, whole: bool) -> Markup:
+def _histogram(name: str, series: Series, label: str, figures: Plots, *, whole: bool) -> Markup:
     low, high, bins = 0.0, 1.0, BINS
     if whole:
         most = max(max(values) for values in series.values())
         low, high, bins = 0.5, most + 0.5, int(most)
 
-    def drawn(look: Look) -> Figure:
+    def drawn(look: Style) -> Figure:
         figure, plots = axes(look, height=1.15 * len(series) + 0.6, rows=len(series), sharex=True, sharey=True)
         width = (high - low) / bins
         for number, (ax, (key, values)) in enumerate(zip(plots, series.items(), strict=True)):

@@ -14,15 +14,15 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sq.core.count import count
+from sq.core.count import count_noun
 from sq.core.errors import SqError
+from sq.report.artifacts import RunArtifacts, read_json
 from sq.report.difficulty import stages_of_questions
-from sq.report.found import Found, read_json
 from sq.report.html import Section, join, note, table
-from sq.report.look import MARKERS, Figures, Look, axes
 from sq.report.measure import percent
 from sq.report.overlap import problems
 from sq.report.seeds import seeds
+from sq.report.style import MARKERS, Plots, Style, axes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -42,7 +42,7 @@ BATCH = 32
 NEIGHBOURS = 5
 
 
-def section(found: Found, figures: Figures, model: str | None = None) -> Section | None:
+def section(found: RunArtifacts, figures: Plots, model: str | None = None) -> Section | None:
     """The map, or one line that says why there is none.
 
     Args:
@@ -72,7 +72,7 @@ def section(found: Found, figures: Figures, model: str | None = None) -> Section
         note("Sets of equal size that fill the same region are near each other and themselves alike; a set that is "
              "near itself alone lies apart."),
     ])  # fmt: skip
-    says = f"{count(len(groups), 'question')} by the mean hidden state of {_told(base)}: {', '.join(sets)}."
+    says = f"{count_noun(len(groups), 'question')} by the mean hidden state of {_told(base)}: {', '.join(sets)}."
     return Section(id="map", title=title, says=says, body=body, paper="Figure 8")
 
 
@@ -130,7 +130,7 @@ def _config(path: str) -> ModelConfig:
     return config
 
 
-def _sets(found: Found) -> dict[str, list[str]]:
+def _sets(found: RunArtifacts) -> dict[str, list[str]]:
     """Seeds, generated questions by stage, and benchmarks: at most `EACH` of each."""
     told = {"seeds": seeds(found)[:EACH]}
     stages = list(stages_of_questions(found).items())
@@ -143,7 +143,7 @@ def _sets(found: Found) -> dict[str, list[str]]:
     return {name: texts for name, texts in told.items() if texts}
 
 
-def _base(found: Found) -> str:
+def _base(found: RunArtifacts) -> str:
     """The model that question fine-tuning began with, by the note beside the weights it made."""
     for stage in found.of("qft", "sft", "qpo"):
         base = str(read_json(stage.directory / "model" / "sq.json").get("base") or "")
@@ -187,7 +187,7 @@ def _told(path: str) -> str:
     return path if path.startswith(("package:", "fetch:")) or not Path(path).is_absolute() else Path(path).name
 
 
-def _drawn(places: NDArray[Any], groups: Sequence[str], names: Sequence[str], look: Look) -> Figure:
+def _drawn(places: NDArray[Any], groups: Sequence[str], names: Sequence[str], look: Style) -> Figure:
     figure, (ax,) = axes(look, height=4.4)
     for number, name in enumerate(names):
         own = [i for i, group in enumerate(groups) if group == name]

@@ -7,14 +7,14 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from sq.core.count import count
+from sq.core.count import count_noun
 from sq.core.provenance import git_state, hardware, versions
 from sq.core.secrets import redact
-from sq.report.found import Found, Stage
+from sq.report.artifacts import RunArtifacts, StageArtifacts
 from sq.report.html import Section, join, table, tag
 
 
-def section(found: Found) -> Section:
+def section(found: RunArtifacts) -> Section:
     """The facts and the commands."""
     facts = [[name, plain(value, found)] for name, value in _facts(found).items() if value]
     commands = [command(stage) for stage in found.stages if stage.overrides]
@@ -23,7 +23,7 @@ def section(found: Found) -> Section:
         listing = tag(
             "pre", tag("code", plain("\n".join(commands), found)), tabindex="0", aria_label="Commands of the stages"
         )
-        parts.append(tag("details", tag("summary", f"{count(len(commands), 'command')}, one a stage"), listing))
+        parts.append(tag("details", tag("summary", f"{count_noun(len(commands), 'command')}, one a stage"), listing))
     programs = [[name, version] for name, version in versions().items()]
     made = table(["package", "version"], programs, caption="Installed packages that can change a result", words=2)
     parts.append(tag("details", tag("summary", "Versions"), made))
@@ -31,7 +31,7 @@ def section(found: Found) -> Section:
     return Section(id="environment", title="How to make it again", says=says, body=join(parts))
 
 
-def command(stage: Stage) -> str:
+def command(stage: StageArtifacts) -> str:
     """A stage's own command line."""
     words = [f"{stage.script}.py", *stage.overrides]
     if not any(o.startswith("output_dir=") for o in stage.overrides):
@@ -39,7 +39,7 @@ def command(stage: Stage) -> str:
     return "python " + shlex.join(words)
 
 
-def plain(text: str, found: Found) -> str:
+def plain(text: str, found: RunArtifacts) -> str:
     """A text without secrets, and without the places of the working directory and the run on this machine."""
     text = redact(text)
     for place in (str(found.directory.resolve().parent), os.getcwd()):
@@ -48,7 +48,7 @@ def plain(text: str, found: Found) -> str:
     return text
 
 
-def _facts(found: Found) -> dict[str, str]:
+def _facts(found: RunArtifacts) -> dict[str, str]:
     recipe, git, machine = found.recipe, git_state(), hardware()
     tracking, run_on = _mapping(recipe.get("tracking")), _mapping(recipe.get("hardware"))
     dirty = " with changes" if git.get("dirty") == "true" else ""

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sq.core.count import count
-from sq.report.found import Found, Stage
+from sq.core.count import count_noun
+from sq.report.artifacts import RunArtifacts, StageArtifacts
 from sq.report.html import Markup, Section, join, note, table
-from sq.report.look import Figures, Look, axes
 from sq.report.measure import percent
+from sq.report.style import Plots, Style, axes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,7 +26,7 @@ UNITS = {
 class Step:
     """One stage's counts: `entered` in the units it takes, `rows` and `reasons` as its manifest has them."""
 
-    stage: Stage
+    stage: StageArtifacts
     entered: int
     rows: int
     rejects: int
@@ -39,7 +39,7 @@ class Step:
         return self.entered == self.rows + self.rejects if self.unit != "question answered" else True
 
 
-def steps(found: Found) -> list[Step]:
+def steps(found: RunArtifacts) -> list[Step]:
     """The counts of every stage of synthesis, in order."""
     told = []
     for stage in found.of(*KINDS):
@@ -66,7 +66,7 @@ def steps(found: Found) -> list[Step]:
     return told
 
 
-def section(found: Found, figures: Figures) -> Section | None:
+def section(found: RunArtifacts, figures: Plots) -> Section | None:
     """The funnel with its counts and reasons."""
     told = steps(found)
     if not told:
@@ -74,7 +74,7 @@ def section(found: Found, figures: Figures) -> Section | None:
     wrong = [step.stage.name for step in told if not step.reconciles]
     unfinished = [s.stage.name for s in told if s.stage.manifest and not s.stage.manifest.finished]
     says = (
-        f"What went into each of {count(len(told), 'stage')} of synthesis, what came out and why the rest did not, "
+        f"What went into each of {count_noun(len(told), 'stage')} of synthesis, what came out and why the rest did not, "
         "from their manifests. "
         + (f"The counts of {', '.join(wrong)} do not add up." if wrong else "In = out + rejects at every stage.")
         + (f" Not finished yet: {', '.join(unfinished)}." if unfinished else "")
@@ -86,14 +86,14 @@ def section(found: Found, figures: Figures) -> Section | None:
     return Section(id="funnel", title="The funnel", says=says, body=join([drawn, _table(found, told)]))
 
 
-def chain_of(found: Found, finals: Sequence[Stage], told: Sequence[Step]) -> list[Step]:
+def chain_of(found: RunArtifacts, finals: Sequence[StageArtifacts], told: Sequence[Step]) -> list[Step]:
     """The stages on the way to the final dataset; all of them where that is not known."""
     by_name = {step.stage.name: step for step in told}
     chain = [by_name[stage.name] for stage in found.chain(finals) if stage.name in by_name]
     return chain if len(chain) > 1 else list(told)[-12:]
 
 
-def _table(found: Found, told: Sequence[Step]) -> Markup:
+def _table(found: RunArtifacts, told: Sequence[Step]) -> Markup:
     rows = []
     for step in told:
         reasons = ", ".join(
@@ -130,7 +130,7 @@ def _alt(chain: Sequence[Step]) -> str:
     return "; ".join(f"{s.stage.name}: {s.entered:,} in, {s.rows:,} rows out, {s.rejects:,} rejected" for s in chain)
 
 
-def _drawn(chain: Sequence[Step], look: Look) -> Figure:
+def _drawn(chain: Sequence[Step], look: Style) -> Figure:
     figure, (ax,) = axes(look, height=0.9 + 0.42 * len(chain))
     names = [step.stage.name for step in chain]
     kept, gone = [step.rows for step in chain], [step.rejects for step in chain]

@@ -6,11 +6,11 @@ answer is right. All of it stands in the stages' figures.json.
 
 from __future__ import annotations
 
-from sq.core.count import count
-from sq.report.found import Found
+from sq.core.count import count_noun
+from sq.report.artifacts import RunArtifacts
 from sq.report.html import Section, join, note, table
 from sq.report.measure import percent
-from sq.synth.figures import read_figures
+from sq.synth.stage_metrics import read_stage_metrics
 
 NAMES = {
     "judge/precision": "judge: of what it calls unsolvable, really so (planted)",
@@ -27,12 +27,12 @@ NAMES = {
 }
 
 
-def section(found: Found) -> Section | None:
+def section(found: RunArtifacts) -> Section | None:
     """The table."""
     rows = []
     stages = 0
     for stage in found.of("filter", "rewrite", "answers", "select", "fail_rate"):
-        figures = read_figures(stage.directory).get("figures", {})
+        figures = read_stage_metrics(stage.directory).get("figures", {})
         told = [(NAMES[key], key) for key in NAMES if isinstance(figures.get(key), int | float)]
         stages += bool(told)
         for name, key in told:
@@ -44,7 +44,9 @@ def section(found: Found) -> Section | None:
     made = table(["stage", "figure", "share", "95% interval"], rows, caption="What the stages measured", words=2)
     planted = any("planted" in row[1] for row in rows)
     about = "Planted: questions of the run, spoiled on purpose, that the judge was asked about beside the others."
-    says = f"{count(len(rows), 'figure')} that {count(stages, 'stage')} measured of themselves (figures.json)."
+    says = (
+        f"{count_noun(len(rows), 'figure')} that {count_noun(stages, 'stage')} measured of themselves (figures.json)."
+    )
     return Section(
         id="judges",
         title="Judges, solvers and selection",

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sq.core.intervals import Interval, mean_interval, paired_difference, share_interval, student, wilson
 from sq.core.ledger import read_rows
-from sq.report.found import Found, Stage
+from sq.report.artifacts import RunArtifacts, StageArtifacts
 
 if TYPE_CHECKING:
     from sq.domains.base import Domain
@@ -53,7 +53,7 @@ class Change:
         return "loss" if self.high < 0 else "no difference shown"
 
 
-def quality(stages: Sequence[Stage], found: Found) -> Quality:
+def quality(stages: Sequence[StageArtifacts], found: RunArtifacts) -> Quality:
     """Solvable share and difficulty of the questions of some stages taken together."""
     domain = found.domain
     if domain is not None and domain.verdict("") is not None:
@@ -117,7 +117,7 @@ def change_of(before: Interval, after: Interval) -> Change:
     return Change(value=gap, low=gap - down, high=gap + up)
 
 
-def change_of_students(before: Sequence[Stage], after: Sequence[Stage], benchmark: str) -> Change:
+def change_of_students(before: Sequence[StageArtifacts], after: Sequence[StageArtifacts], benchmark: str) -> Change:
     """The difference of two students' accuracies: paired by problem for one seed each, else over seeds."""
     if len(before) == len(after) == 1:
         a, b = accuracies(before[0], benchmark), accuracies(after[0], benchmark)
@@ -129,12 +129,12 @@ def change_of_students(before: Sequence[Stage], after: Sequence[Stage], benchmar
     return change_of(*told)
 
 
-def accuracy(stage: Stage, benchmark: str) -> Interval:
+def accuracy(stage: StageArtifacts, benchmark: str) -> Interval:
     """Pass@1 of an evaluation on a benchmark, by its first grader."""
     return share_interval(list(accuracies(stage, benchmark).values()))
 
 
-def accuracies(stage: Stage, benchmark: str) -> dict[str, float]:
+def accuracies(stage: StageArtifacts, benchmark: str) -> dict[str, float]:
     """The share of right answers to each problem, by the first grader."""
     return next(iter(graded(stage.benchmarks[benchmark]).values()), {}) if benchmark in stage.benchmarks else {}
 
@@ -147,7 +147,7 @@ def graded(scores: Path) -> dict[str, dict[str, float]]:
     return {p: {item: sum(given) / len(given) for item, given in items.items()} for p, items in right.items()}
 
 
-def selected_right(stages: Sequence[Stage], found: Found) -> Interval | None:
+def selected_right(stages: Sequence[StageArtifacts], found: RunArtifacts) -> Interval | None:
     """The share of selected answers that are right, by their references or the oracle."""
     domain, known = found.domain, []
     columns = ("question", "response_answer", "correct")
@@ -196,7 +196,7 @@ def points(change: Change, *, shares: bool = True) -> str:
     return f"{value} ({low} to {high})"
 
 
-def _judged(stage: Stage, *, kept_only: bool) -> list[tuple[Any, Any]]:
+def _judged(stage: StageArtifacts, *, kept_only: bool) -> list[tuple[Any, Any]]:
     """A filter's verdict and difficulty of each question."""
     said = [(row.get("solvable"), row.get("difficulty")) for row in stage.sample(MOST, "solvable", "difficulty")]
     if not kept_only:

@@ -13,26 +13,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sq.core.count import count
+from sq.core.count import count_noun
 from sq.core.errors import SqError
 from sq.core.ledger import read_rows
-from sq.report.found import Found, Stage
+from sq.report.artifacts import RunArtifacts, StageArtifacts
 from sq.report.html import Section, join, note, table, tag
 from sq.report.measure import percent, wilson_text
 
 if TYPE_CHECKING:
-    from sq.synth.filters.overlap import Grams
+    from sq.synth.filters.overlap import BenchmarkNgrams
 
 QUOTED = 5
 """Shared n-grams that are quoted."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Clean:
+class CleanShare:
     """A benchmark against one stage's questions; `problems` is none where its file is not here any more."""
 
     benchmark: str
-    stage: Stage
+    stage: StageArtifacts
     problems: int | None = None
     hit: int = 0
     examples: Sequence[tuple[str, str]] = ()
@@ -47,27 +47,27 @@ class Clean:
         return f"{percent(clean / max(self.problems, 1), 2)} ({wilson_text(clean, self.problems)})"
 
 
-def clean(found: Found, stages: Sequence[Stage]) -> list[Clean]:
+def clean(found: RunArtifacts, stages: Sequence[StageArtifacts]) -> list[CleanShare]:
     """Every benchmark against the questions of these stages."""
-    from sq.synth.filters.overlap import Grams, OverlapFilter
+    from sq.synth.filters.overlap import BenchmarkNgrams, OverlapFilter
 
     told = []
     with tempfile.TemporaryDirectory() as scratch:
         for name, path in benchmarks(found, Path(scratch)).items():
             try:
-                grams = Grams(OverlapFilter(benchmarks={name: path}))
+                grams = BenchmarkNgrams(OverlapFilter(benchmarks={name: path}))
             except SqError:
-                told += [Clean(benchmark=name, stage=stage) for stage in stages]
+                told += [CleanShare(benchmark=name, stage=stage) for stage in stages]
                 continue
             for stage in stages:
                 hit, examples = _hit(stage, grams)
                 told.append(
-                    Clean(benchmark=name, stage=stage, problems=grams.items[name], hit=len(hit), examples=examples)
+                    CleanShare(benchmark=name, stage=stage, problems=grams.items[name], hit=len(hit), examples=examples)
                 )
     return told
 
 
-def section(found: Found) -> Section | None:
+def section(found: RunArtifacts) -> Section | None:
     """The table: clean problems of each benchmark, against the questions before and after the filter."""
     filters = [s for s in found.of("filter") if s.manifest and "figure" not in s.tags]
     before = found.made_from(filters[-1])[:1] if filters else found.of("questions")[-1:]
@@ -75,7 +75,7 @@ def section(found: Found) -> Section | None:
     told = clean(found, stages)
     if not told:
         return None
-    by_name: dict[str, list[Clean]] = {}
+    by_name: dict[str, list[CleanShare]] = {}
     for one in told:
         by_name.setdefault(one.benchmark, []).append(one)
     rows = [
@@ -90,12 +90,12 @@ def section(found: Found) -> Section | None:
         made = table(head, quoted[:QUOTED], caption="Common 13-grams", words=4)
         parts.append(tag("details", tag("summary", f"{len(quoted):,} common 13-grams, the first of them"), made))
     parts.append(note("As in the filter, an n-gram that five or more of a benchmark's problems share is boilerplate."))
-    asked = " or ".join(f"{count(s.manifest.rows if s.manifest else 0, 'question')} of {s.name}" for s in stages)
-    says = f"Problems of {count(len(rows), 'benchmark')} that share no 13 words in a row with {asked}."
+    asked = " or ".join(f"{count_noun(s.manifest.rows if s.manifest else 0, 'question')} of {s.name}" for s in stages)
+    says = f"Problems of {count_noun(len(rows), 'benchmark')} that share no 13 words in a row with {asked}."
     return Section(id="overlap", title="Overlap with benchmarks", says=says, body=join(parts), paper="Table 6 of v2")
 
 
-def benchmarks(found: Found, scratch: Path) -> dict[str, str]:
+def benchmarks(found: RunArtifacts, scratch: Path) -> dict[str, str]:
     """The benchmarks to look at: the filter's own files, and the problems of every evaluation."""
     told: dict[str, str] = {}
     for stage in found.of("evaluate"):
@@ -119,7 +119,7 @@ def problems(scores: Path) -> Iterator[tuple[str, str]]:
             yield row["item"], row["question"]
 
 
-def _hit(stage: Stage, grams: Grams) -> tuple[set[str], list[tuple[str, str]]]:
+def _hit(stage: StageArtifacts, grams: BenchmarkNgrams) -> tuple[set[str], list[tuple[str, str]]]:
     from sq.synth.filters.words import words_of
 
     hit: set[str] = set()

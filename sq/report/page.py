@@ -16,7 +16,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from sq import __version__
-from sq.core.count import count
+from sq.core.count import count_noun
 from sq.core.errors import SqError
 from sq.core.files import plain_errors, write_files
 from sq.core.run import Run
@@ -36,10 +36,10 @@ from sq.report import (
     studies,
     training,
 )  # fmt: skip
-from sq.report.found import Found, find
+from sq.report.artifacts import RunArtifacts, find_run
 from sq.report.html import Markup, Section, join, tag
-from sq.report.look import Figures
 from sq.report.measure import percent
+from sq.report.style import Plots
 
 log = logging.getLogger(__name__)
 PAGE = "index.html"
@@ -66,11 +66,11 @@ def write_report(
     Raises:
         SqError: where no run is, or the page cannot be written.
     """
-    found = find(directory)
+    found = find_run(directory)
     target = output or directory / "report"
     with plain_errors(target, "write it"):
         target.mkdir(parents=True, exist_ok=True)
-    figures = Figures(directory=target)
+    figures = Plots(directory=target)
     known = ablation.conditions(found)
     sections = list(_sections(found, figures, known, embed, guard))
     page = render(found, sections, known)
@@ -82,12 +82,15 @@ def write_report(
             tracked.figure(file.stem, file)
         tracked.artifact(target / PAGE, "report")
     log.info(
-        "report: %s, %s -> %s", count(len(sections), "section"), count(len(figures.files), "figure"), target / PAGE
+        "report: %s, %s -> %s",
+        count_noun(len(sections), "section"),
+        count_noun(len(figures.files), "figure"),
+        target / PAGE,
     )
     return target / PAGE
 
 
-def render(found: Found, sections: Sequence[Section], known: Sequence[ablation.Condition]) -> str:
+def render(found: RunArtifacts, sections: Sequence[Section], known: Sequence[ablation.Condition]) -> str:
     """The page as one text."""
     style = (files("sq.report") / "page.css").read_text(encoding="utf-8")
     script = (files("sq.report") / "page.js").read_text(encoding="utf-8")
@@ -110,7 +113,7 @@ def render(found: Found, sections: Sequence[Section], known: Sequence[ablation.C
 
 
 def _sections(
-    found: Found, figures: Figures, known: Sequence[ablation.Condition], embed: str | None, guard: str | None
+    found: RunArtifacts, figures: Plots, known: Sequence[ablation.Condition], embed: str | None, guard: str | None
 ) -> Iterator[Section]:
     """Every section that has something to show; one that fails says why, and the others stand."""
     parts: list[tuple[str, Make]] = [
@@ -141,20 +144,20 @@ def _sections(
             yield made
 
 
-def _top(found: Found, known: Sequence[ablation.Condition], contents: Markup) -> Markup:
+def _top(found: RunArtifacts, known: Sequence[ablation.Condition], contents: Markup) -> Markup:
     parts: list[str] = [tag("h1", found.title)]
     waiting = [s.name for s in found.stages if s.status not in ("done", "") or not s.directory.is_dir()]
     if waiting:
         few = ", ".join(waiting[:6]) + (f" and {len(waiting) - 6} more" if len(waiting) > 6 else "")
         done = len(found.stages) - len(waiting)
-        said = f"This run is not finished: {done} of {count(len(found.stages), 'stage')} are done. Missing: {few}."
+        said = f"This run is not finished: {done} of {count_noun(len(found.stages), 'stage')} are done. Missing: {few}."
         parts.append(tag("p", said, class_="warning"))
     if cards := _key_figures(found, known):
         parts.append(tag("dl", *cards, class_="key"))
     return tag("header", *parts, contents, class_="top")
 
 
-def _key_figures(found: Found, conditions: Sequence[ablation.Condition]) -> list[Markup]:
+def _key_figures(found: RunArtifacts, conditions: Sequence[ablation.Condition]) -> list[Markup]:
     """The few figures that come first."""
     told: list[tuple[str, str, str]] = []
     if finals := found.finals:
@@ -170,7 +173,7 @@ def _key_figures(found: Found, conditions: Sequence[ablation.Condition]) -> list
     seconds = found.recipe.get("seconds") or sum(s.seconds or 0.0 for s in found.stages)
     if isinstance(seconds, int | float) and seconds:
         minutes = f"{seconds / 60:,.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
-        told.append(("time", minutes, count(len(found.stages), "stage")))
+        told.append(("time", minutes, count_noun(len(found.stages), "stage")))
     return [tag("div", tag("dt", name), tag("dd", value, tag("small", below))) for name, value, below in told]
 
 
@@ -187,7 +190,7 @@ def _foot() -> Markup:
 
 
 @contextmanager
-def _logged_to(found: Found, run: Run | None) -> Iterator[Run]:
+def _logged_to(found: RunArtifacts, run: Run | None) -> Iterator[Run]:
     """The run that is given; else a child of the recipe's, where it is tracked at all."""
     said = found.recipe.get("tracking")
     if run is not None or not isinstance(said, dict) or not said.get("uri"):

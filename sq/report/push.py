@@ -7,8 +7,8 @@ from pathlib import Path
 
 from sq.core.errors import ConfigError, EngineError, RowError
 from sq.core.secrets import redact
+from sq.report.artifacts import read_json
 from sq.report.build import EARLIER, FORMAT, NOTE
-from sq.report.found import read_json
 
 log = logging.getLogger(__name__)
 
@@ -72,11 +72,11 @@ def _refusal(repo: str, error: Exception) -> str:
 
     assert isinstance(error, HfHubHTTPError)
     status = error.response.status_code if error.response is not None else 0
-    mends = {
+    fixes = {
         401: "the token is not valid: put a good one into $HF_TOKEN",
         403: f"the token may not write to {repo}: take one with the right to write, or another owner",
         404: f"there is no {repo} that this token may see: check the owner's name",
         429: "the hub asks for a pause: run the same command again later",
     }
     said = redact(str(error.server_message or "")).splitlines()
-    return f"the hub refuses ({status}): {mends.get(status, said[0] if said else 'run the same command again')}"
+    return f"the hub refuses ({status}): {fixes.get(status, said[0] if said else 'run the same command again')}"

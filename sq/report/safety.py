@@ -19,7 +19,7 @@ from sq.core.files import write_files
 from sq.engine.base import Request, Sampling
 from sq.engine.config import EngineConfig
 from sq.models.load import ModelConfig
-from sq.report.found import Found, read_json
+from sq.report.artifacts import RunArtifacts, read_json
 from sq.report.html import Section, join, table
 from sq.report.measure import percent, wilson_text
 
@@ -29,7 +29,7 @@ SHOWN = 10
 REPLY = re.compile(r"\s*(safe|unsafe)\b[\s:,]*((?:[A-Z]{1,2}\d{1,2}[\s,]*)*)", re.IGNORECASE)
 
 
-def section(found: Found, directory: Path, guard: str | None) -> Section | None:
+def section(found: RunArtifacts, directory: Path, guard: str | None) -> Section | None:
     """What the model said; without one, what it said the last time, where that was of this very dataset.
 
     Raises:
@@ -68,7 +68,7 @@ def section(found: Found, directory: Path, guard: str | None) -> Section | None:
     )
 
 
-def classify(found: Found, model: ModelConfig, engine: EngineConfig, sample: int = SAMPLE) -> dict[str, Any]:
+def classify(found: RunArtifacts, model: ModelConfig, engine: EngineConfig, sample: int = SAMPLE) -> dict[str, Any]:
     """The model's verdicts on a sample of the dataset's rows.
 
     Raises:

@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sq.core.count import count
+from sq.core.count import count_noun
+from sq.report.artifacts import RunArtifacts, StageArtifacts, chosen
 from sq.report.formulas import rich
-from sq.report.found import Found, Stage, chosen
 from sq.report.funnel import KINDS
 from sq.report.html import Markup, Section, join, tag
 
@@ -35,10 +35,10 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
+class SampleRow:
     """One row of the sample."""
 
-    stage: Stage
+    stage: StageArtifacts
     row: Row
     reason: str = ""
     detail: str = ""
@@ -60,7 +60,7 @@ class Event:
     detail: str = ""
 
 
-def section(found: Found) -> Section | None:
+def section(found: RunArtifacts) -> Section | None:
     """The rows, to be searched and paged through."""
     shown = rows_of(found)
     if not shown:
@@ -85,7 +85,7 @@ def section(found: Found) -> Section | None:
     )  # fmt: skip
     kept = sum(not one.reason for one in shown)
     says = (
-        f"{count(kept, 'kept row')} and {count(len(shown) - kept, 'rejected row')} of {count(len(stages), 'stage')}, "
+        f"{count_noun(kept, 'kept row')} and {count_noun(len(shown) - kept, 'rejected row')} of {count_noun(len(stages), 'stage')}, "
         "drawn by a hash of their ids, every reason among them; each with what every stage made of it. "
         "The whole story of any row: sq why ID."
     )
@@ -93,13 +93,13 @@ def section(found: Found) -> Section | None:
     return Section(id="rows", title="Rows", says=says, body=body)
 
 
-def rows_of(found: Found) -> list[Shown]:
+def rows_of(found: RunArtifacts) -> list[SampleRow]:
     """The sample: rows of the final selection (else of the last filter, else questions), and rejects of every stage."""
-    shown: list[Shown] = []
+    shown: list[SampleRow] = []
     full = [s for s in [*found.of("questions"), *found.of("filter")] if s.manifest and s.manifest.rows]
     last = found.finals or full[-1:]
     for stage in last:
-        shown += [Shown(stage=stage, row=row) for row in chosen(stage.rows(), KEPT // len(last))]
+        shown += [SampleRow(stage=stage, row=row) for row in chosen(stage.rows(), KEPT // len(last))]
     for stage in found.of(*KINDS):
         by_reason: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for row, reason, detail in stage.rejects():
@@ -108,11 +108,11 @@ def rows_of(found: Found) -> list[Shown]:
                 by_reason[reason] = chosen(iter(by_reason[reason]), EACH_REASON)
         for reason, rows in by_reason.items():
             few = chosen(iter(rows), EACH_REASON)
-            shown += [Shown(stage=stage, row=r["row"], reason=reason, detail=r["detail"]) for r in few]
+            shown += [SampleRow(stage=stage, row=r["row"], reason=reason, detail=r["detail"]) for r in few]
     return shown
 
 
-def _stories(found: Found, wanted: set[str]) -> dict[str, list[Event]]:
+def _stories(found: RunArtifacts, wanted: set[str]) -> dict[str, list[Event]]:
     """What each stage said of these questions and their candidates, in the run's order."""
     told: dict[str, list[Event]] = defaultdict(list)
     for stage in found.of(*KINDS):
@@ -129,7 +129,7 @@ def _stories(found: Found, wanted: set[str]) -> dict[str, list[Event]]:
     return told
 
 
-def _entry(one: Shown, story: Sequence[Event]) -> Markup:
+def _entry(one: SampleRow, story: Sequence[Event]) -> Markup:
     row = one.row
     outcome = one.reason or "kept"
     name = str(row.get("id") or "")
@@ -161,7 +161,7 @@ def _entry(one: Shown, story: Sequence[Event]) -> Markup:
     return tag("article", *parts, class_="row", data_outcome=outcome, data_stage=one.stage.name)
 
 
-def _gathered(story: Sequence[Event], one: Shown) -> list[list[Event]]:
+def _gathered(story: Sequence[Event], one: SampleRow) -> list[list[Event]]:
     """Events by stage, since a question has several candidates; other lines of the recipe that read it stay out."""
     by_stage: dict[str, list[Event]] = {}
     for event in story:
@@ -169,7 +169,7 @@ def _gathered(story: Sequence[Event], one: Shown) -> list[list[Event]]:
     return list(by_stage.values())
 
 
-def _line(events: Sequence[Event], one: Shown) -> str:
+def _line(events: Sequence[Event], one: SampleRow) -> str:
     """What a stage made of the question, in words."""
     first = events[0]
     row, said = first.row, _rejected(first)
@@ -186,10 +186,10 @@ def _line(events: Sequence[Event], one: Shown) -> str:
     if first.kind == "answers":
         answers = ", ".join(str(e.row.get("response_answer") or "none") for e in events)
         solver = row.get("response_model") or "a model"
-        return f"{first.stage}: {count(len(events), 'candidate')} by {solver}: {answers}{said}"
+        return f"{first.stage}: {count_noun(len(events), 'candidate')} by {solver}: {answers}{said}"
     own = next((e for e in events if e.row.get("id") == one.row.get("id")), first)
     of = (
-        f"this one of {count(len(events), 'candidate')}"
+        f"this one of {count_noun(len(events), 'candidate')}"
         if own.row.get("id") == one.row.get("id")
         else "another candidate"
     )

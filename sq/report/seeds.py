@@ -6,13 +6,13 @@ from functools import lru_cache
 from itertools import islice
 
 from sq.core.errors import SqError
-from sq.report.found import Found
+from sq.report.artifacts import RunArtifacts
 
 MOST = 2_000
 """Seeds that are looked at."""
 
 
-def seeds(found: Found) -> list[str]:
+def seeds(found: RunArtifacts) -> list[str]:
     """Seed questions of the run; empty where none are known or can be read any more."""
     for stage in found.of("qft"):
         if stage.overrides and (read := _of_training(stage.overrides)):

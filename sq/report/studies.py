@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sq.core.intervals import Interval
-from sq.report.found import Found, Stage
+from sq.report.artifacts import RunArtifacts, StageArtifacts
 from sq.report.html import Markup, Section, join, table, tag
-from sq.report.look import MARKERS, Figures, Look, axes, percent_axis
 from sq.report.measure import accuracy, over_seeds, quality, selected_right, with_interval
+from sq.report.style import MARKERS, Plots, Style, axes, percent_axis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -41,9 +41,9 @@ Points = dict[tuple[str, str], list[Interval]]
 """By series and x: a figure a seed."""
 
 
-def section(found: Found, figures: Figures) -> Section | None:
+def section(found: RunArtifacts, figures: Plots) -> Section | None:
     """Every study that the run's stages were tagged for."""
-    by_name: dict[str, list[Stage]] = defaultdict(list)
+    by_name: dict[str, list[StageArtifacts]] = defaultdict(list)
     for stage in found.stages:
         if stage.tags.get("figure") and stage.directory.is_dir():
             by_name[stage.tags["figure"]].append(stage)
@@ -65,7 +65,7 @@ def section(found: Found, figures: Figures) -> Section | None:
     return Section(id="studies", title="Side studies", says=says, body=join(parts))
 
 
-def _measured(stages: Sequence[Stage], found: Found) -> dict[str, Points]:
+def _measured(stages: Sequence[StageArtifacts], found: RunArtifacts) -> dict[str, Points]:
     """What the stages of a study have to show, by measure."""
     told: dict[str, Points] = {}
     for stage in stages:
@@ -75,7 +75,7 @@ def _measured(stages: Sequence[Stage], found: Found) -> dict[str, Points]:
     return told
 
 
-def _of_stage(stage: Stage, found: Found) -> list[tuple[str, Interval]]:
+def _of_stage(stage: StageArtifacts, found: RunArtifacts) -> list[tuple[str, Interval]]:
     if stage.kind == "evaluate":
         return [(f"student's accuracy on {name}", accuracy(stage, name)) for name in stage.benchmarks]
     if stage.kind == "select":
@@ -88,7 +88,7 @@ def _of_stage(stage: Stage, found: Found) -> list[tuple[str, Interval]]:
     return []
 
 
-def _shown(name: str, study: Study, measure: str, points: Points, figures: Figures) -> Markup:
+def _shown(name: str, study: Study, measure: str, points: Points, figures: Plots) -> Markup:
     """A study's figure under one measure, and its table."""
     shares = not measure.startswith(("steps", "predicted"))
     places = sorted(points, key=lambda place: (place[0], _number(place[1])))
@@ -104,7 +104,7 @@ def _shown(name: str, study: Study, measure: str, points: Points, figures: Figur
         f"{' '.join(filter(None, place))} {with_interval(figure, shares=shares)}" for place, figure in told.items()
     )
 
-    def drawn(look: Look) -> Figure:
+    def drawn(look: Style) -> Figure:
         figure, (ax,) = axes(look, height=2.9)
         (_lines if numeric else _dots)(ax, told, points, look)
         ax.set_ylabel(measure)
@@ -116,7 +116,7 @@ def _shown(name: str, study: Study, measure: str, points: Points, figures: Figur
     return join([figures.add(name, drawn, alt), made])
 
 
-def _lines(ax: object, told: Mapping[tuple[str, str], Interval], points: Points, look: Look) -> None:
+def _lines(ax: object, told: Mapping[tuple[str, str], Interval], points: Points, look: Style) -> None:
     from matplotlib.axes import Axes
     from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
@@ -142,7 +142,7 @@ def _lines(ax: object, told: Mapping[tuple[str, str], Interval], points: Points,
         ax.legend()
 
 
-def _dots(ax: object, told: Mapping[tuple[str, str], Interval], points: Points, look: Look) -> None:
+def _dots(ax: object, told: Mapping[tuple[str, str], Interval], points: Points, look: Style) -> None:
     from matplotlib.axes import Axes
 
     assert isinstance(ax, Axes)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sq.core.count import count
-from sq.report.found import Found
+from sq.core.count import count_noun
+from sq.report.artifacts import RunArtifacts
 from sq.report.html import Section, join, note, table
 
 LOSSES = {
@@ -22,7 +22,7 @@ LEFT_OUT = ("val/loss", "val/perplexity", "val/logp", "val/tokens", "val/reward"
 """Figures that say in other words what the loss or the margin says; MLflow has them."""
 
 
-def section(found: Found) -> Section | None:
+def section(found: RunArtifacts) -> Section | None:
     """The table, from each train.json."""
     rows = []
     for stage in found.of(*LOSSES):
@@ -56,7 +56,7 @@ def section(found: Found) -> Section | None:
     return Section(
         id="training",
         title="Trainings",
-        says=f"The final figures of {count(len(rows), 'training')}, from train.json.",
+        says=f"The final figures of {count_noun(len(rows), 'training')}, from train.json.",
         body=body,
     )
 

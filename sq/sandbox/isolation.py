@@ -11,7 +11,7 @@ from sq.sandbox.config import SandboxConfig
 from sq.sandbox.inside.confine import FULL, LANDLOCK, WEAK
 from sq.sandbox.inside.linux import supported
 from sq.sandbox.programs import Calls, Program
-from sq.sandbox.worker import RefusedError, Worker
+from sq.sandbox.worker import RefusedError, SandboxWorker
 
 log = logging.getLogger(__name__)
 WORDS = {
@@ -66,7 +66,7 @@ class Isolation:
         return WORDS[self.tier] + (", system calls filtered" if self.filtered else "")
 
 
-def strongest(config: SandboxConfig) -> tuple[Isolation, Worker]:
+def strongest(config: SandboxConfig) -> tuple[Isolation, SandboxWorker]:
     """The strongest isolation that works here, and the first worker in it.
 
     Raises:
@@ -80,7 +80,7 @@ def strongest(config: SandboxConfig) -> tuple[Isolation, Worker]:
         if tier != WEAK and not supported():
             refused[tier] = f"{sys.platform} has none"
             continue
-        worker = Worker(config, tier)
+        worker = SandboxWorker(config, tier)
         try:
             filtered = worker.ready()
             if tier != WEAK:
@@ -98,7 +98,7 @@ def strongest(config: SandboxConfig) -> tuple[Isolation, Worker]:
     )
 
 
-def _probe(worker: Worker) -> None:
+def _probe(worker: SandboxWorker) -> None:
     """Refuse an isolation that a plain attempt gets out of, whatever it claims."""
     call = Calls(function="probe", arguments=[[__file__, "SECRET"]])
     outcome = worker.run(Program(source=_PROBE, tests=call))

@@ -18,8 +18,8 @@ from itertools import islice
 
 from sq.sandbox.config import SandboxConfig
 from sq.sandbox.isolation import Isolation, strongest
-from sq.sandbox.programs import Outcome, Program
-from sq.sandbox.worker import Worker
+from sq.sandbox.programs import Program, ProgramResult
+from sq.sandbox.worker import SandboxWorker
 
 log = logging.getLogger(__name__)
 _CHUNK = 8
@@ -43,17 +43,17 @@ class Sandbox:
         if self.isolation.refused:
             log.warning("sandbox: stronger isolation is not allowed here: %s", self.isolation.refused)
         count = self.config.workers or _cores()
-        self._workers = [first, *(Worker(self.config, self.isolation.tier) for _ in range(count - 1))]
-        self._idle: queue.SimpleQueue[Worker] = queue.SimpleQueue()
+        self._workers = [first, *(SandboxWorker(self.config, self.isolation.tier) for _ in range(count - 1))]
+        self._idle: queue.SimpleQueue[SandboxWorker] = queue.SimpleQueue()
         for worker in self._workers:
             self._idle.put(worker)
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="sandbox")
         self._finalizer = weakref.finalize(self, _shut, self._threads, self._workers)
 
-    def run(self, programs: Iterable[Program]) -> Iterator[Outcome]:
+    def run(self, programs: Iterable[Program]) -> Iterator[ProgramResult]:
         """The outcomes of programs, in order, reading ahead only as far as the workers need."""
         stream = iter(programs)
-        waiting: deque[Future[list[Outcome]]] = deque()
+        waiting: deque[Future[list[ProgramResult]]] = deque()
         while True:
             while len(waiting) < 2 * len(self._workers) + 2:
                 chunk = list(islice(stream, _CHUNK))
@@ -64,7 +64,7 @@ class Sandbox:
                 return
             yield from waiting.popleft().result()
 
-    def run_one(self, program: Program) -> Outcome:
+    def run_one(self, program: Program) -> ProgramResult:
         """The outcome of a single program."""
         return next(self.run([program]))
 
@@ -78,7 +78,7 @@ class Sandbox:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _chunk(self, programs: list[Program]) -> list[Outcome]:
+    def _chunk(self, programs: list[Program]) -> list[ProgramResult]:
         worker = self._idle.get()
         try:
             return [worker.run(program) for program in programs]
@@ -90,7 +90,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _shut(threads: ThreadPoolExecutor, workers: list[Worker]) -> None:
+def _shut(threads: ThreadPoolExecutor, workers: list[SandboxWorker]) -> None:
     threads.shutdown(wait=False, cancel_futures=True)
     for worker in workers:
         worker.stop()

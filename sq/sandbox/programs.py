@@ -17,7 +17,7 @@ from typing import Any
 from sq.sandbox import plain
 
 
-class Status(StrEnum):
+class ProgramStatus(StrEnum):
     """How a program ended."""
 
     PASSED = "passed"
@@ -115,7 +115,7 @@ class Raised:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
+class ProgramResult:
     """What came of a program.
 
     Attributes:
@@ -127,7 +127,7 @@ class Outcome:
         wall_seconds: time in all.
     """
 
-    status: Status
+    status: ProgramStatus
     reason: str = ""
     passed: tuple[bool, ...] = ()
     values: tuple[Any, ...] = ()
@@ -137,7 +137,7 @@ class Outcome:
     @property
     def ok(self) -> bool:
         """Whether every test was passed."""
-        return self.status is Status.PASSED
+        return self.status is ProgramStatus.PASSED
 
     @property
     def keys(self) -> tuple[str | None, ...]:

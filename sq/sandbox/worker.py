@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sq.core.errors import EngineError
-from sq.sandbox import look, wire
+from sq.sandbox import resource_usage, wire
 from sq.sandbox.config import SandboxConfig
 from sq.sandbox.inside import root
 from sq.sandbox.inside.confine import FULL
@@ -25,11 +25,11 @@ from sq.sandbox.plain import decode_plain, encode
 from sq.sandbox.programs import (
     Asserts,
     Calls,
-    Outcome,
     Program,
+    ProgramResult,
+    ProgramStatus,
     Raised,
     Script,
-    Status,
     Unittests,
     same,
     same_text,
@@ -47,7 +47,7 @@ class RefusedError(Exception):
     """The system does not allow an isolation; the text says what was refused."""
 
 
-class Worker:
+class SandboxWorker:
     """A process that programs are forked from; started again if it dies. Not for several threads at once."""
 
     def __init__(self, config: SandboxConfig, tier: str) -> None:
@@ -70,11 +70,11 @@ class Worker:
             self._said = said
         return bool(self._said["filtered"])
 
-    def run(self, program: Program) -> Outcome:
+    def run(self, program: Program) -> ProgramResult:
         """The outcome of a program."""
         nothing = _nothing_to_pass(program.tests)
         if nothing:
-            return Outcome(status=Status.INVALID, reason=nothing)
+            return ProgramResult(status=ProgramStatus.INVALID, reason=nothing)
         header, code, tests = parts_of(program)
         for _attempt in (1, 2):
             try:
@@ -86,7 +86,7 @@ class Worker:
                 self._replace()
                 problem = gone
         reason = f"the sandbox's own process ended twice on it ({problem})"
-        return outcome_of(program, {"status": Status.CRASHED, "reason": reason})
+        return outcome_of(program, {"status": ProgramStatus.CRASHED, "reason": reason})
 
     def _send(self, header: dict[str, Any], code: Any, tests: Any) -> None:
         files = [_file_of(code), _file_of(tests)]
@@ -151,13 +151,13 @@ class Worker:
         """End the running programs if together they hold more than is allowed: the status that is, and why."""
         if sys.platform != "linux" or self._said is None:
             return None
-        parents = look.parents()
-        template = look.below(self._process.pid, parents, 2 if self._tier == FULL else 0)
-        found = look.too_much(template, parents, self._config)
+        parents = resource_usage.parents()
+        template = resource_usage.below(self._process.pid, parents, 2 if self._tier == FULL else 0)
+        found = resource_usage.too_much(template, parents, self._config)
         if found is None and self._tier != FULL:
-            found = look.too_many_files(self._tmp, self._config)
+            found = resource_usage.too_many_files(self._tmp, self._config)
         if found is not None:
-            look.end([pid for pid, parent in parents.items() if parent in template])
+            resource_usage.end([pid for pid, parent in parents.items() if parent in template])
         return found
 
     def _replace(self) -> None:
@@ -222,10 +222,10 @@ def _file_of(value: Any) -> int:
     return fd
 
 
-def outcome_of(program: Program, told: dict[str, Any]) -> Outcome:
+def outcome_of(program: Program, told: dict[str, Any]) -> ProgramResult:
     """The outcome, from what a worker told; what was expected of calls and inputs is compared here."""
     times: dict[str, Any] = {"cpu_seconds": told.get("cpu", 0.0), "wall_seconds": told.get("wall", 0.0)}
-    status, reason, tests = Status(told["status"]), str(told.get("reason", "")), program.tests
+    status, reason, tests = ProgramStatus(told["status"]), str(told.get("reason", "")), program.tests
     if isinstance(tests, Calls):
         results = _results(told.get("said", ""))
         number, equal = len(tests.arguments), same
@@ -233,25 +233,25 @@ def outcome_of(program: Program, told: dict[str, Any]) -> Outcome:
         results = told.get("results", [])
         number, equal = len(tests.inputs), same_text
     else:
-        return Outcome(status=status, reason=reason, passed=tuple(told.get("passed", ())), **times)
+        return ProgramResult(status=status, reason=reason, passed=tuple(told.get("passed", ())), **times)
     if results and "failed" in results[0]:
-        status, reason = Status.ERROR, str(results[0]["failed"])
+        status, reason = ProgramStatus.ERROR, str(results[0]["failed"])
     values = [_value(result, text=isinstance(tests, Script)) for result in results[:number] if "failed" not in result]
     first = next(((r, v) for r, v in zip(results, values, strict=False) if isinstance(v, Raised)), None)
-    if first is not None and status is Status.CALLED:
-        status, reason = Status(first[0].get("status", "failed")), first[1].error
-    if len(values) < number and status is Status.CALLED:
-        status, reason = Status.ERROR, "it ended before it was done"
-    if status in (Status.ERROR, Status.FAILED) and "MemoryError" in reason:
-        status = Status.MEMORY
+    if first is not None and status is ProgramStatus.CALLED:
+        status, reason = ProgramStatus(first[0].get("status", "failed")), first[1].error
+    if len(values) < number and status is ProgramStatus.CALLED:
+        status, reason = ProgramStatus.ERROR, "it ended before it was done"
+    if status in (ProgramStatus.ERROR, ProgramStatus.FAILED) and "MemoryError" in reason:
+        status = ProgramStatus.MEMORY
     values += [Raised(error=reason)] * (number - len(values))
     if tests.expected is None:
-        return Outcome(status=status, reason=reason, values=tuple(values), **times)
+        return ProgramResult(status=status, reason=reason, values=tuple(values), **times)
     passed = tuple(not isinstance(v, Raised) and equal(v, e) for v, e in zip(values, tests.expected, strict=True))
-    if status is Status.CALLED:
-        status = Status.PASSED if all(passed) else Status.FAILED
+    if status is ProgramStatus.CALLED:
+        status = ProgramStatus.PASSED if all(passed) else ProgramStatus.FAILED
         reason = "" if all(passed) else f"case {passed.index(False) + 1} is wrong"
-    return Outcome(status=status, reason=reason, passed=passed, values=tuple(values), **times)
+    return ProgramResult(status=status, reason=reason, passed=passed, values=tuple(values), **times)
 
 
 def _nothing_to_pass(tests: Asserts | Calls | Script | Unittests) -> str:

@@ -11,14 +11,14 @@ from typing import Any
 
 from sq.core.config import flatten, setting
 from sq.core.errors import SqError
-from sq.core.ledger import Item, Reject, read_rows
+from sq.core.ledger import Reject, WorkItem, read_rows
 from sq.core.rows import CANDIDATE, fit_row, row_id
 from sq.domains.base import Domain
 from sq.engine.base import Completion, Result, Sampling
 from sq.synth.config import SynthJob, SynthStage
-from sq.synth.figures import Report
-from sq.synth.speaker import Speaker, Talk
-from sq.synth.stage import Input, Outcome, Work, seed_of
+from sq.synth.model_client import ModelClient, RequestFlow
+from sq.synth.stage import ItemResult, StageInput, StageSpec, seed_of
+from sq.synth.stage_metrics import StageSummary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,19 +34,19 @@ class AnswersStage(SynthStage):
         if self.n > 1 and self.temperature == 0:
             raise ValueError(f"n={self.n} answers with temperature=0 are all the same; raise stage.temperature")
 
-    def work(self, job: SynthJob) -> Work:
+    def work(self, job: SynthJob) -> StageSpec:
         """Answer every question of the input."""
         domain = job.domain.create()
-        source = Input(job=job, domain=domain, need=("question",))
+        source = StageInput(job=job, domain=domain, need=("question",))
         inputs = (source.check(),)
-        solver = Speaker(job.model, job.engine)
+        solver = ModelClient(job.model, job.engine)
         sampling = solver.sampling(n=self.n, temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
-        answering = Answering(solver=solver, sampling=sampling, domain=domain, seed=job.seed)
-        return Work(
+        answering = AnswerSampler(solver=solver, sampling=sampling, domain=domain, seed=job.seed)
+        return StageSpec(
             schema=CANDIDATE,
-            decides=answering.decides,
+            fingerprint_fields=answering.fingerprint_fields,
             items=lambda: source.items(answering.key),
-            do=lambda items, run: solver.converse(items, lambda item: answering.talk(item, run)),
+            do=lambda items, run: solver.run_flows(items, lambda item: answering.talk(item, run)),
             close=solver.close,
             usages=(solver.usage,),
             inputs=inputs,
@@ -57,40 +57,44 @@ class AnswersStage(SynthStage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answering:
+class AnswerSampler:
     """A solver, how it is sampled, and what it is asked."""
 
-    solver: Speaker
+    solver: ModelClient
     sampling: Sampling
     domain: Domain
     seed: int
 
     @property
-    def decides(self) -> dict[str, Any]:
+    def fingerprint_fields(self) -> dict[str, Any]:
         """All that a question's solutions depend on, beside the question."""
-        return {**self.solver.decides, "instruction": self.domain.instruction, **flatten(self.sampling, "sampling")}
+        return {
+            **self.solver.fingerprint_fields,
+            "instruction": self.domain.instruction,
+            **flatten(self.sampling, "sampling"),
+        }
 
     def key(self, row: dict[str, Any]) -> str:
         """The key of one question's solutions."""
-        decides = {**self.decides, "seed": self.seed}
-        return row_id("answers", question=row["id"], text=row["question"], **decides)
+        fingerprint_fields = {**self.fingerprint_fields, "seed": self.seed}
+        return row_id("answers", question=row["id"], text=row["question"], **fingerprint_fields)
 
-    def talk(self, item: Item, run: str) -> Talk:
+    def talk(self, item: WorkItem, run: str) -> RequestFlow:
         """Ask once for all n solutions."""
         row = item.payload
         try:
             request = self.solver.request(item.key, row["question"], self.sampling, instruction=self.domain.instruction)
         except SqError as error:
-            return Outcome(key=item.key, rejects=[Reject(row=row, reason="unusable", detail=str(error))])
+            return ItemResult(key=item.key, rejects=[Reject(row=row, reason="unusable", detail=str(error))])
         result: Result
         (result,) = yield [request]
         if result.error is not None:
-            return Outcome(key=item.key, rejects=[Reject(row=row, reason="engine", detail=result.error)])
+            return ItemResult(key=item.key, rejects=[Reject(row=row, reason="engine", detail=result.error)])
         replies = self.solver.whole(request, result)
         rows = [self.row(item, run, result, i, c) for i, c in enumerate(replies)]
-        return Outcome(key=item.key, rows=rows)
+        return ItemResult(key=item.key, rows=rows)
 
-    def row(self, item: Item, run: str, result: Result, index: int, completion: Completion) -> dict[str, Any]:
+    def row(self, item: WorkItem, run: str, result: Result, index: int, completion: Completion) -> dict[str, Any]:
         """One candidate."""
         question = item.payload
         answer = self.domain.final_answer(self.solver.answer_in(completion.text))
@@ -118,7 +122,7 @@ class Answering:
         }
 
 
-def _report(directory: Path) -> Report:
+def _report(directory: Path) -> StageSummary:
     columns = ["response_answer", "correct", "response_tokens", "response_finish_reason"]
     total = answered = graded = right = tokens = cut = 0
     for row in read_rows(directory, columns=columns):
@@ -128,9 +132,9 @@ def _report(directory: Path) -> Report:
         right += bool(row["correct"])
         tokens += row["response_tokens"] or 0
         cut += row["response_finish_reason"] == "length"
-    figures = {"answered": answered / max(total, 1), "cut_off": cut / max(total, 1), "tokens": float(tokens)}
-    told = f"{figures['answered']:.1%} with a final answer, {figures['cut_off']:.1%} cut off"
+    metrics = {"answered": answered / max(total, 1), "cut_off": cut / max(total, 1), "tokens": float(tokens)}
+    told = f"{metrics['answered']:.1%} with a final answer, {metrics['cut_off']:.1%} cut off"
     if graded:
-        figures["correct"] = right / graded
+        metrics["correct"] = right / graded
         told += f", {right / graded:.1%} right where a reference tells"
-    return Report(figures=figures, told=told)
+    return StageSummary(metrics=metrics, told=told)

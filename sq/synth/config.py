@@ -17,7 +17,7 @@ from sq.models.load import ModelConfig
 from sq.synth.filters.base import FilterConfig
 
 if TYPE_CHECKING:
-    from sq.synth.stage import Work
+    from sq.synth.stage import StageSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +26,7 @@ class SynthStage:
 
     name: str = setting(help="stage name")
 
-    def work(self, job: SynthJob) -> Work:
+    def work(self, job: SynthJob) -> StageSpec:
         """What this stage does, checked and ready to run; no weight is loaded yet."""
         raise TypeError(f"stage {self.name} has no work to do")
 

@@ -16,7 +16,7 @@ from sq.core.rows import row_id
 from sq.engine.base import Request
 from sq.models.load import Dtype
 from sq.synth.config import SynthJob
-from sq.synth.speaker import Speaker
+from sq.synth.model_client import ModelClient
 
 ALONE = 16
 """One at a time is slow, so only so many of the sample are asked that way."""
@@ -52,7 +52,7 @@ def determinism(
         yield from _of_one(one, name, count, max_tokens, batch)
 
 
-def told(found: Sequence[Agreement]) -> str:
+def format_agreements(found: Sequence[Agreement]) -> str:
     """The agreements as a table."""
     lines = [f"{'dtype':<6} {'asked':<32} identical"]
     lines += [f"{a.dtype:<6} {a.way:<32} {a.same} of {a.count} ({a.same / max(a.count, 1):.1%})" for a in found]
@@ -67,7 +67,7 @@ def _in_format(job: SynthJob, dtype: Dtype) -> SynthJob:
 
 
 def _of_one(job: SynthJob, dtype: str, count: int, max_tokens: int, batch: int) -> Iterator[Agreement]:
-    speaker = Speaker(job.model, job.engine)
+    speaker = ModelClient(job.model, job.engine)
     try:
         requests = _requests(job, speaker, count, max_tokens)
         first = _asked(speaker, [requests])
@@ -83,7 +83,7 @@ def _of_one(job: SynthJob, dtype: str, count: int, max_tokens: int, batch: int) 
         speaker.close()
     replicas: dict[str, tuple[object, ...]] = {}
     for half in (requests[::2], requests[1::2]):
-        replica = Speaker(job.model, job.engine)
+        replica = ModelClient(job.model, job.engine)
         try:
             replicas |= _asked(replica, [half])
         finally:
@@ -91,7 +91,7 @@ def _of_one(job: SynthJob, dtype: str, count: int, max_tokens: int, batch: int) 
     yield _agreement(dtype, "shared between two replicas", first, replicas)
 
 
-def _requests(job: SynthJob, speaker: Speaker, count: int, max_tokens: int) -> list[Request]:
+def _requests(job: SynthJob, speaker: ModelClient, count: int, max_tokens: int) -> list[Request]:
     domain = job.domain.create()
     sampling = speaker.sampling(temperature=0.7, top_p=0.95, max_tokens=max_tokens)
     problems = itertools.islice(domain.seeds(count, job.seed, "train"), count)
@@ -103,7 +103,7 @@ def _requests(job: SynthJob, speaker: Speaker, count: int, max_tokens: int) -> l
     ]
 
 
-def _asked(speaker: Speaker, parts: Sequence[Sequence[Request]]) -> dict[str, tuple[object, ...]]:
+def _asked(speaker: ModelClient, parts: Sequence[Sequence[Request]]) -> dict[str, tuple[object, ...]]:
     """What was answered to each request, one part after the other."""
     answers: dict[str, tuple[object, ...]] = {}
     for part in parts:

@@ -13,14 +13,14 @@ from typing import Any
 from sq.core.config import setting
 from sq.core.errors import SqError
 from sq.core.intervals import wilson
-from sq.core.ledger import Item, Reject, read_rows
+from sq.core.ledger import Reject, WorkItem, read_rows
 from sq.core.rows import LABEL, fit_row, row_id
 from sq.domains.base import Domain
 from sq.engine.base import Completion
 from sq.synth.config import SynthJob, SynthStage
-from sq.synth.figures import Report
-from sq.synth.speaker import Speaker, Talk
-from sq.synth.stage import Input, Outcome, Work, seed_of
+from sq.synth.model_client import ModelClient, RequestFlow
+from sq.synth.stage import ItemResult, StageInput, StageSpec, seed_of
+from sq.synth.stage_metrics import StageSummary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,18 +36,18 @@ class FailRateStage(SynthStage):
     top_p: float = setting(0.95, gt=0, le=1)
     max_tokens: int = setting(2048, ge=1)
 
-    def work(self, job: SynthJob) -> Work:
+    def work(self, job: SynthJob) -> StageSpec:
         """Label every problem of the input (without one: of the domain)."""
         domain = job.domain.create()
-        source = Input(job=job, domain=domain, need=("question", "answer"))
+        source = StageInput(job=job, domain=domain, need=("question", "answer"))
         inputs = (source.check(own_problems=True),)
-        solver = Speaker(job.model, job.engine)
-        labelling = Labelling(stage=self, solver=solver, domain=domain, seed=job.seed)
-        return Work(
+        solver = ModelClient(job.model, job.engine)
+        labelling = FailRateLabeller(stage=self, solver=solver, domain=domain, seed=job.seed)
+        return StageSpec(
             schema=LABEL,
-            decides={**solver.decides, "instruction": domain.instruction},
+            fingerprint_fields={**solver.fingerprint_fields, "instruction": domain.instruction},
             items=lambda: source.items(labelling.key),
-            do=lambda items, run: solver.converse(items, lambda item: labelling.talk(item, run)),
+            do=lambda items, run: solver.run_flows(items, lambda item: labelling.talk(item, run)),
             close=solver.close,
             usages=(solver.usage,),
             inputs=inputs,
@@ -58,21 +58,21 @@ class FailRateStage(SynthStage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Labelling:
+class FailRateLabeller:
     """A solver and how its solutions are counted."""
 
     stage: FailRateStage
-    solver: Speaker
+    solver: ModelClient
     domain: Domain
     seed: int
 
     def key(self, row: dict[str, Any]) -> str:
         """The key of one problem's label."""
         sampling = [self.stage.temperature, self.stage.top_p, self.stage.max_tokens, self.domain.instruction]
-        decides = {**self.solver.decides, "sampling": sampling, "seed": self.seed}
-        return row_id("label", question=row["id"], text=row["question"], answer=row["answer"], **decides)
+        fingerprint_fields = {**self.solver.fingerprint_fields, "sampling": sampling, "seed": self.seed}
+        return row_id("label", question=row["id"], text=row["question"], answer=row["answer"], **fingerprint_fields)
 
-    def talk(self, item: Item, run: str) -> Talk:
+    def talk(self, item: WorkItem, run: str) -> RequestFlow:
         """Sample in steps until n, or until the interval is narrow enough."""
         row, stage = item.payload, self.stage
         done: list[Completion] = []
@@ -86,17 +86,17 @@ class Labelling:
             try:
                 request = self.solver.request(key, row["question"], sampling, instruction=self.domain.instruction)
             except SqError as error:
-                return Outcome(key=item.key, rejects=[Reject(row=row, reason="unusable", detail=str(error))])
+                return ItemResult(key=item.key, rejects=[Reject(row=row, reason="unusable", detail=str(error))])
             (result,) = yield [request]
             if result.error is not None:
-                return Outcome(key=item.key, rejects=[Reject(row=row, reason="engine", detail=result.error)])
+                return ItemResult(key=item.key, rejects=[Reject(row=row, reason="engine", detail=result.error)])
             done += self.solver.whole(request, result)
             prompt_tokens += result.prompt_tokens
             low, high = wilson(self._wrong(row, done), len(done), stage.level)
             if stage.width and len(done) < stage.n and high - low <= stage.width:
                 stopped = "interval"
                 break
-        return Outcome(key=item.key, rows=[self._row(item, run, done, prompt_tokens, stopped)])
+        return ItemResult(key=item.key, rows=[self._row(item, run, done, prompt_tokens, stopped)])
 
     def _wrong(self, row: dict[str, Any], done: list[Completion]) -> int:
         return sum(not self._right(row, completion) for completion in done)
@@ -108,7 +108,9 @@ class Labelling:
     def _answer(self, completion: Completion) -> str | None:
         return self.domain.final_answer(self.solver.answer_in(completion.text))
 
-    def _row(self, item: Item, run: str, done: list[Completion], prompt_tokens: int, stopped: str) -> dict[str, Any]:
+    def _row(
+        self, item: WorkItem, run: str, done: list[Completion], prompt_tokens: int, stopped: str
+    ) -> dict[str, Any]:
         problem, k, n = item.payload, self._wrong(item.payload, done), len(done)
         low, high = wilson(k, n, self.stage.level)
         return {
@@ -135,7 +137,7 @@ class Labelling:
         }
 
 
-def _report(directory: Path, most: int) -> Report:
+def _report(directory: Path, most: int) -> StageSummary:
     labels = tokens = solutions = 0
     saved = wrong = width = 0.0
     for row in read_rows(directory, columns=["k", "n", "ci_low", "ci_high", "solver_tokens"]):
@@ -146,7 +148,7 @@ def _report(directory: Path, most: int) -> Report:
         width += row["ci_high"] - row["ci_low"]
         saved += (most - row["n"]) * row["solver_tokens"] / row["n"]
     count = max(labels, 1)
-    figures = {
+    metrics = {
         "fail_rate": wrong / count,
         "interval_width": width / count,
         "solutions": float(solutions),
@@ -154,7 +156,7 @@ def _report(directory: Path, most: int) -> Report:
         "tokens_saved": saved,
         "tokens_saved_share": saved / max(saved + tokens, 1.0),
     }
-    told = f"mean fail rate {figures['fail_rate']:.3f}, {solutions / count:.1f} solutions a problem"
+    told = f"mean fail rate {metrics['fail_rate']:.3f}, {solutions / count:.1f} solutions a problem"
     if saved:
-        told += f", {saved:,.0f} tokens saved ({figures['tokens_saved_share']:.0%}) by stopping early"
-    return Report(figures=figures, told=told)
+        told += f", {saved:,.0f} tokens saved ({metrics['tokens_saved_share']:.0%}) by stopping early"
+    return StageSummary(metrics=metrics, told=told)

@@ -16,18 +16,18 @@ from typing import Any
 
 from sq.core.config import flatten, setting
 from sq.core.errors import ConfigError
-from sq.core.ledger import Item, Reject, read_rejects, read_rows
+from sq.core.ledger import Reject, WorkItem, read_rejects, read_rows
 from sq.core.rows import JUDGED, fit_row
 from sq.data.readers import BadRow
 from sq.domains.base import Domain
 from sq.engine.meter import Usage
 from sq.synth.config import SynthJob, SynthStage
-from sq.synth.figures import Report
-from sq.synth.filters.base import Case, Surroundings
+from sq.synth.filters.base import FilterContext, FilterItem
 from sq.synth.filters.solvability import SolvabilityFilter
-from sq.synth.questions import oracle_figures, oracle_told
-from sq.synth.speaker import Speaker
-from sq.synth.stage import Input, Outcome, Work, bad_item
+from sq.synth.model_client import ModelClient
+from sq.synth.questions import format_oracle_metrics, oracle_metrics
+from sq.synth.stage import ItemResult, StageInput, StageSpec, bad_item
+from sq.synth.stage_metrics import StageSummary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,28 +36,28 @@ class FilterStage(SynthStage):
 
     scores: str = setting("outputs/scores", help="where judges' replies and scores are kept for the next run")
 
-    def work(self, job: SynthJob) -> Work:
+    def work(self, job: SynthJob) -> StageSpec:
         """Run the chain over the input."""
         if not job.filters:
             raise ConfigError("stage=filter needs filters, as in filters=[format,language,duplicates,solvability]")
         domain = job.domain.create()
-        source = Input(job=job, domain=domain, need=("question",))
+        source = StageInput(job=job, domain=domain, need=("question",))
         inputs = (source.check(),)
         usage = Usage()
         judge = _Once(job, usage)
-        around = Surroundings(domain=domain, judge=judge, scores=Path(self.scores), seed=job.seed, usage=usage)
+        around = FilterContext(domain=domain, judge=judge, scores=Path(self.scores), seed=job.seed, usage=usage)
         chain = _Chain(source, job, around)
-        return Work(
+        return StageSpec(
             schema=JUDGED,
-            decides=_decides(job, around),
+            fingerprint_fields=_decides(job, around),
             items=chain.items,
             do=lambda items, run: map(_outcome, items),
             close=judge.close,
             usages=(usage,),
             inputs=inputs,
-            incidental=frozenset(["stage.scores", "filters.solvability.measure", "filters.solvability.planted"]),
-            report=lambda directory: _report(directory, domain, chain.figures()),
-            stale=lambda figures: _lacks_measure(job, figures),
+            ignored_fields=frozenset(["stage.scores", "filters.solvability.measure", "filters.solvability.planted"]),
+            report=lambda directory: _report(directory, domain, chain.metrics()),
+            stale=lambda metrics: _lacks_measure(job, metrics),
             then="synthesize.py stage=answers input",
         )
 
@@ -67,11 +67,11 @@ class _Once:
 
     def __init__(self, job: SynthJob, usage: Usage) -> None:
         self._job, self._usage = job, usage
-        self._judge: Speaker | None = None
+        self._judge: ModelClient | None = None
 
-    def __call__(self) -> Speaker:
+    def __call__(self) -> ModelClient:
         if self._judge is None:
-            self._judge = Speaker(self._job.model, self._job.engine, self._usage)
+            self._judge = ModelClient(self._job.model, self._job.engine, self._usage)
         return self._judge
 
     def close(self) -> None:
@@ -79,68 +79,70 @@ class _Once:
             self._judge.close()
 
 
-def _decides(job: SynthJob, around: Surroundings) -> dict[str, Any]:
-    decides: dict[str, Any] = {"filters": list(job.filters)}
+def _decides(job: SynthJob, around: FilterContext) -> dict[str, Any]:
+    fingerprint_fields: dict[str, Any] = {"filters": list(job.filters)}
     for name, config in job.filters.items():
-        decides |= flatten(config, f"filters.{name}")
-        decides |= {f"filters.{name}.{key}": value for key, value in config.decides(around).items()}
-    return decides
+        fingerprint_fields |= flatten(config, f"filters.{name}")
+        fingerprint_fields |= {
+            f"filters.{name}.{key}": value for key, value in config.fingerprint_fields(around).items()
+        }
+    return fingerprint_fields
 
 
 class _Chain:
     """All filters over the input, one after the other."""
 
-    def __init__(self, source: Input, job: SynthJob, around: Surroundings) -> None:
+    def __init__(self, source: StageInput, job: SynthJob, around: FilterContext) -> None:
         self._source, self._job, self._around = source, job, around
         self._through = False
 
-    def items(self) -> Iterator[Item]:
+    def items(self) -> Iterator[WorkItem]:
         """Every row with what was found, in order."""
         chain = self._cases()
         for config in self._job.filters.values():
             chain = config.apply(chain, self._around)
         for case in chain:
-            yield Item(case.row["id"], case)
+            yield WorkItem(case.row["id"], case)
         self._through = True
 
-    def figures(self) -> dict[str, float]:
+    def metrics(self) -> dict[str, float]:
         """What the filters report. Where all rows went through in an earlier run, they do again: judges are not asked
         again, as their words are kept."""
         if not self._through:
             for _ in self.items():
                 pass
-        return self._around.figures
+        return self._around.metrics
 
-    def _cases(self) -> Iterator[Case]:
+    def _cases(self) -> Iterator[FilterItem]:
         for row in self._source.rows():
             if isinstance(row, BadRow):
-                yield Case(row=row.row() | {"id": bad_item(row).key}, reason=row.reason, detail=str(row))
+                yield FilterItem(row=row.row() | {"id": bad_item(row).key}, reason=row.reason, detail=str(row))
             else:
-                yield Case(row=row)
+                yield FilterItem(row=row)
 
 
-def _lacks_measure(job: SynthJob, figures: Mapping[str, float]) -> bool:
+def _lacks_measure(job: SynthJob, metrics: Mapping[str, float]) -> bool:
     """Whether more planted variants are asked for than a finished stage was measured with."""
     judges = [config for config in job.filters.values() if isinstance(config, SolvabilityFilter)]
-    return any(judge.measure and judge.planted != figures.get("judge/asked", 0) for judge in judges)
+    return any(judge.measure and judge.planted != metrics.get("judge/asked", 0) for judge in judges)
 
 
-def _outcome(item: Item) -> Outcome:
-    case: Case = item.payload
+def _outcome(item: WorkItem) -> ItemResult:
+    case: FilterItem = item.payload
     if case.reason is None:
-        return Outcome(key=item.key, rows=[fit_row(case.row, JUDGED)])
-    return Outcome(key=item.key, rejects=[Reject(row=case.row, reason=case.reason, detail=case.detail)])
+        return ItemResult(key=item.key, rows=[fit_row(case.row, JUDGED)])
+    return ItemResult(key=item.key, rejects=[Reject(row=case.row, reason=case.reason, detail=case.detail)])
 
 
-def _report(directory: Path, domain: Domain, measured: Mapping[str, float]) -> Report:
-    figures = oracle_figures((row["question"] for row in read_rows(directory, columns=["question"])), domain)
-    told = [oracle_told(figures)]
+def _report(directory: Path, domain: Domain, measured: Mapping[str, float]) -> StageSummary:
+    metrics = oracle_metrics((row["question"] for row in read_rows(directory, columns=["question"])), domain)
+    told = [format_oracle_metrics(metrics)]
     judged = _judged(directory)
     if counts := Counter(said for _, said in judged):
-        figures |= {f"verdicts/{said}": float(count) for said, count in counts.items()}
+        metrics |= {f"verdicts/{said}": float(count) for said, count in counts.items()}
         told.append("the judge said " + ", ".join(f"{said} to {count:,}" for said, count in counts.most_common()))
     if found := _judge_by_oracle(judged, domain):
-        figures |= found
+        metrics |= found
         shown = ", ".join(f"{name.partition('judge_')[2]} {value:.1%}" for name, value in found.items())
         told.append(f"by the oracle its {shown}")
     if "judge/planted" in measured:
@@ -154,7 +156,7 @@ def _report(directory: Path, domain: Domain, measured: Mapping[str, float]) -> R
             + f" on {measured['judge/planted']:.0f} planted"
         )
     told += [f"{k.split('/')[1]} {v:.2%} clean" for k, v in measured.items() if k.startswith("overlap/")]
-    return Report(figures={**figures, **measured}, told=" | ".join(filter(None, told)))
+    return StageSummary(metrics={**metrics, **measured}, told=" | ".join(filter(None, told)))
 
 
 def _judged(directory: Path) -> list[tuple[str, str]]:

@@ -17,18 +17,18 @@ from omegaconf import OmegaConf
 
 from sq.core.config import build, conf_dir, flatten, setting
 from sq.core.errors import ConfigError
-from sq.core.ledger import Item, Reject, read_rows
+from sq.core.ledger import Reject, WorkItem, read_rows
 from sq.core.rows import QUESTION, row_id, text_problem
 from sq.domains.base import Domain
 from sq.domains.oracle import ORACLES
 from sq.engine.base import Completion, Sampling
 from sq.models.load import ModelConfig
 from sq.synth.config import SynthJob, SynthStage
-from sq.synth.figures import Report
-from sq.synth.speaker import Speaker, Talk
-from sq.synth.stage import Outcome, Work, seed_of
+from sq.synth.model_client import ModelClient, RequestFlow
+from sq.synth.stage import ItemResult, StageSpec, seed_of
+from sq.synth.stage_metrics import StageSummary
 
-__all__ = ["QuestionsStage", "oracle_figures", "question_problem", "repeats", "seed_of"]
+__all__ = ["QuestionsStage", "oracle_metrics", "question_problem", "repeats", "seed_of"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,16 +43,18 @@ class QuestionsStage(SynthStage):
         {}, gt=0, help="name of a model YAML, or a model's path -> its share; none: model= alone"
     )
 
-    def work(self, job: SynthJob) -> Work:
+    def work(self, job: SynthJob) -> StageSpec:
         """Sample `count` questions, by each generator its share."""
-        generators = [Generator(job, self, model, count) for model, count in _shares(job, self)]
+        generators = [QuestionGenerator(job, self, model, count) for model, count in _shares(job, self)]
         if len({g.key for g in generators}) < len(generators):
             raise ConfigError(f"stage.generators={self.generators} names the same weights twice")
         if len({g.speaker.name for g in generators}) < len(generators):
             raise ConfigError(f"stage.generators={self.generators} has two of one name; rename one's directory")
-        return Work(
+        return StageSpec(
             schema=QUESTION,
-            decides={k: v for g in generators for k, v in g.decides(alone=len(generators) == 1).items()},
+            fingerprint_fields={
+                k: v for g in generators for k, v in g.fingerprint_fields(alone=len(generators) == 1).items()
+            },
             items=lambda: itertools.chain.from_iterable(g.items() for g in generators),
             do=lambda items, run: _in_turn(items, run),
             close=lambda: _close(generators),
@@ -64,11 +66,11 @@ class QuestionsStage(SynthStage):
         )
 
 
-class Generator:
+class QuestionGenerator:
     """One model that writes questions, and how many."""
 
     def __init__(self, job: SynthJob, stage: QuestionsStage, model: ModelConfig, count: int) -> None:
-        self.speaker = Speaker(model, job.engine)
+        self.speaker = ModelClient(model, job.engine)
         self.sampling = Sampling(
             temperature=stage.temperature,
             top_p=stage.top_p,
@@ -77,21 +79,25 @@ class Generator:
         )
         self.chat = self.speaker.own_chat
         self.speaker.check_room(stage.max_tokens, prompt=len(self.chat.question_prefix_ids))
-        self.key = row_id("generator", **self.speaker.decides)
+        self.key = row_id("generator", **self.speaker.fingerprint_fields)
         self._job, self._count = job, count
 
-    def decides(self, *, alone: bool) -> dict[str, Any]:
+    def fingerprint_fields(self, *, alone: bool) -> dict[str, Any]:
         """Its part of the ledger's identity."""
         prefix = "" if alone else f"generators.{self.speaker.name}."
-        return {f"{prefix}{k}": v for k, v in {**self.speaker.decides, "count": self._count}.items()}
+        return {f"{prefix}{k}": v for k, v in {**self.speaker.fingerprint_fields, "count": self._count}.items()}
 
-    def items(self) -> Iterator[Item]:
+    def items(self) -> Iterator[WorkItem]:
         """One item a sample; the payload is the generator and the sample's number."""
-        decides = {**self.speaker.decides, "sampling": flatten(self.sampling), "seed": self._job.seed}
+        fingerprint_fields = {
+            **self.speaker.fingerprint_fields,
+            "sampling": flatten(self.sampling),
+            "seed": self._job.seed,
+        }
         for index in range(self._count):
-            yield Item(row_id("question", **decides, index=index), (self, index))
+            yield WorkItem(row_id("question", **fingerprint_fields, index=index), (self, index))
 
-    def talk(self, item: Item, run: str) -> Talk:
+    def talk(self, item: WorkItem, run: str) -> RequestFlow:
         """Ask for one question and judge its form."""
         row: dict[str, Any] = {
             "id": item.key,
@@ -107,7 +113,7 @@ class Generator:
         (result,) = yield [self.speaker.prefix_request(item.key, self.sampling)]
         row["question_prompt_tokens"] = result.prompt_tokens
         if result.error is not None:
-            return Outcome(key=item.key, rejects=[Reject(row=row, reason="engine", detail=result.error)])
+            return ItemResult(key=item.key, rejects=[Reject(row=row, reason="engine", detail=result.error)])
         completion = result.completions[0]
         text = self.chat.question_text(completion.token_ids)
         row |= {
@@ -116,8 +122,8 @@ class Generator:
             "question_tokens": completion.tokens,
         }
         if problem := question_problem(completion, text):
-            return Outcome(key=item.key, rejects=[Reject(row=row, reason=problem, detail=text[:200])])
-        return Outcome(key=item.key, rows=[row])
+            return ItemResult(key=item.key, rejects=[Reject(row=row, reason=problem, detail=text[:200])])
+        return ItemResult(key=item.key, rows=[row])
 
 
 def question_problem(completion: Completion, text: str) -> str | None:
@@ -136,7 +142,7 @@ def repeats(text: str, *, width: int = 4, share: float = 0.5) -> bool:
     return len(runs) >= 2 * width and len(set(runs)) < (1 - share) * len(runs)
 
 
-def oracle_figures(questions: Iterator[str], domain: Domain) -> dict[str, float]:
+def oracle_metrics(questions: Iterator[str], domain: Domain) -> dict[str, float]:
     """Share of solvable questions and their mean steps, where the domain has an oracle to say so."""
     found = [v for v in map(domain.verdict, questions) if v is not None]
     if not found:
@@ -145,21 +151,21 @@ def oracle_figures(questions: Iterator[str], domain: Domain) -> dict[str, float]
     return {"oracle/solvable": len(steps) / len(found), "oracle/steps": sum(steps) / max(1, len(steps))}
 
 
-def oracle_told(figures: dict[str, float]) -> str:
+def format_oracle_metrics(metrics: dict[str, float]) -> str:
     """The oracle's figures in words; nothing where there is no oracle."""
-    if not figures:
+    if not metrics:
         return ""
-    return f"by the oracle {figures['oracle/solvable']:.1%} solvable, {figures['oracle/steps']:.2f} steps"
+    return f"by the oracle {metrics['oracle/solvable']:.1%} solvable, {metrics['oracle/steps']:.2f} steps"
 
 
-def _in_turn(items: Iterator[Item], run: str) -> Iterator[Outcome]:
+def _in_turn(items: Iterator[WorkItem], run: str) -> Iterator[ItemResult]:
     """Each generator's items with its own engine; one engine at a time."""
     for generator, own in itertools.groupby(items, key=lambda item: item.payload[0]):
-        yield from generator.speaker.converse(own, lambda item, g=generator: g.talk(item, run))
+        yield from generator.speaker.run_flows(own, lambda item, g=generator: g.talk(item, run))
         generator.speaker.close()
 
 
-def _close(generators: list[Generator]) -> None:
+def _close(generators: list[QuestionGenerator]) -> None:
     for generator in generators:
         generator.speaker.close()
 
@@ -184,9 +190,11 @@ def _model(job: SynthJob, name: str) -> ModelConfig:
     return replace(job.model, name=given.parent.name if given.name == "model" else given.name, path=name)
 
 
-def _report(directory: Path, domain: Domain) -> Report:
+def _report(directory: Path, domain: Domain) -> StageSummary:
     counts = Counter(row["generator"] for row in read_rows(directory, columns=["generator"]))
-    figures = oracle_figures((row["question"] for row in read_rows(directory, columns=["question"])), domain)
+    metrics = oracle_metrics((row["question"] for row in read_rows(directory, columns=["question"])), domain)
     shares = {f"rows/{name}": float(n) for name, n in counts.items()} if len(counts) > 1 else {}
     told = ", ".join(f"{int(n):,} of {name.removeprefix('rows/')}" for name, n in shares.items())
-    return Report(figures={**figures, **shares}, told=" | ".join(filter(None, [told, oracle_told(figures)])))
+    return StageSummary(
+        metrics={**metrics, **shares}, told=" | ".join(filter(None, [told, format_oracle_metrics(metrics)]))
+    )

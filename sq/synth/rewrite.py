@@ -18,7 +18,7 @@ from typing import Any
 
 from sq.core.config import flatten, setting
 from sq.core.errors import ConfigError, SqError
-from sq.core.ledger import Item, Reject, read_rows
+from sq.core.ledger import Reject, WorkItem, read_rows
 from sq.core.prompts import Prompt
 from sq.core.rows import PAIR, fit_row, row_id, text_problem
 from sq.domains.base import Domain
@@ -26,11 +26,11 @@ from sq.engine.base import Completion
 from sq.engine.config import EngineConfig
 from sq.models.load import ModelConfig
 from sq.synth.config import SynthJob, SynthStage
-from sq.synth.figures import Report
 from sq.synth.filters.solvability import load_prompt
 from sq.synth.filters.words import words_of
-from sq.synth.speaker import Speaker, Talk
-from sq.synth.stage import Input, Outcome, Work, seed_of
+from sq.synth.model_client import ModelClient, RequestFlow
+from sq.synth.stage import ItemResult, StageInput, StageSpec, seed_of
+from sq.synth.stage_metrics import StageSummary
 
 LOOKED_AT = 512
 """Pairs that a judge of its own is given at a time."""
@@ -68,33 +68,33 @@ class RewriteStage(SynthStage):
     window: int = setting(64, ge=2, help="success_rate: questions among which partners are sought")
     margin: float = setting(0.25, gt=0, le=1, help="success_rate: least difference in agreement of a solvability pair")
 
-    def work(self, job: SynthJob) -> Work:
+    def work(self, job: SynthJob) -> StageSpec:
         """Make pairs from the questions of the input."""
         if self.source is PairSource.SUCCESS_RATE:
             from sq.synth.success_rate import pairs_by_success
 
             return pairs_by_success(job, self)
         domain = job.domain.create()
-        source = Input(job=job, domain=domain, need=("question",))
+        source = StageInput(job=job, domain=domain, need=("question",))
         inputs = (source.check(),)
-        optimiser = Speaker(job.model, job.engine)
+        optimiser = ModelClient(job.model, job.engine)
         judge = self._judge(job, optimiser)
-        rewriting = Rewriting(self, optimiser, judge, job.seed)
-        return Work(
+        rewriting = Rewriter(self, optimiser, judge, job.seed)
+        return StageSpec(
             schema=PAIR,
-            decides=rewriting.decides,
+            fingerprint_fields=rewriting.fingerprint_fields,
             items=lambda: source.items(rewriting.key),
             do=rewriting.outcomes,
             close=lambda: _close(optimiser, judge),
             usages=(optimiser.usage,) if judge is optimiser else (optimiser.usage, judge.usage),
             inputs=inputs,
-            incidental=frozenset(name for name in flatten(self, "stage") if name.startswith(JUDGE)),
+            ignored_fields=frozenset(name for name in flatten(self, "stage") if name.startswith(JUDGE)),
             unit="question",
             report=lambda directory: pair_report(directory, domain),
             then="train.py stage=qpo data.input",
         )
 
-    def _judge(self, job: SynthJob, optimiser: Speaker) -> Speaker:
+    def _judge(self, job: SynthJob, optimiser: ModelClient) -> ModelClient:
         """Who takes the second look: the optimiser too, unless a model or an engine of its own is given."""
         if self.judge_model is None and self.judge_engine is None:
             return optimiser
@@ -102,13 +102,13 @@ class RewriteStage(SynthStage):
             raise ConfigError("stage.judge_model and stage.judge_engine are for stage.judge_prompt=judge_solvability")
         engine = self.judge_engine or job.engine
         engine.prepare()
-        return Speaker(self.judge_model or job.model, engine)
+        return ModelClient(self.judge_model or job.model, engine)
 
 
-class Rewriting:
+class Rewriter:
     """An optimiser, a judge, their prompts, and what counts as a rewrite."""
 
-    def __init__(self, stage: RewriteStage, optimiser: Speaker, judge: Speaker, seed: int) -> None:
+    def __init__(self, stage: RewriteStage, optimiser: ModelClient, judge: ModelClient, seed: int) -> None:
         self._stage, self._optimiser, self._seed = stage, optimiser, seed
         self._judge = judge
         self._prompts: dict[str, Prompt] = {
@@ -122,24 +122,24 @@ class Rewriting:
         self._greedy = judge.sampling(temperature=0.0, max_tokens=stage.max_tokens)
 
     @property
-    def decides(self) -> dict[str, Any]:
+    def fingerprint_fields(self) -> dict[str, Any]:
         """The optimiser and its prompts."""
         prompts = {f"prompt.{direction}": prompt.digest for direction, prompt in self._prompts.items()}
         judge = {"prompt.judge": self._judging.digest} if self._judging else {}
         if self._judge is not self._optimiser:
-            judge |= {f"judge.{name}": value for name, value in self._judge.decides.items()}
-        return {**self._optimiser.decides, **prompts, **judge}
+            judge |= {f"judge.{name}": value for name, value in self._judge.fingerprint_fields.items()}
+        return {**self._optimiser.fingerprint_fields, **prompts, **judge}
 
-    def outcomes(self, items: Iterator[Item], run: str) -> Iterator[Outcome]:
+    def outcomes(self, items: Iterator[WorkItem], run: str) -> Iterator[ItemResult]:
         """Pairs and rejects as they come; a judge of its own looks at some hundred pairs at a time."""
-        outcomes = self._optimiser.converse(items, lambda item: self.talk(item, run))
+        outcomes = self._optimiser.run_flows(items, lambda item: self.talk(item, run))
         if self._judging is None or self._judge is self._optimiser:
             yield from outcomes
             return
         while block := list(itertools.islice(outcomes, LOOKED_AT)):
             yield from (outcome for outcome in block if not outcome.rows)
-            pairs = (Item(outcome.key, outcome.rows[0]) for outcome in block if outcome.rows)
-            yield from self._judge.converse(pairs, lambda item: self._second_look(item, item.payload))
+            pairs = (WorkItem(outcome.key, outcome.rows[0]) for outcome in block if outcome.rows)
+            yield from self._judge.run_flows(pairs, lambda item: self._second_look(item, item.payload))
 
     def direction(self, row: dict[str, Any]) -> str:
         """Drawn by the seed and the question's id, so that it is the same in any order."""
@@ -148,10 +148,12 @@ class Rewriting:
 
     def key(self, row: dict[str, Any]) -> str:
         """The key of one question's rewrite."""
-        decides = {**self.decides, "sampling": flatten(self._sampling), "seed": self._seed}
-        return row_id("rewrite", question=row["id"], text=row["question"], direction=self.direction(row), **decides)
+        fingerprint_fields = {**self.fingerprint_fields, "sampling": flatten(self._sampling), "seed": self._seed}
+        return row_id(
+            "rewrite", question=row["id"], text=row["question"], direction=self.direction(row), **fingerprint_fields
+        )
 
-    def talk(self, item: Item, run: str) -> Talk:
+    def talk(self, item: WorkItem, run: str) -> RequestFlow:
         """Ask for the rewrite; then, where wanted, for a judge's word on it."""
         question = item.payload
         direction = self.direction(question)
@@ -181,9 +183,9 @@ class Rewriting:
             return _rejected(item, pair, *problem)
         if self._judging is not None and self._judge is self._optimiser:
             return (yield from self._second_look(item, pair))
-        return Outcome(key=item.key, rows=[pair])
+        return ItemResult(key=item.key, rows=[pair])
 
-    def _second_look(self, item: Item, pair: dict[str, Any]) -> Talk:
+    def _second_look(self, item: WorkItem, pair: dict[str, Any]) -> RequestFlow:
         """Ask the judge about the chosen question; the pair stays only where it is judged solvable."""
         assert self._judging is not None
         key = row_id("second_look", rewrite=item.key)
@@ -202,9 +204,9 @@ class Rewriting:
         if pair["chosen_solvable"] != "yes":
             reason = "unsolvable" if clear else "unparsable"
             return _rejected(item, pair, reason, reply.text[-200:])
-        return Outcome(key=item.key, rows=[pair])
+        return ItemResult(key=item.key, rows=[pair])
 
-    def _pair(self, item: Item, run: str, direction: str, prompt: Prompt) -> dict[str, Any]:
+    def _pair(self, item: WorkItem, run: str, direction: str, prompt: Prompt) -> dict[str, Any]:
         question = item.payload
         known = fit_row({k: v for k, v in question.items() if k in ("domain", "generator", "prefix")}, PAIR)
         return {
@@ -233,16 +235,16 @@ class Rewriting:
         return None
 
 
-def _close(*speakers: Speaker) -> None:
+def _close(*speakers: ModelClient) -> None:
     for speaker in speakers:
         speaker.close()
 
 
-def _rejected(item: Item, pair: dict[str, Any], reason: str, detail: str) -> Outcome:
-    return Outcome(key=item.key, rejects=[Reject(row=pair, reason=reason, detail=detail)])
+def _rejected(item: WorkItem, pair: dict[str, Any], reason: str, detail: str) -> ItemResult:
+    return ItemResult(key=item.key, rejects=[Reject(row=pair, reason=reason, detail=detail)])
 
 
-def pair_report(directory: Path, domain: Domain) -> Report:
+def pair_report(directory: Path, domain: Domain) -> StageSummary:
     """How many pairs of each direction, how long, and by the oracle how often the chosen one is better."""
     counts: Counter[str] = Counter()
     chosen = rejected = 0
@@ -253,21 +255,21 @@ def pair_report(directory: Path, domain: Domain) -> Report:
         rejected += len(row["rejected"].split())
         verdicts.append((domain.verdict(row["chosen"]), domain.verdict(row["rejected"])))
     total = max(counts.total(), 1)
-    figures = {f"pairs/{name}": float(count) for name, count in counts.items()}
-    figures |= {"words/chosen": chosen / total, "words/rejected": rejected / total}
+    metrics = {f"pairs/{name}": float(count) for name, count in counts.items()}
+    metrics |= {"words/chosen": chosen / total, "words/rejected": rejected / total}
     told = ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
     told += f", {chosen / total:.0f} words chosen, {rejected / total:.0f} rejected"
     judged = list(_both(iter(verdicts)))
     if judged:
-        figures |= {
+        metrics |= {
             "oracle/chosen_solvable": sum(c.solvable for c, _ in judged) / len(judged),
             "oracle/rejected_solvable": sum(r.solvable for _, r in judged) / len(judged),
         }
         told += (
-            f" | by the oracle {figures['oracle/chosen_solvable']:.1%} of the chosen solvable, "
-            f"{figures['oracle/rejected_solvable']:.1%} of the rejected"
+            f" | by the oracle {metrics['oracle/chosen_solvable']:.1%} of the chosen solvable, "
+            f"{metrics['oracle/rejected_solvable']:.1%} of the rejected"
         )
-    return Report(figures=figures, told=told)
+    return StageSummary(metrics=metrics, told=told)
 
 
 def _both(verdicts: Iterator[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:

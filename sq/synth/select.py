@@ -19,19 +19,19 @@ from typing import Any
 
 from sq.core.config import setting
 from sq.core.errors import ConfigError
-from sq.core.ledger import Item, Reject, read_rejects, read_rows
+from sq.core.ledger import Reject, WorkItem, read_rejects, read_rows
 from sq.core.rows import CANDIDATE, EXAMPLE, fit_row, row_id
 from sq.core.thinking import UNFINISHED, answer_start
 from sq.data.readers import BadRow
 from sq.domains.base import Domain
 from sq.engine.base import ScoreRequest, ScoreResult
 from sq.synth.config import SynthJob, SynthStage
-from sq.synth.figures import Report
-from sq.synth.speaker import Speaker, Talk
-from sq.synth.stage import Input, Outcome, Work, bad_item
+from sq.synth.model_client import ModelClient, RequestFlow
+from sq.synth.stage import ItemResult, StageInput, StageSpec, bad_item
+from sq.synth.stage_metrics import StageSummary
 
 
-class Method(Enum):
+class SelectionMethod(Enum):
     """What makes a candidate the best."""
 
     REWARD = "reward"
@@ -48,25 +48,28 @@ class Method(Enum):
 class SelectStage(SynthStage):
     """Best of n (paper, section 2.4: InternLM2-7B-Reward)."""
 
-    method: Method = setting(Method.REWARD, help="what makes a candidate the best")
+    method: SelectionMethod = setting(SelectionMethod.REWARD, help="what makes a candidate the best")
     keep_cut_off: bool = setting(False, help="let candidates that ran into the token limit stand, if they answer")
 
-    def work(self, job: SynthJob) -> Work:
+    def work(self, job: SynthJob) -> StageSpec:
         """Choose among the candidates of each question."""
         domain = job.domain.create()
-        source = Input(job=job, domain=domain, need=("question", "response"), any_text=("response",))
+        source = StageInput(job=job, domain=domain, need=("question", "response"), any_text=("response",))
         inputs = (source.check(),)
-        rewarded = self.method in (Method.REWARD, Method.WEIGHTED)
+        rewarded = self.method in (SelectionMethod.REWARD, SelectionMethod.WEIGHTED)
         if rewarded and not job.engine.can_score(job.model):
             raise ConfigError(
                 f"stage.method={self.method.value} needs a reward model, and model={job.model.name} is none for this "
                 "engine: give model={name: reward, path: DIR} with engine=hf or vllm, or stage.method=majority"
             )
-        judge = Speaker(job.model, job.engine) if rewarded else None
-        choosing = Choosing(stage=self, domain=domain, seed=job.seed, judge=judge)
-        return Work(
+        judge = ModelClient(job.model, job.engine) if rewarded else None
+        choosing = Selector(stage=self, domain=domain, seed=job.seed, judge=judge)
+        return StageSpec(
             schema=EXAMPLE,
-            decides={"instruction": domain.instruction, **({"reward_model": judge.identity} if judge else {})},
+            fingerprint_fields={
+                "instruction": domain.instruction,
+                **({"reward_model": judge.identity} if judge else {}),
+            },
             items=lambda: _questions(source, choosing),
             do=choosing.outcomes,
             close=judge.close if judge else lambda: None,
@@ -79,15 +82,15 @@ class SelectStage(SynthStage):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choosing:
+class Selector:
     """The choice among one question's candidates."""
 
     stage: SelectStage
     domain: Domain
     seed: int
-    judge: Speaker | None
+    judge: ModelClient | None
 
-    def outcomes(self, items: Iterator[Item], run: str) -> Iterator[Outcome]:
+    def outcomes(self, items: Iterator[WorkItem], run: str) -> Iterator[ItemResult]:
         """The chosen and the others, question by question."""
         if self.judge is not None:
             yield from self.judge.score(items, self._rewarded)
@@ -96,7 +99,7 @@ class Choosing:
             standing, rejects = self._sift(item.payload)
             yield self._choose(item.key, standing, rejects)
 
-    def _rewarded(self, item: Item) -> Talk:
+    def _rewarded(self, item: WorkItem) -> RequestFlow:
         """Score all candidates that have an answer, then choose."""
         standing, rejects = self._sift(item.payload)
         scores: list[ScoreResult] = yield [
@@ -142,13 +145,13 @@ class Choosing:
                 standing.append(row)
         return standing, rejects
 
-    def _choose(self, key: str, standing: list[dict[str, Any]], rejects: list[Reject]) -> Outcome:
+    def _choose(self, key: str, standing: list[dict[str, Any]], rejects: list[Reject]) -> ItemResult:
         if not standing:
-            return Outcome(key=key, rejects=rejects)
+            return ItemResult(key=key, rejects=rejects)
         count = len(standing) + len(rejects)
         said = _vote(standing, self.domain)
         method = self.stage.method
-        if method is Method.CHECK:
+        if method is SelectionMethod.CHECK:
             known = standing[0].get("answer") is not None
             for row in standing if known else []:
                 if not row["correct"]:
@@ -156,21 +159,21 @@ class Choosing:
                     rejects.append(Reject(row=row, reason="wrong", detail=detail))
             standing = [row for row in standing if row["correct"]] if known else standing
             if not standing:
-                return Outcome(key=key, rejects=rejects)
-        weights = _weights(standing, said) if method is Method.WEIGHTED else {}
+                return ItemResult(key=key, rejects=rejects)
+        weights = _weights(standing, said) if method is SelectionMethod.WEIGHTED else {}
         standing.sort(key=lambda row: (*self._worth(row, weights), row_id("tie", seed=self.seed, id=row["id"])))
         for rank, row in enumerate(standing):
             row["rank"] = rank
         best = standing[0]
         rejects += [Reject(row=row, reason="not_chosen", detail=f"rank {row['rank']}") for row in standing[1:]]
         chosen = {**best, "query": self._query(best), "selected_by": method.value, "candidates": count}
-        return Outcome(key=key, rows=[fit_row(chosen, EXAMPLE)], rejects=rejects)
+        return ItemResult(key=key, rows=[fit_row(chosen, EXAMPLE)], rejects=rejects)
 
     def _worth(self, row: dict[str, Any], weights: dict[str, float]) -> tuple[float, ...]:
         """What candidates are ordered by, the best first."""
-        if self.stage.method is Method.REWARD:
+        if self.stage.method is SelectionMethod.REWARD:
             return (-row["reward"],)
-        if self.stage.method is Method.WEIGHTED:
+        if self.stage.method is SelectionMethod.WEIGHTED:
             return (-weights[row["id"]], -row["reward"])
         return (-row["votes"],)
 
@@ -193,7 +196,7 @@ def _weights(rows: list[dict[str, Any]], said: dict[str, str]) -> dict[str, floa
     return {row["id"]: mass[said[row["id"]]] / sum(mass.values()) for row in rows}
 
 
-def _questions(source: Input, choosing: Choosing) -> Iterator[Item]:
+def _questions(source: StageInput, choosing: Selector) -> Iterator[WorkItem]:
     """The candidates of each question as one item; they stand together, as `answers` writes them."""
     for bad, rows in itertools.groupby(source.rows(), key=lambda row: isinstance(row, BadRow)):
         if bad:
@@ -202,7 +205,7 @@ def _questions(source: Input, choosing: Choosing) -> Iterator[Item]:
         good = (row for row in rows if not isinstance(row, BadRow))
         for question, group in itertools.groupby(good, key=_question_id):
             candidates = [_candidate(row, i, question) for i, row in enumerate(group)]
-            yield Item(row_id("select", question=question, candidates=[c["id"] for c in candidates]), candidates)
+            yield WorkItem(row_id("select", question=question, candidates=[c["id"] for c in candidates]), candidates)
 
 
 def _question_id(row: dict[str, Any]) -> str:
@@ -214,7 +217,7 @@ def _candidate(row: dict[str, Any], index: int, question: str) -> dict[str, Any]
     return fit_row({**row, "question_id": question, "response_index": index if given is None else given}, CANDIDATE)
 
 
-def _report(directory: Path, domain: Domain) -> Report:
+def _report(directory: Path, domain: Domain) -> StageSummary:
     """How often the chosen one is right, and how often a candidate at random: by reference or oracle."""
     chosen, agreement = [], []
     for row in read_rows(directory):
@@ -223,15 +226,15 @@ def _report(directory: Path, domain: Domain) -> Report:
     others = [_right(json.loads(row["row"]), domain) for row in read_rejects(directory)]
     known = [right for right in chosen if right is not None]
     every = known + [right for right in others if right is not None]
-    figures, told = {}, []
+    metrics, told = {}, []
     if known:
-        figures = {"correct/chosen": sum(known) / len(known), "correct/random": sum(every) / len(every)}
-        best, random = figures.values()
+        metrics = {"correct/chosen": sum(known) / len(known), "correct/random": sum(every) / len(every)}
+        best, random = metrics.values()
         told.append(f"{best:.1%} of the chosen are right, {random:.1%} of all candidates")
     if agreement:
-        figures["agreement"] = sum(agreement) / len(agreement)
-        told.append(f"{figures['agreement']:.1%} of the tests that came with candidates are passed by most of them")
-    return Report(figures=figures, told="; ".join(told))
+        metrics["agreement"] = sum(agreement) / len(agreement)
+        told.append(f"{metrics['agreement']:.1%} of the tests that came with candidates are passed by most of them")
+    return StageSummary(metrics=metrics, told="; ".join(told))
 
 
 def _right(row: Any, domain: Domain) -> bool | None:

@@ -1,6 +1,6 @@
 """Every stage of synthesis runs here: read, check, run, commit, track.
 
-A stage says what its work is (`Work`): the items in a fixed order, what decides their rows, and how items become
+A stage says what its work is (`StageSpec`): the items in a fixed order, what decides their rows, and how items become
 outcomes. All else is the same for all of them: exactly-once by the ledger, rows of the input that cannot be used as
 rejects, progress, and one line at the end whose counts reconcile (in = out + rejects by reason).
 """
@@ -18,25 +18,25 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from sq.core.config import flatten
-from sq.core.count import count
+from sq.core.count import count_noun
 from sq.core.errors import ConfigError
-from sq.core.ledger import Item, Ledger, Reject, Summary, read_manifest
+from sq.core.ledger import Ledger, LedgerSummary, Reject, WorkItem, read_manifest
+from sq.core.quoting import quote_override
 from sq.core.rows import row_id
 from sq.core.tracking import DataRef, track
-from sq.core.typed import typed
 from sq.data.columns import Need
 from sq.data.readers import BadRow
 from sq.data.sources import digest, read_source
 from sq.domains.base import Domain
 from sq.engine.meter import Usage
 from sq.synth.config import SynthJob
-from sq.synth.figures import Figures, Report
+from sq.synth.stage_metrics import StageMetrics, StageSummary
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Outcome:
+class ItemResult:
     """What came of one item: rows, rejects, or both."""
 
     key: str
@@ -44,61 +44,61 @@ class Outcome:
     rejects: list[Reject] = field(default_factory=list)
 
 
-def _no_report(directory: Path) -> Report:
-    return Report()
+def _empty_summary(directory: Path) -> StageSummary:
+    return StageSummary()
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
-    """What a stage does. `decides` is all that its rows depend on beside its items; `items` come in a fixed order."""
+class StageSpec:
+    """What a stage does. `fingerprint_fields` is all that its rows depend on beside its items; `items` come in a fixed order."""
 
     schema: pa.Schema
-    decides: Mapping[str, Any]
-    items: Callable[[], Iterator[Item]]
-    do: Callable[[Iterator[Item], str], Iterator[Outcome]]
+    fingerprint_fields: Mapping[str, Any]
+    items: Callable[[], Iterator[WorkItem]]
+    do: Callable[[Iterator[WorkItem], str], Iterator[ItemResult]]
     close: Callable[[], None]
     usages: Sequence[Usage] = ()
     """What its models are asked, for the bill."""
     inputs: tuple[DataRef, ...] = ()
-    incidental: frozenset[str] = frozenset()
+    ignored_fields: frozenset[str] = frozenset()
     """Settings that decide no row, and may differ when a stage is continued."""
     total: int | None = None
-    report: Callable[[Path], Report] = _no_report
-    stale: Callable[[Mapping[str, float]], bool] = lambda figures: False
+    report: Callable[[Path], StageSummary] = _empty_summary
+    stale: Callable[[Mapping[str, float]], bool] = lambda metrics: False
     """Whether the figures that a finished stage was told with lack what is asked for now."""
     unit: str = "row"
     then: str = ""
     """The command that usually follows, up to the key that takes this stage's directory."""
 
 
-def run_stage(job: SynthJob, work: Work) -> dict[str, float]:
+def run_stage(job: SynthJob, work: StageSpec) -> dict[str, float]:
     """Bring the stage in `job.output_dir` to its end, from wherever an earlier run was killed; its figures."""
     started = time.monotonic()
     directory, name = Path(job.output_dir), job.stage.name
     digests = {data.name: data.digest for data in work.inputs}
-    identity = {**flatten(job.stage, "stage"), **work.decides, "seed": job.seed}
-    identity = {name: value for name, value in identity.items() if name not in work.incidental}
+    identity = {**flatten(job.stage, "stage"), **work.fingerprint_fields, "seed": job.seed}
+    identity = {name: value for name, value in identity.items() if name not in work.ignored_fields}
     with track(job.tracking, stage=name, params=flatten(job), inputs=work.inputs, directory=job.output_dir) as run:
         try:
             with Ledger.open(directory, schema=work.schema, config=identity, inputs=digests) as ledger:
-                file = Figures(directory, work.usages)
+                file = StageMetrics(directory, work.usages)
                 if not ledger.finished:
-                    _work_off(ledger, work, name, run.id, file)
+                    _run_items(ledger, work, name, run.id, file)
                 summary = ledger.finish()
                 report = file.kept(summary.digest)
-                if report is None or work.stale(report.figures):
+                if report is None or work.stale(report.metrics):
                     report = work.report(directory)
                     file.keep(summary.digest, report)
         finally:
             work.close()
-        figures = {**_counts(summary), **report.figures, **file.usage}
+        metrics = {**_counts(summary), **report.metrics, **file.usage}
         run.output(name, directory, digest=summary.digest, rows=summary.rows)
-        run.metrics(figures)
-    _say(job, work, summary, report, time.monotonic() - started)
-    return figures
+        run.metrics(metrics)
+    _print_summary(job, work, summary, report, time.monotonic() - started)
+    return metrics
 
 
-def _work_off(ledger: Ledger, work: Work, name: str, run: str, file: Figures) -> None:
+def _run_items(ledger: Ledger, work: StageSpec, name: str, run: str, file: StageMetrics) -> None:
     done = read_manifest(ledger.directory).items if (ledger.directory / "manifest.json").exists() else 0
     with tqdm(total=work.total, initial=done, desc=name, unit=work.unit, dynamic_ncols=True, mininterval=0.5) as bar:
         try:
@@ -110,7 +110,7 @@ def _work_off(ledger: Ledger, work: Work, name: str, run: str, file: Figures) ->
             file.write()
 
 
-def _usable(ledger: Ledger, items: Iterator[Item]) -> Iterator[Item]:
+def _usable(ledger: Ledger, items: Iterator[WorkItem]) -> Iterator[WorkItem]:
     """Items that are rows; those that are bad lines of the input become rejects here."""
     for item in items:
         if isinstance(item.payload, BadRow):
@@ -120,33 +120,43 @@ def _usable(ledger: Ledger, items: Iterator[Item]) -> Iterator[Item]:
             yield item
 
 
-def _counts(summary: Summary) -> dict[str, float]:
+def _counts(summary: LedgerSummary) -> dict[str, float]:
     reasons = {f"rejects/{reason}": float(n) for reason, n in sorted(summary.reasons.items())}
     counts = {"items": summary.items, "rows": summary.rows, "rejects": summary.rejects, "resumed": summary.resumed}
-    return {**{name: float(count) for name, count in counts.items()}, **reasons}
+    return {**{name: float(n) for name, n in counts.items()}, **reasons}
 
 
-def _say(job: SynthJob, work: Work, summary: Summary, report: Report, seconds: float) -> None:
+def _print_summary(
+    job: SynthJob, work: StageSpec, summary: LedgerSummary, report: StageSummary, seconds: float
+) -> None:
     reasons = ", ".join(f"{n:,} {reason}" for reason, n in sorted(summary.reasons.items()))
-    given, rows, rejects = count(summary.items, work.unit), count(summary.rows, "row"), count(summary.rejects, "reject")
+    given, rows, rejects = (
+        count_noun(summary.items, work.unit),
+        count_noun(summary.rows, "row"),
+        count_noun(summary.rejects, "reject"),
+    )
     told = f"{given} in -> {rows}, {rejects}"
     resumed = f", {summary.resumed:,} of them done before" if summary.resumed else ""
     parts = [
         f"{job.stage.name}: {told}{f' ({reasons})' if reasons else ''}{resumed} -> {job.output_dir}",
         report.told,
         f"{seconds:.0f} s",
-        _next(job, work) if summary.rows else "",
+        _next_command(job, work) if summary.rows else "",
     ]
     log.info("%s", " | ".join(part for part in parts if part))
 
 
-def _next(job: SynthJob, work: Work) -> str:
+def _next_command(job: SynthJob, work: StageSpec) -> str:
     command, _, key = work.then.rpartition(" ")
-    return f"next: python {command} {typed('domain', job.domain.name)} {typed(key, job.output_dir)}" if key else ""
+    return (
+        f"next: python {command} {quote_override('domain', job.domain.name)} {quote_override(key, job.output_dir)}"
+        if key
+        else ""
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Input:
+class StageInput:
     """The rows that a stage reads: where they come from, and their columns."""
 
     job: SynthJob
@@ -180,15 +190,15 @@ class Input:
             yield row
         yield from bad
 
-    def items(self, key: Callable[[dict[str, Any]], str]) -> Iterator[Item]:
+    def items(self, key: Callable[[dict[str, Any]], str]) -> Iterator[WorkItem]:
         """Each row as an item under its key; bad lines too."""
         for row in self.rows():
-            yield bad_item(row) if isinstance(row, BadRow) else Item(key(row), row)
+            yield bad_item(row) if isinstance(row, BadRow) else WorkItem(key(row), row)
 
 
-def bad_item(bad: BadRow) -> Item:
+def bad_item(bad: BadRow) -> WorkItem:
     """A line of the input that gave no row, as an item of the stage."""
-    return Item(row_id("bad", file=bad.file, line=bad.line, unit=bad.unit), bad)
+    return WorkItem(row_id("bad", file=bad.file, line=bad.line, unit=bad.unit), bad)
 
 
 def seed_of(key: str) -> int:

@@ -13,16 +13,16 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sq.core.errors import SqError
-from sq.core.ledger import Item, Reject
+from sq.core.ledger import Reject, WorkItem
 from sq.core.rows import PAIR, row_id
 from sq.data.readers import BadRow
 from sq.domains.base import Domain
 from sq.engine.base import Completion, Result
 from sq.synth.config import SynthJob
 from sq.synth.filters.words import words_of
+from sq.synth.model_client import ModelClient, RequestFlow
 from sq.synth.rewrite import PairSource, RewriteStage, pair_report
-from sq.synth.speaker import Speaker, Talk
-from sq.synth.stage import Input, Outcome, Work, bad_item, seed_of
+from sq.synth.stage import ItemResult, StageInput, StageSpec, bad_item, seed_of
 
 AGREED = 0.75
 """Agreement from which on a question counts as one that the solver can solve."""
@@ -30,17 +30,17 @@ HARDER = 1.2
 """How many times as long the harder one's solutions are."""
 
 
-def pairs_by_success(job: SynthJob, stage: RewriteStage) -> Work:
+def pairs_by_success(job: SynthJob, stage: RewriteStage) -> StageSpec:
     """The work of `source=success_rate`: an item is a window of questions."""
     domain = job.domain.create()
-    source = Input(job=job, domain=domain, need=("question",))
+    source = StageInput(job=job, domain=domain, need=("question",))
     inputs = (source.check(),)
-    solver = Speaker(job.model, job.engine)
-    return Work(
+    solver = ModelClient(job.model, job.engine)
+    return StageSpec(
         schema=PAIR,
-        decides={**solver.decides, "instruction": domain.instruction},
+        fingerprint_fields={**solver.fingerprint_fields, "instruction": domain.instruction},
         items=lambda: _windows(source, stage, solver),
-        do=lambda items, run: solver.converse(items, lambda item: _talk(item, run, stage, solver, domain)),
+        do=lambda items, run: solver.run_flows(items, lambda item: _talk(item, run, stage, solver, domain)),
         close=solver.close,
         usages=(solver.usage,),
         inputs=inputs,
@@ -50,7 +50,7 @@ def pairs_by_success(job: SynthJob, stage: RewriteStage) -> Work:
     )
 
 
-def _windows(source: Input, stage: RewriteStage, solver: Speaker) -> Iterator[Item]:
+def _windows(source: StageInput, stage: RewriteStage, solver: ModelClient) -> Iterator[WorkItem]:
     bad: list[BadRow] = []
 
     def good() -> Iterator[dict[str, Any]]:
@@ -65,11 +65,11 @@ def _windows(source: Input, stage: RewriteStage, solver: Speaker) -> Iterator[It
         yield from map(bad_item, bad)
         bad.clear()
         texts = [[row["id"], row["question"]] for row in window]
-        yield Item(row_id("window", questions=texts, **solver.decides, seed=source.job.seed), window)
+        yield WorkItem(row_id("window", questions=texts, **solver.fingerprint_fields, seed=source.job.seed), window)
     yield from map(bad_item, bad)
 
 
-def _talk(item: Item, run: str, stage: RewriteStage, solver: Speaker, domain: Domain) -> Talk:
+def _talk(item: WorkItem, run: str, stage: RewriteStage, solver: ModelClient, domain: Domain) -> RequestFlow:
     """Solve every question of the window k times, then pair them."""
     sampling = solver.sampling(
         n=stage.k, temperature=stage.temperature or 0.7, top_p=stage.top_p, max_tokens=stage.max_tokens
@@ -97,12 +97,14 @@ def _talk(item: Item, run: str, stage: RewriteStage, solver: Speaker, domain: Do
             )
     rows, left = _paired(measured, stage)
     rejects += [Reject(row=one["row"], reason="no_partner", detail=f"agreement {one['agreement']:.2f}") for one in left]
-    return Outcome(
+    return ItemResult(
         key=item.key, rows=[_pair(better, worse, item, run, solver) for better, worse in rows], rejects=rejects
     )
 
 
-def _measure(row: dict[str, Any], solutions: Sequence[Completion], solver: Speaker, domain: Domain) -> dict[str, float]:
+def _measure(
+    row: dict[str, Any], solutions: Sequence[Completion], solver: ModelClient, domain: Domain
+) -> dict[str, float]:
     """How far the solutions agree, by the domain's vote, and how long they are."""
     found = [(a, c.text) for c in solutions if (a := domain.final_answer(solver.answer_in(c.text))) is not None]
     keys = domain.vote(row, [a for a, _ in found], [text for _, text in found]).keys if found else ()
@@ -145,7 +147,9 @@ def _ordered(one: dict[str, Any], other: dict[str, Any], margin: float) -> tuple
     return None
 
 
-def _pair(better: dict[str, Any], worse: dict[str, Any], item: Item, run: str, solver: Speaker) -> dict[str, Any]:
+def _pair(
+    better: dict[str, Any], worse: dict[str, Any], item: WorkItem, run: str, solver: ModelClient
+) -> dict[str, Any]:
     chosen, rejected = better["row"], worse["row"]
     key = row_id("pair", chosen=chosen["id"], rejected=rejected["id"], window=item.key)
     return {

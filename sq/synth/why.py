@@ -23,7 +23,7 @@ LONG = 400
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
+class LineageRecord:
     """One row or reject of one stage."""
 
     stage: str
@@ -62,7 +62,7 @@ def why(row: str, roots: Iterable[Path]) -> str:
     origin = found.pop()
     ancestors = _ancestors(origin, stages)
     story = list(_records(stages, lambda r: r.id in ancestors or r.id == origin or origin in r.origins))
-    return "\n".join(_told(origin, story))
+    return "\n".join(_format_story(origin, story))
 
 
 def _ancestors(origin: str, stages: list[tuple[Path, Manifest]]) -> set[str]:
@@ -93,24 +93,26 @@ def _place(manifest: Manifest) -> int:
     return ORDER.index(name) if name in ORDER else len(ORDER)
 
 
-def _records(stages: list[tuple[Path, Manifest]], wanted: Callable[[Record], bool]) -> Iterator[Record]:
+def _records(stages: list[tuple[Path, Manifest]], wanted: Callable[[LineageRecord], bool]) -> Iterator[LineageRecord]:
     for directory, manifest in stages:
         name = str(manifest.config.get("stage.name") or directory.name)
         keys = [column for column in ("id", "parents", "question_id") if column in manifest.schema]
         rows = read_rows(directory, columns=keys, verify=False, unfinished=True)
-        if any(wanted(Record(stage=name, directory=directory, row=row)) for row in rows):
+        if any(wanted(LineageRecord(stage=name, directory=directory, row=row)) for row in rows):
             for row in read_rows(directory, verify=False, unfinished=True):
-                record = Record(stage=name, directory=directory, row=row)
+                record = LineageRecord(stage=name, directory=directory, row=row)
                 if wanted(record):
                     yield record
         for reject in read_rejects(directory, verify=False, unfinished=True):
             row = json.loads(reject["row"])
-            record = Record(stage=name, directory=directory, row=row, reason=reject["reason"], detail=reject["detail"])
+            record = LineageRecord(
+                stage=name, directory=directory, row=row, reason=reject["reason"], detail=reject["detail"]
+            )
             if wanted(record):
                 yield record
 
 
-def _told(origin: str, story: list[Record]) -> Iterator[str]:
+def _format_story(origin: str, story: list[LineageRecord]) -> Iterator[str]:
     """Each record with what is new in it: what an earlier one has said of the same row is not said again."""
     said: dict[str, Any] = {}
     for record in story:

@@ -21,11 +21,11 @@ from sq.data.module import StepPack
 from sq.models.attention import Attention
 from sq.models.fused import HeadChoice, HeadKernel, choose_head
 from sq.models.pack import Pack
-from sq.models.packed import pack_loss
+from sq.models.packed_forward import pack_loss
 from sq.train.checkpoints import checkpoints, step_of
 from sq.train.config import Precision, TrainJob
 from sq.train.optim import make_optimizer, parameter_groups
-from sq.train.rows import Data
+from sq.train.rows import TrainingRows
 from sq.train.shard import shard
 from sq.train.stages import Schedule, StageConfig
 
@@ -38,7 +38,9 @@ class BaseModule(L.LightningModule):
     keep_last: ClassVar[bool] = False
     """Whether packs keep each row's last token in the input."""
 
-    def __init__(self, job: TrainJob, model: PreTrainedModel, attention: Attention, data: Data, steps: int) -> None:
+    def __init__(
+        self, job: TrainJob, model: PreTrainedModel, attention: Attention, data: TrainingRows, steps: int
+    ) -> None:
         super().__init__()
         self.job, self.stage, self.steps, self.data = job, job.stage, steps, data
         self.model, self.attention = model, attention
@@ -95,7 +97,7 @@ class BaseModule(L.LightningModule):
         assert isinstance(found, MeanMetric)
         return found
 
-    def figures(self, kind: str) -> dict[str, float]:
+    def metrics(self, kind: str) -> dict[str, float]:
         """The means since the last call, over all processes (which must all call)."""
         found = {}
         for name in self.metric_names:
@@ -183,8 +185,8 @@ class TokenModule(BaseModule):
             self.metric(kind, "token_accuracy").update(out.correct / out.count, weight=weight)
         return out.total
 
-    def figures(self, kind: str) -> dict[str, float]:
-        found = super().figures(kind)
+    def metrics(self, kind: str) -> dict[str, float]:
+        found = super().metrics(kind)
         return found | {f"{kind}/perplexity": math.exp(min(found[f"{kind}/loss"], 50))}
 
 

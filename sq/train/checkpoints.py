@@ -48,7 +48,7 @@ class Checkpoints(Callback):
         if step % self.every == 0 and step < trainer.max_steps:
             self.save(trainer, self.validate(trainer, module))
 
-    def save(self, trainer: L.Trainer, figures: dict[str, float]) -> None:
+    def save(self, trainer: L.Trainer, metrics: dict[str, float]) -> None:
         """Write a checkpoint of this moment; all processes take part."""
         self.directory.mkdir(parents=True, exist_ok=True)
         step = trainer.global_step
@@ -60,7 +60,7 @@ class Checkpoints(Callback):
             _remove(final)
             os.replace(temporary, final)
             sync_directory(self.directory)
-            self._note_best(final.name, figures.get("val/loss"))
+            self._note_best(final.name, metrics.get("val/loss"))
             self._prune()
         trainer.strategy.barrier()
 

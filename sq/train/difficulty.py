@@ -14,13 +14,13 @@ from torchmetrics import KendallRankCorrCoef, Metric, SpearmanCorrCoef
 
 from sq.core.chat import ChatFormat
 from sq.data.module import StepPack
-from sq.data.tokens import Item
-from sq.models.pack import Row
+from sq.data.tokens import TokenizedExample
+from sq.models.pack import TokenSequence
 from sq.models.regressor import make_head, predictions
 from sq.train.base import BaseModule
 from sq.train.config import TrainJob
 from sq.train.held_out import HeldOutRows
-from sq.train.rows import Task, Unusable
+from sq.train.rows import Task, UnusableRow
 from sq.train.stages import DifficultyStage
 
 BINS = 10
@@ -61,8 +61,8 @@ class DifficultyModule(BaseModule):
             self.held_out.note(found, known[:, 0])
         return loss
 
-    def figures(self, kind: str) -> dict[str, float]:
-        found = super().figures(kind)
+    def metrics(self, kind: str) -> dict[str, float]:
+        found = super().metrics(kind)
         if kind == "val":
             calibration = Calibration(BINS)
             metrics = {"spearman": SpearmanCorrCoef(), "kendall": KendallRankCorrCoef(), "calibration": calibration}
@@ -120,12 +120,12 @@ def task(job: TrainJob, chat: ChatFormat) -> Task:
     stage = job.stage
     assert isinstance(stage, DifficultyStage)
 
-    def encode(row: dict[str, Any]) -> Item:
+    def encode(row: dict[str, Any]) -> TokenizedExample:
         rate = float(row["fail_rate"])
         if not 0 <= rate <= 1:
-            raise Unusable("rate", f"fail_rate={rate} is not between 0 and 1")
+            raise UnusableRow("rate", f"fail_rate={rate} is not between 0 and 1")
         weight = certainty(rate, row.get("n")) if stage.certainty_weights else 1.0
-        return Item((Row(*chat.question_ids(row["question"])),), row["id"], (rate, weight))
+        return TokenizedExample((TokenSequence(*chat.question_ids(row["question"])),), row["id"], (rate, weight))
 
     return Task(need=("question", "fail_rate"), encode=encode, chat=chat, domain=job.domain.create())
 
@@ -133,6 +133,8 @@ def task(job: TrainJob, chat: ChatFormat) -> Task:
 def certainty(rate: float, n: Any) -> float:
     """How much a label of `n` samples counts: one over its variance (smoothed: 0 of 5 is not certainly 0)."""
     if not n:
-        raise Unusable("no-n", "stage.certainty_weights=true needs the column n, the number of samples of each label")
+        raise UnusableRow(
+            "no-n", "stage.certainty_weights=true needs the column n, the number of samples of each label"
+        )
     smooth = (rate * n + 1) / (n + 2)
     return float(SPREAD / (SPREAD**2 + smooth * (1 - smooth) / n))

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from sq.core.chat import ChatFormat
 from sq.core.config import conf_dir, flatten
-from sq.core.count import count
+from sq.core.count import count_noun
 from sq.core.errors import ConfigError, RowError
 from sq.core.files import DirectoryLock
+from sq.core.quoting import quote_override
 from sq.core.recovery import make_directory
 from sq.core.tracking import DataRef, track
-from sq.core.typed import typed
 from sq.models.load import NEW_TINY, eos_ids, fingerprint, load_tokenizer
 from sq.train.config import TrainJob
 from sq.train.launch import processes, rank
@@ -32,7 +32,7 @@ from sq.train.stages import DifficultyStage, PretrainStage, QFTStage, QPOStage, 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-    from sq.train.rows import Data, Task
+    from sq.train.rows import Task, TrainingRows
 
 log = logging.getLogger(__name__)
 
@@ -44,15 +44,15 @@ def fit(job: TrainJob) -> Path:
 
 
 def _fit(job: TrainJob) -> Path:
-    from sq.train.rows import REJECTS, data_digest, row_limit, tokenised
-    from sq.train.setup import check_machine, settled
+    from sq.train.rows import REJECTS, data_digest, row_limit, tokenized_rows
+    from sq.train.setup import check_machine, resolve_precision
 
     output, first = Path(job.output_dir), rank() == 0
     if not first:  # one process speaks, and one is tracked
         logging.getLogger("sq").setLevel(logging.ERROR)
         job = replace(job, tracking=replace(job.tracking, enabled=False))
     tokenizer, chat, task = _prepared(job)
-    job = settled(job)
+    job = resolve_precision(job)
     check_machine(job)
     limit = row_limit(job, tokenizer.model_max_length)
     decided = data_digest(job, task, limit)
@@ -66,7 +66,7 @@ def _fit(job: TrainJob) -> Path:
     lock = DirectoryLock(output) if first else None
     try:
         try:
-            data = tokenised(job, task, limit, decided, cache_of(job))
+            data = tokenized_rows(job, task, limit, decided, cache_directory(job))
         except RowError as error:
             _leave_nothing(job)
             raise RowError(f"{str(error).replace('columns={', 'data.columns={')}{_whence(job)}") from error
@@ -80,14 +80,14 @@ def _fit(job: TrainJob) -> Path:
             started = time.monotonic()
             from sq.train.loop import train
 
-            figures = train(job, tokenizer, chat, data, weights, run)
+            metrics = train(job, tokenizer, chat, data, weights, run)
             if first:
                 run.output("model", str(output / "model"), digest="", rows=len(data.train))
         if first:  # done only once MLflow knows it too: a run that is passed over later would stay killed there
             seconds = time.monotonic() - started
-            told = {"rows": len(data.train), "tokens": round(figures["train/tokens"]), "seconds": round(seconds, 1)}
-            write_record(output, {**record, "run": run.id, "figures": figures, **told})
-            _finish(job, data, figures, seconds)
+            told = {"rows": len(data.train), "tokens": round(metrics["train/tokens"]), "seconds": round(seconds, 1)}
+            write_record(output, {**record, "run": run.id, "figures": metrics, **told})
+            _finish(job, data, metrics, seconds)
     finally:
         if lock is not None:
             lock.release()
@@ -105,12 +105,12 @@ def _make(output: Path) -> None:
 def _leave_nothing(job: TrainJob) -> None:
     """No row, no run: the directory goes too, if it held nothing else."""
     if not job.trainer.cache:
-        shutil.rmtree(cache_of(job), ignore_errors=True)
+        shutil.rmtree(cache_directory(job), ignore_errors=True)
     with suppress(OSError):
         Path(job.output_dir).rmdir()
 
 
-def cache_of(job: TrainJob) -> Path:
+def cache_directory(job: TrainJob) -> Path:
     """Where tokenised rows and reference log-probabilities are kept while the run needs them."""
     return Path(job.trainer.cache) if job.trainer.cache else Path(job.output_dir) / "cache"
 
@@ -148,7 +148,7 @@ def _task(job: TrainJob, stage: StageConfig, chat: ChatFormat, tokenizer: PreTra
     raise ConfigError(f"stage={stage.name} is not a training stage")
 
 
-def _reference(job: TrainJob, data: Data) -> DataRef:
+def _reference(job: TrainJob, data: TrainingRows) -> DataRef:
     name = job.data.input or ("+".join(job.data.mix or ()) or f"domain {job.domain.name}")
     return DataRef(name=name, path=job.data.input or "", digest=data.digest, rows=len(data.train) + len(data.held_out))
 
@@ -162,33 +162,33 @@ def _whence(job: TrainJob) -> str:
     return f". stage={job.stage.name} reads what synthesize.py {maker} makes: give data.input=<its output_dir>"
 
 
-def _finish(job: TrainJob, data: Data, figures: dict[str, Any], seconds: float) -> None:
+def _finish(job: TrainJob, data: TrainingRows, metrics: dict[str, Any], seconds: float) -> None:
     output = Path(job.output_dir)
     shutil.rmtree(output / "checkpoints", ignore_errors=True)
     if not job.trainer.cache:
-        shutil.rmtree(cache_of(job), ignore_errors=True)
+        shutil.rmtree(cache_directory(job), ignore_errors=True)
     rejected = sum(n for reason, n in data.counts.items() if reason != "truncated")
-    given = count(len(data.train) + len(data.held_out) + rejected, "row")
-    before = f" (before {figures['val/loss_before']:.4f})" if "val/loss_before" in figures else ""
-    held_out = f", held out {figures['val/loss']:.4f}{before}" if "val/loss" in figures else ""
+    given = count_noun(len(data.train) + len(data.held_out) + rejected, "row")
+    before = f" (before {metrics['val/loss_before']:.4f})" if "val/loss_before" in metrics else ""
+    held_out = f", held out {metrics['val/loss']:.4f}{before}" if "val/loss" in metrics else ""
     log.info(
         "%s: %s in, %s rejected -> %s | loss %.4f%s | %.0f s | next: %s",
         job.stage.name, given, f"{rejected:,}", output / "model",
-        figures.get("train/loss", float("nan")), held_out, seconds, next_command(job, output / "model"),
+        metrics.get("train/loss", float("nan")), held_out, seconds, next_command(job, output / "model"),
     )  # fmt: skip
 
 
 def next_command(job: TrainJob, model: Path) -> str:
     """What one would do with the weights."""
-    stage, name, path = job.stage, job.model.name, typed("model.path", model)
+    stage, name, path = job.stage, job.model.name, quote_override("model.path", model)
     # The model's YAML says how it is spoken to where its template does not.
     known = f"model={name} " if (conf_dir() / "model" / f"{name}.yaml").is_file() else ""
-    tuned = f"{known}{typed('model.name', f'{name}-{stage.name}')} {path}"
-    domain = typed("domain", job.domain.name)
+    tuned = f"{known}{quote_override('model.name', f'{name}-{stage.name}')} {path}"
+    domain = quote_override("domain", job.domain.name)
     if isinstance(stage, QFTStage | QPOStage):
         return f"python synthesize.py stage=questions {domain} {tuned}"
     if isinstance(stage, DifficultyStage):
-        scorer = f"filters.difficulty.model.name=difficulty {typed('filters.difficulty.model.path', model)}"
+        scorer = f"filters.difficulty.model.name=difficulty {quote_override('filters.difficulty.model.path', model)}"
         return f"python synthesize.py stage=filter {domain} filters=[difficulty] {scorer} input=outputs/questions-tiny"
     if isinstance(stage, RewardStage):
         return f"python synthesize.py stage=select {domain} engine=hf {path} input=outputs/answers-tiny"

@@ -32,14 +32,14 @@ from sq.train.config import TrainJob
 from sq.train.difficulty import DifficultyModule
 from sq.train.launch import precision, strategy
 from sq.train.pretrain import PretrainModule
+from sq.train.progress import TrainingProgress, validate
 from sq.train.qft import QFTModule
 from sq.train.qpo import QPOModule
 from sq.train.reference import References
 from sq.train.reward import RewardModule
-from sq.train.rows import Data
+from sq.train.rows import TrainingRows
 from sq.train.sft import SFTModule
 from sq.train.stages import DifficultyStage, PretrainStage, QFTStage, QPOStage, RewardStage, SFTStage
-from sq.train.watch import Watch, validate
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -56,7 +56,7 @@ MODULES: dict[type, type[BaseModule]] = {
 
 
 def train(
-    job: TrainJob, tokenizer: PreTrainedTokenizerFast, chat: ChatFormat, data: Data, weights: str, run: Run
+    job: TrainJob, tokenizer: PreTrainedTokenizerFast, chat: ChatFormat, data: TrainingRows, weights: str, run: Run
 ) -> dict[str, float]:
     """Train on `data`, write `model/`, and return the final figures."""
     _quiet()
@@ -65,27 +65,27 @@ def train(
     L.seed_everything(job.seed, verbose=False)
     model, stored = setup.load(job, tokenizer)
     setup.check_context(model, data)
-    attention = setup.attend(job, model)
+    attention = setup.set_up_attention(job, model)
     plan, loader, held_out = _loaders(job, data, setup.prefix_of(data, attention))
     module = MODULES[type(job.stage)](job, model, attention, data, loader.steps)
     loader.divisor, loader.keep_last = module.divisor, module.keep_last
     if held_out is not None:
         held_out.keep_last = module.keep_last
     if job.trainer.parity_check:
-        setup.gate(model, data.train, attention, plan.prefix)
+        setup.check_parity_gate(model, data.train, attention, plan.prefix)
     if job.trainer.compile:
         model.base_model.compile(dynamic=True)
-    setup.announce(job, model, data, plan, loader.steps, attention, module.head_choice)
+    setup.print_plan(job, model, data, plan, loader.steps, attention, module.head_choice)
     references = _reference_path(job, data, plan, weights, str(attention))
-    watch = Watch(run, every=job.trainer.log_every, steps=loader.steps)
-    end = _End(job, held_out, run)
+    watch = TrainingProgress(run, every=job.trainer.log_every, steps=loader.steps)
+    end = _FinalValidation(job, held_out, run)
     _run(job, module, loader, held_out, references, [end, watch], run)
-    run.metrics(end.figures, step=loader.steps)
+    run.metrics(end.metrics, step=loader.steps)
     for name, rows in module.tables().items():
         run.table(name, rows)
     if end.state is not None:
         _write(job, module, end.state, tokenizer, chat, stored, run)
-    return watch.final | end.figures | {"train/tokens": _tokens(plan, loader)}
+    return watch.final | end.metrics | {"train/tokens": _tokens(plan, loader)}
 
 
 def _tokens(plan: PackPlan, loader: PackLoader) -> float:
@@ -105,9 +105,9 @@ def _run(
     """Train from the last checkpoint, or from the beginning, to the end."""
 
     def look(trainer: L.Trainer, module: Any) -> dict[str, float]:
-        figures = validate(trainer, module, held_out)
-        run.metrics(figures, step=trainer.global_step)
-        return figures
+        metrics = validate(trainer, module, held_out)
+        run.metrics(metrics, step=trainer.global_step)
+        return metrics
 
     directory = Path(job.output_dir) / "checkpoints"
     last = max(checkpoints(directory), default=None, key=step_of)
@@ -118,7 +118,7 @@ def _run(
     if isinstance(module, QPOModule):
         both = {"train": loader} if held_out is None else {"train": loader, "val": held_out}
         callbacks.insert(0, References(both, references))
-    callbacks.insert(0, _OwnStop())  # before references are computed, which takes a while
+    callbacks.insert(0, _StopOnSignal())  # before references are computed, which takes a while
     trainer = _trainer(job, loader, callbacks)
     try:
         trainer.fit(module, loader, ckpt_path=None if last is None else str(last), weights_only=False)
@@ -131,7 +131,7 @@ def _run(
             dist.destroy_process_group()  # the next job of a sweep makes its own
 
 
-class _OwnStop(Callback):
+class _StopOnSignal(Callback):
     """SIGTERM stops a run as it would without Lightning, whose handler has all processes meet, wherever each of them
     is: told to one of two, it makes both wait for ever. What is lost is done again from the last checkpoint."""
 
@@ -143,13 +143,13 @@ class _OwnStop(Callback):
             signal.signal(signal.SIGTERM, self.handler)
 
 
-class _End(Callback):
+class _FinalValidation(Callback):
     """A look at held-out rows before the first step and after the last, while all processes are there; the weights."""
 
     def __init__(self, job: TrainJob, held_out: PackLoader | None, run: Run) -> None:
         self.job, self.held_out, self.run = job, held_out, run
         self.before: dict[str, float] = {}
-        self.figures: dict[str, float] = {}
+        self.metrics: dict[str, float] = {}
         self.state: Mapping[str, Tensor] | None = None
 
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
@@ -159,15 +159,15 @@ class _End(Callback):
             log.info("held-out rows before the first step: loss %.4f", self.before["val/loss"])
 
     def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
-        self.figures = validate(trainer, module, self.held_out)
-        self.figures |= {f"{name}_before": value for name, value in self.before.items() if name == "val/loss"}
+        self.metrics = validate(trainer, module, self.held_out)
+        self.metrics |= {f"{name}_before": value for name, value in self.before.items() if name == "val/loss"}
         state = gathered(trainer, module)
         best = best_checkpoint(Path(self.job.output_dir) / "checkpoints")
         if trainer.is_global_zero:
-            if self.job.trainer.export == "best" and best is not None and best[1] < self.figures["val/loss"]:
+            if self.job.trainer.export == "best" and best is not None and best[1] < self.metrics["val/loss"]:
                 log.info("exporting %s, the best on held-out rows (%.4f)", best[0].name, best[1])
                 state = _state_in(best[0])
-                self.figures["val/loss_exported"] = best[1]
+                self.metrics["val/loss_exported"] = best[1]
             self.state = state
 
 
@@ -193,7 +193,7 @@ def gathered(trainer: L.Trainer, module: Any) -> Mapping[str, Tensor]:
         return {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
 
 
-def _loaders(job: TrainJob, data: Data, prefix: int) -> tuple[PackPlan, PackLoader, PackLoader | None]:
+def _loaders(job: TrainJob, data: TrainingRows, prefix: int) -> tuple[PackPlan, PackLoader, PackLoader | None]:
     stage, world = job.stage, job.trainer.devices * job.trainer.nodes
     plan = plan_packs(
         data.train, capacity=stage.pack_tokens, seed=job.seed, prefix=prefix,
@@ -231,13 +231,13 @@ def _trainer(job: TrainJob, loader: PackLoader, callbacks: list[Callback]) -> L.
     )
 
 
-def _reference_path(job: TrainJob, data: Data, plan: PackPlan, weights: str, attention: str) -> Path:
+def _reference_path(job: TrainJob, data: TrainingRows, plan: PackPlan, weights: str, attention: str) -> Path:
     """Named by all that log-probabilities depend on: weights, rows, how they are packed, and the arithmetic."""
-    from sq.train.fit import cache_of
+    from sq.train.fit import cache_directory
 
     packs = json.dumps([plan.packing.packs, plan.prefix])
     return (
-        cache_of(job)
+        cache_directory(job)
         / f"reference-{digest_of(weights, data.digest, packs, job.trainer.precision.value, attention)}.safetensors"
     )
 
@@ -248,7 +248,7 @@ def _write(
 ) -> None:  # fmt: skip
     state = {name: _compact(tensor) for name, tensor in state.items()}
     own = {name.removeprefix("model."): tensor for name, tensor in state.items() if name.startswith("model.")}
-    model, weights = setup.finished(job, module.model, own)
+    model, weights = setup.model_to_export(job, module.model, own)
     origin = {"stage": job.stage.name, "base": job.model.path, "run": run.id, "seed": job.seed, "chat": chat.record()}
     target = Path(job.output_dir) / "model"
     if isinstance(module, DifficultyModule | RewardModule):

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from sq.core.chat import ChatFormat
 from sq.core.errors import ConfigError
 from sq.data.readers import BadRow
-from sq.data.tokens import Item
-from sq.models.pack import Row
+from sq.data.tokens import TokenizedExample
+from sq.models.pack import TokenSequence
 from sq.models.tiny import make_tokenizer
 from sq.train.base import TokenModule
 from sq.train.config import TrainJob
@@ -48,14 +48,14 @@ def task(job: TrainJob, chat: ChatFormat, tokenizer: PreTrainedTokenizerFast) ->
         for number, document in enumerate(domain.corpus(stage.documents, job.seed)):
             yield {"id": f"document {number}", **asdict(document)}
 
-    def encode(row: dict[str, Any]) -> Item:
+    def encode(row: dict[str, Any]) -> TokenizedExample:
         if row["text"]:
             ids = [*tokenizer(row["text"], add_special_tokens=False)["input_ids"], tokenizer.pad_token_id]
         elif row["solution"]:
             ids = list(chat.training_ids(row["question"], row["solution"]).ids)
         else:
             ids = list(chat.question_ids(row["question"]).ids)
-        return Item((Row(ids, 0),), row["id"])
+        return TokenizedExample((TokenSequence(ids, 0),), row["id"])
 
     return Task(need=(), encode=encode, rows=rows, chat=chat, domain=domain)
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from sq.core.chat import ChatFormat
-from sq.data.tokens import Item
-from sq.models.pack import Row
+from sq.data.tokens import TokenizedExample
+from sq.models.pack import TokenSequence
 from sq.train.base import TokenModule
 from sq.train.config import TrainJob
 from sq.train.rows import Task
@@ -23,7 +23,7 @@ class QFTModule(TokenModule):
 def task(job: TrainJob, chat: ChatFormat) -> Task:
     """Questions as prefix, question, end."""
 
-    def encode(row: dict[str, Any]) -> Item:
-        return Item((Row(*chat.question_ids(row["question"])),), row["id"])
+    def encode(row: dict[str, Any]) -> TokenizedExample:
+        return TokenizedExample((TokenSequence(*chat.question_ids(row["question"])),), row["id"])
 
     return Task(need=("question",), encode=encode, chat=chat, domain=job.domain.create())

@@ -17,13 +17,13 @@ from torch import Tensor
 from sq.core.chat import ChatFormat
 from sq.core.errors import ConfigError, SqError
 from sq.data.module import StepPack
-from sq.data.tokens import Item
+from sq.data.tokens import TokenizedExample
 from sq.models.losses import QPOLoss, qpo_loss
-from sq.models.pack import Pack, Row
-from sq.models.packed import row_logps, rows_loss
+from sq.models.pack import Pack, TokenSequence
+from sq.models.packed_forward import row_logps, rows_loss
 from sq.train.base import BaseModule
 from sq.train.config import Precision, TrainJob
-from sq.train.rows import Task, Unusable
+from sq.train.rows import Task, UnusableRow
 from sq.train.stages import QPOStage
 
 LN2 = math.log(2)
@@ -76,7 +76,7 @@ class QPOModule(BaseModule):
     def _note(self, out: QPOLoss, logps: Tensor, reference: Tensor, batch: StepPack, kind: str) -> None:
         pack = batch.pack
         tokens = torch.bincount(pack.owners, minlength=len(pack.lengths)).float()
-        figures = {
+        metrics = {
             "loss": out.loss,
             "accuracy": out.accuracies,
             "margin": out.margins,
@@ -89,7 +89,7 @@ class QPOModule(BaseModule):
             # Rejected questions were sampled from the reference: this estimates KL(reference ‖ policy) of a question.
             "kl": reference[:, 1] - logps[1::2],
         }
-        for name, values in figures.items():
+        for name, values in metrics.items():
             self.metric(kind, name).update(values.mean(), weight=len(pack.rows) if batch.divisor else 0)
 
 
@@ -110,14 +110,14 @@ def task(job: TrainJob, chat: ChatFormat) -> Task:
             f"trainer.lora.dropout={job.trainer.lora.dropout} must be 0 in QPO: it compares log-probabilities"
         )
 
-    def encode(row: dict[str, Any]) -> Item:
+    def encode(row: dict[str, Any]) -> TokenizedExample:
         for side in ("chosen", "rejected"):
             if not row[side].strip():
-                raise Unusable("empty", f"{side} is empty")
+                raise UnusableRow("empty", f"{side} is empty")
         chosen, rejected = chat.question_ids(row["chosen"]), chat.question_ids(row["rejected"])
         if chosen == rejected:
-            raise Unusable("same", "chosen and rejected are the same")
-        return Item((Row(*chosen), Row(*rejected)), row["id"])
+            raise UnusableRow("same", "chosen and rejected are the same")
+        return TokenizedExample((TokenSequence(*chosen), TokenSequence(*rejected)), row["id"])
 
     return Task(need=("chosen", "rejected"), encode=encode, chat=chat, domain=job.domain.create())
 

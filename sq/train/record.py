@@ -41,7 +41,7 @@ def read_record(output: Path, mine: dict[str, str]) -> dict[str, Any] | None:
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{path} cannot be read ({error}); delete {output}, or give another output_dir=") from error
     if "figures" not in earlier and config != mine and not (output / "checkpoints").is_dir():
-        return None  # it came to nothing, by a slip perhaps, and does not stand in the way of the corrected command
+        return None  # it came to nothing, by a mistake perhaps, and does not stand in the way of the corrected command
     keys = sorted(k for k in mine | config if mine.get(k) != config.get(k))
     if keys:
         differ = ", ".join(f"{k} ({config.get(k)} there, {mine.get(k)} now)" for k in keys)

@@ -19,10 +19,10 @@ from lightning.pytorch.callbacks import Callback
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from sq.core.count import count
+from sq.core.count import count_noun
 from sq.core.errors import SqError
 from sq.data.module import PackLoader
-from sq.train.watch import on_device
+from sq.train.progress import on_device
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class References(Callback):
                 _save(found, self.path)
             trainer.strategy.barrier()
             pairs = sum(len(values) for values in found.values())
-            log.info("reference log-probabilities of %s: %.1f s", count(pairs, "pair"), time.monotonic() - started)
+            log.info("reference log-probabilities of %s: %.1f s", count_noun(pairs, "pair"), time.monotonic() - started)
         module.reference = {kind: values.to(module.device) for kind, values in found.items()}
 
 

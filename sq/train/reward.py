@@ -24,15 +24,15 @@ from sq.core.chat import ChatFormat
 from sq.core.errors import ConfigError, RowError
 from sq.data.module import StepPack
 from sq.data.sources import read_source
-from sq.data.tokens import Item
+from sq.data.tokens import TokenizedExample
 from sq.domains.base import Domain
 from sq.models.losses import correctness_loss, preference_loss
-from sq.models.pack import Row
+from sq.models.pack import TokenSequence
 from sq.models.regressor import exchange_ids, make_head, predictions
 from sq.train.base import BaseModule
 from sq.train.config import TooLong, TrainJob
 from sq.train.held_out import HeldOutRows
-from sq.train.rows import Task, Unusable
+from sq.train.rows import Task, UnusableRow
 from sq.train.stages import Objective, RewardStage
 
 RIGHT, WEIGHT, GROUP = 0, 1, 2
@@ -91,8 +91,8 @@ class RewardModule(BaseModule):
         one, other = torch.ones_like(better), torch.zeros_like(worse)
         return loss + (correctness_loss(better, one) + correctness_loss(worse, other)) / 2
 
-    def figures(self, kind: str) -> dict[str, float]:
-        found = super().figures(kind)
+    def metrics(self, kind: str) -> dict[str, float]:
+        found = super().metrics(kind)
         if kind == "val":
             scores, right, groups = self.held_out.take()
             auroc, accuracy, pairwise = BinaryAUROC(), BinaryAccuracy(threshold=0.5), WithinQuestion()
@@ -154,22 +154,29 @@ def task(job: TrainJob, chat: ChatFormat, tokenizer: Any) -> Task:
             "data.too_long=truncate would cut the end off solutions, and with it what was graded; use reject"
         )
 
-    def row(question: str, solution: str) -> Row:
+    def row(question: str, solution: str) -> TokenSequence:
         ids = exchange_ids(tokenizer, question, solution, domain.instruction)
-        return Row(ids, len(ids) - 1)
+        return TokenSequence(ids, len(ids) - 1)
 
-    def encode(found: dict[str, Any]) -> Item:
+    def encode(found: dict[str, Any]) -> TokenizedExample:
         if found.get("unusable"):
-            raise Unusable(*found["unusable"])
+            raise UnusableRow(*found["unusable"])
         values = (float(found["right"]), float(found["weight"]), float(found["group"]))
-        return Item(tuple(row(found["question"], text) for text in found["texts"]), found["id"], values)
+        return TokenizedExample(tuple(row(found["question"], text) for text in found["texts"]), found["id"], values)
 
     def expand(rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for group, (question, graded) in enumerate(_graded(rows, domain)):
             yield from _items(group, question, graded, stage, job.seed)
 
-    decides = (stage.objective.value, str(stage.pairs))
-    return Task(need=_need(job, domain), encode=encode, expand=expand, decides=decides, chat=chat, domain=domain)
+    fingerprint_fields = (stage.objective.value, str(stage.pairs))
+    return Task(
+        need=_need(job, domain),
+        encode=encode,
+        expand=expand,
+        fingerprint_fields=fingerprint_fields,
+        chat=chat,
+        domain=domain,
+    )
 
 
 def _need(job: TrainJob, domain: Domain) -> tuple[str, ...]:

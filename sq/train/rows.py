@@ -17,22 +17,22 @@ from typing import Any
 
 from sq.core.chat import ChatFormat
 from sq.core.config import flatten
-from sq.core.count import count
+from sq.core.count import count_noun
 from sq.core.errors import ConfigError, RowError
 from sq.core.files import digest_of
 from sq.data.order import in_validation
 from sq.data.readers import BadRow
 from sq.data.sources import digest, read_source
-from sq.data.tokens import Item, TokenRows, TokenWriter, made_once
+from sq.data.tokens import TokenizedExample, TokenRows, TokenWriter, fill_once
 from sq.domains.base import Domain
-from sq.models.pack import Row
+from sq.models.pack import TokenSequence
 from sq.train.config import TooLong, TrainJob
 
 log = logging.getLogger(__name__)
 REJECTS = "rejects.jsonl"
 
 
-class Unusable(Exception):
+class UnusableRow(Exception):
     """A row that this stage cannot train on: a word to count by, and more."""
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -45,19 +45,19 @@ class Task:
     """What a stage needs of a row, and how it becomes tokens."""
 
     need: Collection[str]
-    encode: Callable[[dict[str, Any]], Item]
+    encode: Callable[[dict[str, Any]], TokenizedExample]
     rows: Callable[[Callable[[BadRow], None]], Iterator[dict[str, Any]]] | None = None
     """Where the rows come from if not from `data`."""
     expand: Callable[[Iterator[dict[str, Any]]], Iterator[dict[str, Any]]] | None = None
     """What makes several items of a row of the source."""
-    decides: tuple[str, ...] = ()
+    fingerprint_fields: tuple[str, ...] = ()
     """What else of the stage decides the tokenised rows."""
     chat: ChatFormat
     domain: Domain
 
 
 @dataclass(frozen=True, kw_only=True)
-class Data:
+class TrainingRows:
     """The rows of a run: to train on, held out, and how many were rejected or cut, by reason."""
 
     train: TokenRows
@@ -75,23 +75,23 @@ def data_digest(job: TrainJob, task: Task, limit: int) -> str:
     if task.rows:
         settings |= flatten(stage, "stage")
     told = {k: str(v) for k, v in settings.items() if k not in ("data.input",)}
-    numbers = [stage.name, limit, stage.validation, task.domain.instruction, *task.decides]
+    numbers = [stage.name, limit, stage.validation, task.domain.instruction, *task.fingerprint_fields]
     return digest_of(source, task.chat.digest, json.dumps(told, sort_keys=True), json.dumps(numbers))
 
 
-def tokenised(job: TrainJob, task: Task, limit: int, identity: str, cache: Path) -> Data:
+def tokenized_rows(job: TrainJob, task: Task, limit: int, identity: str, cache: Path) -> TrainingRows:
     """The rows of `job`, from the cache where an earlier run or another process has made them."""
-    made = made_once(cache / f"tokens-{identity}", lambda directory: _write(job, task, limit, directory))
+    made = fill_once(cache / f"tokens-{identity}", lambda directory: _write(job, task, limit, directory))
     counts = json.loads((made / "counts.json").read_text())
     train, held_out = (TokenRows.open(made / part) for part in ("train", "held_out"))
     shown = ", ".join(f"{n:,} {reason}" for reason, n in counts.items())
     if not len(train):
         raise RowError(_nothing_left(job, len(held_out), shown, made))
     if counts:
-        log.warning("%s used, others: %s (see %s)", count(len(train) + len(held_out), "row"), shown, REJECTS)
+        log.warning("%s used, others: %s (see %s)", count_noun(len(train) + len(held_out), "row"), shown, REJECTS)
         if counts.keys() & {"too-long", "truncated"}:
             log.warning("%s", _limit_told(job, limit))
-    return Data(train=train, held_out=held_out, counts=counts, digest=identity, directory=made)
+    return TrainingRows(train=train, held_out=held_out, counts=counts, digest=identity, directory=made)
 
 
 def _nothing_left(job: TrainJob, held_out: int, shown: str, made: Path) -> str:
@@ -150,7 +150,7 @@ def _write(job: TrainJob, task: Task, limit: int, directory: Path) -> None:
             name = str(row.get("id", number))
             try:
                 item, cut = _fitted(task.encode(row), limit, job.data.too_long)
-            except Unusable as error:
+            except UnusableRow as error:
                 reject(name, error.reason, error.detail, row)
                 continue
             except RowError as error:
@@ -162,7 +162,7 @@ def _write(job: TrainJob, task: Task, limit: int, directory: Path) -> None:
     (directory / "counts.json").write_text(json.dumps({k: v for k, v in counts.most_common() if v}))
 
 
-def _fitted(item: Item, limit: int, too_long: TooLong) -> tuple[Item, bool]:
+def _fitted(item: TokenizedExample, limit: int, too_long: TooLong) -> tuple[TokenizedExample, bool]:
     """The item within the limit (for a pair, both sides together), and whether it was cut for that.
 
     Cutting keeps the end token, which is what tells the model to stop.
@@ -170,15 +170,16 @@ def _fitted(item: Item, limit: int, too_long: TooLong) -> tuple[Item, bool]:
     length = sum(len(row.ids) for row in item.rows)
     for row in item.rows:
         if len(row.ids) <= max(row.start, 1):
-            raise Unusable("nothing-supervised", f"{len(row.ids)} tokens, none of which carries loss")
+            raise UnusableRow("nothing-supervised", f"{len(row.ids)} tokens, none of which carries loss")
     if length <= limit:
         return item, False
     if too_long is TooLong.REJECT:
-        raise Unusable("too-long", f"{length} tokens, limit {limit}")
+        raise UnusableRow("too-long", f"{length} tokens, limit {limit}")
     share = limit // len(item.rows)
     rows = tuple(
-        row if len(row.ids) <= share else Row((*row.ids[: share - 1], row.ids[-1]), row.start) for row in item.rows
+        row if len(row.ids) <= share else TokenSequence((*row.ids[: share - 1], row.ids[-1]), row.start)
+        for row in item.rows
     )
     if any(len(row.ids) <= max(row.start, 1) for row in rows):
-        raise Unusable("too-long", f"{length} tokens, of which the limit {limit} leaves only the prompt")
+        raise UnusableRow("too-long", f"{length} tokens, of which the limit {limit} leaves only the prompt")
     return item._replace(rows=rows), True

@@ -32,13 +32,13 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-    from sq.train.rows import Data
+    from sq.train.rows import TrainingRows
 
 log = logging.getLogger(__name__)
 PARITY_ROWS = 6
 
 
-def settled(job: TrainJob) -> TrainJob:
+def resolve_precision(job: TrainJob) -> TrainJob:
     """The job with `precision=auto` replaced by what this hardware is fastest in."""
     if job.trainer.precision is not Precision.AUTO:
         return job
@@ -110,7 +110,7 @@ def load(job: TrainJob, tokenizer: PreTrainedTokenizerFast) -> tuple[PreTrainedM
     return model.train().to(device), stored
 
 
-def finished(
+def model_to_export(
     job: TrainJob, model: PreTrainedModel, state: Mapping[str, Tensor]
 ) -> tuple[PreTrainedModel, Mapping[str, Tensor]]:
     """The model and weights to export: adapters are merged into a fresh copy of what they were trained beside."""
@@ -126,7 +126,7 @@ def adapters(job: TrainJob) -> Adapters:
     return Adapters(rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, targets=lora.targets)
 
 
-def attend(job: TrainJob, model: PreTrainedModel) -> Attention:
+def set_up_attention(job: TrainJob, model: PreTrainedModel) -> Attention:
     """Choose the attention over packs.
 
     Raises:
@@ -142,7 +142,7 @@ def attend(job: TrainJob, model: PreTrainedModel) -> Attention:
     return attention
 
 
-def prefix_of(data: Data, attention: Attention) -> int:
+def prefix_of(data: TrainingRows, attention: Attention) -> int:
     """How many opening tokens packs share: what all rows, held-out ones too, have in common."""
     if not attention.shares_prefix:
         return 0
@@ -153,7 +153,7 @@ def prefix_of(data: Data, attention: Attention) -> int:
     return next((i for i, (a, b) in enumerate(zip(mine, other, strict=False)) if a != b), min(len(mine), len(other)))
 
 
-def check_context(model: PreTrainedModel, data: Data) -> None:
+def check_context(model: PreTrainedModel, data: TrainingRows) -> None:
     """Refuse rows beyond the positions that the model has."""
     positions = int(model.config.get_text_config().to_dict().get("max_position_embeddings") or 0)
     longest = max(data.train.longest, data.held_out.longest)
@@ -164,7 +164,7 @@ def check_context(model: PreTrainedModel, data: Data) -> None:
         )
 
 
-def gate(model: PreTrainedModel, rows: TokenRows, attention: Attention, prefix: int) -> None:
+def check_parity_gate(model: PreTrainedModel, rows: TokenRows, attention: Attention, prefix: int) -> None:
     """Refuse to train where packed and unpacked training are not the same on this model."""
     if not attention.packs:
         log.info("parity of packed and unpacked training: rows run one by one, there is nothing to compare")
@@ -177,10 +177,10 @@ def gate(model: PreTrainedModel, rows: TokenRows, attention: Attention, prefix: 
     log.info(report.describe())
 
 
-def announce(
+def print_plan(
     job: TrainJob,
     model: PreTrainedModel,
-    data: Data,
+    data: TrainingRows,
     plan: PackPlan,
     steps: int,
     attention: Attention,

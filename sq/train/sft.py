@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from sq.core.chat import ChatFormat
-from sq.data.tokens import Item
-from sq.models.pack import Row
+from sq.data.tokens import TokenizedExample
+from sq.models.pack import TokenSequence
 from sq.train.base import TokenModule
 from sq.train.config import TrainJob
 from sq.train.rows import Task
@@ -20,8 +20,8 @@ def task(job: TrainJob, chat: ChatFormat) -> Task:
     """Questions with what to learn for an answer: the response that a stage has kept, or a seed's own solution."""
     domain = job.domain.create()
 
-    def encode(row: dict[str, Any]) -> Item:
+    def encode(row: dict[str, Any]) -> TokenizedExample:
         ids = chat.training_ids(row["question"], row["response"], instruction=domain.instruction)
-        return Item((Row(*ids),), row["id"])
+        return TokenizedExample((TokenSequence(*ids),), row["id"])
 
     return Task(need=("question", "response"), encode=encode, chat=chat, domain=domain)

@@ -20,7 +20,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sq.core.ledger import Item, Ledger, Reject
+from sq.core.ledger import Ledger, Reject, WorkItem
 
 SCHEMA = pa.schema(
     [
@@ -33,8 +33,8 @@ SCHEMA = pa.schema(
 CALLS = ("open", "write", "replace", "unlink", "ftruncate", "mkdir")  # all that change what is on disk
 
 
-def items(count: int) -> Iterator[Item]:
-    return (Item(f"item-{number}", number) for number in range(count))
+def items(count: int) -> Iterator[WorkItem]:
+    return (WorkItem(f"item-{number}", number) for number in range(count))
 
 
 def outcome(number: int) -> tuple[list[dict[str, Any]], list[Reject]]:
@@ -51,7 +51,7 @@ def work(directory: Path, count: int, seed: int = 0, pause: float = 0.0) -> None
     log = os.open(directory.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     choose = random.Random(seed)
     with Ledger.open(directory, schema=SCHEMA, config={"count": count}, part_size=4) as ledger:
-        running: list[Item] = []
+        running: list[WorkItem] = []
 
         def answer_one() -> None:
             item = running.pop(choose.randrange(len(running)))

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sq.core.errors import LedgerError
-from sq.core.ledger import Item, Ledger, Reject, Summary, read_manifest, read_rejects, read_rows
+from sq.core.ledger import Ledger, LedgerSummary, Reject, WorkItem, read_manifest, read_rejects, read_rows
 
 SCHEMA = pa.schema([pa.field("id", pa.string(), nullable=False), pa.field("n", pa.int64())])
 
@@ -31,11 +31,11 @@ def opened(directory: Path, config: dict[str, Any] | None = None, schema: pa.Sch
     return Ledger.open(directory, schema=schema, config=config or {"seed": 1}, **({"part_size": 4} | more))
 
 
-def items(count: int) -> Iterator[Item]:
-    return (Item(f"k{i}", i) for i in range(count))
+def items(count: int) -> Iterator[WorkItem]:
+    return (WorkItem(f"k{i}", i) for i in range(count))
 
 
-def fill(directory: Path, count: int = 10, **more: Any) -> Summary:
+def fill(directory: Path, count: int = 10, **more: Any) -> LedgerSummary:
     with opened(directory, **more) as ledger:
         for item in ledger.todo(items(count)):
             ledger.record(item.key, [{"id": item.key, "n": item.payload}])
@@ -114,10 +114,10 @@ def test_continuing_gives_out_only_what_has_no_outcome(tmp_path: Path) -> None:
 def test_the_input_is_read_a_part_ahead_at_most(tmp_path: Path) -> None:
     taken = []
 
-    def endless() -> Iterator[Item]:
+    def endless() -> Iterator[WorkItem]:
         for i in range(10**9):
             taken.append(i)
-            yield Item(f"k{i}", i)
+            yield WorkItem(f"k{i}", i)
 
     with opened(tmp_path) as ledger:
         todo = ledger.todo(endless())
@@ -183,14 +183,14 @@ def test_one_outcome_per_item(tmp_path: Path) -> None:
 def test_a_key_that_comes_twice_is_named(tmp_path: Path, second: int) -> None:
     keys = [f"k{i}" for i in range(second)] + ["k0"]
     with opened(tmp_path, part_size=100) as ledger, pytest.raises(LedgerError, match="the item key 'k0' comes twice"):
-        for item in ledger.todo(Item(key) for key in keys):
+        for item in ledger.todo(WorkItem(key) for key in keys):
             ledger.record(item.key)
 
 
 @pytest.mark.parametrize("key", ["", 7, None])
 def test_a_key_is_a_text(tmp_path: Path, key: Any) -> None:
     with opened(tmp_path) as ledger, pytest.raises(LedgerError, match="key must be a text, not"):
-        list(ledger.todo([Item(key)]))
+        list(ledger.todo([WorkItem(key)]))
 
 
 def test_finish_wants_every_item_and_the_whole_input(tmp_path: Path) -> None:
@@ -269,7 +269,7 @@ def test_an_input_in_another_order_is_refused(tmp_path: Path) -> None:
         next(ledger.todo(items(8)))
         ledger.record("k0")
     with opened(tmp_path) as ledger, pytest.raises(LedgerError, match="the items from number 0 on are not those"):
-        list(ledger.todo([Item("k1"), Item("k0"), Item("k2"), Item("k3")]))
+        list(ledger.todo([WorkItem("k1"), WorkItem("k0"), WorkItem("k2"), WorkItem("k3")]))
 
 
 def test_many_threads_may_record(tmp_path: Path) -> None:

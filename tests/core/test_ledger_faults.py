@@ -16,7 +16,7 @@ import pytest
 from ledger_work import SCHEMA, contents, opened, record, run
 
 from sq.core.errors import DirectoryError, LedgerError
-from sq.core.ledger import Item, Ledger, read_manifest, read_rows
+from sq.core.ledger import Ledger, WorkItem, read_manifest, read_rows
 from sq.core.recovery import make_directory
 
 
@@ -83,7 +83,7 @@ def test_a_failed_write_can_be_tried_again_in_the_same_process(
     monkeypatch.setattr(os, "write", half)
     monkeypatch.setattr(os, "ftruncate", refused)
     with opened(tmp_path / "out") as ledger:
-        for item in ledger.todo(Item(f"k{i}", i) for i in range(10)):
+        for item in ledger.todo(WorkItem(f"k{i}", i) for i in range(10)):
             fail = True
             with pytest.raises(LedgerError, match=r"journal-\d+.jsonl: cannot write the journal: No space left"):
                 record(ledger, item)
@@ -97,7 +97,7 @@ def test_a_failed_commit_is_made_up_for_by_finish(
     tmp_path: Path, reference: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with opened(tmp_path / "out") as ledger:
-        for item in ledger.todo(Item(f"k{i}", i) for i in range(10)):
+        for item in ledger.todo(WorkItem(f"k{i}", i) for i in range(10)):
             if item.payload == 7:
                 with (
                     monkeypatch.context() as patch,
@@ -147,7 +147,7 @@ def test_a_disk_that_is_full_again_and_again_costs_nothing(small_disk: Path, tmp
 def test_a_read_only_file_system(small_disk: Path) -> None:
     assert run(small_disk / "done")[1] is None
     with opened(small_disk / "begun") as ledger:
-        record(ledger, next(ledger.todo(Item(f"k{i}", i) for i in range(10))))
+        record(ledger, next(ledger.todo(WorkItem(f"k{i}", i) for i in range(10))))
         ledger.close()
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     assert run(small_disk / "done") == ([], None)  # nothing to do, nothing to write
@@ -181,7 +181,7 @@ def test_a_directory_without_the_right_to_write(tmp_path: Path) -> None:
     for path in (tmp_path, *itertools.islice(tmp_path.parents, 2)):
         path.chmod(0o755)
     with opened(tmp_path / "begun") as ledger:
-        record(ledger, next(ledger.todo(Item(f"k{i}", i) for i in range(10))))
+        record(ledger, next(ledger.todo(WorkItem(f"k{i}", i) for i in range(10))))
     (tmp_path / "empty").mkdir()
     for name, mode in (("begun", 0o555), ("empty", 0o555), ("new", 0o555), ("begun", 0o000)):
         tmp_path.chmod(0o555)

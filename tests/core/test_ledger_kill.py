@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from sq.core.errors import LedgerError
-from sq.core.ledger import Item, Ledger, read_manifest
+from sq.core.ledger import Ledger, WorkItem, read_manifest
 
 SCRIPT = Path(__file__).with_name("ledger_killed.py")
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
@@ -92,7 +92,7 @@ def test_the_same_process_cannot_open_it_twice(tmp_path: Path) -> None:
 
 def test_a_forked_child_neither_keeps_the_lock_nor_writes(tmp_path: Path) -> None:
     ledger = open_it(tmp_path)
-    next(todo := ledger.todo([Item("item-0"), Item("item-1")]))
+    next(todo := ledger.todo([WorkItem("item-0"), WorkItem("item-1")]))
     out, into = os.pipe()
     child = os.fork()
     if child == 0:

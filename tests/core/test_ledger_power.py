@@ -13,7 +13,7 @@ import pytest
 from ledger_work import contents, opened, record, run
 
 import sq.core.ledger
-from sq.core.ledger import Item
+from sq.core.ledger import WorkItem
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_a_power_cut_at_any_time(
     with monkeypatch.context() as patch:
         disk = Disk(tmp_path / "watched", patch)
         with opened(tmp_path / "watched") as ledger:
-            for item in ledger.todo(Item(f"k{i}", i) for i in range(10)):
+            for item in ledger.todo(WorkItem(f"k{i}", i) for i in range(10)):
                 record(ledger, item)
                 said[item.key] = len(disk.events)
             ledger.finish()

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from sq.core.ledger import Item, Ledger, Reject, read_rejects, read_rows
+from sq.core.ledger import Ledger, Reject, WorkItem, read_rejects, read_rows
 
 SCHEMA = pa.schema([pa.field("id", pa.string(), nullable=False), ("x", pa.float64()), ("t", pa.list_(pa.string()))])
 ROWS = st.fixed_dictionaries(
@@ -38,8 +38,8 @@ class RandomWork(RuleBasedStateMachine):
 
     def open(self) -> None:
         self.ledger = Ledger.open(self.directory, schema=SCHEMA, config={}, part_size=self.part_size)
-        self.todo = self.ledger.todo(Item(f"k{i}", i) for i in range(len(self.outcomes)))
-        self.running: list[Item] = []
+        self.todo = self.ledger.todo(WorkItem(f"k{i}", i) for i in range(len(self.outcomes)))
+        self.running: list[WorkItem] = []
         self.exhausted = False
 
     @precondition(lambda self: not self.exhausted)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from sq.core.errors import LedgerError
-from sq.core.ledger import Item, Ledger, Summary, read_rejects, read_rows
+from sq.core.ledger import Ledger, LedgerSummary, WorkItem, read_rejects, read_rows
 
 SCHEMA = pa.schema([pa.field("id", pa.string(), nullable=False), pa.field("n", pa.int64())])
 
@@ -22,11 +22,11 @@ def opened(directory: Path, config: dict[str, Any] | None = None, schema: pa.Sch
     return Ledger.open(directory, schema=schema, config=config or {"seed": 1}, **({"part_size": 4} | more))
 
 
-def items(count: int) -> Iterator[Item]:
-    return (Item(f"k{i}", i) for i in range(count))
+def items(count: int) -> Iterator[WorkItem]:
+    return (WorkItem(f"k{i}", i) for i in range(count))
 
 
-def fill(directory: Path, count: int = 10, **more: Any) -> Summary:
+def fill(directory: Path, count: int = 10, **more: Any) -> LedgerSummary:
     with opened(directory, **more) as ledger:
         for item in ledger.todo(items(count)):
             ledger.record(item.key, [{"id": item.key, "n": item.payload}])

@@ -1,4 +1,4 @@
-"""Damage to a ledger's files: found, mended, and only what was damaged is computed again."""
+"""Damage to a ledger's files: found, fixed, and only what was damaged is computed again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 
 from sq.core.errors import LedgerError
-from sq.core.ledger import Item, Ledger, Reject, read_manifest, read_rejects, read_rows
+from sq.core.ledger import Ledger, Reject, WorkItem, read_manifest, read_rejects, read_rows
 
 SCHEMA = pa.schema(
     [pa.field("id", pa.string(), nullable=False), pa.field("x", pa.float32()), pa.field("b", pa.binary())]
@@ -30,8 +30,8 @@ def opened(directory: Path, seed: int = 1, part_size: int = 4) -> Ledger:
     return Ledger.open(directory, schema=SCHEMA, config={"seed": seed}, inputs={"in": "d"}, part_size=part_size)
 
 
-def items() -> Iterator[Item]:
-    return (Item(f"k{i}", i) for i in range(COUNT))
+def items() -> Iterator[WorkItem]:
+    return (WorkItem(f"k{i}", i) for i in range(COUNT))
 
 
 def compute(ledger: Ledger, only: Callable[[int], bool] = lambda i: True) -> list[int]:
@@ -247,7 +247,7 @@ def test_garbage_at_the_end_of_a_journal_is_no_outcome(tmp_path: Path, finished:
 def test_a_journal_of_other_items_is_refused(tmp_path: Path) -> None:
     begun(tmp_path / "one")
     with Ledger.open(tmp_path / "two", schema=SCHEMA, config={"seed": 1}, inputs={"in": "d"}, part_size=4) as ledger:
-        next(ledger.todo(Item(f"q{i}") for i in range(COUNT)))
+        next(ledger.todo(WorkItem(f"q{i}") for i in range(COUNT)))
         ledger.record("q0")
     shutil.copy(tmp_path / "two" / "journal-00000.jsonl", tmp_path / "one")
     with opened(tmp_path / "one") as ledger, pytest.raises(LedgerError, match="from number 0 on are not those"):

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from sq.core.errors import LedgerError
-from sq.core.ledger import Item, Ledger, read_rows
+from sq.core.ledger import Ledger, WorkItem, read_rows
 
 SCHEMA = pa.schema([pa.field("id", pa.string(), nullable=False), pa.field("n", pa.int64())])
 
@@ -28,8 +28,8 @@ def opened(directory: Path, config: dict[str, Any] | None = None, schema: pa.Sch
     return Ledger.open(directory, schema=schema, config=config or {"seed": 1}, **({"part_size": 4} | more))
 
 
-def items(count: int) -> Iterator[Item]:
-    return (Item(f"k{i}", i) for i in range(count))
+def items(count: int) -> Iterator[WorkItem]:
+    return (WorkItem(f"k{i}", i) for i in range(count))
 
 
 def one(directory: Path, schema: pa.Schema, row: dict[str, Any]) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def test_a_row_that_does_not_fit_is_refused_when_it_is_recorded(tmp_path: Path, 
         next(todo)
         with pytest.raises(LedgerError, match=message):
             ledger.record("k0", [{"id": "fine"}, row])
-        ledger.record("k0", [{"id": "mended"}])  # nothing of the refused outcome was kept
+        ledger.record("k0", [{"id": "fixed"}])  # nothing of the refused outcome was kept
         for item in todo:
             ledger.record(item.key)
         assert ledger.finish().rows == 1

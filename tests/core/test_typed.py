@@ -6,7 +6,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sq.core.typed import typed, word
+from sq.core.quoting import quote_override, word
 from sq.recipe.load import _plain
 
 texts = st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=12).filter(lambda t: "${" not in t)
@@ -24,11 +24,11 @@ def test_hydra_reads_an_override_as_the_value_it_was_made_from(value):
 
 @given(texts)
 def test_a_shell_and_hydra_read_what_was_typed(text):
-    (argument,) = shlex.split(typed("key", text))
+    (argument,) = shlex.split(quote_override("key", text))
     parsed = OverridesParser.create().parse_override(argument)
     assert not parsed.is_sweep_override() and _plain(parsed.value()) == text
 
 
 def test_a_usual_path_is_typed_as_it_is_and_a_sweep_s_is_quoted():
-    assert typed("input", "outputs/questions-tiny") == "input=outputs/questions-tiny"
-    assert typed("input", "out/lr=1,2") == """'input="out/lr=1,2"'"""
+    assert quote_override("input", "outputs/questions-tiny") == "input=outputs/questions-tiny"
+    assert quote_override("input", "out/lr=1,2") == """'input="out/lr=1,2"'"""

@@ -7,13 +7,13 @@ import pytest
 from sq.core.errors import ConfigError
 from sq.data import module
 from sq.data.module import PackLoader, plan_packs
-from sq.data.tokens import Item, TokenRows
-from sq.models.pack import Row
+from sq.data.tokens import TokenizedExample, TokenRows
+from sq.models.pack import TokenSequence
 
 
 @pytest.fixture
 def rows(tmp_path):
-    items = (Item((Row([7, *range(100, 104 + i % 9)], 1),), str(i)) for i in range(120))
+    items = (TokenizedExample((TokenSequence([7, *range(100, 104 + i % 9)], 1),), str(i)) for i in range(120))
     return TokenRows.of(items, tmp_path / "rows")
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sq.data.packing import pack_rows
+from sq.data.bin_packing import pack_rows
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 lengths_st = st.lists(st.integers(1, 60), max_size=80)

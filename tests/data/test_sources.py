@@ -101,14 +101,14 @@ def test_a_saved_dataset(tmp_path, shape):
 
 
 def test_a_stage_directory_keeps_ids_and_lineage(tmp_path):
-    from sq.core.ledger import Item, Ledger
+    from sq.core.ledger import Ledger, WorkItem
 
     made = [
         {"id": f"{i:032x}", "run": "r1", "model": "m", "seed": 3, "parents": ["p"], "question": f"q {i}?", "index": i}
         for i in range(5)
     ]
     with Ledger.open(tmp_path / "stage", schema=QUESTION, config={"a": 1}, inputs={}, part_size=2) as ledger:
-        for item in ledger.todo(Item(r["id"], r) for r in made):
+        for item in ledger.todo(WorkItem(r["id"], r) for r in made):
             ledger.record(item.key, rows=[fit_row(item.payload, QUESTION)])
         ledger.finish()
     assert read(tmp_path / "stage") == [fit_row(r, QUESTION) for r in made]

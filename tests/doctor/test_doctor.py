@@ -1,4 +1,4 @@
-"""The doctor on machines with something wrong: each is one line with its mend, and none of them stops the report."""
+"""The doctor on machines with something wrong: each is one line with its fix, and none of them stops the report."""
 
 import http.server
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sq.doctor import installed, machine, surroundings, told
+from sq.doctor import environment, format_finding, installed, machine
 from sq.doctor.finding import Finding
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +45,7 @@ def test_a_torch_that_does_not_load_is_one_problem_and_the_others_are_still_trie
     loaded = installed.imports(60)
     found = {finding.name: finding for finding in loaded.findings}
     assert found["torch"].level == "problem" and words in found["torch"].text
-    assert "pip install --force-reinstall torch==" in found["torch"].mend
+    assert "pip install --force-reinstall torch==" in found["torch"].fix
     assert found["numpy"].level == found["pyarrow"].level == "ok"
 
 
@@ -87,7 +87,7 @@ def test_a_package_that_is_absent_or_of_another_version_is_a_problem(monkeypatch
     found = {finding.name: finding for finding in installed.packages()}
     assert found["torch"].level == "problem" and found["torch"].text == "not installed"
     assert found["mlflow"].level == "problem" and "2.0.1, but >=3.10,<4 is needed" in found["mlflow"].text
-    assert found["numpy"].level == "ok" and all(f.mend for f in found.values() if f.level == "problem")
+    assert found["numpy"].level == "ok" and all(f.fix for f in found.values() if f.level == "problem")
 
 
 @pytest.mark.parametrize(
@@ -106,10 +106,10 @@ def test_a_missing_extra_says_how_to_get_it(monkeypatch):
     real = installed.version_of
     monkeypatch.setattr(installed, "version_of", lambda n: None if n in ("gguf", "bitsandbytes", "ray") else real(n))
     found = {finding.name: finding for finding in installed.extras(has_gpu=True)}
-    assert found["gguf"].level == "missing" and found["gguf"].mend == "make setup EXTRAS=gguf"
-    assert "bitsandbytes" in found["cuda"].text and found["cuda"].mend == "make setup EXTRAS=cuda"
+    assert found["gguf"].level == "missing" and found["gguf"].fix == "make setup EXTRAS=gguf"
+    assert "bitsandbytes" in found["cuda"].text and found["cuda"].fix == "make setup EXTRAS=cuda"
     without = {finding.name: finding for finding in installed.extras(has_gpu=False)}
-    assert "there is no GPU" in without["cuda"].text and not without["cuda"].mend
+    assert "there is no GPU" in without["cuda"].text and not without["cuda"].fix
 
 
 def test_a_gpu_that_torch_does_not_see_is_a_problem(monkeypatch):
@@ -125,11 +125,11 @@ def test_a_token_is_told_as_there_and_its_value_never(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_HOME", str(tmp_path))
     monkeypatch.delenv("HF_TOKEN", raising=False)
     monkeypatch.delenv("HUGGING_FACE_HUB_TOKEN", raising=False)
-    assert any(f.name == "hugging face token" and f.level == "missing" for f in surroundings.findings())
+    assert any(f.name == "hugging face token" and f.level == "missing" for f in environment.findings())
     monkeypatch.setenv("HF_TOKEN", "hf_" + "abcdefgh" * 4)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-verysecretvalue12345678")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:wordofpass@127.0.0.1:1")
-    text = "\n".join(told(finding) for finding in surroundings.findings())
+    text = "\n".join(format_finding(finding) for finding in environment.findings())
     assert "there (HF_TOKEN)" in text and "key there" in text and "127.0.0.1:1 does not answer" in text
     assert "abcdefgh" not in text and "verysecret" not in text and "wordofpass" not in text
 
@@ -139,12 +139,12 @@ def test_the_mlflow_store_is_reached_or_not(monkeypatch, tmp_path):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
 
     def store():
-        return next(f for f in surroundings.findings() if f.name == "mlflow store")
+        return next(f for f in environment.findings() if f.name == "mlflow store")
 
     assert "made by the first run" in store().text
     (tmp_path / "outputs").mkdir()
     (tmp_path / "outputs" / "mlflow.db").write_bytes(b"this is no database at all" * 100)
-    assert store().level == "problem" and "cannot be read" in store().text and "tracking-spool" in store().mend
+    assert store().level == "problem" and "cannot be read" in store().text and "tracking-spool" in store().fix
     (tmp_path / "outputs" / "mlflow.db").unlink()
     with sqlite3.connect(tmp_path / "outputs" / "mlflow.db") as database:
         database.execute("create table runs (id text)")
@@ -166,7 +166,7 @@ def test_a_server_that_answers_is_fine(monkeypatch):
     threading.Thread(target=server.serve_forever, daemon=True).start()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{server.server_port}")
     try:
-        finding = next(f for f in surroundings.findings() if f.name == "mlflow store")
+        finding = next(f for f in environment.findings() if f.name == "mlflow store")
     finally:
         server.shutdown()
         server.server_close()
@@ -175,11 +175,11 @@ def test_a_server_that_answers_is_fine(monkeypatch):
 
 def test_a_full_disk_is_a_problem(monkeypatch):
     usage = type("Usage", (), {"free": 2**28})
-    monkeypatch.setattr(surroundings.shutil, "disk_usage", lambda path: usage)
-    found = [f for f in surroundings.findings() if f.name.startswith("disk")]
+    monkeypatch.setattr(environment.shutil, "disk_usage", lambda path: usage)
+    found = [f for f in environment.findings() if f.name.startswith("disk")]
     assert [f.level for f in found] == ["problem", "problem"]
 
 
 def test_a_finding_is_one_line_and_its_mend():
-    text = told(Finding(level="problem", name="x", text="is broken", mend="mend it"))
-    assert text.splitlines() == ["problem  x: is broken", "         -> mend it"]
+    text = format_finding(Finding(level="problem", name="x", text="is broken", fix="fix it"))
+    assert text.splitlines() == ["problem  x: is broken", "         -> fix it"]

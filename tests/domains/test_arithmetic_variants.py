@@ -1,4 +1,4 @@
-"""Questions spoiled on purpose, and questions mended and made harder: what the oracle says of each."""
+"""Questions spoiled on purpose, and questions fixed and made harder: what the oracle says of each."""
 
 import collections
 import random
@@ -7,7 +7,7 @@ import pytest
 
 from sq.domains.arithmetic import judge, poor, problem, unsolvable
 from sq.domains.arithmetic.oracle import split
-from sq.domains.arithmetic.rewrite import add_steps, mend
+from sq.domains.arithmetic.rewrite import add_steps, fix
 from sq.domains.arithmetic.variants import SPOILERS
 from sq.domains.arithmetic.world import Reason
 
@@ -58,14 +58,14 @@ def test_poor_texts_are_of_many_kinds() -> None:
 
 def test_mending_makes_solvable_what_was_spoiled_and_keeps_what_it_can() -> None:
     rng = random.Random(6)
-    kept = mended = 0
+    kept = fixed = 0
     for i in range(300):
         broken = poor(rng) if i % 2 else unsolvable(problem(rng).question, rng)[0]
-        whole = mend(broken, rng)
+        whole = fix(broken, rng)
         found = judge(whole)
-        mended += found.solvable and found.steps > 0 and found.peak <= 150
+        fixed += found.solvable and found.steps > 0 and found.peak <= 150
         kept += bool(set(split(broken)) & set(split(whole)))
-    assert mended >= 297
+    assert fixed >= 297
     assert kept >= 240
 
 
@@ -87,19 +87,19 @@ def test_mending_makes_solvable_what_was_spoiled_and_keeps_what_it_can() -> None
     ],
 )
 def test_mending_goes_for_the_sentence_at_fault(broken: str, whole: str) -> None:
-    assert mend(broken, random.Random(7)) == whole
+    assert fix(broken, random.Random(7)) == whole
 
 
 @pytest.mark.parametrize("text", ["", "\x00", "Write me a poem.", "数学", "?" * 50, "Tom " * 5000, "How many apples?"])
 def test_the_hopeless_becomes_a_new_question(text: str) -> None:
-    assert judge(mend(text, random.Random(8))).solvable
+    assert judge(fix(text, random.Random(8))).solvable
 
 
 def test_mending_leaves_a_sound_question_alone() -> None:
     rng = random.Random(9)
     for _ in range(50):
         question = problem(rng).question
-        assert mend(question, rng) == question
+        assert fix(question, rng) == question
 
 
 def test_added_steps_are_needed_and_numbers_stay_in_range() -> None:

@@ -1,4 +1,4 @@
-"""The programming tasks: the oracle by hand, the reference program against it, and what spoils or mends a task."""
+"""The programming tasks: the oracle by hand, the reference program against it, and what spoils or fixes a task."""
 
 import json
 import random
@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sq.domains.base import Document
-from sq.domains.programs import Reason, add_steps, judge, mend, poor, problem, unsolvable
+from sq.domains.programs import Reason, add_steps, fix, judge, poor, problem, unsolvable
 from sq.domains.programs.corpus import documents
 from sq.domains.programs.grammar import STARTS, Header, read_header, split
 
@@ -84,7 +84,7 @@ def test_a_task_has_its_steps_and_its_program_gives_the_tests(rng, steps):
 def test_a_name_that_the_program_cannot_have_is_no_parameter_and_is_mended(word):
     text = f"Write a function solve that takes two integers {word} and b. Take {word} minus b. Return the result."
     assert read_header(split(text)[0]) is None and not judge(text).solvable
-    assert judge(mend(text, random.Random(0))).solvable
+    assert judge(fix(text, random.Random(0))).solvable
     assert read_header(f"Write a function {word} that takes an integer a.") is None
 
 
@@ -94,8 +94,8 @@ def test_spoiling_mending_and_hardening(rng):
     one = problem(rng)
     spoiled, reason = unsolvable(one.question, rng)
     assert judge(spoiled).reason is reason is not Reason.OK
-    assert judge(mend(spoiled, rng)).solvable and judge(mend(poor(rng), rng)).solvable
-    assert judge(mend(one.question, rng)).steps == one.steps
+    assert judge(fix(spoiled, rng)).solvable and judge(fix(poor(rng), rng)).solvable
+    assert judge(fix(one.question, rng)).steps == one.steps
     harder = add_steps(one.question, rng)
     assert harder is not None and judge(harder).steps == one.steps + 1
     assert add_steps(spoiled, rng) is None
@@ -104,7 +104,7 @@ def test_spoiling_mending_and_hardening(rng):
 @given(st.text(max_size=300))
 def test_any_text_is_judged_and_mended(text):
     assert not judge(text).solvable
-    assert judge(mend(text, random.Random(0))).solvable
+    assert judge(fix(text, random.Random(0))).solvable
 
 
 def test_two_numbers_in_one_sentence_must_agree():

@@ -130,7 +130,9 @@ def test_top_p_leaves_only_the_nucleus_and_a_low_temperature_is_greedy():
 
 
 def row(seed, **sampling):
-    return hf_decode.Row(prompt=(1,), sampling=Sampling(**sampling), seed=seed, index=0, limit=9, stops=frozenset())
+    return hf_decode.PartialCompletion(
+        prompt=(1,), sampling=Sampling(**sampling), seed=seed, index=0, limit=9, stops=frozenset()
+    )
 
 
 def test_a_stop_id_ends_the_text_is_told_and_is_no_part_of_it(engine):

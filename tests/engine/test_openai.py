@@ -201,7 +201,7 @@ def test_a_refused_request_is_an_error_and_not_tried_again(endpoint, start, stat
 
 
 @pytest.mark.parametrize(
-    ("fault", "mend"),
+    ("fault", "fix"),
     [
         (error(401, "Incorrect API key provided: " + KEY), "set OPENAI_API_KEY"),
         (error(403, "not for you"), "may not use model 'some-model'"),
@@ -210,11 +210,11 @@ def test_a_refused_request_is_an_error_and_not_tried_again(endpoint, start, stat
         (error(429, "You exceeded your quota", code="insufficient_quota"), "top up"),
     ],
 )
-def test_what_no_request_can_pass_stops_the_run_with_the_mend(endpoint, start, fault, mend, caplog):
+def test_what_no_request_can_pass_stops_the_run_with_the_mend(endpoint, start, fault, fix, caplog):
     caplog.set_level(logging.DEBUG)
     endpoint.fault = lambda name, attempt: fault
     engine = start()
-    with pytest.raises(EngineError, match=mend) as caught:
+    with pytest.raises(EngineError, match=fix) as caught:
         list(engine.generate(ask(*map(str, range(500)))))
     engine.close()
     assert sum(endpoint.seen.values()) <= 64

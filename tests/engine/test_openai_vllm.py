@@ -114,11 +114,11 @@ def test_messages_and_bad_requests(engine):
     assert results["top-p"].error.startswith("HTTP 400")
 
 
-@pytest.mark.parametrize(("key", "served", "mend"), [("sk-wrong", "tiny", "401"), (KEY, "other", "no model 'other'")])
-def test_a_wrong_key_or_model_stops_the_run(url, monkeypatch, key, served, mend):
+@pytest.mark.parametrize(("key", "served", "fix"), [("sk-wrong", "tiny", "401"), (KEY, "other", "no model 'other'")])
+def test_a_wrong_key_or_model_stops_the_run(url, monkeypatch, key, served, fix):
     monkeypatch.setenv("OPENAI_BASE_URL", url)
     monkeypatch.setenv("OPENAI_API_KEY", key)
     engine = OpenAIConfig(served=served, ids=True).create(ModelConfig(name="tiny", path="tiny"))
-    with pytest.raises(EngineError, match=mend):
+    with pytest.raises(EngineError, match=fix):
         list(engine.generate(requests(50)))
     engine.close()

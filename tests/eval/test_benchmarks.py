@@ -1,4 +1,4 @@
-"""Benchmarks: what each file gives, which problems are left out and named, and slips that end in a message."""
+"""Benchmarks: what each file gives, which problems are left out and named, and mistakes that end in a message."""
 
 import json
 from pathlib import Path

@@ -3,16 +3,16 @@
 import pytest
 
 from sq.core.errors import RowError
-from sq.core.ledger import Item, Ledger
+from sq.core.ledger import Ledger, WorkItem
 from sq.core.rows import SCORE, fit_row, row_id
-from sq.eval.compare import compare, told
-from sq.recipe.told import scores_told
+from sq.eval.compare import compare, format_comparison
+from sq.recipe.summary import format_scores
 
 
 def evaluation(directory, right, *, benchmark="gsm8k", profiles=("strict",), samples=1, finish=True, grader="x"):
     """The scores of an evaluation: `right` says of each problem by name which of its answers are right."""
     with Ledger.open(directory / benchmark / "scores", schema=SCORE, config={"grader": grader}) as ledger:
-        for item in ledger.todo(Item(key) for key in right):
+        for item in ledger.todo(WorkItem(key) for key in right):
             rows = []
             for profile in profiles:
                 for sample in range(samples):
@@ -40,7 +40,7 @@ def test_a_gain_on_the_same_problems_is_real_and_its_reverse_too(tmp_path):
     (back,) = compare(b, a)
     assert back.verdict == "A is better" and back.difference.low < back.difference.high < 0
     assert found.difference.p == pytest.approx(2 * 0.5**30, abs=1e-12), "30 gained, none lost: exact"
-    shown = told([found])
+    shown = format_comparison([found])
     assert "+10.0" in shown and "300" in shown and "B is better" in shown and "50.0%" in shown
     assert compare(a / "gsm8k", b / "gsm8k" / "scores") == [found], "directories of one benchmark do too"
 
@@ -60,7 +60,7 @@ def test_problems_are_matched_by_their_id_and_those_of_one_run_alone_are_counted
     (found,) = compare(a, b)
     assert found.difference.value == 0 and found.difference.count == 30
     assert (found.only_a, found.only_b) == (10, 3)
-    assert "10 problems only in A and 3 only in B are left out" in told([found])
+    assert "10 problems only in A and 3 only in B are left out" in format_comparison([found])
 
 
 def test_several_answers_count_by_their_share_and_graders_stand_apart(tmp_path):
@@ -69,14 +69,14 @@ def test_several_answers_count_by_their_share_and_graders_stand_apart(tmp_path):
     (found,) = compare(a, b)
     assert found.profile == "strict" and (found.difference.a, found.difference.b) == (0.25, 0.75)
     apart = evaluation(tmp_path / "c", {f"p{i}": 4 * (i % 2) for i in range(50)}, samples=4)
-    assert scores_told(apart) == "gsm8k 50.0% of 50 problems right (36.6% to 63.4%)", "200 answers, but 50 problems"
+    assert format_scores(apart) == "gsm8k 50.0% of 50 problems right (36.6% to 63.4%)", "200 answers, but 50 problems"
 
 
 def test_scores_of_two_versions_of_the_grader_are_told(tmp_path):
     a = evaluation(tmp_path / "a", {"p": 1, "q": 0})
     b = evaluation(tmp_path / "b", {"p": 1, "q": 0}, grader="y")
-    assert "A and B were graded by different versions of the grader" in told(compare(a, b))
-    assert "different versions" not in told(compare(a, a))
+    assert "A and B were graded by different versions of the grader" in format_comparison(compare(a, b))
+    assert "different versions" not in format_comparison(compare(a, a))
 
 
 def test_what_cannot_be_compared_says_why(tmp_path):

@@ -6,11 +6,11 @@ import re
 import pytest
 
 from sq.core.intervals import mean_interval, share_interval
-from sq.core.ledger import Item, Ledger
+from sq.core.ledger import Ledger, WorkItem
 from sq.core.rows import SCORE, fit_row
 from sq.eval.grader import GraderConfig
 from sq.eval.judge import Pair
-from sq.eval.report import Told, details, disagreements, flat, rows_of, table, write_jsonl
+from sq.eval.report import BenchmarkSummary, details, disagreements, flat, rows_of, table, write_jsonl
 from sq.eval.score import LazyGrader
 
 PAIRS = [
@@ -31,7 +31,7 @@ def scores(tmp_path):
     finally:
         grader.close()
     with Ledger.open(tmp_path / "scores", schema=SCORE, config={}) as ledger:
-        for item in ledger.todo(Item(f"a{i}", i) for i in range(len(PAIRS))):
+        for item in ledger.todo(WorkItem(f"a{i}", i) for i in range(len(PAIRS))):
             said, reference, _ = PAIRS[item.payload]
             rows = [
                 fit_row(
@@ -72,8 +72,10 @@ def figures(share, count=10):
 
 def test_the_table_has_a_line_for_each_grader_and_the_papers_figure_where_there_is_one():
     told = [
-        Told(name="math", figures={"strict": figures(0.5), "dart": figures(0.4)}, disagreements=[{"id": "x"}]),
-        Told(name="aime24", figures={"strict": figures(0.0)}, left_out=2),
+        BenchmarkSummary(
+            name="math", figures={"strict": figures(0.5), "dart": figures(0.4)}, disagreements=[{"id": "x"}]
+        ),
+        BenchmarkSummary(name="aime24", figures={"strict": figures(0.0)}, left_out=2),
     ]
     lines = table(told, "Qwen2-Math-7B").splitlines()
     assert lines[0].endswith("paper (Qwen2-Math-7B)") and len(lines) == 5
@@ -83,7 +85,7 @@ def test_the_table_has_a_line_for_each_grader_and_the_papers_figure_where_there_
     more = details(told)
     assert "math: the graders disagree on 1 answer to 10 problems (strict 50.0%, dart 40.0%)" in more
     assert "aime24: left out: 2 problems (" in more
-    several = Told(
+    several = BenchmarkSummary(
         name="amc23", figures={"strict": figures(0.5) | {"avg_at_16": share_interval([i / 39 for i in range(40)])}}
     )
     assert re.search(r"amc23 \(strict\): avg_at_16 50\.0% \(4\d\.\d to 5\d\.\d%\)", details([several]))
@@ -93,6 +95,6 @@ def test_the_table_has_a_line_for_each_grader_and_the_papers_figure_where_there_
 
 
 def test_the_first_graders_figures_stand_without_a_prefix():
-    values = flat(Told(name="b", figures={"strict": figures(0.5), "dart": figures(0.4)}, left_out=3))
+    values = flat(BenchmarkSummary(name="b", figures={"strict": figures(0.5), "dart": figures(0.4)}, left_out=3))
     assert values["accuracy"] == 0.5 and values["dart/accuracy"] == 0.4 and values["left_out"] == 3
     assert values["accuracy_low"] < 0.5 < values["accuracy_high"] and "tokens_low" not in values

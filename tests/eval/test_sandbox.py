@@ -23,10 +23,21 @@ from sq.eval import sandbox as home
 from sq.sandbox import isolation
 from sq.sandbox.config import SandboxConfig
 from sq.sandbox.inside import confine, jobs, seccomp
-from sq.sandbox.inside.processes import Ended
+from sq.sandbox.inside.processes import ProcessExit
 from sq.sandbox.plain import DEEPEST, PlainError, decode_plain, encode, key
 from sq.sandbox.pool import Sandbox
-from sq.sandbox.programs import Asserts, Calls, Outcome, Program, Raised, Script, Status, Unittests, same, same_text
+from sq.sandbox.programs import (
+    Asserts,
+    Calls,
+    Program,
+    ProgramResult,
+    ProgramStatus,
+    Raised,
+    Script,
+    Unittests,
+    same,
+    same_text,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,7 +54,7 @@ def box():
 def test_the_systems_word_for_too_much_processor_time_counts():
     """It counts by samples; what it ended may have used much less by the finer count that we are given."""
     limits = confine.Limits(**{name: 1 for name in confine.Limits._fields})
-    ended = [Ended(status=signal.SIGXCPU, cpu=0.1), Ended(status=0, cpu=0.0)]
+    ended = [ProcessExit(status=signal.SIGXCPU, cpu=0.1), ProcessExit(status=0, cpu=0.0)]
     assert jobs._why(limits, ended, False, {"status": "error", "reason": "the other end is closed"}) == {
         "status": "timeout",
         "reason": "used up 1 s of processor time",
@@ -68,7 +79,7 @@ def test_outcomes_come_in_order_and_are_computed_lazily(box):
 
 
 def test_several_threads_share_it(box):
-    found: list[tuple[int, Outcome]] = []
+    found: list[tuple[int, ProgramResult]] = []
 
     def work(n):
         programs = [Program(source=f"def f(): return {n}", tests=Calls(function="f", arguments=[[]]))] * 10
@@ -84,7 +95,7 @@ def test_each_test_is_told_about(box):
     outcome = run(
         box, "def f(x): return abs(x)", "assert f(2) == 2", "assert f(-2) == -2", "assert f(0) == 0", every=True
     )
-    assert outcome.passed == (True, False, True) and outcome.status is Status.FAILED
+    assert outcome.passed == (True, False, True) and outcome.status is ProgramStatus.FAILED
     assert outcome.reason == "test 2: AssertionError"
     assert run(box, "def f(x): return 1", "assert f(1) == 2", "assert f(1) == 1").passed == (False, False)
 
@@ -92,14 +103,14 @@ def test_each_test_is_told_about(box):
 @pytest.mark.parametrize(
     ("source", "status", "reason"),
     [
-        ("def f(x) return x", Status.ERROR, "SyntaxError"),
-        ("import nothing_of_that_name", Status.ERROR, "ModuleNotFoundError"),
-        ("def g(x): return x", Status.ERROR, "f is not defined"),
-        ("1 / 0", Status.ERROR, "ZeroDivisionError"),
-        ("def f(x): raise KeyError('k')", Status.FAILED, "test 1: KeyError"),
-        ("def f(x): return f(x)", Status.FAILED, "RecursionError"),
-        ("f = 3", Status.FAILED, "TypeError"),
-        ("def f(x): return x", Status.PASSED, ""),
+        ("def f(x) return x", ProgramStatus.ERROR, "SyntaxError"),
+        ("import nothing_of_that_name", ProgramStatus.ERROR, "ModuleNotFoundError"),
+        ("def g(x): return x", ProgramStatus.ERROR, "f is not defined"),
+        ("1 / 0", ProgramStatus.ERROR, "ZeroDivisionError"),
+        ("def f(x): raise KeyError('k')", ProgramStatus.FAILED, "test 1: KeyError"),
+        ("def f(x): return f(x)", ProgramStatus.FAILED, "RecursionError"),
+        ("f = 3", ProgramStatus.FAILED, "TypeError"),
+        ("def f(x): return x", ProgramStatus.PASSED, ""),
     ],
 )
 def test_how_a_program_ends(box, source, status, reason):
@@ -108,9 +119,9 @@ def test_how_a_program_ends(box, source, status, reason):
 
 
 def test_tests_that_cannot_be_used(box):
-    assert run(box, "x = 1", "assert (").status is Status.INVALID
+    assert run(box, "x = 1", "assert (").status is ProgramStatus.INVALID
     outcome = run(box, "x = 1", "assert x", context="import nothing_of_that_name")
-    assert outcome.status is Status.INVALID and "nothing_of_that_name" in outcome.reason
+    assert outcome.status is ProgramStatus.INVALID and "nothing_of_that_name" in outcome.reason
 
 
 def test_names_of_the_program_and_of_the_tests(box):
@@ -185,13 +196,17 @@ def test_calls_give_values_and_keys_for_voting(box):
     calls = Calls(function="f", arguments=[[2], [5], [9]])
     outcome = box.run_one(Program(source=source, tests=calls))
     assert outcome.values[:2] == ({1, 2, 3}, {1, 3, 5}) and isinstance(outcome.values[2], Raised)
-    assert outcome.status is Status.FAILED and "ZeroDivisionError" in outcome.reason
+    assert outcome.status is ProgramStatus.FAILED and "ZeroDivisionError" in outcome.reason
     other = box.run_one(Program(source="def f(n): return {n, 3, 1}", tests=calls))
-    assert other.status is Status.CALLED and other.keys[:2] == outcome.keys[:2] and outcome.keys[2] is None
+    assert other.status is ProgramStatus.CALLED and other.keys[:2] == outcome.keys[:2] and outcome.keys[2] is None
     expecting = Calls(function="f", arguments=[[2], [5]], expected=[{1, 2, 3}, {1}])
     assert box.run_one(Program(source=source, tests=expecting)).passed == (True, False)
     left = box.run_one(Program(source="import os\ndef f(n): return n if n < 5 else os._exit(0)", tests=calls))
-    assert left.status is Status.ERROR and left.values[0] == 2 and [k is None for k in left.keys] == [False, True, True]
+    assert (
+        left.status is ProgramStatus.ERROR
+        and left.values[0] == 2
+        and [k is None for k in left.keys] == [False, True, True]
+    )
 
 
 def test_scripts(box):
@@ -199,7 +214,7 @@ def test_scripts(box):
     tests = Script(inputs=["1\n2\n", ""], expected=["2\n4\nend", "end\n\n"])
     assert box.run_one(Program(source=source, tests=tests)).ok
     outcome = box.run_one(Program(source="print(1); raise SystemExit(3)", tests=Script(inputs=[""])))
-    assert outcome.status is Status.ERROR and outcome.reason == "exit code 3"
+    assert outcome.status is ProgramStatus.ERROR and outcome.reason == "exit code 3"
     outcome = box.run_one(Program(source="x = [1]\nx[1]", tests=Script(inputs=["", ""], expected=["", ""])))
     assert outcome.reason == "IndexError: list index out of range" and outcome.passed == (False, False)
     source = "import os\nopen('left', 'w')\nprint(len(os.listdir('.')))"
@@ -221,7 +236,7 @@ def test_unittests(box):
     program = Program(source="def f(x): return x + 1", tests=Unittests(tests=dedent(tests), entry="f"))
     assert box.run_one(program).ok
     wrong = box.run_one(Program(source="def f(x): return 2", tests=program.tests))
-    assert wrong.status is Status.FAILED and "test_raises" in wrong.reason
+    assert wrong.status is ProgramStatus.FAILED and "test_raises" in wrong.reason
 
 
 def test_what_stands_under_main_is_run_only_where_it_is_asked_for(box):
@@ -392,7 +407,7 @@ def test_its_own_processes_import_nothing_heavy():
 )
 def test_no_tests_are_passed_by_nobody(box, tests):
     outcome = box.run_one(Program(source="def f(): return 1", tests=tests))
-    assert outcome.status is Status.INVALID and outcome.reason.startswith("there ")
+    assert outcome.status is ProgramStatus.INVALID and outcome.reason.startswith("there ")
 
 
 def test_long_arguments_and_answers(box):

@@ -15,10 +15,10 @@ import pytest
 from sq.core.errors import EngineError
 from sq.sandbox.config import SandboxConfig
 from sq.sandbox.pool import Sandbox
-from sq.sandbox.programs import Asserts, Calls, Program, Raised, Script, Status
+from sq.sandbox.programs import Asserts, Calls, Program, ProgramStatus, Raised, Script
 
 LIMITS = {"workers": 1, "cpu_seconds": 1.0, "wall_seconds": 60.0, "memory_mb": 256, "processes": 8, "tmp_mb": 8}
-BAD = set(Status) - {Status.PASSED, Status.CALLED}
+BAD = set(ProgramStatus) - {ProgramStatus.PASSED, ProgramStatus.CALLED}
 pytestmark = pytest.mark.slow  # the proof that every attack is held: a second of processor time for each endless one
 SECRET = "a-secret-that-nobody-shall-see"
 
@@ -92,7 +92,7 @@ def test_fork_bomb(box):
                 except OSError: pass
     """,
     )
-    assert outcome.status is Status.TIMEOUT and outcome.wall_seconds < 60
+    assert outcome.status is ProgramStatus.TIMEOUT and outcome.wall_seconds < 60
 
 
 def test_fork_is_bounded(box):
@@ -117,11 +117,11 @@ def test_memory_bomb(box):
             while True: x.append(bytearray(2**22))
     """,
     )
-    assert outcome.status is Status.MEMORY and "256 MB" in outcome.reason
+    assert outcome.status is ProgramStatus.MEMORY and "256 MB" in outcome.reason
 
 
 def test_memory_in_one_piece(box):
-    assert run(box, "x = bytearray(2**31)\ndef f(): return True").status is Status.MEMORY
+    assert run(box, "x = bytearray(2**31)\ndef f(): return True").status is ProgramStatus.MEMORY
 
 
 def test_memory_by_many_processes(box):
@@ -137,7 +137,7 @@ def test_memory_by_many_processes(box):
             return True
     """
     outcome = run(box, source)
-    assert outcome.status is Status.MEMORY and "together held" in outcome.reason
+    assert outcome.status is ProgramStatus.MEMORY and "together held" in outcome.reason
 
 
 def test_shared_memory_by_many_processes(box):
@@ -154,7 +154,7 @@ def test_shared_memory_by_many_processes(box):
             return True
     """
     outcome = run(box, source)
-    assert outcome.status is Status.MEMORY and "together held" in outcome.reason
+    assert outcome.status is ProgramStatus.MEMORY and "together held" in outcome.reason
 
 
 def test_threads_with_small_stacks(box):
@@ -167,29 +167,31 @@ def test_threads_with_small_stacks(box):
             return True
     """
     outcome = run(box, source)
-    assert outcome.status in (Status.MEMORY, Status.FAILED) and "thread" in outcome.reason
+    assert outcome.status in (ProgramStatus.MEMORY, ProgramStatus.FAILED) and "thread" in outcome.reason
 
 
 def test_infinite_loop(box):
     outcome = run(box, "def f():\n    while True: pass")
-    assert outcome.status is Status.TIMEOUT and ("processor time" in outcome.reason or "not done" in outcome.reason)
+    assert outcome.status is ProgramStatus.TIMEOUT and (
+        "processor time" in outcome.reason or "not done" in outcome.reason
+    )
 
 
 def test_endless_sleep(box):
     outcome = run(box, "import time\ndef f(): time.sleep(10**6)", 1.5)
-    assert outcome.status is Status.TIMEOUT and outcome.cpu_seconds < 1
+    assert outcome.status is ProgramStatus.TIMEOUT and outcome.cpu_seconds < 1
 
 
 def test_infinite_loop_in_c(box):
-    assert run(box, "def f(): return 9 ** 9 ** 9").status in (Status.TIMEOUT, Status.MEMORY)
+    assert run(box, "def f(): return 9 ** 9 ** 9").status in (ProgramStatus.TIMEOUT, ProgramStatus.MEMORY)
 
 
 def test_infinite_loop_while_it_is_defined(box):
-    assert run(box, "while True: pass").status is Status.TIMEOUT
+    assert run(box, "while True: pass").status is ProgramStatus.TIMEOUT
 
 
 def test_catastrophic_regular_expression(box):
-    assert run(box, "import re\ndef f(): return re.match('(a+)+$', 'a' * 60 + 'b')").status is Status.TIMEOUT
+    assert run(box, "import re\ndef f(): return re.match('(a+)+$', 'a' * 60 + 'b')").status is ProgramStatus.TIMEOUT
 
 
 def test_ignoring_every_signal(box):
@@ -201,23 +203,23 @@ def test_ignoring_every_signal(box):
         def f():
             while True: pass
     """
-    assert run(box, source).status is Status.TIMEOUT
+    assert run(box, source).status is ProgramStatus.TIMEOUT
 
 
 def test_infinite_output(box):
     program = Program(source="while True: print('x' * 10000)", tests=Script(inputs=[""], expected=[""]))
     outcome = box.run_one(program)
-    assert outcome.status is Status.OUTPUT and not outcome.ok
+    assert outcome.status is ProgramStatus.OUTPUT and not outcome.ok
 
 
 def test_infinite_output_to_stderr(box):
     source = "import sys\nwhile True: sys.stderr.write('x' * 10000)"
     program = Program(source=source, tests=Script(inputs=[""], expected=[""]), wall_seconds=2)
-    assert box.run_one(program).status is Status.TIMEOUT
+    assert box.run_one(program).status is ProgramStatus.TIMEOUT
 
 
 def test_a_huge_answer(box):
-    assert run(box, "def f(): return 'x' * (40 * 2**20)").status is Status.ERROR
+    assert run(box, "def f(): return 'x' * (40 * 2**20)").status is ProgramStatus.ERROR
 
 
 def test_huge_file(box):
@@ -236,7 +238,7 @@ def test_many_files(box):
                 open(f'f{i}', 'w').close()
     """
     outcome = run(box, source)
-    assert outcome.status in (Status.FAILED, Status.TIMEOUT, Status.OUTPUT)
+    assert outcome.status in (ProgramStatus.FAILED, ProgramStatus.TIMEOUT, ProgramStatus.OUTPUT)
 
 
 def test_many_large_files(box):
@@ -245,7 +247,7 @@ def test_many_large_files(box):
             for i in range(10**4):
                 with open(f'f{i}', 'wb') as file: file.write(b'x' * 2**20)
     """
-    assert run(box, source).status in (Status.FAILED, Status.OUTPUT)
+    assert run(box, source).status in (ProgramStatus.FAILED, ProgramStatus.OUTPUT)
 
 
 def test_a_sparse_file(box):
@@ -483,7 +485,7 @@ def test_killing_the_parent(box):
             return True
     """
     outcome = run(box, source)
-    assert outcome.status in (Status.PASSED, Status.ERROR), outcome
+    assert outcome.status in (ProgramStatus.PASSED, ProgramStatus.ERROR), outcome
 
 
 def test_signalling_this_very_process(box):
@@ -584,8 +586,8 @@ def test_leaving_a_daemon_behind_a_script(box):
     assert box.run_one(
         Program(source=dedent(source), tests=Script(inputs=[""], expected=["done"]), wall_seconds=2)
     ).status in (
-        Status.PASSED,
-        Status.TIMEOUT,
+        ProgramStatus.PASSED,
+        ProgramStatus.TIMEOUT,
     )
 
 
@@ -597,7 +599,7 @@ def test_a_script_that_closes_its_output_and_goes_on(box):
     """
     assert (
         box.run_one(Program(source=dedent(source), tests=Script(inputs=[""], expected=[""]), wall_seconds=2)).status
-        is Status.TIMEOUT
+        is ProgramStatus.TIMEOUT
     )
 
 
@@ -627,7 +629,7 @@ def test_calls_of_the_other_abi(box):
     if os.uname().machine != "x86_64":
         pytest.skip("x86_64 alone has one")
     outcome = run(box, "import ctypes\ndef f(): return ctypes.CDLL(None).syscall(0x40000000 + 39)")
-    assert outcome.status in (Status.CRASHED, Status.ERROR)
+    assert outcome.status in (ProgramStatus.CRASHED, ProgramStatus.ERROR)
 
 
 def test_becoming_root(box):
@@ -668,11 +670,11 @@ def test_raising_its_own_limits(box):
 
 def test_a_fault_in_c(box):
     outcome = run(box, "import ctypes\ndef f(): return ctypes.string_at(0)")
-    assert outcome.status is Status.CRASHED and "SIGSEGV" in outcome.reason
+    assert outcome.status is ProgramStatus.CRASHED and "SIGSEGV" in outcome.reason
 
 
 def test_abort(box):
-    assert run(box, "import os\ndef f(): os.abort()").status in (Status.CRASHED, Status.ERROR)
+    assert run(box, "import os\ndef f(): os.abort()").status in (ProgramStatus.CRASHED, ProgramStatus.ERROR)
 
 
 def test_deep_recursion(box):
@@ -693,12 +695,16 @@ def test_deep_recursion_with_the_limit_raised(box):
 
 
 def test_source_nested_too_deep_to_parse(box):
-    assert run(box, "x = " + "(" * 100_000 + ")" * 100_000).status in (Status.ERROR, Status.MEMORY, Status.CRASHED)
+    assert run(box, "x = " + "(" * 100_000 + ")" * 100_000).status in (
+        ProgramStatus.ERROR,
+        ProgramStatus.MEMORY,
+        ProgramStatus.CRASHED,
+    )
 
 
 def test_source_with_a_nul_and_with_half_a_character(box):
-    assert run(box, "x = '\x00'").status is Status.ERROR
-    assert run(box, "x = '\ud800'\ndef f(): return True").status in (Status.ERROR, Status.PASSED)
+    assert run(box, "x = '\x00'").status is ProgramStatus.ERROR
+    assert run(box, "x = '\ud800'\ndef f(): return True").status in (ProgramStatus.ERROR, ProgramStatus.PASSED)
 
 
 def test_closing_every_descriptor(box):
@@ -711,7 +717,7 @@ def test_closing_every_descriptor(box):
         def f(): return True
     """,
         ).status
-        is Status.ERROR
+        is ProgramStatus.ERROR
     )
 
 
@@ -727,7 +733,10 @@ def test_a_stopped_process(box):
             return True
     """
     outcome = run(box, source, 2)
-    assert outcome.status in (Status.TIMEOUT, Status.PASSED)  # the first process of a namespace cannot be stopped
+    assert outcome.status in (
+        ProgramStatus.TIMEOUT,
+        ProgramStatus.PASSED,
+    )  # the first process of a namespace cannot be stopped
 
 
 def test_tests_are_confined_as_programs_are(box, tmp_path):
@@ -740,7 +749,7 @@ def test_tests_are_confined_as_programs_are(box, tmp_path):
 
 def test_tests_that_never_end(box):
     program = Program(source="def f(): return 1", tests=Asserts(tests=["while f(): pass"]), wall_seconds=2)
-    assert box.run_one(program).status is Status.TIMEOUT
+    assert box.run_one(program).status is ProgramStatus.TIMEOUT
 
 
 def test_one_program_sees_nothing_of_the_one_before(box):

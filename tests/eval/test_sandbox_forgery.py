@@ -8,7 +8,7 @@ import pytest
 from sq.core.errors import EngineError
 from sq.sandbox.config import SandboxConfig
 from sq.sandbox.pool import Sandbox
-from sq.sandbox.programs import Asserts, Calls, Program, Script, Status, Unittests
+from sq.sandbox.programs import Asserts, Calls, Program, ProgramStatus, Script, Unittests
 
 TESTS = ["assert f(2) == 4", "assert f(3) == 9", "assert f(-5) == 25"]
 UNITTESTS = """
@@ -548,4 +548,4 @@ def test_a_test_that_swallows_exceptions_does_not_hide_that_the_program_is_gone(
     source = "import os\ndef f(x): os._exit(0)"
     for test in ("try: f(1)\nexcept BaseException: pass", "try:\n    f(1)\nfinally:\n    x = 1"):
         outcome = box.run_one(program(source, Asserts(tests=[test])))
-        assert not outcome.ok and outcome.status is Status.ERROR
+        assert not outcome.ok and outcome.status is ProgramStatus.ERROR

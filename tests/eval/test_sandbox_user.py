@@ -19,7 +19,7 @@ import json, os, sys
 from sq.core.errors import EngineError
 from sq.sandbox.config import SandboxConfig
 from sq.sandbox.pool import Sandbox
-from sq.sandbox.programs import Calls, Program, Status
+from sq.sandbox.programs import Calls, Program, ProgramStatus
 out = {"uid": os.getuid()}
 secret = sys.argv[2]
 attacks = {
@@ -51,7 +51,7 @@ try:
         pid = box._workers[0]._process.pid
         for name, source in attacks.items():
             o = box.run_one(Program(source=source, tests=Calls(function="f", arguments=[[secret]])))
-            out[name] = o.values[0] if o.status is Status.CALLED else o.reason
+            out[name] = o.values[0] if o.status is ProgramStatus.CALLED else o.reason
         out["same worker"] = box._workers[0]._process.pid == pid
 except EngineError as error:
     out = {"refused": str(error)}

@@ -13,8 +13,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from sq.data.collate import collate
 from sq.models.attention import Kernel, choose_attention
 from sq.models.fused import HeadKernel, choose_head
-from sq.models.pack import Row
-from sq.models.packed import pack_loss
+from sq.models.pack import TokenSequence
+from sq.models.packed_forward import pack_loss
 
 pytestmark = [
     pytest.mark.gpu,
@@ -29,10 +29,12 @@ def installed(name: str) -> None:
 
 
 @pytest.fixture
-def rows() -> list[Row]:
+def rows() -> list[TokenSequence]:
     draw = random.Random(0)
     head = [draw.randrange(1000) for _ in range(PREFIX)]
-    return [Row(head + [draw.randrange(1000) for _ in range(draw.randrange(5, 90))], PREFIX) for _ in range(40)]
+    return [
+        TokenSequence(head + [draw.randrange(1000) for _ in range(draw.randrange(5, 90))], PREFIX) for _ in range(40)
+    ]
 
 
 def make(dtype: torch.dtype) -> LlamaForCausalLM:
@@ -127,5 +129,5 @@ def test_training_on_a_gpu(stage, words, package, tmp_path):
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         job = build(compose("train", overrides=[*given, *(f"++{w}" for w in words)]))
     assert (fit(job) / "model.safetensors").is_file()
-    figures = json.loads((tmp_path / "out" / "train.json").read_text())["figures"]
-    assert figures["train/loss"] > 0 and figures["train/memory_gib"] > 0
+    metrics = json.loads((tmp_path / "out" / "train.json").read_text())["figures"]
+    assert metrics["train/loss"] > 0 and metrics["train/memory_gib"] > 0

@@ -26,7 +26,7 @@ from transformers import (
     Qwen3Config,
 )
 
-from sq.models.pack import Row
+from sq.models.pack import TokenSequence
 
 VOCABULARY = 97
 PREFIX = 7
@@ -93,9 +93,9 @@ def make_model() -> Callable[[str], PreTrainedModel]:
 
 
 @pytest.fixture
-def rows() -> list[Row]:
+def rows() -> list[TokenSequence]:
     """Rows of several lengths behind one prefix: one token alone, equal lengths, longer than the sliding windows."""
     draw = random.Random(0)
     prefix = [draw.randrange(VOCABULARY) for _ in range(PREFIX)]
     own = (1, 5, 12, 13, 20, 3, 3)
-    return [Row(prefix + [draw.randrange(VOCABULARY) for _ in range(n)], PREFIX) for n in own]
+    return [TokenSequence(prefix + [draw.randrange(VOCABULARY) for _ in range(n)], PREFIX) for n in own]

@@ -17,8 +17,8 @@ from sq.data.collate import collate
 from sq.models.attention import NAME, Attention, Kernel, attention_arguments, choose_attention, packed_attention
 from sq.models.flex import flex_layout_of
 from sq.models.layout import WASTE, layout_of
-from sq.models.pack import Pack, Row
-from sq.models.packed import hidden_states
+from sq.models.pack import Pack, TokenSequence
+from sq.models.packed_forward import hidden_states
 
 Make = Callable[[str], PreTrainedModel]
 
@@ -63,7 +63,7 @@ def test_flex_is_masked_attention(shared: int, window: int | None, softcap: floa
 
 def test_groups_hold_little_padding_and_every_token_once() -> None:
     draw = random.Random(0)
-    rows = [Row(list(range(draw.randrange(2, 90))), 1) for _ in range(60)]
+    rows = [TokenSequence(list(range(draw.randrange(2, 90))), 1) for _ in range(60)]
     pack = collate(rows)
     layout = layout_of(pack)
     assert sum(n * length for n, length in layout.groups) == len(layout.gather)
@@ -73,7 +73,7 @@ def test_groups_hold_little_padding_and_every_token_once() -> None:
 
 
 def test_equal_rows_are_one_group_without_padding() -> None:
-    layout = layout_of(collate([Row([1, 2, 3, 4], 1)] * 6))
+    layout = layout_of(collate([TokenSequence([1, 2, 3, 4], 1)] * 6))
     assert layout.groups == ((6, 3),) and len(layout.gather) == 18
 
 
@@ -94,7 +94,7 @@ def test_gpu_kernels_are_refused_without_a_gpu(make_model: Make, wanted: Kernel)
         choose_attention(make_model("llama"), wanted)
 
 
-def test_a_model_that_cannot_keep_rows_apart_runs_unpacked(rows: list[Row]) -> None:
+def test_a_model_that_cannot_keep_rows_apart_runs_unpacked(rows: list[TokenSequence]) -> None:
     model = MambaForCausalLM(MambaConfig(vocab_size=97, hidden_size=16, num_hidden_layers=1, state_size=4))
     attention = choose_attention(model)
     assert attention.kernel is Kernel.UNPACKED and not attention.shares_prefix
@@ -109,7 +109,7 @@ def test_layers_of_another_kind_are_seen(make_model: Make) -> None:
     assert "layers of kind linear_attention" in choose_attention(model).reason
 
 
-def test_unpacked_gives_the_same_states(make_model: Make, rows: list[Row]) -> None:
+def test_unpacked_gives_the_same_states(make_model: Make, rows: list[TokenSequence]) -> None:
     model = make_model("gemma3-sliding").eval()
     pack = collate(rows)
     with torch.no_grad():
@@ -119,7 +119,7 @@ def test_unpacked_gives_the_same_states(make_model: Make, rows: list[Row]) -> No
         torch.testing.assert_close(packed, hidden_states(model, pack, one_by_one), rtol=1e-4, atol=1e-5)
 
 
-def test_flash_attention_is_told_the_rows_bounds(rows: list[Row]) -> None:
+def test_flash_attention_is_told_the_rows_bounds(rows: list[TokenSequence]) -> None:
     attention = Attention(kernel=Kernel.FLASH, reason="", shares_prefix=False)
     arguments = attention_arguments(attention, collate(rows[:3]))
     assert arguments["cu_seq_lens_q"].tolist() == arguments["cu_seq_lens_k"].tolist() == [0, 7, 18, 36]
@@ -127,7 +127,9 @@ def test_flash_attention_is_told_the_rows_bounds(rows: list[Row]) -> None:
     assert arguments["max_length_q"] == arguments["max_length_k"] == 18
 
 
-def test_a_pack_with_a_shared_prefix_needs_a_kernel_that_shares(make_model: Make, rows: list[Row], prefix: int) -> None:
+def test_a_pack_with_a_shared_prefix_needs_a_kernel_that_shares(
+    make_model: Make, rows: list[TokenSequence], prefix: int
+) -> None:
     model = make_model("llama")
     pack = collate(rows, prefix=prefix)
     for kernel in (Kernel.FLASH, Kernel.UNPACKED):
@@ -135,7 +137,7 @@ def test_a_pack_with_a_shared_prefix_needs_a_kernel_that_shares(make_model: Make
             hidden_states(model, pack, Attention(kernel=kernel, reason="", shares_prefix=False))
 
 
-def test_a_model_that_drops_the_layout_is_refused(make_model: Make, rows: list[Row]) -> None:
+def test_a_model_that_drops_the_layout_is_refused(make_model: Make, rows: list[TokenSequence]) -> None:
     model = make_model("llama")
     attention = choose_attention(model)
 
@@ -162,7 +164,7 @@ def test_plain_batches_and_generation_go_on_working(make_model: Make) -> None:
     assert torch.equal(words, again)
 
 
-def test_gradient_checkpointing_changes_nothing(make_model: Make, rows: list[Row], prefix: int) -> None:
+def test_gradient_checkpointing_changes_nothing(make_model: Make, rows: list[TokenSequence], prefix: int) -> None:
     model = make_model("mistral-sliding")
     attention = choose_attention(model)
     pack = collate(rows, prefix=prefix)
@@ -180,7 +182,7 @@ def _pack(shared: int, longest: int) -> Pack:
     draw = random.Random(4)
     head = [draw.randrange(50) for _ in range(5)]
     own = (1, 3, longest, 12, 12, 11, longest - 1)
-    return collate([Row(head + [draw.randrange(50) for _ in range(n)], 5) for n in own], prefix=shared)
+    return collate([TokenSequence(head + [draw.randrange(50) for _ in range(n)], 5) for n in own], prefix=shared)
 
 
 def _written_out(q, k, v, pack, scale, window, softcap, s_aux):  # type: ignore[no-untyped-def]

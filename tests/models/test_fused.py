@@ -19,8 +19,8 @@ from sq.models import fused
 from sq.models.attention import choose_attention
 from sq.models.fused import HeadKernel, choose_head
 from sq.models.head import Head
-from sq.models.pack import Row
-from sq.models.packed import pack_loss
+from sq.models.pack import TokenSequence
+from sq.models.packed_forward import pack_loss
 
 Make = Callable[[str], PreTrainedModel]
 cpu_only = pytest.mark.skipif(torch.cuda.is_available(), reason="is about a machine without a GPU")
@@ -33,11 +33,9 @@ def test_without_a_gpu_the_head_runs_in_chunks_and_says_why(make_model: Make) ->
 
 
 @cpu_only
-@pytest.mark.parametrize(
-    ("wanted", "mend"), [(HeadKernel.CCE, "cut-cross-entropy"), (HeadKernel.LIGER, "liger-kernel")]
-)
-def test_a_kernel_asked_for_by_name_is_refused_with_a_mend(make_model: Make, wanted: HeadKernel, mend: str) -> None:
-    with pytest.raises(ConfigError, match=f"head={wanted.value} cannot be used: no GPU.*{mend}.*use trainer.head=auto"):
+@pytest.mark.parametrize(("wanted", "fix"), [(HeadKernel.CCE, "cut-cross-entropy"), (HeadKernel.LIGER, "liger-kernel")])
+def test_a_kernel_asked_for_by_name_is_refused_with_a_mend(make_model: Make, wanted: HeadKernel, fix: str) -> None:
+    with pytest.raises(ConfigError, match=f"head={wanted.value} cannot be used: no GPU.*{fix}.*use trainer.head=auto"):
         choose_head(make_model("llama"), wanted, half=True)
 
 
@@ -93,7 +91,7 @@ def test_a_kernel_gets_scale_cap_and_bias(
 
 
 def test_where_no_gradient_is_wanted_our_head_counts_right_ones(
-    make_model: Make, rows: list[Row], monkeypatch: pytest.MonkeyPatch
+    make_model: Make, rows: list[TokenSequence], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = make_model("llama").eval()
     attention = choose_attention(model)

@@ -15,8 +15,8 @@ from sq.data.collate import collate
 from sq.models.attention import choose_attention
 from sq.models.head import WORDS, Head, _Gradients, head_of
 from sq.models.losses import qpo_loss, sum_by_owner
-from sq.models.pack import Row
-from sq.models.packed import hidden_states, last_states, pack_loss, row_logps, rows_loss
+from sq.models.pack import TokenSequence
+from sq.models.packed_forward import hidden_states, last_states, pack_loss, row_logps, rows_loss
 
 Make = Callable[[str], PreTrainedModel]
 
@@ -200,7 +200,7 @@ def test_scales_and_caps_come_from_the_config(make_model: Make) -> None:
     assert (plain.scale, plain.cap) == (1.0, None)
 
 
-def test_row_logps_are_each_rows_own(make_model: Make, rows: list[Row], prefix: int) -> None:
+def test_row_logps_are_each_rows_own(make_model: Make, rows: list[TokenSequence], prefix: int) -> None:
     model = make_model("qwen3").eval()
     attention = choose_attention(model)
     together = row_logps(model, collate(rows, prefix=prefix), attention)
@@ -208,7 +208,7 @@ def test_row_logps_are_each_rows_own(make_model: Make, rows: list[Row], prefix: 
     torch.testing.assert_close(together, alone)
 
 
-def test_qpo_begins_at_ln_2_and_learns(make_model: Make, rows: list[Row], prefix: int) -> None:
+def test_qpo_begins_at_ln_2_and_learns(make_model: Make, rows: list[TokenSequence], prefix: int) -> None:
     model = make_model("llama").eval()
     attention = choose_attention(model)
     pack = collate(rows[1:5], prefix=prefix, paired=True)
@@ -230,7 +230,7 @@ def test_qpo_begins_at_ln_2_and_learns(make_model: Make, rows: list[Row], prefix
     assert losses == sorted(losses, reverse=True) and losses[-1] < losses[0] - 1e-3
 
 
-def test_accumulation_over_packs_is_exact(make_model: Make, rows: list[Row]) -> None:
+def test_accumulation_over_packs_is_exact(make_model: Make, rows: list[TokenSequence]) -> None:
     """Sums over packs, divided by the whole batch's supervised tokens, are the batch's mean however it is cut."""
     model = make_model("llama")
     attention = choose_attention(model)
@@ -246,10 +246,10 @@ def test_accumulation_over_packs_is_exact(make_model: Make, rows: list[Row]) -> 
         torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-4, atol=1e-6)
 
 
-def test_last_states_are_those_of_rows_alone(make_model: Make, rows: list[Row], prefix: int) -> None:
+def test_last_states_are_those_of_rows_alone(make_model: Make, rows: list[TokenSequence], prefix: int) -> None:
     model = make_model("gemma").eval()
     attention = choose_attention(model)
-    unsupervised = [Row(row.ids, len(row.ids)) for row in rows]
+    unsupervised = [TokenSequence(row.ids, len(row.ids)) for row in rows]
     with torch.no_grad():
         found = last_states(model, collate(unsupervised, prefix=prefix, keep_last=True), attention)
         model.set_attn_implementation("eager")
@@ -257,7 +257,7 @@ def test_last_states_are_those_of_rows_alone(make_model: Make, rows: list[Row], 
     torch.testing.assert_close(found, torch.stack(alone), rtol=1e-4, atol=1e-5)
 
 
-def test_under_autocast_loss_and_gradients_are_close(make_model: Make, rows: list[Row], prefix: int) -> None:
+def test_under_autocast_loss_and_gradients_are_close(make_model: Make, rows: list[TokenSequence], prefix: int) -> None:
     model = make_model("qwen2")
     attention = choose_attention(model)
     pack = collate(rows, prefix=prefix)
@@ -276,7 +276,7 @@ def test_under_autocast_loss_and_gradients_are_close(make_model: Make, rows: lis
     assert F.cosine_similarity(weight.grad.flatten(), expected.flatten(), 0) > 0.99
 
 
-def test_no_gradients_are_kept_without_need(make_model: Make, rows: list[Row]) -> None:
+def test_no_gradients_are_kept_without_need(make_model: Make, rows: list[TokenSequence]) -> None:
     model = make_model("llama")
     attention = choose_attention(model)
     with torch.no_grad():
@@ -286,7 +286,7 @@ def test_no_gradients_are_kept_without_need(make_model: Make, rows: list[Row]) -
     assert 0 <= loss.correct.item() <= loss.count == collate(rows).supervised
 
 
-def test_backward_twice_is_refused(make_model: Make, rows: list[Row]) -> None:
+def test_backward_twice_is_refused(make_model: Make, rows: list[TokenSequence]) -> None:
     model = make_model("llama")
     total = pack_loss(model, collate(rows), choose_attention(model)).total
     total.backward(retain_graph=True)

@@ -13,13 +13,13 @@ from transformers.modeling_utils import AttentionInterface
 
 from sq.data.collate import collate
 from sq.models.attention import Kernel, choose_attention
-from sq.models.pack import Pack, Row
+from sq.models.pack import Pack, TokenSequence
 from sq.models.parity import ParityError, check_parity
 
 Make = Callable[[str], PreTrainedModel]
 
 
-def test_packed_is_unpacked(make_model: Make, rows: list[Row], prefix: int, family: str) -> None:
+def test_packed_is_unpacked(make_model: Make, rows: list[TokenSequence], prefix: int, family: str) -> None:
     model = make_model(family)
     attention = choose_attention(model)
     report = check_parity(model, rows, attention, collate, prefix=prefix)
@@ -30,7 +30,7 @@ def test_packed_is_unpacked(make_model: Make, rows: list[Row], prefix: int, fami
 
 
 @pytest.mark.parametrize("leaking", ["llama", "gpt-neox"])
-def test_it_fails_when_attention_leaks_between_rows(make_model: Make, rows: list[Row], leaking: str) -> None:
+def test_it_fails_when_attention_leaks_between_rows(make_model: Make, rows: list[TokenSequence], leaking: str) -> None:
     model = make_model(leaking)
     attention = choose_attention(model)
     AttentionInterface.register("leaky", _leaky)
@@ -42,11 +42,11 @@ def test_it_fails_when_attention_leaks_between_rows(make_model: Make, rows: list
         report.require()
 
 
-def test_it_fails_when_positions_run_on(make_model: Make, rows: list[Row], prefix: int) -> None:
+def test_it_fails_when_positions_run_on(make_model: Make, rows: list[TokenSequence], prefix: int) -> None:
     model = make_model("llama")
     attention = choose_attention(model)
 
-    def runs_on(wanted: list[Row], prefix: int) -> Pack:
+    def runs_on(wanted: list[TokenSequence], prefix: int) -> Pack:
         pack = collate(wanted, prefix=prefix)
         pack.position_ids[:] = torch.arange(pack.tokens)
         return pack
@@ -55,25 +55,27 @@ def test_it_fails_when_positions_run_on(make_model: Make, rows: list[Row], prefi
     assert not check_parity(model, rows, attention, runs_on, prefix=prefix).passed
 
 
-def test_it_fails_when_the_end_token_is_not_supervised(make_model: Make, rows: list[Row], prefix: int) -> None:
+def test_it_fails_when_the_end_token_is_not_supervised(
+    make_model: Make, rows: list[TokenSequence], prefix: int
+) -> None:
     model = make_model("llama")
     attention = choose_attention(model)
     longer = [r for r in rows if len(r.ids) > prefix + 1]
 
-    def endless(wanted: list[Row], prefix: int) -> Pack:
-        return collate([Row(r.ids[:-1], r.start) for r in wanted], prefix=prefix)
+    def endless(wanted: list[TokenSequence], prefix: int) -> Pack:
+        return collate([TokenSequence(r.ids[:-1], r.start) for r in wanted], prefix=prefix)
 
     assert not check_parity(model, longer, attention, endless).passed
 
 
-def test_it_fails_on_nan(make_model: Make, rows: list[Row]) -> None:
+def test_it_fails_on_nan(make_model: Make, rows: list[TokenSequence]) -> None:
     model = make_model("llama")
     with torch.no_grad():
         model.get_output_embeddings().weight[3] = float("nan")
     assert not check_parity(model, rows, choose_attention(model), collate).passed
 
 
-def test_it_leaves_the_model_as_it_was(make_model: Make, rows: list[Row], prefix: int) -> None:
+def test_it_leaves_the_model_as_it_was(make_model: Make, rows: list[TokenSequence], prefix: int) -> None:
     model = make_model("qwen3")
     attention = choose_attention(model)
     before = {name: p.clone() for name, p in model.state_dict().items()}
@@ -84,14 +86,16 @@ def test_it_leaves_the_model_as_it_was(make_model: Make, rows: list[Row], prefix
     assert all(torch.equal(before[name], p) for name, p in model.state_dict().items())
 
 
-def test_a_model_in_half_precision_is_checked_as_an_fp32_copy(make_model: Make, rows: list[Row], prefix: int) -> None:
+def test_a_model_in_half_precision_is_checked_as_an_fp32_copy(
+    make_model: Make, rows: list[TokenSequence], prefix: int
+) -> None:
     model = make_model("llama").to(torch.bfloat16)
     report = check_parity(model, rows, choose_attention(model), collate, prefix=prefix)
     assert report.passed and report.dtype == "float32" and report.rtol == 1e-5
     assert model.dtype == torch.bfloat16
 
 
-def test_frozen_weights_are_left_out(make_model: Make, rows: list[Row]) -> None:
+def test_frozen_weights_are_left_out(make_model: Make, rows: list[TokenSequence]) -> None:
     model = make_model("llama")
     for name, parameter in model.named_parameters():
         parameter.requires_grad_("layers.1" in name)
@@ -101,20 +105,22 @@ def test_frozen_weights_are_left_out(make_model: Make, rows: list[Row]) -> None:
         check_parity(model.requires_grad_(False), rows, choose_attention(model), collate)
 
 
-def test_rows_of_a_regression_are_compared_by_their_own_tokens(make_model: Make, rows: list[Row], prefix: int) -> None:
+def test_rows_of_a_regression_are_compared_by_their_own_tokens(
+    make_model: Make, rows: list[TokenSequence], prefix: int
+) -> None:
     model = make_model("llama")
-    plain = [Row(row.ids, len(row.ids)) for row in rows]
+    plain = [TokenSequence(row.ids, len(row.ids)) for row in rows]
     report = check_parity(model, plain, choose_attention(model), collate, prefix=prefix)
     assert report.passed and len(report.checks) == 2 and report.checks[0].loss > 0
 
 
-def test_one_row_proves_nothing(make_model: Make, rows: list[Row]) -> None:
+def test_one_row_proves_nothing(make_model: Make, rows: list[TokenSequence]) -> None:
     model = make_model("llama")
     with pytest.raises(ParityError, match="at least two rows, got 1"):
         check_parity(model, rows[:1], choose_attention(model), collate)
 
 
-def test_unpacked_is_in_parity_too(make_model: Make, rows: list[Row], prefix: int) -> None:
+def test_unpacked_is_in_parity_too(make_model: Make, rows: list[TokenSequence], prefix: int) -> None:
     for family in ("mistral-sliding", "gemma2-sliding-capped"):
         model = make_model(family)
         attention = choose_attention(model, Kernel.UNPACKED)
@@ -122,7 +128,7 @@ def test_unpacked_is_in_parity_too(make_model: Make, rows: list[Row], prefix: in
         assert report.passed and len(report.checks) == 1
 
 
-def test_a_model_that_cannot_pack_trains_unpacked(rows: list[Row], prefix: int) -> None:
+def test_a_model_that_cannot_pack_trains_unpacked(rows: list[TokenSequence], prefix: int) -> None:
     torch.manual_seed(0)
     model = MambaForCausalLM(MambaConfig(vocab_size=97, hidden_size=16, num_hidden_layers=2, state_size=4))
     report = check_parity(model, rows, choose_attention(model), collate, prefix=prefix)
@@ -132,7 +138,7 @@ def test_a_model_that_cannot_pack_trains_unpacked(rows: list[Row], prefix: int) 
 @pytest.mark.gpu
 @pytest.mark.parametrize("kernel", [Kernel.SDPA, Kernel.FLEX, Kernel.FLASH])
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_packed_is_unpacked_on_a_gpu(make_model: Make, rows: list[Row], prefix: int, kernel: Kernel) -> None:
+def test_packed_is_unpacked_on_a_gpu(make_model: Make, rows: list[TokenSequence], prefix: int, kernel: Kernel) -> None:
     model = make_model("qwen3-wide").cuda()
     if kernel is Kernel.FLASH:
         pytest.importorskip("flash_attn")

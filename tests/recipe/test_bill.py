@@ -5,7 +5,7 @@ import json
 import pytest
 
 from sq.core.errors import ConfigError
-from sq.core.ledger import Item, Ledger, Reject
+from sq.core.ledger import Ledger, Reject, WorkItem
 from sq.core.rows import CANDIDATE, EXAMPLE, QUESTION, SCORE
 from sq.recipe.bill import bill, make_bill
 
@@ -16,7 +16,7 @@ def base(identity):
 
 def ledger(place, schema, stage, outcomes):
     with Ledger.open(place, schema=schema, config={"stage.name": stage}, inputs={}) as made:
-        for _ in made.todo(iter([Item(key, None) for key in outcomes])):
+        for _ in made.todo(iter([WorkItem(key, None) for key in outcomes])):
             pass
         for key, (rows, rejects) in outcomes.items():
             made.record(key, rows, [Reject(row=r, reason="bad", detail="") for r in rejects])
@@ -113,7 +113,7 @@ def test_a_gpu_is_paid_for_all_of_them_but_not_while_no_model_works(run):
 def test_a_stage_that_was_stopped_is_billed_for_what_it_did(run):
     place = run / "evaluate" / "gsm8k" / "answers"
     with Ledger.open(place, schema=SCORE, config={"benchmark": "gsm8k"}, inputs={}) as made:
-        for item in made.todo(iter([Item("a", None), Item("b", None)])):
+        for item in made.todo(iter([WorkItem("a", None), WorkItem("b", None)])):
             made.record(item.key, [])
             break
     recipe = json.loads((run / "recipe.json").read_text())

@@ -1,4 +1,4 @@
-"""Comparing the runs of an experiment, in a real MLflow store: groups, intervals, the best, the plot, and slips."""
+"""Comparing the runs of an experiment, in a real MLflow store: groups, intervals, the best, the plot, and mistakes."""
 
 import csv
 import math
@@ -10,7 +10,7 @@ import pytest
 from sq import cli
 from sq.core.errors import SqError
 from sq.core.tracking import TrackingConfig, multirun_parent, track
-from sq.recipe.experiment import compare_runs, less_is_better, told
+from sq.recipe.experiment import compare_runs, format_comparison, less_is_better
 from sq.recipe.experiment_plot import figure, write
 
 LOSSES = {(1e-4, 100): (2.0, 2.2), (1e-4, 400): (1.6, 1.7), (1e-3, 100): (1.8, 1.9), (1e-3, 400): (1.1, 1.3)}
@@ -76,7 +76,7 @@ def test_more_is_better_of_an_accuracy():
 
 
 def test_the_table_marks_the_best_and_tells_what_is_left_out(store):
-    text = told(compare_runs(store, "sweep", by=["lr", "limit"], metrics=["val/loss", "token_accuracy"]))
+    text = format_comparison(compare_runs(store, "sweep", by=["lr", "limit"], metrics=["val/loss", "token_accuracy"]))
     starred = [line for line in text.splitlines() if "*" in line and line.startswith("0.001")]
     assert len(starred) == 1 and starred[0].count("*") == 2 and "400" in starred[0]
     assert "8 runs, 4 settings" in text and "95% interval of the mean over seeds" in text

@@ -1,4 +1,4 @@
-"""A recipe from its YAML and a person's overrides: blanks, seeds, repetition, and slips told with their mend."""
+"""A recipe from its YAML and a person's overrides: blanks, seeds, repetition, and mistakes told with their fix."""
 
 import pytest
 import yaml

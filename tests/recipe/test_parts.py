@@ -11,13 +11,13 @@ import yaml
 
 from sq.core.errors import LedgerError
 from sq.recipe import devices
+from sq.recipe.carry_over import carry_over_record
 from sq.recipe.check import check
 from sq.recipe.load import load_recipe
-from sq.recipe.process import shown, tail
-from sq.recipe.record import RecipeRecord, command_digest, made_in, read_record
-from sq.recipe.renew import renewed
-from sq.recipe.screen import Screen, clock
-from sq.recipe.told import shortened
+from sq.recipe.process import format_command, tail
+from sq.recipe.progress import ProgressDisplay, clock
+from sq.recipe.record import RecipeRecord, command_digest, output_digest, read_record
+from sq.recipe.summary import shortened
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_a_closing_line_is_kept_without_what_the_recipe_says_itself(line, kept):
 
 def test_a_terminal_shows_live_lines_and_a_file_does_not():
     there, file = io.StringIO(), io.StringIO()
-    for screen in (Screen(there, live=True), Screen(file, live=False)):
+    for screen in (ProgressDisplay(there, live=True), ProgressDisplay(file, live=False)):
         screen.draw(["one", "two"])
         screen.say("done")
     assert there.getvalue() == "one\ntwo\n\x1b[2A\x1b[Jdone\n" and file.getvalue() == "done\n"
@@ -122,20 +122,20 @@ def test_a_terminal_shows_live_lines_and_a_file_does_not():
 def test_no_secret_reaches_the_record_or_the_log(recipe, monkeypatch):
     monkeypatch.setenv("MY_API_KEY", "very-secret-value-123")
     found = recipe(SFT, "sft.model.path=very-secret-value-123")
-    record = renewed(found, "sq run x")
+    record = carry_over_record(found, "sq run x")
     found.output_dir.mkdir()
     record.write()
     assert "very-secret" not in (found.output_dir / "recipe.json").read_text()
-    assert "very-secret" not in shown(["python", *found.stages[0].overrides])
+    assert "very-secret" not in format_command(["python", *found.stages[0].overrides])
 
 
 def test_a_record_comes_back_as_it_was_and_a_damaged_one_is_told(recipe):
     found = recipe(SFT)
     found.output_dir.mkdir()
-    record = renewed(found, "sq run x")
+    record = carry_over_record(found, "sq run x")
     record.stages[0].seconds = 3.5
     record.write()
-    assert read_record(found.output_dir) == record and renewed(found, "sq run x") == record
+    assert read_record(found.output_dir) == record and carry_over_record(found, "sq run x") == record
     (found.output_dir / "recipe.json").write_text('{"recipe": "x"}')
     with pytest.raises(LedgerError, match=r"recipe\.json cannot be read .*Delete it"):
         read_record(found.output_dir)
@@ -143,12 +143,12 @@ def test_a_record_comes_back_as_it_was_and_a_damaged_one_is_told(recipe):
 
 def test_what_a_stage_has_not_finished_is_not_made(recipe, tmp_path):
     found = recipe({**SFT, **ANSWERS})
-    record: RecipeRecord = renewed(found, "sq run x")
-    assert [made_in(stage) for stage in record.stages] == [None, None]
+    record: RecipeRecord = carry_over_record(found, "sq run x")
+    assert [output_digest(stage) for stage in record.stages] == [None, None]
     directory = Path(record.stages[0].output_dir)
     (directory / "model").mkdir(parents=True)
     (directory / "train.json").write_text('{"config": {}}')
-    assert made_in(record.stages[0]) is None
+    assert output_digest(record.stages[0]) is None
 
 
 def test_an_installed_package_has_the_scripts_without_a_checkout(tmp_path):

@@ -14,7 +14,7 @@ from sq.recipe.hardware import HardwareConfig, devices_here, hardware_here, hard
 from sq.recipe.load import load_recipe, recipes
 from sq.recipe.paper import ROWS, TOTAL_DOLLARS, TOTAL_HOURS
 from sq.recipe.plan import as_json, plan, write_plan
-from sq.recipe.plan_told import told
+from sq.recipe.plan_text import format_plan
 from sq.recipe.sizes import load_sizes
 
 PAPER = """\
@@ -79,19 +79,19 @@ def a100(planned):
     return planned(hardware="A100-80G")
 
 
-def device(**figures):
+def device(**metrics):
     sources = dict.fromkeys(("peak", "decode", "prefill_share", "train_share", "start", "price"), "by hand")
     given = {
         "name": "X", "peak": 100.0, "reference": 10.0, "decode": 1000.0, "prefill_share": 0.5, "train_share": 0.5,
         "most_decode": 1e12, "most_prefill": 1e15, "most_train": 1e15, "start_engine": 0.0, "start_train": 0.0,
-        "start_other": 0.0, "price": 2.0, "sources": sources, **figures,
+        "start_other": 0.0, "price": 2.0, "sources": sources, **metrics,
     }  # fmt: skip
     return HardwareConfig(**given)
 
 
-def stage(work, **figures):
+def stage(work, **metrics):
     return PlanStage(**{"name": "s", "phase": "answers", "what": "w", "work": work, "parameters": 5.0, "rows": 1000.0,
-                        **figures})  # fmt: skip
+                        **metrics})  # fmt: skip
 
 
 def by_what(found, what):
@@ -117,7 +117,7 @@ def test_training_is_six_flops_a_parameter_and_the_reference_pass_two_more():
 
 
 @pytest.mark.parametrize(
-    ("told", "tokens"),
+    ("settings, tokens"),
     [
         ({"step_tokens": 250.0, "most_steps": 2}, 500),  # ends after two steps
         ({"step_tokens": 250.0, "epochs": 2}, 200_000),
@@ -127,8 +127,8 @@ def test_training_is_six_flops_a_parameter_and_the_reference_pass_two_more():
         ({"step_tokens": 2e4, "epochs": 0.1}, 20_000),
     ],
 )
-def test_a_training_reads_whole_steps_and_none_is_more_than_a_pass(told, tokens):
-    assert cost(stage(Work.TRAIN, prompt=100, **told), device()).tokens_in == tokens
+def test_a_training_reads_whole_steps_and_none_is_more_than_a_pass(settings, tokens):
+    assert cost(stage(Work.TRAIN, prompt=100, **settings), device()).tokens_in == tokens
 
 
 def test_scoring_only_reads_and_an_api_costs_money_but_no_hours():
@@ -273,7 +273,7 @@ def test_the_papers_recipe_comes_out_near_published_recomputations(planned, hard
 def test_the_papers_table_adds_up_and_each_difference_is_explained(a100):
     assert sum(row.hours for row in ROWS) == pytest.approx(TOTAL_HOURS)
     assert sum(row.dollars for row in ROWS) == pytest.approx(TOTAL_DOLLARS, abs=0.5)
-    text = told(a100)
+    text = format_plan(a100)
     assert "522.9" in text and "Why they differ:" in text
     # 2M questions of 60 tokens in 38.4 hours
     assert "868 a second there" in text

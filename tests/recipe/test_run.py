@@ -82,8 +82,8 @@ def test_a_failed_stage_stops_with_the_end_of_its_log_and_the_command_that_conti
     assert re.search(r"this continues:\n  sq run \S+small\.yaml$", failed.stderr.strip())
     assert record_of(copy)["status"] == "failed" and record_of(copy)["stages"][2]["status"] == "failed"
     (copy / "outputs/small/select").unlink()
-    mended = sq_run(copy, "--until", "select")
-    assert mended.returncode == 0, mended.stderr
+    fixed = sq_run(copy, "--until", "select")
+    assert fixed.returncode == 0, fixed.stderr
     assert record_of(copy)["stages"][2]["status"] == "done"
 
 

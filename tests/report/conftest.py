@@ -13,7 +13,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 
 from sq.core.config import build, conf_dir
-from sq.core.ledger import Item, Ledger, Reject
+from sq.core.ledger import Ledger, Reject, WorkItem
 from sq.core.rows import QUESTION, row_id
 from sq.domains.arithmetic import ArithmeticDomain
 from sq.eval.config import EvalJob
@@ -40,7 +40,9 @@ def write_questions(directory, count, seed, spoiled):
     texts += [texts[0], HOSTILE, FORMULA]
     config = {"stage.name": "questions", "count": len(texts) + 1, "seed": seed}
     with Ledger.open(directory, schema=QUESTION, config=config) as ledger:
-        for item in ledger.todo(Item(row_id("question", seed=seed, index=i), t) for i, t in enumerate([*texts, None])):
+        for item in ledger.todo(
+            WorkItem(row_id("question", seed=seed, index=i), t) for i, t in enumerate([*texts, None])
+        ):
             row = {"id": item.key, "run": "r", "parents": [], "seed": seed, "generator": "tiny", "domain": "arithmetic"}
             row |= {"model": "abc", "index": 0, "question": item.payload, "question_tokens": 20}
             if item.payload is None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from sq.core.errors import ConfigError
-from sq.core.ledger import Item, Ledger, read_rows
+from sq.core.ledger import Ledger, WorkItem, read_rows
 from sq.core.rows import EXAMPLE, fit_row, row_id
 from sq.data.sources import SourceConfig, read_source
 from sq.report.build import build
@@ -16,7 +16,7 @@ from sq.report.build import build
 def select(directory: Path, count: int, word: str) -> Path:
     """A finished stage=select of so many rows."""
     with Ledger.open(directory, schema=EXAMPLE, config={"stage.name": "select", "word": word}) as ledger:
-        for item in ledger.todo(Item(row_id("example", word=word, index=i), i) for i in range(count)):
+        for item in ledger.todo(WorkItem(row_id("example", word=word, index=i), i) for i in range(count)):
             question = f"{word} {item.payload}?"
             row = {"id": item.key, "run": "r", "parents": ["p"], "question": question, "question_id": item.key,
                    "query": question, "response": "7", "response_index": 0, "selected_by": "first"}  # fmt: skip

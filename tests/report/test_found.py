@@ -6,10 +6,10 @@ import pytest
 
 from sq import cli
 from sq.core.errors import ConfigError, RowError
-from sq.core.ledger import Item, Ledger
+from sq.core.ledger import Ledger, WorkItem
 from sq.core.rows import EXAMPLE
+from sq.report.artifacts import RunArtifacts, find_run
 from sq.report.cost import section as cost
-from sq.report.found import Found, find
 from sq.report.funnel import steps
 from sq.report.licences import UNKNOWN, licence_of
 from sq.report.measure import change_of, over_seeds, share, spread
@@ -18,7 +18,7 @@ from sq.report.safety import read_reply
 
 def ledger(directory, stage, count, schema=EXAMPLE, *, inputs=None, finish=True, prefix=""):
     with Ledger.open(directory, schema=schema, config={"stage.name": stage, "p": prefix}, inputs=inputs) as open_ledger:
-        for item in open_ledger.todo(Item(f"{prefix}{i}", i) for i in range(count)):
+        for item in open_ledger.todo(WorkItem(f"{prefix}{i}", i) for i in range(count)):
             row = {name: None for name in schema.names} | {"id": item.key, "run": "r", "parents": [], "question": "q?"}
             row |= {
                 "question_id": item.key,
@@ -40,7 +40,7 @@ def recipe(directory, *stages, **more):
 def test_a_directory_without_a_recipe_is_searched(tmp_path):
     digest = ledger(tmp_path / "deep/er/s", "select", 2)
     ledger(tmp_path / "t", "answers", 3, inputs={"input": digest}, prefix="t")
-    found = find(tmp_path)
+    found = find_run(tmp_path)
     assert [(s.name, s.kind) for s in found.stages] == [("t", "answers"), ("deep/er/s", "select")]
     assert [s.name for s in found.made_from(found.stages[0])] == ["deep/er/s"]
     assert [(s.entered, s.rows) for s in steps(found)] == [(3, 3), (2, 2)]
@@ -50,7 +50,7 @@ def test_a_recipe_that_was_moved_is_found_where_it_is(tmp_path):
     ledger(tmp_path / "a/s", "select", 2)
     recipe(tmp_path / "a", ("s", "select", {}))
     (tmp_path / "a").rename(tmp_path / "b")
-    (stage,) = find(tmp_path / "b").stages
+    (stage,) = find_run(tmp_path / "b").stages
     assert stage.directory == tmp_path / "b/s" and stage.manifest.rows == 2
 
 
@@ -66,7 +66,7 @@ def test_the_dataset_is_all_selections_of_the_last_condition_and_one_seed(tmp_pa
         "side": (None, {}),  # a study beside the conditions
     }
     recipe(tmp_path, *((n, "select", {"variant": v, "tags": t}) for n, (v, t) in tags.items()))
-    assert [s.name for s in find(tmp_path).finals] == ["a-s0", "b-s0"]
+    assert [s.name for s in find_run(tmp_path).finals] == ["a-s0", "b-s0"]
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_what_is_no_run_is_said(tmp_path, content, error, message):
     if content:
         (tmp_path / "recipe.json").write_text(content)
     with pytest.raises(error, match=message):
-        find(tmp_path)
+        find_run(tmp_path)
 
 
 def test_the_command_line_says_it_in_one_message(tmp_path, capsys):
@@ -97,12 +97,12 @@ def test_cost_shows_the_bill_beside_its_forecast_and_survives_odd_files(tmp_path
     bill = {"hardware": {"name": "cpu<2>"}, "stages": [row], "total": {"gpu_hours": 1.5, "price": 2.25, "kept_rows": 50,
             "per_kept_row": 0.045}, "forecast": {"total": {"gpu_hours": 1.0, "price": 1.5}}}  # fmt: skip
     (tmp_path / "bill.json").write_text(json.dumps(bill))
-    body = cost(Found(directory=tmp_path, recipe={}, stages=[])).body
+    body = cost(RunArtifacts(directory=tmp_path, recipe={}, stages=[])).body
     assert all(text in body for text in ("2,000,000", "1.5 h", "2.25", "forecast time", "50 rows were kept: 0.045 USD"))
     assert "cpu&lt;2&gt;" in body
     for odd in ("", "[1]", '{"stages": 3}', '{"stages": [3, {"rows": "x"}], "total": null}'):
         (tmp_path / "bill.json").write_text(odd)
-        cost(Found(directory=tmp_path, recipe={}, stages=[]))
+        cost(RunArtifacts(directory=tmp_path, recipe={}, stages=[]))
 
 
 def test_changes_are_gains_only_beyond_their_interval():

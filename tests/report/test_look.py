@@ -2,7 +2,7 @@
 
 import re
 
-from sq.report.look import PRINTED, Figures, axes
+from sq.report.style import PRINTED, Plots, axes
 
 
 def drawing(look):
@@ -13,7 +13,7 @@ def drawing(look):
 
 
 def test_a_figure_is_drawn_in_variables_and_saved_as_png(tmp_path):
-    figures = Figures(directory=tmp_path)
+    figures = Plots(directory=tmp_path)
     made = figures.add("f", drawing, 'bars of "a" & b', "a caption")
     (png,) = figures.files
     assert png == tmp_path / "f.png" and png.read_bytes().startswith(b"\x89PNG") and png.stat().st_size > 2_000
@@ -25,10 +25,10 @@ def test_a_figure_is_drawn_in_variables_and_saved_as_png(tmp_path):
 
 
 def test_two_figures_share_no_ids_and_a_second_drawing_is_the_same(tmp_path):
-    figures = Figures(directory=tmp_path)
+    figures = Plots(directory=tmp_path)
     first, second = figures.add("one", drawing, "x"), figures.add("two", drawing, "x")
     ids = [set(re.findall(r'\bid="([^"]+)"', made)) for made in (first, second)]
     assert ids[0] and not ids[0] & ids[1]
     for made, own in zip((first, second), ids, strict=True):
         assert {name for name in re.findall(r"url\(#([^)]+)\)", made)} <= own
-    assert Figures(directory=tmp_path).add("one", drawing, "x") == first
+    assert Plots(directory=tmp_path).add("one", drawing, "x") == first

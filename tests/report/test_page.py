@@ -8,7 +8,7 @@ import pytest
 
 from sq.core.ledger import read_manifest
 from sq.core.tracking import read_runs
-from sq.report.ablation import told
+from sq.report.ablation import format_ablation
 from sq.report.page import write_report
 
 pytestmark = pytest.mark.slow
@@ -92,7 +92,7 @@ def test_the_funnel_is_the_manifests(written, made):
 
 
 def test_a_student_that_solves_more_is_a_gain_and_steps_without_one_are_said_to_have_none(written, made):
-    said = told(made)
+    said = format_ablation(made)
     assert re.search(r"raw -> \+QFT: solvable share up, \+\d", said) and "student's accuracy up" in said
     (line,) = [line for line in said.splitlines() if line.startswith("+QFT -> +filter")]
     assert "mean steps no difference shown" in line

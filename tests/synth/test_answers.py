@@ -15,16 +15,16 @@ def rows_of(path):
 
 
 def test_each_question_has_n_candidates_with_their_story(run, tmp_path):
-    figures = run("answers", "input=domain", "limit=30", "stage.n=4", "engine.error_rate=0.4", to="a")
+    metrics = run("answers", "input=domain", "limit=30", "stage.n=4", "engine.error_rate=0.4", to="a")
     rows = rows_of(tmp_path / "a")
-    assert figures["items"] == 30 and figures["rows"] == 120 == len(rows)
+    assert metrics["items"] == 30 and metrics["rows"] == 120 == len(rows)
     assert len({r["id"] for r in rows}) == 120 and len({r["question_id"] for r in rows}) == 30
     assert [r["response_index"] for r in rows] == [0, 1, 2, 3] * 30
     assert all(r["parents"][0] == r["question_id"] and r["seed"] == r["response_seed"] for r in rows)
     assert {r["correct"] for r in rows} == {True, False}
     assert all((r["response_answer"] is not None) == ("\\boxed" in r["response"]) for r in rows)
     right = [r["response_answer"] == r["answer"] for r in rows if r["correct"]]
-    assert all(right) and figures["correct"] == len(right) / 120
+    assert all(right) and metrics["correct"] == len(right) / 120
 
 
 def test_one_request_a_question(run, tmp_path, monkeypatch):
@@ -56,8 +56,8 @@ def test_a_file_from_outside_with_its_own_columns_and_bad_lines(run, tmp_path):
     lines = [{"q": "Tom has 2 apples. He buys 3 more apples. How many apples does he have now?", "a": "5"}, {"q": ""}]
     file = tmp_path / "theirs.jsonl"
     file.write_text("\n".join(map(json.dumps, lines)) + "\nnot json\n")
-    figures = run("answers", f"input={file}", "columns={question: q, answer: a}", "stage.n=2", to="a")
-    assert figures["items"] == 3 and figures["rows"] == 2 and figures["rejects"] == 2
+    metrics = run("answers", f"input={file}", "columns={question: q, answer: a}", "stage.n=2", to="a")
+    assert metrics["items"] == 3 and metrics["rows"] == 2 and metrics["rejects"] == 2
     assert all(r["correct"] for r in read_rows(tmp_path / "a"))
     assert len({r["reason"] for r in read_rejects(tmp_path / "a")}) == 2
 

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from sq.synth.filters.duplicates import DuplicatesFilter, Index
+from sq.synth.filters.duplicates import DuplicateIndex, DuplicatesFilter
 from sq.synth.filters.minhash import MinHash, jaccard
 from sq.synth.filters.words import words_of
 
@@ -13,7 +13,7 @@ WORDS = [f"{a}{b}" for a in "bcdfghklmnprstvw" for b in ("at", "elo", "iri", "om
 
 
 def found(texts, **settings):
-    index = Index(DuplicatesFilter(**settings))
+    index = DuplicateIndex(DuplicatesFilter(**settings))
     return list(index.find([(str(i), text) for i, text in enumerate(texts)]))
 
 
@@ -67,8 +67,8 @@ def test_seeds_count_as_seen(run, tmp_path):
     for name, texts in (("seeds", ["How many legs have 3 dogs?"]), ("q", ["How many legs have 3 dogs", "And 4 cats?"])):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"question": t}) + "\n" for t in texts))
     more = ["filters=[duplicates]", f"filters.duplicates.against=[{tmp_path / 'seeds.jsonl'}]"]
-    figures = run("filter", *more, f"input={tmp_path / 'q.jsonl'}", to="f")
-    assert figures["rows"] == 1 and figures["rejects/duplicate"] == 1
+    metrics = run("filter", *more, f"input={tmp_path / 'q.jsonl'}", to="f")
+    assert metrics["rows"] == 1 and metrics["rejects/duplicate"] == 1
 
 
 def test_words_keep_what_matters_in_mathematics():

@@ -4,28 +4,28 @@ from sq.core.ledger import read_rejects, read_rows
 
 
 def test_a_label_is_k_of_n_with_its_interval(run, tmp_path):
-    figures = run("fail_rate", "limit=40", "engine.error_rate=0.3", to="l")
+    metrics = run("fail_rate", "limit=40", "engine.error_rate=0.3", to="l")
     rows = list(read_rows(tmp_path / "l"))
     assert len(rows) == 40 and {r["n"] for r in rows} == {16} and {r["stopped"] for r in rows} == {"full"}
     assert all(r["fail_rate"] == r["k"] / 16 and r["ci_low"] <= r["fail_rate"] <= r["ci_high"] for r in rows)
     assert all(len(r["solver_answers"]) == 16 and r["parents"] for r in rows)
     assert all(len(r["solver_solutions"]) == 16 and sum(r["solver_right"]) == 16 - r["k"] for r in rows)
-    assert 0.2 < figures["fail_rate"] < 0.4 and figures["tokens_saved"] == 0
+    assert 0.2 < metrics["fail_rate"] < 0.4 and metrics["tokens_saved"] == 0
 
 
 def test_sampling_stops_early_where_the_interval_is_narrow(run, tmp_path):
-    figures = run("fail_rate", "limit=40", "engine.error_rate=0.1", "stage.n=32", "stage.width=0.45", to="l")
+    metrics = run("fail_rate", "limit=40", "engine.error_rate=0.1", "stage.n=32", "stage.width=0.45", to="l")
     rows = list(read_rows(tmp_path / "l"))
     early = [r for r in rows if r["stopped"] == "interval"]
     assert early and all(r["n"] < 32 and r["ci_high"] - r["ci_low"] <= 0.45 for r in early)
     assert all(r["n"] == 32 for r in rows if r["stopped"] == "full")
-    assert figures["tokens_saved_share"] > 0.5 and figures["solutions"] == sum(r["n"] for r in rows)
+    assert metrics["tokens_saved_share"] > 0.5 and metrics["solutions"] == sum(r["n"] for r in rows)
 
 
 def test_a_problem_without_an_answer_is_a_reject(run, tmp_path):
     file = tmp_path / "p.jsonl"
     file.write_text('{"question": "1 + 1?", "answer": "2"}\n{"question": "2 + 2?"}\n')
-    figures = run("fail_rate", f"input={file}", to="l")
-    assert figures["rows"] == 1 and figures["rejects"] == 1
+    metrics = run("fail_rate", f"input={file}", to="l")
+    assert metrics["rows"] == 1 and metrics["rejects"] == 1
     (reject,) = read_rejects(tmp_path / "l")
     assert reject["reason"] == "missing_column"

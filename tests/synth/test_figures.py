@@ -7,7 +7,7 @@ import pytest
 from sq.core.ledger import read_rows
 from sq.domains.arithmetic import ArithmeticDomain
 from sq.domains.oracle import OracleEngine
-from sq.synth.figures import read_figures
+from sq.synth.stage_metrics import read_stage_metrics
 
 
 @pytest.fixture
@@ -19,10 +19,10 @@ def questions(tmp_path):
 
 
 def test_tokens_and_seconds_of_a_stage_are_kept_for_the_bill(run, questions, tmp_path):
-    figures = run("answers", f"input={questions}", "stage.n=3", to="a")
+    metrics = run("answers", f"input={questions}", "stage.n=3", to="a")
     rows = list(read_rows(tmp_path / "a"))
-    kept = read_figures(tmp_path / "a")["usage"]
-    assert kept["usage/requests"] == 40 == figures["usage/requests"]
+    kept = read_stage_metrics(tmp_path / "a")["usage"]
+    assert kept["usage/requests"] == 40 == metrics["usage/requests"]
     assert kept["usage/output_tokens"] == sum(row["response_tokens"] for row in rows)
     assert kept["usage/prompt_tokens"] == sum(row["response_prompt_tokens"] for row in rows) / 3
     assert kept["usage/engine_seconds"] > 0 and kept["usage/scored"] == 0
@@ -41,7 +41,7 @@ def test_what_was_asked_before_a_stop_is_counted_too_and_nothing_twice(run, ques
     monkeypatch.setattr(OracleEngine, "_answer", dies)
     with pytest.raises(KeyboardInterrupt):
         run("answers", f"input={questions}", to="a")
-    assert read_figures(tmp_path / "a")["usage"]["usage/requests"] == 25
+    assert read_stage_metrics(tmp_path / "a")["usage"]["usage/requests"] == 25
     monkeypatch.setattr(OracleEngine, "_answer", answer)
     assert run("answers", f"input={questions}", to="a")["usage/requests"] == 40
     assert run("answers", f"input={questions}", to="a")["usage/requests"] == 40

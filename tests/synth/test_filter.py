@@ -9,7 +9,7 @@ from sq.core.errors import ConfigError
 from sq.core.ledger import read_rejects, read_rows
 from sq.domains.arithmetic import ArithmeticDomain, unsolvable
 from sq.domains.oracle import OracleEngine
-from sq.synth.scores import Scores
+from sq.synth.score_store import ScoreStore
 
 
 @pytest.fixture
@@ -25,9 +25,9 @@ def questions(tmp_path):
 @pytest.fixture
 def chain(run, tmp_path):
     def done(filters, file, *more, to="f"):
-        figures = run("filter", f"filters=[{filters}]", f"input={file}", f"stage.scores={tmp_path / 's'}", *more, to=to)
-        assert figures["items"] == figures["rows"] + figures["rejects"]
-        return figures
+        metrics = run("filter", f"filters=[{filters}]", f"input={file}", f"stage.scores={tmp_path / 's'}", *more, to=to)
+        assert metrics["items"] == metrics["rows"] + metrics["rejects"]
+        return metrics
 
     return done
 
@@ -40,13 +40,13 @@ def test_every_row_comes_out_once_with_its_verdicts_or_its_reason(chain, questio
     good = seeds(40)
     bad = [unsolvable(q, random.Random(i))[0] for i, q in enumerate(seeds(20, seed=9))]
     texts = [*good, *bad, good[0], "Tom hat 3 Äpfel und kauft 4 weitere. Wie viele Äpfel hat er jetzt?", "Apples."]
-    figures = chain("format,language,duplicates,solvability", questions(texts))
-    assert figures["rows"] == 40 and figures["rejects/language"] == 1 and figures["rejects/duplicate"] == 1
-    assert figures["rejects/unsolvable"] + figures["rejects/format"] == 21
+    metrics = chain("format,language,duplicates,solvability", questions(texts))
+    assert metrics["rows"] == 40 and metrics["rejects/language"] == 1 and metrics["rejects/duplicate"] == 1
+    assert metrics["rejects/unsolvable"] + metrics["rejects/format"] == 21
     rows = list(read_rows(tmp_path / "f"))
     assert [r["question"] for r in rows] == good
     assert all(r["solvable"] == "yes" and r["judge_reply"] and r["language"] == "en" and r["well_formed"] for r in rows)
-    assert figures["oracle/solvable"] == 1.0
+    assert metrics["oracle/solvable"] == 1.0
     (repeat,) = [r for r in read_rejects(tmp_path / "f") if r["reason"] == "duplicate"]
     assert json.loads(repeat["row"])["duplicate_of"] == rows[0]["id"]
 
@@ -84,16 +84,16 @@ def test_votes_outweigh_a_judge_that_errs(chain, questions):
 
 def test_the_judges_error_is_measured_on_planted_variants(chain, questions):
     file = questions(seeds(120))
-    figures = chain(
+    metrics = chain(
         "solvability",
         file,
         "engine.error_rate=0.2",
         "filters.solvability.measure=true",
         "filters.solvability.planted=100",
     )
-    assert figures["judge/planted"] == 100 and figures["rows"] + figures["rejects"] == 120
-    assert figures["judge/recall_low"] < 0.8 < figures["judge/recall_high"]
-    assert figures["judge/precision_low"] < 0.8 < figures["judge/precision_high"]
+    assert metrics["judge/planted"] == 100 and metrics["rows"] + metrics["rejects"] == 120
+    assert metrics["judge/recall_low"] < 0.8 < metrics["judge/recall_high"]
+    assert metrics["judge/precision_low"] < 0.8 < metrics["judge/precision_high"]
 
 
 def test_the_oracle_tells_the_judges_error_on_what_it_judged(chain, questions):
@@ -115,8 +115,8 @@ def test_a_judge_that_fails_on_one_question_rejects_that_one(chain, questions, m
         return answer(self, request)
 
     monkeypatch.setattr(OracleEngine, "_answer", failing)
-    figures = chain("solvability", questions([*seeds(3), "Where is the Kangaroo now?"]))
-    assert figures["rows"] == 3 and figures["rejects/engine"] == 1
+    metrics = chain("solvability", questions([*seeds(3), "Where is the Kangaroo now?"]))
+    assert metrics["rows"] == 3 and metrics["rejects/engine"] == 1
 
 
 @pytest.mark.parametrize(
@@ -146,9 +146,9 @@ def test_overlap_removes_offenders_and_ignores_boilerplate(chain, questions, tmp
         [f"{shared} How far is it?", *[f"Item number {i} of many. {common}" for i in range(6)]], "b.jsonl"
     )
     mine = questions([f"Listen. {shared} When does it stop?", f"What is half of a third? {common}", "What is 2 + 2?"])
-    figures = chain("overlap", mine, f"filters.overlap.benchmarks={{bench: {bench}}}")
-    assert figures["rejects/overlap"] == 1 and figures["rows"] == 2
-    assert figures["overlap/bench/clean"] == pytest.approx(6 / 7)
+    metrics = chain("overlap", mine, f"filters.overlap.benchmarks={{bench: {bench}}}")
+    assert metrics["rejects/overlap"] == 1 and metrics["rows"] == 2
+    assert metrics["overlap/bench/clean"] == pytest.approx(6 / 7)
     (reject,) = read_rejects(tmp_path / "f")
     row = json.loads(reject["row"])
     assert row["overlap_benchmark"] == "bench" and 0 < row["overlap"] < 1 and "train leaves" in row["overlap_ngram"]
@@ -168,15 +168,15 @@ def test_difficulty_by_threshold_and_to_a_target(chain, questions, monkeypatch):
         calls.extend(texts)
         return [int(t.split()[-1].strip("?")) / 100 for t in texts]
 
-    monkeypatch.setattr(difficulty.Loaded, "__call__", score)
+    monkeypatch.setattr(difficulty.LazyScorer, "__call__", score)
     monkeypatch.setattr(difficulty, "fingerprint", lambda model: "f00d")
     file = questions([f"What comes after {i % 100}?" for i in range(0, 300, 2)])
     scorer = "filters.difficulty.model={name: scorer, path: x}"
-    figures = chain("difficulty", file, scorer, "filters.difficulty.threshold=0.5", to="a")
-    assert figures["rows"] == 75 and figures["rejects/too_easy"] == 75
+    metrics = chain("difficulty", file, scorer, "filters.difficulty.threshold=0.5", to="a")
+    assert metrics["rows"] == 75 and metrics["rejects/too_easy"] == 75
     target = ["filters.difficulty.threshold=null", "filters.difficulty.target=[1,3]"]
-    figures = chain("difficulty", file, scorer, *target, to="b")
-    assert figures["rows"] == 100 and figures["rejects/sampled_out"] == 50
+    metrics = chain("difficulty", file, scorer, *target, to="b")
+    assert metrics["rows"] == 100 and metrics["rejects/sampled_out"] == 50
     assert len(calls) == 50  # one score for each distinct text, over both runs
 
 
@@ -202,16 +202,16 @@ def test_slips(run, questions, more, message):
 
 
 def test_a_torn_or_damaged_line_of_the_store_is_scored_again(tmp_path):
-    with Scores(tmp_path / "s") as scores:
+    with ScoreStore(tmp_path / "s") as scores:
         for i in range(3):
             scores.put(f"k{i}", {"text": "é" * i})
     path = tmp_path / "s" / "scores.jsonl"
     data = path.read_bytes()
     path.write_bytes(data.replace(b'"text":""', b'"text":"x"') + b"00000000 k3 {")
-    with Scores(tmp_path / "s") as scores:
+    with ScoreStore(tmp_path / "s") as scores:
         assert "k0" not in scores and "k3" not in scores and len(scores) == 2
         assert scores.get("k2") == {"text": "éé"}
         scores.put("k4", 1)
         assert scores.get("k4") == 1
-    with Scores(tmp_path / "s") as scores:
+    with ScoreStore(tmp_path / "s") as scores:
         assert len(scores) == 3 and scores.get("k4") == 1

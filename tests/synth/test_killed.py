@@ -142,13 +142,13 @@ def test_the_funnel_reconciles_from_questions_to_examples(job, tmp_path, random_
         "answers": [f"input={tmp_path}/filter", "engine.error_rate=0.3"],
         "select": [f"input={tmp_path}/answers", "engine.error_rate=0.1"],
     }
-    figures = {}
+    metrics = {}
     for name, given in settings.items():
         one = job(name, *given, f"output_dir={tmp_path / name}")
-        figures[name] = (replace(one, engine=WriterConfig()) if name == "questions" else one).run()
-        reasons = sum(v for k, v in figures[name].items() if k.startswith("rejects/"))
-        assert reasons == figures[name]["rejects"]
-    questions, filtered, answers, select = (figures[name] for name in settings)
+        metrics[name] = (replace(one, engine=WriterConfig()) if name == "questions" else one).run()
+        reasons = sum(v for k, v in metrics[name].items() if k.startswith("rejects/"))
+        assert reasons == metrics[name]["rejects"]
+    questions, filtered, answers, select = (metrics[name] for name in settings)
     assert questions["items"] == 80 == questions["rows"] + questions["rejects"]
     assert filtered["items"] == questions["rows"] == filtered["rows"] + filtered["rejects"]
     assert answers["items"] == filtered["rows"] and answers["rows"] == 5 * answers["items"]

@@ -24,11 +24,11 @@ def test_programs_that_do_the_same_outvote_faulty_ones(run, tmp_path):
     assert 0.4 < drawn < 0.8, "the oracle errs about as often as told"
     assert any(row["response_answer"] is None for row in candidates), "rambling holds no program"
 
-    figures = run("select", "domain=programs", f"input={tmp_path / 'a'}", "stage.method=majority", to="s")
+    metrics = run("select", "domain=programs", f"input={tmp_path / 'a'}", "stage.method=majority", to="s")
     chosen = list(read_rows(tmp_path / "s"))
     assert len(chosen) > 0.9 * QUESTIONS and all(row["response_answer"] for row in chosen)
     assert sum(map(right, chosen)) / len(chosen) > drawn + 0.1, "the vote is better than a draw"
-    assert read_manifest(tmp_path / "s").rows == len(chosen) and figures
+    assert read_manifest(tmp_path / "s").rows == len(chosen) and metrics
     rejects = list(read_rejects(tmp_path / "s"))
     assert len(rejects) + len(chosen) == len(candidates) and {r["reason"] for r in rejects} >= {"not_chosen"}
 

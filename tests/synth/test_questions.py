@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sq.core.count import count
+from sq.core.count import count_noun
 from sq.core.errors import ConfigError
 from sq.core.ledger import read_rows
 from sq.engine.base import Completion, Result
@@ -69,7 +69,10 @@ def test_the_command_makes_rows_once_and_refuses_another_config_there(random_tin
     assert len(rows) + len(rejects) == 40 == read_manifest(made).items
     assert {r["reason"] for r in rejects} <= {"cut-off", "empty", "repeating", "unreadable"}
     assert all(r["generator"] == "tiny" and r["seed"] >= 0 and r["prefix"] for r in rows)
-    assert f"questions: 40 samples in -> {count(len(rows), 'row')}, {count(len(rejects), 'reject')}" in first.stderr
+    assert (
+        f"questions: 40 samples in -> {count_noun(len(rows), 'row')}, {count_noun(len(rejects), 'reject')}"
+        in first.stderr
+    )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["made"]
 
     before = {p.name: p.read_bytes() for p in made.iterdir()}
@@ -113,11 +116,11 @@ def test_several_generators_have_their_shares_and_no_id_twice(job, random_tiny, 
     shares = f"stage.generators={{{random_tiny}: 0.3, {other}: 0.7}}"
     made = job("questions", shares, "stage.count=41", f"model.path={random_tiny}", f"output_dir={tmp_path / 'q'}")
     Echo.started.clear()
-    figures = replace(made, engine=EchoConfig()).run()
+    metrics = replace(made, engine=EchoConfig()).run()
     rows = list(read_rows(tmp_path / "q"))
     assert Counter(r["generator"] for r in rows) == {random_tiny.name: 12, "other": 29}
     assert len({r["id"] for r in rows}) == len({r["seed"] for r in rows}) == 41
-    assert len(Echo.started) == 2 and figures["rows/other"] == 29
+    assert len(Echo.started) == 2 and metrics["rows/other"] == 29
 
     same = f"stage.generators={{{random_tiny}: 1, {random_tiny}/: 1}}"
     with pytest.raises(ConfigError, match="names the same weights twice"):

@@ -13,7 +13,7 @@ from sq.core.ledger import read_rejects, read_rows
 from sq.core.thinking import UNFINISHED, answer_start
 from sq.domains.oracle import OracleEngine
 from sq.engine.base import Completion, Request, Result, Sampling
-from sq.synth.speaker import Speaker
+from sq.synth.model_client import ModelClient
 
 DONE = "<think>\nIs it \\boxed{4}? No.\n</think>\nIt is \\boxed{5}."
 CUT = "<think>\nIs it \\boxed{4}? Let me see"
@@ -76,7 +76,7 @@ def test_the_opening_mark_of_the_prompt_is_part_of_the_reply(job):
     marks = "model.chat.reasoning=['<think>','</think>']"
     for settings, starts in (([marks, opened], True), ([marks], False), ([opened], False)):
         made = job("answers", "model=tiny", "engine=hf", "input=domain", *settings)
-        speaker = Speaker(made.model, made.engine)
+        speaker = ModelClient(made.model, made.engine)
         request: Request = speaker.request("00000000", "What is 2 + 3?", SAMPLING)
         text = "It must be 5.\n</think>\nIt is \\boxed{5}."
         result = Result(key="00000000", completions=(Completion(text=text, finish_reason="stop", tokens=5),))

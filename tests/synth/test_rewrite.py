@@ -24,14 +24,14 @@ def raw(tmp_path):
 
 
 def test_pairs_are_what_qpo_reads_and_counts_reconcile(run, raw, tmp_path):
-    figures = run("rewrite", f"input={raw}", "engine.error_rate=0.2", to="r")
+    metrics = run("rewrite", f"input={raw}", "engine.error_rate=0.2", to="r")
     rows = list(read_rows(tmp_path / "r"))
-    assert figures["rows"] + figures["rejects"] == figures["items"] == 120
+    assert metrics["rows"] + metrics["rejects"] == metrics["items"] == 120
     assert all(not check_row(r, PAIR) and r["chosen"].strip() and r["chosen"] != r["rejected"] for r in rows)
     assert {r["direction"] for r in rows} == {"solvability", "difficulty"}
     assert all(r["parents"][0] == r["question_id"] and r["pair_source"] == "rewrite" for r in rows)
     assert {"unchanged", "unparsed"} <= {r["reason"] for r in read_rejects(tmp_path / "r")}
-    assert figures["oracle/chosen_solvable"] > figures["oracle/rejected_solvable"] + 0.2
+    assert metrics["oracle/chosen_solvable"] > metrics["oracle/rejected_solvable"] + 0.2
 
 
 def test_directions_are_drawn_by_seed_with_the_share_of_the_config(run, raw, tmp_path):
@@ -46,9 +46,9 @@ def test_directions_are_drawn_by_seed_with_the_share_of_the_config(run, raw, tmp
 
 
 def test_a_second_look_keeps_only_what_is_judged_solvable(run, raw, tmp_path):
-    figures = run("rewrite", f"input={raw}", "engine.error_rate=0.3", "stage.judge_prompt=judge_solvability", to="r")
+    metrics = run("rewrite", f"input={raw}", "engine.error_rate=0.3", "stage.judge_prompt=judge_solvability", to="r")
     assert {r["chosen_solvable"] for r in read_rows(tmp_path / "r")} == {"yes"}
-    assert figures["rejects/unsolvable"] and figures["rejects/unparsable"]
+    assert metrics["rejects/unsolvable"] and metrics["rejects/unparsable"]
     kept = [json.loads(r["row"]) for r in read_rejects(tmp_path / "r") if r["reason"] == "unsolvable"]
     assert all(r["judge_reply"] and r["chosen"] for r in kept)
 
@@ -87,11 +87,11 @@ def test_what_is_no_rewrite_is_rejected_with_the_reason(run, tmp_path, monkeypat
 
 
 def test_pairs_from_success_rates_need_no_optimiser(run, raw, tmp_path):
-    figures = run("rewrite", f"input={raw}", "stage.source=success_rate", "engine.error_rate=0.1", to="r")
+    metrics = run("rewrite", f"input={raw}", "stage.source=success_rate", "engine.error_rate=0.1", to="r")
     rows = list(read_rows(tmp_path / "r"))
     used = Counter(q for r in rows for q in r["parents"])
     assert rows and max(used.values()) == 1
-    assert 2 * figures["rows"] + figures["rejects"] == 120
+    assert 2 * metrics["rows"] + metrics["rejects"] == 120
     assert all(r["chosen_score"] - r["rejected_score"] >= 0.25 for r in rows if r["direction"] == "solvability")
     assert all(r["rejected_score"] >= 0.75 for r in rows if r["direction"] == "difficulty")
     oracle = ArithmeticDomain()

@@ -28,25 +28,25 @@ def boxed(value):
 
 def test_majority_counts_equal_answers_and_drops_those_without_one(run, tmp_path, candidates):
     file = candidates(boxed(4), boxed(5), boxed("5.0"), "I think 5", "the boxed one", boxed(6), "")
-    figures = run("select", f"input={file}", "stage.method=majority", to="s")
+    metrics = run("select", f"input={file}", "stage.method=majority", to="s")
     (row,) = read_rows(tmp_path / "s")
     assert row["response_answer"] in ("5", "5.0") and row["votes"] == 2 and row["rank"] == 0
     assert row["candidates"] == 7 and row["selected_by"] == "majority" and row["query"] == QUESTION
     assert Counter(r["reason"] for r in read_rejects(tmp_path / "s")) == {"no_answer": 3, "not_chosen": 3}
-    assert figures["rows"] + figures["rejects"] == 7
+    assert metrics["rows"] + metrics["rejects"] == 7
     kept = [json.loads(r["row"]) for r in read_rejects(tmp_path / "s") if r["reason"] == "not_chosen"]
     assert sorted(r["rank"] for r in kept) == [1, 2, 3] and all(r["votes"] for r in kept)
 
 
 def test_reward_takes_the_best_scored_and_keeps_all_scores(run, tmp_path, candidates):
     file = candidates(boxed(4), boxed(4), boxed(5), boxed(4))
-    figures = run("select", f"input={file}", to="s")
+    metrics = run("select", f"input={file}", to="s")
     (row,) = read_rows(tmp_path / "s")
     assert row["response_answer"] == "5" and row["reward"] == 1.0 and row["reward_model"]
     kept = [json.loads(r["row"]) for r in read_rejects(tmp_path / "s")]
     assert all(0 < r["reward"] < 0.7 for r in kept)
     assert [r["reward"] for r in sorted(kept, key=lambda r: r["rank"])] == sorted(r["reward"] for r in kept)[::-1]
-    assert figures["correct/chosen"] == 1.0 and figures["correct/random"] == 0.25
+    assert metrics["correct/chosen"] == 1.0 and metrics["correct/random"] == 0.25
 
 
 def test_weighted_vote_sets_many_poor_answers_against_one_good(run, tmp_path, candidates):
@@ -60,9 +60,9 @@ def test_check_takes_a_right_one_and_without_a_reference_the_majority(run, tmp_p
     file = candidates(boxed(4), boxed(4), boxed(5), answer="5")
     candidates(boxed(7), boxed(8), boxed(8), question="What?")
     candidates(boxed(1), question="Which?", answer="2")
-    figures = run("select", f"input={file}", "stage.method=check", to="s")
+    metrics = run("select", f"input={file}", "stage.method=check", to="s")
     assert [r["response_answer"] for r in read_rows(tmp_path / "s")] == ["5", "8"]
-    assert figures["rejects/wrong"] == 3 and figures["items"] == 3
+    assert metrics["rejects/wrong"] == 3 and metrics["items"] == 3
 
 
 def test_ties_are_broken_by_the_seed_alone(run, tmp_path, candidates):
@@ -85,9 +85,9 @@ def test_a_cut_off_answer_is_no_answer_unless_asked_for(run, tmp_path, candidate
 
 def test_best_of_five_beats_a_random_one_by_the_oracle(run, tmp_path):
     run("answers", "input=domain", "limit=80", "engine.error_rate=0.5", to="a")
-    figures = run("select", f"input={tmp_path / 'a'}", "engine.error_rate=0.05", to="s")
-    assert figures["correct/chosen"] > figures["correct/random"] + 0.2
-    assert figures["rows"] + figures["rejects"] == 400
+    metrics = run("select", f"input={tmp_path / 'a'}", "engine.error_rate=0.05", to="s")
+    assert metrics["correct/chosen"] > metrics["correct/random"] + 0.2
+    assert metrics["rows"] + metrics["rejects"] == 400
 
 
 def test_a_model_that_cannot_score_says_so(run, candidates, monkeypatch):

@@ -5,10 +5,10 @@ import random
 import pytest
 
 from sq.core.errors import ConfigError, EngineError
-from sq.core.ledger import Item
+from sq.core.ledger import WorkItem
 from sq.engine.base import Completion, Request, Result, Sampling
-from sq.synth.speaker import READY, Speaker, _Conversation
-from sq.synth.stage import Outcome
+from sq.synth.model_client import READY, ModelClient, _FlowRunner
+from sq.synth.stage import ItemResult
 
 SAMPLING = Sampling()
 
@@ -37,7 +37,7 @@ class Shuffling:
 
 
 def items(count):
-    return (Item(str(i), i) for i in range(count))
+    return (WorkItem(str(i), i) for i in range(count))
 
 
 def test_every_talk_has_its_own_results_with_any_number_of_turns():
@@ -46,10 +46,10 @@ def test_every_talk_has_its_own_results_with_any_number_of_turns():
         for turn in range(item.payload % 4):
             results = yield [request(f"{item.key}-{turn}-{i}") for i in range(item.payload % 3)]
             heard += [r.completions[0].text for r in results]
-        return Outcome(key=item.key, rows=heard)
+        return ItemResult(key=item.key, rows=heard)
 
     engine = Shuffling()
-    done = {o.key: o.rows for o in _Conversation(items(200), talk).outcomes(engine)}
+    done = {o.key: o.rows for o in _FlowRunner(items(200), talk).outcomes(engine)}
     assert done == {str(i): [f"{i}-{t}-{k}" for t in range(i % 4) for k in range(i % 3)] for i in range(200)}
     assert engine.most <= 8
 
@@ -64,25 +64,25 @@ def test_items_are_read_only_as_fast_as_they_are_served():
 
     def talk(item):
         yield [request(item.key)]
-        return Outcome(key=item.key)
+        return ItemResult(key=item.key)
 
-    for done, _ in enumerate(_Conversation(watched(), talk).outcomes(Shuffling()), 1):
+    for done, _ in enumerate(_FlowRunner(watched(), talk).outcomes(Shuffling()), 1):
         assert len(read) <= done + 9
 
 
 def test_no_engine_is_asked_where_nothing_is():
     def talk(item):
-        return Outcome(key=item.key)
+        return ItemResult(key=item.key)
         yield
 
-    done = list(_Conversation(items(2 * READY + 5), talk).outcomes(engine := Shuffling()))
+    done = list(_FlowRunner(items(2 * READY + 5), talk).outcomes(engine := Shuffling()))
     assert len(done) == 2 * READY + 5 and engine.starts == 0
 
 
 def test_an_engine_that_loses_a_request_is_told():
     def talk(item):
         yield [request(item.key)]
-        return Outcome(key=item.key)
+        return ItemResult(key=item.key)
 
     def losing(requests):
         for one in requests:
@@ -90,18 +90,18 @@ def test_an_engine_that_loses_a_request_is_told():
                 yield Result(key=one.key)
 
     with pytest.raises(EngineError, match="left 1 requests without a result"):
-        list(_Conversation(items(10), talk).outcomes(losing))
+        list(_FlowRunner(items(10), talk).outcomes(losing))
 
 
 def test_an_engine_of_whole_messages_cannot_continue_a_prefix(job):
     made = job("questions")
     with pytest.raises(ConfigError, match="bare prefix; use engine=vllm"):
-        Speaker(made.model, made.engine).own_chat  # noqa: B018
+        ModelClient(made.model, made.engine).own_chat  # noqa: B018
 
 
 def test_replies_that_cannot_become_as_long_as_allowed_are_told_before_the_run(job, caplog):
     made = job("answers", "input=none.jsonl", "engine=hf", "engine.max_model_len=256")
-    speaker = Speaker(made.model, made.engine)
+    speaker = ModelClient(made.model, made.engine)
     prompt = len(speaker.own_chat.answer_ids("?"))
     speaker.sampling(temperature=0.7, max_tokens=256 - prompt)
     assert not caplog.text
@@ -114,11 +114,11 @@ def test_replies_that_cannot_become_as_long_as_allowed_are_told_before_the_run(j
 
 def test_the_models_own_context_counts_and_an_engine_that_does_not_know_one_says_nothing(job, caplog):
     made = job("answers", "input=none.jsonl", "engine=hf")
-    Speaker(made.model, made.engine).sampling(
+    ModelClient(made.model, made.engine).sampling(
         temperature=0.7, max_tokens=1024, setting="filters.solvability.max_tokens"
     )
     assert "filters.solvability.max_tokens=1024 does not fit: the context of model tiny is 1,024 tokens" in caplog.text
     caplog.clear()
     made = job("answers", "input=none.jsonl", "engine=oracle")
-    Speaker(made.model, made.engine).sampling(temperature=0.7, max_tokens=100_000)
+    ModelClient(made.model, made.engine).sampling(temperature=0.7, max_tokens=100_000)
     assert not caplog.text

@@ -1,4 +1,4 @@
-"""`sq why`: the whole story of a question from its making to the example it became, and slips that are told."""
+"""`sq why`: the whole story of a question from its making to the example it became, and mistakes that are told."""
 
 import json
 import subprocess

@@ -12,8 +12,8 @@ from sq.models.adapters import quantized_arguments, size
 from sq.models.load import ModelConfig, load_model, stored_dtype
 from sq.train.fit import fit
 from sq.train.optim import make_optimizer
+from sq.train.progress import flops_per_token
 from sq.train.stages import Optimizer, QFTStage
-from sq.train.watch import flops_per_token
 
 bnb = pytest.importorskip("bitsandbytes", "0.50", reason="bitsandbytes is not installed")
 

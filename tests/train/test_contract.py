@@ -15,7 +15,7 @@ from sq.core.config import build, conf_dir
 from sq.core.errors import RowError
 from sq.engine.hf import HFConfig
 from sq.models.load import eos_ids
-from sq.synth.speaker import Speaker
+from sq.synth.model_client import ModelClient
 from sq.train.fit import _prepared, fit, next_command
 
 
@@ -33,7 +33,7 @@ def test_training_and_sampling_have_the_same_prefix_end_and_stops(job, with_ends
     path, ends = with_ends
     qft = job("qft", f"model.path={path}")
     qpo = job("qpo", f"model.path={path}", f"data.input={pairs}")
-    sampled = Speaker(qft.model, HFConfig()).chat
+    sampled = ModelClient(qft.model, HFConfig()).chat
     for trained in (_prepared(qft)[1], _prepared(qpo)[1]):
         assert trained.question_prefix_ids == sampled.question_prefix_ids
         assert trained.end_ids == sampled.end_ids

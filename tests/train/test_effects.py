@@ -109,8 +109,8 @@ def test_sft_lowers_the_loss_of_solutions_it_has_not_seen(tmp_path):
     words = ("stage=sft", "model=tiny-base", "data.limit=400", "stage.validation=0.15", "stage.lr=1e-4",
              "stage.batch_packs=1", "stage.epochs=1")  # fmt: skip
     fit(composed("train", tmp_path / "student", 0, *words, *TRAINED))
-    figures = json.loads((tmp_path / "student" / "train.json").read_text())["figures"]
-    assert figures["val/loss"] < 0.97 * figures["val/loss_before"]
+    metrics = json.loads((tmp_path / "student" / "train.json").read_text())["figures"]
+    assert metrics["val/loss"] < 0.97 * metrics["val/loss_before"]
 
 
 def gain(before: Sequence[float], after: Sequence[float]) -> float:

@@ -31,7 +31,7 @@ SHORT = (
 )
 
 
-def figures(job):
+def metrics(job):
     return json.loads(Path(job.output_dir, "train.json").read_text())["figures"]
 
 
@@ -67,9 +67,9 @@ def test_options_that_do_not_change_the_numbers(job, words, tmp_path):
     )
     fit(plain), fit(other)
     if words[0].startswith("trainer.gradient"):
-        assert figures(other)["train/loss"] == pytest.approx(figures(plain)["train/loss"], rel=1e-6)
+        assert metrics(other)["train/loss"] == pytest.approx(metrics(plain)["train/loss"], rel=1e-6)
     # Without a shared prefix rows fall into other packs, and steps into other rows: close, not the same.
-    assert figures(other)["val/loss"] == pytest.approx(figures(plain)["val/loss"], rel=0.05)
+    assert metrics(other)["val/loss"] == pytest.approx(metrics(plain)["val/loss"], rel=0.05)
 
 
 def test_adapters_are_trained_alone_and_merged_on_export(job, tiny_model, tmp_path, caplog):
@@ -90,7 +90,7 @@ def test_half_precision_trains_and_qpo_still_starts_at_ln_2(job, precision, stag
     extra = (f"data.input={pairs}", "stage.batch_rows=null") if stage == "qpo" else ()
     made = job(stage, *SHORT, *extra, f"trainer.precision={precision}")
     fit(made)
-    assert math.isfinite(figures(made)["train/loss"])
+    assert math.isfinite(metrics(made)["train/loss"])
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_half_precision_trains_and_qpo_still_starts_at_ln_2(job, precision, stag
 def test_precision_auto_is_bf16_where_the_processor_has_it(job, monkeypatch, has_bf16, words, chosen):
     monkeypatch.setattr(setup, "cpu_has_bf16", lambda: has_bf16)
     made = job("qft", "trainer.accelerator=cpu", "trainer.precision=auto", *words)
-    assert setup.settled(made).trainer.precision is chosen
+    assert setup.resolve_precision(made).trainer.precision is chosen
 
 
 def test_a_loss_that_is_no_number_stops_with_step_rows_and_checkpoint(job, monkeypatch, tmp_path):

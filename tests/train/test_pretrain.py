@@ -16,8 +16,8 @@ def test_a_short_run_from_nothing_lowers_the_loss(job, tmp_path):
         "stage.batch_packs=1",
     )
     model = fit(job("pretrain", *short))
-    figures = json.loads((tmp_path / "out" / "train.json").read_text())["figures"]
+    metrics = json.loads((tmp_path / "out" / "train.json").read_text())["figures"]
     config = ModelConfig(name="new", path=str(model))
     vocabulary = load_model(config).config.vocab_size
-    assert figures["val/loss"] < 0.8 * math.log(vocabulary), "random weights are at the logarithm of the vocabulary"
+    assert metrics["val/loss"] < 0.8 * math.log(vocabulary), "random weights are at the logarithm of the vocabulary"
     assert load_tokenizer(config).tokenize("40")[-2:] == ["4", "0"]

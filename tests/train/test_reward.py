@@ -30,9 +30,9 @@ def test_it_learns_which_solution_is_right(objective, job, graded):
     made = job("reward", f"data.input={graded}", f"stage.objective={objective}", "stage.lr=0.003", "stage.epochs=6",
                "stage.batch_rows=8", "stage.pack_tokens=512", "stage.validation=0.2")  # fmt: skip
     fit(made)
-    figures = record(made)
-    assert figures["val/pairwise"] > 0.9 and figures["val/auroc"] > 0.9
-    assert {"val/loss", "val/accuracy", "train/loss", "train/accuracy"} <= figures.keys()
+    metrics = record(made)
+    assert metrics["val/pairwise"] > 0.9 and metrics["val/auroc"] > 0.9
+    assert {"val/loss", "val/accuracy", "train/loss", "train/accuracy"} <= metrics.keys()
 
 
 def test_select_scores_what_was_trained_on(job, graded):

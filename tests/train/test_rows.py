@@ -7,10 +7,10 @@ import re
 import pytest
 
 from sq.core.errors import ConfigError, RowError
-from sq.data.tokens import Item, TokenRows, TokenWriter, made_once
-from sq.models.pack import Row
+from sq.data.tokens import TokenizedExample, TokenRows, TokenWriter, fill_once
+from sq.models.pack import TokenSequence
 from sq.train.fit import _prepared
-from sq.train.rows import data_digest, row_limit, tokenised
+from sq.train.rows import data_digest, row_limit, tokenized_rows
 
 
 def made(job, stage, *words):
@@ -20,7 +20,7 @@ def made(job, stage, *words):
     from pathlib import Path
 
     directory = Path(config.output_dir) / "cache"
-    data = tokenised(config, task, limit, data_digest(config, task, limit), directory)
+    data = tokenized_rows(config, task, limit, data_digest(config, task, limit), directory)
     rejects = [json.loads(line) for line in (data.directory / "rejects.jsonl").read_text().splitlines()]
     return data, rejects, chat, tokenizer
 
@@ -164,7 +164,9 @@ def test_a_missing_column_names_what_is_there(job, tmp_path):
 def test_token_rows_come_back_from_disk_as_they_were(tmp_path):
     draw = random.Random(0)
     items = [
-        Item((Row([draw.randrange(2**20) for _ in range(draw.randrange(2, 40))], 1),), f"row {i}", (i / 7,))
+        TokenizedExample(
+            (TokenSequence([draw.randrange(2**20) for _ in range(draw.randrange(2, 40))], 1),), f"row {i}", (i / 7,)
+        )
         for i in range(5000)
     ]
     rows = TokenRows.of(iter(items), tmp_path / "rows")
@@ -187,9 +189,9 @@ def test_what_is_made_once_is_whole_or_not_there(tmp_path):
         raise ValueError("disk full")
 
     with pytest.raises(ValueError, match="disk full"):
-        made_once(tmp_path / "cache" / "a", broken)
+        fill_once(tmp_path / "cache" / "a", broken)
     assert not (tmp_path / "cache" / "a").exists()
     calls = []
     for _ in range(2):
-        made_once(tmp_path / "cache" / "a", lambda directory: calls.append(directory))
+        fill_once(tmp_path / "cache" / "a", lambda directory: calls.append(directory))
     assert len(calls) == 1 and sorted(p.name for p in (tmp_path / "cache").iterdir()) == [".a.lock", "a"]

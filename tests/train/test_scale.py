@@ -30,7 +30,7 @@ def trained(job, stage, *words):
 @pytest.mark.parametrize("stage", ["qft", "qpo"])
 def test_two_processes_train_as_one(strategy, stage, job, pairs, tmp_path):
     extra = (f"data.input={pairs}", "stage.batch_rows=null") if stage == "qpo" else ()
-    alone, figures = trained(job, stage, *SETTINGS, *extra, f"output_dir={tmp_path / 'one'}")
+    alone, metrics = trained(job, stage, *SETTINGS, *extra, f"output_dir={tmp_path / 'one'}")
     words = (
         *SETTINGS,
         *extra,
@@ -40,7 +40,7 @@ def test_two_processes_train_as_one(strategy, stage, job, pairs, tmp_path):
     )
     model, found = trained(job, stage, *words)
     for name in ("train/loss", "val/loss", "train/grad_norm"):
-        assert found[name] == pytest.approx(figures[name], rel=2e-4), name
+        assert found[name] == pytest.approx(metrics[name], rel=2e-4), name
     assert [p.name for p in model.glob("*.safetensors")] == ["model.safetensors"]
     ours, theirs = (AutoModelForCausalLM.from_pretrained(path).state_dict() for path in (alone, model))
     for name, tensor in ours.items():

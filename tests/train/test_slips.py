@@ -1,4 +1,4 @@
-"""What a slip leaves behind: a message with the rows and the mend, and nothing that blocks the corrected command."""
+"""What a mistake leaves behind: a message with the rows and the fix, and nothing that blocks the corrected command."""
 
 import json
 

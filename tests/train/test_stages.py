@@ -19,9 +19,9 @@ def record(job):
 def test_a_token_stage_learns_and_exports(stage, job):
     made = job(stage, "data.limit=60", "stage.lr=0.01", "stage.epochs=4", "stage.batch_packs=2", "stage.validation=0.1")
     model = fit(made)
-    figures = record(made)["figures"]
-    assert figures["val/loss"] < math.log(1024) - 1
-    assert figures["val/perplexity"] == pytest.approx(math.exp(figures["val/loss"]))
+    metrics = record(made)["figures"]
+    assert metrics["val/loss"] < math.log(1024) - 1
+    assert metrics["val/perplexity"] == pytest.approx(math.exp(metrics["val/loss"]))
     loaded = AutoModelForCausalLM.from_pretrained(model)
     assert loaded.dtype is torch.float32 and AutoTokenizer.from_pretrained(model).chat_template
     assert not (model.parent / "checkpoints").exists() and not (model.parent / "cache").exists()
@@ -31,9 +31,9 @@ def test_qpo_starts_at_ln_2_and_prefers_the_chosen(job, pairs):
     made = job("qpo", f"data.input={pairs}", "stage.lr=0.003", "stage.epochs=6", "stage.batch_rows=8",
                "stage.warmup_steps=0", "stage.validation=0.1")  # fmt: skip
     fit(made)
-    figures = record(made)["figures"]
-    assert figures["train/loss"] < math.log(2) - 0.05
-    assert figures["train/accuracy"] > 0.8 and figures["train/margin"] > 0
+    metrics = record(made)["figures"]
+    assert metrics["train/loss"] < math.log(2) - 0.05
+    assert metrics["train/accuracy"] > 0.8 and metrics["train/margin"] > 0
     wanted = {
         "reward_chosen",
         "reward_rejected",
@@ -43,16 +43,16 @@ def test_qpo_starts_at_ln_2_and_prefers_the_chosen(job, pairs):
         "tokens_rejected",
         "kl",
     }
-    assert {f"val/{name}" for name in wanted} <= figures.keys()
+    assert {f"val/{name}" for name in wanted} <= metrics.keys()
 
 
 def test_difficulty_orders_questions_and_its_export_is_a_classifier(job, labels):
     made = job("difficulty", f"data.input={labels}", "stage.lr=0.003", "stage.head_lr=0.01", "stage.epochs=10",
                "stage.batch_rows=8", "stage.validation=0.2")  # fmt: skip
     model = fit(made)
-    figures = record(made)["figures"]
-    assert {"val/spearman", "val/kendall", "val/calibration", "val/mae"} <= figures.keys()
-    assert figures["train/loss"] < 0.05
+    metrics = record(made)["figures"]
+    assert {"val/spearman", "val/kendall", "val/calibration", "val/mae"} <= metrics.keys()
+    assert metrics["train/loss"] < 0.05
     from sq.data.scoring import score_questions
     from sq.models.regressor import Regressor
 

@@ -3,7 +3,7 @@
 import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from sq.train.watch import PEAKS, flops_per_token, peak_flops, utilisation
+from sq.train.progress import PEAKS, flops_per_token, peak_flops, utilisation
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from sq.domains.arithmetic.answers import check, final_answer
 from sq.domains.arithmetic.corpus import documents, facts
 from sq.domains.arithmetic.domain import ArithmeticConfig, ArithmeticDomain
 from sq.domains.arithmetic.families import FAMILIES, Problem, problem
-from sq.domains.arithmetic.oracle import Judgement, judge
-from sq.domains.arithmetic.rewrite import add_steps, mend
+from sq.domains.arithmetic.oracle import QuestionAnalysis, judge
+from sq.domains.arithmetic.rewrite import add_steps, fix
 from sq.domains.arithmetic.splits import split_of
 from sq.domains.arithmetic.variants import poor, unsolvable
 from sq.domains.arithmetic.world import Reason
@@ -14,7 +14,7 @@ __all__ = [
     "FAMILIES",
     "ArithmeticConfig",
     "ArithmeticDomain",
-    "Judgement",
+    "QuestionAnalysis",
     "Problem",
     "Reason",
     "add_steps",
@@ -23,7 +23,7 @@ __all__ = [
     "facts",
     "final_answer",
     "judge",
-    "mend",
+    "fix",
     "poor",
     "problem",
     "split_of",

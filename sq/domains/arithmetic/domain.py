@@ -14,7 +14,7 @@ from sq.domains.arithmetic.corpus import documents
 from sq.domains.arithmetic.families import FAMILIES, MOST_STEPS, problem
 from sq.domains.arithmetic.oracle import judge
 from sq.domains.arithmetic.splits import SPLITS, question_digest, split_of_digest
-from sq.domains.base import Document, DomainConfig, Verdict, Vote, by_answer
+from sq.domains.base import AnswerGroups, Document, DomainConfig, OracleLabel, by_answer
 
 PATIENCE = 20_000
 """Draws in a row that bring nothing new before a domain too narrow for the count is given up."""
@@ -86,17 +86,17 @@ class ArithmeticDomain:
         """The content of the last `\\boxed{...}`."""
         return answers.final_answer(text)
 
-    def verdict(self, question: str) -> Verdict:
+    def verdict(self, question: str) -> OracleLabel:
         """The oracle's word on any text: exact, from the text alone."""
         found = judge(question)
         answer = None if found.answer is None else str(found.answer)
-        return Verdict(solvable=found.solvable, reason=found.reason.value, steps=found.steps, answer=answer)
+        return OracleLabel(solvable=found.solvable, reason=found.reason.value, steps=found.steps, answer=answer)
 
     def check(self, answer: str, reference: str) -> bool:
         """Whether both are the same number, exactly."""
         return answers.check(answer, reference)
 
-    def vote(self, question: Mapping[str, Any], said: Sequence[str], responses: Sequence[str]) -> Vote:
+    def vote(self, question: Mapping[str, Any], said: Sequence[str], responses: Sequence[str]) -> AnswerGroups:
         """Candidates by their numbers."""
         return by_answer(said, self.check)
 

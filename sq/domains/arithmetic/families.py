@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sq.domains.arithmetic.chain_families import CHAINS
 from sq.domains.arithmetic.chains import tell_chain
 from sq.domains.arithmetic.lexicon import ITEMS, NAMES
-from sq.domains.arithmetic.oracle import KINDS, Judgement, judge
+from sq.domains.arithmetic.oracle import KINDS, QuestionAnalysis, judge
 from sq.domains.arithmetic.pairs import PAIRS, tell_pair
 from sq.domains.arithmetic.special import SPECIAL
 from sq.domains.arithmetic.story import LIMIT, RetryError, Story
@@ -94,7 +94,7 @@ def solved(story: Story, family: Family, steps: int) -> Problem | None:
     return None
 
 
-def as_problem(question: str, found: Judgement, family: str) -> Problem:
+def as_problem(question: str, found: QuestionAnalysis, family: str) -> Problem:
     return Problem(question, str(found.answer), found.solution or "", found.steps, family)
 
 

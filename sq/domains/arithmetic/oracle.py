@@ -50,7 +50,7 @@ class Sentence:
 
 
 @dataclass(frozen=True)
-class Judgement:
+class QuestionAnalysis:
     """What the oracle says of a question. `steps` counts the operations that the asked quantity needs."""
 
     solvable: bool
@@ -63,12 +63,12 @@ class Judgement:
     peak: int = 0
 
 
-def judge(text: str) -> Judgement:
+def judge(text: str) -> QuestionAnalysis:
     """Judge a question from its text alone."""
     if len(text) > MAX_CHARS:
-        return Judgement(False, Reason.TOO_LONG)
+        return QuestionAnalysis(False, Reason.TOO_LONG)
     read = parse(text)
-    return read if isinstance(read, Judgement) else run(read)
+    return read if isinstance(read, QuestionAnalysis) else run(read)
 
 
 def split(text: str) -> list[str]:
@@ -76,15 +76,15 @@ def split(text: str) -> list[str]:
     return [sentence for sentence in _SENTENCE_END.split(text.strip()) if sentence]
 
 
-def parse(text: str) -> list[Sentence] | Judgement:
+def parse(text: str) -> list[Sentence] | QuestionAnalysis:
     """Read every sentence, or say which one is not of the language."""
     sentences = []
     for sentence in split(text):
         found = read_sentence(sentence)
         if found is None:
-            return Judgement(False, Reason.UNPARSED, sentence)
+            return QuestionAnalysis(False, Reason.UNPARSED, sentence)
         sentences.append(found)
-    return sentences or Judgement(False, Reason.EMPTY)
+    return sentences or QuestionAnalysis(False, Reason.EMPTY)
 
 
 def read_sentence(text: str) -> Sentence | None:
@@ -99,7 +99,7 @@ def read_sentence(text: str) -> Sentence | None:
     return Sentence(text, each, template, dict(zip(template.slots, values, strict=True)))
 
 
-def run(sentences: list[Sentence]) -> Judgement:
+def run(sentences: list[Sentence]) -> QuestionAnalysis:
     """Execute the statements and answer the question, which must be the last sentence."""
     world = World()
     asked: Node | None = None
@@ -109,23 +109,23 @@ def run(sentences: list[Sentence]) -> Judgement:
         for sentence in sentences:
             if asked is not None:
                 reason = Reason.SEVERAL if sentence.kind.asks else Reason.TRAILING
-                return Judgement(False, reason, sentence.text)
+                return QuestionAnalysis(False, reason, sentence.text)
             node = execute(world, sentence.kind, sentence.slots)
             if sentence.kind.asks:
                 asked, family = node, sentence.kind.theme
         if asked is None:
-            return Judgement(False, Reason.NO_QUESTION)
+            return QuestionAnalysis(False, Reason.NO_QUESTION)
         world.settle()
     except UnsolvableError as error:
-        return Judgement(False, error.reason, sentence.text)
+        return QuestionAnalysis(False, error.reason, sentence.text)
     if asked.value is None:
-        return Judgement(False, Reason.MISSING, sentence.text, family=family)
+        return QuestionAnalysis(False, Reason.MISSING, sentence.text, family=family)
     peak = max([abs(Fraction(node.value)) for node in world.nodes if node.value is not None])
     if peak > LARGEST:
-        return Judgement(False, Reason.TOO_LONG, family=family)
+        return QuestionAnalysis(False, Reason.TOO_LONG, family=family)
     steps = needed(asked)
     answer = Fraction(asked.value)
-    return Judgement(True, Reason.OK, "", answer, len(steps), family, worked(steps, answer), int(peak))
+    return QuestionAnalysis(True, Reason.OK, "", answer, len(steps), family, worked(steps, answer), int(peak))
 
 
 def execute(world: World, kind: Kind, slots: Slots) -> Node | None:

@@ -1,4 +1,4 @@
-"""Rewriting a question, as an expert would: mend one that cannot be solved, or add steps to one that can.
+"""Rewriting a question, as an expert would: fix one that cannot be solved, or add steps to one that can.
 
 Both search among small edits and let the oracle decide, so what they return is solvable for certain.
 """
@@ -11,7 +11,7 @@ from typing import Any
 from sq.domains.arithmetic.families import MOST_STEPS, problem
 from sq.domains.arithmetic.grammar import SLOT_CLASS, Kind, Slots, lex
 from sq.domains.arithmetic.lexicon import CLASS_OF, GENDER
-from sq.domains.arithmetic.oracle import ALL_KINDS, MAX_CHARS, Judgement, judge, read_sentence, split
+from sq.domains.arithmetic.oracle import ALL_KINDS, MAX_CHARS, QuestionAnalysis, judge, read_sentence, split
 from sq.domains.arithmetic.story import CHANGING, LIMIT
 from sq.domains.arithmetic.world import Reason
 
@@ -28,7 +28,7 @@ _ASKS = tuple(k for k in ALL_KINDS if k.asks)
 _OTHERS = tuple(k for k in ALL_KINDS if not k.asks)
 
 
-def mend(question: str, rng: random.Random) -> str:
+def fix(question: str, rng: random.Random) -> str:
     """A solvable question close to `question`; one of like family where nothing of it can be kept."""
     sentences = split(question[:MAX_CHARS])
     for _ in range(ROUNDS):
@@ -219,7 +219,7 @@ def _made_to_fit(candidates: list[list[str]], steps: int, rng: random.Random) ->
     return None
 
 
-def _neat(found: Judgement, sentences: list[str]) -> bool:
+def _neat(found: QuestionAnalysis, sentences: list[str]) -> bool:
     """Solvable, within the range of numbers, and a whole answer unless a fraction is asked for."""
     if not found.solvable or found.answer is None or found.peak > LIMIT:
         return False

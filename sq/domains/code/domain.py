@@ -14,7 +14,7 @@ from typing import Any
 from sq.core.config import setting
 from sq.core.errors import ConfigError
 from sq.data.sources import SourceConfig, digest, read_source
-from sq.domains.base import Document, DomainConfig, Verdict, Vote
+from sq.domains.base import AnswerGroups, Document, DomainConfig, OracleLabel
 from sq.domains.code.extract import program_in
 from sq.domains.code.trial import Trial
 from sq.sandbox.config import SandboxConfig
@@ -78,10 +78,10 @@ class CodeDomain:
         """Whether a program passes the reference's tests."""
         return self._trial.passes(answer, reference)
 
-    def vote(self, question: Mapping[str, Any], answers: Sequence[str], responses: Sequence[str]) -> Vote:
+    def vote(self, question: Mapping[str, Any], answers: Sequence[str], responses: Sequence[str]) -> AnswerGroups:
         """Programs by which tests they pass, of those that were written beside them and that most of them pass."""
         return self._trial.by_written_tests(answers, responses)
 
-    def verdict(self, question: str) -> Verdict | None:
+    def verdict(self, question: str) -> OracleLabel | None:
         """None: nothing exact can be said of a question from outside."""
         return None

@@ -89,7 +89,7 @@ def normal(source: str) -> str:
 
 
 def blocks(text: str, *, unclosed: bool = False) -> list[str]:
-    """The blocks of Python in a text, without their fences, mended where they do not parse as they stand.
+    """The blocks of Python in a text, without their fences, fixed where they do not parse as they stand.
 
     Args:
         text: what a model wrote.
@@ -105,7 +105,7 @@ def blocks(text: str, *, unclosed: bool = False) -> list[str]:
         if end is None:
             inner = text[start.end() :]
             if is_python and (unclosed or mark in inner):  # its end may stand behind its last line
-                found.append(_mended(inner.partition(mark)[0], cut=mark not in inner))
+                found.append(_fixed(inner.partition(mark)[0], cut=mark not in inner))
             break
         for _ in range(_STRING_FENCES if is_python else 0):  # a fence within a string of the program is not its end
             later = close.search(text, end.end()) if _within_string(text[start.end() : end.start()]) else None
@@ -113,7 +113,7 @@ def blocks(text: str, *, unclosed: bool = False) -> list[str]:
                 break
             end = later
         if is_python:
-            found.append(_mended(text[start.end() : end.start()]))
+            found.append(_fixed(text[start.end() : end.start()]))
         at = end.end()
     return list(found)
 
@@ -194,7 +194,7 @@ def _missing(source: str) -> set[str]:
     return used - made
 
 
-def _mended(block: str, *, cut: bool = False) -> str:
+def _fixed(block: str, *, cut: bool = False) -> str:
     """A block as it parses: moved to the margin, with spaces that are spaces; else as it is.
 
     Where its end is missing, what follows the program's last whole line is not taken.

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from sq.domains.base import Vote
+from sq.domains.base import AnswerGroups
 from sq.domains.code.extract import asserted, normal, parse, without_tests
 from sq.sandbox.config import SandboxConfig
 from sq.sandbox.pool import Sandbox
-from sq.sandbox.programs import Asserts, Calls, Outcome, Program
+from sq.sandbox.programs import Asserts, Calls, Program, ProgramResult
 
 MAX_CALLS = 40
 """Calls that a vote is taken on."""
@@ -36,11 +36,11 @@ class Trial:
             return normal(source) == normal(reference)
         return self._sandbox.run_one(Program(source=without_tests(source), tests=tests)).ok
 
-    def by_outputs(self, sources: Sequence[str], function: str, calls: Sequence[Sequence[Any]]) -> Vote:
+    def by_outputs(self, sources: Sequence[str], function: str, calls: Sequence[Sequence[Any]]) -> AnswerGroups:
         """Programs grouped by what they give for the same calls; one that fails in all of them stands alone."""
-        return Vote(keys=tuple(_key(i, o) for i, o in enumerate(self._called(sources, function, calls))))
+        return AnswerGroups(keys=tuple(_key(i, o) for i, o in enumerate(self._called(sources, function, calls))))
 
-    def by_written_tests(self, sources: Sequence[str], responses: Sequence[str]) -> Vote:
+    def by_written_tests(self, sources: Sequence[str], responses: Sequence[str]) -> AnswerGroups:
         """Programs grouped by which of the tests they pass that models wrote beside them and that most programs pass.
 
         A test is agreed on where more than half of the programs give what it expects; the share of those is the
@@ -49,7 +49,7 @@ class Trial:
         """
         function, tests = _written(responses)
         if not tests:
-            return Vote(keys=tuple(map(normal, sources)))
+            return AnswerGroups(keys=tuple(map(normal, sources)))
         outcomes = self._called(sources, function, [arguments for arguments, _ in tests])
         gives = [
             [key == expected for key, (_, expected) in zip(_keys(o, len(tests)), tests, strict=True)] for o in outcomes
@@ -57,10 +57,10 @@ class Trial:
         agreed = [i for i in range(len(tests)) if 2 * sum(row[i] for row in gives) > len(sources)]
         share = len(agreed) / len(tests)
         if not agreed:
-            return Vote(keys=tuple(_key(i, o) for i, o in enumerate(outcomes)), agreement=share)
-        return Vote(keys=tuple("".join("01"[row[i]] for i in agreed) for row in gives), agreement=share)
+            return AnswerGroups(keys=tuple(_key(i, o) for i, o in enumerate(outcomes)), agreement=share)
+        return AnswerGroups(keys=tuple("".join("01"[row[i]] for i in agreed) for row in gives), agreement=share)
 
-    def _called(self, sources: Sequence[str], function: str, calls: Sequence[Sequence[Any]]) -> list[Outcome]:
+    def _called(self, sources: Sequence[str], function: str, calls: Sequence[Sequence[Any]]) -> list[ProgramResult]:
         tests = Calls(function=function, arguments=calls)
         return list(self._sandbox.run(Program(source=without_tests(source), tests=tests) for source in sources))
 
@@ -84,11 +84,11 @@ def _written(responses: Sequence[str]) -> tuple[str, list[tuple[list[Any], str]]
     return function, [(arguments, value) for (_, value), arguments in list(tests.items())[:MAX_CALLS]]
 
 
-def _keys(outcome: Outcome, count: int) -> tuple[str | None, ...]:
+def _keys(outcome: ProgramResult, count: int) -> tuple[str | None, ...]:
     return outcome.keys if len(outcome.keys) == count else (None,) * count
 
 
-def _key(index: int, outcome: Outcome) -> str:
+def _key(index: int, outcome: ProgramResult) -> str:
     if not any(outcome.keys):
         return f"failed {index}"
     return json.dumps(outcome.keys)

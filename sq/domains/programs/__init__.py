@@ -1,6 +1,6 @@
 """Small programming tasks with an exact oracle: the world in which the code path can be measured."""
 
-from sq.domains.programs.oracle import Judgement, Reason, judge
-from sq.domains.programs.problems import Problem, add_steps, mend, poor, problem, unsolvable
+from sq.domains.programs.oracle import Reason, TaskAnalysis, judge
+from sq.domains.programs.problems import Problem, add_steps, fix, poor, problem, unsolvable
 
-__all__ = ["Judgement", "Problem", "Reason", "add_steps", "judge", "mend", "poor", "problem", "unsolvable"]
+__all__ = ["TaskAnalysis", "Problem", "Reason", "add_steps", "judge", "fix", "poor", "problem", "unsolvable"]

@@ -10,7 +10,7 @@ from typing import Any
 from sq.core.config import setting
 from sq.core.errors import ConfigError
 from sq.domains.arithmetic.splits import SPLITS, question_digest, split_of_digest
-from sq.domains.base import Document, DomainConfig, Verdict, Vote
+from sq.domains.base import AnswerGroups, Document, DomainConfig, OracleLabel
 from sq.domains.code.extract import program_in
 from sq.domains.code.trial import Trial
 from sq.domains.programs.corpus import documents
@@ -76,14 +76,14 @@ class ProgramsDomain:
         """Whether a program passes the reference's tests, in the sandbox."""
         return self._trial.passes(answer, reference)
 
-    def vote(self, question: Mapping[str, Any], answers: Sequence[str], responses: Sequence[str]) -> Vote:
+    def vote(self, question: Mapping[str, Any], answers: Sequence[str], responses: Sequence[str]) -> AnswerGroups:
         """Programs by what they give for the same calls, whose arguments follow from the task's first sentence."""
         asked = arguments(str(question["question"]))
         if asked is None:
             return self._trial.by_written_tests(answers, responses)
         return self._trial.by_outputs(answers, *asked)
 
-    def verdict(self, question: str) -> Verdict:
+    def verdict(self, question: str) -> OracleLabel:
         """The oracle's word on any text; its answer is the tests."""
         found = judge(question)
-        return Verdict(solvable=found.solvable, reason=found.reason.value, steps=found.steps, answer=found.answer)
+        return OracleLabel(solvable=found.solvable, reason=found.reason.value, steps=found.steps, answer=found.answer)

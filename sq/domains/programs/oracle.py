@@ -46,7 +46,7 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgement:
+class TaskAnalysis:
     """What the oracle finds in a text; program, tests and solution only where it can be solved."""
 
     reason: Reason
@@ -87,12 +87,12 @@ class Judgement:
         return result
 
 
-def judge(text: str) -> Judgement:
+def judge(text: str) -> TaskAnalysis:
     """Judge any text as a task."""
     if not text.strip():
-        return Judgement(reason=Reason.EMPTY)
+        return TaskAnalysis(reason=Reason.EMPTY)
     if len(text) > MAX_CHARS:
-        return Judgement(reason=Reason.TOO_LONG)
+        return TaskAnalysis(reason=Reason.TOO_LONG)
     parts = split(text)
     header = read_header(parts[0])
     if header is None:
@@ -103,13 +103,13 @@ def judge(text: str) -> Judgement:
             rest = Reason.TRAILING if i + 1 < len(parts) else Reason.OK
             return _whole(header, steps, rest, text)
         if read_header(part):
-            return Judgement(reason=Reason.CONTRADICTION, detail=part)
+            return TaskAnalysis(reason=Reason.CONTRADICTION, detail=part)
         sentence = read_sentence(part)
         fault = Reason.UNPARSED if sentence is None else _fault(sentence, header, first=not steps)
         if fault is not Reason.OK or sentence is None:
-            return Judgement(reason=fault, detail=part, header=header)
+            return TaskAnalysis(reason=fault, detail=part, header=header)
         steps.append(sentence)
-    return Judgement(reason=Reason.NO_RETURN, header=header)
+    return TaskAnalysis(reason=Reason.NO_RETURN, header=header)
 
 
 def arguments(text: str) -> tuple[str, list[list[int | list[int]]]] | None:
@@ -118,9 +118,9 @@ def arguments(text: str) -> tuple[str, list[list[int | list[int]]]] | None:
     return (header.name, [list(args.values()) for args in _arguments(header, text)]) if header else None
 
 
-def _without_header(parts: list[str]) -> Judgement:
+def _without_header(parts: list[str]) -> TaskAnalysis:
     known = read_sentence(parts[0]) is not None or parts[0] == END
-    return Judgement(reason=Reason.NO_FUNCTION if known else Reason.UNPARSED, detail=parts[0])
+    return TaskAnalysis(reason=Reason.NO_FUNCTION if known else Reason.UNPARSED, detail=parts[0])
 
 
 def _fault(sentence: Sentence, header: Header, *, first: bool) -> Reason:
@@ -139,7 +139,7 @@ def _fault(sentence: Sentence, header: Header, *, first: bool) -> Reason:
     return Reason.OK
 
 
-def _whole(header: Header, steps: list[Sentence], rest: Reason, text: str) -> Judgement:
+def _whole(header: Header, steps: list[Sentence], rest: Reason, text: str) -> TaskAnalysis:
     count = sum(sentence.kind.steps for sentence in steps)
     if rest is Reason.OK:
         if not steps:
@@ -148,7 +148,7 @@ def _whole(header: Header, steps: list[Sentence], rest: Reason, text: str) -> Ju
             rest = Reason.NOTHING
         elif count > MOST_STEPS:
             rest = Reason.TOO_LONG
-    return Judgement(reason=rest, steps=count, header=header, sentences=tuple(steps), text=text)
+    return TaskAnalysis(reason=rest, steps=count, header=header, sentences=tuple(steps), text=text)
 
 
 def _arguments(header: Header, text: str) -> list[Args]:

@@ -1,4 +1,4 @@
-"""Tasks made from the grammar, spoiled ones, and rewriting: one is mended, or made longer by an operation."""
+"""Tasks made from the grammar, spoiled ones, and rewriting: one is fixed, or made longer by an operation."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def poor(rng: random.Random) -> str:
     return rng.choice((_cut, _merged, _garbled, _repeating, _trivial))(rng)
 
 
-def mend(question: str, rng: random.Random) -> str:
+def fix(question: str, rng: random.Random) -> str:
     """A task close to `question` that can be programmed: what is understood is kept, what is not goes."""
     parts = split(question[:1000])
     header = next(filter(None, map(read_header, parts)), None) or _header(rng)

@@ -36,7 +36,7 @@ class Limits(NamedTuple):
         return f"mode=1777,size={self.tmp_mb}m,nr_inodes={self.tmp_files}"
 
 
-class Cage(NamedTuple):
+class Confinement(NamedTuple):
     """The isolation in force for every program of a worker."""
 
     tier: str
@@ -46,7 +46,7 @@ class Cage(NamedTuple):
     rules: int = -1
 
 
-def prepare(cage: Cage, limits: Limits) -> Cage:
+def prepare(cage: Confinement, limits: Limits) -> Confinement:
     """What the template does to itself, because its children inherit it: it costs nothing for each program.
 
     Returns:
@@ -78,7 +78,7 @@ def prepare(cage: Cage, limits: Limits) -> Cage:
     return cage._replace(rules=landlock.ruleset(cage.readable, cage.tmp))
 
 
-def confine(cage: Cage, limits: Limits) -> None:
+def confine(cage: Confinement, limits: Limits) -> None:
     """What a forked process does to itself before it runs anything; there is no way back."""
     os.setsid()  # a signal to its own group must not reach ours
     seconds = max(1, math.ceil(limits.cpu_seconds))

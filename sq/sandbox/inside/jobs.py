@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from sq.sandbox.inside import beside, checker, program
+from sq.sandbox.inside import checker, in_process_tests, program
 from sq.sandbox.inside.confine import MB, Limits
-from sq.sandbox.inside.processes import FIRST, Ended, Processes
+from sq.sandbox.inside.processes import FIRST, Processes, ProcessExit
 from sq.sandbox.wire import load, send
 
 _ENOUGH = 64 * MB
@@ -33,7 +33,7 @@ Judge = Callable[[Any, int, int, int], Outcome]
 """What the judge's process does with the tests, the two ends of its line, and the longest message."""
 _PARTS: dict[str, tuple[Play, Judge]] = {
     "asserts": (program.serve, checker.check),
-    "beside": (beside.run, beside.judge),
+    "beside": (in_process_tests.run, in_process_tests.judge),
 }
 
 
@@ -115,7 +115,9 @@ def _script(files: Files, processes: Processes, limits: Limits, deadline: float)
     return {"status": "called", "reason": "", "results": results, "cpu": cpu}
 
 
-def _script_result(written: bytes, complaint: bytes, ended: Ended, late: bool, flood: bool, limits: Limits) -> Outcome:
+def _script_result(
+    written: bytes, complaint: bytes, ended: ProcessExit, late: bool, flood: bool, limits: Limits
+) -> Outcome:
     if flood:
         return {"error": f"wrote more than {limits.output_mb} MB", "status": "output"}
     if ended.signal or late:
@@ -150,7 +152,7 @@ def _message(data: bytes) -> Outcome | None:
     return found if isinstance(found, dict) else None
 
 
-def _why(limits: Limits, ended: list[Ended], late: bool, outcome: Outcome | None) -> Outcome:
+def _why(limits: Limits, ended: list[ProcessExit], late: bool, outcome: Outcome | None) -> Outcome:
     """Status and reason that the end of the processes tells, where it tells more than the outcome does."""
     if late:
         return {"status": "timeout", "reason": f"not done within {limits.wall_seconds:g} s"}

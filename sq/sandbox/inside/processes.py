@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from sq.sandbox.inside import linux
-from sq.sandbox.inside.confine import FULL, Cage, Limits, confine
+from sq.sandbox.inside.confine import FULL, Confinement, Limits, confine
 from sq.sandbox.wire import GoneError
 
 FIRST = 3
@@ -19,7 +19,7 @@ FIRST = 3
 _PAUSE = 0.002
 
 
-class Ended(NamedTuple):
+class ProcessExit(NamedTuple):
     """How a process ended."""
 
     status: int
@@ -31,7 +31,7 @@ class Ended(NamedTuple):
         return os.WTERMSIG(self.status) if os.WIFSIGNALED(self.status) else 0
 
 
-class House(NamedTuple):
+class TemplateProcess(NamedTuple):
     """What the template has of the process that made its namespaces.
 
     Attributes:
@@ -55,10 +55,10 @@ class Processes:
         house: what namespaces need.
     """
 
-    def __init__(self, cage: Cage, limits: Limits, parent: int, house: House) -> None:
+    def __init__(self, cage: Confinement, limits: Limits, parent: int, house: TemplateProcess) -> None:
         self._cage, self._limits, self._parent, self._house = cage, limits, parent, house
         self._null = os.open(os.devnull, os.O_RDWR)
-        self._early: dict[int, Ended] = {}
+        self._early: dict[int, ProcessExit] = {}
 
     def fork(
         self, run: Callable[[], int | None], fds: Sequence[int], *, stdin: int = -1, stdout: int = -1, stderr: int = -1
@@ -94,7 +94,7 @@ class Processes:
         finally:
             os._exit(code)
 
-    def end(self, pid: int) -> Ended:
+    def end(self, pid: int) -> ProcessExit:
         """Kill a process and all it started, and wait until they are gone."""
         found = self._early.pop(pid, None)
         if self._cage.tier != FULL:
@@ -172,9 +172,9 @@ class Processes:
             raise GoneError("the owner is gone")
         return found
 
-    def _wait(self, pid: int, options: int) -> Ended | None:
+    def _wait(self, pid: int, options: int) -> ProcessExit | None:
         done, status, usage = os.wait4(pid, options)
-        return Ended(status=status, cpu=usage.ru_utime + usage.ru_stime) if done else None
+        return ProcessExit(status=status, cpu=usage.ru_utime + usage.ru_stime) if done else None
 
     def _orphan(self) -> bool:
         """End a process that came to us when its parent died; whether there was any."""

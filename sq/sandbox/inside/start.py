@@ -19,9 +19,9 @@ import time
 from typing import Any
 
 from sq.sandbox.inside import landlock, linux, root, seccomp
-from sq.sandbox.inside.confine import FULL, LANDLOCK, NOBODY, WEAK, Cage, Limits, prepare
+from sq.sandbox.inside.confine import FULL, LANDLOCK, NOBODY, WEAK, Confinement, Limits, prepare
 from sq.sandbox.inside.jobs import perform
-from sq.sandbox.inside.processes import House, Processes
+from sq.sandbox.inside.processes import Processes, TemplateProcess
 from sq.sandbox.wire import GoneError, send
 
 WARM = (
@@ -46,16 +46,16 @@ def main(config: dict[str, Any]) -> None:
     for name in (*WARM, *config["warm"]):
         _warm(name)
     sys.path[:] = [p for p in sys.path if p != config["ours"]]
-    cage = Cage(tier=config["tier"], tmp=config["tmp"], readable=tuple(readable))
+    cage = Confinement(tier=config["tier"], tmp=config["tmp"], readable=tuple(readable))
     if cage.tier == FULL:
         _in_namespaces(cage, limits, requests, replies)
     elif cage.tier == LANDLOCK and landlock.version() < landlock.NEEDED:
-        _say(replies, {"refused": f"landlock version {landlock.version()}, and {landlock.NEEDED} is needed"})
+        _send(replies, {"refused": f"landlock version {landlock.version()}, and {landlock.NEEDED} is needed"})
     else:
-        _serve(cage, limits, requests, replies, House())
+        _serve(cage, limits, requests, replies, TemplateProcess())
 
 
-def _serve(cage: Cage, limits: Limits, requests: int, replies: int, house: House) -> None:
+def _serve(cage: Confinement, limits: Limits, requests: int, replies: int, house: TemplateProcess) -> None:
     threads = {name: value for name, value in os.environ.items() if name.endswith("_NUM_THREADS")}
     os.environ.clear()
     os.environ.update({"PATH": "/bin", "HOME": cage.tmp, "TMPDIR": cage.tmp, "LC_ALL": "C.UTF-8", **threads})
@@ -70,7 +70,7 @@ def _serve(cage: Cage, limits: Limits, requests: int, replies: int, house: House
     gc.collect()
     gc.freeze()
     gc.disable()
-    _say(replies, {"ready": True, "filtered": cage.tier != WEAK and seccomp.available()})
+    _send(replies, {"ready": True, "filtered": cage.tier != WEAK and seccomp.available()})
     line = _socket.socket(fileno=requests)
     while True:
         try:
@@ -94,7 +94,7 @@ def _next_job(line: _socket.socket) -> tuple[dict[str, Any], tuple[int, int]]:
     return json.loads(word), (program, tests)
 
 
-def _in_namespaces(cage: Cage, limits: Limits, requests: int, replies: int) -> None:
+def _in_namespaces(cage: Confinement, limits: Limits, requests: int, replies: int) -> None:
     """Two forks: one enters the namespaces and is given its identity by us, its child is the first of its own pids."""
     asked, given = os.pipe(), os.pipe()
     pid = os.fork()
@@ -104,7 +104,7 @@ def _in_namespaces(cage: Cage, limits: Limits, requests: int, replies: int) -> N
         try:
             _enter(cage, limits, asked[1], given[0], requests, replies)
         except OSError as error:
-            _say(replies, {"refused": str(error)})
+            _send(replies, {"refused": str(error)})
         finally:
             os._exit(0)
     os.close(asked[1])
@@ -116,7 +116,7 @@ def _in_namespaces(cage: Cage, limits: Limits, requests: int, replies: int) -> N
     os.waitpid(pid, 0)
 
 
-def _enter(cage: Cage, limits: Limits, asked: int, given: int, requests: int, replies: int) -> None:
+def _enter(cage: Confinement, limits: Limits, asked: int, given: int, requests: int, replies: int) -> None:
     user, group = os.geteuid(), os.getegid()
     linux.unshare(_KINDS)
     os.write(asked, b"?")
@@ -142,9 +142,9 @@ def _enter(cage: Cage, limits: Limits, asked: int, given: int, requests: int, re
     linux.die_with_parent()
     os.close(ask[0])
     os.close(answer[1])
-    house = House(own_pids=os.open("/proc/self/ns/pid", os.O_RDONLY), ask_fresh=ask[1], is_fresh=answer[0])
+    house = TemplateProcess(own_pids=os.open("/proc/self/ns/pid", os.O_RDONLY), ask_fresh=ask[1], is_fresh=answer[0])
     root.enter(cage.readable, limits.tmp_options)
-    _serve(Cage(tier=FULL, tmp=root.TMP, change_user=several), limits, requests, replies, house)
+    _serve(Confinement(tier=FULL, tmp=root.TMP, change_user=several), limits, requests, replies, house)
 
 
 def _map_user(pid: int) -> bool:
@@ -172,7 +172,7 @@ def _warm(name: str) -> None:
         pass
 
 
-def _say(replies: int, message: dict[str, Any]) -> None:
+def _send(replies: int, message: dict[str, Any]) -> None:
     try:
         send(replies, message)
     except GoneError:

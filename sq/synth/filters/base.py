@@ -14,11 +14,11 @@ from sq.engine.meter import Usage
 
 if TYPE_CHECKING:
     from sq.domains.base import Domain
-    from sq.synth.speaker import Speaker
+    from sq.synth.model_client import ModelClient
 
 
 @dataclass(slots=True)
-class Case:
+class FilterItem:
     """A row on its way through the chain; `reason` is set once a filter has removed it."""
 
     row: dict[str, Any]
@@ -36,14 +36,14 @@ class Case:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surroundings:
+class FilterContext:
     """What a filter may use: the domain, the judge, a store of what was scored before, a seed."""
 
     domain: Domain
-    judge: Callable[[], Speaker]
+    judge: Callable[[], ModelClient]
     scores: Path
     seed: int
-    figures: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
     """Figures that a filter reports when its last row is through."""
     usage: Usage = field(default_factory=Usage)
     """What judge and scorer are asked, for the bill."""
@@ -53,10 +53,10 @@ class Surroundings:
 class FilterConfig:
     """Base of the filters' configs."""
 
-    def decides(self, around: Surroundings) -> Mapping[str, Any]:
+    def fingerprint_fields(self, around: FilterContext) -> Mapping[str, Any]:
         """What beside its settings decides its verdicts: models, prompts, files. Checked before any work."""
         return {}
 
-    def apply(self, cases: Iterator[Case], around: Surroundings) -> Iterator[Case]:
+    def apply(self, cases: Iterator[FilterItem], around: FilterContext) -> Iterator[FilterItem]:
         """Yield every case, in order, with what the filter found; those already removed pass through untouched."""
         raise TypeError(f"{type(self).__name__} filters nothing")

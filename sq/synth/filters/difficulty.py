@@ -1,7 +1,7 @@
 """Difficulty sampling (paper, section 2.3): overly easy questions go, by a scorer trained on fail rates.
 
 Either all below a threshold go, or questions are sampled to a target distribution over equal bins of [0, 1]. Scores
-are kept (`sq/synth/scores.py`), so another threshold costs nothing.
+are kept (`sq/synth/score_store.py`), so another threshold costs nothing.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sq.core.config import setting
-from sq.core.errors import ConfigError, told_of
+from sq.core.errors import ConfigError, problems_under_key
 from sq.core.rows import row_id
 from sq.engine.meter import Usage
 from sq.models.load import ModelConfig, fingerprint
-from sq.synth.filters.base import Case, FilterConfig, Surroundings
-from sq.synth.scores import Scores
+from sq.synth.filters.base import FilterConfig, FilterContext, FilterItem
+from sq.synth.score_store import ScoreStore
 
 BATCH = 1024
 KEY = "filters.difficulty.model"
 
 
-class Scorer(Protocol):
+class DifficultyScorer(Protocol):
     """Anything that says how hard questions are, from 0 to 1."""
 
     def __call__(self, questions: Sequence[str]) -> list[float]:
@@ -50,12 +50,12 @@ class DifficultyFilter(FilterConfig):
         if self.target and not sum(self.target) > 0:
             raise ValueError(f"target={self.target} keeps nothing")
 
-    def decides(self, around: Surroundings) -> Mapping[str, Any]:
+    def fingerprint_fields(self, around: FilterContext) -> Mapping[str, Any]:
         """The scorer's weights."""
-        with told_of(KEY):
+        with problems_under_key(KEY):
             return {"scorer": fingerprint(self._model)}
 
-    def apply(self, cases: Iterator[Case], around: Surroundings) -> Iterator[Case]:
+    def apply(self, cases: Iterator[FilterItem], around: FilterContext) -> Iterator[FilterItem]:
         """Add difficulty and difficulty_model; remove what is too easy or too many."""
         scored = self._scored(cases, around)
         yield from self._sampled(scored, around) if self.target else map(self._above, scored)
@@ -69,9 +69,9 @@ class DifficultyFilter(FilterConfig):
             )
         return self.model
 
-    def _scored(self, cases: Iterator[Case], around: Surroundings) -> Iterator[Case]:
-        scorer, name = Loaded(self._model, around.usage), fingerprint(self._model)
-        with Scores(around.scores / f"difficulty-{name}") as scores:
+    def _scored(self, cases: Iterator[FilterItem], around: FilterContext) -> Iterator[FilterItem]:
+        scorer, name = LazyScorer(self._model, around.usage), fingerprint(self._model)
+        with ScoreStore(around.scores / f"difficulty-{name}") as scores:
             while block := list(itertools.islice(cases, BATCH)):
                 own = {row_id("difficulty", text=c.question, model=name): c.question for c in block if self._meant(c)}
                 missing = [key for key in own if key not in scores]
@@ -83,15 +83,15 @@ class DifficultyFilter(FilterConfig):
                         case.row |= {"difficulty": float(scores.get(key)), "difficulty_model": name}
                     yield case
 
-    def _meant(self, case: Case) -> bool:
+    def _meant(self, case: FilterItem) -> bool:
         return case.reason is None and (not self.generators or case.row.get("generator") in self.generators)
 
-    def _above(self, case: Case) -> Case:
+    def _above(self, case: FilterItem) -> FilterItem:
         if self._meant(case) and case.row["difficulty"] < (self.threshold or 0.0):
             case.remove("too_easy", f"difficulty {case.row['difficulty']:.3f} is below {self.threshold}")
         return case
 
-    def _sampled(self, cases: Iterator[Case], around: Surroundings) -> Iterator[Case]:
+    def _sampled(self, cases: Iterator[FilterItem], around: FilterContext) -> Iterator[FilterItem]:
         """Two passes, the rows on disk in between: the bins must be counted before any question can go."""
         counts: Counter[int] = Counter()
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogatepass") as file:
@@ -104,7 +104,7 @@ class DifficultyFilter(FilterConfig):
             kept = self._drawn(counts, ranked)
             file.seek(0)
             for line in file:
-                case = Case(*json.loads(line))
+                case = FilterItem(*json.loads(line))
                 if self._meant(case) and row_id("draw", id=case.row["id"], seed=around.seed) not in kept:
                     case.remove("sampled_out", f"bin {self._bin(case)} of {len(self.target)} has enough")
                 yield case
@@ -122,11 +122,11 @@ class DifficultyFilter(FilterConfig):
                 kept.add(draw)
         return kept
 
-    def _bin(self, case: Case) -> int:
+    def _bin(self, case: FilterItem) -> int:
         return min(len(self.target) - 1, max(0, int(case.row["difficulty"] * len(self.target))))
 
 
-class Loaded:
+class LazyScorer:
     """The regressor, loaded when the first question needs it."""
 
     def __init__(self, model: ModelConfig, usage: Usage) -> None:
@@ -141,7 +141,7 @@ class Loaded:
 
         begun = time.monotonic()
         if self._regressor is None:
-            with told_of(KEY):
+            with problems_under_key(KEY):
                 self._regressor = Regressor(self._model)
             self._usage.start_seconds += time.monotonic() - begun
             begun = time.monotonic()

@@ -16,7 +16,7 @@ import numpy as np
 
 from sq.core.config import setting
 from sq.data.sources import SourceConfig, digest, read_source
-from sq.synth.filters.base import Case, FilterConfig, Surroundings
+from sq.synth.filters.base import FilterConfig, FilterContext, FilterItem
 from sq.synth.filters.minhash import Hashes, MinHash, jaccard
 from sq.synth.filters.words import words_of
 
@@ -35,13 +35,13 @@ class DuplicatesFilter(FilterConfig):
     rows: int = setting(5, ge=1, help="hashes in a band: more make it stricter")
     against: list[str] = setting([], help="files or stages whose questions count as seen, the seeds for one")
 
-    def decides(self, around: Surroundings) -> Mapping[str, Any]:
+    def fingerprint_fields(self, around: FilterContext) -> Mapping[str, Any]:
         """The content of what counts as seen."""
         return {f"against.{i}": digest(SourceConfig(input=name), around.domain) for i, name in enumerate(self.against)}
 
-    def apply(self, cases: Iterator[Case], around: Surroundings) -> Iterator[Case]:
+    def apply(self, cases: Iterator[FilterItem], around: FilterContext) -> Iterator[FilterItem]:
         """Add duplicate_of, duplicate_kind and duplicate_similarity to what is removed."""
-        index = Index(self)
+        index = DuplicateIndex(self)
         for name in self.against:
             rows = read_source(SourceConfig(input=name), ("question",), domain=around.domain)
             while batch := list(itertools.islice(rows, BATCH)):
@@ -59,7 +59,7 @@ class DuplicatesFilter(FilterConfig):
                 yield case
 
 
-class Index:
+class DuplicateIndex:
     """The questions seen so far, each with the id of its row."""
 
     def __init__(self, config: DuplicatesFilter) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sq.core.config import setting
 from sq.core.rows import text_problem
-from sq.synth.filters.base import Case, FilterConfig, Surroundings
+from sq.synth.filters.base import FilterConfig, FilterContext, FilterItem
 
 ASKING = re.compile(
     r"\?|？|\b(?:what|how|which|when|where|who|why|find|compute|calculate|determine|evaluate|simplify|solve|express|prove"
@@ -32,7 +32,7 @@ class FormatFilter(FilterConfig):
     needs_question: bool = setting(True, help="it must ask or demand something")
     allow_solution: bool = setting(False, help="let texts stand that hold a solution or an answer")
 
-    def apply(self, cases: Iterator[Case], around: Surroundings) -> Iterator[Case]:
+    def apply(self, cases: Iterator[FilterItem], around: FilterContext) -> Iterator[FilterItem]:
         """Add well_formed and format_problem; remove what has one."""
         for case in cases:
             if case.reason is None:

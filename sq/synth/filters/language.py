@@ -15,7 +15,7 @@ from functools import lru_cache
 from typing import Any
 
 from sq.core.config import setting
-from sq.synth.filters.base import Case, FilterConfig, Surroundings
+from sq.synth.filters.base import FilterConfig, FilterContext, FilterItem
 
 FORMULA = re.compile(
     r"\$\$.{0,2000}?\$\$|\$.{0,500}?\$|\\\[.{0,2000}?\\\]|\\\(.{0,500}?\\\)|\[asy\].*?\[/asy\]"
@@ -42,7 +42,7 @@ class LanguageFilter(FilterConfig):
     min_words: int = setting(4, ge=1, help="texts with fewer words outside formulas stay")
     ascii_only: bool = setting(False, help="remove whatever is not plain ASCII, as the paper's code does")
 
-    def apply(self, cases: Iterator[Case], around: Surroundings) -> Iterator[Case]:
+    def apply(self, cases: Iterator[FilterItem], around: FilterContext) -> Iterator[FilterItem]:
         """Add language and language_score; remove what is in another language."""
         for case in cases:
             if case.reason is None:

@@ -14,7 +14,7 @@ from typing import Any
 from sq.core.config import setting
 from sq.core.errors import ConfigError
 from sq.data.sources import SourceConfig, digest, read_source
-from sq.synth.filters.base import Case, FilterConfig, Surroundings
+from sq.synth.filters.base import FilterConfig, FilterContext, FilterItem
 from sq.synth.filters.words import words_of
 
 SHORTEST = 8
@@ -29,7 +29,7 @@ class OverlapFilter(FilterConfig):
     n: int = setting(13, ge=3, help="words of an n-gram")
     boilerplate: int = setting(5, ge=2, help="an n-gram in so many items of a benchmark, or more, does not count")
 
-    def decides(self, around: Surroundings) -> Mapping[str, Any]:
+    def fingerprint_fields(self, around: FilterContext) -> Mapping[str, Any]:
         """The benchmarks' contents."""
         if not self.benchmarks:
             raise ConfigError(
@@ -37,9 +37,9 @@ class OverlapFilter(FilterConfig):
             )
         return {f"benchmarks.{name}": digest(_source(path)) for name, path in self.benchmarks.items()}
 
-    def apply(self, cases: Iterator[Case], around: Surroundings) -> Iterator[Case]:
+    def apply(self, cases: Iterator[FilterItem], around: FilterContext) -> Iterator[FilterItem]:
         """Add overlap columns; remove what shares an n-gram."""
-        grams = Grams(self)
+        grams = BenchmarkNgrams(self)
         hit: dict[str, set[str]] = {name: set() for name in self.benchmarks}
         for case in cases:
             if case.reason is None:
@@ -53,11 +53,11 @@ class OverlapFilter(FilterConfig):
                     case.remove("overlap", f"{benchmark} {item}: {gram}")
             yield case
         for name, items in hit.items():
-            around.figures[f"overlap/{name}/clean"] = 1 - len(items) / max(grams.items[name], 1)
+            around.metrics[f"overlap/{name}/clean"] = 1 - len(items) / max(grams.items[name], 1)
 
 
 @dataclass(slots=True)
-class Grams:
+class BenchmarkNgrams:
     """The n-grams of all benchmarks, by hash."""
 
     config: OverlapFilter

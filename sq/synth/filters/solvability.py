@@ -16,15 +16,15 @@ from omegaconf import OmegaConf
 
 from sq.core.config import build, conf_dir, flatten, nearest, setting
 from sq.core.errors import ConfigError, SqError
-from sq.core.ledger import Item
+from sq.core.ledger import WorkItem
 from sq.core.prompts import Prompt, PromptConfig
 from sq.core.rows import row_id
 from sq.engine.base import Result, Sampling
-from sq.synth.filters.base import Case, FilterConfig, Surroundings
-from sq.synth.filters.planted import Planted
-from sq.synth.scores import Scores
-from sq.synth.speaker import Speaker, Talk
-from sq.synth.stage import Outcome
+from sq.synth.filters.base import FilterConfig, FilterContext, FilterItem
+from sq.synth.filters.synthetic_negatives import SyntheticNegatives
+from sq.synth.model_client import ModelClient, RequestFlow
+from sq.synth.score_store import ScoreStore
+from sq.synth.stage import ItemResult
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,26 +44,26 @@ class SolvabilityFilter(FilterConfig):
         if self.votes > 1 and self.temperature == 0:
             raise ValueError(f"votes={self.votes} with temperature=0 are all the same; raise temperature")
 
-    def decides(self, around: Surroundings) -> Mapping[str, Any]:
+    def fingerprint_fields(self, around: FilterContext) -> Mapping[str, Any]:
         """The judge and its prompt."""
-        return {**around.judge().decides, "prompt": load_prompt(self.prompt).digest}
+        return {**around.judge().fingerprint_fields, "prompt": load_prompt(self.prompt).digest}
 
-    def apply(self, cases: Iterator[Case], around: Surroundings) -> Iterator[Case]:
+    def apply(self, cases: Iterator[FilterItem], around: FilterContext) -> Iterator[FilterItem]:
         """Add the judge's verdict and words; remove what cannot be solved, and what it gave no verdict on."""
         speaker, prompt = around.judge(), load_prompt(self.prompt)
-        judge = Judge(self, speaker, prompt, around.seed)
-        with Scores(around.scores / f"solvability-{row_id('judge', **speaker.decides)[:12]}") as scores:
-            planted = Planted(self.planted, around.domain, around.seed) if self.measure else None
+        judge = SolvabilityJudge(self, speaker, prompt, around.seed)
+        with ScoreStore(around.scores / f"solvability-{row_id('judge', **speaker.fingerprint_fields)[:12]}") as scores:
+            planted = SyntheticNegatives(self.planted, around.domain, around.seed) if self.measure else None
             for case in judge.heard(cases, scores):
                 if case.reason is None and planted is not None:
                     planted.consider(case.question)
                 yield self._decided(case)
             if planted is not None:
-                variants = [Case(row={"question": text}) for text in planted.texts()]
+                variants = [FilterItem(row={"question": text}) for text in planted.texts()]
                 said = [case.row.get("solvable") for case in judge.heard(iter(variants), scores)]
-                around.figures.update(planted.figures(said))
+                around.metrics.update(planted.metrics(said))
 
-    def _decided(self, case: Case) -> Case:
+    def _decided(self, case: FilterItem) -> FilterItem:
         if case.reason is None and case.row["solvable"] == "no":
             case.remove("unsolvable", str(case.row["judge_reply"])[-200:])
         elif case.reason is None and case.row["solvable"] == "unparsable" and not self.keep_unparsable:
@@ -71,10 +71,10 @@ class SolvabilityFilter(FilterConfig):
         return case
 
 
-class Judge:
+class SolvabilityJudge:
     """Asks about questions, many at once, and gives them back in their order."""
 
-    def __init__(self, config: SolvabilityFilter, speaker: Speaker, prompt: Prompt, seed: int) -> None:
+    def __init__(self, config: SolvabilityFilter, speaker: ModelClient, prompt: Prompt, seed: int) -> None:
         self._speaker, self._prompt, self._seed = speaker, prompt, seed
         self._sampling: Sampling = speaker.sampling(
             n=config.votes,
@@ -84,22 +84,22 @@ class Judge:
             setting="filters.solvability.max_tokens",
         )
 
-    def heard(self, cases: Iterator[Case], scores: Scores) -> Iterator[Case]:
+    def heard(self, cases: Iterator[FilterItem], scores: ScoreStore) -> Iterator[FilterItem]:
         """Every case with the verdict on it; one that an earlier run or case has asked about is not asked again."""
-        order: deque[tuple[Case, str]] = deque()
+        order: deque[tuple[FilterItem, str]] = deque()
         asked: set[str] = set()
 
-        def new() -> Iterator[Item]:
+        def new() -> Iterator[WorkItem]:
             for case in cases:
                 key = self._key(case.question) if case.reason is None else ""
                 order.append((case, key))
                 if key and key not in scores and key not in asked:
                     asked.add(key)
-                    yield Item(key, case.question)
+                    yield WorkItem(key, case.question)
                 elif len(order) > 4096 and not asked:
-                    yield Item("", None)  # a long stretch with nothing to ask: let it be taken
+                    yield WorkItem("", None)  # a long stretch with nothing to ask: let it be taken
 
-        def settled() -> Iterator[Case]:
+        def settled() -> Iterator[FilterItem]:
             while order and (not order[0][1] or order[0][1] in scores):
                 case, key = order.popleft()
                 asked.discard(key)
@@ -107,31 +107,35 @@ class Judge:
                     self._enter(case, scores.get(key))
                 yield case
 
-        for outcome in self._speaker.converse(new(), self._talk):
+        for outcome in self._speaker.run_flows(new(), self._talk):
             if outcome.key:
                 scores.put(outcome.key, outcome.rows[0])
             yield from settled()
         yield from settled()
 
     def _key(self, question: str) -> str:
-        decides = {**self._speaker.decides, "sampling": flatten(self._sampling), "prompt": self._prompt.digest}
-        return row_id("verdict", question=question, seed=self._seed, **decides)
+        fingerprint_fields = {
+            **self._speaker.fingerprint_fields,
+            "sampling": flatten(self._sampling),
+            "prompt": self._prompt.digest,
+        }
+        return row_id("verdict", question=question, seed=self._seed, **fingerprint_fields)
 
-    def _talk(self, item: Item) -> Talk:
+    def _talk(self, item: WorkItem) -> RequestFlow:
         if not item.key:
-            return Outcome(key="")
+            return ItemResult(key="")
         try:
             request = self._speaker.request(item.key, self._prompt.render(question=item.payload), self._sampling)
         except SqError as error:
-            return Outcome(key=item.key, rows=[{"error": str(error)}])
+            return ItemResult(key=item.key, rows=[{"error": str(error)}])
         result: Result
         (result,) = yield [request]
         if result.error is not None:
-            return Outcome(key=item.key, rows=[{"error": result.error}])
+            return ItemResult(key=item.key, rows=[{"error": result.error}])
         replies = [[c.text, c.finish_reason, c.tokens] for c in result.completions]
-        return Outcome(key=item.key, rows=[{"replies": replies, "prompt_tokens": result.prompt_tokens}])
+        return ItemResult(key=item.key, rows=[{"replies": replies, "prompt_tokens": result.prompt_tokens}])
 
-    def _enter(self, case: Case, said: dict[str, Any]) -> None:
+    def _enter(self, case: FilterItem, said: dict[str, Any]) -> None:
         """What the judge said, as columns. A reply that was cut off has no verdict."""
         if "error" in said:
             case.remove("engine", said["error"])

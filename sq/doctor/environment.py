@@ -33,12 +33,12 @@ def _disk() -> list[Finding]:
         free = shutil.disk_usage(place).free / 2**30
         text = f"{free:,.0f} GiB free ({path})"
         if free < 1:
-            found.append(Finding(level=PROBLEM, name=name, text=text, mend="make room: outputs/ and models go there"))
+            found.append(Finding(level=PROBLEM, name=name, text=text, fix="make room: outputs/ and models go there"))
         else:
             found.append(Finding(name=name, text=text + ("; a 7B model takes 15" if free < 40 else "")))
     if not os.access(Path.cwd(), os.W_OK):
         found.append(
-            Finding(level=PROBLEM, name="directory", text=f"{Path.cwd()} cannot be written", mend="cd elsewhere")
+            Finding(level=PROBLEM, name="directory", text=f"{Path.cwd()} cannot be written", fix="cd elsewhere")
         )
     return found
 
@@ -56,7 +56,7 @@ def _token() -> Finding:
     if named or stored.is_file():
         return Finding(name="hugging face token", text=f"there ({named or 'stored by hf auth login'})")
     return Finding(
-        level=MISSING, name="hugging face token", text="none: no gated models, no sq push", mend="hf auth login"
+        level=MISSING, name="hugging face token", text="none: no gated models, no sq push", fix="hf auth login"
     )
 
 
@@ -81,10 +81,10 @@ def _tracking() -> Finding:
     except sqlite3.Error as error:
         return Finding(
             level=PROBLEM, name="mlflow store", text=f"{path} cannot be read: {error}",
-            mend=f"move it away (runs wait in outputs/tracking-spool), or mlflow db upgrade sqlite:///{path}",
+            fix=f"move it away (runs wait in outputs/tracking-spool), or mlflow db upgrade sqlite:///{path}",
         )  # fmt: skip
     if not os.access(path, os.W_OK):
-        return Finding(level=PROBLEM, name="mlflow store", text=f"{path} cannot be written", mend=f"chmod u+w {path}")
+        return Finding(level=PROBLEM, name="mlflow store", text=f"{path} cannot be written", fix=f"chmod u+w {path}")
     return Finding(name="mlflow store", text=f"{path}, {runs:,} runs; mlflow ui --backend-store-uri sqlite:///{path}")
 
 
@@ -97,5 +97,5 @@ def _server(uri: str) -> Finding:
         why = error.reason if isinstance(error, urllib.error.URLError) else error
         return Finding(
             level=PROBLEM, name="mlflow store", text=f"{shown} does not answer: {why}",
-            mend="start it, or unset MLFLOW_TRACKING_URI; runs wait on disk until it is there",
+            fix="start it, or unset MLFLOW_TRACKING_URI; runs wait on disk until it is there",
         )  # fmt: skip

@@ -12,7 +12,7 @@ _PLAIN = re.compile(r"(?:[A-Za-z_/]|\.{1,2}/)[A-Za-z0-9_./@+-]*(?::[A-Za-z0-9_./
 _KEYWORDS = {"null", "true", "false", "nan", "inf"}
 
 
-def typed(key: str, value: str | Path) -> str:
+def quote_override(key: str, value: str | Path) -> str:
     """`key=value` to paste into a shell; a sweep's directory, say, has commas and equals signs in its name."""
     return shlex.quote(f"{key}=" + _text(str(value), quote='"'))
 

@@ -1,7 +1,7 @@
 """A model behind an engine: how text is put to it, and conversations with it of any number of turns.
 
 The engine starts with the first request, so a stage that has nothing left to ask starts none. A stage writes what it
-does for one item as a generator (`Talk`): it yields requests, is handed their results, and returns the outcome. All
+does for one item as a generator (`RequestFlow`): it yields requests, is handed their results, and returns the outcome. All
 items' talks run at once through one stream of requests, follow-ups before new items, without a barrier.
 """
 
@@ -17,23 +17,23 @@ from typing import Any, TypeAlias
 
 from sq.core.chat import ChatFormat
 from sq.core.errors import ConfigError, EngineError
-from sq.core.ledger import Item
+from sq.core.ledger import WorkItem
 from sq.core.thinking import UNFINISHED, answer_start
 from sq.engine.base import Completion, Engine, Request, Result, Sampling, ScoreRequest, ScoreResult
 from sq.engine.config import EngineConfig
-from sq.engine.meter import Metered, Usage
+from sq.engine.meter import MeteredEngine, Usage
 from sq.models.load import ModelConfig, eos_ids, load_tokenizer
-from sq.synth.stage import Outcome, seed_of
+from sq.synth.stage import ItemResult, seed_of
 
-Asked: TypeAlias = Request | ScoreRequest
-Heard: TypeAlias = Result | ScoreResult
-Talk: TypeAlias = Generator[Sequence[Asked], list[Any], Outcome]
+AnyRequest: TypeAlias = Request | ScoreRequest
+AnyResult: TypeAlias = Result | ScoreResult
+RequestFlow: TypeAlias = Generator[Sequence[AnyRequest], list[Any], ItemResult]
 log = logging.getLogger(__name__)
 READY = 4096
 """Outcomes that may wait to be taken before new items are read."""
 
 
-class Speaker:
+class ModelClient:
     """A model and the engine that serves it."""
 
     def __init__(self, model: ModelConfig, engine: EngineConfig, usage: Usage | None = None) -> None:
@@ -58,7 +58,7 @@ class Speaker:
         return len(self.chat.answer_ids("?")) if self.chat is not None else 0
 
     @property
-    def decides(self) -> dict[str, str]:
+    def fingerprint_fields(self) -> dict[str, str]:
         """What of it decides its replies: for a ledger's identity and a row's key."""
         return {"model": self.identity, "chat": self.chat.digest if self.chat else "messages"}
 
@@ -129,13 +129,13 @@ class Speaker:
         start = self.answer_start(reply)
         return "" if start == UNFINISHED else reply[start or 0 :]
 
-    def converse(self, items: Iterable[Item], talk: Callable[[Item], Talk]) -> Iterator[Outcome]:
+    def run_flows(self, items: Iterable[WorkItem], talk: Callable[[WorkItem], RequestFlow]) -> Iterator[ItemResult]:
         """Hold `talk` with the model over every item; outcomes as they come."""
-        return _Conversation(items, talk).outcomes(lambda requests: self.engine.generate(requests))
+        return _FlowRunner(items, talk).outcomes(lambda requests: self.engine.generate(requests))
 
-    def score(self, items: Iterable[Item], talk: Callable[[Item], Talk]) -> Iterator[Outcome]:
+    def score(self, items: Iterable[WorkItem], talk: Callable[[WorkItem], RequestFlow]) -> Iterator[ItemResult]:
         """The same with a model that scores."""
-        return _Conversation(items, talk).outcomes(lambda requests: self.engine.score(requests))
+        return _FlowRunner(items, talk).outcomes(lambda requests: self.engine.score(requests))
 
     def close(self) -> None:
         """Stop the engine, if it was started."""
@@ -147,30 +147,30 @@ class Speaker:
     def engine(self) -> Engine:
         """The engine, started now if it was not."""
         if self._engine is None:
-            self._engine = Metered(lambda: self._config.create(self._model), self.usage)
+            self._engine = MeteredEngine(lambda: self._config.create(self._model), self.usage)
         return self._engine
 
 
 @dataclass(slots=True, eq=False)
-class _Turn:
+class _PausedFlow:
     """One talk that waits for the results of what it asked."""
 
-    talk: Talk
+    talk: RequestFlow
     asked: list[str] = field(default_factory=list)
-    heard: dict[str, Heard] = field(default_factory=dict)
+    heard: dict[str, AnyResult] = field(default_factory=dict)
 
 
-class _Conversation:
+class _FlowRunner:
     """All talks of a stage, through one stream of requests."""
 
-    def __init__(self, items: Iterable[Item], talk: Callable[[Item], Talk]) -> None:
+    def __init__(self, items: Iterable[WorkItem], talk: Callable[[WorkItem], RequestFlow]) -> None:
         self._items, self._talk = iter(items), talk
-        self._queue: deque[Asked] = deque()
-        self._waiting: dict[str, _Turn] = {}
-        self._ready: deque[Outcome] = deque()
+        self._queue: deque[AnyRequest] = deque()
+        self._waiting: dict[str, _PausedFlow] = {}
+        self._ready: deque[ItemResult] = deque()
         self._read_to_end = False
 
-    def outcomes(self, ask: Callable[[Iterator[Any]], Iterator[Any]]) -> Iterator[Outcome]:
+    def outcomes(self, ask: Callable[[Iterator[Any]], Iterator[Any]]) -> Iterator[ItemResult]:
         while True:
             requests = self._requests()
             first = next(requests, None)
@@ -188,7 +188,7 @@ class _Conversation:
                 "only those are asked again"
             )
 
-    def _requests(self) -> Iterator[Asked]:
+    def _requests(self) -> Iterator[AnyRequest]:
         while True:
             while not self._queue:
                 if len(self._ready) >= READY:
@@ -197,16 +197,16 @@ class _Conversation:
                 if item is None:
                     self._read_to_end = True
                     return
-                self._go_on(_Turn(self._talk(item)), None)
+                self._go_on(_PausedFlow(self._talk(item)), None)
             yield self._queue.popleft()
 
-    def _hear(self, result: Heard) -> None:
+    def _hear(self, result: AnyResult) -> None:
         turn = self._waiting.pop(result.key)
         turn.heard[result.key] = result
         if len(turn.heard) == len(turn.asked):
             self._go_on(turn, [turn.heard[key] for key in turn.asked])
 
-    def _go_on(self, turn: _Turn, results: list[Heard] | None) -> None:
+    def _go_on(self, turn: _PausedFlow, results: list[AnyResult] | None) -> None:
         """Let a talk go on until it asks something, or has its outcome."""
         try:
             requests = next(turn.talk) if results is None else turn.talk.send(results)
@@ -220,6 +220,6 @@ class _Conversation:
             self._waiting[request.key] = turn
         self._queue.extend(requests)
 
-    def _taken(self) -> Iterator[Outcome]:
+    def _taken(self) -> Iterator[ItemResult]:
         while self._ready:
             yield self._ready.popleft()

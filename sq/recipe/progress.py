@@ -14,7 +14,7 @@ _EVERY = 0.25
 """Seconds between two looks at the running stages."""
 
 
-class Screen:
+class ProgressDisplay:
     """Writes to stderr. On a terminal the last lines are live; in a file every line is there to stay."""
 
     def __init__(self, stream: TextIO | None = None, *, live: bool | None = None) -> None:

@@ -22,19 +22,19 @@ EVERY = 10.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Report:
+class StageSummary:
     """Figures of a finished stage for tracking, and the same in a few words for the last line."""
 
-    figures: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
     told: str = ""
 
 
-class Figures:
+class StageMetrics:
     """The file of one stage's directory, held by the process that holds its ledger."""
 
     def __init__(self, directory: Path, usages: Sequence[Usage]) -> None:
         self._directory, self._usages = directory, usages
-        found = read_figures(directory)
+        found = read_stage_metrics(directory)
         self._before: dict[str, float] = found.get("usage", {})
         self._report: dict[str, Any] = {k: found[k] for k in ("digest", "figures", "told") if k in found}
         self._written = time.monotonic()
@@ -44,19 +44,19 @@ class Figures:
         """Everything asked for this stage, in this run and those before it."""
         total = dict(self._before)
         for usage in self._usages:
-            for name, value in usage.figures().items():
+            for name, value in usage.metrics().items():
                 total[name] = total.get(name, 0.0) + value
         return total
 
-    def kept(self, digest: str) -> Report | None:
+    def kept(self, digest: str) -> StageSummary | None:
         """What was told of the rows with this digest; None where nothing was."""
         if self._report.get("digest") != digest:
             return None
-        return Report(figures=self._report["figures"], told=self._report["told"])
+        return StageSummary(metrics=self._report["figures"], told=self._report["told"])
 
-    def keep(self, digest: str, report: Report) -> None:
+    def keep(self, digest: str, report: StageSummary) -> None:
         """Write down what is told of the finished rows."""
-        self._report = {"digest": digest, "figures": dict(report.figures), "told": report.told}
+        self._report = {"digest": digest, "figures": dict(report.metrics), "told": report.told}
         self.write()
 
     def write_now_and_then(self) -> None:
@@ -71,7 +71,7 @@ class Figures:
         self._written = time.monotonic()
 
 
-def read_figures(directory: Path) -> dict[str, Any]:
+def read_stage_metrics(directory: Path) -> dict[str, Any]:
     """What the file of a stage's directory holds: digest, figures, told and usage; empty where there is none."""
     try:
         found = json.loads((directory / NAME).read_text())

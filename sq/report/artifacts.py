@@ -33,7 +33,7 @@ ROWS = ("questions", "filter", "answers", "select")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stage:
+class StageArtifacts:
     """One stage of the run, done or not."""
 
     name: str
@@ -90,16 +90,16 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class RunArtifacts:
     """A run: what its recipe says of it, and its stages in their order."""
 
     directory: Path
     recipe: Mapping[str, Any]
-    stages: Sequence[Stage]
+    stages: Sequence[StageArtifacts]
     final_name: str = ""
     """The selection that is meant; none: the last one."""
 
-    def of(self, *kinds: str) -> list[Stage]:
+    def of(self, *kinds: str) -> list[StageArtifacts]:
         """The stages of these kinds that have begun."""
         return [stage for stage in self.stages if stage.kind in kinds and stage.directory.is_dir()]
 
@@ -128,7 +128,7 @@ class Found:
         return None
 
     @cached_property
-    def finals(self) -> list[Stage]:
+    def finals(self) -> list[StageArtifacts]:
         """The selections that are the dataset that the run was made for: those of its last condition, one seed's."""
         made = [s for s in self.of("select") if s.manifest is not None and "figure" not in s.tags]
         if self.final_name:
@@ -139,7 +139,7 @@ class Found:
         return [s for s in own if s.tags.get("seed", "") == seed]
 
     @property
-    def filters(self) -> list[Stage]:
+    def filters(self) -> list[StageArtifacts]:
         """The filters that the dataset went through; where there is none yet, those that there are."""
         through = self.chain(self.finals)
         return [s for s in self.of("filter") if s in through] or [
@@ -152,7 +152,7 @@ class Found:
         digests = [s.manifest.digest for s in self.finals if s.manifest]
         return digests[0] if len(digests) == 1 else digest_of(*digests)
 
-    def made_from(self, stage: Stage) -> list[Stage]:
+    def made_from(self, stage: StageArtifacts) -> list[StageArtifacts]:
         """The stages whose rows this one read: by their digests, else (a mix of them) as the recipe says."""
         if stage.manifest is None:
             return []
@@ -161,9 +161,9 @@ class Found:
         by_digest = [s for s in ledgers if s.manifest is not None and s.manifest.digest in read]
         return by_digest[:1] or [s for s in ledgers if s.name in stage.reads and s.kind in ROWS]
 
-    def chain(self, stages: Sequence[Stage]) -> list[Stage]:
+    def chain(self, stages: Sequence[StageArtifacts]) -> list[StageArtifacts]:
         """Stages and those that their rows went through before, in the run's order."""
-        known: list[Stage] = []
+        known: list[StageArtifacts] = []
         new = list(stages)
         while new:
             known += new
@@ -183,7 +183,7 @@ class Found:
         return None
 
 
-def find(directory: Path) -> Found:
+def find_run(directory: Path) -> RunArtifacts:
     """The run in a directory.
 
     Raises:
@@ -205,7 +205,7 @@ def find(directory: Path) -> Found:
             f"{directory} holds no stage's output: neither {RECIPE} nor a directory with manifest.json or train.json. "
             "Give the directory of sq run, or one above the output_dir of some stages"
         )
-    return Found(directory=directory, recipe=recipe, stages=stages)
+    return RunArtifacts(directory=directory, recipe=recipe, stages=stages)
 
 
 def chosen(rows: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any]]:
@@ -221,11 +221,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return {}
 
 
-def _named(said: Mapping[str, Any], directory: Path, recipe: Mapping[str, Any]) -> Stage:
+def _named(said: Mapping[str, Any], directory: Path, recipe: Mapping[str, Any]) -> StageArtifacts:
     """A stage as recipe.json has it."""
     name = str(said.get("name", ""))
     tags = said.get("tags")
-    return Stage(
+    return StageArtifacts(
         name=name,
         kind=str(said.get("stage") or said.get("script") or ""),
         directory=_place(str(said.get("output_dir") or name), name, directory, str(recipe.get("output_dir") or "")),
@@ -249,23 +249,27 @@ def _place(said: str, name: str, directory: Path, root: str) -> Path:
     return next((path for path in (inside, Path(said), directory / name) if path.is_dir()), inside)
 
 
-def _searched(directory: Path) -> list[Stage]:
+def _searched(directory: Path) -> list[StageArtifacts]:
     """The stages below a directory, in the order of the method, made before read."""
-    found: dict[Path, Stage] = {}
+    found: dict[Path, StageArtifacts] = {}
     for path in sorted(directory.rglob("manifest.json")):
         with suppress(LedgerError):
             manifest = read_manifest(path.parent)
             if "verdict" in manifest.schema and path.parent.name == "scores":
                 where = path.parent.parent.parent
-                found[where] = Stage(name=_name(where, directory), kind="evaluate", directory=where, script="evaluate")
+                found[where] = StageArtifacts(
+                    name=_name(where, directory), kind="evaluate", directory=where, script="evaluate"
+                )
             elif kind := manifest.config.get("stage.name"):
                 where = path.parent
-                found[where] = Stage(name=_name(where, directory), kind=kind, directory=where, script="synthesize")
+                found[where] = StageArtifacts(
+                    name=_name(where, directory), kind=kind, directory=where, script="synthesize"
+                )
     for path in sorted(directory.rglob("train.json")):
         kind = read_json(path).get("config", {}).get("stage.name")
         if kind:
             where = path.parent
-            found[where] = Stage(name=_name(where, directory), kind=kind, directory=where, script="train")
+            found[where] = StageArtifacts(name=_name(where, directory), kind=kind, directory=where, script="train")
     return sorted(found.values(), key=lambda s: (ORDER.index(s.kind) if s.kind in ORDER else len(ORDER), s.name))
 
 

@@ -23,7 +23,7 @@ PEAKS = {
 """Dense bf16 TFLOP/s of a GPU (V100, fp16) by a part of its name, from the makers' data sheets; the first that fits."""
 
 
-class Watch(Callback):
+class TrainingProgress(Callback):
     """Progress and figures; `final` holds the last training figures."""
 
     def __init__(self, run: Run, *, every: int, steps: int) -> None:
@@ -67,23 +67,23 @@ class Watch(Callback):
         now, (then, tokens, targets) = time.monotonic(), self._mark
         seconds = max(now - then, 1e-9)
         rate = (module.tokens_seen - tokens) / seconds
-        figures = module.figures("train")
-        figures["train/tokens_per_s"] = rate * trainer.world_size
-        figures["train/lr"] = trainer.optimizers[0].param_groups[0]["lr"]
-        figures["train/grad_norm"] = module.grad_norm
+        metrics = module.metrics("train")
+        metrics["train/tokens_per_s"] = rate * trainer.world_size
+        metrics["train/lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+        metrics["train/grad_norm"] = module.grad_norm
         if module.device.type == "cuda":
-            figures["train/memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
+            metrics["train/memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
             work = self._flops[0] * rate + self._flops[1] * (module.targets_seen - targets) / seconds
             share = utilisation(work, torch.cuda.get_device_name(module.device))
             if share is not None:
-                figures["train/mfu"] = share
+                metrics["train/mfu"] = share
         self._mark = (now, module.tokens_seen, module.targets_seen)
-        self.final = figures
-        shown = f"loss {figures['train/loss']:.4f}, {figures['train/tokens_per_s']:,.0f} tokens/s"
-        if "train/mfu" in figures:
-            shown += f", {figures['train/mfu']:.0%} of the GPU"
+        self.final = metrics
+        shown = f"loss {metrics['train/loss']:.4f}, {metrics['train/tokens_per_s']:,.0f} tokens/s"
+        if "train/mfu" in metrics:
+            shown += f", {metrics['train/mfu']:.0%} of the GPU"
         self._bar.set_postfix_str(shown)
-        self.run.metrics(figures, step=step)
+        self.run.metrics(metrics, step=step)
 
 
 def validate(trainer: L.Trainer, module: Any, loader: PackLoader | None) -> dict[str, float]:
@@ -95,7 +95,7 @@ def validate(trainer: L.Trainer, module: Any, loader: PackLoader | None) -> dict
         for index, batch in enumerate(on_device(trainer, loader.once())):
             trainer.strategy.validation_step(batch, index)
     module.train()
-    return dict(module.figures("val"))
+    return dict(module.metrics("val"))
 
 
 def on_device(trainer: L.Trainer, batches: Iterable[Any]) -> Iterable[Any]:

@@ -13,10 +13,10 @@ from fractions import Fraction
 
 from sq.domains.arithmetic import answers
 from sq.domains.arithmetic.grammar import show
-from sq.domains.arithmetic.oracle import SKELETONS, Judgement, judge
-from sq.domains.arithmetic.rewrite import add_steps, mend
+from sq.domains.arithmetic.oracle import SKELETONS, QuestionAnalysis, judge
+from sq.domains.arithmetic.rewrite import add_steps, fix
 from sq.domains.arithmetic.variants import unsolvable
-from sq.domains.oracle import Reply, Sage
+from sq.domains.oracle import OracleResponder, Reply
 
 LEVELS = ("very easy", "easy", "medium", "hard", "hard", "very hard")
 """By number of steps, from one."""
@@ -29,11 +29,11 @@ def improve(question: str, rng: random.Random, err: bool) -> str:
     if err:
         if rng.random() < 0.3:
             return RAMBLING
-        final = question if rng.random() < 0.6 else unsolvable(mend(question, rng), rng)[0]
+        final = question if rng.random() < 0.6 else unsolvable(fix(question, rng), rng)[0]
     elif found.solvable and 0 < found.steps <= 1:
         final = add_steps(question, rng) or question
     else:
-        final = mend(question, rng)
+        final = fix(question, rng)
     fault = "It can be solved." if found.solvable else f"It cannot be solved: {found.reason}."
     after = judge(final)
     return (
@@ -44,13 +44,13 @@ def improve(question: str, rng: random.Random, err: bool) -> str:
 
 
 def harden(question: str, rng: random.Random, err: bool) -> str:
-    """The four steps of a difficulty rewrite; what is broken is mended first."""
+    """The four steps of a difficulty rewrite; what is broken is fixed first."""
     if err:
         if rng.random() < 0.3:
             return RAMBLING
-        final = question if rng.random() < 0.6 else unsolvable(mend(question, rng), rng)[0]
+        final = question if rng.random() < 0.6 else unsolvable(fix(question, rng), rng)[0]
     else:
-        sound = mend(question, rng)
+        sound = fix(question, rng)
         final = add_steps(sound, rng) or sound
     return (
         "Step 1 #Ways to Make It Harder#: One more event; a quantity that has to be found first.\n\n"
@@ -132,12 +132,12 @@ def right(question: str, reply: str) -> bool | None:
     return found.answer is not None and answers.check(said, str(found.answer))
 
 
-SAGE = Sage(
+SAGE = OracleResponder(
     version=hashlib.blake2b("\n".join(sorted(SKELETONS)).encode(), digest_size=4).hexdigest(),
     replies=ROLES,
     right=right,
 )
 
 
-def _unboxed(found: Judgement) -> str:
+def _unboxed(found: QuestionAnalysis) -> str:
     return (found.solution or "").replace(r"\boxed{", "").replace("}", "")

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sq.recipe.cost import Cost
-from sq.recipe.paper import RECIPE, TOTAL_DOLLARS, TOTAL_HOURS, Beside, beside
+from sq.recipe.paper import RECIPE, TOTAL_DOLLARS, TOTAL_HOURS, PaperComparison, compare_with_paper
 from sq.recipe.plan import Plan, elsewhere
 
 PHASES = ("base", "QFT", "QPO", "questions", "filter", "answers", "reward", "student", "evaluation", "other")
 
 
-def told(plan: Plan, *, others: bool = True, sources: bool = False) -> str:
+def format_plan(plan: Plan, *, others: bool = True, sources: bool = False) -> str:
     """The whole forecast."""
     device = plan.hardware
     head = f"{plan.recipe} on {plan.gpus} x {device.name} ({device.about}, ${device.price:.2f} an hour)"
@@ -97,7 +97,7 @@ def _totals(plan: Plan) -> list[str]:
 
 
 def _beside(plan: Plan) -> list[str]:
-    rows, left = beside(plan.costs, plan.assume)
+    rows, left = compare_with_paper(plan.costs, plan.assume)
     shown = [["phase", "what", "samples", "paper, A100-40G h", f"here, {plan.hardware.name} h", "paper $", "here $"]]
     shown += [
         [
@@ -117,7 +117,7 @@ def _beside(plan: Plan) -> list[str]:
     ]  # fmt: skip
 
 
-def _differs(row: Beside) -> bool:
+def _differs(row: PaperComparison) -> bool:
     return abs(row.hours - row.row.hours) > 0.05 * max(row.hours, row.row.hours)
 
 

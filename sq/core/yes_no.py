@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from sq.core.replies import Unparsable, after_thinking
+from sq.core.reply_parsers import Unparsable, after_thinking
 
 LINE = 2_000  # characters of the last line that are looked at
 
@@ -41,7 +41,7 @@ HEDGED = re.compile(
 SPOKEN = re.compile(rf"\b(yes|no)\b(?!-){FOLLOWED}", re.IGNORECASE)
 
 
-def read_verdict(reply: str) -> tuple[bool, dict[str, Any]]:
+def parse_yes_no(reply: str) -> tuple[bool, dict[str, Any]]:
     """True for a final Yes, False for a final No.
 
     Raises:

@@ -10,14 +10,14 @@ import json
 import random
 import re
 
-from sq.domains.oracle import Reply, Sage
+from sq.domains.oracle import OracleResponder, Reply
 from sq.domains.programs.grammar import INDENT, KINDS, LAST_LINE
 from sq.domains.programs.oracle import judge
-from sq.domains.programs.problems import add_steps, mend, unsolvable
+from sq.domains.programs.problems import add_steps, fix, unsolvable
 
 LEVELS = ("very easy", "easy", "medium", "hard", "hard", "very hard")
 """By number of steps, from one."""
-SLIPS = ("r + 1", "r - 1", "r + 2", "r - 2", "r + r", "r * r + 1", "1 - r")
+MISTAKES = ("r + 1", "r - 1", "r + 2", "r - 2", "r + r", "r * r + 1", "1 - r")
 """What a faulty program does at its end. Several, for a model does not always make the same mistake."""
 RAMBLING = "Let me think about this task for a while. It looks like a small function, and much can be said of it"
 _BLOCK = re.compile(r"```python\n(.*?)\n?```", re.DOTALL)
@@ -29,23 +29,23 @@ def improve(question: str, rng: random.Random, err: bool) -> str:
     if err and rng.random() < 0.3:
         return RAMBLING
     if err:
-        final = question if rng.random() < 0.6 else unsolvable(mend(question, rng), rng)[0]
+        final = question if rng.random() < 0.6 else unsolvable(fix(question, rng), rng)[0]
     elif found.solvable and found.steps <= 1:
         final = add_steps(question, rng) or question
     else:
-        final = mend(question, rng)
+        final = fix(question, rng)
     fault = "It can be programmed." if found.solvable else f"It cannot be programmed: {found.reason}."
     return f"CREATED QUESTION: {question}\n\nVERIFICATION AND MODIFICATION: {fault}\n\nFINAL QUESTION: {final}"
 
 
 def harden(question: str, rng: random.Random, err: bool) -> str:
-    """The four steps of a difficulty rewrite; what is broken is mended first."""
+    """The four steps of a difficulty rewrite; what is broken is fixed first."""
     if err and rng.random() < 0.3:
         return RAMBLING
     if err:
-        final = question if rng.random() < 0.6 else unsolvable(mend(question, rng), rng)[0]
+        final = question if rng.random() < 0.6 else unsolvable(fix(question, rng), rng)[0]
     else:
-        sound = mend(question, rng)
+        sound = fix(question, rng)
         final = add_steps(sound, rng) or sound
     return (
         "Step 1 #Ways to Make It Harder#: One more operation on the result.\n\n"
@@ -71,8 +71,8 @@ def solve(question: str, rng: random.Random, err: bool) -> str:
         return RAMBLING
     if found.solution is None:
         return "The task does not say enough, so I guess.\n```python\ndef solve(a):\n r = a\n return r\n```"
-    slip = f"{INDENT}r = {rng.choice(SLIPS)}\n{LAST_LINE}"
-    return found.solution.replace(LAST_LINE, slip) if err else found.solution
+    mistake = f"{INDENT}r = {rng.choice(MISTAKES)}\n{LAST_LINE}"
+    return found.solution.replace(LAST_LINE, mistake) if err else found.solution
 
 
 def rate(question: str, rng: random.Random, err: bool) -> str:
@@ -110,4 +110,4 @@ REPLIES: dict[str, Reply] = {
     "rate_difficulty": rate,
     "classify_topic": classify,
 }
-SAGE = Sage(version=f"2-{len(KINDS)}", replies=REPLIES, right=right)
+SAGE = OracleResponder(version=f"2-{len(KINDS)}", replies=REPLIES, right=right)

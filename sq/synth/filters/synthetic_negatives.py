@@ -18,7 +18,7 @@ SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z$\\])")
 NUMBER = re.compile(r"(?<![\w.$\\^_{])\d+(?![\w.}^])")
 
 
-class Planted:
+class SyntheticNegatives:
     """Collects the first questions that can be spoiled, each with its variant."""
 
     def __init__(self, count: int, domain: Domain, seed: int) -> None:
@@ -32,21 +32,23 @@ class Planted:
         verdict = self._domain.verdict(question)
         if verdict is not None and not verdict.solvable:
             return
-        if (variant := spoiled(question, random.Random(f"{self._seed}:{question}"), self._domain)) is not None:
+        if (
+            variant := unsolvable_variant(question, random.Random(f"{self._seed}:{question}"), self._domain)
+        ) is not None:
             self._pairs[question] = variant
 
     def texts(self) -> list[str]:
         """The questions as they came, then their variants."""
         return [*self._pairs, *self._pairs.values()]
 
-    def figures(self, said: Sequence[str | None]) -> dict[str, float]:
+    def metrics(self, said: Sequence[str | None]) -> dict[str, float]:
         """Precision and recall of "cannot be solved", each with its 95% interval."""
         half = len(self._pairs)
         removed_good = sum(s != "yes" for s in said[:half])
         removed_bad = sum(s != "yes" for s in said[half:])
         unparsable = sum(s not in ("yes", "no") for s in said)
-        figures = {"judge/planted": float(half), "judge/asked": float(self._count)}
-        figures["judge/unparsable"] = unparsable / max(len(said), 1)
+        metrics = {"judge/planted": float(half), "judge/asked": float(self._count)}
+        metrics["judge/unparsable"] = unparsable / max(len(said), 1)
         for name, k, n in (
             ("precision", removed_bad, removed_bad + removed_good),
             ("recall", removed_bad, half),
@@ -54,11 +56,11 @@ class Planted:
             ("false_alarm", removed_good, half),
         ):
             low, high = wilson(k, n)
-            figures |= {f"judge/{name}": k / max(n, 1), f"judge/{name}_low": low, f"judge/{name}_high": high}
-        return figures
+            metrics |= {f"judge/{name}": k / max(n, 1), f"judge/{name}_low": low, f"judge/{name}_high": high}
+        return metrics
 
 
-def spoiled(question: str, rng: random.Random, domain: Domain) -> str | None:
+def unsolvable_variant(question: str, rng: random.Random, domain: Domain) -> str | None:
     """An unsolvable variant of a question, or None where no way of spoiling it works."""
     ways: list[Callable[[list[str], random.Random], list[str] | None]] = [_dropped, _vague, _unasked, _contradicted]
     rng.shuffle(ways)

@@ -16,7 +16,7 @@ from typing import Any, Self
 from sq.core.files import DirectoryLock, plain_errors, write_all
 
 
-class Scores:
+class ScoreStore:
     """One store, for one process at a time. A line is a CRC-32, the key, and JSON; a torn one is dropped."""
 
     def __init__(self, directory: Path) -> None:

@@ -15,10 +15,10 @@ from sq.core.secrets import redact_command
 from sq.recipe.expand import Stage
 from sq.recipe.graph import dependents
 from sq.recipe.load import Recipe
-from sq.recipe.record import DONE, WAITING, RecipeRecord, StageRecord, command_digest, made_in
+from sq.recipe.record import DONE, WAITING, RecipeRecord, StageRecord, command_digest, output_digest
 
 
-def settle(recipe: Recipe, record: RecipeRecord, wanted: Sequence[Stage], *, redo: bool) -> set[str]:
+def completed_stages(recipe: Recipe, record: RecipeRecord, wanted: Sequence[Stage], *, redo: bool) -> set[str]:
     """The stages that are done; the record is brought up to date with that, and with the recipe's settings.
 
     Raises:
@@ -55,15 +55,15 @@ def _is_other(stage: Stage, each: StageRecord) -> bool:
 def _is_done(stage: Stage, each: StageRecord, record: RecipeRecord) -> bool:
     if not each.made or each.digest != command_digest(stage):
         return False
-    return each.read == {name: record.stage(name).made for name in stage.reads} and made_in(each) == each.made
+    return each.read == {name: record.stage(name).made for name in stage.reads} and output_digest(each) == each.made
 
 
 def _change(recipe: Recipe, record: RecipeRecord, changed: Sequence[Stage], redo: bool) -> None:
     again = dependents({stage.name: stage.reads for stage in recipe.stages}, [stage.name for stage in changed])
     if not redo:
         told = [f"stage {s.name} was made with other settings: {_differs(s, record.stage(s.name))}" for s in changed]
-        mend = f"Give another output_dir=, or --redo to make again {', '.join(sorted(again))}"
-        raise ConfigError(*(f"{one}. {mend}" for one in told))
+        fix = f"Give another output_dir=, or --redo to make again {', '.join(sorted(again))}"
+        raise ConfigError(*(f"{one}. {fix}" for one in told))
     for name in again:
         remove(record.stage(name))
 

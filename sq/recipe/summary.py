@@ -10,9 +10,9 @@ from sq.core.intervals import share_interval
 from sq.eval.compare import benchmarks_in, shares_by_grader
 
 
-def told(script: str, directory: Path, lines: Sequence[str]) -> str:
+def stage_summary(script: str, directory: Path, lines: Sequence[str]) -> str:
     """What a stage came to, from its directory or from the end of its log."""
-    return scores_told(directory) if script == "evaluate" else shortened(lines[-1] if lines else "")
+    return format_scores(directory) if script == "evaluate" else shortened(lines[-1] if lines else "")
 
 
 def shortened(line: str) -> str:
@@ -23,7 +23,7 @@ def shortened(line: str) -> str:
     return " | ".join(part.strip() for part in kept)
 
 
-def scores_told(directory: Path) -> str:
+def format_scores(directory: Path) -> str:
     """Each benchmark's accuracy under its first grader, with its interval."""
     parts = []
     for name, scores in benchmarks_in(directory).items():

@@ -14,7 +14,7 @@ from sq.recipe.load import Recipe
 from sq.recipe.record import RecipeRecord, StageRecord, command_digest, read_record
 
 
-def renewed(recipe: Recipe, command: str) -> RecipeRecord:
+def carry_over_record(recipe: Recipe, command: str) -> RecipeRecord:
     """The record to run with. Stages that the recipe no longer has are left out; what is known of the others stays."""
     earlier = read_record(recipe.output_dir)
     known = {stage.name: stage for stage in earlier.stages} if earlier else {}

@@ -1,6 +1,6 @@
 """Figures: drawn once for the page (inline SVG in the page's own colours, light or dark) and once as a PNG file.
 
-A drawing gets a `Look` with its colours. For the page they are stand-ins that become CSS variables, so that one picture
+A drawing gets a `Style` with its colours. For the page they are stand-ins that become CSS variables, so that one picture
 serves a light screen, a dark one and paper. The series' colours are told apart by people who see no red or green
 (Okabe and Ito), and series differ in shape as well.
 """
@@ -27,7 +27,7 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class Style:
     """The colours of a drawing."""
 
     text: str
@@ -36,13 +36,13 @@ class Look:
     series: tuple[str, ...]
 
 
-PRINTED = Look(
+PRINTED = Style(
     text="#222222",
     grid="#d9d9d9",
     surface="#ffffff",
     series=("#0072b2", "#d55e00", "#009e73", "#a6559d", "#b07a00", "#3d9bd1", "#6b6b6b"),
 )
-STAND_IN = Look(
+STAND_IN = Style(
     text="#0a0a01",
     grid="#0a0a02",
     surface="#0a0a03",
@@ -54,11 +54,11 @@ _VARIABLES = {
     STAND_IN.surface: "var(--surface)",
     **{color: f"var(--s{i})" for i, color in enumerate(STAND_IN.series)},
 }
-Drawing = Callable[[Look], "Figure"]
+Drawing = Callable[[Style], "Figure"]
 
 
 @dataclass(kw_only=True)
-class Figures:
+class Plots:
     """Draws, keeps the PNG files beside the page, and remembers which there are."""
 
     directory: Path
@@ -84,7 +84,7 @@ class Figures:
 
 
 def axes(
-    look: Look, *, height: float = 3.0, columns: int = 1, rows: int = 1, **kwargs: Any
+    look: Style, *, height: float = 3.0, columns: int = 1, rows: int = 1, **kwargs: Any
 ) -> tuple[Figure, list[Any]]:
     """A figure with empty axes in the look of the page."""
     from matplotlib.figure import Figure
@@ -110,7 +110,7 @@ def percent_axis(axis: Any) -> None:
 
 
 @contextmanager
-def _style(name: str, look: Look) -> Iterator[None]:
+def _style(name: str, look: Style) -> Iterator[None]:
     import matplotlib
 
     settings: Any = {

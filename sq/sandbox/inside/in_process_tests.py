@@ -43,7 +43,7 @@ def run(file: int, requests: int, replies: int, longest: int) -> None:
     vars(unittest.case)["_ShouldStop"] = ()  # nothing is one: raised by a program, it would end a test as a success
     space = vars(module)
     space["__builtins__"] = builtins
-    found: Any = type("Result", (Telling, unittest.TestResult), {})()
+    found: Any = type("Result", (ReportingResult, unittest.TestResult), {})()
     found.watch, found.replies, found.outcome = watch, replies, vars(unittest.case)["_Outcome"]
     if given["entry"] in space:
         space[given["entry"]] = guarded(space[given["entry"]], found.changed, NAME)
@@ -85,7 +85,7 @@ def judge(job: dict[str, Any], replies: int, requests: int, longest: int) -> dic
     return {"status": "passed", "reason": "", "passed": [True]}
 
 
-class Telling:
+class ReportingResult:
     """A result that tells a failure the moment it comes, and counts what succeeded with nothing changed.
 
     A `unittest.TestResult` too; that class is not known here, as most workers never load it.
@@ -107,7 +107,7 @@ class Telling:
         """Whether the program changed what tests are made of; that is told at once."""
         test: Any = self.test
         outcome: Any = getattr(test, "_outcome", None)
-        ours = not any(callable(v) and hasattr(Telling, n) and n not in _HELD for n, v in vars(self).items())
+        ours = not any(callable(v) and hasattr(ReportingResult, n) and n not in _HELD for n, v in vars(self).items())
         plain = test is None or not any(callable(v) and hasattr(type(test), n) for n, v in vars(test).items())
         kept = outcome is None or (type(outcome) is self.outcome and outcome.result is self)
         if kept and outcome is not None and test.id() not in self.may_fail:

@@ -42,6 +42,6 @@ def generate(timeout: float) -> list[Finding]:
             found.append(Finding(level=OK, name=f"engine={engine}", text=f"token {token} after {took:.0f} s"))
             break
         why = heard.words or f"exit code {heard.code}"
-        mend = "engine=hf works" if engine == "vllm" else "make setup"
-        found.append(Finding(level=PROBLEM, name=f"engine={engine}", text=f"no token: {why}", mend=mend))
+        fix = "engine=hf works" if engine == "vllm" else "make setup"
+        found.append(Finding(level=PROBLEM, name=f"engine={engine}", text=f"no token: {why}", fix=fix))
     return found

@@ -14,7 +14,7 @@ import numpy as np
 
 
 @dataclass(frozen=True, kw_only=True)
-class Packing:
+class BinPacking:
     """The rows (by index) of every pack, and those that fit into none."""
 
     packs: tuple[tuple[int, ...], ...]
@@ -31,7 +31,7 @@ class Packing:
 
 def pack_rows(
     lengths: Sequence[int], capacity: int, *, prefix: int = 0, segments: int = 1, seed: int | None = None
-) -> Packing:
+) -> BinPacking:
     """Plan packs of at most `capacity` tokens.
 
     Args:
@@ -61,7 +61,7 @@ def pack_rows(
         packs = [packs[i] for i in rng.permutation(len(packs))]
     too_long = tuple(sorted(int(i) for i in order[~fits]))
     tokens = int(sizes[order[fits]].sum()) + prefix * len(packs)
-    return Packing(packs=tuple(map(tuple, packs)), too_long=too_long, capacity=capacity, tokens=tokens)
+    return BinPacking(packs=tuple(map(tuple, packs)), too_long=too_long, capacity=capacity, tokens=tokens)
 
 
 def _first_fit(order: np.ndarray, sizes: np.ndarray, room: int) -> list[list[int]]:
@@ -70,7 +70,7 @@ def _first_fit(order: np.ndarray, sizes: np.ndarray, room: int) -> list[list[int
         return []
     total = int(sizes[order].sum())
     # Any-fit packs are more than half full, all but one: twice the total bounds their number.
-    tree = _Rooms(min(len(order), 2 * total // room + 1), room)
+    tree = _FreeSpaceTree(min(len(order), 2 * total // room + 1), room)
     packs: list[list[int]] = []
     values, starts = np.unique(-sizes[order], return_index=True)
     bounds = [*starts.tolist(), len(order)]
@@ -88,7 +88,7 @@ def _first_fit(order: np.ndarray, sizes: np.ndarray, room: int) -> list[list[int
     return packs
 
 
-class _Rooms:
+class _FreeSpaceTree:
     """A segment tree of the room left in each pack, that finds the first one with enough."""
 
     def __init__(self, count: int, room: int) -> None:
