@@ -1,4 +1,4 @@
-"""The entry scripts as a person meets them: help, the composed config, and mistakes that end in a message and code 2."""
+"""The entry scripts as a person meets them: help, the composed config, mistakes that end in a message and code 2."""
 
 import re
 import subprocess

@@ -111,7 +111,8 @@ def _closing(recipe: Recipe, outcome: RecipeResult) -> None:
     if not outcome.complete:
         left = [each.name for each in record.stages if each.status != "done"]
         print(
-            f"{recipe.name}: {count_noun(len(outcome.ran), 'stage')} run, {len(left)} left, next {left[0]} -> {directory}"
+            f"{recipe.name}: {count_noun(len(outcome.ran), 'stage')} run, {len(left)} left, next {left[0]}"
+            f" -> {directory}"
         )
         return
     if not outcome.ran and (directory / "report" / "index.html").is_file():

@@ -1,7 +1,7 @@
 """What the entry scripts share: compose with Hydra, build the job, run it, and speak plainly when that fails.
 
-A mistake of the user (a wrong override, a value out of range, a missing file) ends in one message and exit code 2, before
-any heavy import. Anything that is not an `SqError` is a defect of ours and keeps its traceback.
+A mistake of the user (a wrong override, a value out of range, a missing file) ends in one message and exit code 2,
+before any heavy import. Anything that is not an `SqError` is a defect of ours and keeps its traceback.
 """
 
 from __future__ import annotations

@@ -149,7 +149,8 @@ def section(found: RunArtifacts, figures: Plots, known: Sequence[Condition]) -> 
     )
     problems = {c.student.count for c in reported if c.student}
     if problems:
-        says += f"; students tested on {count_noun(max(problems), 'problem')} of {reported[-1].benchmark or reported[0].benchmark}"
+        benchmark = reported[-1].benchmark or reported[0].benchmark
+        says += f"; students tested on {count_noun(max(problems), 'problem')} of {benchmark}"
     says += f"; means over {seeds} seeds with Student's 95% interval." if seeds > 1 else "; 95% intervals."
     parts: list[str] = [_table(reported, found, measure)]
     if found.variants and len(reported) > 1:

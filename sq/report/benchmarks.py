@@ -42,8 +42,8 @@ def section(found: RunArtifacts) -> Section | None:
         caption="The paper's students, tuned on its million rows",
     )
     says = (
-        f"{count_noun(len(stages), 'evaluation')}, {count_noun(len(rows), 'figure')}; greedy and zero-shot unless the recipe "
-        "says otherwise. The paper's figure stands beside ours only for the same base model and benchmark."
+        f"{count_noun(len(stages), 'evaluation')}, {count_noun(len(rows), 'figure')}; greedy and zero-shot unless the "
+        "recipe says otherwise. The paper's figure stands beside ours only for the same base model and benchmark."
     )
     body = join([
         made, tag("details", tag("summary", "The paper's figures"), paper,

@@ -85,8 +85,9 @@ def section(found: RunArtifacts) -> Section | None:
     )  # fmt: skip
     kept = sum(not one.reason for one in shown)
     says = (
-        f"{count_noun(kept, 'kept row')} and {count_noun(len(shown) - kept, 'rejected row')} of {count_noun(len(stages), 'stage')}, "
-        "drawn by a hash of their ids, every reason among them; each with what every stage made of it. "
+        f"{count_noun(kept, 'kept row')} and {count_noun(len(shown) - kept, 'rejected row')} of "
+        f"{count_noun(len(stages), 'stage')}, drawn by a hash of their ids, "
+        "every reason among them; each with what every stage made of it. "
         "The whole story of any row: sq why ID."
     )
     body = join([controls, tag("div", *entries, id="rows-list"), pager])

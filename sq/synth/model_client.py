@@ -1,8 +1,8 @@
 """A model behind an engine: how text is put to it, and conversations with it of any number of turns.
 
 The engine starts with the first request, so a stage that has nothing left to ask starts none. A stage writes what it
-does for one item as a generator (`RequestFlow`): it yields requests, is handed their results, and returns the outcome. All
-items' talks run at once through one stream of requests, follow-ups before new items, without a barrier.
+does for one item as a generator (`RequestFlow`): it yields requests, is handed their results, and returns the outcome.
+All items' flows run at once through one stream of requests, follow-ups before new items, without a barrier.
 """
 
 from __future__ import annotations

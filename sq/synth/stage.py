@@ -50,7 +50,8 @@ def _empty_summary(directory: Path) -> StageSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class StageSpec:
-    """What a stage does. `fingerprint_fields` is all that its rows depend on beside its items; `items` come in a fixed order."""
+    """What a stage does. `fingerprint_fields` is all that its rows depend on beside its items; `items` come in a fixed
+    order."""
 
     schema: pa.Schema
     fingerprint_fields: Mapping[str, Any]
