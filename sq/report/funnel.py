@@ -74,8 +74,8 @@ def section(found: RunArtifacts, figures: Plots) -> Section | None:
     wrong = [step.stage.name for step in told if not step.reconciles]
     unfinished = [s.stage.name for s in told if s.stage.manifest and not s.stage.manifest.finished]
     says = (
-        f"What went into each of {count_noun(len(told), 'stage')} of synthesis, what came out and why the rest did not, from "
-        "their manifests. "
+        f"What went into each of {count_noun(len(told), 'stage')} of synthesis, what came out and why the rest did "
+        "not, from their manifests. "
         + (f"The counts of {', '.join(wrong)} do not add up." if wrong else "In = out + rejects at every stage.")
         + (f" Not finished yet: {', '.join(unfinished)}." if unfinished else "")
     )

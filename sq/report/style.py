@@ -1,8 +1,8 @@
 """Figures: drawn once for the page (inline SVG in the page's own colours, light or dark) and once as a PNG file.
 
 A drawing gets a `Style` with its colours. For the page they are stand-ins that become CSS variables, so that one
-picture serves a light screen, a dark one and paper. The series' colours are told apart by people who see no red or green
-(Okabe and Ito), and series differ in shape as well.
+picture serves a light screen, a dark one and paper. The series' colours are told apart by people who see no red or
+green (Okabe and Ito), and series differ in shape as well.
 """
 
 from __future__ import annotations
