@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Self
 
+from sq.core.config import flatten
 from sq.engine.base import Engine
 from sq.models.load import ModelConfig, fingerprint, is_scorer
 
@@ -15,10 +17,23 @@ class EngineConfig:
 
     reads_ids: ClassVar[bool] = True
     """Whether prompts go to it as token ids of the job's model, made by the chat contract; else as chat messages."""
+    ignored_fields: ClassVar[Mapping[str, str]] = {}
+    """Fields of this class that change no result beyond rounding, each with the reason; a subclass adds its own."""
 
     def identity(self, model: ModelConfig) -> str:
-        """What decides its output, known before it starts: the weights, or what stands in their place."""
+        """The weights that answer, or what stands in their place: for a column of rows."""
         return fingerprint(model)
+
+    def resolved(self, model: ModelConfig) -> Self:
+        """The same with what `auto` comes to for `model` here, so that a replica elsewhere does not decide anew."""
+        return self
+
+    def fingerprint_fields(self, model: ModelConfig) -> dict[str, Any]:
+        """What decides its results beside the weights, known before it starts: for ledgers, rows' keys and stores."""
+        ignored = {name for kind in type(self).__mro__ for name in vars(kind).get("ignored_fields", ())}
+        resolved = self.resolved(model)
+        counted = {f.name: getattr(resolved, f.name) for f in fields(self) if f.name not in ignored}
+        return {**flatten(counted, "engine"), "engine": type(self).__name__.removesuffix("Config").lower()}
 
     def can_score(self, model: ModelConfig) -> bool:
         """Whether it scores with this model, known before it starts."""

@@ -10,9 +10,9 @@ import gc
 import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from sq.core.config import setting
 from sq.core.errors import EngineError
@@ -40,6 +40,14 @@ log = logging.getLogger(__name__)
 class HFConfig(EngineConfig):
     """How transformers serves a model."""
 
+    ignored_fields: ClassVar = {
+        "device": "the same numbers up to rounding; the number format counts",
+        "attention": "the same numbers up to rounding",
+        "window": "how many requests are read at a time",
+        "batch_size": "how many sequences go together",
+        "batch_tokens": "how many tokens go together",
+    }
+
     device: str = setting("auto", help="auto (CUDA, then Apple's MPS, then CPU), cpu, cuda, cuda:1, mps")
     dtype: str = setting(
         "auto",
@@ -56,6 +64,14 @@ class HFConfig(EngineConfig):
         """As set, else the model's own."""
         return self.max_model_len or context_length(model)
 
+    def resolved(self, model: ModelConfig) -> Self:
+        """With the number format."""
+        return replace(self, dtype=computed_in(model, self.dtype, _device_name(self.device).partition(":")[0]))
+
+    def fingerprint_fields(self, model: ModelConfig) -> dict[str, Any]:
+        """With the context that replies are cut off at."""
+        return super().fingerprint_fields(model) | {"engine.max_model_len": self.context(model)}
+
     def create(self, model: ModelConfig) -> HFEngine:
         """Start the engine on `model`."""
         return HFEngine(self, model)
@@ -69,7 +85,7 @@ class HFEngine:
         self.fingerprint = fingerprint(model)
         self._scores = is_scorer(model)
         device = _device(config.device)
-        dtype = computed_in(model, config.dtype, device.type)
+        dtype = config.resolved(model).dtype
         try:
             load = load_classifier if self._scores else load_model
             self._loaded: Any = load(model, dtype=dtype, attention=config.attention).eval().to(device)
@@ -247,14 +263,20 @@ def _problem(sampling: Sampling) -> str | None:
     return next((text for good, text in checks if not good), None)
 
 
+def _device_name(name: str) -> str:
+    import torch
+
+    if name != "auto":
+        return name
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
 def _device(name: str) -> Any:
     """The device called `name`, checked to be there."""
     import torch
 
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
-        device = torch.device(name)
+        device = torch.device(_device_name(name))
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise EngineError(

@@ -16,7 +16,7 @@ import threading
 from collections import deque
 from collections.abc import Coroutine, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 from urllib.parse import urlsplit
 
 from sq.core.config import setting
@@ -39,6 +39,16 @@ PATIENCE = 10.0
 @dataclass(frozen=True, kw_only=True)
 class OpenAIConfig(EngineConfig):
     """How an OpenAI-compatible endpoint is asked."""
+
+    ignored_fields: ClassVar = {
+        **dict.fromkeys(("url_env", "key_env"), "where the endpoint is, and who pays: servers move"),
+        **dict.fromkeys(("concurrency", "requests_per_minute", "tokens_per_minute"), "how fast it is asked"),
+        **dict.fromkeys(
+            ("timeout", "attempts", "backoff", "backoff_max", "outage"), "when it is asked again or given up"
+        ),
+        **dict.fromkeys(("price_in", "price_out"), "what it costs"),
+        "max_tokens_name": "the same limit by another name",
+    }
 
     served: str | None = setting(None, help="the model's name at the endpoint; default: model.path")
     ids: bool = setting(False, help="send prompts as token ids, which vLLM takes; else as chat messages")
@@ -70,6 +80,10 @@ class OpenAIConfig(EngineConfig):
     def identity(self, model: ModelConfig) -> str:
         """The name it is served by: weights behind an endpoint cannot be read."""
         return f"endpoint:{self.served or model.path}"
+
+    def resolved(self, model: ModelConfig) -> Self:
+        """With the name it is served by."""
+        return replace(self, served=self.served or model.path)
 
     def create(self, model: ModelConfig) -> OpenAIEngine:
         """Make ready to ask; nothing is sent yet."""

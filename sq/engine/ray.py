@@ -12,8 +12,8 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self, TypeAlias
 
 from sq.core.config import setting
 from sq.core.count import count_noun
@@ -36,6 +36,12 @@ LOCAL_STORE = 200 << 20
 class RayConfig(EngineConfig):
     """How many replicas of which engine, on which cluster."""
 
+    ignored_fields: ClassVar = {
+        **dict.fromkeys(("address", "cpus", "gpus"), "where replicas are; the inner engine's number format counts"),
+        **dict.fromkeys(("replicas", "ahead"), "how many requests are worked on at once"),
+        **dict.fromkeys(("patience", "replacements"), "when it gives up"),
+    }
+
     inner: EngineConfig
     address: str | None = setting(None, help="of the cluster (auto: the one of this node); default: start one here")
     replicas: int = setting(2, ge=1, help="copies of the model")
@@ -54,6 +60,17 @@ class RayConfig(EngineConfig):
         """That of the inner engine: where it runs decides nothing."""
         return self.inner.identity(model)
 
+    def resolved(self, model: ModelConfig) -> Self:
+        """With what the inner engine comes to, on a GPU where each replica has one."""
+        inner: Any = self.inner
+        if self.gpus and getattr(inner, "device", None) == "auto":
+            inner = replace(inner, device="cuda")
+        return replace(self, inner=inner.resolved(model))
+
+    def fingerprint_fields(self, model: ModelConfig) -> dict[str, Any]:
+        """Those of the inner engine."""
+        return self.resolved(model).inner.fingerprint_fields(model)
+
     def context(self, model: ModelConfig) -> int | None:
         """As the inner engine."""
         return self.inner.context(model)
@@ -64,7 +81,7 @@ class RayConfig(EngineConfig):
 
     def create(self, model: ModelConfig) -> RayEngine:
         """Start the replicas on `model`."""
-        return RayEngine(self, model)
+        return RayEngine(self.resolved(model), model)
 
 
 class Replica:

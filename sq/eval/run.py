@@ -52,6 +52,7 @@ def _answers(
 ) -> dict[str, list[LedgerSummary]]:
     """Every benchmark's answers, by one engine."""
     engine, model = LazyEngine(job.engine, job.model), job.engine.identity(job.model)
+    engine_fields = job.engine.fingerprint_fields(job.model)
     prompt = min((a.shortest for a in askers.values() if a.shortest is not None), default=0)
     if told := job.engine.too_long(job.model, max_tokens=job.max_tokens, prompt=prompt, setting="max_tokens"):
         log.warning("%s", told)
@@ -65,7 +66,7 @@ def _answers(
                 max_tokens=job.max_tokens,
                 stop_token_ids=asker.stop_ids,
             )
-            how = AnswerSettings(model=model, engine=job.engine, sampling=sampling, seed=job.seed, run=run.id)
+            how = AnswerSettings(model=model, engine=engine_fields, sampling=sampling, seed=job.seed, run=run.id)
             directory = Path(job.output_dir) / name
             found[name] = answer(name, problems[name], directory, asker, engine, how)
             for number, summary in enumerate(found[name], 1):

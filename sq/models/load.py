@@ -148,16 +148,16 @@ def load_model(
 
 
 def computed_in(config: ModelConfig, asked: str, device: str) -> str:
-    """The number format an engine computes in: `asked`, else the model's own, as in the weights where that says auto.
+    """The number format an engine computes in, never "auto": `asked`, else the model's own, else that of its weights.
 
     On a CPU that cannot multiply in bf16 a model in bf16 computes in fp32 unless bf16 is asked for: fp32 holds the same
     weights and is several times as fast.
     """
     if asked != "auto":
         return asked
-    own = config.dtype
-    emulated = own in (Dtype.AUTO, Dtype.BF16) and device == "cpu" and not cpu_has_bf16()
-    return "float32" if emulated else own.value
+    if config.dtype in (Dtype.AUTO, Dtype.BF16) and device == "cpu" and not cpu_has_bf16():
+        return "float32"
+    return str(stored_dtype(config)).removeprefix("torch.")
 
 
 def stored_dtype(config: ModelConfig) -> torch.dtype:
@@ -166,7 +166,10 @@ def stored_dtype(config: ModelConfig) -> torch.dtype:
 
     if config.dtype is not Dtype.AUTO:
         return getattr(torch, config.dtype.value)  # type: ignore[no-any-return]
-    found = _configuration(config)
+    try:
+        found = _configuration(config)
+    except (OSError, ValueError) as error:
+        raise _not_found(config, locate(config), "config", error) from error
     dtype = found.get_text_config().dtype or found.dtype
     return dtype if isinstance(dtype, torch.dtype) else torch.float32
 
@@ -217,14 +220,10 @@ def load_classifier(config: ModelConfig, *, dtype: str | None = None, attention:
 
 def is_scorer(config: ModelConfig) -> bool:
     """Whether the model gives scores (a sequence classifier, a reward model) and no text."""
-    from transformers import AutoConfig
-
-    path = locate(config)
     try:
-        known = AutoConfig.from_pretrained(path, revision=config.revision, trust_remote_code=config.trust_remote_code)
+        names = _configuration(config).architectures or ()
     except (OSError, ValueError) as error:
-        raise _not_found(config, path, "config", error) from error
-    names = known.architectures or ()
+        raise _not_found(config, locate(config), "config", error) from error
     return any(name.endswith("ForSequenceClassification") or "Reward" in name for name in names)
 
 

@@ -40,6 +40,8 @@ class ModelClient:
         self.name = model.name
         self.usage = usage or Usage()
         self.identity = engine.identity(model)
+        self.scoring_fields: dict[str, Any] = {"model": self.identity, **engine.fingerprint_fields(model)}
+        """What of it decides its scores; for replies the chat format comes to it."""
         self._model, self._config = model, engine
         self._engine: Engine | None = None
         self._checked: set[tuple[int, str]] = set()
@@ -58,9 +60,9 @@ class ModelClient:
         return len(self.chat.answer_ids("?")) if self.chat is not None else 0
 
     @property
-    def fingerprint_fields(self) -> dict[str, str]:
+    def fingerprint_fields(self) -> dict[str, Any]:
         """What of it decides its replies: for a ledger's identity and a row's key."""
-        return {"model": self.identity, "chat": self.chat.digest if self.chat else "messages"}
+        return {**self.scoring_fields, "chat": self.chat.digest if self.chat else "messages"}
 
     def sampling(
         self, *, n: int = 1, temperature: float, top_p: float = 1.0, max_tokens: int, setting: str = "stage.max_tokens"

@@ -66,10 +66,7 @@ class SelectStage(SynthStage):
         choosing = Selector(stage=self, domain=domain, seed=job.seed, judge=judge)
         return StageSpec(
             schema=EXAMPLE,
-            fingerprint_fields={
-                "instruction": domain.instruction,
-                **({"reward_model": judge.identity} if judge else {}),
-            },
+            fingerprint_fields={"instruction": domain.instruction, **(judge.scoring_fields if judge else {})},
             items=lambda: _questions(source, choosing),
             do=choosing.outcomes,
             close=judge.close if judge else lambda: None,

@@ -94,7 +94,7 @@ def test_an_export_takes_the_place_of_an_earlier_one_and_may_be_smaller(random_t
     ("own", "asked", "device", "computed"),
     [
         (Dtype.AUTO, "auto", "cpu", "float32"),
-        (Dtype.AUTO, "auto", "cuda", "auto"),
+        (Dtype.AUTO, "auto", "cuda", "bfloat16"),
         (Dtype.BF16, "auto", "cpu", "float32"),
         (Dtype.BF16, "auto", "cuda", "bfloat16"),
         (Dtype.BF16, "bfloat16", "cpu", "bfloat16"),
@@ -105,10 +105,10 @@ def test_an_export_takes_the_place_of_an_earlier_one_and_may_be_smaller(random_t
 )
 def test_engines_compute_in_fp32_on_a_processor_without_bf16_unless_told(monkeypatch, own, asked, device, computed):
     monkeypatch.setattr("sq.models.load.cpu_has_bf16", lambda: False)
-    assert computed_in(config("m", dtype=own), asked, device) == computed
+    assert computed_in(config("package:tiny", dtype=own), asked, device) == computed
     monkeypatch.setattr("sq.models.load.cpu_has_bf16", lambda: True)
-    assert computed_in(config("m", dtype=Dtype.AUTO), "auto", "cpu") == "auto"
-    assert computed_in(config("m", dtype=Dtype.BF16), "auto", "cpu") == "bfloat16"
+    for written in (Dtype.AUTO, Dtype.BF16):
+        assert computed_in(config("package:tiny", dtype=written), "auto", "cpu") == "bfloat16"
 
 
 def test_a_fingerprint_is_of_the_content_alone(random_tiny, tmp_path):

@@ -19,7 +19,7 @@ from sq.core.config import setting
 from sq.core.errors import ConfigError, problems_under_key
 from sq.core.rows import row_id
 from sq.engine.meter import Usage
-from sq.models.load import ModelConfig, fingerprint
+from sq.models.load import ModelConfig, computed_in, fingerprint
 from sq.synth.filters.base import FilterConfig, FilterContext, FilterItem
 from sq.synth.score_store import ScoreStore
 
@@ -53,7 +53,7 @@ class DifficultyFilter(FilterConfig):
     def fingerprint_fields(self, around: FilterContext) -> Mapping[str, Any]:
         """The scorer's weights."""
         with problems_under_key(KEY):
-            return {"scorer": fingerprint(self._model)}
+            return {"scorer": fingerprint(self._model), "dtype": scoring_dtype(self._model)}
 
     def apply(self, cases: Iterator[FilterItem], around: FilterContext) -> Iterator[FilterItem]:
         """Add difficulty and difficulty_model; remove what is too easy or too many."""
@@ -71,7 +71,7 @@ class DifficultyFilter(FilterConfig):
 
     def _scored(self, cases: Iterator[FilterItem], around: FilterContext) -> Iterator[FilterItem]:
         scorer, name = LazyScorer(self._model, around.usage), fingerprint(self._model)
-        with ScoreStore(around.scores / f"difficulty-{name}") as scores:
+        with ScoreStore(around.scores / f"difficulty-{name}-{scoring_dtype(self._model)}") as scores:
             while block := list(itertools.islice(cases, BATCH)):
                 own = {row_id("difficulty", text=c.question, model=name): c.question for c in block if self._meant(c)}
                 missing = [key for key in own if key not in scores]
@@ -124,6 +124,13 @@ class DifficultyFilter(FilterConfig):
 
     def _bin(self, case: FilterItem) -> int:
         return min(len(self.target) - 1, max(0, int(case.row["difficulty"] * len(self.target))))
+
+
+def scoring_dtype(model: ModelConfig) -> str:
+    """The number format that the scorer computes in here."""
+    import torch
+
+    return computed_in(model, "auto", "cuda" if torch.cuda.is_available() else "cpu")
 
 
 class LazyScorer:

@@ -1,0 +1,139 @@
+"""What decides an engine's results is part of a stage's identity: every field of every engine's config, by name."""
+
+import json
+from dataclasses import dataclass, fields, replace
+from typing import ClassVar
+
+import pytest
+import yaml
+
+from sq.core.config import conf_dir, load_target, setting
+from sq.engine.config import EngineConfig
+from sq.engine.hf import HFConfig
+from sq.engine.ray import RayConfig
+from sq.engine.vllm import VLLMConfig
+from sq.models.load import Dtype, ModelConfig
+
+TINY = ModelConfig(name="tiny", path="package:tiny")  # in bf16
+COUNTED = {
+    "HFConfig": {"dtype", "max_model_len"},
+    "OpenAIConfig": {"served", "ids", "extra", "omit"},
+    "OracleConfig": {"domain", "role", "error_rate"},
+    "RayConfig": {"inner"},
+    "VLLMConfig": {"dtype", "max_model_len", "quantization", "lora"},
+}
+"""Fields that decide what is generated. A new field goes here, or with a reason into its class's `ignored_fields`."""
+
+
+def engines():
+    paths = {yaml.safe_load(file.read_text())["_target_"] for file in (conf_dir() / "engine").glob("*.yaml")}
+    return sorted({load_target(path) for path in paths}, key=lambda kind: kind.__name__)
+
+
+def made(kind):
+    return kind(inner=HFConfig()) if kind is RayConfig else kind()
+
+
+def ignored(kind):
+    return {name: why for base in kind.__mro__ for name, why in vars(base).get("ignored_fields", {}).items()}
+
+
+def other(config, field, tmp_path):
+    """Another value of the field than `config` has."""
+    value = getattr(config, field.name)
+    if field.name == "lora":
+        (tmp_path / "adapter_config.json").write_text('{"r": 4}')
+        (tmp_path / "adapter_model.safetensors").write_text("weights")
+        return str(tmp_path)
+    if choices := field.metadata.get("choices"):
+        return next(choice for choice in ("float32", *choices) if choice in choices and choice != value)
+    if isinstance(value, EngineConfig):
+        return replace(value, dtype="float32")
+    samples = {
+        bool: lambda: not value,
+        int: lambda: value + 17,
+        float: lambda: value / 2 + 0.1,
+        str: lambda: value + "X",
+    }
+    if type(value) in samples:
+        return samples[type(value)]()
+    kinds = {"int | None": 48, "float | None": 2.0, "str | None": "other", "bool | None": True}
+    return kinds.get(str(field.type)) or {"dict[str, Any]": {"min_p": 0.1}, "list[str]": ["seed"]}[str(field.type)]
+
+
+def identity(config, model=TINY):
+    return config.identity(model), config.fingerprint_fields(model)
+
+
+def wrongly_told(kind, counted, tmp_path):
+    """Fields that are neither counted nor ignored with a reason, or that are not what they are said to be."""
+    config = made(kind)
+    reasons = ignored(kind)
+    found = []
+    for field in fields(kind):
+        changes = identity(config) != identity(replace(config, **{field.name: other(config, field, tmp_path)}))
+        said = (field.name in counted, bool(reasons.get(field.name)))
+        if said != (changes, not changes):
+            found.append(field.name)
+    return found + sorted({*counted, *reasons} - {field.name for field in fields(kind)})
+
+
+@pytest.mark.parametrize("kind", engines(), ids=lambda kind: kind.__name__)
+def test_every_field_decides_the_identity_or_is_ignored_for_a_reason(kind, tmp_path):
+    assert wrongly_told(kind, COUNTED[kind.__name__], tmp_path) == []
+
+
+def test_a_new_field_that_nobody_has_thought_of_is_found(tmp_path):
+    @dataclass(frozen=True, kw_only=True)
+    class Grown(HFConfig):
+        penalty: float = setting(1.0)
+        forgotten: int = setting(1)
+        ignored_fields: ClassVar = {"forgotten": "", "renamed": "is gone"}
+
+    assert wrongly_told(Grown, COUNTED["HFConfig"], tmp_path) == ["penalty", "forgotten", "renamed"]
+
+
+@pytest.mark.parametrize("kind", [HFConfig, VLLMConfig])
+def test_auto_is_what_it_comes_to(kind, monkeypatch):
+    monkeypatch.setattr("sq.models.load.cpu_has_bf16", lambda: True)
+    auto = identity(kind())
+    assert auto == identity(kind(dtype="bfloat16")) == identity(kind(), replace(TINY, dtype=Dtype.BF16))
+    assert auto[1]["engine.dtype"] == "bfloat16"
+    assert identity(kind(max_model_len=256)) == identity(kind(), replace(TINY, max_length=256)) != auto
+    monkeypatch.setattr("sq.models.load.cpu_has_bf16", lambda: False)
+    assert identity(kind()) == identity(kind(dtype="float32")) != auto
+
+
+def test_engines_do_not_mix_but_where_they_run_does_not_matter():
+    assert identity(HFConfig()) != identity(VLLMConfig())
+    for inner in (HFConfig(), VLLMConfig()):
+        assert identity(inner) == identity(RayConfig(inner=inner)) == identity(RayConfig(inner=inner, replicas=7))
+
+
+def test_replicas_on_gpus_are_told_the_number_format_by_a_driver_that_has_none(monkeypatch):
+    monkeypatch.setattr("sq.models.load.cpu_has_bf16", lambda: False)
+    assert RayConfig(inner=HFConfig(), gpus=1.0).resolved(TINY).inner.dtype == "bfloat16"
+    assert RayConfig(inner=HFConfig()).resolved(TINY).inner.dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    ("stored", "chosen", "cpu", "dtype"),
+    [
+        (Dtype.FP32, "auto", False, "bfloat16"),
+        (Dtype.FP32, "float32", False, "float32"),
+        (Dtype.FP32, "auto", True, "float32"),
+        (Dtype.FP16, "auto", False, "float16"),
+    ],
+)
+def test_vllm_on_a_gpu_generates_in_bf16_with_weights_in_fp32(
+    monkeypatch, random_tiny, tmp_path, stored, chosen, cpu, dtype
+):
+    monkeypatch.setattr("sq.engine.vllm.on_cpu", lambda: cpu)
+    monkeypatch.setattr("sq.models.load.cpu_has_bf16", lambda: True)
+    known = json.loads((random_tiny / "config.json").read_text()) | {"dtype": stored.value}
+    (tmp_path / "config.json").write_text(json.dumps(known))
+    model = ModelConfig(name="random", path=str(tmp_path))
+    assert VLLMConfig(dtype=chosen).resolved(model).dtype == dtype
+    assert VLLMConfig().resolved(replace(model, dtype=stored)).dtype == stored.value
+    (tmp_path / "config.json").write_text(json.dumps(known | {"architectures": ["LlamaForSequenceClassification"]}))
+    assert VLLMConfig().resolved(model).dtype == stored.value, "a score keeps the weights' own format"
