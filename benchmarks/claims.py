@@ -4,7 +4,7 @@
 
 Judge: questions written by the tiny model, judged by an oracle that errs on purpose. `measure=true` spoils questions
 and tells with intervals how many of the spoiled ones the judge removes, and how many of the good ones; the truth is the
-same on all that it judged. (Precision depends on the share of bad questions, which is a half among planted ones.)
+same on all that it judged.
 Best of five: the tiny model's answers to problems of one to three steps; accuracy of the chosen against a random
 candidate, by majority, by an erring reward oracle, and by a reward model where one is given (train.py stage=reward).
 """
@@ -45,7 +45,7 @@ def main() -> None:
 
 
 def judged(where: Path, count: int, errors: Sequence[float]) -> None:
-    """Precision and recall that the planted variants tell, and those that the oracle knows."""
+    """What the judge removes of planted variants and of good questions, and what the oracle knows of it."""
     run("questions", where / "q", "engine=vllm", "model=tiny", f"stage.count={count}", "stage.max_tokens=150")
     print(f"a judge of {count} questions by tiny: told by planted ones (95% interval), and the truth")
     for error in errors:
@@ -53,9 +53,8 @@ def judged(where: Path, count: int, errors: Sequence[float]) -> None:
             "filter", where / f"f-{error}", f"input={where}/q", "filters=[solvability]", "engine=oracle",
             f"engine.error_rate={error}", f"stage.scores={where}/s", "filters.solvability.measure=true",
         )  # fmt: skip
-        recall, wrongly = said["oracle/judge_recall"], said["oracle/judge_wrongly_removed"]
-        truths = {"recall": recall, "wrongly_removed": wrongly, "precision": recall / (recall + wrongly)}
-        for name, truth in truths.items():
+        for name in ("recall", "wrongly_removed"):
+            truth = said[f"oracle/judge_{name}"]
             low, high = said[f"judge/{name}_low"], said[f"judge/{name}_high"]
             print(f"  {error:.0%} of replies wrong, {name:>15}: {said[f'judge/{name}']:6.1%} ({low:.1%} to {high:.1%}) "
                   f"on {said['judge/planted']:.0f} planted, truth {truth:6.1%}")  # fmt: skip

@@ -6,8 +6,9 @@ step that shows no gain is said to show none.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,19 +45,21 @@ class Condition:
     """Its student's evaluation, one a seed."""
     qualities: Sequence[Quality]
     """Of its questions, one a seed."""
+    judge: str
+    """Who says for all conditions what can be solved: figures of several judges do not stand beside each other."""
+    scorer: str
+    """Who says how hard questions are."""
     benchmark: str = ""
 
     @property
     def solvable(self) -> Interval | None:
         """The share of its questions that can be solved."""
-        known = [q.solvable for q in self.qualities if q.solvable is not None]
-        return over_seeds(known) if known else None
+        return _over_seeds([q.solvable for q in self.qualities], self.judge)
 
     @property
     def difficulty(self) -> Interval | None:
         """How hard its questions are on average."""
-        known = [q.difficulty for q in self.qualities if q.difficulty is not None]
-        return over_seeds(known) if known else None
+        return _over_seeds([q.difficulty for q in self.qualities], self.scorer)
 
     @property
     def student(self) -> Interval | None:
@@ -69,17 +72,32 @@ class Condition:
         """The three by name."""
         return {"solvable": self.solvable, "difficulty": self.difficulty, "student": self.student}
 
+    @property
+    def untold(self) -> dict[str, str]:
+        """Figures that there are not, because only what chose the questions could tell them."""
+        chosen = {column for q in self.qualities for column in q.chosen_by}
+        return {column: said for column, said in CHOSEN.items() if column in chosen and self.figures[column] is None}
+
+    @property
+    def others(self) -> dict[str, Interval]:
+        """The solvable share by judges that have not judged as many conditions."""
+        names = dict.fromkeys(by for q in self.qualities for by in q.solvable if by != self.judge)
+        reported = {by: _over_seeds([q.solvable for q in self.qualities], by) for by in names}
+        return {by: share for by, share in reported.items() if share}
+
 
 SHOWN: tuple[tuple[str, str, bool], ...] = (
     ("solvable", "solvable share", True),
     ("difficulty", "mean difficulty", False),
     ("student", "student's accuracy", True),
 )
+CHOSEN = {"solvable": "by its own judge", "difficulty": "by its own scorer"}
+"""What is said in the place of a figure that the filter's choice has made."""
 
 
 def conditions(found: RunArtifacts) -> list[Condition]:
     """The conditions there are; without a recipe, the stages of questions themselves."""
-    reported = []
+    reported: list[Condition] = []
     for name in found.variants or [s.name for s in found.of("questions", "filter")]:
         own = [s for s in found.stages if s.directory.is_dir() and (s.variant or s.name) == name]
         sources = _sources(own)
@@ -92,22 +110,33 @@ def conditions(found: RunArtifacts) -> list[Condition]:
                     sources=sources,
                     students=list(students.values())[::-1],
                     qualities=[quality([s for s in sources if s.tags.get("seed", "") == k], found) for k in seeds],
+                    judge="",
+                    scorer="",
                     benchmark=next((b for s in students.values() for b in s.benchmarks), ""),
                 )
             )
-    return reported
+    judge = _commonest(by for c in reported for by in {by for q in c.qualities for by in q.solvable})
+    scorer = _commonest(by for c in reported for by in {by for q in c.qualities for by in q.difficulty})
+    return [replace(c, judge=judge, scorer=scorer) for c in reported]
+
+
+def _commonest(names: Iterable[str]) -> str:
+    return next((name for name, _ in Counter(names).most_common(1)), "")
+
+
+def _over_seeds(reported: Sequence[Mapping[str, Interval]], by: str) -> Interval | None:
+    """One figure of all seeds, as one judge or scorer tells it."""
+    known = [figures[by] for figures in reported if by in figures]
+    return over_seeds(known) if known else None
 
 
 def format_ablation(directory: Path) -> str:
     """The conditions of a run for a terminal: a line each, then what each step changed; nothing where it has none."""
     found = find_run(directory)
-    known = [c for c in conditions(found) if any(c.figures.values())]
+    known = [c for c in conditions(found) if any(c.figures.values()) or c.untold]
     if not found.variants or len(known) < 2:
         return ""
-    lines = [["", *(name for _, name, _ in SHOWN)]]
-    for c in known:
-        cells = [(c.figures[key], shares) for key, _, shares in SHOWN]
-        lines.append([c.name, *(with_interval(f, shares=shares) if f else "-" for f, shares in cells)])
+    lines = [["", *(name for _, name, _ in SHOWN)], *([c.name, *_cells(c)] for c in known)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(SHOWN) + 1)]
     shown = ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in lines]
     return "\n".join(
@@ -123,6 +152,7 @@ def record(known: Sequence[Condition]) -> dict[str, Any]:
             "seeds": len(c.qualities) or len(c.students),
             **{name: asdict(f) if f else None for name, f in c.figures.items()},
             "measure": _measure([c]),
+            "judge": c.untold.get("solvable", c.judge),
         }
         for c in known
     ]
@@ -137,12 +167,12 @@ def record(known: Sequence[Condition]) -> dict[str, Any]:
 
 def section(found: RunArtifacts, figures: Plots, known: Sequence[Condition]) -> Section | None:
     """The table of conditions, the changes in words, and the figure."""
-    reported = [c for c in known if any(c.figures.values())]
+    reported = [c for c in known if any(c.figures.values()) or c.untold]
     if not reported:
         return None
-    by = next((q.by for c in reported for q in c.qualities if q.by), "")
+    by = reported[0].judge
     measure = _measure(reported)
-    questions = sum(q.solvable.count for c in reported for q in c.qualities if q.solvable)
+    questions = sum(c.solvable.count for c in reported if c.solvable)
     seeds = max(len(c.qualities) for c in reported)
     says = f"{count_noun(questions, 'question')} of {count_noun(len(reported), 'condition')}" + (
         f", judged by {by}" if by else ""
@@ -157,12 +187,10 @@ def section(found: RunArtifacts, figures: Plots, known: Sequence[Condition]) -> 
         parts.append(tag("h3", "What each step changed"))
         parts.append(_verdicts(reported, measure))
     panels = [panel for panel in SHOWN if any(c.figures[panel[0]] is not None for c in reported)]
-    parts.append(
-        figures.add(
-            "stages", lambda look: _drawn(reported, panels, measure, look), _alt(reported, measure),
-            "Points are means with 95% intervals" + ("; small dots are single seeds" if seeds > 1 else ""),
-        )
-    )  # fmt: skip
+    caption = "Points are means with 95% intervals" + ("; small dots are single seeds" if seeds > 1 else "")
+    if panels:
+        alt = _alt(reported, measure)
+        parts.append(figures.add("stages", lambda look: _drawn(reported, panels, measure, look), alt, caption))
     title = "What each step of the method changed" if found.variants else "Questions by stage"
     return Section(id="ablation", title=title, says=says, body=join(parts), paper="Figures 4 and 5")
 
@@ -178,18 +206,30 @@ def _table(reported: Sequence[Condition], found: RunArtifacts, measure: str) -> 
     rows = []
     for c in reported:
         taken = sum(s.manifest.rows for s in c.sources if s.manifest)
-        rows.append(
-            [
-                c.name,
-                f"{taken:,}" if c.sources else "–",
-                with_interval(c.solvable) if c.solvable else "–",
-                with_interval(c.difficulty, shares=False) if c.difficulty else "–",
-                with_interval(c.student) if c.student else "–",
-            ]
-        )
+        rows.append([c.name, f"{taken:,}" if c.sources else "–", *_cells(c)])
+    made: list[str] = [table(head, rows, caption="The conditions, each figure with its 95% interval")]
     places = [f"{c.name}: {', '.join(found.shown(s.directory) for s in c.sources)}" for c in reported if c.sources]
-    made = table(head, rows, caption="The conditions, each figure with its 95% interval")
-    return join([made, note(f"Questions from {'; '.join(places)}.")]) if places else made
+    if places:
+        made.append(note(f"Questions from {'; '.join(places)}."))
+    if any(c.untold for c in reported):
+        made.append(note(OWN))
+    made += [
+        note(f"{c.name}: {with_interval(share)} solvable by {by}.") for c in reported for by, share in c.others.items()
+    ]
+    return join(made)
+
+
+OWN = (
+    "By its own judge (or scorer): a filter keeps what its judge calls solvable, so that this judge's word on what was "
+    "kept measures nothing. Another judge that reads the filter's output tells, or the same one by votes that it draws "
+    "anew (docs/report.md)."
+)
+
+
+def _cells(condition: Condition) -> list[str]:
+    """A condition's figures as text."""
+    reported = [(condition.figures[key], condition.untold.get(key, "–"), shares) for key, _, shares in SHOWN]
+    return [with_interval(figure, shares=shares) if figure else instead for figure, instead, shares in reported]
 
 
 def changes(reported: Sequence[Condition], measure: str) -> list[tuple[str, str, list[str]]]:
@@ -273,5 +313,6 @@ def _single(condition: Condition, key: str) -> list[float]:
         return []
     if key == "student":
         return [accuracy(s, condition.benchmark).value for s in condition.students]
-    own = [q.solvable if key == "solvable" else q.difficulty for q in condition.qualities]
-    return [f.value for f in own if f is not None]
+    if key == "solvable":
+        return [q.solvable[condition.judge].value for q in condition.qualities if condition.judge in q.solvable]
+    return [q.difficulty[condition.scorer].value for q in condition.qualities if condition.scorer in q.difficulty]

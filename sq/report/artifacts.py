@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,11 @@ class StageArtifacts:
     def sample(self, count: int, *columns: str) -> list[dict[str, Any]]:
         """At most so many rows, the same ones whenever they are asked for, in no order that matters."""
         return chosen(self.rows("id", *columns), count)
+
+    def sample_with_rejects(self, count: int, column: str, *columns: str) -> list[dict[str, Any]]:
+        """At most so many of its rows and rejects taken together, of those that have a value in `column`."""
+        everything = chain(self.rows("id", column, *columns), (row for row, _, _ in self.rejects()))
+        return chosen((row for row in everything if row.get(column) is not None), count)
 
 
 @dataclass(frozen=True, kw_only=True)

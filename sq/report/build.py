@@ -108,7 +108,10 @@ def selection(directory: Path) -> RunArtifacts:
             kind = manifest.config.get("stage.name", "another stage")
             raise RowError(f"{directory} is the output of stage={kind}; give that of stage=select, or a whole run")
         around = find_run(directory.resolve().parent)
-        own = next(s for s in around.stages if s.directory.resolve() == directory.resolve())
+        own = next((s for s in around.stages if s.directory.resolve() == directory.resolve()), None)
+        if own is None:  # made beside a recipe's stages, by hand
+            own = StageArtifacts(name=directory.resolve().name, kind="select", directory=directory, script="synthesize")
+            around = replace(around, stages=[*around.stages, own])
         found = replace(around, final_name=own.name)
     else:
         found = find_run(directory)

@@ -14,6 +14,7 @@ from sq.report.funnel import chain_of, steps
 from sq.report.licences import licence_of
 from sq.report.measure import MOST, medians, percent, quality, selected_right, with_interval
 from sq.report.overlap import clean
+from sq.synth.filters.synthetic_negatives import planted_figures
 from sq.synth.stage_metrics import read_stage_metrics
 
 SIZES = (
@@ -218,10 +219,10 @@ def _steps(found: RunArtifacts) -> str:
 def _quality(found: RunArtifacts) -> str:
     lines = []
     seen = quality(found.finals, found)
-    if seen.solvable is not None:
-        lines.append(f"Solvable by {seen.by}: {with_interval(seen.solvable)} of {seen.solvable.count:,} questions.")
-    if seen.difficulty is not None:
-        lines.append(f"Mean difficulty ({seen.measure}): {with_interval(seen.difficulty, shares=False)}.")
+    for by, solvable in seen.solvable.items():
+        lines.append(f"Solvable by {by}: {with_interval(solvable)} of {solvable.count:,} questions.")
+    for difficulty in seen.difficulty.values():
+        lines.append(f"Mean difficulty ({seen.measure}): {with_interval(difficulty, shares=False)}.")
     if right := selected_right(found.finals, found):
         lines.append(
             f"Right answers, where a reference or the oracle tells: {with_interval(right)} of {right.count:,}."
@@ -274,13 +275,12 @@ def _limits(found: RunArtifacts, licence: str | None) -> str:
     applied = filters[-1].manifest.config.get("filters", []) if filters and filters[-1].manifest else []
     lines.append(f"Filters that questions passed: {', '.join(applied)}." if applied else "Questions were not filtered.")
     figures = read_stage_metrics(filters[-1].directory).get("figures", {}) if filters else {}
-    judged = (
-        ("judge/recall", "unsolvable questions it finds"),
-        ("judge/precision", "unsolvable among those it removes"),
-    )
-    for key, said in judged:
-        if isinstance(figures.get(key), int | float):
-            lines.append(f"The solvability judge, measured on planted questions: {said} {percent(figures[key])}.")
+    for key, name in planted_figures(figures).items():
+        sure = f"{percent(figures[f'{key}_low'])} to {percent(figures[f'{key}_high'])}"
+        lines.append(f"The solvability judge removes {percent(figures[key])} ({sure}) of {name}.")
+    if isinstance(figures.get("oracle/judge_precision"), int | float):
+        share = percent(figures["oracle/judge_precision"])
+        lines.append(f"Of the questions that the solvability judge removed, the exact oracle calls {share} unsolvable.")
     if "overlap" not in applied:
         lines.append("No filter against benchmark overlap was applied.")
     guard = read_json(found.directory / "report" / "safety.json")

@@ -70,9 +70,9 @@ def by_scorer(found: RunArtifacts) -> dict[str, Sequence[float]]:
         return {}
     last = filters[-1]
     kept = [row["difficulty"] for row in last.sample(MOST, "difficulty") if row["difficulty"] is not None]
-    gone = [row["difficulty"] for row, _, _ in last.rejects() if row.get("difficulty") is not None]
-    told = {"seeds": _scores_of_seeds(found, last), "generated, as the filter scored them": kept + gone}
-    told |= {"kept": kept} if gone else {}
+    scored = [row["difficulty"] for row in last.sample_with_rejects(MOST, "difficulty")]
+    told = {"seeds": _scores_of_seeds(found, last), "generated, as the filter scored them": scored}
+    told |= {"kept": kept} if any(row.get("difficulty") is not None for row, _, _ in last.rejects()) else {}
     return {name: values for name, values in told.items() if values}
 
 

@@ -10,11 +10,10 @@ from sq.core.count import count_noun
 from sq.report.artifacts import RunArtifacts
 from sq.report.html import Section, join, note, table
 from sq.report.measure import percent
+from sq.synth.filters.synthetic_negatives import planted_figures
 from sq.synth.stage_metrics import read_stage_metrics
 
 NAMES = {
-    "judge/precision": "judge: of what it calls unsolvable, really so (planted)",
-    "judge/recall": "judge: of what is unsolvable, found (planted)",
     "oracle/judge_precision": "judge: of what it removed, unsolvable by the oracle",
     "oracle/judge_recall": "judge: of what the oracle calls unsolvable, removed",
     "oracle/solvable": "solvable by the oracle",
@@ -33,7 +32,8 @@ def section(found: RunArtifacts) -> Section | None:
     stages = 0
     for stage in found.of("filter", "rewrite", "answers", "select", "fail_rate"):
         figures = read_stage_metrics(stage.directory).get("figures", {})
-        told = [(NAMES[key], key) for key in NAMES if isinstance(figures.get(key), int | float)]
+        told = [(f"judge removes of {name} (planted)", key) for key, name in planted_figures(figures).items()]
+        told += [(NAMES[key], key) for key in NAMES if isinstance(figures.get(key), int | float)]
         stages += bool(told)
         for name, key in told:
             low, high = figures.get(f"{key}_low"), figures.get(f"{key}_high")
@@ -43,7 +43,10 @@ def section(found: RunArtifacts) -> Section | None:
         return None
     made = table(["stage", "figure", "share", "95% interval"], rows, caption="What the stages measured", words=2)
     planted = any("planted" in row[1] for row in rows)
-    about = "Planted: questions of the run, spoiled on purpose, that the judge was asked about beside the others."
+    about = (
+        "Planted: questions of the run that the judge was asked about once more, as they came and spoiled on purpose. "
+        "How many of those that it removed are unsolvable depends on how many there are, so only an oracle tells it."
+    )
     says = (
         f"{count_noun(len(rows), 'figure')} that {count_noun(stages, 'stage')} measured of themselves (figures.json)."
     )

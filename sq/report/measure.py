@@ -1,13 +1,14 @@
 """What is measured of a run's questions and students, each figure with its 95% interval and what it was counted on.
 
-Where the domain has an exact oracle it is the judge of questions; elsewhere the filter's judge is, for the questions it
-has judged. A student's accuracy is the share of a benchmark's problems it solves, by the evaluation's first grader.
+Where the domain has an exact oracle it is the judge of questions; elsewhere the judges of filters that read them are. A
+filter keeps what its own judge calls solvable, so that what this judge says of them measures nothing. A student's
+accuracy is the share of a benchmark's problems it solves, by the evaluation's first grader.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
@@ -20,21 +21,26 @@ from sq.report.artifacts import RunArtifacts, StageArtifacts
 if TYPE_CHECKING:
     from sq.domains.base import Domain
 
+ORACLE = "the exact oracle"
+CHOOSERS = {"solvable": "judge_model", "difficulty": "difficulty_model"}
+"""By what a filter chooses questions: the column, and the column of who filled it."""
 MOST = 20_000
 """Questions of one stage that are looked at; of more, so many are drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Quality:
-    """A stage's questions as the oracle or a judge sees them."""
+    """Questions of some stages as the oracle sees them, or those judges and scorers that did not choose them."""
 
-    solvable: Interval | None
-    difficulty: Interval | None
-    by: str
+    solvable: Mapping[str, Interval]
+    """The share that can be solved, by who says so."""
+    difficulty: Mapping[str, Interval]
     measure: str
     """What difficulty is counted in."""
+    chosen_by: Collection[str] = ()
+    """Of `solvable` and `difficulty`, by which of them a filter chose these questions."""
     values: Sequence[float] = ()
-    """The difficulty of each question that has one."""
+    """The difficulty of each question that the oracle can solve."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,19 +65,12 @@ def quality(stages: Sequence[StageArtifacts], found: RunArtifacts) -> Quality:
     if domain is not None and domain.verdict("") is not None:
         texts = (row["question"] for stage in stages for row in stage.sample(MOST, "question"))
         return by_oracle(texts, domain)
-    said: list[tuple[Any, Any]] = []
-    for stage in stages:
-        own = stage.kind == "filter"
-        judges = [stage] if own else [s for s in found.of("filter") if stage in found.made_from(s)][-1:]
-        said += [verdict for judge in judges for verdict in _judged(judge, kept_only=own)]
-    verdicts = [solvable == "yes" for solvable, _ in said if solvable is not None]
-    scores = [float(difficulty) for _, difficulty in said if difficulty is not None]
+    verdicts, scores = (_by_reader(stages, found, column) for column in CHOOSERS)
     return Quality(
-        solvable=share(sum(verdicts), len(verdicts)) if verdicts else None,
-        difficulty=mean_interval(scores) if scores else None,
-        by="the filter's judge" if said else "",
+        solvable={by: share(said.count("yes"), len(said)) for by, said in verdicts.items()},
+        difficulty={by: mean_interval([float(score) for score in said]) for by, said in scores.items()},
         measure="predicted fail rate" if scores else "",
-        values=scores,
+        chosen_by=[column for column in CHOOSERS if any(_choosers(stage, column) for stage in stages)],
     )
 
 
@@ -80,9 +79,8 @@ def by_oracle(questions: Iterable[str], domain: Domain) -> Quality:
     verdicts = [v for v in map(domain.verdict, questions) if v is not None]
     steps = [float(v.steps) for v in verdicts if v.solvable]
     return Quality(
-        solvable=share(len(steps), len(verdicts)) if verdicts else None,
-        difficulty=mean_interval(steps) if steps else None,
-        by="the exact oracle",
+        solvable={ORACLE: share(len(steps), len(verdicts))} if verdicts else {},
+        difficulty={ORACLE: mean_interval(steps)} if steps else {},
         measure="steps",
         values=steps,
     )
@@ -196,12 +194,47 @@ def points(change: Change, *, shares: bool = True) -> str:
     return f"{value} ({low} to {high})"
 
 
-def _judged(stage: StageArtifacts, *, kept_only: bool) -> list[tuple[Any, Any]]:
-    """A filter's verdict and difficulty of each question."""
-    said = [(row.get("solvable"), row.get("difficulty")) for row in stage.sample(MOST, "solvable", "difficulty")]
-    if not kept_only:
-        said += [(row.get("solvable"), row.get("difficulty")) for row, _, _ in stage.rejects()]
-    return said
+def _choosers(stage: StageArtifacts, column: str) -> set[str]:
+    """Whose verdicts (or scores) decided which questions are in a filter's output."""
+    rows = stage.sample(MOST, column, CHOOSERS[column]) if stage.kind == "filter" else []
+    return {row[CHOOSERS[column]] for row in rows if row.get(column) is not None}
+
+
+def _by_reader(stages: Sequence[StageArtifacts], found: RunArtifacts, column: str) -> dict[str, list[Any]]:
+    """What was said of the questions of all these stages by filters that read them, kept or not, by who said it."""
+    of_stages: list[dict[str, list[Any]]] = []
+    for stage in stages:
+        choosers = _choosers(stage, column)
+        of_stage: dict[str, list[Any]] = {}
+        for reader in (s for s in found.of("filter") if stage in found.made_from(s)):
+            ids = {row["id"] for row in stage.rows("id")} if len(found.made_from(reader)) > 1 else None
+            held_out = column == "solvable" and _has_held_out_votes(reader, found)
+            said: dict[str, list[Any]] = {}
+            for row in reader.sample_with_rejects(MOST, column, CHOOSERS[column]):
+                who = row[CHOOSERS[column]]
+                if (who not in choosers or held_out) and (ids is None or row["id"] in ids):
+                    said.setdefault(_name(reader, column, who), []).append(row[column])
+            of_stage |= said
+        of_stages.append(of_stage)
+    names = [by for by in of_stages[0] if all(by in said for said in of_stages)] if of_stages else []
+    return {by: [value for said in of_stages for value in said[by]] for by in names}
+
+
+def _has_held_out_votes(reader: StageArtifacts, found: RunArtifacts) -> bool:
+    """Whether a filter's judge drew its votes anew: no filter before it decided by the same ones."""
+    config = reader.manifest.config if reader.manifest else {}
+    before = [s.manifest.config for s in found.chain([reader]) if s.kind == "filter" and s is not reader and s.manifest]
+    return (
+        list(config.get("filters", []))[:1] == ["solvability"]
+        and config.get("filters.solvability.temperature", 0) > 0
+        and all(earlier.get("seed") != config.get("seed") for earlier in before)
+    )
+
+
+def _name(reader: StageArtifacts, column: str, identity: str) -> str:
+    """A judge by the name its stage calls it, so far as that is known, and by the weights."""
+    called = [o.partition("=")[2] for o in reader.overrides if o.startswith("model=")] if column == "solvable" else []
+    return f"{called[0]} ({identity[:8]})" if called else identity
 
 
 def wilson_text(part: int, whole: int) -> str:

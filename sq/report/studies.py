@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sq.core.intervals import Interval
 from sq.report.artifacts import RunArtifacts, StageArtifacts
 from sq.report.html import Markup, Section, join, table, tag
-from sq.report.measure import accuracy, over_seeds, quality, selected_right, with_interval
+from sq.report.measure import ORACLE, accuracy, over_seeds, quality, selected_right, with_interval
 from sq.report.style import MARKERS, Plots, Style, axes, percent_axis
 
 if TYPE_CHECKING:
@@ -83,8 +83,9 @@ def _of_stage(stage: StageArtifacts, found: RunArtifacts) -> list[tuple[str, Int
         return [("right answers selected", right)] if right else []
     if stage.kind in ("questions", "filter"):
         seen = quality([stage], found)
-        told = [("solvable questions", seen.solvable), (seen.measure, seen.difficulty)]
-        return [(measure, figure) for measure, figure in told if figure is not None]
+        told = [(f"solvable questions by {by}", share) for by, share in seen.solvable.items()]
+        scorers = {by: "" if by == ORACLE else f" by {by}" for by in seen.difficulty}
+        return told + [(f"{seen.measure}{scorers[by]}", figure) for by, figure in seen.difficulty.items()]
     return []
 
 

@@ -24,6 +24,7 @@ from sq.engine.meter import Usage
 from sq.synth.config import SynthJob, SynthStage
 from sq.synth.filters.base import FilterContext, FilterItem
 from sq.synth.filters.solvability import SolvabilityFilter
+from sq.synth.filters.synthetic_negatives import EARLIER, planted_figures
 from sq.synth.model_client import ModelClient
 from sq.synth.questions import format_oracle_metrics, oracle_metrics
 from sq.synth.stage import ItemResult, StageInput, StageSpec, bad_item
@@ -122,9 +123,10 @@ class _Chain:
 
 
 def _lacks_measure(job: SynthJob, metrics: Mapping[str, float]) -> bool:
-    """Whether more planted variants are asked for than a finished stage was measured with."""
+    """Whether a finished stage was measured with another number of planted variants, or as an earlier sq did."""
     judges = [config for config in job.filters.values() if isinstance(config, SolvabilityFilter)]
-    return any(judge.measure and judge.planted != metrics.get("judge/asked", 0) for judge in judges)
+    measured = metrics.get("judge/asked", 0) if EARLIER not in metrics else 0
+    return any(judge.measure and judge.planted != measured for judge in judges)
 
 
 def _outcome(item: WorkItem) -> ItemResult:
@@ -146,15 +148,11 @@ def _report(directory: Path, domain: Domain, measured: Mapping[str, float]) -> S
         shown = ", ".join(f"{name.partition('judge_')[2]} {value:.1%}" for name, value in found.items())
         told.append(f"by the oracle its {shown}")
     if "judge/planted" in measured:
-        told.append(
-            "by planted questions its "
-            + ", ".join(
-                f"{name} {measured[f'judge/{name}']:.1%} ({measured[f'judge/{name}_low']:.1%} to "
-                f"{measured[f'judge/{name}_high']:.1%})"
-                for name in ("precision", "recall", "wrongly_removed")
-            )
-            + f" on {measured['judge/planted']:.0f} planted"
-        )
+        removed = [
+            f"{measured[key]:.1%} ({measured[f'{key}_low']:.1%} to {measured[f'{key}_high']:.1%}) of {name}"
+            for key, name in planted_figures(measured).items()
+        ]
+        told.append(f"measured on {measured['judge/planted']:,.0f} questions it removes {', '.join(removed)}")
     told += [f"{k.split('/')[1]} {v:.2%} clean" for k, v in measured.items() if k.startswith("overlap/")]
     return StageSummary(metrics={**metrics, **measured}, told=" | ".join(filter(None, told)))
 

@@ -1,5 +1,6 @@
 """A built dataset is what loads: no cache of `datasets` gives the rows of another build of the same name or place."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -61,3 +62,10 @@ def test_a_dataset_of_the_earlier_format_is_not_left_in_place(tmp_path):
     note.write_text(note.read_text().replace("sq-dataset-2", "sq-dataset-1"))
     with pytest.raises(ConfigError, match="dataset of an earlier sq, which .* delete it"):
         build(tmp_path / "select", built)
+
+
+def test_a_selection_made_by_hand_beside_a_recipe_is_built(tmp_path):
+    stages = [{"name": "other", "stage": "select", "output_dir": str(select(tmp_path / "other", 3, "o"))}]
+    (tmp_path / "recipe.json").write_text(json.dumps({"stages": stages}))
+    built = build(select(tmp_path / "mine", 2, "m"), tmp_path / "dataset")
+    assert json.loads((built / "build.json").read_text())["rows"] == 2

@@ -53,7 +53,7 @@ def test_a_finished_filter_tells_what_it_told_and_measures_when_that_is_asked_fo
     chain = [f"input={questions}", f"stage.scores={tmp_path}/scores", "filters=[overlap,solvability]"]
     chain += [f"filters.overlap.benchmarks={{b: {bench}}}", "engine.error_rate=0.2"]
     first = run("filter", *chain, to="f")
-    assert first["overlap/b/clean"] == 0 and "judge/precision" not in first
+    assert first["overlap/b/clean"] == 0 and "judge/recall" not in first
     again = run("filter", *chain, to="f")
     assert again == {**first, "resumed": 40}
     measured = run("filter", *chain, "filters.solvability.measure=true", "filters.solvability.planted=20", to="f")

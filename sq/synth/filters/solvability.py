@@ -37,7 +37,9 @@ class SolvabilityFilter(FilterConfig):
     top_p: float = setting(1.0, gt=0, le=1)
     max_tokens: int = setting(2048, ge=1)
     keep_unparsable: bool = setting(False, help="let questions stand on which the judge gave no plain verdict")
-    measure: bool = setting(False, help="spoil questions on purpose and tell the judge's precision and recall")
+    measure: bool = setting(
+        False, help="spoil questions on purpose and tell what the judge removes of those, and unspoiled"
+    )
     planted: int = setting(200, ge=1, help="measure: so many questions, each as it came and spoiled")
 
     def __post_init__(self) -> None:

@@ -2,18 +2,28 @@
 
 A sentence with a number is dropped, a number becomes "some", the question itself goes, or a statement is repeated with
 another number. Where the domain has an oracle only variants that it confirms count, and only questions that it calls
-solvable; elsewhere the questions are taken to be solvable as they came.
+solvable. Elsewhere nobody knows which of the questions can be solved as they came, so that what the judge removes of
+those is no error rate. A precision is not told: as many spoiled as unspoiled are no mix that a run has.
 """
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from sq.core.intervals import wilson
 from sq.domains.base import Domain
 
+NAMES = {
+    "judge/recall": "questions spoiled on purpose",
+    "judge/wrongly_removed": "the same questions unspoiled, which the exact oracle calls solvable",
+    "judge/removed_as_they_came": "the same questions unspoiled, of which some may be unsolvable",
+}
+"""Of which questions a figure tells how many the judge removes."""
+EARLIER = "judge/precision"
+"""Stands in the figures of an earlier sq, which took every question for solvable as it came."""
 SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z$\\])")
 NUMBER = re.compile(r"(?<![\w.$\\^_{])\d+(?![\w.}^])")
 
@@ -42,22 +52,23 @@ class SyntheticNegatives:
         return [*self._pairs, *self._pairs.values()]
 
     def metrics(self, said: Sequence[str | None]) -> dict[str, float]:
-        """Precision and recall of "cannot be solved", each with its 95% interval."""
+        """What the judge removes of the spoiled and of the unspoiled, each with its 95% interval."""
         half = len(self._pairs)
-        removed_good = sum(s != "yes" for s in said[:half])
-        removed_bad = sum(s != "yes" for s in said[half:])
         unparsable = sum(s not in ("yes", "no") for s in said)
         metrics = {"judge/planted": float(half), "judge/asked": float(self._count)}
         metrics["judge/unparsable"] = unparsable / max(len(said), 1)
-        for name, k, n in (
-            ("precision", removed_bad, removed_bad + removed_good),
-            ("recall", removed_bad, half),
-            ("wrongly_removed", removed_good, half),
-            ("false_alarm", removed_good, half),
-        ):
-            low, high = wilson(k, n)
-            metrics |= {f"judge/{name}": k / max(n, 1), f"judge/{name}_low": low, f"judge/{name}_high": high}
+        unspoiled = "removed_as_they_came" if self._domain.verdict("") is None else "wrongly_removed"
+        for name, words in (("recall", said[half:]), (unspoiled, said[:half])):
+            removed = sum(word != "yes" for word in words)
+            low, high = wilson(removed, half)
+            metrics |= {f"judge/{name}": removed / max(half, 1), f"judge/{name}_low": low, f"judge/{name}_high": high}
         return metrics
+
+
+def planted_figures(metrics: Mapping[str, Any]) -> dict[str, str]:
+    """The keys of what was measured on planted questions, each with which questions they are."""
+    known = {key: name for key, name in NAMES.items() if isinstance(metrics.get(key), int | float)}
+    return {key: name for key, name in known.items() if key == "judge/recall" or EARLIER not in metrics}
 
 
 def unsolvable_variant(question: str, rng: random.Random, domain: Domain) -> str | None:
