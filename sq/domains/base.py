@@ -1,13 +1,13 @@
 """What the pipeline needs of a subject: seed questions, the final answer of a solution, and a check of it.
 
-A new domain is one class with these members and one YAML in conf/domain/.
+Questions with short answers are `qa.py` and one YAML in conf/domain/; any other kind is one class with these members.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 from sq.core.config import setting
 
@@ -29,6 +29,8 @@ class OracleLabel:
     reason: str
     steps: int = 0
     answer: str | None = None
+    topic: str = ""
+    """The family of problems, where the oracle knows some."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,6 +63,8 @@ class Domain(Protocol):
     name: str
     instruction: str
     """What is added to a question when it is put to a solver; may be empty."""
+    base_model: str
+    """The model that a report embeds questions with where the run has trained none; may be empty."""
 
     @property
     def digest(self) -> str:
@@ -83,7 +87,7 @@ class Domain(Protocol):
         """Group the candidates of a question: their answers, and the whole texts that these are from."""
         ...
 
-    def verdict(self, question: str) -> OracleLabel | None:
+    def oracle_label(self, question: str) -> OracleLabel | None:
         """An oracle's word on a question; None in a domain that has no oracle."""
         ...
 
@@ -96,9 +100,8 @@ class Domain(Protocol):
 class DomainConfig:
     """Base of the domains' configs."""
 
-    benchmarks: ClassVar[tuple[str, ...]] = ()
-    """What measures a student of the domain: names of conf/benchmark/."""
     name: str = setting(help="name of the domain in rows and reports")
+    benchmarks: list[str] = setting([], help="what measures its students: names of conf/benchmark/")
     prompts: dict[str, str] = setting({}, help="a role of conf/prompt/ -> the domain's own prompt for it")
 
     def create(self) -> Domain:

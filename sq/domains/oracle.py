@@ -6,10 +6,12 @@ as fallible as they are.
 
 from __future__ import annotations
 
+import importlib
 import random
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 from sq.core.config import setting
@@ -18,7 +20,7 @@ from sq.engine.config import EngineConfig
 from sq.models.load import ModelConfig
 
 AUTO = "auto"
-ORACLES = ("arithmetic", "programs")
+ORACLES = tuple(sorted(path.parent.name for path in Path(__file__).parent.glob("*/oracle_responses.py")))
 """Domains that have one."""
 ROLES = ("improve_solvability", "raise_difficulty", "judge", "solve", "rate_difficulty", "classify_topic")
 Reply = Callable[[str, random.Random, bool], str]
@@ -75,9 +77,9 @@ class OracleEngine:
 
     def __init__(self, config: OracleConfig | None = None) -> None:
         self.config = config or OracleConfig()
-        self._sage = _sage(self.config.domain)
+        self._responder = _responder(self.config.domain)
         c = self.config
-        self.fingerprint = f"{c.domain}-oracle-{self._sage.version}-{c.role}-{c.error_rate:g}"
+        self.fingerprint = f"{c.domain}-oracle-{self._responder.version}-{c.role}-{c.error_rate:g}"
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
         """Answer each request as it comes."""
@@ -109,13 +111,13 @@ class OracleEngine:
         for i in range(request.sampling.n):
             rng = random.Random(f"{request.seed}:{request.key}:{role}:{i}")
             err = rng.random() < self.config.error_rate
-            completions.append(_cut(self._sage.replies[role](question, rng, err), request.sampling))
+            completions.append(_cut(self._responder.replies[role](question, rng, err), request.sampling))
         return Result(key=request.key, completions=tuple(completions), prompt_tokens=len(prompt.split()))
 
     def _score(self, key: str, prompt: str, reply: str) -> float:
         rng = random.Random(f"{key}:{prompt}:{reply}")
         err = rng.random() < self.config.error_rate
-        right = self._sage.right(find_question(prompt), reply)
+        right = self._responder.right(find_question(prompt), reply)
         low = 0.2 + 0.5 * rng.random() if right is not None else 0.2 * rng.random()
         return 1.0 if bool(right) is not err else low
 
@@ -146,14 +148,10 @@ def role_of(prompt: str) -> str:
     return "solve"
 
 
-def _sage(domain: str) -> OracleResponder:
-    if domain == "programs":
-        from sq.domains.programs.oracle_responses import SAGE as programs
-
-        return programs
-    from sq.domains.arithmetic.oracle_responses import SAGE as arithmetic
-
-    return arithmetic
+def _responder(domain: str) -> OracleResponder:
+    """What the domain's oracle answers in each role."""
+    found: OracleResponder = importlib.import_module(f"sq.domains.{domain}.oracle_responses").RESPONDER
+    return found
 
 
 def _last(messages: Iterable[Message], role: str) -> str | None:

@@ -21,6 +21,8 @@ from sq.report.style import Plots, Style, axes, percent_axis
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from sq.domains.base import Domain
+
 TOPICS = 12
 """Topics that are shown by name; the rest are one bar."""
 PAIRS = 6
@@ -114,10 +116,12 @@ def _topics(found: RunArtifacts) -> tuple[Counts, str]:
     tagged = {name: counts for name, counts in tagged.items() if counts.total()}
     if tagged:
         return tagged, "by their column topic"
-    if found.domain is None or found.domain.name != "arithmetic":
+    domain = found.domain
+    if domain is None or domain.oracle_label("") is None:
         return {}, ""
-    told = {"seeds": _families(seeds(found))} | {
-        name: _families(row["question"] for row in stage.sample(MOST, "question")) for name, stage in stages.items()
+    told = {"seeds": _families(domain, seeds(found))} | {
+        name: _families(domain, (row["question"] for row in stage.sample(MOST, "question")))
+        for name, stage in stages.items()
     }
     by = "by the oracle's families of problems; a question outside its language has none"
     return {name: counts for name, counts in told.items() if counts.total()}, by
@@ -127,10 +131,9 @@ def _tagged(rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
     return Counter(str(row["topic"]) for row in rows if row.get("topic"))
 
 
-def _families(texts: Iterable[str]) -> Counter[str]:
-    from sq.domains.arithmetic import judge
-
-    return Counter(family for text in texts if (family := judge(text).family))
+def _families(domain: Domain, texts: Iterable[str]) -> Counter[str]:
+    labels = map(domain.oracle_label, texts)
+    return Counter(label.topic for label in labels if label is not None and label.topic)
 
 
 def _bars(bars: Mapping[str, Sequence[float]], names: Sequence[str], look: Style) -> Figure:

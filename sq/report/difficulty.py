@@ -54,7 +54,7 @@ def section(found: RunArtifacts, figures: Plots) -> Section | None:
 def by_steps(found: RunArtifacts) -> dict[str, Sequence[float]]:
     """The steps of seeds and of each stage of questions, by the oracle."""
     domain = found.domain
-    if domain is None or domain.verdict("") is None:
+    if domain is None or domain.oracle_label("") is None:
         return {}
     told = {"seeds": by_oracle(seeds(found), domain).values} | {
         name: by_oracle((row["question"] for row in stage.sample(MOST, "question")), domain).values

@@ -149,8 +149,8 @@ def _base(found: RunArtifacts) -> str:
         base = str(read_json(stage.directory / "model" / "sq.json").get("base") or "")
         if base:
             return base
-    if found.domain is not None and found.domain.name == "arithmetic":
-        return "package:tiny-base"
+    if found.domain is not None and found.domain.base_model:
+        return found.domain.base_model
     raise SqError("the run has trained no model, so none is known to embed with (sq report --embed DIR)")
 
 

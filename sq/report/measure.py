@@ -62,7 +62,7 @@ class Change:
 def quality(stages: Sequence[StageArtifacts], found: RunArtifacts) -> Quality:
     """Solvable share and difficulty of the questions of some stages taken together."""
     domain = found.domain
-    if domain is not None and domain.verdict("") is not None:
+    if domain is not None and domain.oracle_label("") is not None:
         texts = (row["question"] for stage in stages for row in stage.sample(MOST, "question"))
         return by_oracle(texts, domain)
     verdicts, scores = (_by_reader(stages, found, column) for column in CHOOSERS)
@@ -76,7 +76,7 @@ def quality(stages: Sequence[StageArtifacts], found: RunArtifacts) -> Quality:
 
 def by_oracle(questions: Iterable[str], domain: Domain) -> Quality:
     """As the domain's exact oracle sees them; difficulty is the steps that a solvable one needs."""
-    verdicts = [v for v in map(domain.verdict, questions) if v is not None]
+    verdicts = [v for v in map(domain.oracle_label, questions) if v is not None]
     steps = [float(v.steps) for v in verdicts if v.solvable]
     return Quality(
         solvable={ORACLE: share(len(steps), len(verdicts))} if verdicts else {},
@@ -152,7 +152,7 @@ def selected_right(stages: Sequence[StageArtifacts], found: RunArtifacts) -> Int
     for row in (row for stage in stages for row in stage.sample(MOST, *columns)):
         if row["correct"] is not None:
             known.append(bool(row["correct"]))
-        elif domain is not None and (verdict := domain.verdict(row["question"])) is not None:
+        elif domain is not None and (verdict := domain.oracle_label(row["question"])) is not None:
             answer = row["response_answer"]
             known.append(verdict.answer is not None and answer is not None and domain.check(answer, verdict.answer))
     return share(sum(known), len(known)) if known else None

@@ -166,7 +166,7 @@ def _judged(directory: Path) -> list[tuple[str, str]]:
 
 def _judge_by_oracle(judged: list[tuple[str, str]], domain: Domain) -> dict[str, float]:
     """Precision and recall of "not solvable" on the questions judged, where the domain has an oracle."""
-    pairs = [(said != "yes", domain.verdict(text)) for text, said in judged]
+    pairs = [(said != "yes", domain.oracle_label(text)) for text, said in judged]
     known = [(removed, not verdict.solvable) for removed, verdict in pairs if verdict is not None]
     right = sum(removed and bad for removed, bad in known)
     removed, bad = sum(r for r, _ in known), sum(b for _, b in known)

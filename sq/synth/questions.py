@@ -144,7 +144,7 @@ def repeats(text: str, *, width: int = 4, share: float = 0.5) -> bool:
 
 def oracle_metrics(questions: Iterator[str], domain: Domain) -> dict[str, float]:
     """Share of solvable questions and their mean steps, where the domain has an oracle to say so."""
-    found = [v for v in map(domain.verdict, questions) if v is not None]
+    found = [v for v in map(domain.oracle_label, questions) if v is not None]
     if not found:
         return {}
     steps = [v.steps for v in found if v.solvable]

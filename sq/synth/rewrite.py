@@ -248,18 +248,18 @@ def pair_report(directory: Path, domain: Domain) -> StageSummary:
     """How many pairs of each direction, how long, and by the oracle how often the chosen one is better."""
     counts: Counter[str] = Counter()
     chosen = rejected = 0
-    verdicts: list[tuple[Any, Any]] = []
+    labels: list[tuple[Any, Any]] = []
     for row in read_rows(directory, columns=["chosen", "rejected", "direction"]):
         counts[row["direction"]] += 1
         chosen += len(row["chosen"].split())
         rejected += len(row["rejected"].split())
-        verdicts.append((domain.verdict(row["chosen"]), domain.verdict(row["rejected"])))
+        labels.append((domain.oracle_label(row["chosen"]), domain.oracle_label(row["rejected"])))
     total = max(counts.total(), 1)
     metrics = {f"pairs/{name}": float(count) for name, count in counts.items()}
     metrics |= {"words/chosen": chosen / total, "words/rejected": rejected / total}
     told = ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
     told += f", {chosen / total:.0f} words chosen, {rejected / total:.0f} rejected"
-    judged = list(_both(iter(verdicts)))
+    judged = list(_both(iter(labels)))
     if judged:
         metrics |= {
             "oracle/chosen_solvable": sum(c.solvable for c, _ in judged) / len(judged),
@@ -272,5 +272,5 @@ def pair_report(directory: Path, domain: Domain) -> StageSummary:
     return StageSummary(metrics=metrics, told=told)
 
 
-def _both(verdicts: Iterator[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
-    return ((one, other) for one, other in verdicts if one is not None and other is not None)
+def _both(labels: Iterator[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
+    return ((one, other) for one, other in labels if one is not None and other is not None)

@@ -240,8 +240,8 @@ def _right(row: Any, domain: Domain) -> bool | None:
         return bool(row["correct"])
     if "question" not in row:
         return None
-    verdict = domain.verdict(row["question"])
-    if verdict is None:
+    label = domain.oracle_label(row["question"])
+    if label is None:
         return None
     answer = row.get("response_answer")
-    return verdict.answer is not None and answer is not None and domain.check(answer, verdict.answer)
+    return label.answer is not None and answer is not None and domain.check(answer, label.answer)

@@ -21,6 +21,7 @@ _DECIDING = ("trainer.precision", "trainer.lora.", "trainer.export", "trainer.at
 def identity(job: TrainJob, *, data: str, model: str) -> dict[str, str]:
     """What decides the weights: the config, but neither where they go nor on which hardware and how it is watched."""
     settings = {k: str(v) for k, v in flatten(job).items() if not k.startswith(_HABITS) or k.startswith(_DECIDING)}
+    settings = {k: v for k, v in settings.items() if not k.startswith("domain.benchmarks")}
     for place in ("data.input", "model.path", "model.name"):  # their content counts, below
         settings.pop(place, None)
     return {**settings, "data (content)": data, "model (weights)": model}

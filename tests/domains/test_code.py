@@ -140,7 +140,7 @@ def test_programs_vote_by_what_they_give():
     vote = domain.vote(row, [right, wrong, other, "def f():\n    pass", "x = 1"], [""] * 5)
     assert vote.keys[0] == vote.keys[2] and len(set(vote.keys)) == 4
     assert domain.check(other, row["answer"]) and not domain.check(wrong, row["answer"])
-    assert domain.verdict(row["question"]).answer == row["answer"]
+    assert domain.oracle_label(row["question"]).answer == row["answer"]
 
 
 def test_seeds_and_splits(code):

@@ -95,5 +95,5 @@ def test_pairs_from_success_rates_need_no_optimiser(run, raw, tmp_path):
     assert all(r["chosen_score"] - r["rejected_score"] >= 0.25 for r in rows if r["direction"] == "solvability")
     assert all(r["rejected_score"] >= 0.75 for r in rows if r["direction"] == "difficulty")
     oracle = ArithmeticDomain()
-    better = [oracle.verdict(r["chosen"]).solvable >= oracle.verdict(r["rejected"]).solvable for r in rows]
+    better = [oracle.oracle_label(r["chosen"]).solvable >= oracle.oracle_label(r["rejected"]).solvable for r in rows]
     assert sum(better) / len(better) > 0.95

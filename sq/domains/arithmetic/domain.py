@@ -24,8 +24,8 @@ PATIENCE = 20_000
 class ArithmeticConfig(DomainConfig):
     """Word problems of small numbers, with an exact oracle."""
 
-    benchmarks = ("arithmetic",)
     name: str = setting("arithmetic", help="name of the domain in rows and reports")
+    benchmarks: list[str] = setting(["arithmetic"], help="what measures its students: names of conf/benchmark/")
     min_steps: int = setting(1, ge=1, le=MOST_STEPS, help="fewest steps a question needs")
     max_steps: int = setting(MOST_STEPS, ge=1, le=MOST_STEPS, help="most steps a question needs")
     families: list[str] = setting([], choices=FAMILIES, help="only these problem families; all when empty")
@@ -45,6 +45,7 @@ class ArithmeticDomain:
     """Implements `sq.domains.base.Domain`."""
 
     instruction = ""
+    base_model = "package:tiny-base"
 
     def __init__(self, config: ArithmeticConfig | None = None) -> None:
         self.config = config or ArithmeticConfig()
@@ -86,11 +87,17 @@ class ArithmeticDomain:
         """The content of the last `\\boxed{...}`."""
         return answers.final_answer(text)
 
-    def verdict(self, question: str) -> OracleLabel:
+    def oracle_label(self, question: str) -> OracleLabel:
         """The oracle's word on any text: exact, from the text alone."""
         found = judge(question)
         answer = None if found.answer is None else str(found.answer)
-        return OracleLabel(solvable=found.solvable, reason=found.reason.value, steps=found.steps, answer=answer)
+        return OracleLabel(
+            solvable=found.solvable,
+            reason=found.reason.value,
+            steps=found.steps,
+            answer=answer,
+            topic=found.family or "",
+        )
 
     def check(self, answer: str, reference: str) -> bool:
         """Whether both are the same number, exactly."""

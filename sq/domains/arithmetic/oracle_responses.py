@@ -132,7 +132,7 @@ def right(question: str, reply: str) -> bool | None:
     return found.answer is not None and answers.check(said, str(found.answer))
 
 
-SAGE = OracleResponder(
+RESPONDER = OracleResponder(
     version=hashlib.blake2b("\n".join(sorted(SKELETONS)).encode(), digest_size=4).hexdigest(),
     replies=ROLES,
     right=right,

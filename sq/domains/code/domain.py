@@ -30,8 +30,8 @@ TESTS_TOO = " After it, in a ```python block of its own, write five assert lines
 class CodeConfig(DomainConfig):
     """Programming problems with answers in Python."""
 
-    benchmarks = ("humaneval", "mbpp")
     name: str = setting("code", help="name of the domain in rows and reports")
+    benchmarks: list[str] = setting(["humaneval", "mbpp"], help="what measures its students: names of conf/benchmark/")
     seeds: SourceConfig = setting(help="where seed problems come from: question and, for fail rates, tests as answer")
     instruction: str = setting(INSTRUCTION, help="added to a question when it is put to a solver")
     write_tests: bool = setting(False, help="ask for tests beside each program, and vote on those most programs pass")
@@ -43,6 +43,8 @@ class CodeConfig(DomainConfig):
 
 class CodeDomain:
     """Implements `sq.domains.base.Domain`."""
+
+    base_model = ""
 
     def __init__(self, config: CodeConfig) -> None:
         self.config, self.name = config, config.name
@@ -82,6 +84,6 @@ class CodeDomain:
         """Programs by which tests they pass, of those that were written beside them and that most of them pass."""
         return self._trial.by_written_tests(answers, responses)
 
-    def verdict(self, question: str) -> OracleLabel | None:
+    def oracle_label(self, question: str) -> OracleLabel | None:
         """None: nothing exact can be said of a question from outside."""
         return None

@@ -23,8 +23,8 @@ from sq.sandbox.config import SandboxConfig
 class ProgramsConfig(DomainConfig):
     """Small functions over integers, with an exact oracle."""
 
-    benchmarks = ("programs",)
     name: str = setting("programs", help="name of the domain in rows and reports")
+    benchmarks: list[str] = setting(["programs"], help="what measures its students: names of conf/benchmark/")
     min_steps: int = setting(1, ge=1, le=MOST_STEPS, help="fewest operations a task needs")
     max_steps: int = setting(6, ge=1, le=MOST_STEPS, help="most operations a task needs")
     sandbox: SandboxConfig = field(default_factory=SandboxConfig)
@@ -40,6 +40,7 @@ class ProgramsConfig(DomainConfig):
 class ProgramsDomain:
     """Implements `sq.domains.base.Domain`."""
 
+    base_model = ""
     instruction = ""
 
     def __init__(self, config: ProgramsConfig | None = None) -> None:
@@ -83,7 +84,7 @@ class ProgramsDomain:
             return self._trial.by_written_tests(answers, responses)
         return self._trial.by_outputs(answers, *asked)
 
-    def verdict(self, question: str) -> OracleLabel:
+    def oracle_label(self, question: str) -> OracleLabel:
         """The oracle's word on any text; its answer is the tests."""
         found = judge(question)
         return OracleLabel(solvable=found.solvable, reason=found.reason.value, steps=found.steps, answer=found.answer)

@@ -110,4 +110,4 @@ REPLIES: dict[str, Reply] = {
     "rate_difficulty": rate,
     "classify_topic": classify,
 }
-SAGE = OracleResponder(version=f"2-{len(KINDS)}", replies=REPLIES, right=right)
+RESPONDER = OracleResponder(version=f"2-{len(KINDS)}", replies=REPLIES, right=right)

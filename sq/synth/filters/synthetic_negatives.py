@@ -39,8 +39,8 @@ class SyntheticNegatives:
         """Take this question, if more are needed and it can be spoiled."""
         if len(self._pairs) >= self._count or question in self._pairs:
             return
-        verdict = self._domain.verdict(question)
-        if verdict is not None and not verdict.solvable:
+        label = self._domain.oracle_label(question)
+        if label is not None and not label.solvable:
             return
         if (
             variant := unsolvable_variant(question, random.Random(f"{self._seed}:{question}"), self._domain)
@@ -80,8 +80,8 @@ def unsolvable_variant(question: str, rng: random.Random, domain: Domain) -> str
         text = " ".join(changed) if changed else ""
         if not text or text == question:
             continue
-        verdict = domain.verdict(text)
-        if verdict is None or not verdict.solvable:
+        label = domain.oracle_label(text)
+        if label is None or not label.solvable:
             return text
     return None
 

@@ -1,4 +1,4 @@
-"""The mathematics domain: seeds from files or the hub, stated answers alone, the strict grader as the check."""
+"""Questions with short answers: seeds from files or the hub, stated answers alone, the strict grader as the check."""
 
 import json
 from pathlib import Path
@@ -7,10 +7,11 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from omegaconf import OmegaConf
 
 from sq.core.config import build, conf_dir
 from sq.core.errors import ConfigError, RowError
-from sq.domains.math import MathConfig
+from sq.domains.qa import QAConfig
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 ROWS = [
@@ -20,7 +21,8 @@ ROWS = [
 
 
 def domain(path, **seeds):
-    return build({"seeds": {"input": str(path), **seeds}}, MathConfig).create()
+    config = {"name": "math", "benchmarks": ["gsm8k", "math"], "seeds": {"input": str(path), **seeds}}
+    return build(config, QAConfig).create()
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +109,26 @@ def test_the_papers_seeds_are_both_training_sets():
     rows = list(build(config.domain).create().seeds(20_000, 0))
     assert len(rows) > 14_900 and sum("level" in row for row in rows) > 7_400
     assert all(row["answer"] and row["solution"] for row in rows)
+
+
+def test_a_subject_is_one_yaml(tmp_path):
+    """Physics beside mathematics: its own seeds, name, boxed answers only, and numbers within one per cent."""
+    seeds = tmp_path / "physics.jsonl"
+    seeds.write_text(json.dumps({"question": "How fast is light, in m/s?", "solution": "So \\boxed{3.0 \\times 10^8}"}))
+    yaml = tmp_path / "physics.yaml"
+    yaml.write_text(
+        "_target_: sq.domains.qa.QAConfig\nname: physics\nbenchmarks: [minerva_math]\nextract: boxed\ntolerance: 0.01\n"
+        f"instruction: Give the number in a box.\nseeds: {{input: {seeds}}}\n"
+    )
+    physics = build(OmegaConf.load(yaml)).create()
+    assert [(r["question"][:8], r["answer"]) for r in physics.seeds(5, 0)] == [("How fast", "3.0 \\times 10^8")]
+    assert physics.final_answer("The answer is 5.") is None and physics.final_answer("\\boxed{5}") == "5"
+    assert physics.check("2.99 \\times 10^8", "3.0 \\times 10^8") and not physics.check("2.9e8", "3.0 \\times 10^8")
+    assert physics.check("1005", "1,000") and not physics.check("1011", "1,000") and not physics.check("-1000", "1000")
+    with pytest.raises(ConfigError, match="benchmark=\\[minerva_math\\]"):
+        next(physics.seeds(1, 0, "test"))
+
+
+def test_the_last_number_counts_where_it_is_asked_for(tmp_path):
+    config = {"name": "x", "seeds": {"input": str(tmp_path)}, "extract": "any"}
+    assert build(config, QAConfig).create().final_answer("I get 3 apples and then 4 more") == "4"

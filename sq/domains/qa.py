@@ -1,12 +1,14 @@
-"""Mathematics as the paper has it: GSM8K and MATH as seeds (section 3.1), boxed answers, the strict grader as check.
+"""Questions with short answers that a grader can compare: mathematics as the paper has it, and any subject like it.
 
-There is no oracle, so nothing here says whether a question can be solved. Answers are compared in the grader's worker
-processes, which can be killed; the word of a model is never computed in this one.
+A subject is one YAML in conf/domain/: its seeds, prompts, instruction, benchmarks, which answers count as stated, and
+how far a number may be off. There is no oracle, so nothing here says whether a question can be solved. Answers are
+compared in the grader's worker processes, which can be killed; a model's words are never computed in this one.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,31 +23,42 @@ if TYPE_CHECKING:
     from sq.eval.grader import Grader
 
 NEED = ("question", "answer", "solution")
-_GUESSED = ("formula", "number", "nowhere")
-"""Places where the extractor takes what stands last, though nothing there says that it is the answer."""
+_PLACES = {"boxed": ("boxed",), "stated": ("boxed", "hashes", "phrase", "bold", "whole")}
+"""Where an answer may stand for each setting of `extract`; `any` takes the last formula or number too."""
+_NUMBER = re.compile(
+    r"\s*\$?\s*([-+]?(?:\d[\d,]*(?:\.\d+)?|\.\d+))"
+    r"(?:\s*(?:\\times|\\cdot|×|\*)\s*10\s*\^\s*\{?([-+]?\d+)\}?|[eE]([-+]?\d+))?"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
-class MathConfig(DomainConfig):
-    """Real mathematics problems; the seeds are those of the paper unless others are named."""
+class QAConfig(DomainConfig):
+    """A subject of questions with short answers."""
 
-    benchmarks = ("gsm8k", "math")
-    name: str = setting("math", help="name of the domain in rows and reports")
     seeds: SourceConfig = setting(help="where seed problems come from, with question, answer and solution")
     instruction: str = setting(
         "Please reason step by step, and put your final answer within \\boxed{}.",
         help="added to a question when it is put to a solver",
     )
+    extract: str = setting(
+        "stated", choices=("boxed", "stated", "any"),
+        help="which final answers count: in a box; announced as such in any way; or the last formula or number too",
+    )  # fmt: skip
+    tolerance: float | None = setting(
+        None, gt=0, lt=1, help="share by which an answer may be off a reference that is a number; default: exact"
+    )
     deadline: float = setting(1.5, gt=0, help="seconds the grader may take over one pair of answers")
 
-    def create(self) -> MathDomain:
-        return MathDomain(self)
+    def create(self) -> QADomain:
+        return QADomain(self)
 
 
-class MathDomain:
+class QADomain:
     """Implements `sq.domains.base.Domain`."""
 
-    def __init__(self, config: MathConfig) -> None:
+    base_model = ""
+
+    def __init__(self, config: QAConfig) -> None:
         self.config = config
         self.name, self.instruction = config.name, config.instruction
 
@@ -54,7 +67,7 @@ class MathDomain:
         if split != "train":
             raise ConfigError(
                 f"split={split}: domain={self.name} has the problems of its training sets only; what a model can do is "
-                "measured by evaluate.py benchmark=[gsm8k,math]"
+                f"measured by evaluate.py benchmark=[{','.join(self.config.benchmarks)}]"
             )
         source = dataclasses.replace(self.config.seeds, limit=min(count, self.config.seeds.limit or count), seed=seed)
         keep = ("level", "topic", "type", "subject")
@@ -72,27 +85,38 @@ class MathDomain:
             yield Document(question=row["question"], solution=row["solution"])
 
     def final_answer(self, text: str) -> str | None:
-        """The answer that a solution states as such: boxed, after `####`, or announced in words."""
+        """The answer that a solution states, where that is a place that counts (`extract`)."""
         from sq.eval.extract import extract
 
         found = extract(text)
-        return None if found.where.value in _GUESSED else found.answer
+        places = _PLACES.get(self.config.extract)
+        stated = found.found if places is None else found.where.value in places
+        return found.answer if stated else None
 
     def check(self, answer: str, reference: str) -> bool:
-        """Whether two answers are the same by the strict profile of the grader."""
+        """Whether two answers are the same by the strict profile of the grader, within the tolerance."""
         from sq.eval.judge import Pair
 
         if answer.strip() == reference.strip():
             return True
-        return self._grader.grade_one(Pair(prediction=_boxed(answer), reference=_boxed(reference))).correct
+        pair = Pair(prediction=_boxed(answer), reference=_boxed(reference), tolerance=self._error(reference))
+        return self._grader.grade_one(pair).correct
 
     def vote(self, question: Mapping[str, Any], answers: Sequence[str], responses: Sequence[str]) -> AnswerGroups:
         """Candidates by their answers."""
         return by_answer(answers, self.check)
 
-    def verdict(self, question: str) -> OracleLabel | None:
+    def oracle_label(self, question: str) -> OracleLabel | None:
         """None: nothing exact can be said of a question from outside."""
         return None
+
+    def _error(self, reference: str) -> float | None:
+        """The absolute error that a reference allows; none where it is no number or must be met exactly."""
+        found = _NUMBER.match(reference) if self.config.tolerance else None
+        if found is None or self.config.tolerance is None:
+            return None
+        digits, power, exponent = found.groups()
+        return abs(float(digits.replace(",", ""))) * 10.0 ** int(power or exponent or 0) * self.config.tolerance
 
     @cached_property
     def _grader(self) -> Grader:
