@@ -57,7 +57,7 @@ class SyntheticNegatives:
         unparsable = sum(s not in ("yes", "no") for s in said)
         metrics = {"judge/planted": float(half), "judge/asked": float(self._count)}
         metrics["judge/unparsable"] = unparsable / max(len(said), 1)
-        unspoiled = "removed_as_they_came" if self._domain.verdict("") is None else "wrongly_removed"
+        unspoiled = "removed_as_they_came" if self._domain.oracle_label("") is None else "wrongly_removed"
         for name, words in (("recall", said[half:]), (unspoiled, said[:half])):
             removed = sum(word != "yes" for word in words)
             low, high = wilson(removed, half)
