@@ -9,7 +9,7 @@ from report_run import composed, stage, write_questions
 from sq.core.ledger import read_rejects, read_rows
 from sq.data.sources import SourceConfig
 from sq.domains.arithmetic import ArithmeticDomain
-from sq.domains.math import MathConfig, MathDomain
+from sq.domains.qa import QAConfig, QADomain
 from sq.report import measure
 from sq.report.ablation import conditions, format_ablation
 from sq.report.artifacts import find_run
@@ -140,7 +140,7 @@ def test_the_card_says_what_a_judge_removes_and_no_precision_of_a_mix_that_was_p
 
 
 def test_without_an_oracle_what_is_removed_unspoiled_is_no_error():
-    math = MathDomain(MathConfig(seeds=SourceConfig(input="domain")))
+    math = QADomain(QAConfig(name="math", seeds=SourceConfig(input="domain")))
     planted = SyntheticNegatives(5, math, 0)
     for row in ArithmeticDomain().seeds(9, 0):
         planted.consider(row["question"])
