@@ -73,7 +73,21 @@ def expand(config: RecipeConfig, directory: Path, engine: str) -> tuple[Stage, .
 def blanks(config: RecipeConfig, engine: str) -> dict[str, Any]:
     """What `{NAME}` stands for in every stage."""
     counts = {name: max(min(config.least, n), round(n * config.scale)) for name, n in config.counts.items()}
-    return {**config.let, **counts, "engine": engine, "domain": config.domain, "seed": config.seed}
+    words = {**counts, "engine": engine, "domain": config.domain}
+    let = {name: filled(value, words, f"let.{name}") for name, value in config.let.items()}
+    return {**let, **words, "seed": config.seed}
+
+
+def words_in(value: Any) -> Iterator[str]:
+    """The names of the blanks in a setting, in lists and dictionaries (their keys too)."""
+    if isinstance(value, str):
+        yield from _BLANK.findall(value)
+    elif isinstance(value, Mapping):
+        for pair in value.items():
+            yield from words_in(pair)
+    elif isinstance(value, list | tuple):
+        for child in value:
+            yield from words_in(child)
 
 
 def filled(value: Any, words: Mapping[str, Any], where: str) -> Any:

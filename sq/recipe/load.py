@@ -21,8 +21,9 @@ from omegaconf.errors import OmegaConfBaseException
 from sq.core.config import build, conf_dir, nearest
 from sq.core.errors import ConfigError
 from sq.recipe.config import RecipeConfig
-from sq.recipe.expand import Stage, expand
+from sq.recipe.expand import Stage, expand, words_in
 from sq.recipe.graph import plain_name
+from sq.recipe.reach import check_reach
 
 _FIELDS = {f.name for f in dataclasses.fields(RecipeConfig)}
 _OPEN = ("counts", "let", "set", "tiny")
@@ -67,16 +68,18 @@ def load_recipe(name: str, overrides: Sequence[str] = (), *, tiny: bool = False)
     short = Path(name).stem
     if tiny and not node.get("tiny"):
         raise ConfigError(f"recipe={short} says not what --tiny should change; give it a section tiny:")
+    mentioned = set(words_in(node))
     for key, value in (node.get("tiny") or {}).items() if tiny else ():
         _set(node, str(key), value)
-    for text in overrides:
-        key, value = _parsed(text)
+    given = dict(_parsed(text) for text in overrides)
+    for key, value in given.items():
         _set(node, key, value)
     config = build(node, RecipeConfig)
     engine = _engine(config.engine)
     directory = Path(config.output_dir or f"outputs/{short}{'-tiny' if tiny else ''}")
-    return Recipe(name=short, config=config, output_dir=directory, stages=expand(config, directory, engine),
-                  engine=engine)  # fmt: skip
+    stages = expand(config, directory, engine)
+    check_reach(config, stages, given, mentioned)
+    return Recipe(name=short, config=config, output_dir=directory, stages=stages, engine=engine)
 
 
 def recipes() -> dict[str, str]:

@@ -144,6 +144,53 @@ def test_a_slip_in_an_override_names_key_value_and_mend(recipe, override, messag
 
 
 @pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("let.solvr=ray", r"let\.solvr='ray' changes nothing: no stage reads \{solvr\}, did you mean 'solver'\?"),
+        ("counts.question=3", r"counts\.question=3 changes nothing.*did you mean 'questions'\?"),
+        (
+            "domain=math",
+            r"domain='math' changes nothing: no stage reads \{domain\}.*Stages read: engine, questions, seeds",
+        ),
+        ("tiny.scale=2", r"tiny\.scale=2 changes nothing.*give scale=VALUE itself"),
+        ("variants.qtf=QFT", r"variants\.qtf='QFT' changes nothing: no stage has variant: qtf, did you mean 'qft'\?"),
+        (
+            "scripts.evaluate.limit=8",
+            r"scripts\.evaluate\.limit=8 changes nothing: the recipe has no stage of that script",
+        ),
+        ("scripts.synthesize.stage.count=8", r"every stage that could take it sets its own; give STAGE\.stage\.count="),
+        ("set.stage=sft", r"set\.stage='sft' changes nothing: every stage.*give STAGE\.stage="),
+    ],
+)
+def test_an_override_that_no_stage_reads_is_refused_with_the_nearest_name(recipe, override, message):
+    with pytest.raises(ConfigError, match=message):
+        recipe(override)
+
+
+def test_a_seed_beside_seeds_and_a_word_that_its_only_reader_no_longer_takes_are_refused(recipe):
+    with pytest.raises(ConfigError, match=r"seed=3 changes nothing: the recipe runs for seeds=\[1, 2\]"):
+        recipe("seed=3", seeds=[1, 2])
+    with pytest.raises(ConfigError, match=r"let\.solver='tiny-base' changes nothing"):
+        recipe("solver=tiny-base", "qft.model=tiny")
+    assert (
+        "model=tiny-base" in stages(recipe("qft.model=tiny-base"))["qft"].overrides
+    )  # alone it takes the word's place
+
+
+def test_a_recipe_whose_own_word_no_stage_reads_is_refused(recipe):
+    with pytest.raises(ConfigError, match=r"let\.slover='tiny' changes nothing.*did you mean 'solver'\?"):
+        recipe(let={"solver": "tiny", "slover": "tiny"})
+
+
+def test_a_word_may_hold_the_engine_and_then_changes_with_it(recipe):
+    words = {"solver": "tiny", "judge": "{engine}"}
+    more = {**RECIPE["stages"], "pairs": {"script": "synthesize", "set": {"stage": "rewrite", "engine": "{judge}"}}}
+    assert "engine=hf" in stages(recipe("engine=hf", let=words, stages=more))["pairs"].overrides
+    with pytest.raises(ConfigError, match=r"let\.judge: \{nginee\} stands for nothing, did you mean 'engine'"):
+        recipe(let={"solver": "tiny", "judge": "{nginee}"})
+
+
+@pytest.mark.parametrize(
     ("stage", "message"),
     [
         ({"set": {"stage": "sft", "data.limit": "{seds}"}}, r"\{seds\} stands for nothing, did you mean 'seeds'\?"),
