@@ -19,15 +19,13 @@ def add(commands: Any) -> None:
 
 
 def _run(parsed: argparse.Namespace) -> None:
-    from omegaconf import OmegaConf
-
+    from sq.core.compose import compose
     from sq.core.config import build
-    from sq.core.entry import composed, loosened
     from sq.synth.config import SynthJob
     from sq.synth.determinism import determinism, format_agreements
 
-    overrides = ["stage=answers", "tracking=none", *map(loosened, parsed.overrides)]
-    job = build(OmegaConf.create(composed("synthesize", overrides, "sq.synth")), SynthJob)
+    overrides = ["stage=answers", "tracking=none", *parsed.overrides]
+    job = build(compose("synthesize", overrides, "sq.synth"), SynthJob)
     print(
         format_agreements(list(determinism(job, parsed.dtype or [], count=parsed.count, max_tokens=parsed.max_tokens)))
     )

@@ -27,7 +27,7 @@ def _run(parsed: argparse.Namespace) -> None:
 
     from sq.core.errors import ConfigError
     from sq.eval.grade_file import Columns, grade_file
-    from sq.eval.grader import GraderConfig
+    from sq.eval.grader_config import GraderConfig
 
     if parsed.workers is not None and parsed.workers < 1:
         raise ConfigError(f"--workers {parsed.workers} must be at least 1")

@@ -13,9 +13,11 @@ import importlib
 import math
 import operator
 import re
+import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -91,6 +93,12 @@ def nearest(name: str, valid: Iterable[str]) -> str:
     return f", did you mean '{close[0]}'?" if close else ""
 
 
+@lru_cache(maxsize=256)
+def type_hints(cls: type) -> dict[str, Any]:
+    """The types of a config's fields."""
+    return typing.get_type_hints(cls)
+
+
 def load_target(path: str) -> Any:
     """Import what `_target_` names."""
     module, _, name = path.rpartition(".")
@@ -120,7 +128,7 @@ def _build(node: Any, cls: Any, key: str, problems: list[str]) -> Any:
         return None
     before = len(problems)
     fields = {f.name: f for f in dataclasses.fields(cls)}
-    hints = typing.get_type_hints(cls)
+    hints = type_hints(cls)
     for name in sorted(values.keys() - fields.keys()):
         allowed = ", ".join(sorted(fields))
         hint = nearest(name, fields) or _deeper(name, values)
@@ -207,9 +215,9 @@ def _field_value(cls: type, field: dataclasses.Field[Any], hint: Any, value: Any
     if isinstance(value, str) and (options := _enum_in(hint)):
         value = next((e for e in options if value.lower() == e.name.lower()), value)
     try:
-        single = dataclasses.make_dataclass("Setting", [("value", hint, dataclasses.field(default=MISSING))])
-        checked = OmegaConf.merge(OmegaConf.structured(single), {"value": value})
-        value = OmegaConf.to_container(checked, resolve=True)["value"]  # type: ignore[index,call-overload]
+        if not _is_of(hint, value):
+            checked = OmegaConf.merge(_schema(hint), {"value": value})
+            value = OmegaConf.to_container(checked, resolve=True)["value"]  # type: ignore[index,call-overload]
     except (OmegaConfBaseException, ValueError) as error:
         allowed = _allowed(hint, error)
         near = nearest(str(value), [e.name.lower() for e in _enum_in(hint) or ()])
@@ -217,6 +225,23 @@ def _field_value(cls: type, field: dataclasses.Field[Any], hint: Any, value: Any
         return None
     _check_bounds(field, value, key, problems)
     return tuple(value) if isinstance(value, list) and typing.get_origin(hint) is tuple else value
+
+
+@lru_cache(maxsize=256)
+def _schema(hint: Any) -> Any:
+    """A node with one value of this type, by which OmegaConf converts."""
+    single = dataclasses.make_dataclass("Setting", [("value", hint, dataclasses.field(default=MISSING))])
+    return OmegaConf.structured(single)
+
+
+def _is_of(hint: Any, value: Any) -> bool:
+    """Whether the value is of this type as it stands, as most are; OmegaConf takes a hundred times as long."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return any(_is_of(each, value) for each in typing.get_args(hint))
+    if typing.get_origin(hint) in (list, dict) and type(value) is typing.get_origin(hint):
+        parts = [value] if isinstance(value, list) else [list(value), list(value.values())]
+        return all(_is_of(each, v) for each, part in zip(typing.get_args(hint), parts, strict=True) for v in part)
+    return hint in (str, int, float, bool, type(None)) and type(value) is hint
 
 
 def _check_bounds(field: dataclasses.Field[Any], value: Any, whole: str, problems: list[str]) -> None:

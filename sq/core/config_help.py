@@ -6,12 +6,13 @@ import dataclasses
 import typing
 from collections.abc import Iterator, Mapping
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 
 import yaml
 from omegaconf import MISSING
 
-from sq.core.config import TARGET, conf_dir, dataclass_in, load_target, nearest
+from sq.core.config import TARGET, conf_dir, dataclass_in, load_target, nearest, type_hints
 from sq.core.errors import ConfigError
 
 
@@ -25,6 +26,7 @@ def known_keys(node: Mapping[str, Any]) -> list[str]:
     return list(_known(node, None, ""))
 
 
+@lru_cache(maxsize=1)
 def groups() -> dict[str, list[str]]:
     """The config groups and the options of each."""
     found: dict[str, list[str]] = {}
@@ -71,7 +73,7 @@ def _lines(node: Mapping[str, Any], hint: Any, indent: str) -> Iterator[str]:
     if TARGET in node:
         yield f"{indent}{TARGET}: {node[TARGET]}"
     fields = {f.name: f for f in dataclasses.fields(cls)} if cls else {}
-    hints = typing.get_type_hints(cls) if cls else {}
+    hints = type_hints(cls) if cls else {}
     for name, value in values.items():
         if isinstance(value, Mapping) and value:
             yield f"{indent}{name}:"
@@ -84,7 +86,7 @@ def _lines(node: Mapping[str, Any], hint: Any, indent: str) -> Iterator[str]:
 
 def _known(node: Mapping[str, Any], hint: Any, prefix: str) -> Iterator[str]:
     cls = _class_of(node, hint)
-    hints = typing.get_type_hints(cls) if cls else {}
+    hints = type_hints(cls) if cls else {}
     for name, value in _completed(node, hint).items():
         yield prefix + name
         if isinstance(value, Mapping):

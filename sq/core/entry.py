@@ -27,13 +27,14 @@ except ModuleNotFoundError:
     print(f"hydra is not installed for {sys.executable}: make setup, then . .venv/bin/activate", file=sys.stderr)
     sys.exit(2)
 from hydra.core.hydra_config import HydraConfig  # noqa: E402
-from hydra.errors import HydraException, OverrideParseException  # noqa: E402
+from hydra.errors import HydraException  # noqa: E402
 from hydra.types import RunMode  # noqa: E402
-from omegaconf import DictConfig, OmegaConf, open_dict  # noqa: E402
+from omegaconf import DictConfig, open_dict  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
-from sq.core.config import build, conf_dir, nearest  # noqa: E402
-from sq.core.config_help import groups, show_config, show_groups, stage_problem, stages_of  # noqa: E402
+from sq.core.compose import check_stage, compose, explain, loosened, plain  # noqa: E402
+from sq.core.config import build, conf_dir  # noqa: E402
+from sq.core.config_help import show_config, show_groups, stages_of  # noqa: E402
 from sq.core.errors import ConfigError, SqError  # noqa: E402
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,8 @@ def main(name: str, job: type[Job], about: str | None) -> None:
         if {"-h", "--help"} & set(arguments):
             print(help_text(name, package, about or ""))
         elif "--cfg" in arguments and "job" in arguments:
-            print(show_config(composed(name, [a for a in arguments if a not in ("--cfg", "job")], package)), end="")
+            config = compose(name, [a for a in arguments if a not in ("--cfg", "job")], package)
+            print(show_config(plain(config)), end="")
         else:
             check_flags(arguments)
             sys.argv[1:] = arguments
@@ -88,26 +90,11 @@ def run(name: str, job: type[Job], package: str) -> None:
         raise failures[0]
 
 
-def composed(name: str, overrides: Sequence[str], package: str) -> dict[str, Any]:
-    """The configuration with these overrides, as plain values; interpolations stay as written.
-
-    Raises:
-        ConfigError: for overrides that cannot be composed.
-    """
-    check_stage(overrides, package)
-    try:
-        with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-            config = hydra.compose(name, overrides=list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explain(error)) from error
-    return dict(OmegaConf.to_container(config, resolve=False))  # type: ignore[arg-type]
-
-
 def help_text(name: str, package: str, about: str) -> str:
     """What `--help` prints: use, groups with their options, every key with its default and meaning."""
     own = stages_of(package)
     stage = [f"stage={own[0]}"] if own else []
-    config = composed(name, stage, package)
+    config = plain(compose(name, stage, package))
     listed = show_groups(config)
     if own:
         listed = re.sub(r"(  stage= +).*", rf"\1{' '.join(own)}", listed)
@@ -121,17 +108,6 @@ def help_text(name: str, package: str, about: str) -> str:
     )
 
 
-def loosened(argument: str) -> str:
-    """`key=value` may set any key that the config's dataclass has, whether or not the YAML mentions it.
-
-    Hydra would ask for a plus sign. An unknown key is found later, with all other problems, by `build`.
-    """
-    key, equals, _ = argument.partition("=")
-    if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", key) or key in groups():
-        return argument
-    return f"++{argument}"
-
-
 def check_flags(arguments: Sequence[str]) -> None:
     """An option that Hydra lacks, before its parser answers with a page of usage."""
     from hydra._internal.utils import get_args_parser
@@ -143,17 +119,6 @@ def check_flags(arguments: Sequence[str]) -> None:
                 f"{argument} is no option here (--help lists all). Settings are key=value; quote a value with spaces: "
                 "'key={a: 1, b: 2}'"
             )
-
-
-def check_stage(overrides: Sequence[str], package: str) -> None:
-    """A stage of another script, or none at all, is told before Hydra composes anything."""
-    own = stages_of(package)
-    given = [o.partition("=")[2] for o in overrides if o.startswith("stage=")]
-    if own and not given:
-        raise ConfigError(f"stage= must be given: one of {', '.join(own)}")
-    for stage in (s.strip() for text in given for s in text.split(",")):
-        if own and (problem := stage_problem(stage, package)):
-            raise ConfigError(problem)
 
 
 def join_sweep(config: DictConfig) -> None:
@@ -191,31 +156,6 @@ def plain_errors(package: str) -> Iterator[None]:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(141)
-
-
-def explain(error: Exception) -> str:
-    """Hydra's and OmegaConf's errors in the words of this project: key, value, what is allowed, nearest name."""
-    text = "\n".join(
-        dict.fromkeys(str(e).strip() for e in (error, error.__cause__) if e is not None and str(e).strip())
-    )
-    if found := re.search(r"Could not (?:find|load) '(\w+)/(.+?)'", text):
-        group, option = found.groups()
-        options = groups().get(group, [])
-        return f"{group}={option} is not one of {', '.join(options)}{nearest(option, options)}"
-    if found := re.search(r"Could not override '(.+?)'", text):
-        return f"{found[1]}= is no setting of this script; --help lists those it has"
-    if re.search(r"mismatched input|extraneous input|no viable alternative|token recognition", text):
-        return (
-            f"{_override(error)} cannot be read: {text.splitlines()[0].replace('++', '')}\n"
-            "Overrides are key=value; quote a value with special characters: 'key=\"a,b\"'"
-        )
-    if found := re.search(r"Ambiguous value for argument '\+*(.+?)'", text):
-        return f"{found[1]}: several values need -m (a sweep); as one list write key=[a,b], as one text key='\"a,b\"'"
-    return text
-
-
-def _override(error: Exception) -> str:
-    return str(error.override).lstrip("+") if isinstance(error, OverrideParseException) else "an override"
 
 
 def print_message(message: str) -> None:

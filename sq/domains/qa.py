@@ -120,7 +120,8 @@ class QADomain:
 
     @cached_property
     def _grader(self) -> Grader:
-        from sq.eval.grader import Grader, GraderConfig
+        from sq.eval.grader import Grader
+        from sq.eval.grader_config import GraderConfig
 
         return Grader(GraderConfig(workers=1, deadline=self.config.deadline))
 

@@ -8,8 +8,7 @@ from sq.core.config import nearest, setting
 from sq.core.tracking import TrackingConfig
 from sq.engine.config import EngineConfig
 from sq.eval.benchmarks import BenchmarkConfig
-from sq.eval.grader import GraderConfig
-from sq.eval.judge import Profile
+from sq.eval.grader_config import GraderConfig, Profile
 from sq.eval.prompting import FormatConfig
 from sq.models.load import ModelConfig
 from sq.sandbox.config import SandboxConfig

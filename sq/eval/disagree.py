@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from itertools import islice
 
 from sq.eval.grader import Grader
-from sq.eval.judge import Grade, Pair, Profile
+from sq.eval.grader_config import Profile
+from sq.eval.judge import Grade, Pair
 
 
 @dataclass(frozen=True, kw_only=True)

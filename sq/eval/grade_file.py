@@ -24,8 +24,9 @@ import pyarrow.parquet as pq
 
 from sq.core.config import nearest
 from sq.core.errors import RowError
-from sq.eval.grader import Grader, GraderConfig
-from sq.eval.judge import Grade, Pair, Profile
+from sq.eval.grader import Grader
+from sq.eval.grader_config import GraderConfig, Profile
+from sq.eval.judge import Grade, Pair
 
 _CHUNK = 512
 _ADDED = ("extracted", "correct", "verdict", "reason")

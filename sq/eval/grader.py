@@ -18,29 +18,19 @@ import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 
-from sq.core.config import setting
 from sq.eval.extract import MAX_OUTPUT, Where
-from sq.eval.judge import Grade, Pair, Profile
+from sq.eval.grader_config import GraderConfig, Profile
+from sq.eval.judge import Grade, Pair
 from sq.eval.verdict import Verdict
 
 _START_SECONDS = 120
 _CHUNK = 16
 _STARVED = 4
 """Deadlines a worker gets in all where the machine, not the pair, is slow."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class GraderConfig:
-    """How answers are graded."""
-
-    profile: str = setting("strict", choices=[p.value for p in Profile], help="whose rules decide")
-    workers: int | None = setting(None, ge=1, help="processes; none: one a core")
-    deadline: float = setting(1.5, gt=0, help="seconds a pair may take")
-    memory_mb: int = setting(1024, ge=256, help="memory a worker may use")
 
 
 class Grader:

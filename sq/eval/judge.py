@@ -6,18 +6,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from sq.eval.equal import dart, strict
 from sq.eval.extract import Extraction, Where, extract, extract_reference
+from sq.eval.grader_config import Profile
 from sq.eval.verdict import Outcome, Verdict
-
-
-class Profile(StrEnum):
-    """Whose rules decide: ours, or those of the paper's evaluator (DART-Math)."""
-
-    STRICT = "strict"
-    DART = "dart"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,8 @@ from sq.core.ledger import Ledger, LedgerSummary, WorkItem, read_manifest, read_
 from sq.core.rows import SCORE, fit_row, row_id
 from sq.eval.answer import answers_dir
 from sq.eval.check import Checker
-from sq.eval.grader import Grader, GraderConfig
+from sq.eval.grader import Grader
+from sq.eval.grader_config import GraderConfig
 from sq.eval.judge import Grade, Pair
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,8 @@ import sys
 from typing import Any
 
 from sq.eval.equal import symbolic
-from sq.eval.judge import Pair, Profile, judge
+from sq.eval.grader_config import Profile
+from sq.eval.judge import Pair, judge
 
 _CPU_GRACE = 5
 """Seconds of processor time beyond the deadline after which the kernel ends a worker whose parent did not."""

@@ -6,12 +6,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-import hydra
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
-
-from sq.core.config import build, conf_dir, load_target
-from sq.core.entry import check_stage, explain, loosened
+from sq.core.compose import compose
+from sq.core.config import build, load_target
 from sq.core.errors import ConfigError
 from sq.core.manifest import canonical
 from sq.recipe.expand import Stage
@@ -33,16 +29,15 @@ def check(stages: Iterable[Stage]) -> dict[str, Any]:
     stages = list(stages)
     jobs, problems = {}, _misread(stages)
     known: dict[str, Any] = {}
-    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        for stage in stages:
-            form = _form(stage)
-            if form not in known:
-                try:
-                    known[form] = _built(stage)
-                except ConfigError as error:
-                    known[form] = None
-                    problems += [f"stage {stage.name}: {problem}" for problem in error.problems]
-            jobs[stage.name] = known[form]
+    for stage in stages:
+        form = _form(stage)
+        if form not in known:
+            try:
+                known[form] = _built(stage)
+            except ConfigError as error:
+                known[form] = None
+                problems += [f"stage {stage.name}: {problem}" for problem in error.problems]
+        jobs[stage.name] = known[form]
     if problems:
         raise ConfigError(*problems)
     return jobs
@@ -61,13 +56,8 @@ def _form(stage: Stage) -> str:
 
 
 def _built(stage: Stage) -> Any:
-    overrides = [loosened(text) for text in stage.overrides]
     path = JOBS[stage.script]
-    check_stage(overrides, path.rpartition(".config.")[0])
-    try:
-        return build(hydra.compose(stage.script, overrides=overrides), load_target(path))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(explain(error)) from error
+    return build(compose(stage.script, stage.overrides, path.rpartition(".config.")[0]), load_target(path))
 
 
 def _misread(stages: list[Stage]) -> list[str]:

@@ -28,18 +28,14 @@ def seeds(found: RunArtifacts) -> list[str]:
 @lru_cache(maxsize=8)
 def _of_training(overrides: tuple[str, ...]) -> list[str]:
     """What train.py would read with these overrides."""
-    from hydra.errors import HydraException
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
+    from sq.core.compose import compose
     from sq.core.config import build
-    from sq.core.entry import composed, loosened
     from sq.data.sources import read_source
     from sq.train.config import TrainJob
 
     try:
-        job = build(OmegaConf.create(composed("train", [*map(loosened, overrides)], "sq.train")), TrainJob)
+        job = build(compose("train", overrides, "sq.train"), TrainJob)
         rows = read_source(job.data, ("question",), domain=job.domain.create())
         return [row["question"] for row in islice(rows, MOST)]
-    except (SqError, HydraException, OmegaConfBaseException, OSError):
+    except (SqError, OSError):
         return []  # the file is not here any more, or the command is of another version

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from sq.eval.equal import dart
-from sq.eval.judge import Pair, Profile, judge
+from sq.eval.grader_config import Profile
+from sq.eval.judge import Pair, judge
 from sq.eval.verdict import Verdict
 
 

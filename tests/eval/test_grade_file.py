@@ -12,7 +12,8 @@ from sq.cli import grade as grade_command
 from sq.core.errors import RowError
 from sq.eval.disagree import Disagreements
 from sq.eval.grade_file import Columns, grade_file, grade_rows
-from sq.eval.grader import Grader, GraderConfig
+from sq.eval.grader import Grader
+from sq.eval.grader_config import GraderConfig
 from sq.eval.judge import Pair
 
 CONFIG = GraderConfig(workers=2)

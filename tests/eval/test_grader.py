@@ -9,8 +9,9 @@ import pytest
 
 from sq.core.config import build
 from sq.core.errors import ConfigError
-from sq.eval.grader import Grader, GraderConfig
-from sq.eval.judge import Pair, Profile
+from sq.eval.grader import Grader
+from sq.eval.grader_config import GraderConfig, Profile
+from sq.eval.judge import Pair
 from sq.eval.verdict import Verdict
 
 

@@ -9,8 +9,9 @@ import pytest
 
 import sq.eval
 from sq.eval.equal import symbolic
-from sq.eval.grader import Grader, GraderConfig
-from sq.eval.judge import Pair, Profile
+from sq.eval.grader import Grader
+from sq.eval.grader_config import GraderConfig, Profile
+from sq.eval.judge import Pair
 from sq.eval.verdict import Verdict
 
 TOWERS = [

@@ -1,7 +1,8 @@
 """A verdict does not depend on what was judged before it: no profile and no pair leaves anything behind."""
 
 from sq.eval.equal.tree import Const, Op, Sym, Text, symbols
-from sq.eval.judge import Pair, Profile, judge
+from sq.eval.grader_config import Profile
+from sq.eval.judge import Pair, judge
 
 PAIRS = [
     Pair(prediction=rf"\boxed{{{answer}}}", reference=reference)

@@ -1,0 +1,114 @@
+"""A command composed with Hydra in this process, as its entry script would compose it, and the words for what is wrong.
+
+Most of a composition is the choice of groups (`model=tiny`). Commands that choose the same, as many stages of a recipe
+do, share that part; each has its own values applied to a copy of it, by Hydra itself.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import hydra
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from sq.core.config import conf_dir, nearest
+from sq.core.config_help import groups, stage_problem, stages_of
+from sq.core.errors import ConfigError
+
+
+def compose(script: str, overrides: Sequence[str], package: str) -> DictConfig:
+    """The configuration of a command of `script`, whose config is in `package`.
+
+    Raises:
+        ConfigError: for overrides that cannot be composed.
+    """
+    check_stage(overrides, package)
+    texts = [loosened(text) for text in overrides]
+    try:
+        parsed = [_parsed(text) for text in texts]
+        if any(each.is_sweep_override() for each in parsed):
+            return _chosen(script, tuple(texts))  # Hydra says that several values are a sweep
+        choices = tuple(text for text, each in zip(texts, parsed, strict=True) if _is_choice(each))
+        config = copy.deepcopy(_chosen(script, choices))
+        ConfigLoaderImpl._apply_overrides_to_config([each for each in parsed if not _is_choice(each)], config)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error)) from error
+    return config
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """A composition as plain values; interpolations stay as written."""
+    return dict(OmegaConf.to_container(config, resolve=False))  # type: ignore[arg-type]
+
+
+def loosened(argument: str) -> str:
+    """`key=value` may set any key that the config's dataclass has, whether or not the YAML mentions it.
+
+    Hydra would ask for a plus sign. An unknown key is found later, with all other problems, by `build`.
+    """
+    key, equals, _ = argument.partition("=")
+    if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", key) or key in groups():
+        return argument
+    return f"++{argument}"
+
+
+def check_stage(overrides: Sequence[str], package: str) -> None:
+    """A stage of another script, or none at all, is told before Hydra composes anything."""
+    own = stages_of(package)
+    given = [o.partition("=")[2] for o in overrides if o.startswith("stage=")]
+    if own and not given:
+        raise ConfigError(f"stage= must be given: one of {', '.join(own)}")
+    for stage in (s.strip() for text in given for s in text.split(",")):
+        if own and (problem := stage_problem(stage, package)):
+            raise ConfigError(problem)
+
+
+def explain(error: Exception) -> str:
+    """Hydra's and OmegaConf's errors in the words of this project: key, value, what is allowed, nearest name."""
+    text = "\n".join(
+        dict.fromkeys(str(e).strip() for e in (error, error.__cause__) if e is not None and str(e).strip())
+    )
+    if found := re.search(r"Could not (?:find|load) '(\w+)/(.+?)'", text):
+        group, option = found.groups()
+        options = groups().get(group, [])
+        return f"{group}={option} is not one of {', '.join(options)}{nearest(option, options)}"
+    if found := re.search(r"Could not override '(.+?)'", text):
+        return f"{found[1]}= is no setting of this script; --help lists those it has"
+    if re.search(r"mismatched input|extraneous input|no viable alternative|token recognition", text):
+        return (
+            f"{_override(error)} cannot be read: {text.splitlines()[0].replace('++', '')}\n"
+            "Overrides are key=value; quote a value with special characters: 'key=\"a,b\"'"
+        )
+    if found := re.search(r"Ambiguous value for argument '\+*(.+?)'", text):
+        return f"{found[1]}: several values need -m (a sweep); as one list write key=[a,b], as one text key='\"a,b\"'"
+    return text
+
+
+@lru_cache(maxsize=256)
+def _chosen(script: str, choices: tuple[str, ...]) -> DictConfig:
+    """The composition of a script with these choices of groups."""
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return hydra.compose(script, overrides=list(choices))
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> Override:
+    return OverridesParser.create().parse_overrides([text])[0]
+
+
+def _is_choice(override: Override) -> bool:
+    """Whether it chooses an option of a group, by Hydra's rule (a dictionary for a group's key is a value)."""
+    return override.key_or_group in groups() and not isinstance(override.value(), dict)
+
+
+def _override(error: Exception) -> str:
+    return str(error.override).lstrip("+") if isinstance(error, OverrideParseException) else "an override"

@@ -1,0 +1,71 @@
+"""`compose` gives what Hydra gives for the whole command, and commands with the same choices of groups share one."""
+
+import hydra
+import pytest
+from omegaconf import OmegaConf
+
+from sq.core import compose as composing
+from sq.core.compose import compose, loosened
+from sq.core.config import conf_dir
+from sq.core.errors import ConfigError
+
+PACKAGES = {"train": "sq.train", "synthesize": "sq.synth", "evaluate": "sq.eval"}
+
+
+def by_hydra(script, overrides):
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return hydra.compose(script, overrides=[loosened(text) for text in overrides])
+
+
+@pytest.mark.parametrize(
+    ("script", "overrides"),
+    [
+        ("train", ["stage=qft", "stage.lr=1e-3", "model=tiny", "model.path='a b'", "seed=3", "output_dir=x/y"]),
+        ("train", ["stage=sft", "data=gsm8k-math", "data.mix.gsm8k.weight=1", "trainer=qlora", "trainer.lora.rank=8"]),
+        ("train", ["stage=sft", "data.mix={a.jsonl:0.7,b.jsonl:0.3}", "domain=math", "data@domain.seeds=gsm8k"]),
+        ("train", ["stage=sft", "domain=math", "domain.seeds.mix=null", "domain.seeds.input=FILE"]),
+        ("synthesize", ["stage=filter", "filters=[format,overlap]", "filters.overlap.benchmarks={g: a}", "limit=4"]),
+        ("synthesize", ["engine=ray", "engine@engine.inner=hf", "stage=answers", "input=in", "columns={a: b}"]),
+        ("synthesize", ["stage=select", "engine=node-hf", "engine.replicas=4", "model.trust_remote_code=true"]),
+        ("evaluate", ["benchmark=[gsm8k,math]", "benchmark.gsm8k.split=train", "n=4", "+model@reward=tiny-base"]),
+        ("evaluate", ["engine=oracle", "engine.error_rate=0.1", "+format@formats.me=alpaca", "profiles=[dart]"]),
+        ("evaluate", ["~format", "tracking=none", "tracking.tags={a: '1'}", "model={name: x}"]),
+    ],
+)  # fmt: skip
+def test_it_is_what_hydra_composes(script, overrides):
+    expected, found = by_hydra(script, overrides), compose(script, overrides, PACKAGES[script])
+    assert OmegaConf.to_container(found, resolve=False) == OmegaConf.to_container(expected, resolve=False)
+    assert OmegaConf.to_container(found, resolve=True) == OmegaConf.to_container(expected, resolve=True)
+    assert OmegaConf.is_struct(found) == OmegaConf.is_struct(expected)
+
+
+def test_what_is_wrong_is_said_as_the_entry_scripts_say_it():
+    for overrides, message in [
+        (["stage=sft", "model=tinny"], "model=tinny is not one of .*did you mean 'tiny'"),
+        (["stage=sft", "model={"], r"model=\{ cannot be read"),
+        (["stage=sft", "seed=1,2"], "seed=1,2: several values need -m|several values need -m"),
+        (["stage=sft", "+seed=2"], "seed"),
+        (["stage=sft", "nothing@of.this=tiny"], "nothing"),
+        (["model=tiny"], "stage= must be given"),
+        (["stage=answers"], "is a stage of synthesize.py"),
+    ]:
+        with pytest.raises(ConfigError, match=message):
+            compose("train", overrides, "sq.train")
+
+
+def test_the_same_choices_are_composed_once_and_nothing_of_one_command_is_in_the_next(monkeypatch):
+    composing._chosen.cache_clear()
+    calls = []
+    real = hydra.compose
+
+    def counted(name, overrides):
+        calls.append((name, tuple(overrides)))
+        return real(name, overrides=overrides)
+
+    monkeypatch.setattr(hydra, "compose", counted)
+    first = compose("train", ["stage=sft", "data.mix={a: 1}", "stage.lr=1"], "sq.train")
+    second = compose("train", ["stage.lr=2", "stage=sft"], "sq.train")
+    compose("train", ["stage=sft", "model=tiny"], "sq.train")
+    assert calls == [("train", ("stage=sft",)), ("train", ("stage=sft", "model=tiny"))]
+    assert (first.stage.lr, second.stage.lr) == (1, 2) and second.data.mix != first.data.mix
+    assert second == by_hydra("train", ["stage=sft", "stage.lr=2"])
