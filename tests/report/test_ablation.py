@@ -144,7 +144,7 @@ def test_without_an_oracle_what_is_removed_unspoiled_is_no_error():
     planted = SyntheticNegatives(5, math, 0)
     for row in ArithmeticDomain().seeds(9, 0):
         planted.consider(row["question"])
-    figures = planted.figures(["yes", "no", "yes", "yes", "yes", "no", "no", "no", "no", "yes"])
+    figures = planted.metrics(["yes", "no", "yes", "yes", "yes", "no", "no", "no", "no", "yes"])
     assert figures["judge/recall"] == 0.8 and figures["judge/removed_as_they_came"] == 0.2
     assert planted_figures(figures).keys() == {"judge/recall", "judge/removed_as_they_came"}
     earlier = {"judge/recall": 0.8, "judge/wrongly_removed": 0.2, "judge/precision": 0.8}
