@@ -272,6 +272,16 @@ def test_an_input_in_another_order_is_refused(tmp_path: Path) -> None:
         list(ledger.todo([WorkItem("k1"), WorkItem("k0"), WorkItem("k2"), WorkItem("k3")]))
 
 
+def test_an_input_whose_keys_are_cut_elsewhere_is_another(tmp_path: Path) -> None:
+    for name, keys in (("a", ["ab", "c"]), ("b", ["a", "bc"])):
+        with opened(tmp_path / name) as ledger:
+            for item in ledger.todo(WorkItem(key) for key in keys):
+                ledger.record(item.key, [{"id": "x"}])
+            ledger.finish()
+    parts = [read_manifest(tmp_path / name).parts[0] for name in ("a", "b")]
+    assert parts[0].keys != parts[1].keys and parts[0].content == parts[1].content
+
+
 def test_many_threads_may_record(tmp_path: Path) -> None:
     with opened(tmp_path, part_size=7) as ledger:
         todo = ledger.todo(items(200))

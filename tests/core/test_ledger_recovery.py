@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -26,8 +28,8 @@ def without_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "fsync", lambda fd: None)
 
 
-def opened(directory: Path, seed: int = 1, part_size: int = 4) -> Ledger:
-    return Ledger.open(directory, schema=SCHEMA, config={"seed": seed}, inputs={"in": "d"}, part_size=part_size)
+def opened(directory: Path, seed: int = 1, part_size: int = 4, read: str = "d") -> Ledger:
+    return Ledger.open(directory, schema=SCHEMA, config={"seed": seed}, inputs={"in": read}, part_size=part_size)
 
 
 def items() -> Iterator[WorkItem]:
@@ -159,11 +161,19 @@ def test_a_lost_manifest_with_a_damaged_part_costs_that_part(finished: Path) -> 
     assert contents(finished) == contents(finished.with_name("reference"))
 
 
-def test_a_lost_manifest_of_another_config_is_not_rebuilt(finished: Path) -> None:
+def test_a_lost_manifest_with_the_rejects_of_another_part_costs_that_part(finished: Path) -> None:
+    os.unlink(finished / "manifest.json")
+    shutil.copy(finished / "rejects-00001.parquet", finished / "rejects-00002.parquet")
+    assert again(finished) == [8, 9, 10, 11]
+    assert contents(finished) == contents(finished.with_name("reference"))
+
+
+@pytest.mark.parametrize("other", [{"seed": 2}, {"read": "e"}])
+def test_a_lost_manifest_of_another_config_or_input_is_not_rebuilt(finished: Path, other: dict[str, Any]) -> None:
     os.unlink(finished / "manifest.json")
     before = contents(finished)
     with pytest.raises(LedgerError, match="has lost its manifest.json, and what else it holds is of another config"):
-        opened(finished, seed=2)
+        opened(finished, **other)
     assert contents(finished) == before
     assert again(finished) == []
 
@@ -184,6 +194,15 @@ def test_a_part_that_was_written_but_not_entered_is_taken_in(tmp_path: Path, fin
         shutil.copy(finished / name, tmp_path / "cut" / name)
     assert again(tmp_path / "cut") == list(range(4, COUNT))
     assert contents(tmp_path / "cut") == contents(finished)
+
+
+def test_a_part_of_another_configuration_is_not_taken_in(tmp_path: Path, finished: Path) -> None:
+    with opened(tmp_path / "cut", seed=2) as ledger:
+        compute(ledger, lambda i: i < 3)
+    for name in ("part-00000.parquet", "rejects-00000.parquet"):
+        shutil.copy(finished / name, tmp_path / "cut" / name)
+    with opened(tmp_path / "cut", seed=2) as ledger:
+        assert compute(ledger) == list(range(3, COUNT))
 
 
 def test_leftovers_of_a_kill_are_cleared_away(tmp_path: Path, finished: Path) -> None:
@@ -242,6 +261,16 @@ def test_garbage_at_the_end_of_a_journal_is_no_outcome(tmp_path: Path, finished:
         file.write(garbage)
     assert again(tmp_path / "garbage") == list(range(3, COUNT))
     assert contents(tmp_path / "garbage") == contents(finished)
+
+
+def test_of_two_outcomes_of_one_key_in_a_journal_the_first_stands(tmp_path: Path, finished: Path) -> None:
+    """It was recorded for good before the other came, and counts once."""
+    journal = begun(tmp_path / "twice")
+    other = journal.read_bytes().splitlines()[3][9:].replace(b"k2", b"k1")  # k1, with what came of k2
+    with open(journal, "ab") as file:
+        file.write(b"%08x %s\n" % (zlib.crc32(other), other))
+    assert again(tmp_path / "twice") == list(range(3, COUNT))
+    assert contents(tmp_path / "twice") == contents(finished)
 
 
 def test_a_journal_of_other_items_is_refused(tmp_path: Path) -> None:

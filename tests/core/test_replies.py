@@ -308,13 +308,25 @@ HOSTILE += [
 ]
 
 
+ENDINGS = [
+    (improve, f"\nFINAL QUESTION: {FINAL}", FINAL),
+    (harder, f"\n#Finally Rewritten Problem#: {FINAL}", FINAL),
+    (judge, "\nAnswer: No", False),
+    (rate, "\n" + json.dumps(RATING), 40),
+    (topic, "\n<TOPIC>Algebra</TOPIC>", "Algebra"),
+]
+SAYING = {("no, ", judge.role): False, ("Step 4 #Finally Rewritten Problem#: x\n", harder.role): "x"}
+
+
 @pytest.mark.parametrize("size", [100_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
-def test_hostile_replies_are_read_in_linear_time(size):
+def test_hostile_replies_are_read_in_linear_time_and_what_comes_after_them_is_found(size):
     # No clock is needed: a reader that is quadratic would be at it for hours.
     for scrap in HOSTILE:
-        reply = scrap * (size // len(scrap))
-        for each in SHIPPED:
-            each.parse("x" + reply)
+        reply = "x" + scrap * (size // len(scrap))
+        for each, ending, value in ENDINGS:
+            assert each.parse(reply).value == SAYING.get((scrap, each.role)), (scrap, each.role)
+            assert each.parse(reply + ending).value == value, (scrap, each.role)
+        assert answer.parse(reply).value == reply.strip()
 
 
 def test_a_long_reply_is_read_to_its_end():

@@ -245,11 +245,28 @@ def test_all_problems_are_reported_at_once():
     assert len(check_row({"id": 1, "run": None, "parents": []}, QUESTION)) == 3
 
 
-@given(st.fixed_dictionaries({n: plain for n in ("id", "run", "parents", "question", "seed", "steps", "level")}))
-@settings(max_examples=200)
-def test_a_row_without_problems_can_be_written(row):
-    if not check_row(row, QUESTION):
-        pa.Table.from_pylist([row], schema=QUESTION).validate(full=True)
+good = st.fixed_dictionaries(
+    {
+        **dict.fromkeys(("id", "run", "question"), st.text()),
+        "parents": st.lists(st.text(), max_size=3),
+        **dict.fromkeys(("seed", "steps"), st.none() | st.integers(-(2**63), 2**63 - 1)),
+        "level": st.none() | st.text(),
+    }
+)
+at_the_edge = st.sampled_from([2**63, -(2**63) - 1, "\ud83d", "a\udc00", ["\ud800"], [None], True, 2.0])
+
+
+@given(good, st.sampled_from(["id", "run", "question", "parents", "seed", "steps", "level"]), plain | at_the_edge)
+@settings(max_examples=300)
+def test_a_row_without_problems_can_be_written(row, name, value):
+    assert check_row(row, QUESTION) == []
+    changed = row | {name: value}
+    for each in (row, changed) if not check_row(changed, QUESTION) else (row,):
+        table = pa.Table.from_pylist([each], schema=QUESTION)
+        table.validate(full=True)
+        assert {k: v for k, v in table.to_pylist()[0].items() if v is not None} == {
+            k: v for k, v in each.items() if v is not None
+        }
 
 
 @pytest.mark.parametrize(

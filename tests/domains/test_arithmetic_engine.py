@@ -210,12 +210,6 @@ def test_the_fingerprint_tells_what_decides_the_replies() -> None:
     assert one.fingerprint == OracleEngine().fingerprint
 
 
-def test_closing_twice_does_no_harm() -> None:
-    engine = OracleEngine()
-    engine.close()
-    engine.close()
-
-
 def test_a_wrong_role_or_rate_is_told() -> None:
     node = {"_target_": "sq.domains.oracle.OracleConfig", "role": "juge", "error_rate": 2}
     with pytest.raises(ConfigError, match="did you mean 'judge'") as error:

@@ -134,7 +134,15 @@ def test_a_program_that_does_not_parse_is_still_what_was_answered():
 
 
 @pytest.mark.parametrize(
-    "output", ["(" * 50_000, "```python\n" * 20_000, "x = 1\n" * 30_000, "def f(a):\n" * 5_000, "```\n" * 15_000]
+    ("output", "end"),
+    [
+        ("(" * 50_000, "\n"),
+        ("```python\n" * 20_000, "\n```\n"),
+        ("x = 1\n" * 30_000, "\n"),
+        ("def f(a):\n" * 5_000, "\n"),
+        ("```\n" * 14_000, "\n"),
+    ],
 )
-def test_long_outputs_take_no_long_time(output):
-    program(output)
+def test_long_outputs_take_no_long_time_and_the_program_after_them_is_found(output, end):
+    assert not program(output).source
+    assert program(f"{output}{end}So:\n```python\n{WHOLE}\n```\n").source == WHOLE

@@ -155,6 +155,33 @@ def test_overlap_removes_offenders_and_ignores_boilerplate(chain, questions, tmp
     assert row["overlap_benchmark"] == "bench" and 0 < row["overlap"] < 1 and "train leaves" in row["overlap_ngram"]
 
 
+def words(stem, count):
+    return " ".join(f"{stem}{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(count))
+
+
+def test_thirteen_words_in_common_are_an_overlap_and_twelve_are_not(chain, questions, tmp_path):
+    """As shipped: the length of the paper's n-grams (v2, Table 6)."""
+    item = words("item", 40)
+    mine = [
+        f"{words('x', 5)} {' '.join(item.split()[7:20])} {words('y', 5)}",
+        f"{words('z', 5)} {' '.join(item.split()[20:32])} {words('w', 5)}",
+    ]
+    bench = questions([item], "b.jsonl")
+    chain("overlap", questions(mine), f"filters.overlap.benchmarks={{bench: {bench}}}")
+    (row,), (reject,) = read_rows(tmp_path / "f"), read_rejects(tmp_path / "f")
+    assert row["question"] == mine[1] and json.loads(reject["row"])["question"] == mine[0]
+
+
+def test_a_similarity_of_081_is_a_duplicate_and_of_079_is_none(chain, questions, tmp_path):
+    """As shipped. Words that are all different and some more after them: 81 shingles of 100 in common, 79 of 100."""
+    near = [(words(f"n{i}x", 83), words(f"n{i}x", 102)) for i in "abcdefgh"]
+    far = [(words(f"f{i}x", 81), words(f"f{i}x", 102)) for i in "abcdefgh"]
+    chain("duplicates", questions([text for pair in near + far for text in pair]))
+    rejects = [json.loads(reject["row"]) for reject in read_rejects(tmp_path / "f")]
+    assert {round(row["duplicate_similarity"], 6) for row in rejects} == {0.81}
+    assert len(rejects) >= 7  # LSH brings a pair together with a chance of 0.99
+
+
 def test_overlap_without_benchmarks_is_told(chain, questions):
     with pytest.raises(ConfigError, match="needs benchmarks"):
         chain("overlap", questions(["What is 2 + 2?"]))

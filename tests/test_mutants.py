@@ -1,0 +1,31 @@
+"""Every planted fault of scripts/mutants/ can still be planted, and the tests that are to catch it are there."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parent.parent / "scripts" / "mutants.py"
+
+
+def load():
+    spec = importlib.util.spec_from_file_location("mutants", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["mutants"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+mutants = load()
+TABLE = mutants.table()
+
+
+@pytest.mark.parametrize("mutant", TABLE, ids=str)
+def test_a_fault_can_be_planted(mutant):
+    assert mutant.problem() is None, f"{mutant}: {mutant.problem()}. Fix its entry in scripts/mutants/"
+
+
+def test_there_are_faults_enough_and_none_twice():
+    assert len(TABLE) >= 60 and len({(m.file, m.old, m.new) for m in TABLE}) == len(TABLE)
+    assert len({str(m) for m in TABLE}) == len(TABLE)
