@@ -1,8 +1,9 @@
 """Packs in the order training sees them: the same on every run, on one process or many, from any step on.
 
-All passes over the data are one sequence of optimiser steps, each of `batch_packs` packs. A pack comes with the
-divisor of its whole step (its supervised tokens, its rows, their weights), so that gradient accumulation and several
-devices normalise the loss exactly as one big batch would.
+All passes over the data are one sequence of packs, each pack once a pass. An optimiser step takes the next
+`batch_packs` of them; only the last step may have fewer. A pack comes with the divisor of its whole step (its
+supervised tokens, its rows, their weights), so that gradient accumulation and several devices normalise the loss
+exactly as one big batch would.
 """
 
 from __future__ import annotations
@@ -26,10 +27,15 @@ log = logging.getLogger(__name__)
 
 
 class StepPack(NamedTuple):
-    """A pack, and what the loss of the whole optimiser step it belongs to is divided by."""
+    """A pack, and what the loss of the whole optimiser step it belongs to is divided by.
+
+    A divisor of 0 says that the pack stands in: it keeps processes in step, and neither loss nor figures count it.
+    """
 
     pack: Pack
     divisor: float
+    number: int = 0
+    """Its place in the sequence of all passes; random numbers follow from it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +46,10 @@ class PackPlan:
     prefix: int
     batch_packs: int
 
-    def steps(self, epochs: float, most: int | None) -> int:
-        """Optimiser steps in so many passes over the packs: at least one, at most `most`."""
-        steps = max(1, round(len(self.packing.packs) * epochs / self.batch_packs))
-        return min(steps, most) if most else steps
+    def length(self, epochs: float, most_steps: int | None) -> int:
+        """Packs in so many passes, at least one, and in at most so many steps."""
+        packs = max(1, round(len(self.packing.packs) * epochs))
+        return min(packs, most_steps * self.batch_packs) if most_steps else packs
 
 
 def plan_packs(
@@ -112,20 +118,23 @@ def _near(rows: TokenRows, capacity: int, prefix: int, batch_rows: int, world: i
 
 
 class PackLoader:
-    """Iterates over this process's packs, from `first_step` to the end of training."""
+    """Iterates over this process's packs, from `first_step` to the end of training: the first `length` of all passes.
+
+    Every process gets as many in every step: where the last one has fewer, its shortest item stands in, for nothing.
+    """
 
     def __init__(
         self,
         rows: TokenRows,
         plan: PackPlan,
         *,
-        steps: int,
+        length: int,
         seed: int,
         divisor: Callable[[Sequence[int]], float],
         keep_last: bool = False,
         world: int = 1,
     ) -> None:
-        self.rows, self.plan, self.steps, self.seed, self.world = rows, plan, steps, seed, world
+        self.rows, self.plan, self.length, self.seed, self.world = rows, plan, length, seed, world
         self.divisor, self.keep_last = divisor, keep_last
         self.first_step = 0
         self._cached: tuple[int, np.ndarray] = (-1, np.empty(0, dtype=np.int64))
@@ -135,6 +144,11 @@ class PackLoader:
         """Packs of each process in one optimiser step."""
         return self.plan.batch_packs // self.world
 
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole training."""
+        return -(-self.length // self.plan.batch_packs)
+
     def __len__(self) -> int:
         return self.steps * self.accumulate
 
@@ -142,11 +156,15 @@ class PackLoader:
         rank, world = process()
         if world != self.world:
             raise ConfigError(f"training was planned for {self.world} processes, but {world} are running")
-        for step in range(self.first_step, self.steps):
-            packs = [self._items(step * self.plan.batch_packs + i) for i in range(self.plan.batch_packs)]
+        size, shortest = self.plan.batch_packs, (int(self.rows.lengths.argmin()),)
+        for start in range(self.first_step * size, self.length, size):
+            packs = [self._items(number) for number in range(start, min(start + size, self.length))]
             divisor = sum(self.divisor(items) for items in packs)
-            for items in packs[rank :: self.world]:
-                yield StepPack(self.collate(items), divisor)
+            for place in range(rank, size, self.world):
+                if place < len(packs):
+                    yield StepPack(self.collate(packs[place]), divisor, start + place)
+                else:
+                    yield StepPack(self.collate(shortest), 0.0, start + place)
 
     def once(self) -> Iterator[StepPack]:
         """This process's share of all packs, each once and in a fixed order, for validation and reference passes.

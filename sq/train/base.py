@@ -73,20 +73,22 @@ class BaseModule(L.LightningModule):
         return self.reference_of(batch.pack) if kind == "reference" else self.loss_of(batch, kind)
 
     def on_train_batch_start(self, batch: StepPack, batch_idx: int) -> None:
-        # Random numbers are a function of the batch: a resumed run draws the same, on any number of processes.
-        torch.manual_seed(hash((self.job.seed, batch_idx, self.global_rank)) & (2**63 - 1))
+        # Random numbers are a function of the pack: a resumed run draws the same, on any number of processes.
+        torch.manual_seed(hash((self.job.seed, batch.number, 0)) & (2**63 - 1))
 
     def training_step(self, batch: StepPack, index: int) -> Tensor:
-        total = self(batch, "train")
+        total: Tensor = self(batch, "train")
         if not torch.isfinite(total):
             self._stop(f"the loss is {float(total.detach())}", batch.pack)
+        if not batch.divisor:
+            return total * 0
         self.tokens_seen += batch.pack.tokens
         self.targets_seen += batch.pack.supervised
         # Lightning divides by the packs accumulated and averages over processes; the step's own divisor is exact.
         divided = self.trainer.accumulate_grad_batches
         if self.job.trainer.strategy == "deepspeed":  # whose engine divides by them once more
             divided *= divided
-        return total * (divided * self.trainer.world_size / batch.divisor)  # type: ignore[no-any-return]
+        return total * (divided * self.trainer.world_size / batch.divisor)
 
     def validation_step(self, batch: StepPack, index: int) -> Tensor:
         return self(batch, "reference" if self.reference_pass else "val")  # type: ignore[no-any-return]

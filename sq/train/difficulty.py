@@ -54,7 +54,7 @@ class DifficultyModule(BaseModule):
         known = torch.tensor(source.values[rows], device=found.device)
         errors = found - known[:, 0]
         loss = (errors.square() * known[:, 1]).sum()
-        counts = kind == "train" or bool(batch.divisor)
+        counts = bool(batch.divisor)
         self.metric(kind, "loss").update(loss.detach() / known[:, 1].sum(), weight=known[:, 1].sum() * counts)
         self.metric(kind, "mae").update(errors.detach().abs().mean(), weight=len(rows) * counts)
         if kind == "val" and counts:

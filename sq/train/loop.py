@@ -90,7 +90,7 @@ def train(
 
 def _tokens(plan: PackPlan, loader: PackLoader) -> float:
     """Tokens computed from the first step to the last, whichever process or attempt did it."""
-    return plan.packing.tokens * loader.steps * plan.batch_packs / len(plan.packing.packs)
+    return plan.packing.tokens * loader.length / len(plan.packing.packs)
 
 
 def _run(
@@ -199,12 +199,12 @@ def _loaders(job: TrainJob, data: TrainingRows, prefix: int) -> tuple[PackPlan, 
         data.train, capacity=stage.pack_tokens, seed=job.seed, prefix=prefix,
         batch_packs=stage.batch_packs, batch_rows=stage.batch_rows, world=world,
     )  # fmt: skip
-    steps = plan.steps(stage.epochs, stage.max_steps)
-    loader = PackLoader(data.train, plan, steps=steps, seed=job.seed, divisor=len, world=world)
+    length = plan.length(stage.epochs, stage.max_steps)
+    loader = PackLoader(data.train, plan, length=length, seed=job.seed, divisor=len, world=world)
     if not len(data.held_out):
         return plan, loader, None
     looked_at = plan_packs(data.held_out, capacity=stage.pack_tokens, seed=job.seed, prefix=prefix)
-    return plan, loader, PackLoader(data.held_out, looked_at, steps=0, seed=job.seed, divisor=len, world=world)
+    return plan, loader, PackLoader(data.held_out, looked_at, length=0, seed=job.seed, divisor=len, world=world)
 
 
 def _trainer(job: TrainJob, loader: PackLoader, callbacks: list[Callback]) -> L.Trainer:

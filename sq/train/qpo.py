@@ -56,7 +56,7 @@ class QPOModule(BaseModule):
 
         total, logps = rows_loss(self.model, batch.pack, self.attention, loss)
         out = qpo_loss(logps[0::2], logps[1::2], reference[:, 0], reference[:, 1], beta=self.stage.beta)
-        if kind == "train" and self.global_step == 0 and torch.is_grad_enabled():
+        if kind == "train" and batch.divisor and self.global_step == 0 and torch.is_grad_enabled():
             self._check_start(float(out.loss), batch.pack)
         self._note(out, logps, reference, batch, kind)
         return total

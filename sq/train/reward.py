@@ -76,7 +76,7 @@ class RewardModule(BaseModule):
         else:
             loss = correctness_loss(scores, right, weights)
         total = float(known[:, WEIGHT].sum())
-        seen = total if kind == "train" or batch.divisor else 0.0
+        seen = total if batch.divisor else 0.0
         agreed = ((scores.detach() > 0) == (right > 0.5)).float()
         self.metric(kind, "loss").update(loss.detach() / total, weight=seen)
         self.metric(kind, "accuracy").update(torch.dot(agreed, weights) / weights.sum(), weight=seen)

@@ -1,8 +1,12 @@
 """Packs in training order: every row once a pass, the same from any step on and over any number of processes."""
 
+import tempfile
 from collections import Counter
+from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from sq.core.errors import ConfigError
 from sq.data import module
@@ -17,10 +21,10 @@ def rows(tmp_path):
     return TokenRows.of(items, tmp_path / "rows")
 
 
-def loader(rows, world=1, batch_packs=4, **settings):
-    plan = plan_packs(rows, capacity=64, seed=3, prefix=1, batch_packs=batch_packs, world=world)
+def loader(rows, world=1, batch_packs=4, plan=None, **settings):
+    plan = plan or plan_packs(rows, capacity=64, seed=3, prefix=1, batch_packs=batch_packs, world=world)
     settings = {
-        "steps": plan.steps(2, None),
+        "length": plan.length(2, None),
         "divisor": lambda items: sum(rows.supervised(i) for i in items),
     } | settings
     return PackLoader(rows, plan, seed=3, world=world, **settings)
@@ -30,12 +34,54 @@ def listed(batches):
     return [(batch.pack.rows, batch.divisor) for batch in batches]
 
 
-def test_every_row_comes_once_in_each_pass(rows):
+def shares(every):
+    """What each process is given of the same training."""
+    found = []
+    for rank in range(every.world):
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(module, "process", lambda rank=rank: (rank, every.world))
+            found.append(list(every))
+    return found
+
+
+def test_each_pass_has_its_own_order(rows):
     every = loader(rows)
-    packs = [pack for pack, _ in listed(every)]
-    first = packs[: len(every.packs)]
-    assert Counter(row for pack in first for row in pack) == Counter(range(120))
-    assert packs != sorted(packs) and first != packs[len(every.packs) : 2 * len(every.packs)]
+    packs = [pack for pack, divisor in listed(every) if divisor]
+    assert packs != sorted(packs) and packs[: len(every.packs)] != packs[len(every.packs) :]
+
+
+@given(
+    count=st.integers(1, 150),
+    world=st.integers(1, 8),
+    size=st.one_of(
+        st.builds(dict, batch_packs=st.integers(1, 40)),
+        st.builds(dict, batch_rows=st.integers(1, 99)),
+    ),
+    epochs=st.integers(1, 3),
+)
+@settings(max_examples=150, deadline=None)
+def test_a_pass_is_every_row_once_and_every_divisor_is_that_of_its_step(count, world, size, epochs):
+    if size.get("batch_packs", 0) > world:
+        size["batch_packs"] -= size["batch_packs"] % world
+    with tempfile.TemporaryDirectory() as place:
+        items = (
+            TokenizedExample((TokenSequence([7, *range(100, 104 + i * i % 23)], 1),), str(i)) for i in range(count)
+        )
+        rows = TokenRows.of(items, Path(place))
+        plan = plan_packs(rows, capacity=64, seed=3, prefix=1, world=world, **size)
+        every = loader(rows, plan=plan, world=world, length=plan.length(epochs, None))
+        given = shares(every)
+    assert {len(share) for share in given} == {len(every)}, "processes would wait for each other"
+    packs = len(plan.packing.packs)
+    seen = {batch.number: batch.pack.rows for share in given for batch in share if batch.divisor}
+    assert sorted(seen) == list(range(epochs * packs))
+    for first in range(0, epochs * packs, packs):
+        assert sorted(row for n in range(first, first + packs) for row in seen[n]) == list(range(count))
+    for step in range(every.steps):
+        own = slice(step * every.accumulate, (step + 1) * every.accumulate)
+        real = [batch for share in given for batch in share[own] if batch.divisor]
+        assert {batch.divisor for batch in real} == {float(sum(batch.pack.supervised for batch in real))}
+        assert len(real) == plan.batch_packs or step == every.steps - 1, "only the last step may be smaller"
 
 
 def test_a_later_start_gives_the_rest(rows):
@@ -44,15 +90,19 @@ def test_a_later_start_gives_the_rest(rows):
     assert listed(later) == listed(whole)[3 * 4 :] and len(listed(whole)) == len(whole)
 
 
-def test_processes_share_each_step_and_its_divisor(rows, monkeypatch):
+def test_parts_of_a_pass_and_a_bound_on_steps_are_kept(rows):
+    plan = loader(rows).plan
+    packs = len(plan.packing.packs)
+    assert plan.length(0.5, None) == round(packs / 2) and plan.length(0.001, None) == 1
+    assert plan.length(9, 2) == 2 * plan.batch_packs and plan.length(1, 10**6) == packs
+
+
+def test_processes_share_each_step_and_its_divisor(rows):
     alone = listed(loader(rows))
-    shares = []
-    for rank in range(2):
-        monkeypatch.setattr(module, "process", lambda rank=rank: (rank, 2))
-        shares.append(listed(loader(rows, world=2)))
-    assert len(shares[0]) == len(shares[1]) == len(alone) // 2
+    first, second = (listed(share) for share in shares(loader(rows, world=2)))
+    assert len(first) == len(second) == len(alone) // 2
     for step in range(len(alone) // 4):
-        mine = shares[0][2 * step : 2 * step + 2] + shares[1][2 * step : 2 * step + 2]
+        mine = first[2 * step : 2 * step + 2] + second[2 * step : 2 * step + 2]
         assert sorted(mine) == sorted(alone[4 * step : 4 * step + 4])
 
 
@@ -110,7 +160,7 @@ def test_a_step_is_no_more_than_one_pass(rows, world, caplog):
         plan = plan_packs(rows, capacity=256, seed=0, batch_packs=60, world=world)
     assert 0 <= plan.batch_packs - len(plan.packing.packs) < world
     assert "a step of 60 packs is more than all the data" in caplog.text
-    assert plan.steps(3, None) in (2, 3)
+    assert plan.length(3, None) == 3 * len(plan.packing.packs)
 
 
 def test_what_does_not_fit_is_told(rows):

@@ -13,7 +13,7 @@ from sq.train.fit import fit
 from sq.train.launch import as_node, processes
 
 SETTINGS = (
-    "data.limit=60", "stage.lr=0.003", "stage.max_steps=6", "stage.batch_packs=4", "stage.pack_tokens=192",
+    "data.limit=60", "stage.lr=0.003", "stage.epochs=2", "stage.batch_packs=4", "stage.pack_tokens=192",
     "stage.validation=0.1", "trainer.checkpoint_every=3",
 )  # fmt: skip
 

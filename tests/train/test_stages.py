@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
+from sq.train.base import BaseModule
 from sq.train.fit import fit
 
 
@@ -25,6 +26,33 @@ def test_a_token_stage_learns_and_exports(stage, job):
     loaded = AutoModelForCausalLM.from_pretrained(model)
     assert loaded.dtype is torch.float32 and AutoTokenizer.from_pretrained(model).chat_template
     assert not (model.parent / "checkpoints").exists() and not (model.parent / "cache").exists()
+
+
+@pytest.mark.parametrize("stage", ["qft", "qpo", "difficulty", "reward"])
+def test_a_smaller_last_step_is_its_own_packs_and_nothing_else(stage, job, pairs, labels, graded, monkeypatch):
+    """What stands in for the missing packs leaves gradients as they were, to the bit, and is in no figure."""
+    sources = {"qpo": pairs, "difficulty": labels, "reward": graded, "qft": labels}
+    made = job(stage, f"data.input={sources[stage]}", "stage.batch_rows=null", "stage.batch_packs=7", "stage.epochs=1",
+               "stage.validation=0", "stage.pack_tokens=448")  # fmt: skip
+    losses, gradients, standing_in = [], [], []
+    step = BaseModule.training_step
+
+    def noted(module, batch, index):
+        loss = step(module, batch, index)
+        losses.append(float(loss.detach()))
+        standing_in.append(not batch.divisor)
+        return loss
+
+    def after(module):
+        gradients.append(torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None]))
+
+    monkeypatch.setattr(BaseModule, "training_step", noted)
+    monkeypatch.setattr(BaseModule, "on_after_backward", after)
+    fit(made)
+    assert any(standing_in[-6:]) and not any(standing_in[:-6]) and len(losses) % 7 == 0
+    for i, stands_in in enumerate(standing_in):
+        assert not stands_in or gradients[i].equal(gradients[i - 1])
+    assert record(made)["figures"]["train/loss"] == pytest.approx(sum(losses[-7:]) / 7, rel=1e-5)
 
 
 def test_qpo_starts_at_ln_2_and_prefers_the_chosen(job, pairs):
