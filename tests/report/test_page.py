@@ -8,6 +8,7 @@ import pytest
 
 from sq.core.ledger import read_manifest
 from sq.core.tracking import read_runs
+from sq.report import sample
 from sq.report.ablation import format_ablation
 from sq.report.page import write_report
 
@@ -50,7 +51,9 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def written(made):
     """The page, and its text as a browser reads it."""
-    path = write_report(made, embed="package:tiny-base")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(sample, "EACH_REASON", 100)  # all rows are shown, whichever of them the judge errs on
+        path = write_report(made, embed="package:tiny-base")
     text = path.read_text(encoding="utf-8")
     return path, text, Page(text)
 
