@@ -14,7 +14,7 @@ from sq.report.funnel import chain_of, steps
 from sq.report.licences import licence_of
 from sq.report.measure import MOST, medians, percent, quality, selected_right, with_interval
 from sq.report.overlap import clean
-from sq.synth.filters.synthetic_negatives import planted_figures
+from sq.synth.filters.synthetic_negatives import planted_metrics
 from sq.synth.stage_metrics import read_stage_metrics
 
 SIZES = (
@@ -275,7 +275,7 @@ def _limits(found: RunArtifacts, licence: str | None) -> str:
     applied = filters[-1].manifest.config.get("filters", []) if filters and filters[-1].manifest else []
     lines.append(f"Filters that questions passed: {', '.join(applied)}." if applied else "Questions were not filtered.")
     figures = read_stage_metrics(filters[-1].directory).get("figures", {}) if filters else {}
-    for key, name in planted_figures(figures).items():
+    for key, name in planted_metrics(figures).items():
         sure = f"{percent(figures[f'{key}_low'])} to {percent(figures[f'{key}_high'])}"
         lines.append(f"The solvability judge removes {percent(figures[key])} ({sure}) of {name}.")
     if isinstance(figures.get("oracle/judge_precision"), int | float):

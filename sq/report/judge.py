@@ -10,7 +10,7 @@ from sq.core.count import count_noun
 from sq.report.artifacts import RunArtifacts
 from sq.report.html import Section, join, note, table
 from sq.report.measure import percent
-from sq.synth.filters.synthetic_negatives import planted_figures
+from sq.synth.filters.synthetic_negatives import planted_metrics
 from sq.synth.stage_metrics import read_stage_metrics
 
 NAMES = {
@@ -32,7 +32,7 @@ def section(found: RunArtifacts) -> Section | None:
     stages = 0
     for stage in found.of("filter", "rewrite", "answers", "select", "fail_rate"):
         figures = read_stage_metrics(stage.directory).get("figures", {})
-        told = [(f"judge removes of {name} (planted)", key) for key, name in planted_figures(figures).items()]
+        told = [(f"judge removes of {name} (planted)", key) for key, name in planted_metrics(figures).items()]
         told += [(NAMES[key], key) for key in NAMES if isinstance(figures.get(key), int | float)]
         stages += bool(told)
         for name, key in told:

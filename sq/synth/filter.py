@@ -24,7 +24,7 @@ from sq.engine.meter import Usage
 from sq.synth.config import SynthJob, SynthStage
 from sq.synth.filters.base import FilterContext, FilterItem
 from sq.synth.filters.solvability import SolvabilityFilter
-from sq.synth.filters.synthetic_negatives import EARLIER, planted_figures
+from sq.synth.filters.synthetic_negatives import EARLIER, planted_metrics
 from sq.synth.model_client import ModelClient
 from sq.synth.questions import format_oracle_metrics, oracle_metrics
 from sq.synth.stage import ItemResult, StageInput, StageSpec, bad_item
@@ -150,7 +150,7 @@ def _report(directory: Path, domain: Domain, measured: Mapping[str, float]) -> S
     if "judge/planted" in measured:
         removed = [
             f"{measured[key]:.1%} ({measured[f'{key}_low']:.1%} to {measured[f'{key}_high']:.1%}) of {name}"
-            for key, name in planted_figures(measured).items()
+            for key, name in planted_metrics(measured).items()
         ]
         told.append(f"measured on {measured['judge/planted']:,.0f} questions it removes {', '.join(removed)}")
     told += [f"{k.split('/')[1]} {v:.2%} clean" for k, v in measured.items() if k.startswith("overlap/")]

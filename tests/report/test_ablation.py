@@ -16,7 +16,7 @@ from sq.report.artifacts import find_run
 from sq.report.build import build
 from sq.report.page import write_report
 from sq.synth.config import SynthJob
-from sq.synth.filters.synthetic_negatives import SyntheticNegatives, planted_figures
+from sq.synth.filters.synthetic_negatives import SyntheticNegatives, planted_metrics
 from sq.synth.stage_metrics import read_stage_metrics
 
 pytestmark = pytest.mark.slow
@@ -146,6 +146,6 @@ def test_without_an_oracle_what_is_removed_unspoiled_is_no_error():
         planted.consider(row["question"])
     figures = planted.metrics(["yes", "no", "yes", "yes", "yes", "no", "no", "no", "no", "yes"])
     assert figures["judge/recall"] == 0.8 and figures["judge/removed_as_they_came"] == 0.2
-    assert planted_figures(figures).keys() == {"judge/recall", "judge/removed_as_they_came"}
+    assert planted_metrics(figures).keys() == {"judge/recall", "judge/removed_as_they_came"}
     earlier = {"judge/recall": 0.8, "judge/wrongly_removed": 0.2, "judge/precision": 0.8}
-    assert planted_figures(earlier).keys() == {"judge/recall"}, "it took every question for solvable"
+    assert planted_metrics(earlier).keys() == {"judge/recall"}, "it took every question for solvable"

@@ -65,7 +65,7 @@ class SyntheticNegatives:
         return metrics
 
 
-def planted_figures(metrics: Mapping[str, Any]) -> dict[str, str]:
+def planted_metrics(metrics: Mapping[str, Any]) -> dict[str, str]:
     """The keys of what was measured on planted questions, each with which questions they are."""
     known = {key: name for key, name in NAMES.items() if isinstance(metrics.get(key), int | float)}
     return {key: name for key, name in known.items() if key == "judge/recall" or EARLIER not in metrics}
