@@ -270,18 +270,32 @@ def export(
 def fingerprint(config: ModelConfig) -> str:
     """Short digest of the weights and tokenizer, so that rows and caches know exactly which model they mean.
 
-    A local model is hashed by content (files over 2 GiB by their size and evenly spaced samples); a hub model that is
-    not here yet by its name and revision.
+    A local model is hashed by content (files over 2 GiB by their size and evenly spaced samples); a hub model by its
+    name and the commit that its revision means now, from the hub or, where it cannot be reached, from the cache.
     """
     path = Path(locate(config))
     if not path.is_dir():
-        return hashlib.blake2b(f"{config.path}@{config.revision}".encode(), digest_size=6).hexdigest()
+        return hashlib.blake2b(f"{config.path}@{_commit(config)}".encode(), digest_size=6).hexdigest()
     digest = hashlib.blake2b(digest_size=6)
     wanted = ("*.safetensors", "config.json", "tokenizer.json", "tokenizer.model", "chat_template.jinja")
     for file in sorted(p for pattern in wanted for p in path.glob(pattern)):
         digest.update(file.name.encode())
         _hash_file(file, digest)
     return digest.hexdigest()
+
+
+def _commit(config: ModelConfig) -> str:
+    """The commit of a hub model's revision."""
+    from transformers.utils import cached_file
+    from transformers.utils.hub import extract_commit_hash
+
+    try:
+        found = extract_commit_hash(cached_file(config.path, "config.json", revision=config.revision), None)
+    except OSError as error:
+        raise _not_found(config, config.path, "config", error) from error
+    if found is None:
+        raise ConfigError(f"model.path={config.path!r}: the commit of its revision {config.revision!r} is not known")
+    return str(found)
 
 
 def _lengthen(model: PreTrainedModel, config: ModelConfig) -> None:

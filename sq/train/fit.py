@@ -24,6 +24,7 @@ from sq.core.quoting import quote_override
 from sq.core.recovery import make_directory
 from sq.core.tracking import DataRef, track
 from sq.models.load import NEW_TINY, eos_ids, fingerprint, load_tokenizer
+from sq.train.cache import cache_directory, tokens_key
 from sq.train.config import TrainJob
 from sq.train.launch import processes, rank
 from sq.train.record import NAME, identity, read_record, write_record
@@ -44,7 +45,7 @@ def fit(job: TrainJob) -> Path:
 
 
 def _fit(job: TrainJob) -> Path:
-    from sq.train.rows import REJECTS, data_digest, row_limit, tokenized_rows
+    from sq.train.rows import REJECTS, row_limit, tokenized_rows
     from sq.train.setup import check_machine, resolve_precision
 
     output, first = Path(job.output_dir), rank() == 0
@@ -55,7 +56,7 @@ def _fit(job: TrainJob) -> Path:
     job = resolve_precision(job)
     check_machine(job)
     limit = row_limit(job, tokenizer.model_max_length)
-    decided = data_digest(job, task, limit)
+    decided = tokens_key(job, task, limit)
     weights = f"new:{job.seed}" if job.model.path == NEW_TINY else fingerprint(job.model)
     mine = identity(job, data=decided, model=weights)
     record = read_record(output, mine) or {"config": mine}
@@ -108,11 +109,6 @@ def _leave_nothing(job: TrainJob) -> None:
         shutil.rmtree(cache_directory(job), ignore_errors=True)
     with suppress(OSError):
         Path(job.output_dir).rmdir()
-
-
-def cache_directory(job: TrainJob) -> Path:
-    """Where tokenised rows and reference log-probabilities are kept while the run needs them."""
-    return Path(job.trainer.cache) if job.trainer.cache else Path(job.output_dir) / "cache"
 
 
 def _prepared(job: TrainJob) -> tuple[PreTrainedTokenizerFast, ChatFormat, Task]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 import logging
 import signal
 import threading
@@ -20,13 +19,14 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from sq.core.chat import ChatFormat
-from sq.core.files import digest_of
 from sq.core.tracking import Run
 from sq.data.module import PackLoader, PackPlan, plan_packs
+from sq.models.attention import Attention
 from sq.models.load import export
 from sq.models.regressor import NOTE, REWARD_NOTE, export_regressor
 from sq.train import setup
 from sq.train.base import BaseModule
+from sq.train.cache import cache_directory, references_key
 from sq.train.checkpoints import Checkpoints, best_checkpoint, checkpoints, step_of
 from sq.train.config import TrainJob
 from sq.train.difficulty import DifficultyModule
@@ -76,7 +76,7 @@ def train(
     if job.trainer.compile:
         model.base_model.compile(dynamic=True)
     setup.print_plan(job, model, data, plan, loader.steps, attention, module.head_choice)
-    references = _reference_path(job, data, plan, weights, str(attention))
+    references = _reference_path(job, data, plan, weights, attention)
     watch = TrainingProgress(run, every=job.trainer.log_every, steps=loader.steps)
     end = _FinalValidation(job, held_out, run)
     _run(job, module, loader, held_out, references, [end, watch], run)
@@ -231,14 +231,12 @@ def _trainer(job: TrainJob, loader: PackLoader, callbacks: list[Callback]) -> L.
     )
 
 
-def _reference_path(job: TrainJob, data: TrainingRows, plan: PackPlan, weights: str, attention: str) -> Path:
-    """Named by all that log-probabilities depend on: weights, rows, how they are packed, and the arithmetic."""
-    from sq.train.fit import cache_directory
-
-    packs = json.dumps([plan.packing.packs, plan.prefix])
+def _reference_path(job: TrainJob, data: TrainingRows, plan: PackPlan, weights: str, attention: Attention) -> Path:
+    device = setup.device_of(job)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return (
         cache_directory(job)
-        / f"reference-{digest_of(weights, data.digest, packs, job.trainer.precision.value, attention)}.safetensors"
+        / f"reference-{references_key(job, data.digest, weights, plan, attention, name)}.safetensors"
     )
 
 

@@ -33,6 +33,12 @@ class References(Callback):
     def __init__(self, loaders: dict[str, PackLoader], path: Path) -> None:
         self.loaders, self.path = loaders, path
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"name": self.path.name}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.path = self.path.with_name(state_dict["name"])  # as the run began, though its hardware may have changed
+
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
         cached = trainer.strategy.broadcast(self.path.exists())
         if cached:

@@ -168,15 +168,8 @@ def task(job: TrainJob, chat: ChatFormat, tokenizer: Any) -> Task:
         for group, (question, graded) in enumerate(_graded(rows, domain)):
             yield from _items(group, question, graded, stage, job.seed)
 
-    fingerprint_fields = (stage.objective.value, str(stage.pairs))
-    return Task(
-        need=_need(job, domain),
-        encode=encode,
-        expand=expand,
-        fingerprint_fields=fingerprint_fields,
-        chat=chat,
-        domain=domain,
-    )
+    template = str(tokenizer.chat_template)
+    return Task(need=_need(job, domain), encode=encode, expand=expand, template=template, chat=chat, domain=domain)
 
 
 def _need(job: TrainJob, domain: Domain) -> tuple[str, ...]:

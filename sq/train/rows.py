@@ -16,13 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from sq.core.chat import ChatFormat
-from sq.core.config import flatten
 from sq.core.count import count_noun
 from sq.core.errors import ConfigError, RowError
-from sq.core.files import digest_of
 from sq.data.order import in_validation
 from sq.data.readers import BadRow
-from sq.data.sources import digest, read_source
+from sq.data.sources import read_source
 from sq.data.tokens import TokenizedExample, TokenRows, TokenWriter, fill_once
 from sq.domains.base import Domain
 from sq.models.pack import TokenSequence
@@ -50,8 +48,8 @@ class Task:
     """Where the rows come from if not from `data`."""
     expand: Callable[[Iterator[dict[str, Any]]], Iterator[dict[str, Any]]] | None = None
     """What makes several items of a row of the source."""
-    fingerprint_fields: tuple[str, ...] = ()
-    """What else of the stage decides the tokenised rows."""
+    template: str = ""
+    """The chat template, where rows are made by it as it stands and not by `chat`."""
     chat: ChatFormat
     domain: Domain
 
@@ -65,18 +63,6 @@ class TrainingRows:
     counts: dict[str, int]
     digest: str
     directory: Path
-
-
-def data_digest(job: TrainJob, task: Task, limit: int) -> str:
-    """What decides the tokenised rows: the source's content, the tokenizer, the stage and its limits."""
-    stage, domain = job.stage, job.domain
-    source = "" if task.rows else digest(job.data, task.domain)
-    settings = {**flatten(domain, "domain"), **flatten(job.data, "data"), "seed": job.seed}
-    if task.rows:
-        settings |= flatten(stage, "stage")
-    told = {k: str(v) for k, v in settings.items() if k not in ("data.input",)}
-    numbers = [stage.name, limit, stage.validation, task.domain.instruction, *task.fingerprint_fields]
-    return digest_of(source, task.chat.digest, json.dumps(told, sort_keys=True), json.dumps(numbers))
 
 
 def tokenized_rows(job: TrainJob, task: Task, limit: int, identity: str, cache: Path) -> TrainingRows:

@@ -120,7 +120,27 @@ def test_a_fingerprint_is_of_the_content_alone(random_tiny, tmp_path):
     content[-1] ^= 1
     weights.write_bytes(bytes(content))
     assert fingerprint(config(copy)) != fingerprint(config(random_tiny))
-    assert fingerprint(config("a/b")) != fingerprint(config("a/b", revision="v2"))
+
+
+def test_a_hub_models_fingerprint_is_of_its_commit(monkeypatch, tmp_path):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    cache = tmp_path / "models--a--b"
+    for commit in ("1" * 40, "2" * 40):
+        (cache / "snapshots" / commit).mkdir(parents=True)
+        (cache / "snapshots" / commit / "config.json").write_text("{}")
+    (cache / "refs").mkdir()
+    for name, commit in {"main": "1" * 40, "v2": "1" * 40}.items():
+        (cache / "refs" / name).write_text(commit)
+    first = fingerprint(config("a/b"))
+    assert fingerprint(config("a/b", revision="v2")) == fingerprint(config("a/b", revision="1" * 40)) == first
+    (cache / "refs" / "main").write_text("2" * 40)
+    assert fingerprint(config("a/b")) == fingerprint(config("a/b", revision="2" * 40)) != first
+    assert fingerprint(config("a/b", revision="v2")) == first
+    with pytest.raises(ConfigError, match=r"model\.path='a/c': its config cannot be loaded"):
+        fingerprint(config("a/c"))
 
 
 def test_code_from_a_model_runs_only_where_it_is_said(random_tiny, tmp_path):

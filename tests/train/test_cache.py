@@ -11,6 +11,7 @@ from sq.core.errors import ConfigError, SqError
 from sq.train import qpo
 from sq.train.fit import fit
 from sq.train.launch import rank, started_outside
+from sq.train.progress import TrainingProgress
 
 
 def test_a_sweep_shares_tokens_and_references(job, pairs, tmp_path, caplog):
@@ -48,6 +49,20 @@ def test_a_resumed_run_does_not_make_references_of_moved_weights(job, pairs, tmp
         fit(job("qpo", *words))
     shutil.rmtree(tmp_path / "out")
     fit(job("qpo", *words))
+
+
+def test_a_run_goes_on_with_the_references_it_began_with(job, pairs, tmp_path, monkeypatch, caplog):
+    """Whatever its hardware is now: here the strategy is another one, by which references would be others."""
+    words = (f"data.input={pairs}", "stage.batch_rows=4", "trainer.checkpoint_every=2")
+    monkeypatch.setattr(
+        TrainingProgress, "on_train_batch_end", lambda self, trainer, *rest: trainer.global_step < 3 or 1 / 0
+    )
+    with pytest.raises(ZeroDivisionError):
+        fit(job("qpo", *words))
+    monkeypatch.undo()
+    with caplog.at_level("INFO"):
+        fit(job("qpo", *words, "trainer.strategy=ddp"))
+    assert "continuing from step 2" in caplog.text and "reference log-probabilities: from" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import pytest
 from sq.core.errors import ConfigError, RowError
 from sq.data.tokens import TokenizedExample, TokenRows, TokenWriter, fill_once
 from sq.models.pack import TokenSequence
+from sq.train.cache import tokens_key
 from sq.train.fit import _prepared
-from sq.train.rows import data_digest, row_limit, tokenized_rows
+from sq.train.rows import row_limit, tokenized_rows
 
 
 def made(job, stage, *words):
@@ -20,7 +21,7 @@ def made(job, stage, *words):
     from pathlib import Path
 
     directory = Path(config.output_dir) / "cache"
-    data = tokenized_rows(config, task, limit, data_digest(config, task, limit), directory)
+    data = tokenized_rows(config, task, limit, tokens_key(config, task, limit), directory)
     rejects = [json.loads(line) for line in (data.directory / "rejects.jsonl").read_text().splitlines()]
     return data, rejects, chat, tokenizer
 

@@ -1,0 +1,93 @@
+"""What is kept beside a run, tokenised rows and QPO's reference log-probabilities, and what each is keyed by.
+
+A key has every setting of the job but those listed here, so that a new setting cannot be forgotten: it changes both
+keys until it is listed with the reason why it does not matter. A path is no setting: the content found there counts.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sq.core.config import flatten
+from sq.core.files import digest_of
+from sq.data.sources import digest
+
+if TYPE_CHECKING:
+    from sq.data.module import PackPlan
+    from sq.models.attention import Attention
+    from sq.train.config import TrainJob
+    from sq.train.rows import Task
+
+_NEITHER = {
+    "data.input": "a path: the source's digest is in the key",
+    "model.name": "a label",
+    "model.path": "a path: the chat format and the weights are in the keys",
+    "model.tokenizer": "a path: the chat format, its vocabulary with it, is in the key",
+    "model.revision": "as the path",
+    **dict.fromkeys(
+        ("stage.lr", "stage.head_lr", "stage.optimizer", "stage.schedule", "stage.warmup", "stage.warmup_steps",
+         "stage.weight_decay", "stage.beta2", "stage.grad_clip", "stage.epochs", "stage.max_steps"),
+        "of the optimiser, which comes later",
+    ),
+    "stage.beta": "of the loss, which takes log-probabilities as they are",
+    "stage.pack_tokens": "the limit of a row and the packs are in the keys",
+    "stage.batch_packs": "how many packs make a step",
+    "stage.batch_rows": "as pack_tokens",
+    "stage.share_prefix": "the packs, and how attention runs over them, are in the key",
+    "model.max_length": "the limit of a row is in the key",
+    "data.max_tokens": "the limit of a row is in the key",
+    "trainer.devices": "the packs are in the key",
+    "trainer.nodes": "the packs are in the key",
+    "trainer.threads": "changes rounding at most, as kernels that do not repeat themselves do",
+    "trainer.accelerator": "the device is in the key",
+    "trainer.attention": "the attention that was chosen is in the key",
+    "trainer.head": "a kernel of cross-entropy; log-probabilities are ours always",
+    "trainer.parity_check": "changes nothing",
+    "trainer.gradient_checkpointing": "computes the same again",
+    **dict.fromkeys(
+        ("trainer.lora.rank", "trainer.lora.alpha", "trainer.lora.dropout", "trainer.lora.targets"),
+        "adapters begin as zero, and QPO refuses dropout",
+    ),
+    **dict.fromkeys(
+        ("trainer.checkpoint_every", "trainer.keep_checkpoints", "trainer.export", "trainer.log_every"),
+        "what is told and kept of the training",
+    ),
+    "trainer.cache": "where the caches are",
+}  # fmt: skip
+IGNORED_BY_REFERENCES = _NEITHER
+"""Settings that reference log-probabilities do not depend on, and why."""
+IGNORED_BY_TOKENS = _NEITHER | {
+    "model.dtype": "of the weights",
+    "model.trust_remote_code": "what the tokenizer makes of text is in the chat format",
+    "model.positions": "the limit of a row is in the key",
+    "trainer.precision": "of the arithmetic",
+    "trainer.compile": "of the arithmetic",
+    "trainer.strategy": "of the arithmetic",
+    "trainer.lora.quantize": "of the arithmetic",
+}
+"""Settings that tokenised rows do not depend on, and why."""
+
+
+def cache_directory(job: TrainJob) -> Path:
+    """Where tokenised rows and reference log-probabilities are kept while the run needs them."""
+    return Path(job.trainer.cache) if job.trainer.cache else Path(job.output_dir) / "cache"
+
+
+def tokens_key(job: TrainJob, task: Task, limit: int) -> str:
+    """Of tokenised rows: the source's content, the chat format, the limit of a row, and the settings."""
+    source = "" if task.rows else digest(job.data, task.domain)
+    made_by = (task.chat.digest, task.template, task.domain.instruction)
+    return digest_of(source, *made_by, str(limit), _settings(job, IGNORED_BY_TOKENS))
+
+
+def references_key(job: TrainJob, tokens: str, weights: str, plan: PackPlan, attention: Attention, device: str) -> str:
+    """Of reference log-probabilities: weights, rows, how they are packed, and the arithmetic."""
+    packs = json.dumps([plan.packing.packs, plan.prefix])
+    return digest_of(tokens, weights, packs, str(attention), device, _settings(job, IGNORED_BY_REFERENCES))
+
+
+def _settings(job: TrainJob, ignored: dict[str, str]) -> str:
+    groups = {name: getattr(job, name) for name in ("stage", "model", "domain", "data", "trainer", "seed")}
+    return json.dumps({k: str(v) for k, v in flatten(groups).items() if k not in ignored}, sort_keys=True)
