@@ -1,4 +1,4 @@
-"""The walls of the house hold: what may import what, and which library has one home."""
+"""Import directions: which package may import which, and the one place of each library."""
 
 from __future__ import annotations
 

@@ -46,11 +46,11 @@ class Confinement(NamedTuple):
     rules: int = -1
 
 
-def prepare(cage: Confinement, limits: Limits) -> Confinement:
+def prepare(confinement: Confinement, limits: Limits) -> Confinement:
     """What the template does to itself, because its children inherit it: it costs nothing for each program.
 
     Returns:
-        The cage, with what was made for it.
+        The confinement, with what was made for it.
     """
     wanted = {
         "RLIMIT_NOFILE": 128,
@@ -65,35 +65,35 @@ def prepare(cage: Confinement, limits: Limits) -> Confinement:
         if name in vars(resource):
             _limit(vars(resource)[name], value)
     os.umask(0o022)
-    if cage.tier == WEAK:
+    if confinement.tier == WEAK:
         _running()
-        return cage
+        return confinement
     linux.no_new_privileges()
-    if cage.tier == FULL or os.geteuid() == 0:  # anyone else has no capability, and may not even say so
+    if confinement.tier == FULL or os.geteuid() == 0:  # anyone else has no capability, and may not even say so
         linux.bound_capabilities()
     seccomp.install(seccomp.filter_of())
-    if cage.tier == FULL:
-        return cage
+    if confinement.tier == FULL:
+        return confinement
     seccomp.filter_for(0)
-    return cage._replace(rules=landlock.ruleset(cage.readable, cage.tmp))
+    return confinement._replace(rules=landlock.ruleset(confinement.readable, confinement.tmp))
 
 
-def confine(cage: Confinement, limits: Limits) -> None:
+def confine(confinement: Confinement, limits: Limits) -> None:
     """What a forked process does to itself before it runs anything; there is no way back."""
     os.setsid()  # a signal to its own group must not reach ours
     seconds = max(1, math.ceil(limits.cpu_seconds))
     _limit(resource.RLIMIT_CPU, seconds, spare=1)  # SIGXCPU says what it died of; what ignores that has a second more
     _limit(resource.RLIMIT_FSIZE, limits.file_mb * MB)
-    if cage.tier == WEAK:
+    if confinement.tier == WEAK:
         _limit(resource.RLIMIT_NPROC, _running() + limits.processes)
         return
-    if cage.tier == LANDLOCK:
-        landlock.enforce(cage.rules)
+    if confinement.tier == LANDLOCK:
+        landlock.enforce(confinement.rules)
         linux.drop_capabilities()
         seccomp.install(seccomp.filter_for(os.getpid()))
         return
     _limit(resource.RLIMIT_NPROC, limits.processes + _SPARE)  # counted in the user namespace: ours alone
-    if cage.change_user:
+    if confinement.change_user:
         os.setgroups([])
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)  # and with that, all capabilities are gone

@@ -49,14 +49,14 @@ class Processes:
     """Starts and ends the processes of one job at a time.
 
     Args:
-        cage: the isolation of every program.
+        confinement: the isolation of every program.
         limits: what each may use.
         parent: a descriptor that hangs up when the sandbox's owner is gone.
-        house: what namespaces need.
+        template: what namespaces need.
     """
 
-    def __init__(self, cage: Confinement, limits: Limits, parent: int, house: TemplateProcess) -> None:
-        self._cage, self._limits, self._parent, self._house = cage, limits, parent, house
+    def __init__(self, confinement: Confinement, limits: Limits, parent: int, template: TemplateProcess) -> None:
+        self._confinement, self._limits, self._parent, self._template = confinement, limits, parent, template
         self._null = os.open(os.devnull, os.O_RDWR)
         self._early: dict[int, ProcessExit] = {}
 
@@ -70,20 +70,20 @@ class Processes:
             fds: the only descriptors it keeps, besides the usual three.
             stdin: what is its input; none: the null device. The other two likewise.
         """
-        if self._cage.tier == FULL:
+        if self._confinement.tier == FULL:
             linux.unshare(linux.NEWPID)
         pid = os.fork()
         if pid == 0:
             self._become(run, fds, [fd if fd >= 0 else self._null for fd in (stdin, stdout, stderr)])
-        if self._cage.tier == FULL:
-            linux.setns(self._house.own_pids, linux.NEWPID)  # or the next one could have no namespace of its own
+        if self._confinement.tier == FULL:
+            linux.setns(self._template.own_pids, linux.NEWPID)  # or the next one could have no namespace of its own
         return pid
 
     def _become(self, run: Callable[[], int | None], fds: Sequence[int], usual: Sequence[int]) -> None:
         code = 1
         try:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-            confine(self._cage, self._limits)
+            confine(self._confinement, self._limits)
             high = [fcntl.fcntl(fd, fcntl.F_DUPFD, 64) for fd in (*usual, *fds)]  # so that no copy overwrites another
             for target, fd in enumerate(high):
                 os.dup2(fd, target)
@@ -97,7 +97,7 @@ class Processes:
     def end(self, pid: int) -> ProcessExit:
         """Kill a process and all it started, and wait until they are gone."""
         found = self._early.pop(pid, None)
-        if self._cage.tier != FULL:
+        if self._confinement.tier != FULL:
             _kill_group(pid)
         if found is None:
             try:
@@ -146,16 +146,16 @@ class Processes:
 
     def clean(self) -> None:
         """End what outlived its program (where no namespace has done so), and empty the temporary directory."""
-        tmp = self._cage.tmp
-        while self._cage.tier != FULL and self._orphan():
+        tmp = self._confinement.tmp
+        while self._confinement.tier != FULL and self._orphan():
             pass
         with os.scandir(tmp) as entries:
             if next(entries, None) is None:
                 return
-        if self._cage.tier == FULL:
+        if self._confinement.tier == FULL:
             os.chdir("/")
-            os.write(self._house.ask_fresh, b"?")
-            if not os.read(self._house.is_fresh, 1):
+            os.write(self._template.ask_fresh, b"?")
+            if not os.read(self._template.is_fresh, 1):
                 raise GoneError("nobody gives a fresh directory")
             os.chdir(tmp)
         else:

@@ -46,31 +46,33 @@ def main(config: dict[str, Any]) -> None:
     for name in (*WARM, *config["warm"]):
         _warm(name)
     sys.path[:] = [p for p in sys.path if p != config["ours"]]
-    cage = Confinement(tier=config["tier"], tmp=config["tmp"], readable=tuple(readable))
-    if cage.tier == FULL:
-        _in_namespaces(cage, limits, requests, replies)
-    elif cage.tier == LANDLOCK and landlock.version() < landlock.NEEDED:
+    confinement = Confinement(tier=config["tier"], tmp=config["tmp"], readable=tuple(readable))
+    if confinement.tier == FULL:
+        _in_namespaces(confinement, limits, requests, replies)
+    elif confinement.tier == LANDLOCK and landlock.version() < landlock.NEEDED:
         _send(replies, {"refused": f"landlock version {landlock.version()}, and {landlock.NEEDED} is needed"})
     else:
-        _serve(cage, limits, requests, replies, TemplateProcess())
+        _serve(confinement, limits, requests, replies, TemplateProcess())
 
 
-def _serve(cage: Confinement, limits: Limits, requests: int, replies: int, house: TemplateProcess) -> None:
+def _serve(confinement: Confinement, limits: Limits, requests: int, replies: int, template: TemplateProcess) -> None:
     threads = {name: value for name, value in os.environ.items() if name.endswith("_NUM_THREADS")}
     os.environ.clear()
-    os.environ.update({"PATH": "/bin", "HOME": cage.tmp, "TMPDIR": cage.tmp, "LC_ALL": "C.UTF-8", **threads})
-    processes = Processes(prepare(cage, limits), limits, requests, house)
+    os.environ.update(
+        {"PATH": "/bin", "HOME": confinement.tmp, "TMPDIR": confinement.tmp, "LC_ALL": "C.UTF-8", **threads}
+    )
+    processes = Processes(prepare(confinement, limits), limits, requests, template)
     if linux.supported():
         linux.prctl(linux.PR_SET_DUMPABLE, 0)
         linux.prctl(linux.PR_SET_CHILD_SUBREAPER, 1)
-    os.chdir(cage.tmp)
+    os.chdir(confinement.tmp)
     for name in [n for n in sys.modules if n == "sq" or n.startswith("sq.")]:
         del sys.modules[name]
     random.seed(0)
     gc.collect()
     gc.freeze()
     gc.disable()
-    _send(replies, {"ready": True, "filtered": cage.tier != WEAK and seccomp.available()})
+    _send(replies, {"ready": True, "filtered": confinement.tier != WEAK and seccomp.available()})
     line = _socket.socket(fileno=requests)
     while True:
         try:
@@ -94,7 +96,7 @@ def _next_job(line: _socket.socket) -> tuple[dict[str, Any], tuple[int, int]]:
     return json.loads(word), (program, tests)
 
 
-def _in_namespaces(cage: Confinement, limits: Limits, requests: int, replies: int) -> None:
+def _in_namespaces(confinement: Confinement, limits: Limits, requests: int, replies: int) -> None:
     """Two forks: one enters the namespaces and is given its identity by us, its child is the first of its own pids."""
     asked, given = os.pipe(), os.pipe()
     pid = os.fork()
@@ -102,7 +104,7 @@ def _in_namespaces(cage: Confinement, limits: Limits, requests: int, replies: in
         os.close(asked[0])
         os.close(given[1])
         try:
-            _enter(cage, limits, asked[1], given[0], requests, replies)
+            _enter(confinement, limits, asked[1], given[0], requests, replies)
         except OSError as error:
             _send(replies, {"refused": str(error)})
         finally:
@@ -116,7 +118,7 @@ def _in_namespaces(cage: Confinement, limits: Limits, requests: int, replies: in
     os.waitpid(pid, 0)
 
 
-def _enter(cage: Confinement, limits: Limits, asked: int, given: int, requests: int, replies: int) -> None:
+def _enter(confinement: Confinement, limits: Limits, asked: int, given: int, requests: int, replies: int) -> None:
     user, group = os.geteuid(), os.getegid()
     linux.unshare(_KINDS)
     os.write(asked, b"?")
@@ -142,9 +144,9 @@ def _enter(cage: Confinement, limits: Limits, asked: int, given: int, requests: 
     linux.die_with_parent()
     os.close(ask[0])
     os.close(answer[1])
-    house = TemplateProcess(own_pids=os.open("/proc/self/ns/pid", os.O_RDONLY), ask_fresh=ask[1], is_fresh=answer[0])
-    root.enter(cage.readable, limits.tmp_options)
-    _serve(Confinement(tier=FULL, tmp=root.TMP, change_user=several), limits, requests, replies, house)
+    template = TemplateProcess(own_pids=os.open("/proc/self/ns/pid", os.O_RDONLY), ask_fresh=ask[1], is_fresh=answer[0])
+    root.enter(confinement.readable, limits.tmp_options)
+    _serve(Confinement(tier=FULL, tmp=root.TMP, change_user=several), limits, requests, replies, template)
 
 
 def _map_user(pid: int) -> bool:
