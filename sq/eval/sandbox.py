@@ -1,4 +1,4 @@
-"""The sandbox as evaluation names it. It lives in `sq.sandbox`, a lower package, because synthesis runs programs too."""
+"""The sandbox as evaluation names it. It lives in `sq.sandbox`, a lower package: synthesis runs programs too."""
 
 from __future__ import annotations
 
