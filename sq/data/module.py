@@ -9,7 +9,7 @@ exactly as one big batch would.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -45,6 +45,17 @@ class PackPlan:
     packing: BinPacking
     prefix: int
     batch_packs: int
+    processes: int
+    """How many it was made for. Any number that divides `batch_packs` can follow it."""
+
+    def record(self) -> dict[str, int]:
+        """What `follow_plan` makes it from again."""
+        return {
+            "processes": self.processes,
+            "packs_per_step": self.batch_packs,
+            "tokens_per_pack": self.packing.capacity,
+            "prefix": self.prefix,
+        }
 
     def length(self, epochs: float, most_steps: int | None) -> int:
         """Packs in so many passes, at least one, and in at most so many steps."""
@@ -88,7 +99,15 @@ def plan_packs(
     if batch_packs > most:  # the same rows again and again in one step would cost as often and teach nothing
         told = count_noun(batch_packs, "pack"), count_noun(most, "pack")
         log.info("a step of %s is more than all the data: a step is one pass, %s", *told)
-    return PackPlan(packing=packing, prefix=prefix, batch_packs=min(batch_packs, most))
+    return PackPlan(packing=packing, prefix=prefix, batch_packs=min(batch_packs, most), processes=world)
+
+
+def follow_plan(rows: TokenRows, record: Mapping[str, int], seed: int) -> PackPlan:
+    """The plan of an earlier process over the same rows, whatever number of processes there is now."""
+    prefix = record["prefix"]
+    lengths = rows.lengths.tolist()
+    packing = pack_rows(lengths, record["tokens_per_pack"], prefix=prefix, segments=rows.segments, seed=seed)
+    return PackPlan(packing=packing, prefix=prefix, batch_packs=record["packs_per_step"], processes=record["processes"])
 
 
 def _smaller(rows: TokenRows, capacity: int, prefix: int, batch_packs: int, world: int) -> int:

@@ -156,6 +156,14 @@ class BaseModule(L.LightningModule):
             state = checkpoint["state_dict"]
             checkpoint["state_dict"] = {name: state[name] for name in state if name in trained}
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        # Lightning counts the packs of one process, of which another number of processes has another number in a step.
+        packs = checkpoint["global_step"] * self.trainer.accumulate_grad_batches
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        for counts in (progress["total"], progress["current"]):
+            moved = packs - counts["ready"]
+            counts.update({name: count + moved for name, count in counts.items()})
+
     def _stop(self, what: str, pack: Pack | None) -> None:
         rows = "" if pack is None else ", rows " + ", ".join(self.data.train.name(i) for i in pack.rows[:8])
         more = " …" if pack is not None and len(pack.rows) > 8 else ""

@@ -27,7 +27,7 @@ from sq.models.load import NEW_TINY, eos_ids, fingerprint, load_tokenizer
 from sq.train.cache import cache_directory, tokens_key
 from sq.train.config import TrainJob
 from sq.train.launch import processes, rank
-from sq.train.record import NAME, identity, read_record, write_record
+from sq.train.record import NAME, identity, plan_to_follow, read_record, update_record, write_record
 from sq.train.stages import DifficultyStage, PretrainStage, QFTStage, QPOStage, RewardStage, SFTStage, StageConfig
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ def fit(job: TrainJob) -> Path:
 
 
 def _fit(job: TrainJob) -> Path:
+    from sq.train.checkpoints import checkpoints
     from sq.train.rows import REJECTS, row_limit, tokenized_rows
     from sq.train.setup import check_machine, resolve_precision
 
@@ -63,6 +64,7 @@ def _fit(job: TrainJob) -> Path:
     if "figures" in record and (output / "model").is_dir():
         log.info("%s: already trained -> %s", job.stage.name, output / "model")
         return output / "model"
+    plan = plan_to_follow(job, record) if checkpoints(output / "checkpoints") else None
     _make(output)
     lock = DirectoryLock(output) if first else None
     try:
@@ -81,13 +83,13 @@ def _fit(job: TrainJob) -> Path:
             started = time.monotonic()
             from sq.train.loop import train
 
-            metrics = train(job, tokenizer, chat, data, weights, run)
+            metrics = train(job, tokenizer, chat, data, weights, run, plan)
             if first:
                 run.output("model", str(output / "model"), digest="", rows=len(data.train))
         if first:  # done only once MLflow knows it too: a run that is passed over later would stay killed there
             seconds = time.monotonic() - started
             told = {"rows": len(data.train), "tokens": round(metrics["train/tokens"]), "seconds": round(seconds, 1)}
-            write_record(output, {**record, "run": run.id, "figures": metrics, **told})
+            update_record(output, figures=metrics, **told)
             _finish(job, data, metrics, seconds)
     finally:
         if lock is not None:

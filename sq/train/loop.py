@@ -19,8 +19,9 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
 from sq.core.chat import ChatFormat
+from sq.core.errors import ConfigError
 from sq.core.tracking import Run
-from sq.data.module import PackLoader, PackPlan, plan_packs
+from sq.data.module import PackLoader, PackPlan, follow_plan, plan_packs
 from sq.models.attention import Attention
 from sq.models.load import export
 from sq.models.regressor import NOTE, REWARD_NOTE, export_regressor
@@ -30,11 +31,12 @@ from sq.train.cache import cache_directory, references_key
 from sq.train.checkpoints import Checkpoints, best_checkpoint, checkpoints, step_of
 from sq.train.config import TrainJob
 from sq.train.difficulty import DifficultyModule
-from sq.train.launch import precision, strategy
+from sq.train.launch import precision, rank, strategy
 from sq.train.pretrain import PretrainModule
 from sq.train.progress import TrainingProgress, validate
 from sq.train.qft import QFTModule
 from sq.train.qpo import QPOModule
+from sq.train.record import update_record
 from sq.train.reference import References
 from sq.train.reward import RewardModule
 from sq.train.rows import TrainingRows
@@ -56,9 +58,15 @@ MODULES: dict[type, type[BaseModule]] = {
 
 
 def train(
-    job: TrainJob, tokenizer: PreTrainedTokenizerFast, chat: ChatFormat, data: TrainingRows, weights: str, run: Run
+    job: TrainJob,
+    tokenizer: PreTrainedTokenizerFast,
+    chat: ChatFormat,
+    data: TrainingRows,
+    weights: str,
+    run: Run,
+    planned: Mapping[str, int] | None,
 ) -> dict[str, float]:
-    """Train on `data`, write `model/`, and return the final figures."""
+    """Train on `data`, write `model/`, and return the final figures. A stopped run goes on as `planned`."""
     _quiet()
     if job.trainer.threads:
         torch.set_num_threads(job.trainer.threads)
@@ -66,7 +74,9 @@ def train(
     model, stored = setup.load(job, tokenizer)
     setup.check_context(model, data)
     attention = setup.set_up_attention(job, model)
-    plan, loader, held_out = _loaders(job, data, setup.prefix_of(data, attention))
+    plan, loader, held_out = _loaders(job, data, setup.prefix_of(data, attention), planned)
+    if rank() == 0:
+        update_record(Path(job.output_dir), plan=plan.record())
     module = MODULES[type(job.stage)](job, model, attention, data, loader.steps)
     loader.divisor, loader.keep_last = module.divisor, module.keep_last
     if held_out is not None:
@@ -193,17 +203,28 @@ def gathered(trainer: L.Trainer, module: Any) -> Mapping[str, Tensor]:
         return {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
 
 
-def _loaders(job: TrainJob, data: TrainingRows, prefix: int) -> tuple[PackPlan, PackLoader, PackLoader | None]:
+def _loaders(
+    job: TrainJob, data: TrainingRows, prefix: int, planned: Mapping[str, int] | None
+) -> tuple[PackPlan, PackLoader, PackLoader | None]:
     stage, world = job.stage, job.trainer.devices * job.trainer.nodes
-    plan = plan_packs(
-        data.train, capacity=stage.pack_tokens, seed=job.seed, prefix=prefix,
-        batch_packs=stage.batch_packs, batch_rows=stage.batch_rows, world=world,
-    )  # fmt: skip
+    if planned and planned["prefix"] > prefix:
+        raise ConfigError(
+            f"{job.output_dir} was stopped in the midst of its steps, and its packs share a prefix of "
+            f"{planned['prefix']} tokens, which the attention of this machine cannot: continue where it was started, "
+            "or start again in another output_dir="
+        )
+    if planned:
+        plan = follow_plan(data.train, planned, job.seed)
+    else:
+        plan = plan_packs(
+            data.train, capacity=stage.pack_tokens, seed=job.seed, prefix=prefix,
+            batch_packs=stage.batch_packs, batch_rows=stage.batch_rows, world=world,
+        )  # fmt: skip
     length = plan.length(stage.epochs, stage.max_steps)
     loader = PackLoader(data.train, plan, length=length, seed=job.seed, divisor=len, world=world)
     if not len(data.held_out):
         return plan, loader, None
-    looked_at = plan_packs(data.held_out, capacity=stage.pack_tokens, seed=job.seed, prefix=prefix)
+    looked_at = plan_packs(data.held_out, capacity=stage.pack_tokens, seed=job.seed, prefix=plan.prefix)
     return plan, loader, PackLoader(data.held_out, looked_at, length=0, seed=job.seed, divisor=len, world=world)
 
 

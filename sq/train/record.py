@@ -1,5 +1,5 @@
-"""`train.json`: what decided the weights in a directory, and the final figures. It says whether a run is done, the same
-one to be continued, or another one that must not be mixed with it.
+"""`train.json`: what decided the weights in a directory, how rows were put into steps, and the final figures. It says
+whether a run is done, the same one to be continued, or another one that must not be mixed with it.
 """
 
 from __future__ import annotations
@@ -50,6 +50,37 @@ def read_record(output: Path, mine: dict[str, str]) -> dict[str, Any] | None:
             f"{output} holds a run with another configuration: {differ}. Give another output_dir=, or delete it"
         )
     return earlier
+
+
+def plan_to_follow(job: TrainJob, record: dict[str, Any]) -> dict[str, int]:
+    """The plan that the checkpoints in the directory belong to.
+
+    Raises:
+        ConfigError: where as many processes as there are now cannot follow it.
+    """
+    plan: dict[str, int] | None = record.get("plan")
+    stopped = f"{job.output_dir} was stopped in the midst of training"
+    if plan is None:
+        raise ConfigError(f"{stopped} by a version that kept no plan of its steps; start again in another output_dir=")
+    trainer, packs = job.trainer, plan["packs_per_step"]
+    nodes, world = trainer.nodes, trainer.devices * trainer.nodes
+    able = [n for n in range(1, packs + 1) if packs % n == 0]
+    why = f"its steps of {packs} packs cannot be shared evenly by {world} processes"
+    if trainer.strategy == "deepspeed":
+        able, why = [plan["processes"]], f"DeepSpeed's checkpoints cannot be read by {world} processes"
+    if world not in able:
+        key = f"trainer.devices={trainer.devices}" + (f" with trainer.nodes={nodes}" if nodes > 1 else "")
+        devices = " or ".join(str(n // nodes) for n in able if n % nodes == 0)
+        raise ConfigError(
+            f"{key}: {stopped}, which was planned for {plan['processes']}, and {why}. Set trainer.devices to "
+            f"{devices or 'another number, and trainer.nodes'}, or start again in another output_dir="
+        )
+    return plan
+
+
+def update_record(output: Path, **entries: Any) -> None:
+    """Put more into the record that is there."""
+    write_record(output, {**json.loads((output / NAME).read_text()), **entries})
 
 
 def write_record(output: Path, record: dict[str, Any]) -> None:

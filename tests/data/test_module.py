@@ -1,5 +1,7 @@
 """Packs in training order: every row once a pass, the same from any step on and over any number of processes."""
 
+import itertools
+import json
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from sq.core.errors import ConfigError
 from sq.data import module
-from sq.data.module import PackLoader, plan_packs
+from sq.data.module import PackLoader, follow_plan, plan_packs
 from sq.data.tokens import TokenizedExample, TokenRows
 from sq.models.pack import TokenSequence
 
@@ -19,6 +21,11 @@ from sq.models.pack import TokenSequence
 def rows(tmp_path):
     items = (TokenizedExample((TokenSequence([7, *range(100, 104 + i % 9)], 1),), str(i)) for i in range(120))
     return TokenRows.of(items, tmp_path / "rows")
+
+
+def example(number):
+    """One of many lengths."""
+    return TokenizedExample((TokenSequence([7, *range(100, 104 + number * number % 23)], 1),), str(number))
 
 
 def loader(rows, world=1, batch_packs=4, plan=None, **settings):
@@ -64,24 +71,46 @@ def test_a_pass_is_every_row_once_and_every_divisor_is_that_of_its_step(count, w
     if size.get("batch_packs", 0) > world:
         size["batch_packs"] -= size["batch_packs"] % world
     with tempfile.TemporaryDirectory() as place:
-        items = (
-            TokenizedExample((TokenSequence([7, *range(100, 104 + i * i % 23)], 1),), str(i)) for i in range(count)
-        )
-        rows = TokenRows.of(items, Path(place))
+        rows = TokenRows.of((example(i) for i in range(count)), Path(place))
         plan = plan_packs(rows, capacity=64, seed=3, prefix=1, world=world, **size)
         every = loader(rows, plan=plan, world=world, length=plan.length(epochs, None))
-        given = shares(every)
-    assert {len(share) for share in given} == {len(every)}, "processes would wait for each other"
+        parts = shares(every)
+    assert {len(share) for share in parts} == {len(every)}, "processes would wait for each other"
     packs = len(plan.packing.packs)
-    seen = {batch.number: batch.pack.rows for share in given for batch in share if batch.divisor}
+    seen = {batch.number: batch.pack.rows for share in parts for batch in share if batch.divisor}
     assert sorted(seen) == list(range(epochs * packs))
     for first in range(0, epochs * packs, packs):
         assert sorted(row for n in range(first, first + packs) for row in seen[n]) == list(range(count))
     for step in range(every.steps):
         own = slice(step * every.accumulate, (step + 1) * every.accumulate)
-        real = [batch for share in given for batch in share[own] if batch.divisor]
+        real = [batch for share in parts for batch in share[own] if batch.divisor]
         assert {batch.divisor for batch in real} == {float(sum(batch.pack.supervised for batch in real))}
         assert len(real) == plan.batch_packs or step == every.steps - 1, "only the last step may be smaller"
+
+
+@given(
+    planned=st.integers(1, 8),
+    batch_rows=st.integers(1, 60),
+    stops=st.lists(st.integers(0, 40), max_size=3),
+    data=st.data(),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_plan_is_followed_by_every_number_of_processes_that_divides_its_steps(planned, batch_rows, stops, data):
+    """Stopped at any steps and continued on other numbers of processes: the packs and divisors of the planned run."""
+    with tempfile.TemporaryDirectory() as place:
+        rows = TokenRows.of((example(i) for i in range(150)), Path(place))
+        plan = plan_packs(rows, capacity=64, seed=3, prefix=1, batch_rows=batch_rows, world=planned)
+        whole = loader(rows, plan=plan, world=planned)
+        wanted = sorted(batch for share in shares(whole) for batch in listed(share) if batch[1])
+        able = [n for n in range(1, plan.batch_packs + 1) if plan.batch_packs % n == 0]
+        found, bounds = [], [0, *sorted(min(stop, whole.steps) for stop in stops), whole.steps]
+        for first, last in itertools.pairwise(bounds):
+            again = follow_plan(rows, json.loads(json.dumps(plan.record())), seed=3)
+            part = loader(rows, plan=again, world=data.draw(st.sampled_from(able)))
+            part.first_step = first
+            for share in shares(part):
+                found += [batch for batch in listed(share[: (last - first) * part.accumulate]) if batch[1]]
+    assert sorted(found) == wanted
 
 
 def test_a_later_start_gives_the_rest(rows):

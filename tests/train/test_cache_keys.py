@@ -111,7 +111,7 @@ def test_a_setting_changes_the_keys_or_is_listed(
     made = dataclasses.replace(made, stage=stage(name="stage", lr=1e-3))
     changed = replaced(made, other(name, hint, choices, value_of(made, name)))
     assert value_of(changed, name) != value_of(made, name)
-    plan = PackPlan(packing=pack_rows([9, 9], 64), prefix=0, batch_packs=1)
+    plan = PackPlan(packing=pack_rows([9, 9], 64), prefix=0, batch_packs=1, processes=1)
     attention = Attention(kernel=Kernel.SDPA, reason="", shares_prefix=True)
 
     def keys(job: TrainJob) -> tuple[str, str]:

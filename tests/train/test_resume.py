@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from sq.core.errors import ConfigError
+from sq.train import loop
 from sq.train.fit import fit
 
 ROOT = Path(__file__).parents[2]
@@ -107,6 +108,54 @@ def test_processes_killed_together_go_on_together(strategy, command, job, tmp_pa
 
 
 @pytest.mark.slow
+def test_a_run_goes_on_as_planned_on_another_number_of_processes(command, job, tmp_path):
+    """Begun on two, continued on one and then on two again: the weights of the run that kept its two.
+
+    A step of about 8 rows is two packs on two processes and would be planned as one pack on one. Dropout draws random
+    numbers, which belong to a pack and not to the process that has it.
+    """
+    words = ("data.limit=60", "stage.lr=0.01", "stage.epochs=3", "stage.batch_packs=null", "stage.batch_rows=8",
+             "stage.validation=0.1", "trainer.checkpoint_every=3", "trainer.keep_checkpoints=2",
+             "trainer.lora.rank=4", "trainer.lora.dropout=0.3", "trainer.strategy=ddp")  # fmt: skip
+    out, stopped, whole = (tmp_path / name for name in ("out", "stopped", "whole"))
+    killed_after(command("qft", *words, "trainer.devices=2"), out / "checkpoints", 1)
+    assert json.loads((out / "train.json").read_text())["plan"]["packs_per_step"] == 2
+    shutil.copytree(out, stopped)
+    fit(job("qft", *words, "trainer.devices=2"))
+    shutil.move(out, whole)
+    shutil.move(stopped, out)
+    killed_after(command("qft", *words, "trainer.devices=1"), out / "checkpoints", 3)
+    fit(job("qft", *words, "trainer.devices=2"))
+    ours, theirs = weights(out), weights(whole)
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(ours[name], tensor, rtol=1e-2, atol=1e-3)
+    told, kept = (json.loads((place / "train.json").read_text()) for place in (out, whole))
+    assert told["plan"] == kept["plan"] and told["tokens"] == kept["tokens"]
+    assert told["figures"]["val/loss"] == pytest.approx(kept["figures"]["val/loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["trainer.devices=3"], r"trainer\.devices=3: .* planned for 1, and its steps of 4 packs cannot be shared "
+         r"evenly by 3 processes\. Set trainer\.devices to 1 or 2 or 4, or start again in another output_dir="),
+        (["trainer.devices=3", "trainer.nodes=2"], r"trainer\.devices=3 with trainer\.nodes=2: .* by 6 processes\. Set "
+         r"trainer\.devices to 1 or 2, or"),
+        (["trainer.devices=2", "trainer.strategy=deepspeed"], r"DeepSpeed's checkpoints cannot be read by 2 .*\. "
+         r"Set trainer\.devices to 1, or"),
+    ],
+)  # fmt: skip
+def test_processes_that_cannot_follow_the_plan_are_refused(words, message, job, monkeypatch):
+    given = ("data.limit=20", "stage.epochs=4", "stage.validation=0", "trainer.checkpoint_every=2")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(loop.Checkpoints, "_prune", lambda self: signal.raise_signal(signal.SIGINT))
+        fit(job("qft", *given))
+    monkeypatch.setenv("LOCAL_RANK", "0")  # as if a launcher had started the others
+    with pytest.raises(ConfigError, match=message):
+        fit(job("qft", *given, *words))
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stop_ends_all_processes_and_the_same_command_goes_on(number, command, tmp_path):
     """Told to the first one only, in the midst of a step, when the other will wait for it."""
@@ -144,8 +193,6 @@ def test_changed_rows_under_the_same_name_are_refused(job, tmp_path):
 
 
 def test_the_last_checkpoints_and_the_best_stay_while_it_runs(job, tmp_path, monkeypatch):
-    from sq.train import loop
-
     kept = []
     monkeypatch.setattr(
         loop.Checkpoints,
