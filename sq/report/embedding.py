@@ -1,15 +1,13 @@
 """A map of questions: generated ones among seeds and benchmarks (paper, Figure 8).
 
 A question's place is the mean hidden state of the run's own base model, so nothing is downloaded; t-SNE brings it to
-two dimensions (principal components where scikit-learn is not installed). A map shows neighbourhoods; distances between
-far clusters mean nothing.
+two dimensions. A map shows neighbourhoods; distances between far clusters mean nothing.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -157,15 +155,11 @@ def _base(found: RunArtifacts) -> str:
 def _flat(vectors: NDArray[Any]) -> tuple[NDArray[Any], str]:
     """Two dimensions, and how they came about."""
     import numpy as np
+    from sklearn.manifold import TSNE  # type: ignore[import-untyped]
 
-    if find_spec("sklearn") is not None and len(vectors) > 10:
-        from sklearn.manifold import TSNE  # type: ignore[import-untyped]
-
-        perplexity = min(30.0, (len(vectors) - 1) / 3)
-        made = TSNE(n_components=2, perplexity=perplexity, init="pca", random_state=0, n_jobs=1).fit_transform(vectors)
-        return np.asarray(made), f"t-SNE of {len(vectors):,} questions, perplexity {perplexity:.0f}, seed 0"
-    _, _, axes_of = np.linalg.svd(vectors, full_matrices=False)
-    return vectors @ axes_of[:2].T, "Principal components, not t-SNE: scikit-learn is not installed"
+    perplexity = max(1.0, min(30.0, (len(vectors) - 1) / 3))
+    made = TSNE(n_components=2, perplexity=perplexity, init="pca", random_state=0, n_jobs=1).fit_transform(vectors)
+    return np.asarray(made), f"t-SNE of {len(vectors):,} questions, perplexity {perplexity:.0f}, seed 0"
 
 
 def _neighbours(vectors: NDArray[Any], groups: Sequence[str], names: Sequence[str]) -> dict[str, list[float]]:

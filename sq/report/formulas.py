@@ -1,29 +1,16 @@
 """Formulas as MathML, which browsers draw by themselves: no script, no font, no network.
 
-Common school and competition LaTeX is read by hand here, never executed; what is not understood stays as its source, in
-code type. Work is bounded by the text's length and the depth of its braces.
+latex2mathml reads the LaTeX. It neither escapes text nor refuses what it does not know, so nothing of its own output is
+trusted: its tree is checked and stripped here, and a formula with anything unknown stays as its source, in code type.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from html import unescape
+from xml.etree.ElementTree import Element, tostring
 
-from sq.report.html import Markup, join, tag
-from sq.report.symbols import (
-    ACCENTS,
-    EMPTY,
-    FENCED,
-    FENCES,
-    FUNCTIONS,
-    LETTERS,
-    MATRICES,
-    OPERATORS,
-    SPACES,
-    STYLES,
-    TEXTS,
-)  # fmt: skip
+from sq.report.html import INVALID, Markup, join, tag
 
 MATH = re.compile(
     r"(?<!\\)\$\$(?P<a>.{1,4000}?)(?<!\\)\$\$|\\\[(?P<b>.{1,4000}?)\\\]|\\\((?P<c>.{1,2000}?)\\\)"
@@ -32,10 +19,30 @@ MATH = re.compile(
     r"|(?P<f>\\boxed\{(?:[^{}]|\{(?:[^{}]|\{[^{}]{0,200}\}){0,200}\}){0,300}\})",
     re.DOTALL,
 )
-TOKEN = re.compile(
-    r"\\(?:begin|end)\s*\{[a-zA-Z]+\*?\}|\\[a-zA-Z]+|\\.|\d+(?:[.,]\d+)*|[{}^_&]|[A-Za-z]|\s+|.", re.DOTALL
-)
+DEFINITIONS = re.compile(r"\\(?:def|newcommand|renewcommand|newenvironment|DeclareMathOperator)(?![a-zA-Z])")
+"""Macros can call each other, so that a short text becomes an endless one; no question needs them."""
+COMMENT = re.compile(r"(?<!\\)((?:\\\\)*)%")
+"""What TeX takes for a comment is a percent sign that its writer forgot to escape."""
 DEPTH = 40
+ENVIRONMENT = re.compile(r"\\(begin|end)\s*\{([^{}]*)\}")
+ENVIRONMENTS = {
+    **{name: name for name in "matrix pmatrix bmatrix Bmatrix vmatrix Vmatrix smallmatrix cases array split".split()},
+    **dict.fromkeys("align align* aligned alignat* eqnarray*".split(), "align*"),
+    **dict.fromkeys("gather gather* gathered equation equation*".split(), "matrix"),
+}
+"""Environments, and by which of the library's own they are drawn; those that number their lines are not numbered."""
+ELEMENTS = {
+    "mfrac": 2, "msup": 2, "msub": 2, "mroot": 2, "mover": 2, "munder": 2, "msubsup": 3, "munderover": 3,
+} | dict.fromkeys(
+    "math mrow mi mn mo mtext mspace msqrt mstyle mtable mtr mtd mpadded mphantom menclose".split()
+)  # fmt: skip
+"""Elements that may be on the page, those of a fixed number of children with that number."""
+ATTRIBUTES = {
+    "display", "alttext", "stretchy", "fence", "form", "displaystyle", "scriptlevel", "linethickness", "mathvariant",
+    "columnalign", "notation", "width", "minsize", "maxsize", "movablelimits", "accent",
+}  # fmt: skip
+VALUE = re.compile(r"[a-z -]{0,40}|-?\d?(?:\.\d{1,4})?(?:em|ex|px)?")
+"""A word, or a length that moves nothing out of its line: a formula cannot cover the page around it."""
 
 
 class UnreadError(ValueError):
@@ -67,198 +74,56 @@ def mathml(source: str, *, block: bool = False) -> Markup:
     Raises:
         UnreadError: naming the first thing that is not understood.
     """
-    reader = _Reader([t for t in TOKEN.findall(source) if not t.isspace()], source)
-    body = reader.row(lambda token: False)
-    if reader.peek() is not None:
-        raise UnreadError(f"{reader.peek()} stands alone")
-    return tag("math", body, display="block" if block else None, alttext=source[:500])
+    from latex2mathml.converter import convert_to_element
+
+    source = INVALID.sub("\ufffd", source)
+    _check_source(source)
+    known = ENVIRONMENT.sub(_environment, source)
+    try:
+        root = convert_to_element(COMMENT.sub(r"\1\\%", known), display="block" if block else "inline")
+    except Exception as error:  # the library's errors have no common class, and IndexError and RecursionError are among
+        raise UnreadError(f"{type(error).__name__}: {error}") from error
+    _clean(root)
+    root.set("alttext", source[:500])
+    return Markup(tostring(root, encoding="unicode", short_empty_elements=False))
 
 
-@dataclass(slots=True)
-class _Reader:
-    tokens: list[str]
-    source: str
-    place: int = 0
-    depth: int = 0
-
-    def peek(self) -> str | None:
-        return self.tokens[self.place] if self.place < len(self.tokens) else None
-
-    def take(self) -> str:
-        token = self.peek()
-        if token is None:
-            raise UnreadError("it ends too early")
-        self.place += 1
-        return token
-
-    def row(self, stop: Callable[[str], bool]) -> Markup:
-        """Everything up to a token that stops it (which stays), as one row."""
-        self.depth += 1
-        if self.depth > DEPTH:
-            raise UnreadError("it is nested too deeply")
-        parts: list[Markup] = []
-        while (token := self.peek()) is not None and not stop(token) and token not in ("}", "&", r"\\"):
-            if token == r"\right" or token.startswith(r"\end"):
-                break
-            parts.append(self.scripted())
-        self.depth -= 1
-        return parts[0] if len(parts) == 1 else tag("mrow", *parts)
-
-    def scripted(self) -> Markup:
-        """An atom with what stands above and below it."""
-        base = tag("mrow") if self.peek() in ("^", "_") else self.atom()
-        below: Markup | None = None
-        above: Markup | None = None
-        while (token := self.peek()) is not None and (token in ("^", "_") or token == "'"):
-            self.take()
-            if token == "'":
-                above = tag("mo", "′") if above is None else tag("mrow", above, tag("mo", "′"))
-            elif token == "_" and below is None:
-                below = self.argument()
-            elif token == "^" and (above is None or above == tag("mo", "′")):
-                raised = self.argument()
-                above = raised if above is None else tag("mrow", above, raised)
-            else:
-                raise UnreadError(f"two {token} at one place")
-        if below is not None and above is not None:
-            return tag("msubsup", base, below, above)
-        if below is not None:
-            return tag("msub", base, below)
-        return tag("msup", base, above) if above is not None else base
-
-    def argument(self) -> Markup:
-        """What a command or script takes: a group, or the one token that follows."""
-        if self.peek() == "{":
-            return self.group()
-        if (token := self.peek()) is not None and len(token) > 1 and token[0].isdigit():
-            self.tokens[self.place : self.place + 1] = list(token)  # x^12 is x^1 2
-        return self.atom()
-
-    def group(self) -> Markup:
-        self.take()
-        inside = self.row(lambda token: token == "}")
-        if self.take() != "}":
-            raise UnreadError("a brace is not closed")
-        return inside
-
-    def atom(self) -> Markup:
-        token = self.take()
-        if token == "{":
-            self.place -= 1
-            return self.group()
-        if token[0].isdigit():
-            return tag("mn", token)
-        if token.startswith(r"\begin"):
-            return self.environment(token)
-        if token.startswith("\\"):
-            return self.command(token)
-        if token.isalpha():
-            return tag("mi", token)
-        if token in ("~", "\u00a0"):
-            return tag("mspace", width="0.3em")
-        if token == "$" or token in ("}", "&", "^", "_"):
-            raise UnreadError(f"{token} is out of place")
-        return tag("mo", {"-": "−", "*": "∗"}.get(token, token), stretchy="false" if token in "()[]|" else None)
-
-    def command(self, token: str) -> Markup:
-        name = token[1:]
-        if name in LETTERS:
-            return tag("mi", LETTERS[name])
-        if name in OPERATORS:
-            return tag("mo", OPERATORS[name])
-        if name in FUNCTIONS:
-            return tag("mi", name)
-        if name in SPACES:
-            return tag("mspace", width=SPACES[name])
-        if name in STYLES:
-            return tag("mstyle", self.argument(), style=STYLES[name] or None)
-        if name in ACCENTS:
-            base = self.argument()
-            return tag("munder" if name.startswith("under") else "mover", base, tag("mo", ACCENTS[name]))
-        if name in FENCED:
-            return self.fence(name)
-        if name in EMPTY:
-            return tag("mrow")
-        return self.structure(name)
-
-    def structure(self, name: str) -> Markup:
-        """A command that takes arguments."""
-        if name in ("frac", "dfrac", "tfrac", "cfrac"):
-            return tag("mfrac", self.argument(), self.argument())
-        if name in ("binom", "dbinom", "tbinom"):
-            over = tag("mfrac", self.argument(), self.argument(), linethickness="0")
-            return tag("mrow", tag("mo", "("), over, tag("mo", ")"))
-        if name == "sqrt":
-            return self.root()
-        if name in TEXTS:
-            return tag("mtext", self.raw())
-        if name in ("boxed", "fbox"):
-            return tag("mrow", self.argument(), class_="boxed")
-        if name in ("pmod", "bmod"):
-            mod = tag("mi", "mod")
-            if name == "bmod":
-                return mod
-            gap = tag("mspace", width="0.3em")
-            return tag("mrow", tag("mo", "("), mod, gap, self.argument(), tag("mo", ")"))
-        raise UnreadError(f"\\{name} is not known")
-
-    def root(self) -> Markup:
-        if self.peek() != "[":
-            return tag("msqrt", self.argument())
-        self.take()
-        index = self.row(lambda token: token == "]")
-        if self.take() != "]":
-            raise UnreadError("the index of a root is not closed")
-        return tag("mroot", self.argument(), index)
-
-    def fence(self, name: str) -> Markup:
-        said = self.take()
-        mark = FENCES.get(said)
-        if mark is None:
-            raise UnreadError(f"\\{name} {said} is not known")
-        sign = tag("mo", mark, stretchy="true") if mark else tag("mrow")
-        if name != "left":
-            return sign
-        inside = self.row(lambda token: token == r"\right")
-        if self.take() != r"\right":
-            raise UnreadError(r"\left without \right")
-        return tag("mrow", sign, inside, self.fence("right"))
-
-    def raw(self) -> str:
-        """The text of a group, as it stands; its spaces are lost with the tokens, so they come from the source."""
-        if self.peek() != "{":
-            return self.take()
-        depth, taken = 0, []
-        while True:
-            token = self.take()
-            depth += (token == "{") - (token == "}")
-            taken.append(token)
-            if depth == 0:
-                break
-        words = r"\s*".join(re.escape(token) for token in taken)
-        found = re.search(words, self.source) if len(taken) < 300 else None
-        text = found[0].strip()[1:-1] if found else " ".join(taken[1:-1])
-        return text.replace("{", "").replace("}", "").replace("\\", "")
-
-    def environment(self, token: str) -> Markup:
-        name = token[token.index("{") + 1 : -1]
-        if name not in MATRICES:
+def _check_source(source: str) -> None:
+    """What the library would pass over in silence."""
+    if DEFINITIONS.search(source):
+        raise UnreadError("it defines macros")
+    depth = 0
+    for brace in re.findall(r"(?<!\\)(?:\\\\)*([{}])", source):
+        depth += 1 if brace == "{" else -1
+        if depth < 0 or depth > DEPTH:
+            raise UnreadError("a brace stands alone" if depth < 0 else "it is nested too deeply")
+    if depth:
+        raise UnreadError("a brace is not closed")
+    for _, name in ENVIRONMENT.findall(source):
+        if name not in ENVIRONMENTS:
             raise UnreadError(f"the environment {name} is not known")
-        if name == "array" and self.peek() == "{":
-            self.raw()
-        lines: list[list[Markup]] = [[]]
-        while True:
-            lines[-1].append(self.row(lambda t: t.startswith(r"\end")))
-            said = self.take()
-            if said == r"\\":
-                lines.append([])
-            elif said.startswith(r"\end"):
-                break
-            elif said != "&":
-                raise UnreadError(f"{said} is out of place")
-        if len(lines) > 1 and lines[-1] == [tag("mrow")]:
-            lines.pop()
-        grid = tag("mtable", *(tag("mtr", *(tag("mtd", cell) for cell in line)) for line in lines))
-        left, right = MATRICES[name]
-        signs = [tag("mo", sign, stretchy="true") if sign else tag("mrow") for sign in (left, right)]
-        return tag("mrow", signs[0], grid, signs[1])
+
+
+def _environment(found: re.Match[str]) -> str:
+    """An end of an environment by the library's name for it; in braces, or a power of a matrix is drawn wrong."""
+    edge = f"\\{found[1]}{{{ENVIRONMENTS[found[2]]}}}"
+    return f"{{{edge}" if found[1] == "begin" else f"{edge}}}"
+
+
+def _clean(element: Element, depth: int = 0) -> None:
+    """Keep of the library's tree what the page may hold; its texts have character references, and become plain text."""
+    if depth > 4 * DEPTH:
+        raise UnreadError("it is nested too deeply")
+    if element.tag not in ELEMENTS:
+        raise UnreadError(f"{element.tag} is not an element of formulas")
+    if (count := ELEMENTS[element.tag]) is not None and len(element) != count:
+        raise UnreadError(f"{element.tag} has {len(element)} of {count} parts")
+    if "linebreak" in element.attrib:
+        raise UnreadError("browsers break no line in a formula")
+    text = element.text or ""
+    if element.tag != "mtext" and (text in ("{", "}", "&", "^", "_", "$", "#") or re.match(r"\\[a-zA-Z]", text)):
+        raise UnreadError(f"{text} is not known")
+    element.text = INVALID.sub("\ufffd", unescape(text))
+    element.attrib = {k: v for k, v in element.attrib.items() if k in ATTRIBUTES and VALUE.fullmatch(v)}
+    for child in element:
+        _clean(child, depth + 1)

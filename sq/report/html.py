@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sq.core.files import digest_of
 
 _VOID = frozenset({"br", "hr", "input", "meta", "img", "link"})
-_INVALID = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+INVALID = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
 
 
 class Markup(str):
@@ -33,7 +33,7 @@ class Section:
 
 def escape(text: str) -> Markup:
     """Any text as HTML shows it, quotes included; what no HTML may hold is shown as a replacement character."""
-    return Markup(html.escape(_INVALID.sub("\ufffd", text), quote=True))
+    return Markup(html.escape(INVALID.sub("\ufffd", text), quote=True))
 
 
 def tag(name: str, /, *children: str, **attributes: str | bool | None) -> Markup:
