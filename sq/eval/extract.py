@@ -23,6 +23,8 @@ MAX_SEGMENT = 600
 MAX_TAIL = 12_000
 """Characters from the end in which a formula or number is looked for where nothing announces it."""
 
+MAX_JOINED = 20
+
 
 class Where(StrEnum):
     """Where an answer was found."""
@@ -78,6 +80,11 @@ _LABEL_TAIL = re.compile(
     r"(?:^|(?<=[\s:*]))(?:is|are|be|equals|equal to|was|=|get|gives|yields|obtain|have)(?=[\s:$\\])[ \t]*:?",
     re.IGNORECASE,
 )
+_JOINT = re.compile(r"\s*[,;]?\s*(?:\b(or|and)\b(?:\s+else)?\s*|(?<=[,;]\s))", re.IGNORECASE)
+_VALUE = r"(?:[^=A-Za-df-hj-z\\]|\\(?:text|mathrm)\{[^{}]*\}|\\(?!text|mathrm)[A-Za-z]++|\\[^A-Za-z])++"
+_GIVEN = re.compile(rf"\{{?\s*(?:((?:[A-Za-z]|\\[a-z]+)(?:_\{{?\w+\}}?)?)\s*=)?{_VALUE}", re.ASCII)
+"""A name with its value, or a value alone: no letters but e and i, no further equals sign."""
+_TELLING = re.compile(r"\d|=|[<>]|\\(?:frac|sqrt|in|le|ge|pm|infty|pi|text|cup)|[-+]")
 _BOLD = re.compile(r"\*\*([^*\n]{1,300})\*\*|\\textbf\{([^{}\n]{1,300})\}")
 _FORMULA = re.compile(
     r"\$\$(.{1,1500}?)\$\$|\\\[(.{1,1500}?)\\\]|\\\((.{1,1500}?)\\\)|(?<!\\)\$((?:\\\$|[^$]){1,1500}?)(?<!\\)\$",
@@ -97,9 +104,11 @@ _FINAL = re.compile(
 _THEN = re.compile(
     r"\s*(?:\(|[,;]?\s+(?:because|since|as|when|where|which|for|if|with|so|at|attained|achieved|after|in|given)\b)"
 )
-_EQUATION = r"[A-Za-z](?:_\w)?\s*=\s*-?[\w./^*+]+"
+_EQUATION = r"[A-Za-z](?:_\w)?\s*=\s*-?[\w./^*+\\{}]+"
 _LINE = re.compile(_EQUATION, re.ASCII)
-_EQUATIONS = re.compile(rf"(?:^|[\s,])({_EQUATION}(?:(?:\s*,\s*|\s+and\s+|\s+or\s+){_EQUATION})*)$", re.ASCII)
+_EQUATIONS = re.compile(
+    rf"(?:^|[\s,])({_EQUATION}(?:(?:\s*,\s*|\s+and\s+|\s+or\s+)(?:{_EQUATION}|-?[\d./]+))*)$", re.ASCII
+)
 _SENTENCE_END = re.compile(r"\.(?=\s+[A-Z(\[]|\s*$)|\n\s*\n|\n(?=[A-Z#*-])|[!?](?=\s|$)|[。！？]")
 _BARE_CHOICE = re.compile(r"\(([A-H])\)[.!\s]*$|\b(?:option|choice)\s+([A-H])[.!\s]*$", re.ASCII)
 _BARE_NAME = re.compile(
@@ -247,13 +256,11 @@ def _is_money(formula: re.Match[str]) -> bool:
 
 
 def _bold(text: str) -> tuple[str, Where] | None:
-    found = None
-    for match in _BOLD.finditer(text):
-        found = match
-    if found is None or text[found.end() :].strip(" .\n!") or not text[: found.start()].strip():
+    pieces = [(m.start(), m.end(), (m.group(1) or m.group(2)).strip()) for m in _BOLD.finditer(text)]
+    if not pieces or text[pieces[-1][1] :].strip(" .\n!") or not text[: pieces[-1][0]].strip():
         return None
-    inside = (found.group(1) or found.group(2)).strip()
-    return (inside, Where.BOLD) if inside and not is_prose(_without_math(inside)) else None
+    inside = pieces[-1][2]
+    return (_joined(text, pieces), Where.BOLD) if inside and not is_prose(_without_math(inside)) else None
 
 
 def _whole(text: str) -> tuple[str, Where] | None:
@@ -293,17 +300,33 @@ def _last(text: str) -> tuple[str, Where] | None:
     if equations:
         return equations.group(1), Where.FORMULA
     text = text[-MAX_TAIL:]
-    formula = number = None
+    formulas: list[tuple[int, int, str]] = []
+    number = None
     for match in _FORMULA.finditer(text):
         if _is_money(match):
             continue
         inside = next(g for g in match.groups() if g is not None).strip()
-        if re.search(r"\d|=|[<>]|\\(?:frac|sqrt|in|le|ge|pm|infty|pi|text|cup)|[-+]", inside) or formula is None:
-            formula = (match.start(), match.end(), inside)
-    for match in _NUMBER.finditer(text, formula[1] if formula else 0):
+        if not formulas or _TELLING.search(inside):
+            formulas.append((match.start(), match.end(), inside))
+    for match in _NUMBER.finditer(text, formulas[-1][1] if formulas else 0):
         number = match.group().strip()
-    if number is not None and not (formula and re.search(r"[a-z]\s*=|=", formula[2]) and len(text) - formula[1] < 3):
+    if number is not None and not (formulas and "=" in formulas[-1][2] and len(text) - formulas[-1][1] < 3):
         return number, Where.NUMBER
-    if formula:
-        return formula[2], Where.FORMULA
-    return None
+    return (_joined(text, formulas), Where.FORMULA) if formulas else None
+
+
+def _joined(text: str, pieces: list[tuple[int, int, str]]) -> str:
+    """The last piece, with those before it that give one name other values: `$x=2$ or $x=-3$`, `$x=2$ or $-3$`."""
+    start, end, found = pieces[-1]
+    last = _GIVEN.fullmatch(found.strip("$"))
+    if not last or not (last[1] or not text[end:].strip(" .!\n")):
+        return found
+    name, run = last[1], found
+    for before, after, piece in reversed(pieces[-MAX_JOINED:-1]):
+        given, joint = _GIVEN.fullmatch(piece.strip("$")), _JOINT.fullmatch(text, after, start)
+        if not given or not joint or (name and given[1] and name != given[1]):
+            break
+        start, run = before, f"{piece.rstrip(' .,;')} {joint[1] or ','} {run}"
+        if given[1]:
+            name, found = given[1], run
+    return found

@@ -48,7 +48,9 @@ REGEX = [
     "\\{x \\in \\mathbb{Z} : 0 < x < 10^{10^{10}}\\}", "3 \\pmod{10^{10^{10}}}", "A^T" * 300, "(1,2)^T" * 100,
     "\\boxed{1}\n\n(b) " * 4_000, "seven " * 900, "x = 1\n" * 1_000, "\x08" * 5_000,
     "the answer is not " * 3_300, "answer is not $" * 4_000, "answer is not 1" * 4_000, "1.1," * 15_000,
-    "$7$ is not the " * 4_000, "*" * 60_000,
+    "$7$ is not the " * 4_000, "*" * 60_000, "so $x=2$ or $x=" + r"\pi\le" * 200 + " q$", "$x=1$, " * 8_000 + "$y$",
+    "So x=" + "1 or x=" * 8_000, r"\boxed{(1+x)" + "=(x+1)" * 700 + "}",
+    r"\boxed{" + r"\frac{AB}{" * 200 + "}" * 200 + "=1}",
 ]  # fmt: skip
 DENSE = [
     "9" * 5_900, r"\cdot ".join(["9" * 300] * 18), r"\begin{pmatrix}1&1\\1&0\end{pmatrix}" * 60, "\t" * 6_000,

@@ -30,6 +30,18 @@ _DERIVATIVE = re.compile(
 _FUNCTION = re.compile(
     r"\s*\\(?:sin|cos|tan|cot|sec|csc|log|ln)\s*(?:\(?\s*(?:[A-Za-z]|\\[a-z]+|\\angle\s*[A-Z]{1,3})\s*\)?)\s*"
 )
+_FIGURE = (
+    r"(?:\\overline\s*\{\s*[A-Z]{2}\s*\}|\|\s*[A-Z]{2}\s*\||\\(?:angle|triangle)\s*[A-Z]{1,3}|\[\s*[A-Z]{3,6}\s*\]|"
+    r"[A-Z]\s?[A-Z]{1,3})(?:\s*\^\s*\{?\s*\d\s*\}?)?"
+)
+_FIGURES = rf"{_FIGURE}(?:\s*(?:[-+*]|\\cdot|\\times)?\s*{_FIGURE})*"
+_MEASURED = re.compile(
+    rf"\s*(?:{_FIGURES}|\\frac\s*\{{{_FIGURES}\}}\s*\{{{_FIGURES}\}}|{_FIGURES}\s*/\s*{_FIGURE})\s*", re.ASCII
+)
+"""What is made of segments, angles and areas alone: no equation of unknowns, but one quantity."""
+_RATIO = re.compile(
+    rf"\s*(?:\\frac\s*\{{\s*{_PLAIN}\s*\}}\s*\{{\s*{_PLAIN}\s*\}}|{_PLAIN}\s*/\s*{_PLAIN})\s*", re.ASCII
+)
 _CONSTANT = frozenset({"e", "i", r"\pi", r"\infty", r"\emptyset"})
 
 
@@ -40,7 +52,7 @@ def label(text: str) -> str:
     plain = text.strip()
     if plain in _CONSTANT:
         return ""
-    for pattern in (_NAME, _TUPLE, _DERIVATIVE, _FUNCTION):
+    for pattern in (_NAME, _TUPLE, _DERIVATIVE, _FUNCTION, _MEASURED, _RATIO):
         if pattern.fullmatch(plain):
             return re.sub(r"\s+|(?<=_)\{(?=\w\})|(?<=_\{\w)\}", "", plain).replace("_{", "_").rstrip("}")
     return ""

@@ -14,7 +14,7 @@ from mpmath import mp  # type: ignore[import-untyped]
 from sq.eval.equal import units
 from sq.eval.equal.identity import decimal_of, same, value_at
 from sq.eval.equal.rational import exact
-from sq.eval.equal.tree import Base, Node, Num, Op, Quantity, Sym, symbols
+from sq.eval.equal.tree import Base, Const, Node, Num, Op, Quantity, Sym, symbols
 from sq.eval.equal.value import Uncomputable
 
 ROUNDED_PLACES = 6
@@ -35,15 +35,16 @@ def same_number(a: Node, b: Node, tolerance: float | None = None) -> bool:
 
 def same_quantity(a: Node, b: Node, tolerance: float | None = None) -> bool:
     """Whether `a` answers `b` where either may carry a unit, a percent sign or degrees."""
-    a, b = (_measured(a), b) if isinstance(b, Quantity) else (a, _measured(b) if isinstance(a, Quantity) else b)
+    a, b = _measured(a, b), _measured(b, a)
     x, unit_a = (a.value, a.unit) if isinstance(a, Quantity) else (a, "")
     y, unit_b = (b.value, b.unit) if isinstance(b, Quantity) else (b, "")
-    if {unit_a, unit_b} == {"percent", "degree"}:
-        return False
-    if "percent" in (unit_a, unit_b):
-        return _percent(a, b, x, y, unit_a == unit_b, tolerance)
-    if "degree" in (unit_a, unit_b) and unit_a != unit_b and not (unit_a and unit_b):
-        return same_number(x, y, tolerance) or same_number(_radians(a), _radians(b), tolerance)
+    percents = units.is_percent(unit_a), units.is_percent(unit_b)
+    if any(percents):
+        if all(percents) or (unit_a and unit_b):  # 25% is not 25 cm
+            return all(percents) and same_number(x, y, tolerance)
+        return same_number(x, y, tolerance) or same_number(a, b)
+    if "degree" in (unit_a, unit_b) and not (unit_a and unit_b):
+        return same_number(x, y, tolerance) or same_number(a, b, tolerance)
     if not unit_a or not unit_b:
         return same_number(x, y, tolerance)
     powers = [re.findall(r"\^\s*\{?(-?\d+)", unit) for unit in (unit_a, unit_b)]
@@ -52,10 +53,12 @@ def same_quantity(a: Node, b: Node, tolerance: float | None = None) -> bool:
     left, right = units.canonical(unit_a), units.canonical(unit_b)
     if left is None or right is None:
         return same_number(x, y, tolerance)
-    if left[0] != right[0]:
+    if left.kinds != right.kinds:
         return False
-    ratio = Fraction(left[1] / right[1]).limit_denominator(10**7)
-    return same_number(x if ratio == 1 else Op("mul", (x, Num(ratio))), y, tolerance)
+    ratio = Fraction(left.factor / right.factor).limit_denominator(10**7)
+    pis = left.pi_power - right.pi_power
+    x = x if ratio == 1 else Op("mul", (x, Num(ratio)))
+    return same_number(Op("mul", (x, Op("pow", (Const("pi"), Num(Fraction(pis)))))) if pis else x, y, tolerance)
 
 
 def same_base(a: Node, b: Node) -> bool:
@@ -114,8 +117,10 @@ def as_quantity(node: Node) -> Node:
     return node
 
 
-def _measured(node: Node) -> Node:
-    """As `as_quantity`, and with letters of units in a quotient: `9.8 m/s^2`."""
+def _measured(node: Node, other: Node) -> Node:
+    """As `as_quantity`, and with letters of units in a quotient: `9.8 m/s^2`; beside a number with a unit only."""
+    if not isinstance(other, Quantity) or symbols(other):
+        return node
     simple = as_quantity(node)
     if isinstance(simple, Quantity) or not isinstance(node, Op) or node.op not in ("mul", "div"):
         return simple
@@ -134,16 +139,6 @@ def _units_in(node: Node, values: list[Node]) -> str:
         return base.name if power is None else f"{base.name} ^{exact(power)}"
     values.extend([node] if not symbols(node) else [node, node])
     return ""
-
-
-def _percent(a: Node, b: Node, x: Node, y: Node, both: bool, tolerance: float | None) -> bool:
-    if both or same_number(x, y, tolerance):
-        return same_number(x, y, tolerance)
-    return same_number(a, b)
-
-
-def _radians(node: Node) -> Node:
-    return node if isinstance(node, Quantity) and node.unit == "degree" else node
 
 
 def _near(a: Node, b: Node, tolerance: float | None) -> bool:

@@ -35,6 +35,8 @@ from sq.eval.equal.units import SINGLE
 _CLOCK = re.compile(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?\s*(?:([ap])\.?\s?m\.?)?", re.ASCII | re.IGNORECASE)
 _HOUR = re.compile(r"(\d{1,2})\s*([ap])\.?\s?m\.?", re.ASCII | re.IGNORECASE)
 _HEX = re.compile(r"([0-9A-Za-z]{1,40})\s*_\s*\{?\s*(\d{1,2})\s*\}?", re.ASCII)
+_SIGN_OF = {"percentage": "percent", "pct": "percent", "degrees": "degree", "deg": "degree"}
+"""Units in words, as their sign is read."""
 _TRAILING_RANGE = frozenset({"Z", "N", "R", "Q", "C"})
 
 
@@ -159,7 +161,7 @@ class Parser:
             return Text(f"{node.words} {unit}")
         if isinstance(node, Quantity):
             return node if unit == "dollar" else Quantity(node.value, f"{node.unit} {unit}")
-        return Quantity(node, "percent" if unit.lower() in ("percent", "percentage", "pct") else unit)
+        return Quantity(node, _SIGN_OF.get(unit.lower(), unit))
 
     def is_unit(self, ahead: int = 0) -> bool:
         """Whether a unit word comes next."""
@@ -201,7 +203,7 @@ class Parser:
         while True:
             text, kind = self.cursor.peek().text, self.cursor.peek().kind
             if kind == "op" and text in ("*", "/"):
-                if text in ("*", "/") and self.is_unit(1) and self.cursor.peek(1).kind == "word":
+                if self.is_unit(1) and self.cursor.peek(1).kind == "word":
                     self.cursor.next()
                     return node
                 self.cursor.next()
@@ -287,8 +289,8 @@ def _joined(first: Quantity, second: Node) -> Node:
     """`3 feet 2 inches` as inches."""
     if isinstance(second, Quantity):
         large, small = units.canonical(first.unit), units.canonical(second.unit)
-        if large and small and large[0] == small[0] and large[1] > small[1]:
-            ratio = Num(Fraction(large[1] / small[1]).limit_denominator(10**6))
+        if large and small and large.kinds == small.kinds and large.factor > small.factor:
+            ratio = Num(Fraction(large.factor / small.factor).limit_denominator(10**6))
             return Quantity(Op("add", (Op("mul", (first.value, ratio)), second.value)), second.unit)
     raise ParseError("two quantities stand side by side")
 

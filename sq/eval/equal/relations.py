@@ -11,8 +11,9 @@ from typing import Any
 from mpmath import mp  # type: ignore[import-untyped]
 
 from sq.eval.equal import names
-from sq.eval.equal.identity import DIGITS, points, value_at
+from sq.eval.equal.identity import DIGITS, points, same, value_at
 from sq.eval.equal.tree import Node, Op, Rel, Seq, Sym, replace, symbols
+from sq.eval.equal.value import Uncomputable
 
 FLIP = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!=", "~": "~", "cong": "cong"}
 _VALUED = frozenset({"=", "~", "in", ":="})
@@ -32,11 +33,18 @@ def named(node: Node) -> tuple[str, tuple[Node, ...]] | None:
 
 
 def plain_values(node: Node) -> tuple[Node, ...] | None:
-    """The candidate values of a chain of numbers without a name: `1/2 = 0.5`, `sqrt(3)/3 ~ 0.577`."""
+    """The candidate values of a chain without a name that holds for all letters: `1/2 = 0.5`, `(x+1)^2 = x^2+2x+1`."""
     if isinstance(node, Rel) and not node.names[0] and set(node.ops) <= {"=", "~"}:
-        if set(node.ops) == {"~"} or not any(symbols(p) for p in node.parts):
+        if set(node.ops) == {"~"} or not any(symbols(p) for p in node.parts) or _identical(node.parts):
             return _values(node.parts, node.ops)
     return None
+
+
+def _identical(parts: tuple[Node, ...]) -> bool:
+    try:
+        return all(same(part, parts[-1]) for part in parts[:-1])
+    except Uncomputable:
+        return False
 
 
 def _values(parts: tuple[Node, ...], ops: tuple[str, ...]) -> tuple[Node, ...]:

@@ -7,6 +7,8 @@ here (apples, multiples) say nothing about the number before them.
 from __future__ import annotations
 
 import re
+from collections import Counter
+from typing import NamedTuple
 
 _KINDS: dict[str, dict[str, float]] = {
     "length": {
@@ -31,7 +33,7 @@ _KINDS: dict[str, dict[str, float]] = {
     "yen": {"yen": 1},
     "rupee": {"rupee": 1},
     "yuan": {"yuan": 1},
-    "angle": {"degree deg": 1, "radian rad": 57.29577951308232},
+    "angle": {"degree deg": 1, "radian rad": 180},  # the latter over pi
     "percent": {"percent percentage pct": 1},
     "force": {"n newton": 1, "kn kilonewton": 1000}, "energy": {"j joule": 1, "kj kilojoule": 1000},
     "power": {"w watt": 1, "kw kilowatt": 1000}, "voltage": {"v volt": 1, "kv kilovolt": 1000},
@@ -40,6 +42,7 @@ _KINDS: dict[str, dict[str, float]] = {
     "pressure": {"pa pascal": 1, "kpa kilopascal": 1000, "atm atmosphere": 101325},
     "temperature": {"celsius": 1}, "fahrenheit": {"fahrenheit": 1}, "kelvin": {"kelvin": 1},
 }  # fmt: skip
+_OVER_PI = ("radian", "rad")
 _SPEEDS = {"mph": "mile / hour", "kph": "km / hour", "kmh": "km / hour"}
 _TABLE = {
     word: (kind, factor) for kind, names in _KINDS.items() for key, factor in names.items() for word in key.split()
@@ -53,23 +56,35 @@ UNITS = (
 SINGLE = frozenset("m s g h l L N J W V A K C F d q Omega".split())
 """Letters that may stand for a unit when set upright after a number."""
 
+_PERCENT = frozenset("percent percents percentage pct".split())
 _FACTOR = re.compile(r"([a-z]+|[/*])|\^?\{?(-?\d)\}?", re.ASCII)
 _FILLER = frozenset("the of a an in per total about approximately exactly only us".split())
 
 
-def canonical(unit: str) -> tuple[tuple[tuple[str, int], ...], float] | None:
-    """Kinds with their powers, and the factor to base units; None where a word is not a unit we know."""
-    powers: dict[str, int] = {}
-    factor, sign, last, scale = 1.0, 1, "", 1
+class Unit(NamedTuple):
+    """Kinds with their powers, and what a value is multiplied by for base units: `factor` times a power of pi."""
+
+    kinds: tuple[tuple[str, int], ...]
+    factor: float
+    pi_power: int
+
+
+def is_percent(unit: str) -> bool:
+    """Whether a unit as written says percent, alone or among other words."""
+    return not _PERCENT.isdisjoint(unit.lower().split())
+
+
+def canonical(unit: str) -> Unit | None:
+    """What a unit as written comes to; None where a word is not a unit we know."""
+    powers: Counter[str] = Counter()
+    factor, pi_power, sign, last, scale = 1.0, 0, 1, "", 1
     text = re.sub(r"degrees?\s+(?=celsius|fahrenheit)", "", unit.lower())
     text = text.replace("squared", "^2").replace("cubed", "^3").replace(" per ", " / ").replace("-", " ")
     parts = _FACTOR.findall(re.sub(r"\b(?:mph|kph|kmh)\b", lambda m: _SPEEDS[m.group()], text))
     for word, power in parts:
+        times = 0
         if power:
-            kind, size = _TABLE.get(last, ("", 1.0))
-            if kind:
-                powers[kind] += sign * (int(power) - 1)
-                factor *= size ** (sign * (int(power) - 1))
+            times = sign * (int(power) - 1)
         elif word == "/":
             sign = -1
         elif word in ("square", "sq", "cubic", "cu"):
@@ -80,10 +95,12 @@ def canonical(unit: str) -> tuple[tuple[tuple[str, int], ...], float] | None:
             last = word if word in _TABLE else word.removesuffix("s")
             if last not in _TABLE:
                 return None
+            times, scale = sign * scale, 1
+        if times and last:
             kind, size = _TABLE[last]
             kind, power_of = ("length", 3) if kind == "volume" else (kind, 1)  # a litre is a cubic decimetre
-            powers[kind] = powers.get(kind, 0) + sign * scale * power_of
-            factor *= size ** (sign * scale)
-            scale = 1
+            powers[kind] += times * power_of
+            factor *= size**times
+            pi_power -= times * (last in _OVER_PI)
     known = tuple(sorted((k, p) for k, p in powers.items() if p))
-    return (known, factor) if known else None
+    return Unit(known, factor, pi_power) if known else None
