@@ -59,3 +59,9 @@ class DirectoryError(LedgerError):
 
 class EngineError(SqError):
     """An engine that cannot start or has broken down (a bad request is a result with an error, not this)."""
+
+
+class UnfinishedError(SqError):
+    """A stage at the end of its input, with items that have no outcome yet: the same command goes on with those."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h

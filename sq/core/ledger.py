@@ -35,6 +35,7 @@ from sq.core.manifest import OTHER_DIRECTORY, Manifest, journal_file, plain_conf
 from sq.core.parts import read_manifest, read_rejects, read_rows, write_part
 from sq.core.recovery import make_directory, recover
 from sq.core.rejects import Reject
+from sq.core.retry import Retry, delete_part, opened_again
 
 __all__ = ["WorkItem", "Ledger", "Manifest", "Reject", "LedgerSummary", "read_manifest", "read_rejects", "read_rows"]
 
@@ -89,8 +90,12 @@ class _Progress:
 class Ledger:
     """An open stage directory. Use `Ledger.open` in a `with` statement; `record` may be called from any thread."""
 
-    def __init__(self, directory: Path, lock: DirectoryLock, manifest: Manifest, codec: Codec) -> None:
+    def __init__(
+        self, directory: Path, lock: DirectoryLock, manifest: Manifest, codec: Codec, retry: Retry | None = None
+    ) -> None:
         self.directory = directory
+        self._retry = retry or Retry()
+        manifest, self._opened_again = opened_again(directory, manifest, codec, retry) if retry else (manifest, set())
         self._hold = lock
         self._manifest = manifest
         self._codec = codec
@@ -106,6 +111,7 @@ class Ledger:
         config: Mapping[str, Any],
         inputs: Mapping[str, str] | None = None,
         part_size: int = 1024,
+        retry: Retry | None = None,
     ) -> Self:
         """Start a ledger, or continue one.
 
@@ -115,6 +121,7 @@ class Ledger:
             config: flat, plain values: all that decides the rows. A ledger made with another is refused.
             inputs: name -> digest of what is read. A ledger made from another is refused.
             part_size: items per part. A ledger that exists keeps the one it was made with.
+            retry: outcomes of an earlier run that are not to stand: their items are given out again.
 
         Raises:
             LedgerError: with what stands in the way and the fix.
@@ -132,7 +139,7 @@ class Ledger:
         make_directory(path)
         lock = DirectoryLock(path)
         try:
-            return cls(path, lock, recover(path, wanted, codec), codec)
+            return cls(path, lock, recover(path, wanted, codec), codec, retry)
         except BaseException:
             lock.release()
             raise
@@ -141,6 +148,12 @@ class Ledger:
     def finished(self) -> bool:
         """Whether an earlier run finished it: nothing is left to do, and its items need not be made again."""
         return self._manifest.finished
+
+    @property
+    def done(self) -> int:
+        """Items that have an outcome, as far as is known: of an open part only once `todo` has come to it."""
+        parts = [part for index, part in self._manifest.parts.items() if index not in self._opened_again]
+        return sum(part.items for part in parts) + sum(part.done for part in self._progress.open.values())
 
     def todo(self, items: Iterable[WorkItem]) -> Iterator[WorkItem]:
         """Yield those of `items` that have no outcome yet, reading at most a part ahead. Once per open ledger.
@@ -255,16 +268,19 @@ class Ledger:
         committed = self._manifest.parts.get(index)
         if committed is not None:
             self._refuse_unless(committed.keys == digest, index)
-            return None, set()
+            if index not in self._opened_again:
+                return None, set()
         self._refuse_unless(not self._manifest.finished, index)
-        header = {
-            "identity": self._manifest.identity,
-            "part_size": self._manifest.part_size,
-            "part": index,
-            "keys": digest,
-        }
+        manifest = self._manifest
+        header = {"identity": manifest.identity, "part_size": manifest.part_size, "part": index, "keys": digest}
         part = _OpenPart(index, keys, Journal(self.directory / journal_file(index), header))
         self._progress.open[index] = part  # from here on `close` closes its journal
+        if committed is not None:  # it stands until what is left of it is in the journal
+            self._retry.put_back(self.directory, committed, keys, self._codec, part.journal)
+            parts = {number: one for number, one in self._manifest.parts.items() if number != index}
+            self._replace(replace(self._manifest, parts=parts))
+            delete_part(self.directory, committed)
+            self._opened_again.discard(index)
         headers, outcomes = part.journal.replay()
         self._refuse_unless(all(h == header for h in headers) and outcomes.keys() <= set(keys), index)
         part.done = len(outcomes)

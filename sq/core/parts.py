@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sq.core.codec import Codec, digest_rows
+from sq.core.codec import Codec, Values, digest_rows
 from sq.core.errors import DirectoryError, LedgerError
 from sq.core.files import checksum, plain_errors, write_files
 from sq.core.journal import Outcomes
@@ -84,11 +84,16 @@ def adopt(directory: Path, index: int, about: dict[str, Any], codec: Codec) -> P
     """The part that an unlisted rows file says it is, if all its content and its rejects bear that out."""
     with suppress(LedgerError, OSError, ValueError, TypeError, KeyError):
         part = Part(**about["part"])
-        rows = codec.rows_of(_table(directory / part.file))
-        rejects = REJECTS_CODEC.rows_of(_table(directory / part.rejects_file)) if part.rejects else []
+        rows, rejects = read_part(directory, part, codec)
         if part.index == index and digest_rows(rows) == part.content and digest_rows(rejects) == part.rejected:
             return _with_checksums(directory, part)
     return None
+
+
+def read_part(directory: Path, part: Part, codec: Codec) -> tuple[list[Values], list[Values]]:
+    """Rows and rejects of a committed part, as they were recorded."""
+    rows = codec.rows_of(_table(directory / part.file))
+    return rows, REJECTS_CODEC.rows_of(_table(directory / part.rejects_file)) if part.rejects else []
 
 
 def read_manifest(directory: str | Path) -> Manifest:

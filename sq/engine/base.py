@@ -1,7 +1,8 @@
 """The engine contract: a stream of requests in, a stream of results out, matched by key, in any order.
 
 Every engine (vLLM, Hugging Face, an OpenAI-compatible endpoint, the arithmetic oracle) speaks it, so a stage
-never knows which one it has. A bad request becomes a result with an `error`; it never ends the run.
+never knows which one it has. What is wrong with one request is the `error` of its result. `refused` says that the
+request itself is at fault (a prompt longer than the context); else it has failed, and may succeed at another time.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class Result:
     completions: tuple[Completion, ...] = ()
     prompt_tokens: int = 0
     error: str | None = None
+    refused: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -72,6 +74,7 @@ class ScoreResult:
     score: float | None = None
     tokens: int = 0
     error: str | None = None
+    refused: bool = False
 
 
 class Engine(Protocol):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Self
 
-from sq.core.config import flatten
+from sq.core.config import flatten, setting
 from sq.engine.base import Engine
 from sq.models.load import ModelConfig, fingerprint, is_scorer
 
@@ -17,8 +17,16 @@ class EngineConfig:
 
     reads_ids: ClassVar[bool] = True
     """Whether prompts go to it as token ids of the job's model, made by the chat contract; else as chat messages."""
-    ignored_fields: ClassVar[Mapping[str, str]] = {}
+    ignored_fields: ClassVar[Mapping[str, str]] = {
+        "max_failures": "when the stage stops",
+        "reject_failed": "what becomes of a row without a result",
+    }
     """Fields of this class that change no result beyond rounding, each with the reason; a subclass adds its own."""
+
+    max_failures: float = setting(
+        0.01, ge=0, le=1, help="share of failed requests, beyond the first three, that stops a stage; 0: the first"
+    )
+    reject_failed: bool = setting(False, help="reject rows whose requests failed, in place of asking again next time")
 
     def identity(self, model: ModelConfig) -> str:
         """The weights that answer, or what stands in their place: for a column of rows."""

@@ -12,10 +12,11 @@ from typing import Any
 
 from sq.core.chat import ChatFormat
 from sq.core.errors import EngineError, RowError
-from sq.engine.base import ScoreRequest
+from sq.engine.base import ScoreRequest, ScoreResult
 from sq.models.load import ModelConfig, eos_ids, load_tokenizer, locate
 
 REGRESSOR_NOTE = "regressor.json"
+OVERFLOWED = "the model's numbers overflowed (NaN or infinity). Use engine.dtype=float32"
 
 
 class Exchange:
@@ -37,24 +38,29 @@ class Exchange:
         elif not self._tokenizer.chat_template:
             raise EngineError(f"model {named.name} has no chat template to put a conversation to it")
 
-    def ids(self, request: ScoreRequest) -> tuple[int, ...] | str:
-        """The ids of a conversation, or what is wrong with it."""
+    def ids(self, request: ScoreRequest) -> tuple[int, ...] | ScoreResult:
+        """The ids of a conversation, or a result that says what is wrong with it."""
+
+        def wrong(error: str, *, refused: bool = False) -> ScoreResult:
+            return ScoreResult(key=request.key, error=error, refused=refused)
+
         messages = [dict(m) for m in request.messages]
         try:
             if not messages:
-                return "a score needs at least one message"
+                return wrong("a score needs at least one message")
             if self._chat is not None:
                 ids = self._chat.question_ids(messages[-1]["content"]).ids if len(messages) == 1 else ()
                 if not ids:
-                    return f"a difficulty regressor scores one question, and there are {len(messages)} messages"
+                    return wrong(f"a difficulty regressor scores one question, and there are {len(messages)} messages")
             else:
                 ids = tuple(self._tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False))
         except RowError as error:
-            return str(error)
+            return wrong(str(error), refused=True)
         except Exception as error:  # a template is a program: it may refuse a conversation in any way
-            return f"the chat template refuses these messages: {error}"
+            return wrong(f"the chat template refuses these messages: {type(error).__name__}: {error}")
         if self._reward_id is not None:
             ids = (*ids, self._reward_id)
         if not 0 < len(ids) <= self._max_len:
-            return f"the conversation has {len(ids)} tokens, and the model's context {self._max_len}"
+            problem = f"the conversation has {len(ids)} tokens, and the model's context {self._max_len}"
+            return wrong(problem, refused=True)
         return ids

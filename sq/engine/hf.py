@@ -128,8 +128,8 @@ class HFEngine:
             open_rows: dict[int, tuple[Request, list[PartialCompletion]]] = {}
             for request in window:
                 made = self._rows(request)
-                if isinstance(made, str):
-                    yield Result(key=request.key, error=made)
+                if isinstance(made, Result):
+                    yield made
                     continue
                 rows.extend(made)
                 open_rows.update((id(row), (request, made)) for row in made)
@@ -142,22 +142,24 @@ class HFEngine:
                     if not any(id(sibling) in open_rows for sibling in siblings):
                         yield self._result(request, siblings)
 
-    def _rows(self, request: Request) -> list[PartialCompletion] | str:
-        """A row for each completion asked for, or what is wrong with the request."""
+    def _rows(self, request: Request) -> list[PartialCompletion] | Result:
+        """A row for each completion asked for, or a result that says what is wrong with the request."""
         from sq.engine.hf_decode import PartialCompletion
 
         sampling = request.sampling
         ids = self._prompt_ids(request)
         if isinstance(ids, str):
-            return ids
+            return Result(key=request.key, error=ids)
         room = self._max_len - len(ids)
         if not ids or room < 1:
-            return f"the prompt has {len(ids)} tokens, and the model's context {self._max_len}"
+            too_long = f"the prompt has {len(ids)} tokens, and the model's context {self._max_len}"
+            return Result(key=request.key, error=too_long, refused=True)
         size = self._live().get_input_embeddings().num_embeddings
         if wrong := next((i for i in ids if not 0 <= i < size), None):
-            return f"prompt id {wrong} is not in the model's vocabulary of {size}"
+            unknown = f"prompt id {wrong} is not in the model's vocabulary of {size}"
+            return Result(key=request.key, error=unknown, refused=True)
         if problem := _problem(sampling):
-            return problem
+            return Result(key=request.key, error=problem)
         stops = frozenset((*sampling.stop_token_ids, *self._ends()))
         limit = min(sampling.max_tokens, room)
         return [

@@ -18,7 +18,7 @@ from transformers.modeling_layers import GenericForSequenceClassification
 
 from sq.core.errors import ConfigError, EngineError
 from sq.engine.base import ScoreRequest, ScoreResult
-from sq.engine.exchange import Exchange
+from sq.engine.exchange import OVERFLOWED, Exchange
 from sq.models.attention import Attention, Kernel, choose_attention
 from sq.models.load import ModelConfig
 from sq.models.pack import Pack
@@ -54,8 +54,8 @@ class Scorer:
             families: dict[tuple[tuple[tuple[str, str], ...], ...], list[EncodedConversation]] = {}
             for request in window:
                 ids = self._exchange.ids(request)
-                if isinstance(ids, str):
-                    yield ScoreResult(key=request.key, error=ids)
+                if isinstance(ids, ScoreResult):
+                    yield ids
                     continue
                 opening = tuple(tuple(sorted(message.items())) for message in request.messages[:-1])
                 family = families.setdefault(opening, []) if opening and self._attention is not None else alone
@@ -165,7 +165,5 @@ def _packed(asked: Sequence[EncodedConversation], shared: int) -> Pack:
 
 def _result(asked: EncodedConversation, score: float) -> ScoreResult:
     if not math.isfinite(score):
-        return ScoreResult(
-            key=asked.key, error="the model's numbers overflowed (NaN or infinity). Use engine.dtype=float32"
-        )
+        return ScoreResult(key=asked.key, error=OVERFLOWED)
     return ScoreResult(key=asked.key, score=score, tokens=len(asked.ids))

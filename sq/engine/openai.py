@@ -24,10 +24,11 @@ from sq.core.errors import EngineError
 from sq.core.secrets import redact, remember
 from sq.engine.base import Request, Result, ScoreRequest, ScoreResult
 from sq.engine.config import EngineConfig
+from sq.engine.failures import SPARED
 from sq.models.load import ModelConfig
 
 if TYPE_CHECKING:
-    from sq.engine.openai_client import Client, Failed, Spend
+    from sq.engine.openai_client import Client, Spend
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -141,9 +142,10 @@ class _Stream:
 
     def __init__(self, loop: _Loop, client: Client, config: OpenAIConfig) -> None:
         self._loop, self._client, self._config = loop, client, config
-        self._inbox: queue.SimpleQueue[Result | Failed | BaseException] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Result | BaseException] = queue.SimpleQueue()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._held: deque[Failed] = deque()
+        self._held: deque[Result] = deque()
+        self._failed = 0  # in a row
 
     def results(self, source: Iterator[Request]) -> Iterator[Result]:
         waiting, exhausted = 0, False
@@ -160,33 +162,33 @@ class _Stream:
                     break
                 yield from self._sort(self._next())
                 waiting -= 1
-            if self._held and not self._client.reached:
-                raise EngineError(f"{self._down()} Check the address in {self._config.url_env}, and that it runs")
-            while self._held:
-                yield self._held.popleft().result
+            yield from self._held
         finally:
             if waiting and self._loop.alive:
                 self._loop.run(self._cancel())
 
-    def _sort(self, outcome: Result | Failed | BaseException) -> Iterator[Result]:
-        """What may be told now. A failure is held until others are served: else it is the endpoint that is bad."""
-        if isinstance(outcome, BaseException):
-            raise outcome
-        if isinstance(outcome, Result):
-            while self._held:
-                yield self._held.popleft().result
-            yield outcome
-        elif outcome.refused and self._client.served:
-            yield outcome.result
+    def _sort(self, result: Result | BaseException) -> Iterator[Result]:
+        """What may be told now. While nothing was served a refusal is held: if all are refused, it is our doing."""
+        if isinstance(result, BaseException):
+            raise result
+        if result.refused and not self._client.served:
+            self._held.append(result)
+            if len(self._held) > SPARED:
+                yield from (replace(self._held.popleft(), refused=False) for _ in range(len(self._held)))
+            return
+        if result.error is None or result.refused:
+            self._failed = 0
+            yield from (self._held.popleft() for _ in range(len(self._held)))
         else:
-            self._held.append(outcome)
-            if len(self._held) >= self._config.outage:
-                raise EngineError(f"{self._down()} Nothing is lost: run the same command again when it is up")
+            self._failed += 1
+            if self._failed >= self._config.outage:
+                raise EngineError(
+                    f"the last {self._failed} requests failed and none was served: {result.error}. Nothing is lost: "
+                    f"run the same command again when it is up. {self._config.url_env} has its address"
+                )
+        yield result
 
-    def _down(self) -> str:
-        return f"the last {len(self._held)} requests failed and none was served: {self._held[-1].result.error}."
-
-    def _next(self) -> Result | Failed | BaseException:
+    def _next(self) -> Result | BaseException:
         while True:
             try:
                 return self._inbox.get(timeout=1.0)  # in pieces, so that Ctrl-C is heard everywhere

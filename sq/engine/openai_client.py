@@ -51,14 +51,6 @@ class Passing(Exception):
         self.wait = wait
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """A request that got no answer, whether it was refused or tried to the limit; held until others are served."""
-
-    result: Result
-    refused: bool
-
-
 class Client:
     """Asks one endpoint. Lives in one event loop."""
 
@@ -78,7 +70,7 @@ class Client:
         """Close every connection."""
         await self._session.close()
 
-    async def ask(self, request: Request) -> Result | Failed:
+    async def ask(self, request: Request) -> Result:
         """Everything that `request` asks for. Endpoints that give fewer choices than asked are asked for the rest."""
         self.spend.requests += 1
         got: list[Completion] = []
@@ -93,10 +85,10 @@ class Client:
                 got += completions[: missing.n]
                 prompt_tokens = prompt_tokens or used
         except Refused as error:
-            return Failed(Result(key=request.key, error=str(error)), refused=True)
+            return Result(key=request.key, error=str(error), refused=True)
         except Passing as error:
             problem = f"no answer after {self.config.attempts} attempts; the last: {error}"
-            return Failed(Result(key=request.key, error=problem), refused=False)
+            return Result(key=request.key, error=problem)
         return Result(key=request.key, completions=tuple(got), prompt_tokens=prompt_tokens)
 
     async def _try(self, request: Request) -> tuple[list[Completion], int]:
@@ -259,10 +251,10 @@ def expected_tokens(request: Request) -> float:
 
 
 def message(answer: Any, text: bytes) -> str:
-    """What an endpoint says is wrong, in a line."""
+    """What an endpoint says is wrong, in one line: all of it, but for a page of HTML."""
     said: Any = answer
     for name in ("error", "message"):
         if isinstance(said, Mapping) and name in said:
             said = said[name]
     line = said if isinstance(said, str) else text.decode("utf-8", "replace")
-    return " ".join(line.split())[:300] or "(nothing)"
+    return " ".join(line.split())[:2000] or "(nothing)"

@@ -51,6 +51,11 @@ class RayConfig(EngineConfig):
     patience: float = setting(1800.0, gt=0, help="seconds to wait for the first replica")
     replacements: int = setting(20, ge=0, help="replicas that may die without one result between before the run stops")
 
+    def __post_init__(self) -> None:
+        for name in ("max_failures", "reject_failed"):
+            if (given := getattr(self.inner, name)) != getattr(EngineConfig(), name):
+                raise ValueError(f"inner.{name}={given} is not read; set engine.{name}")
+
     @property
     def reads_ids(self) -> bool:  # type: ignore[override]  # as the inner engine does
         """Whether prompts go to it as token ids."""

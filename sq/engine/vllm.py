@@ -121,10 +121,7 @@ class VLLMEngine:
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
         """Yield results as they finish, with at most `window` requests in the engine."""
-        return stream(
-            self._llm.llm_engine, requests, self.config.window, self._submit,
-            failed=lambda key, problem: Result(key=key, error=problem), result=_result,
-        )  # fmt: skip
+        return stream(self._llm.llm_engine, requests, self.config.window, self._submit, _result)
 
     def score(self, requests: Iterable[ScoreRequest]) -> Iterator[ScoreResult]:
         """A generating engine cannot score."""
@@ -135,12 +132,15 @@ class VLLMEngine:
         llm, self._llm = self._llm, None
         stop(llm)
 
-    def _submit(self, request: Request) -> list[str] | str:
-        """Hand the request to vLLM: the names it has there, or what is wrong with it, if it cannot be served."""
-        return hand_over(self._llm, self.model.name, lambda: self._asked(request), self._lora)
+    def _submit(self, request: Request) -> list[str] | Result:
+        """Hand the request to vLLM: the names it has there, or a result that says what is wrong with it."""
+        return hand_over(
+            self._llm, self.model.name, self._lora, lambda: self._asked(request),
+            lambda error: Result(key=request.key, error=error),
+        )  # fmt: skip
 
-    def _asked(self, request: Request) -> Asking | str:
-        """Prompt and parameters by name, or what is wrong with them."""
+    def _asked(self, request: Request) -> Asking | Result:
+        """Prompt and parameters by name, or a result that says why it cannot be served."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
@@ -150,7 +150,8 @@ class VLLMEngine:
         ids = self._prompt_ids(request)
         room = self._max_len - len(ids)
         if not ids or room < 1:
-            return f"the prompt has {len(ids)} tokens, and the model's context {self._max_len}"
+            problem = f"the prompt has {len(ids)} tokens, and the model's context {self._max_len}"
+            return Result(key=request.key, error=problem, refused=True)
 
         def params(**more: Any) -> Any:
             return SamplingParams(
@@ -233,9 +234,7 @@ def stream(
     engine: Any,
     requests: Iterable[Asked],
     window: int,
-    submit: Callable[[Asked], list[str] | str],
-    *,
-    failed: Callable[[str, str], Heard],
+    submit: Callable[[Asked], list[str] | Heard],
     result: Callable[[str, list[Any]], Heard],
 ) -> Iterator[Heard]:
     """Results as they finish, with at most `window` requests in the engine, each under one name or several."""
@@ -248,8 +247,8 @@ def stream(
                 request = next(source, None)
                 if request is None:
                     exhausted = True
-                elif isinstance(names := submit(request), str):
-                    yield failed(request.key, names)
+                elif not isinstance(names := submit(request), list):
+                    yield names
                 else:
                     waiting[request.key] = dict.fromkeys(names)
                     whose |= dict.fromkeys(names, request.key)
@@ -266,14 +265,16 @@ def stream(
             engine.abort_request(list(whose))
 
 
-def hand_over(llm: Any, name: str, ask: Callable[[], Asking | str], lora: Any) -> list[str] | str:
-    """Give vLLM a prompt with its parameters; the names, or what is wrong with them, if it cannot be served."""
+def hand_over(
+    llm: Any, name: str, lora: Any, ask: Callable[[], Asking | Heard], failed: Callable[[str], Heard]
+) -> list[str] | Heard:
+    """Give vLLM a prompt with its parameters; the names it has there, or a result that says what is wrong with it."""
     from vllm.v1.engine.exceptions import EngineDeadError
 
     given: list[str] = []
     try:
         asked = ask()
-        if isinstance(asked, str):
+        if not isinstance(asked, tuple):
             return asked
         ids, children = asked
         for key, params in children.items():
@@ -281,10 +282,10 @@ def hand_over(llm: Any, name: str, ask: Callable[[], Asking | str], lora: Any) -
             given.append(key)
     except EngineDeadError as error:
         raise EngineError(f"vLLM died with model {name}: {error}. Run the same command again") from error
-    except Exception as error:  # whatever it dislikes about one request must not end the others
+    except Exception as error:  # one does not end the others; where all fail, the stage's limit of failures does
         if given:
             llm.llm_engine.abort_request(given)
-        return str(error).splitlines()[0] or type(error).__name__
+        return failed(f"{type(error).__name__}: {error}")
     return given
 
 
@@ -330,6 +331,9 @@ def _for_platform() -> dict[str, Any]:
 
 def _result(key: str, outputs: list[RequestOutput]) -> Result:
     """The completions in their order: of one output with all of them, or of one output each."""
+    broken = [c.finish_reason for output in outputs for c in output.outputs if c.finish_reason in ("error", "abort")]
+    if broken:  # a key-value cache that could not be read, say: vLLM's server answers HTTP 500
+        return Result(key=key, error=f"vLLM ended a completion with finish_reason={broken[0]!r}")
     completions = tuple(
         Completion(
             text=c.text,

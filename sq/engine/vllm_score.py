@@ -6,13 +6,14 @@ and the number is the head's own, without vLLM's sigmoid.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sq.core.errors import EngineError
 from sq.engine.base import Request, Result, ScoreRequest, ScoreResult
-from sq.engine.exchange import Exchange
-from sq.engine.vllm import VLLMConfig, adapter_request, hand_over, raw_score, start, stop, stream
+from sq.engine.exchange import OVERFLOWED, Exchange
+from sq.engine.vllm import Asking, VLLMConfig, adapter_request, hand_over, raw_score, start, stop, stream
 from sq.models.load import ModelConfig
 
 
@@ -38,23 +39,26 @@ class VLLMScorer:
 
     def score(self, requests: Iterable[ScoreRequest]) -> Iterator[ScoreResult]:
         """Yield scores as they finish, with at most `window` conversations in the engine."""
-        return stream(
-            self._llm.llm_engine, requests, self.config.window, self._submit,
-            failed=lambda key, problem: ScoreResult(key=key, error=problem), result=self._result,
-        )  # fmt: skip
+        return stream(self._llm.llm_engine, requests, self.config.window, self._submit, self._result)
 
     def close(self) -> None:
         """Free the model. Safe to call twice."""
         llm, self._llm = self._llm, None
         stop(llm)
 
-    def _submit(self, request: ScoreRequest) -> list[str] | str:
-        """Hand the conversation to vLLM; what is wrong with it, if it cannot be scored."""
+    def _submit(self, request: ScoreRequest) -> list[str] | ScoreResult:
+        """Hand the conversation to vLLM; a result that says what is wrong with it, if it cannot be scored."""
+        return hand_over(
+            self._llm, self.model.name, self._lora, lambda: self._asked(request),
+            lambda error: ScoreResult(key=request.key, error=error),
+        )  # fmt: skip
+
+    def _asked(self, request: ScoreRequest) -> Asking | ScoreResult:
         ids = self._exchange.ids(request)
-        if isinstance(ids, str):
-            return ids
-        return hand_over(self._llm, self.model.name, lambda: (list(ids), {request.key: raw_score()}), self._lora)
+        return ids if isinstance(ids, ScoreResult) else (list(ids), {request.key: raw_score()})
 
     def _result(self, key: str, outputs: list[Any]) -> ScoreResult:
         value = float(outputs[0].outputs.data.reshape(-1)[0]) + self._exchange.bias
+        if not math.isfinite(value):
+            return ScoreResult(key=key, error=OVERFLOWED)
         return ScoreResult(key=key, score=value, tokens=len(outputs[0].prompt_token_ids))

@@ -19,9 +19,11 @@ from tqdm import tqdm
 from sq.core.config import flatten
 from sq.core.count import count_noun
 from sq.core.ledger import Ledger, LedgerSummary, Reject, WorkItem, read_rows
+from sq.core.retry import Retry
 from sq.core.rows import SCORE, fit_row, row_id
 from sq.engine.base import Engine, Request, Result, Sampling
 from sq.engine.config import EngineConfig
+from sq.engine.failures import FailureLimit, has_failed, unfinished
 from sq.eval.benchmarks import Bad, Problems
 from sq.eval.prompting import Asker
 from sq.models.load import ModelConfig
@@ -37,6 +39,7 @@ class LazyEngine:
 
     def __init__(self, config: EngineConfig, model: ModelConfig) -> None:
         self._config, self._model = config, model
+        self.limit, self.reject_failed = FailureLimit(config), config.reject_failed
         self._engine: Engine | None = None
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
@@ -66,6 +69,8 @@ class AnswerSettings:
     sampling: Sampling
     seed: int
     run: str
+    retry: bool = False
+    """Whether to ask again what could not be answered in an earlier run."""
 
     def identity(self, asker: Asker) -> dict[str, Any]:
         """Flat and plain, for the ledger."""
@@ -120,7 +125,8 @@ def _round(
     by_id = {p["id"]: p for p in problems}
     identity = {**how.identity(asker), "benchmark": name, "problems": len(problems)}
     items = chain((WorkItem(p["id"], p) for p in problems), (WorkItem(b.key, b) for b in bad))
-    with Ledger.open(where, schema=ANSWER, config=identity, inputs=inputs) as ledger:
+    retry = Retry(row=lambda row: row["prediction_finish_reason"] == "error") if how.retry else None
+    with Ledger.open(where, schema=ANSWER, config=identity, inputs=inputs, retry=retry) as ledger:
 
         def requests() -> Iterator[Request]:
             for item in ledger.todo(items):
@@ -131,16 +137,22 @@ def _round(
                     said = replies.get(_first_of(item.payload), [])
                     yield asker.request(item.payload, how.sampling, how.seed, said)
 
-        bar, failed = None, 0
-        for result in engine.generate(requests()):
+        bar, refused, failures = None, 0, list[str]()
+        for result in engine.limit.watch(engine.generate(requests())):
             bar = bar or tqdm(desc=name, total=len(problems), unit="problem", dynamic_ncols=True)
+            if has_failed(result) and not engine.reject_failed:
+                failures.append(str(result.error))
+                continue
             ledger.record(result.key, rows=list(_rows(name, by_id[result.key], result, asker, how)))
-            failed += result.error is not None
+            refused += result.error is not None
             bar.update()
         if bar is not None:
             bar.close()
-        if failed:
-            log.warning("%s: the engine could not answer %s, counted as wrong", name, count_noun(failed, "problem"))
+        if refused:
+            log.warning("%s: the engine could not answer %s, counted as wrong", name, count_noun(refused, "problem"))
+        if failures:
+            done, left = count_noun(ledger.done, "problem"), count_noun(len(failures), "problem")
+            raise unfinished(f"{name}: {done} done, {left} left -> {where}", failures)
         return ledger.finish()
 
 

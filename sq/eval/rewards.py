@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from sq.core.ledger import Ledger, LedgerSummary, Reject, WorkItem, read_rows
+from sq.core.count import count_noun
+from sq.core.ledger import Ledger, LedgerSummary, WorkItem, read_rows
 from sq.core.rows import CANDIDATE, LINEAGE, row_id
 from sq.engine.base import ScoreRequest
 from sq.engine.config import EngineConfig
+from sq.engine.failures import FailureLimit, has_failed, rejected, unfinished
 from sq.eval.answer import answers_dir
 from sq.models.load import ModelConfig
 
@@ -28,9 +30,12 @@ def reward(
     with Ledger.open(where, schema=REWARD, config=identity, inputs=inputs) as ledger:
         waiting = ledger.todo(_items(directory, len(answers)))
         if (first := next(waiting, None)) is not None:
-            started = engine.create(model)
+            started, failures = engine.create(model), list[str]()
             try:
-                for result in started.score(_requests(first, waiting)):
+                for result in FailureLimit(engine).watch(started.score(_requests(first, waiting))):
+                    if has_failed(result) and not engine.reject_failed:
+                        failures.append(str(result.error))
+                        continue
                     row = {
                         "id": row_id("reward", answer=result.key, **identity),
                         "run": run,
@@ -39,10 +44,12 @@ def reward(
                         "reward": result.score,
                         "reward_model": name,
                     }
-                    bad = [Reject(row=row, reason="engine", detail=result.error)] if result.error else []
+                    bad = [rejected(row, result)] if result.error is not None else []
                     ledger.record(result.key, rows=[] if bad else [row], rejects=bad)
             finally:
                 started.close()
+            if failures:
+                raise unfinished(f"{count_noun(len(failures), 'answer')} without a reward -> {where}", failures)
         ledger.finish()
     return {row["parents"][0]: row["reward"] for row in read_rows(where, columns=["parents", "reward"])}
 

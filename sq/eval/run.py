@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from sq.core.config import flatten
+from sq.core.errors import UnfinishedError
 from sq.core.ledger import LedgerSummary
 from sq.core.run import Run
 from sq.core.tracking import DataRef, track
@@ -56,7 +57,8 @@ def _answers(
     prompt = min((a.shortest for a in askers.values() if a.shortest is not None), default=0)
     if told := job.engine.too_long(job.model, max_tokens=job.max_tokens, prompt=prompt, setting="max_tokens"):
         log.warning("%s", told)
-    found = {}
+    found: dict[str, list[LedgerSummary]] = {}
+    left: list[str] = []
     try:
         for name, asker in askers.items():
             sampling = Sampling(
@@ -66,14 +68,27 @@ def _answers(
                 max_tokens=job.max_tokens,
                 stop_token_ids=asker.stop_ids,
             )
-            how = AnswerSettings(model=model, engine=engine_fields, sampling=sampling, seed=job.seed, run=run.id)
+            how = AnswerSettings(
+                model=model,
+                engine=engine_fields,
+                sampling=sampling,
+                seed=job.seed,
+                run=run.id,
+                retry=job.retry_engine_rejects,
+            )
             directory = Path(job.output_dir) / name
-            found[name] = answer(name, problems[name], directory, asker, engine, how)
+            try:
+                found[name] = answer(name, problems[name], directory, asker, engine, how)
+            except UnfinishedError as error:  # the other benchmarks need not wait for it
+                left.append(str(error))
+                continue
             for number, summary in enumerate(found[name], 1):
                 where = answers_dir(directory, number)
                 run.output(f"{name} answers", where, digest=summary.digest, rows=summary.rows)
     finally:
         engine.close()
+    if left:
+        raise UnfinishedError("\n".join(left))
     return found
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sq.core.errors import ConfigError, LedgerError, SqError
+from sq.core.errors import ConfigError, LedgerError, SqError, UnfinishedError
 from sq.core.files import DirectoryLock, plain_errors
 from sq.recipe.carry_over import carry_over_record
 from sq.recipe.check import check
@@ -44,6 +45,8 @@ from sq.recipe.tracked import opened, tracking_overrides
 
 LOG_LINES = 20
 """Lines of a failed stage's log that are shown."""
+AGAIN = 2
+"""Times that a stage is started again where some of its requests failed, before the recipe stops."""
 _POLL = 0.03
 
 
@@ -123,6 +126,7 @@ class _Run:
         self.number = {stage.name: i for i, stage in enumerate(recipe.stages, 1)}
         self.devices = Devices(recipe.config.parallel)
         self.jobs: Mapping[str, Any] = {}
+        self.unfinished: Counter[str] = Counter()
         self.began: float | None = None
         self.before = record.seconds
         self.environment: dict[str, str] = {}
@@ -184,7 +188,10 @@ class _Run:
                     waiting.remove(stage)
                     self._start(stage)
                 for process in [p for p in self.running.values() if p.poll() is not None]:
-                    self._end(process)
+                    if self._is_unfinished(process):
+                        waiting.insert(0, process.stage)
+                    else:
+                        self._end(process)
                 if self.screen.due():
                     self.screen.draw(self._live())
                 time.sleep(_POLL)
@@ -220,6 +227,18 @@ class _Run:
         self.record.write()
         if not self.screen.is_live:
             self.screen.say(f"{self._place(stage.name)} started")
+
+    def _is_unfinished(self, process: StageProcess) -> bool:
+        """Whether it ended because a few requests failed, and is to ask for those again."""
+        name = process.stage.name
+        if process.code != UnfinishedError.exit_code or self.unfinished[name] == AGAIN:
+            return False
+        self.unfinished[name] += 1
+        self._leave(process)
+        self.record.stage(name).status = WAITING
+        self._close(RUNNING)
+        self.screen.say(f"{self._place(name)} has requests that failed; they are asked again")
+        return True
 
     def _end(self, process: StageProcess) -> None:
         name = process.stage.name

@@ -15,6 +15,7 @@ from sq.core.ledger import Reject, WorkItem, read_rows
 from sq.core.rows import CANDIDATE, fit_row, row_id
 from sq.domains.base import Domain
 from sq.engine.base import Completion, Result, Sampling
+from sq.engine.failures import rejected
 from sq.synth.config import SynthJob, SynthStage
 from sq.synth.model_client import ModelClient, RequestFlow
 from sq.synth.stage import ItemResult, StageInput, StageSpec, seed_of
@@ -89,7 +90,7 @@ class AnswerSampler:
         result: Result
         (result,) = yield [request]
         if result.error is not None:
-            return ItemResult(key=item.key, rejects=[Reject(row=row, reason="engine", detail=result.error)])
+            return ItemResult(key=item.key, rejects=[rejected(row, result)])
         replies = self.solver.whole(request, result)
         rows = [self.row(item, run, result, i, c) for i, c in enumerate(replies)]
         return ItemResult(key=item.key, rows=rows)

@@ -46,6 +46,7 @@ class SynthJob:
     columns: dict[str, str] | None = setting(None, help="of a file from outside: our column -> its name there")
     limit: int | None = setting(None, ge=1, help="only so many rows of the input")
     output_dir: str = setting(help="the stage's directory: parts, rejects, manifest")
+    retry_engine_rejects: bool = setting(False, help="ask again for rows that an earlier run rejected as engine")
     seed: int = setting(0, ge=0, help="random seed: the same one gives the same rows and weights")
 
     def run(self) -> dict[str, float]:

@@ -17,6 +17,7 @@ from sq.core.ledger import Reject, WorkItem, read_rows
 from sq.core.rows import LABEL, fit_row, row_id
 from sq.domains.base import Domain
 from sq.engine.base import Completion
+from sq.engine.failures import rejected
 from sq.synth.config import SynthJob, SynthStage
 from sq.synth.model_client import ModelClient, RequestFlow
 from sq.synth.stage import ItemResult, StageInput, StageSpec, seed_of
@@ -89,7 +90,7 @@ class FailRateLabeller:
                 return ItemResult(key=item.key, rejects=[Reject(row=row, reason="unusable", detail=str(error))])
             (result,) = yield [request]
             if result.error is not None:
-                return ItemResult(key=item.key, rejects=[Reject(row=row, reason="engine", detail=result.error)])
+                return ItemResult(key=item.key, rejects=[rejected(row, result)])
             done += self.solver.whole(request, result)
             prompt_tokens += result.prompt_tokens
             low, high = wilson(self._wrong(row, done), len(done), stage.level)

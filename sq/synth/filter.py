@@ -56,6 +56,7 @@ class FilterStage(SynthStage):
             close=judge.close,
             usages=(usage,),
             inputs=inputs,
+            independent=False,
             ignored_fields=frozenset(["stage.scores", "filters.solvability.measure", "filters.solvability.planted"]),
             report=lambda directory: _report(directory, domain, chain.metrics()),
             stale=lambda metrics: _lacks_measure(job, metrics),

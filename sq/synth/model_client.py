@@ -2,7 +2,8 @@
 
 The engine starts with the first request, so a stage that has nothing left to ask starts none. A stage writes what it
 does for one item as a generator (`RequestFlow`): it yields requests, is handed their results, and returns the outcome.
-All items' flows run at once through one stream of requests, follow-ups before new items, without a barrier.
+All items' flows run at once through one stream of requests, follow-ups before new items, without a barrier. Where one
+of an item's requests fails, its flow ends there and the item has no outcome but the failure.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from sq.core.ledger import WorkItem
 from sq.core.thinking import UNFINISHED, answer_start
 from sq.engine.base import Completion, Engine, Request, Result, Sampling, ScoreRequest, ScoreResult
 from sq.engine.config import EngineConfig
+from sq.engine.failures import FailureLimit, has_failed
 from sq.engine.meter import MeteredEngine, Usage
 from sq.models.load import ModelConfig, eos_ids, load_tokenizer
 from sq.synth.stage import ItemResult, seed_of
@@ -43,6 +45,7 @@ class ModelClient:
         self.scoring_fields: dict[str, Any] = {"model": self.identity, **engine.fingerprint_fields(model)}
         """What of it decides its scores; for replies the chat format comes to it."""
         self._model, self._config = model, engine
+        self._limit = FailureLimit(engine)
         self._engine: Engine | None = None
         self._checked: set[tuple[int, str]] = set()
 
@@ -133,11 +136,14 @@ class ModelClient:
 
     def run_flows(self, items: Iterable[WorkItem], talk: Callable[[WorkItem], RequestFlow]) -> Iterator[ItemResult]:
         """Hold `talk` with the model over every item; outcomes as they come."""
-        return _FlowRunner(items, talk).outcomes(lambda requests: self.engine.generate(requests))
+        return self._conversation(items, talk).outcomes(lambda rs: self._limit.watch(self.engine.generate(rs)))
 
     def score(self, items: Iterable[WorkItem], talk: Callable[[WorkItem], RequestFlow]) -> Iterator[ItemResult]:
         """The same with a model that scores."""
-        return _FlowRunner(items, talk).outcomes(lambda requests: self.engine.score(requests))
+        return self._conversation(items, talk).outcomes(lambda rs: self._limit.watch(self.engine.score(rs)))
+
+    def _conversation(self, items: Iterable[WorkItem], talk: Callable[[WorkItem], RequestFlow]) -> _FlowRunner:
+        return _FlowRunner(items, talk, reject_failed=self._config.reject_failed)
 
     def close(self) -> None:
         """Stop the engine, if it was started."""
@@ -157,6 +163,7 @@ class ModelClient:
 class _PausedFlow:
     """One talk that waits for the results of what it asked."""
 
+    key: str
     talk: RequestFlow
     asked: list[str] = field(default_factory=list)
     heard: dict[str, AnyResult] = field(default_factory=dict)
@@ -165,8 +172,10 @@ class _PausedFlow:
 class _FlowRunner:
     """All talks of a stage, through one stream of requests."""
 
-    def __init__(self, items: Iterable[WorkItem], talk: Callable[[WorkItem], RequestFlow]) -> None:
-        self._items, self._talk = iter(items), talk
+    def __init__(
+        self, items: Iterable[WorkItem], talk: Callable[[WorkItem], RequestFlow], *, reject_failed: bool = False
+    ) -> None:
+        self._items, self._talk, self._reject_failed = iter(items), talk, reject_failed
         self._queue: deque[AnyRequest] = deque()
         self._waiting: dict[str, _PausedFlow] = {}
         self._ready: deque[ItemResult] = deque()
@@ -199,14 +208,21 @@ class _FlowRunner:
                 if item is None:
                     self._read_to_end = True
                     return
-                self._go_on(_PausedFlow(self._talk(item)), None)
+                self._go_on(_PausedFlow(item.key, self._talk(item)), None)
             yield self._queue.popleft()
 
     def _hear(self, result: AnyResult) -> None:
         turn = self._waiting.pop(result.key)
         turn.heard[result.key] = result
-        if len(turn.heard) == len(turn.asked):
-            self._go_on(turn, [turn.heard[key] for key in turn.asked])
+        if len(turn.heard) < len(turn.asked):
+            return
+        results = [turn.heard[key] for key in turn.asked]
+        failed = None if self._reject_failed else next((r.error for r in results if has_failed(r)), None)
+        if failed is None:
+            self._go_on(turn, results)
+        else:
+            turn.talk.close()
+            self._ready.append(ItemResult(key=turn.key, failure=failed))
 
     def _go_on(self, turn: _PausedFlow, results: list[AnyResult] | None) -> None:
         """Let a talk go on until it asks something, or has its outcome."""

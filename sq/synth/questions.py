@@ -22,6 +22,7 @@ from sq.core.rows import QUESTION, row_id, text_problem
 from sq.domains.base import Domain
 from sq.domains.oracle import ORACLES
 from sq.engine.base import Completion, Sampling
+from sq.engine.failures import rejected
 from sq.models.load import ModelConfig
 from sq.synth.config import SynthJob, SynthStage
 from sq.synth.model_client import ModelClient, RequestFlow
@@ -113,7 +114,7 @@ class QuestionGenerator:
         (result,) = yield [self.speaker.prefix_request(item.key, self.sampling)]
         row["question_prompt_tokens"] = result.prompt_tokens
         if result.error is not None:
-            return ItemResult(key=item.key, rejects=[Reject(row=row, reason="engine", detail=result.error)])
+            return ItemResult(key=item.key, rejects=[rejected(row, result)])
         completion = result.completions[0]
         text = self.chat.question_text(completion.token_ids)
         row |= {

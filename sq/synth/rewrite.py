@@ -24,6 +24,7 @@ from sq.core.rows import PAIR, fit_row, row_id, text_problem
 from sq.domains.base import Domain
 from sq.engine.base import Completion
 from sq.engine.config import EngineConfig
+from sq.engine.failures import rejected
 from sq.models.load import ModelConfig
 from sq.synth.config import SynthJob, SynthStage
 from sq.synth.filters.solvability import load_prompt
@@ -165,7 +166,7 @@ class Rewriter:
             return _rejected(item, pair, "unusable", str(error))
         (result,) = yield [request]
         if result.error is not None:
-            return _rejected(item, pair, "engine", result.error)
+            return ItemResult(key=item.key, rejects=[rejected(pair, result)])
         completion: Completion = result.completions[0]
         pair |= {
             "rewrite_reply": completion.text,
@@ -195,7 +196,7 @@ class Rewriter:
             return _rejected(item, pair, "unusable", str(error))
         (said,) = yield [request]
         if said.error is not None:
-            return _rejected(item, pair, "engine", said.error)
+            return ItemResult(key=item.key, rejects=[rejected(pair, said)])
         reply: Completion = said.completions[0]
         verdict = self._judging.parse(reply.text)
         clear = verdict.ok and reply.finish_reason != "length"

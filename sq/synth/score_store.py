@@ -1,7 +1,8 @@
 """What was scored before: an append-only store on disk, keyed by everything that decides a score.
 
 A judge's reply or a difficulty costs far more than a row, so it is kept apart from the stage that asked for it: a
-killed filter asks for nothing twice, and another threshold, order or output_dir reuses all of it.
+killed filter asks for nothing twice, and another threshold, order or output_dir reuses all of it. Only results are
+kept: an error is asked again.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from types import TracebackType
 from typing import Any, Self
 
 from sq.core.files import DirectoryLock, plain_errors, write_all
+
+_ERROR = b'{"error":'
+"""How errors begin that were kept once, as if they were results."""
 
 
 class ScoreStore:
@@ -73,7 +77,7 @@ class ScoreStore:
                     break
                 crc, _, rest = line[:-1].partition(b" ")
                 key, _, text = rest.partition(b" ")
-                if crc == b"%08x" % zlib.crc32(text):
+                if crc == b"%08x" % zlib.crc32(text) and not text.startswith(_ERROR):
                     self._places[key.decode()] = (at + len(crc) + len(key) + 2, len(text))
                 at += len(line)
         return at

@@ -25,6 +25,7 @@ from sq.core.thinking import UNFINISHED, answer_start
 from sq.data.readers import BadRow
 from sq.domains.base import Domain
 from sq.engine.base import ScoreRequest, ScoreResult
+from sq.engine.failures import rejected
 from sq.synth.config import SynthJob, SynthStage
 from sq.synth.model_client import ModelClient, RequestFlow
 from sq.synth.stage import ItemResult, StageInput, StageSpec, bad_item
@@ -72,6 +73,7 @@ class SelectStage(SynthStage):
             close=judge.close if judge else lambda: None,
             usages=(judge.usage,) if judge else (),
             inputs=inputs,
+            independent=False,
             unit="question",
             report=lambda directory: _report(directory, domain),
             then="train.py stage=sft data.input",
@@ -105,9 +107,8 @@ class Selector:
         ]
         scored = []
         for row, score in zip(standing, scores, strict=True):
-            if score.score is None or not math.isfinite(score.score):
-                detail = score.error or f"the score is {score.score}"
-                rejects.append(Reject(row=row, reason="engine", detail=detail))
+            if score.score is None:
+                rejects.append(rejected(row, score))
             else:
                 row |= {"reward": float(score.score), "reward_model": self.judge.identity if self.judge else None}
                 scored.append(row)

@@ -20,14 +20,16 @@ from tqdm import tqdm
 from sq.core.config import flatten
 from sq.core.count import count_noun
 from sq.core.errors import ConfigError
-from sq.core.ledger import Ledger, LedgerSummary, Reject, WorkItem, read_manifest
+from sq.core.ledger import Ledger, LedgerSummary, Reject, WorkItem
 from sq.core.quoting import quote_override
+from sq.core.retry import Retry
 from sq.core.rows import row_id
 from sq.core.tracking import DataRef, track
 from sq.data.columns import Need
 from sq.data.readers import BadRow
 from sq.data.sources import digest, read_source
 from sq.domains.base import Domain
+from sq.engine.failures import unfinished
 from sq.engine.meter import Usage
 from sq.synth.config import SynthJob
 from sq.synth.stage_metrics import StageMetrics, StageSummary
@@ -37,11 +39,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ItemResult:
-    """What came of one item: rows, rejects, or both."""
+    """What came of one item: rows, rejects, or both; or a `failure`, and the item is left for the next run."""
 
     key: str
     rows: list[dict[str, Any]] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
+    failure: str | None = None
 
 
 def _empty_summary(directory: Path) -> StageSummary:
@@ -67,6 +70,8 @@ class StageSpec:
     report: Callable[[Path], StageSummary] = _empty_summary
     stale: Callable[[Mapping[str, float]], bool] = lambda metrics: False
     """Whether the figures that a finished stage was told with lack what is asked for now."""
+    independent: bool = True
+    """Whether an item has rows or rejects, never both, and no item's depend on another's."""
     unit: str = "row"
     then: str = ""
     """The command that usually follows, up to the key that takes this stage's directory."""
@@ -81,10 +86,12 @@ def run_stage(job: SynthJob, work: StageSpec) -> dict[str, float]:
     identity = {name: value for name, value in identity.items() if name not in work.ignored_fields}
     with track(job.tracking, stage=name, params=flatten(job), inputs=work.inputs, directory=job.output_dir) as run:
         try:
-            with Ledger.open(directory, schema=work.schema, config=identity, inputs=digests) as ledger:
+            retry = _retry(work) if job.retry_engine_rejects else None
+            with Ledger.open(directory, schema=work.schema, config=identity, inputs=digests, retry=retry) as ledger:
                 file = StageMetrics(directory, work.usages)
-                if not ledger.finished:
-                    _run_items(ledger, work, name, run.id, file)
+                if not ledger.finished and (failures := _run_items(ledger, work, name, run.id, file)):
+                    done, left = count_noun(ledger.done, work.unit), count_noun(len(failures), work.unit)
+                    raise unfinished(f"{name}: {done} done, {left} left -> {directory}", failures)
                 summary = ledger.finish()
                 report = file.kept(summary.digest)
                 if report is None or work.stale(report.metrics):
@@ -99,16 +106,26 @@ def run_stage(job: SynthJob, work: StageSpec) -> dict[str, float]:
     return metrics
 
 
-def _run_items(ledger: Ledger, work: StageSpec, name: str, run: str, file: StageMetrics) -> None:
-    done = read_manifest(ledger.directory).items if (ledger.directory / "manifest.json").exists() else 0
+def _retry(work: StageSpec) -> Retry:
+    return Retry(reject=lambda reject: bool(reject["reason"] == "engine"), whole=not work.independent)
+
+
+def _run_items(ledger: Ledger, work: StageSpec, name: str, run: str, file: StageMetrics) -> list[str]:
+    """Record what comes of the items that are left; the errors of those that failed."""
+    failures: list[str] = []
+    done = ledger.done
     with tqdm(total=work.total, initial=done, desc=name, unit=work.unit, dynamic_ncols=True, mininterval=0.5) as bar:
         try:
             for outcome in work.do(_usable(ledger, ledger.todo(work.items())), run):
+                if outcome.failure is not None:
+                    failures.append(outcome.failure)
+                    continue
                 ledger.record(outcome.key, outcome.rows, outcome.rejects)
                 bar.update()
                 file.write_now_and_then()
         finally:
             file.write()
+    return failures
 
 
 def _usable(ledger: Ledger, items: Iterator[WorkItem]) -> Iterator[WorkItem]:
@@ -141,6 +158,7 @@ def _print_summary(
     parts = [
         f"{job.stage.name}: {told}{f' ({reasons})' if reasons else ''}{resumed} -> {job.output_dir}",
         report.told,
+        "retry_engine_rejects=true asks again for those of the engine" if "engine" in summary.reasons else "",
         f"{seconds:.0f} s",
         _next_command(job, work) if summary.rows else "",
     ]

@@ -18,6 +18,7 @@ from sq.core.rows import PAIR, row_id
 from sq.data.readers import BadRow
 from sq.domains.base import Domain
 from sq.engine.base import Completion, Result
+from sq.engine.failures import rejected
 from sq.synth.config import SynthJob
 from sq.synth.filters.words import words_of
 from sq.synth.model_client import ModelClient, RequestFlow
@@ -44,6 +45,7 @@ def pairs_by_success(job: SynthJob, stage: RewriteStage) -> StageSpec:
         close=solver.close,
         usages=(solver.usage,),
         inputs=inputs,
+        independent=False,
         unit="window",
         report=lambda directory: pair_report(directory, domain),
         then="train.py stage=qpo data.input",
@@ -86,7 +88,7 @@ def _talk(item: WorkItem, run: str, stage: RewriteStage, solver: ModelClient, do
     measured = []
     for row, request, result in zip(asked, requests, results, strict=True):
         if result.error is not None:
-            rejects.append(Reject(row=row, reason="engine", detail=result.error))
+            rejects.append(rejected(row, result))
         else:
             measured.append(
                 {

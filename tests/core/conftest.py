@@ -13,6 +13,8 @@ from mlflow import MlflowClient
 from sq.core import secrets
 from sq.core.tracking import TrackingConfig, read_runs
 
+sys.path.append(str(Path(__file__).parent))  # helper modules beside this file
+
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory):

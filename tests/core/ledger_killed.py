@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 
 from sq.core.ledger import Ledger, Reject, WorkItem
+from sq.core.retry import Retry
 
 SCHEMA = pa.schema(
     [
@@ -46,11 +47,34 @@ def outcome(number: int) -> tuple[list[dict[str, Any]], list[Reject]]:
     return rows, rejects
 
 
-def work(directory: Path, count: int, seed: int = 0, pause: float = 0.0) -> None:
+def even(number: int) -> tuple[list[dict[str, Any]], list[Reject]]:
+    """Two rows, or a reject."""
+    if number % 7 == 3:
+        return [], [Reject({"id": f"{number}"}, "seven", f"{number}")]
+    return [{"id": f"{number}.{i}", "text": "x" * number, "score": None, "parents": None} for i in range(2)], []
+
+
+def failing(number: int) -> tuple[list[dict[str, Any]], list[Reject]]:
+    """The same by an engine that fails now and then."""
+    return ([], [Reject({"id": f"{number}"}, "engine", "HTTP 500")]) if number % 3 == 1 else even(number)
+
+
+def of_the_engine(reject: Mapping[str, Any]) -> bool:
+    return bool(reject["reason"] == "engine")
+
+
+def work(
+    directory: Path,
+    count: int,
+    seed: int = 0,
+    pause: float = 0.0,
+    outcome: Callable[[int], tuple[list[dict[str, Any]], list[Reject]]] = outcome,
+    retry: Retry | None = None,
+) -> None:
     """A stage whose engine holds several items at a time and answers in any order."""
     log = os.open(directory.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     choose = random.Random(seed)
-    with Ledger.open(directory, schema=SCHEMA, config={"count": count}, part_size=4) as ledger:
+    with Ledger.open(directory, schema=SCHEMA, config={"count": count}, part_size=4, retry=retry) as ledger:
         running: list[WorkItem] = []
 
         def answer_one() -> None:
@@ -122,7 +146,7 @@ def kill_at(number: int, half: bool) -> None:
         setattr(os, name, wrap(name))
 
 
-def work_until(number: int, half: bool, directory: Path, count: int) -> None:
+def work_until(work: Callable[..., None], number: int, half: bool, directory: Path, count: int) -> None:
     kill_at(number, half)
     work(directory, count)
 
@@ -143,7 +167,9 @@ def check(directory: Path, reference: Path) -> None:
             recorded.add(key)
 
 
-def every_point(root: Path, count: int, prepare: Callable[[Path], None], check_log: bool) -> dict[str, int]:
+def every_point(
+    root: Path, count: int, prepare: Callable[[Path], None], check_log: bool, work: Callable[..., None] = work
+) -> dict[str, int]:
     """Kill at each system call in turn, before it and (a write) in its middle; continue; compare."""
     reference = root / "reference"
     kills = 0
@@ -154,7 +180,7 @@ def every_point(root: Path, count: int, prepare: Callable[[Path], None], check_l
             directory = root / f"{'half' if half else 'before'}-{number}"
             prepare(directory)
 
-            if not killed(forked(partial(work_until, number, half, directory, count))):
+            if not killed(forked(partial(work_until, work, number, half, directory, count))):
                 break
             kills += 1
             if killed(forked(partial(work, directory, count, seed=number))):
@@ -194,7 +220,8 @@ def main() -> None:
     if mode == "work":
         work(root, count, pause=float(sys.argv[4]))
         return
-    work(root / "reference", count)  # also brings in, once, what pyarrow imports at first use
+    made = {"retry": even, "retry-whole": even}.get(mode, outcome)
+    work(root / "reference", count, outcome=made)  # also brings in, once, what pyarrow imports at first use
     if mode == "points":
         answer = every_point(root, count, lambda directory: None, check_log=True)
     elif mode == "repair":
@@ -213,6 +240,14 @@ def main() -> None:
             os.unlink(directory / "part-00000.parquet")
 
         answer = every_point(root, count, lost, check_log=False)
+    elif mode.startswith("retry"):
+        work(root / "failed", count, outcome=failing)
+
+        def failed(directory: Path) -> None:
+            shutil.copytree(root / "failed", directory)
+
+        retry = Retry(reject=of_the_engine, whole=mode == "retry-whole")
+        answer = every_point(root, count, failed, check_log=True, work=partial(work, outcome=even, retry=retry))
     else:
         answer = random_times(root, count, kills=int(sys.argv[4]), seed=int(sys.argv[5]))
     print(json.dumps(answer))

@@ -165,6 +165,8 @@ def test_a_bad_request_is_a_result_with_an_error_and_the_rest_goes_on(engine):
     assert "1024 tokens, and the model's context 1024" in found["long"].error
     assert "999999 is not in the model's vocabulary of 1024" in found["id"].error
     assert all(found[key].error or key == "role" for key in bad)
+    assert {key for key in bad if found[key].refused} >= {"long", "empty", "id", "below"}
+    assert not any(found[key].refused for key in ("none", "top-p", "n", "nan", "tokens")), "wrong for every prompt"
     assert all(found[f"r{i}"].completions for i in range(3))
 
 
@@ -210,7 +212,8 @@ def test_where_memory_does_not_suffice_fewer_are_decoded_at_once(model, monkeypa
     monkeypatch.setattr(hf_decode, "decode", tight)
     monkeypatch.setattr(hf, "_free", lambda: None)  # collecting garbage takes long here
     results = {r.key: r for r in engine.generate(asked)}
-    assert "out of memory for this request alone" in results.pop("huge").error
+    huge = results.pop("huge")
+    assert "out of memory for this request alone" in huge.error and not huge.refused
     assert ids_of(results.values()) == {key: ids for key, ids in wanted.items() if key != "huge"}
     assert "do not fit into memory together; going on with" in caplog.text and max(sizes[-3:]) <= 3
 
@@ -260,6 +263,7 @@ def test_conversations_that_cannot_be_scored_are_errors(reward):
     ]
     scores = {s.key: s for s in engine.score(asked)}
     assert "tokens, and the model's context 64" in scores["long"].error and "at least one" in scores["none"].error
+    assert scores["long"].refused and not scores["none"].refused
     assert scores["good"].score is not None
 
 

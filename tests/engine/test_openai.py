@@ -1,6 +1,5 @@
 """The OpenAI-compatible engine against a local server that misbehaves in every way an endpoint can."""
 
-import asyncio
 import itertools
 import json
 import logging
@@ -8,9 +7,10 @@ import random
 import threading
 import time
 import traceback
-from collections import Counter, defaultdict
+from collections import Counter
 
 import pytest
+from openai_endpoint import MALFORMED, Endpoint, error
 
 from sq.core.errors import EngineError
 from sq.engine.base import Request, Sampling, ScoreRequest
@@ -21,104 +21,6 @@ from sq.models.load import ModelConfig
 KEY = "sk-veryprivate0123456789abcdef"
 MODEL = ModelConfig(name="remote", path="some-model")
 FAST = {"backoff": 0.01, "backoff_max": 0.05}
-
-
-class Endpoint:
-    """A server on a thread. `fault(name, attempt)` says what is wrong with an answer; by default nothing is."""
-
-    def __init__(self):
-        self.fault = lambda name, attempt: None
-        self.seen, self.bodies, self.times = Counter(), [], defaultdict(list)
-        self.served, self.connections, self.most, self.busy = Counter(), 0, 0, 0
-        self.authorization = set()
-        self.loop = asyncio.new_event_loop()
-        self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
-        self.thread.start()
-        self.server = self._on_loop(asyncio.start_server(self._connection, "127.0.0.1", 0))
-        self.port = self.server.sockets[0].getsockname()[1]
-
-    def close(self):
-        async def end():
-            self.server.close()
-            for task in asyncio.all_tasks() - {asyncio.current_task()}:
-                task.cancel()
-            await asyncio.sleep(0.01)
-
-        self._on_loop(end())
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join()
-        self.loop.close()
-
-    def _on_loop(self, coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
-
-    async def _connection(self, reader, writer):
-        self.connections += 1
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:] if ": " in line)
-                body = json.loads(await reader.readexactly(int(fields["Content-Length"])))
-                self.authorization.add(fields.get("Authorization"))
-                self.busy += 1
-                self.most = max(self.most, self.busy)
-                try:
-                    await self._answer(head.split()[1].decode(), body, reader, writer)
-                finally:
-                    self.busy -= 1
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            pass
-        finally:
-            self.connections -= 1
-            writer.close()
-
-    async def _answer(self, path, body, reader, writer):
-        name = body["messages"][-1]["content"] if "messages" in body else str(body["prompt"])
-        self.seen[name] += 1
-        self.bodies.append((path, body))
-        self.times[name].append(time.monotonic())
-        fault = self.fault(name, self.seen[name])
-        status, headers, text = 200, "", json.dumps(reply(body, name))
-        if fault == "cut":
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n{")
-            raise ConnectionError
-        if fault == "hang":
-            while not reader.at_eof():
-                await asyncio.sleep(0.02)
-            raise ConnectionError
-        if isinstance(fault, float):
-            await asyncio.sleep(fault)
-        elif fault in MALFORMED:
-            text = MALFORMED[fault]
-        elif isinstance(fault, tuple):
-            status, headers, text = fault
-        if status == 200 and text == json.dumps(reply(body, name)):
-            self.served[name] += 1
-        data = text.encode()
-        writer.write(f"HTTP/1.1 {status} X\r\n{headers}Content-Length: {len(data)}\r\n\r\n".encode() + data)
-
-
-MALFORMED = {
-    "malformed": '{"choices": [{"message": {"cont',
-    "list": "[]",
-    "empty": json.dumps({"choices": [], "usage": None}),
-    "form": json.dumps({"choices": [{"text": None, "finish_reason": 3}, 7]}),
-    "error": json.dumps({"error": {"message": "upstream is busy"}}),
-}
-
-
-def error(status, message, headers="", **more):
-    return status, headers, json.dumps({"error": {"message": message, **more}})
-
-
-def reply(body, name):
-    def choice(i):
-        text = f"{name} #{body['seed'] + i}"
-        where = {"message": {"role": "assistant", "content": text}} if "messages" in body else {"text": text}
-        return {"index": i, "finish_reason": "stop", **where}
-
-    choices = [choice(i) for i in range(body["n"])]
-    return {"choices": choices[::-1], "usage": {"prompt_tokens": 7, "completion_tokens": 5 * body["n"]}}
 
 
 @pytest.fixture
@@ -188,6 +90,7 @@ def test_what_does_not_pass_is_given_up_as_an_error(endpoint, start, fault):
     endpoint.fault = lambda name, attempt: fault if name == "b" else None
     results = {r.key: r for r in start(attempts=3).generate(ask("a", "b", "c"))}
     assert "no answer after 3 attempts; the last:" in results["key of b"].error and not results["key of b"].completions
+    assert not results["key of b"].refused, "it may be answered at another time"
     assert results["key of a"].completions and results["key of c"].completions and endpoint.seen["b"] == 3
 
 
@@ -197,6 +100,7 @@ def test_a_refused_request_is_an_error_and_not_tried_again(endpoint, start, stat
     engine = start(concurrency=1)
     results = {r.key: r for r in engine.generate(ask("a", "b", "c"))}
     assert results["key of b"].error == f"HTTP {status}: too long for us" and endpoint.seen["b"] == 1
+    assert results["key of b"].refused
     assert results["key of c"].completions
 
 
@@ -222,26 +126,36 @@ def test_what_no_request_can_pass_stops_the_run_with_the_mend(endpoint, start, f
     assert KEY not in shown and "veryprivate" not in shown and "run the same command again" in shown
 
 
-def test_an_endpoint_that_goes_down_stops_the_run_and_rejects_nothing(endpoint, start):
+def test_an_endpoint_that_goes_down_stops_the_run_and_refuses_nothing(endpoint, start):
     endpoint.fault = lambda name, attempt: None if int(name) < 50 else (502, "", "bad gateway")
     results = []
     with pytest.raises(EngineError, match="the last 32 requests failed and none was served: no answer after 2.*502"):
         for result in start(attempts=2, concurrency=8).generate(ask(*map(str, range(1000)))):
             results.append(result)
-    assert len(results) == 50 and not any(r.error for r in results)
+    assert len([r for r in results if r.completions]) == 50 and not any(r.refused for r in results)
 
 
-def test_a_few_bad_rows_alone_are_errors(endpoint, start):
+def test_a_few_bad_rows_alone_are_refused(endpoint, start):
     endpoint.fault = lambda name, attempt: error(400, "no")
-    assert [r.error for r in start().generate(ask("a", "b"))] == ["HTTP 400: no"] * 2
+    results = list(start().generate(ask("a", "b")))
+    assert [(r.error, r.refused) for r in results] == [("HTTP 400: no", True)] * 2
+
+
+def test_where_all_are_refused_it_is_a_failure(endpoint, start):
+    endpoint.fault = lambda name, attempt: (
+        error(400, "Unrecognized request argument: top_p") if name != "last" else None
+    )
+    results = {r.key: r for r in start(concurrency=1).generate(ask(*"abcdef", "last", "late"))}
+    assert [results[f"key of {name}"].refused for name in "abcdef"] == [False] * 4 + [True] * 2
+    assert results["key of last"].completions and results["key of late"].refused
 
 
 def test_nobody_there(endpoint, start):
     engine = start(attempts=2)
     endpoint.server.close()
     time.sleep(0.1)
-    with pytest.raises(EngineError, match="none was served.*Connect.*Check the address in OPENAI_BASE_URL"):
-        list(engine.generate(ask("a", "b")))
+    results = list(engine.generate(ask("a", "b")))
+    assert all("Connect" in r.error and not r.refused for r in results)
 
 
 def test_retry_after_is_waited_for(endpoint, start):

@@ -6,6 +6,7 @@ import pytest
 
 from sq.core.errors import EngineError
 from sq.engine.base import Request, Sampling, ScoreRequest
+from sq.engine.failures import FailureLimit
 from sq.engine.vllm import VLLMConfig
 from sq.models.load import ModelConfig
 
@@ -112,6 +113,39 @@ def test_a_bad_request_is_a_result_with_an_error_and_the_rest_goes_on(engine):
     assert "100 tokens, and the model's context 64" in results["long"].error
     assert all(results[r.key].error and not results[r.key].completions for r in bad)
     assert results["r0"].completions and results["r1"].completions
+    assert results["long"].refused and results["empty"].refused, "these can never be served"
+    assert not results["top-p"].refused and "VLLMValidationError: top_p must be in (0, 1]" in results["top-p"].error
+
+
+def test_an_exception_at_every_request_is_no_ones_fault_but_the_engines(engine, monkeypatch):
+    """Such as a logits processor that this vLLM does not take: the stage stops, and nothing is rejected."""
+
+    def broken(*args, **more):
+        raise NotImplementedError("this runner takes no logits processors\nof its users")
+
+    monkeypatch.setattr(engine._llm.llm_engine, "add_request", broken)
+    results = list(engine.generate(requests(6)))
+    error = "NotImplementedError: this runner takes no logits processors\nof its users"
+    assert [r.error for r in results] == [error] * 6 and not any(r.refused for r in results)
+    with pytest.raises(EngineError, match="4 of 4 requests failed") as stopped:
+        list(FailureLimit(engine.config).watch(engine.generate(requests(50))))
+    assert str(stopped.value).count(error) == 3
+
+
+def test_a_completion_that_vllm_breaks_off_is_no_text(engine, monkeypatch):
+    step = engine._llm.llm_engine.step
+
+    def failing():
+        outputs = step()
+        for output in outputs:
+            if output.finished and output.request_id.startswith("r1"):
+                output.outputs[-1].finish_reason = "error"
+        return outputs
+
+    monkeypatch.setattr(engine._llm.llm_engine, "step", failing)
+    results = {r.key: r for r in engine.generate(requests(3, n=2))}
+    assert "finish_reason='error'" in results["r1"].error and not results["r1"].refused
+    assert results["r0"].completions and results["r2"].completions
 
 
 def test_messages_are_rendered_by_the_chat_template(engine):

@@ -29,6 +29,7 @@ class SlowConfig(EngineConfig):
 
     seconds: ClassVar[float] = 0.0  # neither decides what is answered
     log: ClassVar[str] = ""
+    down: ClassVar[frozenset[int]] = frozenset()  # seeds, modulo 10, of requests that fail
     failing: bool = False
 
     def create(self, model: ModelConfig) -> SlowEngine:
@@ -57,6 +58,9 @@ class SlowEngine:
     def score(self, requests: Iterable[ScoreRequest]) -> Iterator[ScoreResult]:
         """The longer the better."""
         for request in requests:
+            if 10 in self.config.down:
+                yield ScoreResult(key=request.key, error="HTTP 500: out of order")
+                continue
             yield ScoreResult(key=request.key, score=float(len(request.messages[-1]["content"])))
 
     def close(self) -> None:
@@ -67,7 +71,10 @@ class SlowEngine:
             time.sleep(self.config.seconds)
             note(self.config.log, {"key": request.key, "messages": request.messages, "ids": request.prompt_ids})
             if self.config.failing and request.seed % 3 == 0:
-                yield Result(key=request.key, error="the prompt is too long")
+                yield Result(key=request.key, error="the prompt is too long", refused=True)
+                continue
+            if request.seed % 10 in self.config.down:
+                yield Result(key=request.key, error="HTTP 500: out of order")
                 continue
             texts = [f"I think it is \\boxed{{{(request.seed + i) % 5}}}." for i in range(request.sampling.n)]
             said = tuple(Completion(text=t, finish_reason="stop", tokens=9) for t in texts)

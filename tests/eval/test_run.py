@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from sq.core.errors import ConfigError, LedgerError
+from sq.core.errors import ConfigError, EngineError, LedgerError, UnfinishedError
 from sq.core.ledger import read_manifest, read_rejects, read_rows
 from sq.eval import score as scoring
 from sq.eval.compare import compare
@@ -119,6 +120,58 @@ def test_what_the_engine_cannot_answer_counts_as_wrong(slow, random_tiny, proble
     assert 0 < len(failed) < 40 and figures["failed"] == len(failed) / 40 and figures["problems"] == 40
     assert all("the prompt is too long" in a["extra"] for a in failed)
     assert f"the engine could not answer {len(failed)} problems" in caplog.text
+
+
+def test_what_failed_is_no_wrong_answer_and_is_asked_again(slow, random_tiny, problems, tmp_path, monkeypatch):
+    words = arguments(problems, "benchmark=[gsm8k,arithmetic]", "limit=20")
+
+    def job(output):
+        made = slow.job(random_tiny, tmp_path / output, *words, log=str(tmp_path / "log"))
+        return replace(made, engine=slow.SlowConfig(max_failures=0.5))
+
+    def lines():
+        return len((tmp_path / "log").read_text().splitlines())
+
+    monkeypatch.setattr(slow.SlowConfig, "down", frozenset({4}))
+    told = r"gsm8k: \d+ problems done, \d+ problems? left(.|\n)*arithmetic: \d+ problems done"
+    with pytest.raises(UnfinishedError, match=told) as left:
+        job("ev").run()
+    assert "HTTP 500: out of order" in str(left.value) and left.value.exit_code == 75
+    asked = lines()
+    monkeypatch.setattr(slow.SlowConfig, "down", frozenset())
+    figures = job("ev").run()
+    assert 2 < lines() - asked < 20, "one start, and only what failed"
+    assert figures["gsm8k"]["failed"] == 0 and figures["gsm8k"]["problems"] == 20
+    assert figures == job("other").run()
+
+
+def test_many_failures_stop_an_evaluation(slow, random_tiny, problems, tmp_path, monkeypatch):
+    monkeypatch.setattr(slow.SlowConfig, "down", frozenset(range(10)))
+    with pytest.raises(EngineError, match="4 of 4 requests failed, more than engine.max_failures=0.01 allows"):
+        slow.job(random_tiny, tmp_path / "ev", *arguments(problems)).run()
+    assert not list(read_rows(tmp_path / "ev/gsm8k/answers", unfinished=True))
+
+
+def test_what_an_engine_could_not_answer_can_be_asked_again(slow, random_tiny, problems, tmp_path, monkeypatch):
+    made = slow.job(random_tiny, tmp_path / "ev", *arguments(problems))
+    monkeypatch.setattr(slow.SlowConfig, "down", frozenset({4}))
+    given_up = replace(made, engine=slow.SlowConfig(max_failures=1.0, reject_failed=True)).run()["gsm8k"]
+    assert given_up["failed"] > 0
+    monkeypatch.setattr(slow.SlowConfig, "down", frozenset())
+    assert made.run()["gsm8k"] == given_up, "a finished evaluation stays as it is"
+    again = replace(made, retry_engine_rejects=True).run()["gsm8k"]
+    assert again["failed"] == 0
+    assert again == slow.job(random_tiny, tmp_path / "other", *arguments(problems)).run()["gsm8k"]
+
+
+def test_a_reward_that_failed_is_asked_for_again(slow, random_tiny, problems, tmp_path, monkeypatch):
+    job = slow.job(random_tiny, tmp_path / "ev", *arguments(problems, "n=2", "temperature=1.0", "limit=1"))
+    job = replace(job, reward=job.model, reward_engine=slow.SlowConfig())
+    monkeypatch.setattr(slow.SlowConfig, "down", frozenset({10}))
+    with pytest.raises(UnfinishedError, match="2 answers without a reward"):
+        job.run()
+    monkeypatch.setattr(slow.SlowConfig, "down", frozenset())
+    assert "best_of_2" in job.run()["gsm8k"] and len(list(read_rows(tmp_path / "ev/gsm8k/rewards"))) == 2
 
 
 def test_the_domains_check_is_exact_and_asks_the_bare_question(slow, random_tiny, tmp_path):

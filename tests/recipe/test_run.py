@@ -6,10 +6,13 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
+import yaml
+from openai_endpoint import Endpoint
 
 from sq.core.ledger import read_manifest
 from sq.core.provenance import process_is_gone
@@ -154,3 +157,38 @@ def wait_for_process(directory, record_of, stage):
             pass
         time.sleep(0.02)
     raise AssertionError(f"{stage} was never started")
+
+
+def test_a_stage_of_which_a_few_requests_failed_is_started_again(tmp_path, environment):
+    """It ends with exit code 75; after two more tries the recipe stops, and its command continues."""
+    stage = {"stage": "fail_rate", "limit": 12, "stage.n": 1, "engine": "openai", "engine.attempts": 1}
+    recipe = {
+        "_target_": "sq.recipe.config.RecipeConfig", "title": "By an endpoint", "set": {"tracking": "none"},
+        "tracking": {"enabled": False}, "stages": {"labels": {"script": "synthesize", "set": stage}},
+    }  # fmt: skip
+    (tmp_path / "endpoint.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    endpoint = Endpoint()
+    address = {"OPENAI_BASE_URL": f"http://127.0.0.1:{endpoint.port}/v1", "OPENAI_API_KEY": "sk-private-0123456789"}
+    command = [sys.executable, "-m", "sq.cli", "run", "endpoint.yaml"]
+
+    def run():
+        return subprocess.run(command, cwd=tmp_path, env={**environment, **address}, capture_output=True, text=True)
+
+    try:
+        first = {}
+
+        def fault(name, attempt):
+            first.setdefault("name", name)
+            return (500, "", "out of order") if name == first["name"] and attempt <= 4 else None
+
+        endpoint.fault = fault
+        stopped = run()
+        assert stopped.returncode == 1 and stopped.stderr.count("has requests that failed; they are asked again") == 2
+        assert "stage labels failed (exit code 75)" in stopped.stderr
+        assert "11 problems done, 1 problem left" in stopped.stderr
+        done = run()
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("has requests that failed; they are asked again") == 1
+        assert endpoint.seen.total() == 12 + 4 and read_manifest(tmp_path / "outputs/endpoint/labels").rows == 12
+    finally:
+        endpoint.close()

@@ -105,19 +105,19 @@ def test_the_oracle_tells_the_judges_error_on_what_it_judged(chain, questions):
     assert 0.5 < erring["oracle/judge_precision"] < 0.9 and 0.5 < erring["oracle/judge_recall"] < 0.95
 
 
-def test_a_judge_that_fails_on_one_question_rejects_that_one(chain, questions, monkeypatch):
+def test_a_question_that_the_judge_cannot_be_asked_is_rejected(chain, questions, monkeypatch):
     from sq.engine.base import Result
 
     answer = OracleEngine._answer
 
     def failing(self, request):
         if "Kangaroo" in request.messages[0]["content"]:
-            return Result(key=request.key, error="too long")
+            return Result(key=request.key, error="too long", refused=True)
         return answer(self, request)
 
     monkeypatch.setattr(OracleEngine, "_answer", failing)
     metrics = chain("solvability", questions([*seeds(3), "Where is the Kangaroo now?"]))
-    assert metrics["rows"] == 3 and metrics["rejects/engine"] == 1
+    assert metrics["rows"] == 3 and metrics["rejects/refused"] == 1
 
 
 @pytest.mark.parametrize(

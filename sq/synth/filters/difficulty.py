@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import tempfile
 import time
 from collections import Counter
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sq.core.config import setting
-from sq.core.errors import ConfigError, problems_under_key
+from sq.core.errors import ConfigError, EngineError, problems_under_key
 from sq.core.rows import row_id
 from sq.engine.meter import Usage
 from sq.models.load import ModelConfig, computed_in, fingerprint
@@ -76,6 +77,8 @@ class DifficultyFilter(FilterConfig):
                 own = {row_id("difficulty", text=c.question, model=name): c.question for c in block if self._meant(c)}
                 missing = [key for key in own if key not in scores]
                 for key, score in zip(missing, scorer([own[key] for key in missing]), strict=True):
+                    if not math.isfinite(score):
+                        raise EngineError(f"{KEY}: the scorer's numbers overflowed: {score} for {own[key]!r}")
                     scores.put(key, score)
                 for case in block:
                     if self._meant(case):

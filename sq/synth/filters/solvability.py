@@ -15,11 +15,13 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from sq.core.config import build, conf_dir, flatten, nearest, setting
+from sq.core.count import count_noun
 from sq.core.errors import ConfigError, SqError
-from sq.core.ledger import WorkItem
+from sq.core.ledger import Reject, WorkItem
 from sq.core.prompts import Prompt, PromptConfig
 from sq.core.rows import row_id
 from sq.engine.base import Result, Sampling
+from sq.engine.failures import rejected, unfinished
 from sq.synth.filters.base import FilterConfig, FilterContext, FilterItem
 from sq.synth.filters.synthetic_negatives import SyntheticNegatives
 from sq.synth.model_client import ModelClient, RequestFlow
@@ -87,33 +89,31 @@ class SolvabilityJudge:
         )
 
     def heard(self, cases: Iterator[FilterItem], scores: ScoreStore) -> Iterator[FilterItem]:
-        """Every case with the verdict on it; one that an earlier run or case has asked about is not asked again."""
-        order: deque[tuple[FilterItem, str]] = deque()
-        asked: set[str] = set()
+        """Every case with the verdict on it; one that an earlier run or case has asked about is not asked again.
+
+        Where a request fails, the case waits and with it all that come after, since later filters see cases in their
+        order; the judge is still asked about them, for the store.
+
+        Raises:
+            UnfinishedError: at the end, if any request failed.
+        """
+        waiting = _Waiting(scores)
 
         def new() -> Iterator[WorkItem]:
             for case in cases:
                 key = self._key(case.question) if case.reason is None else ""
-                order.append((case, key))
-                if key and key not in scores and key not in asked:
-                    asked.add(key)
+                if waiting.add(case, key):
                     yield WorkItem(key, case.question)
-                elif len(order) > 4096 and not asked:
+                elif len(waiting.order) > 4096 and not waiting.asked:
                     yield WorkItem("", None)  # a long stretch with nothing to ask: let it be taken
 
-        def settled() -> Iterator[FilterItem]:
-            while order and (not order[0][1] or order[0][1] in scores):
-                case, key = order.popleft()
-                asked.discard(key)
-                if key:
-                    self._enter(case, scores.get(key))
-                yield case
-
         for outcome in self._speaker.run_flows(new(), self._talk):
-            if outcome.key:
-                scores.put(outcome.key, outcome.rows[0])
-            yield from settled()
-        yield from settled()
+            waiting.hear(outcome)
+            yield from map(self._entered, waiting.settled())
+        yield from map(self._entered, waiting.settled())
+        if waiting.failures:
+            left = count_noun(len(waiting.failures), "question")
+            raise unfinished(f"the judge gave no word on {left}", waiting.failures)
 
     def _key(self, question: str) -> str:
         fingerprint_fields = {
@@ -129,19 +129,19 @@ class SolvabilityJudge:
         try:
             request = self._speaker.request(item.key, self._prompt.render(question=item.payload), self._sampling)
         except SqError as error:
-            return ItemResult(key=item.key, rows=[{"error": str(error)}])
+            return ItemResult(key=item.key, rejects=[Reject(row={}, reason="unusable", detail=str(error))])
         result: Result
         (result,) = yield [request]
         if result.error is not None:
-            return ItemResult(key=item.key, rows=[{"error": result.error}])
+            return ItemResult(key=item.key, rejects=[rejected({}, result)])
         replies = [[c.text, c.finish_reason, c.tokens] for c in result.completions]
         return ItemResult(key=item.key, rows=[{"replies": replies, "prompt_tokens": result.prompt_tokens}])
 
-    def _enter(self, case: FilterItem, said: dict[str, Any]) -> None:
-        """What the judge said, as columns. A reply that was cut off has no verdict."""
-        if "error" in said:
-            case.remove("engine", said["error"])
-            return
+    def _entered(self, settled: tuple[FilterItem, dict[str, Any] | None]) -> FilterItem:
+        """The case with what the judge said as columns. A reply that was cut off has no verdict."""
+        case, said = settled
+        if said is None:
+            return case
         parsed = [self._prompt.parse(text) if ending != "length" else None for text, ending, _ in said["replies"]]
         verdicts = [bool(p.value) for p in parsed if p is not None and p.ok]
         yes = sum(verdicts)
@@ -155,6 +155,49 @@ class SolvabilityJudge:
             "judge_tokens": sum(tokens for _, _, tokens in said["replies"]),
             "judge_prompt_tokens": said["prompt_tokens"],
         }
+        return case
+
+
+class _Waiting:
+    """Cases that wait for the judge's word, in their order."""
+
+    def __init__(self, scores: ScoreStore) -> None:
+        self._scores = scores
+        self.order: deque[tuple[FilterItem, str]] = deque()
+        self.asked: set[str] = set()
+        self.failures: list[str] = []
+        self._rejected: dict[str, Reject] = {}
+
+    def add(self, case: FilterItem, key: str) -> bool:
+        """Take a case in; whether the judge is to be asked. After a failure none is kept: none could come out."""
+        if not self.failures:
+            self.order.append((case, key))
+        if not self._is_open(key) or key in self.asked:
+            return False
+        self.asked.add(key)
+        return True
+
+    def hear(self, outcome: ItemResult) -> None:
+        """Keep what the judge said, for good if it is a verdict."""
+        if outcome.failure is not None:
+            self.failures.append(outcome.failure)  # and its key stays among those asked
+            return
+        self.asked.discard(outcome.key)
+        if outcome.rejects:
+            self._rejected[outcome.key] = outcome.rejects[0]
+        elif outcome.key:
+            self._scores.put(outcome.key, outcome.rows[0])
+
+    def settled(self) -> Iterator[tuple[FilterItem, dict[str, Any] | None]]:
+        """The first cases, up to one that waits still, each with what was said of it."""
+        while self.order and not self._is_open(self.order[0][1]):
+            case, key = self.order.popleft()
+            if key in self._rejected:
+                case.remove(self._rejected[key].reason, self._rejected[key].detail)
+            yield case, self._scores.get(key) if key in self._scores else None
+
+    def _is_open(self, key: str) -> bool:
+        return bool(key) and key not in self._scores and key not in self._rejected
 
 
 def load_prompt(name: str) -> Prompt:

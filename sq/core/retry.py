@@ -1,0 +1,97 @@
+"""Ask again what an earlier run recorded but should not stand: committed parts are opened anew, without those outcomes.
+
+A part's files do not say which item gave which row. Where each item has either rejects or the same number of rows, it
+follows from the items' order; else all items of the part are computed again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sq.core.codec import Codec, Values, dump
+from sq.core.count import count_noun
+from sq.core.files import remove, sync_directory
+from sq.core.journal import Journal, Outcomes
+from sq.core.manifest import Manifest, Part, write_manifest
+from sq.core.parts import read_part
+from sq.core.rejects import CODEC as REJECTS
+
+log = logging.getLogger(__name__)
+Record = Mapping[str, Any]
+
+
+def _never(record: Record) -> bool:
+    return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retry:
+    """Which outcomes are not to stand: those of items with such a reject, or such a row."""
+
+    reject: Callable[[Record], bool] = _never
+    row: Callable[[Record], bool] = _never
+    whole: bool = False
+    """Items are not independent: if any is asked again, all are computed again."""
+
+    def concerns(self, directory: Path, part: Part, codec: Codec) -> bool:
+        """Whether any outcome of a part is not to stand."""
+        rows, rejects = read_part(directory, part, codec)
+        return any(self._row(codec, row) for row in rows) or any(self._reject(reject) for reject in rejects)
+
+    def put_back(self, directory: Path, part: Part, keys: Sequence[str], codec: Codec, journal: Journal) -> None:
+        """Put the outcomes of a part that stand into its journal, durably."""
+        for key, (rows, rejects) in self._standing(directory, part, keys, codec).items():
+            journal.append(dump([key, rows, rejects]))
+        journal.sync()
+
+    def _standing(self, directory: Path, part: Part, keys: Sequence[str], codec: Codec) -> Outcomes:
+        rows, found = read_part(directory, part, codec)
+        rejects: dict[str, list[Values]] = defaultdict(list)
+        for reject in found:
+            rejects[reject[REJECTS.schema.names.index("key")]].append(reject)
+        kept = [key for key in keys if key not in rejects]
+        each, odd = divmod(len(rows), max(len(kept), 1))
+        if odd or (rows and not kept):
+            return {}
+        outcomes: Outcomes = {key: ([], of) for key, of in rejects.items() if not any(map(self._reject, of))}
+        for i, key in enumerate(kept):
+            own = rows[i * each : (i + 1) * each]
+            if not any(self._row(codec, row) for row in own):
+                outcomes[key] = (own, [])
+        return outcomes
+
+    def _row(self, codec: Codec, row: Values) -> bool:
+        return self.row(dict(zip(codec.schema.names, row, strict=True)))
+
+    def _reject(self, reject: Values) -> bool:
+        return self.reject(dict(zip(REJECTS.schema.names, reject, strict=True)))
+
+
+def opened_again(directory: Path, manifest: Manifest, codec: Codec, retry: Retry) -> tuple[Manifest, set[int]]:
+    """The manifest to go on from, and the parts in it that are still to be opened, once their items are known."""
+    concerned = {index for index, part in manifest.parts.items() if retry.concerns(directory, part, codec)}
+    if not concerned:
+        return manifest, set()
+    log.info("%s: items of %s are asked again", directory, count_noun(len(concerned), "part"))
+    manifest = replace(manifest, finished=False)
+    if not retry.whole:
+        write_manifest(directory, manifest)
+        return manifest, concerned
+    parts = list(manifest.parts.values())
+    manifest = replace(manifest, parts={})
+    write_manifest(directory, manifest)
+    for part in sorted(parts, key=lambda part: part.index in concerned):  # last, so that a kill does not end the retry
+        delete_part(directory, part)
+    return manifest, set()
+
+
+def delete_part(directory: Path, part: Part) -> None:
+    """Delete the files of a part that is no longer in the manifest, durably: they would be taken in again."""
+    remove(directory / part.file)
+    remove(directory / part.rejects_file)
+    sync_directory(directory)
