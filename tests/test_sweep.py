@@ -22,7 +22,7 @@ def test_a_killed_sweep_continues_with_what_is_missing(random_tiny, tmp_path):
     """The promise that a sweep survives kill -9, shown on a real one of four trainings."""
     command = [
         sys.executable, str(ROOT / "train.py"), "-m", "stage=qft", "model=tiny-base", f"model.path={random_tiny}",
-        *SWEPT, "stage.pack_tokens=256", "stage.batch_packs=1", "stage.validation=0.2", "trainer.threads=1",
+        *SWEPT, "stage.pack_tokens=256", "stage.batch_packs=1", "stage.validation=0.002", "trainer.threads=1",
         "tracking.experiment=swept", "output_dir=outputs/swept",
     ]  # fmt: skip
     sweep, store = tmp_path / "outputs" / "swept", f"sqlite:///{tmp_path}/outputs/mlflow.db"

@@ -33,6 +33,8 @@ class Group:
     setting: tuple[str, ...]
     values: dict[str, list[float]]
     runs: list[str]
+    held_out: set[str] = field(default_factory=set)
+    """Digests of the held-out rows that its runs were measured on, one a seed; none where runs did not say."""
 
     def mean(self, metric: str) -> float | None:
         """The mean, None where no run has the metric."""
@@ -57,8 +59,14 @@ class ExperimentComparison:
     groups: list[Group]
     left_out: dict[str, int] = field(default_factory=dict)
 
+    def comparable(self, metric: str) -> bool:
+        """Whether all groups were measured on the same rows, where the metric is of held-out rows."""
+        return not metric.startswith("val/") or len({frozenset(g.held_out) for g in self.groups}) <= 1
+
     def best(self, metric: str) -> Group | None:
-        """The group with the best mean."""
+        """The group with the best mean; None where means are of other rows and say nothing about each other."""
+        if not self.comparable(metric):
+            return None
         known = [g for g in self.groups if g.mean(metric) is not None]
         sign = -1.0 if less_is_better(metric) else 1.0
         return max(known, key=lambda g: sign * (g.mean(metric) or 0.0), default=None)
@@ -124,6 +132,9 @@ def format_comparison(compared: ExperimentComparison) -> str:
     seeds = max((len(g.runs) for g in compared.groups), default=1)
     heads = [*(key.removeprefix("stage.") for key in compared.by), "runs", *compared.metrics]
     best = {metric: compared.best(metric) for metric in compared.metrics}
+    held_out = any(m.startswith("val/") for m in compared.metrics) and any(g.held_out for g in compared.groups)
+    usual = Counter(_held_out(g) for g in compared.groups).most_common(1)[0][0]
+    heads += ["held out"] if held_out else []
     rows = [heads]
     for group in compared.groups:
         cells = []
@@ -132,16 +143,27 @@ def format_comparison(compared: ExperimentComparison) -> str:
             text = "-" if mean is None else _with_spread(mean, spread)
             alone = len(compared.groups) == 1
             cells.append(f"{text} {'*' if group is best[metric] and not alone else ' '}")
+        if held_out:
+            cells.append(f"{_held_out(group)} {' ' if _held_out(group) == usual else '!'}")
         rows.append([*group.setting, str(len(group.runs)), *cells])
     lines = [
         f"{compared.experiment}: {sum(len(g.runs) for g in compared.groups)} runs, {len(compared.groups)} settings"
     ]
     lines += columns(rows, left=len(compared.by))
-    marks = [f"* best {m} ({'lowest' if less_is_better(m) else 'highest'})" for m in compared.metrics]
-    lines.append("; ".join(marks) + ("; ± is the 95% interval of the mean over seeds" if seeds > 1 else ""))
+    apart = [m for m in compared.metrics if not compared.comparable(m)]
+    marks = [f"* best {m} ({'lowest' if less_is_better(m) else 'highest'})" for m in compared.metrics if m not in apart]
+    marks += ["± is the 95% interval of the mean over seeds"] if seeds > 1 else []
+    lines += ["; ".join(marks)] if marks else []
+    if apart:
+        lines.append(f"! held-out rows differ: {', '.join(apart)} of these cannot be compared")
     if compared.left_out:
         lines.append(f"left out{_told(compared.left_out)}")
     return "\n".join(lines)
+
+
+def _held_out(group: Group) -> str:
+    """Which rows a group was measured on, short; of several seeds each has its own."""
+    return "+".join(digest[:6] for digest in sorted(group.held_out)) or "unknown"
 
 
 def _with_spread(mean: float, spread: float | None) -> str:
@@ -227,6 +249,8 @@ def _grouped(runs: Sequence[Mapping[str, Any]], keys: Sequence[str], metrics: Se
         setting = tuple(value_of(run, key) for key in keys)
         group = groups.setdefault(setting, Group(setting=setting, values={}, runs=[]))
         group.runs.append(run["id"])
+        if "sq.held_out" in run["tags"]:
+            group.held_out.add(run["tags"]["sq.held_out"])
         for metric in metrics:
             if metric in run["metrics"] and math.isfinite(run["metrics"][metric]):
                 group.values.setdefault(metric, []).append(run["metrics"][metric])

@@ -24,14 +24,14 @@ def write(compared: ExperimentComparison, directory: Path) -> tuple[Path, Path]:
     with table.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         heads = [text for m in compared.metrics for text in (m, f"{m} (95% half width)", f"{m} (values)")]
-        writer.writerow([*compared.by, "runs", *heads])
+        writer.writerow([*compared.by, "runs", *heads, "held out"])
         for group in compared.groups:
             cells: list[Any] = []
             for metric in compared.metrics:
                 mean, spread = group.mean(metric), group.spread(metric)
                 values = " ".join(f"{v:.8g}" for v in group.values.get(metric, []))
                 cells += ["" if mean is None else f"{mean:.8g}", "" if spread is None else f"{spread:.8g}", values]
-            writer.writerow([*group.setting, len(group.runs), *cells])
+            writer.writerow([*group.setting, len(group.runs), *cells, " ".join(sorted(group.held_out))])
     figure(compared).savefig(picture, dpi=150, bbox_inches="tight", facecolor="white")
     return picture, table
 
@@ -51,6 +51,7 @@ def figure(compared: ExperimentComparison) -> Any:
         panel.spines[["top", "right"]].set_visible(False)
     seeds = max((len(g.runs) for g in compared.groups), default=1)
     note = f"; mean and 95% interval of {seeds} seeds" if seeds > 1 else ""
+    note += "" if all(map(compared.comparable, compared.metrics)) else "; held-out rows differ, not to be compared"
     made.suptitle(f"{compared.experiment}{note}", fontsize=11)
     return made
 
@@ -84,7 +85,7 @@ def _lines(panel: Axes, compared: ExperimentComparison, metric: str) -> None:
     panel.set_xticks(values, [f"{v:g}" for v in values])
     panel.minorticks_off()
     panel.set(xlabel=_short(compared.by[0]), ylabel=metric)
-    if len(compared.groups) > 1:
+    if any(panel.get_legend_handles_labels()[1]):
         panel.legend(frameon=False, fontsize=9)
 
 

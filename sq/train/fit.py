@@ -78,7 +78,9 @@ def _fit(job: TrainJob) -> Path:
             directory=output, resume_run_id=record.get("run"),
         ) as run:  # fmt: skip
             if first:
-                write_record(output, {**record, "run": run.id})
+                write_record(output, {**record, "run": run.id, "held_out": data.held_out_digest})
+                if len(data.held_out):
+                    run.tag("sq.held_out", data.held_out_digest)
                 shutil.copyfile(data.directory / REJECTS, output / REJECTS)
             started = time.monotonic()
             from sq.train.loop import train

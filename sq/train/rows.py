@@ -9,18 +9,21 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import math
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sq.core.chat import ChatFormat
 from sq.core.count import count_noun
 from sq.core.errors import ConfigError, RowError
+from sq.data.locate import InputKind, locate
 from sq.data.order import in_validation
 from sq.data.readers import BadRow
-from sq.data.sources import read_source
+from sq.data.sources import DOMAIN_ROWS, read_source
 from sq.data.tokens import TokenizedExample, TokenRows, TokenWriter, fill_once
 from sq.domains.base import Domain
 from sq.models.pack import TokenSequence
@@ -62,6 +65,8 @@ class TrainingRows:
     held_out: TokenRows
     counts: dict[str, int]
     digest: str
+    held_out_digest: str
+    """Of the held-out rows as they are measured: figures about others cannot be compared."""
     directory: Path
 
 
@@ -77,7 +82,14 @@ def tokenized_rows(job: TrainJob, task: Task, limit: int, identity: str, cache: 
         log.warning("%s used, others: %s (see %s)", count_noun(len(train) + len(held_out), "row"), shown, REJECTS)
         if counts.keys() & {"too-long", "truncated"}:
             log.warning("%s", _limit_told(job, limit))
-    return TrainingRows(train=train, held_out=held_out, counts=counts, digest=identity, directory=made)
+    return TrainingRows(
+        train=train,
+        held_out=held_out,
+        counts=counts,
+        digest=identity,
+        held_out_digest=held_out.digest(),
+        directory=made,
+    )
 
 
 def _nothing_left(job: TrainJob, held_out: int, shown: str, made: Path) -> str:
@@ -131,7 +143,7 @@ def _write(job: TrainJob, task: Task, limit: int, directory: Path) -> None:
         def bad(row: BadRow) -> None:
             reject(f"{row.file}:{row.line}", row.reason, row.detail, row.text)
 
-        source = task.rows(bad) if task.rows else read_source(job.data, task.need, bad, domain=task.domain)
+        source = task.rows(bad) if task.rows else _rows_used(job, task, bad)
         for number, row in enumerate(task.expand(source) if task.expand else source):
             name = str(row.get("id", number))
             try:
@@ -146,6 +158,31 @@ def _write(job: TrainJob, task: Task, limit: int, directory: Path) -> None:
             validation = in_validation({"id": name, **row}, share=job.stage.validation, seed=job.seed)
             (held_out if validation else train).add(item)
     (directory / "counts.json").write_text(json.dumps({k: v for k, v in counts.most_common() if v}))
+
+
+def _rows_used(job: TrainJob, task: Task, bad: Callable[[BadRow], None]) -> Iterator[dict[str, Any]]:
+    """All rows that are held out and, of the others, the first `data.limit`: what is measured is the same at any limit.
+
+    Of a domain, which may have no end, rows are held out of as many as are taken where there is no limit.
+    """
+    limit, share, most = job.data.limit, job.stage.validation, math.inf
+    if limit is None or not share:
+        yield from read_source(job.data, task.need, bad, domain=task.domain)
+        return
+    whole = replace(job.data, limit=None)
+    if not job.data.mix and locate(job.data.input or "domain", job.data.split).kind is InputKind.DOMAIN:
+        most = DOMAIN_ROWS
+        whole = replace(job.data, limit=sys.maxsize if limit > DOMAIN_ROWS else None)
+    taken = 0
+    for number, row in enumerate(read_source(whole, task.need, bad, domain=task.domain)):
+        if in_validation(row, share=share, seed=job.seed):
+            if number < most:
+                yield row
+        elif taken < limit:
+            taken += 1
+            yield row
+        elif number >= most:
+            return
 
 
 def _fitted(item: TokenizedExample, limit: int, too_long: TooLong) -> tuple[TokenizedExample, bool]:

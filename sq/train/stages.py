@@ -46,7 +46,9 @@ class StageConfig:
     batch_packs: int | None = setting(None, ge=1, help="packs in an optimiser step, over all devices; default 1")
     batch_rows: int | None = setting(None, ge=1, help="about so many rows (pairs) a step, in place of batch_packs")
     share_prefix: bool = setting(True, help="compute the prompt that all rows begin with once per pack")
-    validation: float = setting(0.02, ge=0, lt=1, help="share of the rows held out, chosen by seed and question")
+    validation: float = setting(
+        0.02, ge=0, lt=1, help="share of all rows held out, by seed and question, whatever data.limit"
+    )
 
     def __post_init__(self) -> None:
         if self.batch_packs is not None and self.batch_rows is not None:

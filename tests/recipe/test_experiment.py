@@ -59,6 +59,30 @@ def test_runs_are_grouped_by_what_was_varied_with_seeds_together(store):
     assert found.left_out["run again since"] == 1 and found.left_out["without that metric"] == 1
 
 
+@pytest.mark.parametrize("same", [True, False])
+def test_runs_that_were_measured_on_other_rows_are_marked(same, tmp_path, monkeypatch):
+    """Over seeds each seed has its own rows; a setting with others than the rest is marked, and none is the best."""
+    monkeypatch.chdir(tmp_path)
+    for limit, seed in ((200, 0), (200, 1), (400, 0), (400, 1), (800, 0), (800, 1)):
+        where = f"outputs/{limit}-{seed}"
+        with track(
+            TrackingConfig(experiment="sizes"), stage="qft", params={"data.limit": limit, "seed": seed}, directory=where
+        ) as run:
+            run.metrics({"val/loss": 1 + limit / 1000, "train/loss": 1.0})
+            run.tag("sq.held_out", f"{seed}{'a' if same or limit < 800 else 'b'}0123456789")
+    found = compare_runs(f"sqlite:///{tmp_path}/outputs/mlflow.db", "sizes", metrics=["val/loss", "train/loss"])
+    text = format_comparison(found)
+    marked = [line for line in text.splitlines() if line.endswith("!")]
+    assert "0a0123+1a0123" in text and (found.best("val/loss") is not None) == same
+    assert found.best("train/loss") is not None, "which is not of held-out rows"
+    if same:
+        assert not marked and "differ" not in text
+    else:
+        assert len(marked) == 1 and marked[0].startswith("800") and "0b0123+1b0123 !" in marked[0]
+        assert "! held-out rows differ: val/loss of these cannot be compared" in text
+        assert "held-out rows differ" in figure(found).get_suptitle()
+
+
 def test_intervals_are_students_over_seeds_and_the_best_is_the_lowest_loss(store):
     found = compare_runs(store, "sweep", by=["lr", "data.limit"], metrics=["loss"])
     assert found.by == ("stage.lr", "data.limit") and found.metrics == ("val/loss",)

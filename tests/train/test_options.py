@@ -245,6 +245,7 @@ def test_a_sweep_trains_each_job_in_a_directory_of_its_own(tiny_model, tmp_path)
         f"output_dir={tmp_path / 'out'}",
         "tracking=none",
         "data.limit=9",
+        "stage.validation=0",
     ]
     script = str(Path(__file__).parents[2] / "train.py")
     command = [

@@ -145,7 +145,7 @@ def test_a_mix_keeps_its_shares_and_a_limit(job, tmp_path):
         (
             ["data.limit=3", "stage.validation=0.9999"],
             RowError,
-            r"all 3 rows are held out by stage\.validation=0\.9999",
+            r"all 80 rows are held out by stage\.validation=0\.9999",
         ),
         (["data.max_tokens=8", "data.limit=20"], RowError, r"no row is left to train on: .* too-long"),
     ],
@@ -196,3 +196,56 @@ def test_what_is_made_once_is_whole_or_not_there(tmp_path):
     for _ in range(2):
         fill_once(tmp_path / "cache" / "a", lambda directory: calls.append(directory))
     assert len(calls) == 1 and sorted(p.name for p in (tmp_path / "cache").iterdir()) == [".a.lock", "a"]
+
+
+def names(rows):
+    return {rows.name(i) for i in range(len(rows))}
+
+
+@pytest.mark.parametrize("shuffle", ["false", "true"])
+@pytest.mark.parametrize("source", ["file", "domain"])
+def test_held_out_rows_are_the_same_at_any_limit(job, tmp_path, source, shuffle):
+    """And training rows of a smaller limit are among those of a larger one, and none is held out."""
+    texts = [f"What is {i} + {i % 7}?" for i in range(500)]
+    given = (questions(tmp_path / "q.jsonl", texts),) if source == "file" else ()
+    if source == "domain":  # one that has no more than some hundred problems
+        given = ("data.input=domain", "domain.families=[rectangles]", "domain.max_steps=1")
+    made_of = {}
+    for limit in ("20", "80", "null"):
+        words = (*given, f"data.shuffle={shuffle}", f"data.limit={limit}", "stage.validation=0.1")
+        made_of[limit], *_ = made(job, "qft", *words, f"output_dir={tmp_path / limit}")
+    small, large, whole = made_of.values()
+    assert len(small.train) == 20 and len(large.train) == 80 and len(whole.train) > 300
+    assert 20 < len(whole.held_out) < 100
+    assert {data.held_out_digest for data in made_of.values()} == {whole.held_out_digest}
+    assert names(small.held_out) == names(large.held_out) == names(whole.held_out)
+    assert names(small.train) < names(large.train) < names(whole.train)
+    assert names(whole.train).isdisjoint(names(whole.held_out))
+
+
+def test_a_domain_gives_more_than_it_has_by_default_and_holds_out_the_same(job, tmp_path, monkeypatch):
+    from sq.data import sources
+    from sq.train import rows
+
+    for module in (sources, rows):
+        monkeypatch.setattr(module, "DOMAIN_ROWS", 100)
+    found = []
+    for limit in (30, 150):
+        words = (
+            "data.input=domain",
+            f"data.limit={limit}",
+            "stage.validation=0.1",
+            f"output_dir={tmp_path / str(limit)}",
+        )
+        found.append(made(job, "qft", *words)[0])
+    assert [len(data.train) for data in found] == [30, 150]
+    assert len({data.held_out_digest for data in found}) == 1 and 3 < len(found[0].held_out) < 25
+
+
+def test_other_rows_held_out_have_another_digest(job, tmp_path):
+    source = questions(tmp_path / "q.jsonl", [f"What is {i} + {i}?" for i in range(200)])
+    digests = {
+        made(job, "qft", source, "stage.validation=0.3", *words, f"output_dir={tmp_path / str(i)}")[0].held_out_digest
+        for i, words in enumerate([(), ("seed=1",), ("stage.validation=0.2",)])
+    }
+    assert len(digests) == 3

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sq.core.config import setting
+from sq.core.count import count_noun
 from sq.core.errors import ConfigError
 from sq.domains.arithmetic import answers
 from sq.domains.arithmetic.corpus import documents
@@ -17,7 +19,12 @@ from sq.domains.arithmetic.splits import SPLITS, question_digest, split_of_diges
 from sq.domains.base import AnswerGroups, Document, DomainConfig, OracleLabel, by_answer
 
 PATIENCE = 20_000
-"""Draws in a row that bring nothing new before a domain too narrow for the count is given up."""
+"""Draws in a row that bring nothing new before a domain too narrow for the count is at its end."""
+log = logging.getLogger(__name__)
+
+
+class _NothingNewError(Exception):
+    """All draws are known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +61,7 @@ class ArithmeticDomain:
         self.digest = "-".join(map(str, bounds))
 
     def seeds(self, count: int, seed: int, split: str = "train") -> Iterator[dict[str, Any]]:
-        """Yield `count` distinct problems of a split: question, answer, solution, steps, family.
+        """Yield `count` distinct problems of a split, or all that there are: question, answer, solution, steps, family.
 
         The same arguments give the same rows in every process, and a shorter run is a prefix of a longer one.
         """
@@ -63,13 +70,23 @@ class ArithmeticDomain:
         c = self.config
         rng = random.Random(f"arithmetic:{seed}:{split}")
         seen: set[bytes] = set()
+        misses = 0
 
         def accept(question: str) -> bool:
+            nonlocal misses
             digest = question_digest(question)
-            return split_of_digest(digest) == split and digest not in seen
+            new = split_of_digest(digest) == split and digest not in seen
+            misses = 0 if new else misses + 1
+            if misses > PATIENCE:
+                raise _NothingNewError
+            return new
 
         for _ in range(count):
-            one = problem(rng, low=c.min_steps, high=c.max_steps, families=c.families, accept=accept)
+            try:
+                one = problem(rng, low=c.min_steps, high=c.max_steps, families=c.families, accept=accept)
+            except _NothingNewError:
+                log.warning("domain %s has hardly more than %s", self.name, count_noun(len(seen), "problem"))
+                return
             seen.add(question_digest(one.question))
             yield {
                 "question": one.question,
@@ -106,7 +123,3 @@ class ArithmeticDomain:
     def vote(self, question: Mapping[str, Any], said: Sequence[str], responses: Sequence[str]) -> AnswerGroups:
         """Candidates by their numbers."""
         return by_answer(said, self.check)
-
-
-def _listed(names: list[str]) -> str:
-    return ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")

@@ -18,6 +18,9 @@ from sq.domains.programs.oracle import MOST_STEPS, arguments, judge
 from sq.domains.programs.problems import problem
 from sq.sandbox.config import SandboxConfig
 
+PATIENCE = 5_000
+"""Draws in a row that bring nothing new before a domain too narrow for the count is at its end."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProgramsConfig(DomainConfig):
@@ -50,7 +53,7 @@ class ProgramsDomain:
         self._trial = Trial(self.config.sandbox)
 
     def seeds(self, count: int, seed: int, split: str = "train") -> Iterator[dict[str, Any]]:
-        """Yield `count` distinct tasks of a split: question, tests as answer, solution, steps.
+        """Yield `count` distinct tasks of a split, or all that there are: question, tests as answer, solution, steps.
 
         The same arguments give the same rows in every process, and a shorter run is a prefix of a longer one.
         """
@@ -58,11 +61,14 @@ class ProgramsDomain:
             raise ConfigError(f"split={split!r} is not one of {', '.join(SPLITS)}")
         rng = random.Random(f"programs:{seed}:{split}")
         seen: set[bytes] = set()
-        while len(seen) < count:
+        misses = 0
+        while len(seen) < count and misses < PATIENCE:
+            misses += 1
             one = problem(rng, low=self.config.min_steps, high=self.config.max_steps)
             digest = question_digest(one.question)
             if split_of_digest(digest) == split and digest not in seen:
                 seen.add(digest)
+                misses = 0
                 yield {"question": one.question, "answer": one.answer, "solution": one.solution, "steps": one.steps}
 
     def corpus(self, count: int, seed: int) -> Iterator[Document]:
