@@ -21,7 +21,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sq.eval.equal import symbolic
 from sq.eval.extract import extract_reference
 from sq.eval.grader import Grader, GraderConfig
 from sq.eval.judge import Pair, Profile, judge
@@ -49,7 +48,6 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=60, help="references of a benchmark that faults are planted in")
     options = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    symbolic.warm()
     logging.disable(logging.CRITICAL)
     judges: dict[str, Judge] = {
         "strict": lambda p: judge(p).correct,

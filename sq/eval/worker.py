@@ -13,7 +13,6 @@ import signal
 import sys
 from typing import Any
 
-from sq.eval.equal import symbolic
 from sq.eval.grader_config import Profile
 from sq.eval.judge import Pair, judge
 
@@ -29,7 +28,6 @@ def main(memory_mb: int, deadline: float) -> None:
     limit = memory_mb * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    symbolic.warm()
     answers.write("ready\n")
     for line in sys.stdin:
         _bound_cpu(deadline)

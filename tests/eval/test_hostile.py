@@ -1,14 +1,11 @@
 """Answers made to hang, crash, exhaust or execute: each is decided, none runs, the workers stay up."""
 
 import ast
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import sq.eval
-from sq.eval.equal import symbolic
 from sq.eval.grader import Grader
 from sq.eval.grader_config import GraderConfig, Profile
 from sq.eval.judge import Pair
@@ -114,25 +111,6 @@ def test_no_hostile_answer_is_right(grader):
     pairs = [Pair(prediction=h, reference=r) for h in [*TOWERS, *LONG] for r in REFERENCES[1:4]]
     accepted = [(p.prediction[:60], p.reference) for p, g in zip(pairs, grader.grade(pairs), strict=True) if g.correct]
     assert not accepted
-
-
-def test_math_verify_sees_only_listed_text():
-    seen = [p for p in [*TOWERS, *LONG, *ODD, *payloads(Path("there"))] if symbolic.safe(p)]
-    assert not [p for p in seen if any(word in p for word in ("import", "open", "exec", "'", '"', "!", "^{9"))]
-
-
-def test_math_verify_is_never_let_near_the_evaluating_parser():
-    """In a process of its own, as in the workers: the stage works with that parser taken away."""
-    code = r"""
-import math_verify.parser
-def refuse(*args, **kwargs):
-    raise AssertionError("text was given to SymPy's evaluating parser")
-math_verify.parser.parse_expr = math_verify.parser.parse_expr_cached = refuse
-from sq.eval.equal import symbolic
-print(symbolic.equal(r"\int_0^1 x dx", r"\frac{1}{2}"), symbolic.equal(r"\int_0^1 x dx", r"\frac{1}{3}"))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.split() == ["True", "False"], done.stderr
 
 
 def test_nothing_in_the_grader_evaluates_text():

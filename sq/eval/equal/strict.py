@@ -1,14 +1,12 @@
 """The strict profile: whether an answer says what the reference says, as a mathematician would read the two.
 
-Stages, cheapest first: the same text; choices and words; both read to trees and compared; last, for what our own
-reader does not know, math-verify on text that has passed a whitelist (see `symbolic`).
+Stages, cheapest first: the same text; choices and words; both read to trees and compared.
 """
 
 from __future__ import annotations
 
 import re
 
-from sq.eval.equal import symbolic
 from sq.eval.equal.compare import Comparison
 from sq.eval.equal.normalise import MAX_ANSWER, literal, tidy
 from sq.eval.equal.numerals import close_repeating
@@ -37,14 +35,13 @@ _LABEL = re.compile(
 _LISTED = re.compile(r",\s|;|=|\band\b|\bor\b|[{(]")
 
 
-def equal(answer: str, reference: str, *, tolerance: float | None = None, use_symbolic: bool = True) -> Outcome:
+def equal(answer: str, reference: str, *, tolerance: float | None = None) -> Outcome:
     """Judge an extracted answer against an extracted reference.
 
     Args:
         answer: what the model answered, without the text around it.
         reference: the true answer.
         tolerance: an absolute error that the reference allows (OlympiadBench gives one for some problems).
-        use_symbolic: ask math-verify about what our reader does not know.
     """
     if not reference.strip():
         return Outcome(Verdict.UNVERIFIABLE, "the reference is empty")
@@ -57,11 +54,11 @@ def equal(answer: str, reference: str, *, tolerance: float | None = None, use_sy
         return Outcome(Verdict.CORRECT, "same text")
     wanted, given = split_choice(theirs), split_choice(ours)
     if wanted and not given:  # the letter or the value is the answer
-        return equal(ours, wanted[0] if choice(ours) else wanted[1], tolerance=tolerance, use_symbolic=use_symbolic)
+        return equal(ours, wanted[0] if choice(ours) else wanted[1], tolerance=tolerance)
     if given and not wanted and choice(theirs) is None:
         ours = given[1]
     said = _in_words(ours, theirs)
-    return said if said is not None else _as_mathematics(ours, theirs, tolerance, use_symbolic)
+    return said if said is not None else _as_mathematics(ours, theirs, tolerance)
 
 
 def same_text(output: str, reference: str) -> bool:
@@ -94,7 +91,7 @@ def _in_words(ours: str, theirs: str) -> Outcome | None:
     return None
 
 
-def _as_mathematics(ours: str, theirs: str, tolerance: float | None, use_symbolic: bool) -> Outcome:
+def _as_mathematics(ours: str, theirs: str, tolerance: float | None) -> Outcome:
     references, problem = _read(theirs)
     answers, trouble = ([], "it is prose") if is_prose(ours) and not is_words(ours) else _read(ours)
     try:
@@ -104,10 +101,6 @@ def _as_mathematics(ours: str, theirs: str, tolerance: float | None, use_symboli
             return Outcome(Verdict.WRONG, "not equal")
     except (Uncomputable, ParseError, RecursionError) as error:
         problem = problem or str(error)
-    if use_symbolic and (not answers or not references):
-        found = symbolic.equal(ours, theirs)
-        if found:
-            return Outcome(Verdict.CORRECT, "equal by math-verify")
     if not references:
         return Outcome(Verdict.UNVERIFIABLE, f"the reference is not read as mathematics: {problem}")
     if not answers:
