@@ -259,6 +259,9 @@ def test_a_generator_is_sampled_as_it_was_trained(tokenizers, formats):
     other = ChatFormat.from_tokenizer(tokenizers["qwen2"], ChatConfig(system="Hi"))
     with pytest.raises(ConfigError, match=r"outputs/qft was trained with the question prefix '<\|im_start\|>system"):
         other.require_same(recorded, "outputs/qft")
+    other = ChatFormat.from_tokenizer(tokenizers["qwen2"], ChatConfig(end="<|endoftext|>"))
+    with pytest.raises(ConfigError, match=r"outputs/qft was trained with the end '<\|im_end\|>'.*here.*endoftext"):
+        other.require_same(recorded, "outputs/qft")
 
 
 def test_describe_shows_prefix_and_ids(formats):

@@ -3,6 +3,8 @@
 import pytest
 
 from sq.eval.extract import MAX_OUTPUT, Where, extract, extract_reference
+from sq.eval.judge import Pair, judge
+from sq.eval.verdict import Verdict
 
 CASES = [
     (r"So it is $\boxed{42}$.", "42", Where.BOXED),
@@ -21,6 +23,9 @@ CASES = [
     ("He has 2*9 = $<<2*9=18>>18 a day.\n#### 18", "18", Where.HASHES),
     ("#### Step 1: add\n2+2\n#### 4", "4", Where.HASHES),
     ("The answer is 12. #### 13", "13", Where.HASHES),
+    ("#### 3\nThat is wrong, so the answer is 5.", "5", Where.PHRASE),
+    ("The answer is 3. But wait, that is wrong. The answer is 5.", "5", Where.PHRASE),
+    (r"So it is \boxed{7}. I have put the answer in \boxed{}.", "7", Where.BOXED),
     ("She makes $18 every day\nA: 18", "18", Where.PHRASE),
     ("The answer is 15 apples.", "15 apples", Where.PHRASE),
     ("The final answer is $\\frac{3}{4}$. I hope it is correct.", r"$\frac{3}{4}$", Where.PHRASE),
@@ -100,6 +105,8 @@ def test_what_stands_last_in_a_cut_off_output_is_no_answer():
     assert extract(text).found
     cut = extract(text, finish_reason="length")
     assert cut.cut_off and not cut.found
+    said = {why: judge(Pair(prediction=text, reference="12", finish_reason=why)).verdict for why in ("stop", "length")}
+    assert said == {"stop": Verdict.CORRECT, "length": Verdict.UNPARSED}
 
 
 def test_a_box_in_a_cut_off_output_counts_and_is_marked():

@@ -14,7 +14,7 @@ from transformers.modeling_utils import AttentionInterface
 from sq.data.collate import collate
 from sq.models.attention import Kernel, choose_attention
 from sq.models.pack import Pack, TokenSequence
-from sq.models.parity import ParityError, check_parity
+from sq.models.parity import ParityCheck, ParityError, ParityReport, check_parity
 
 Make = Callable[[str], PreTrainedModel]
 
@@ -73,6 +73,17 @@ def test_it_fails_on_nan(make_model: Make, rows: list[TokenSequence]) -> None:
     with torch.no_grad():
         model.get_output_embeddings().weight[3] = float("nan")
     assert not check_parity(model, rows, choose_attention(model), collate).passed
+
+
+@pytest.mark.parametrize("name", ["loss_error", "gradient_error", "worst_error"])
+@pytest.mark.parametrize("value", [0.02, 0.6, float("nan")])
+def test_each_error_alone_fails_it(name: str, value: float) -> None:
+    sound = {"loss_error": 0.0, "gradient_error": 0.0, "worst_error": 0.0}
+    passes = []
+    for errors in (sound, sound | {name: value}):
+        check = ParityCheck(name="packed", loss=1.0, expected=1.0, worst="weight", **errors)
+        passes.append(ParityReport(checks=(check,), rtol=0.01, dtype="float32", rows=2, kernel="sdpa").passed)
+    assert passes == [True, name == "worst_error" and value == 0.02]
 
 
 def test_it_leaves_the_model_as_it_was(make_model: Make, rows: list[TokenSequence], prefix: int) -> None:

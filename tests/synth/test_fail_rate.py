@@ -1,6 +1,7 @@
 """Difficulty labels: counts, intervals, and sampling that stops when it knows enough."""
 
 from sq.core.ledger import read_rejects, read_rows
+from sq.domains.oracle import OracleEngine
 
 
 def test_a_label_is_k_of_n_with_its_interval(run, tmp_path):
@@ -20,6 +21,17 @@ def test_sampling_stops_early_where_the_interval_is_narrow(run, tmp_path):
     assert early and all(r["n"] < 32 and r["ci_high"] - r["ci_low"] <= 0.45 for r in early)
     assert all(r["n"] == 32 for r in rows if r["stopped"] == "full")
     assert metrics["tokens_saved_share"] > 0.5 and metrics["solutions"] == sum(r["n"] for r in rows)
+
+
+def test_every_step_asks_for_other_solutions(run, tmp_path, monkeypatch):
+    seeds = []
+    answer = OracleEngine.generate
+    monkeypatch.setattr(
+        OracleEngine, "generate", lambda self, asked: answer(self, (seeds.append(r.seed) or r for r in asked))
+    )
+    run("fail_rate", "limit=20", "engine.error_rate=0.5", "stage.n=16", "stage.width=0.01", to="l")
+    assert len(seeds) == len(set(seeds)) == 20 * 4
+    assert all(row["n"] == 16 for row in read_rows(tmp_path / "l"))
 
 
 def test_a_problem_without_an_answer_is_a_reject(run, tmp_path):

@@ -18,6 +18,7 @@ KEEP = LanguageFilter()
         "$2x + 3 = 7$",
         "José’s café sells crêpes at €3.50 — how many can he buy for €21?",
         "Let α, β, γ be the angles of △ABC with α + β = 90°. Find γ.",
+        "Find α if α + β = γ, γ + δ = ε, ε = 2α and δ = β.",
         "Compute ∫₀^π sin x dx.",
         "Evaluate.",
         "100 + 200 = ?",

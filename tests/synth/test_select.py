@@ -5,8 +5,9 @@ from collections import Counter
 
 import pytest
 
-from sq.core.errors import ConfigError, EngineError
+from sq.core.errors import ConfigError, EngineError, LedgerError
 from sq.core.ledger import read_rejects, read_rows
+from sq.domains.oracle import OracleEngine
 
 QUESTION = "Tom has 2 apples. He buys 3 more apples. How many apples does he have now?"
 
@@ -76,6 +77,13 @@ def test_ties_are_broken_by_the_seed_alone(run, tmp_path, candidates):
     assert 5 < chosen["a"].count("1") < 35
 
 
+def test_another_seed_is_refused_there(run, candidates):
+    file = candidates(boxed(1), boxed(2))
+    run("select", f"input={file}", "stage.method=majority", to="s")
+    with pytest.raises(LedgerError, match="seed: 0 there, 1 now"):
+        run("select", f"input={file}", "stage.method=majority", "seed=1", to="s")
+
+
 def test_a_cut_off_answer_is_no_answer_unless_asked_for(run, tmp_path, candidates):
     file = candidates(boxed(5), response_finish_reason="length", response_tokens=9)
     assert run("select", f"input={file}", "stage.method=majority", to="s")["rejects/cut_off"] == 1
@@ -91,8 +99,6 @@ def test_best_of_five_beats_a_random_one_by_the_oracle(run, tmp_path):
 
 
 def test_a_model_that_cannot_score_says_so(run, candidates, monkeypatch):
-    from sq.domains.oracle import OracleEngine
-
     def refuse(self, requests):
         raise EngineError("model tiny is served to generate; it cannot score")
         yield

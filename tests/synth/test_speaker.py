@@ -99,6 +99,18 @@ def test_an_engine_of_whole_messages_cannot_continue_a_prefix(job):
         ModelClient(made.model, made.engine).own_chat  # noqa: B018
 
 
+def test_a_sampled_question_ends_with_the_end_of_a_question_and_an_answer_with_that_of_an_answer(job, random_tiny):
+    ends = "model.chat.end='<|im_start|>'", "model.chat.answer_end='<|im_end|>'"
+    made = job("questions", "engine=hf", "model=tiny", f"model.path={random_tiny}", *ends)
+    speaker = ModelClient(made.model, made.engine)
+    end, answer_end = speaker.own_chat.end_ids[0], speaker.own_chat.answer_stop_ids[0]
+    assert end != answer_end
+    answers = speaker.sampling(temperature=1.0, max_tokens=8)
+    assert answers.stop_token_ids[0] == answer_end
+    assert speaker.prefix_request("0" * 32, answers).sampling.stop_token_ids[0] == end
+    assert speaker.request("0" * 32, "How many?", answers).sampling.stop_token_ids[0] == answer_end
+
+
 def test_replies_that_cannot_become_as_long_as_allowed_are_told_before_the_run(job, caplog):
     made = job("answers", "input=none.jsonl", "engine=hf", "engine.max_model_len=256")
     speaker = ModelClient(made.model, made.engine)

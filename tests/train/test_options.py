@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from sq.core.errors import ConfigError, SqError
+from sq.models.adapters import Adapters, add_adapters
 from sq.models.parity import ParityError
 from sq.train import base, setup
 from sq.train.config import Precision
@@ -81,6 +82,14 @@ def test_adapters_are_trained_alone_and_merged_on_export(job, tiny_model, tmp_pa
     assert changed == {f"model.layers.{i}.self_attn.q_proj.weight" for i in range(2)}
     assert re.search(r"[0-9.]+% trainable", caplog.text) and "100% trainable" not in caplog.text
     AutoModelForCausalLM.from_pretrained(model)
+
+
+def test_adapters_are_on_every_linear_layer_but_the_head(tiny_model):
+    model = AutoModelForCausalLM.from_pretrained(tiny_model)
+    linear = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
+    add_adapters(model, Adapters(rank=2, alpha=2, dropout=0.0, targets=[]))
+    adapted = {name.partition(".lora_")[0] for name, p in model.named_parameters() if p.requires_grad}
+    assert adapted == linear - {"lm_head"} and "lm_head" in linear
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
+from sq.core.errors import ConfigError
 from sq.train.base import BaseModule
 from sq.train.fit import fit
 
@@ -94,6 +95,11 @@ def test_difficulty_orders_questions_and_its_export_is_a_classifier(job, labels)
         ids = torch.tensor([regressor.chat.question_ids(text).ids])
         theirs.append(classifier(input_ids=ids).logits.item() + bias)
     assert ours == pytest.approx(theirs, abs=1e-5)
+    note = json.loads((model / "regressor.json").read_text())
+    note["chat"]["question_prefix_ids"][-1] += 1
+    (model / "regressor.json").write_text(json.dumps(note))
+    with pytest.raises(ConfigError, match="was trained with the question prefix"):
+        Regressor(type(made.model)(name="scorer", path=str(model)))
 
 
 def test_calibration_is_the_distance_in_each_bin():
