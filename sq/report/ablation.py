@@ -13,10 +13,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from sq.core.count import count_noun
 from sq.core.intervals import Interval
 from sq.report.artifacts import RunArtifacts, StageArtifacts, find_run
-from sq.report.html import Markup, Section, join, listed, note, table, tag
+from sq.report.html import Section, join, note, render, table
 from sq.report.measure import (
     Change,
     Quality,
@@ -184,8 +186,7 @@ def section(found: RunArtifacts, figures: Plots, known: Sequence[Condition]) -> 
     says += f"; means over {seeds} seeds with Student's 95% interval." if seeds > 1 else "; 95% intervals."
     parts: list[str] = [_table(reported, found, measure)]
     if found.variants and len(reported) > 1:
-        parts.append(tag("h3", "What each step changed"))
-        parts.append(_verdicts(reported, measure))
+        parts.append(render("changes.html.j2", steps=changes(reported, measure)))
     panels = [panel for panel in SHOWN if any(c.figures[panel[0]] is not None for c in reported)]
     caption = "Points are means with 95% intervals" + ("; small dots are single seeds" if seeds > 1 else "")
     if panels:
@@ -244,17 +245,6 @@ def changes(reported: Sequence[Condition], measure: str) -> list[tuple[str, str,
         if said:
             steps.append((before.name, after.name, said))
     return steps
-
-
-def _verdicts(reported: Sequence[Condition], measure: str) -> Markup:
-    lines = [
-        join([tag("b", f"{before} → {after}"), ": ", "; ".join(said)])
-        for before, after, said in changes(reported, measure)
-    ]
-    first = (
-        "Up or down is said only where the 95% interval of the change leaves out zero. Points are percentage points."
-    )
-    return join([listed(lines), note(first)])
 
 
 def _measure(reported: Sequence[Condition]) -> str:

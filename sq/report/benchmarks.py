@@ -6,7 +6,7 @@ from sq.core.count import count_noun
 from sq.core.intervals import share_interval
 from sq.eval.paper import BENCHMARKS, SCALEQUEST, base_of, paper_figure
 from sq.report.artifacts import RunArtifacts, StageArtifacts
-from sq.report.html import Section, join, note, table, tag
+from sq.report.html import Section, details, join, note, table
 from sq.report.measure import graded, percent, with_interval
 
 
@@ -46,7 +46,7 @@ def section(found: RunArtifacts) -> Section | None:
         "recipe says otherwise. The paper's figure stands beside ours only for the same base model and benchmark."
     )
     body = join([
-        made, tag("details", tag("summary", "The paper's figures"), paper,
+        made, details("The paper's figures", paper,
                   note("7B and 8B models on other benchmarks: not to be compared with small models on arithmetic.")),
     ])  # fmt: skip
     return Section(id="benchmarks", title="Benchmarks", says=says, body=body, paper="Table 1")

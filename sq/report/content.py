@@ -10,10 +10,12 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from sq.core.count import count_noun
 from sq.report.artifacts import RunArtifacts, StageArtifacts
 from sq.report.difficulty import stages_of_questions
-from sq.report.html import Markup, Section, join, table, tag
+from sq.report.html import Section, details, join, table
 from sq.report.measure import MOST, medians, percent
 from sq.report.seeds import seeds
 from sq.report.style import Plots, Style, axes, percent_axis
@@ -48,7 +50,7 @@ def topics(found: RunArtifacts, figures: Plots) -> Section | None:
     alt = f"Topics of {last}: " + ", ".join(f"{t} {percent(shares[last].get(t, 0.0))}" for t in named)
     figure = figures.add("topics", lambda look: _bars(bars, list(told), look), alt, "Share of questions by topic")
     rows = [[t, *(percent(v) for v in values)] for t, values in bars.items()]
-    made = tag("details", tag("summary", "The figures"), table(["topic", *told], rows, caption="Shares of topics"))
+    made = details("The figures", table(["topic", *told], rows, caption="Shares of topics"))
     total = sum(counts.total() for counts in told.values())
     says = f"What {count_noun(total, 'question')} are about, {by}."
     return Section(id="topics", title="Topics", says=says, body=join([figure, made]), paper="Figure 7")

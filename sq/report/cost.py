@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from markupsafe import Markup
+
 from sq.core.count import count_noun
 from sq.report.artifacts import RunArtifacts, read_json
-from sq.report.html import Markup, Section, join, note, table, tag
+from sq.report.html import Section, details, join, note, table
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -96,7 +98,7 @@ def _beside_the_paper(plan: Mapping[str, Any]) -> list[Markup]:
     ]
     made = table(head, lines, caption="The forecast of this run in the rows of the paper's Table 4", words=2, foot=foot)
     about = note("The paper's figures are for a million rows on A100-40G; a small run is not to be compared in total.")
-    return [tag("details", tag("summary", "Beside the paper's Table 4"), made, about)]
+    return [details("Beside the paper's Table 4", made, about)]
 
 
 def _changes(plan: Mapping[str, Any]) -> list[Markup]:
@@ -115,7 +117,7 @@ def _changes(plan: Mapping[str, Any]) -> list[Markup]:
     ]
     head = ["change of the method", "what it is", "device time then", "saved"]
     made = table(head, lines, caption="What changes of the method would save, by the forecast", words=2)
-    return [tag("details", tag("summary", "What would save time"), made)]
+    return [details("What would save time", made)]
 
 
 def _cell(row: Mapping[str, Any], key: str, show: Callable[[Any], str]) -> str:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from markupsafe import Markup
+
 from sq.core.count import count_noun
 from sq.core.errors import SqError
 from sq.core.intervals import mean_interval
 from sq.report.artifacts import RunArtifacts, StageArtifacts
-from sq.report.html import Markup, Section, join, note, table
+from sq.report.html import Section, join, note, table
 from sq.report.measure import MOST, by_oracle, spread, with_interval
 from sq.report.seeds import seeds
 from sq.report.style import Plots, Style, axes, percent_axis

@@ -11,7 +11,7 @@ from sq.core.count import count_noun
 from sq.core.provenance import git_state, hardware, versions
 from sq.core.secrets import redact
 from sq.report.artifacts import RunArtifacts, StageArtifacts
-from sq.report.html import Section, join, table, tag
+from sq.report.html import Section, details, join, render, table
 
 
 def section(found: RunArtifacts) -> Section:
@@ -20,13 +20,11 @@ def section(found: RunArtifacts) -> Section:
     commands = [command(stage) for stage in found.stages if stage.overrides]
     parts = [table(["what", "value"], facts, caption="The run and the machine of this page", words=2)]
     if commands:
-        listing = tag(
-            "pre", tag("code", plain("\n".join(commands), found)), tabindex="0", aria_label="Commands of the stages"
-        )
-        parts.append(tag("details", tag("summary", f"{count_noun(len(commands), 'command')}, one a stage"), listing))
+        summary, listing = f"{count_noun(len(commands), 'command')}, one a stage", plain("\n".join(commands), found)
+        parts.append(render("commands.html.j2", summary=summary, commands=listing))
     programs = [[name, version] for name, version in versions().items()]
     made = table(["package", "version"], programs, caption="Installed packages that can change a result", words=2)
-    parts.append(tag("details", tag("summary", "Versions"), made))
+    parts.append(details("Versions", made))
     says = "The command, seed, commit, versions and hardware that this page was made with."
     return Section(id="environment", title="How to make it again", says=says, body=join(parts))
 

@@ -10,7 +10,9 @@ import re
 from html import unescape
 from xml.etree.ElementTree import Element, tostring
 
-from sq.report.html import INVALID, Markup, join, tag
+from markupsafe import Markup
+
+from sq.report.html import INVALID, join, valid
 
 MATH = re.compile(
     r"(?<!\\)\$\$(?P<a>.{1,4000}?)(?<!\\)\$\$|\\\[(?P<b>.{1,4000}?)\\\]|\\\((?P<c>.{1,2000}?)\\\)"
@@ -65,7 +67,7 @@ def formula(found: re.Match[str]) -> Markup:
     try:
         return mathml(source, block=found.group("a") is not None or found.group("b") is not None)
     except UnreadError:
-        return tag("code", found[0])
+        return Markup("<code>{}</code>").format(valid(found[0]))
 
 
 def mathml(source: str, *, block: bool = False) -> Markup:

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from markupsafe import Markup
+
 from sq.core.count import count_noun
 from sq.report.artifacts import RunArtifacts, StageArtifacts
-from sq.report.html import Markup, Section, join, note, table
+from sq.report.html import Section, join, note, table
 from sq.report.measure import percent
 from sq.report.style import Plots, Style, axes
 

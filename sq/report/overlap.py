@@ -17,7 +17,7 @@ from sq.core.count import count_noun
 from sq.core.errors import SqError
 from sq.core.ledger import read_rows
 from sq.report.artifacts import RunArtifacts, StageArtifacts
-from sq.report.html import Section, join, note, table, tag
+from sq.report.html import Section, details, join, note, table
 from sq.report.measure import percent, wilson_text
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def section(found: RunArtifacts) -> Section | None:
     if quoted:
         head = ["benchmark", "stage", "problem", "common words"]
         made = table(head, quoted[:QUOTED], caption="Common 13-grams", words=4)
-        parts.append(tag("details", tag("summary", f"{len(quoted):,} common 13-grams, the first of them"), made))
+        parts.append(details(f"{len(quoted):,} common 13-grams, the first of them", made))
     parts.append(note("As in the filter, an n-gram that five or more of a benchmark's problems share is boilerplate."))
     asked = " or ".join(f"{count_noun(s.manifest.rows if s.manifest else 0, 'question')} of {s.name}" for s in stages)
     says = f"Problems of {count_noun(len(rows), 'benchmark')} that share no 13 words in a row with {asked}."

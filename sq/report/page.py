@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
-from importlib.resources import files
 from pathlib import Path
+
+from markupsafe import Markup
 
 from sq import __version__
 from sq.core.count import count_noun
@@ -37,7 +38,7 @@ from sq.report import (
     training,
 )  # fmt: skip
 from sq.report.artifacts import RunArtifacts, find_run
-from sq.report.html import Markup, Section, join, tag
+from sq.report.html import Section, render
 from sq.report.measure import percent
 from sq.report.style import Plots
 
@@ -73,7 +74,7 @@ def write_report(
     figures = Plots(directory=target)
     known = ablation.conditions(found)
     sections = list(_sections(found, figures, known, embed, guard))
-    page = render(found, sections, known)
+    page = format_page(found, sections, known)
     write_files(target, {PAGE: page.encode("utf-8", "replace")})
     if found.variants:
         write_files(directory, {"ablation.json": (json.dumps(ablation.record(known), indent=1) + "\n").encode()})
@@ -90,26 +91,12 @@ def write_report(
     return target / PAGE
 
 
-def render(found: RunArtifacts, sections: Sequence[Section], known: Sequence[ablation.Condition]) -> str:
+def format_page(found: RunArtifacts, sections: Sequence[Section], known: Sequence[ablation.Condition]) -> str:
     """The page as one text."""
-    style = (files("sq.report") / "page.css").read_text(encoding="utf-8")
-    script = (files("sq.report") / "page.js").read_text(encoding="utf-8")
-    links = [tag("li", tag("a", section.title, href=f"#{section.id}")) for section in sections]
-    body = join([
-        tag("a", "Skip to the content", href="#content", class_="skip"),
-        _top(found, known, tag("nav", tag("ul", *links), class_="toc", aria_label="Contents")),
-        tag("main", *(_shown(section) for section in sections), id="content"),
-        _foot(),
-    ])  # fmt: skip
-    head = join([
-        tag("meta", charset="utf-8"),
-        tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        tag("meta", name="robots", content="noindex"),
-        tag("title", found.title),
-        Markup(f"<style>\n{style}</style>"),
-    ])  # fmt: skip
-    whole = f"<head>{head}</head>\n<body>\n{body}\n<script>\n{script}</script>\n</body>"
-    return f'<!doctype html>\n<html lang="en">\n{whole}\n</html>\n'
+    return render(
+        "page.html.j2", title=found.title, sections=sections, unfinished=_unfinished(found),
+        highlights=_highlights(found, known), version=__version__, now=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+    )  # fmt: skip
 
 
 def _sections(
@@ -139,26 +126,23 @@ def _sections(
             made = make()
         except SqError as error:
             log.warning("report: %s is not shown: %s", title, error)
-            made = Section(id=title.lower().replace(" ", "-"), title=title, says=f"Not shown: {error}", body=Markup(""))
+            made = Section(id=title.lower().replace(" ", "-"), title=title, says=f"Not shown: {error}", body=Markup())
         if made is not None:
             yield made
 
 
-def _top(found: RunArtifacts, known: Sequence[ablation.Condition], contents: Markup) -> Markup:
-    parts: list[str] = [tag("h1", found.title)]
+def _unfinished(found: RunArtifacts) -> str:
+    """What is missing of a run that is going on."""
     waiting = [s.name for s in found.stages if s.status not in ("done", "") or not s.directory.is_dir()]
-    if waiting:
-        few = ", ".join(waiting[:6]) + (f" and {len(waiting) - 6} more" if len(waiting) > 6 else "")
-        done = len(found.stages) - len(waiting)
-        said = f"This run is not finished: {done} of {count_noun(len(found.stages), 'stage')} are done. Missing: {few}."
-        parts.append(tag("p", said, class_="warning"))
-    if cards := _key_figures(found, known):
-        parts.append(tag("dl", *cards, class_="key"))
-    return tag("header", *parts, contents, class_="top")
+    if not waiting:
+        return ""
+    few = ", ".join(waiting[:6]) + (f" and {len(waiting) - 6} more" if len(waiting) > 6 else "")
+    done = len(found.stages) - len(waiting)
+    return f"This run is not finished: {done} of {count_noun(len(found.stages), 'stage')} are done. Missing: {few}."
 
 
-def _key_figures(found: RunArtifacts, conditions: Sequence[ablation.Condition]) -> list[Markup]:
-    """The few figures that come first."""
+def _highlights(found: RunArtifacts, conditions: Sequence[ablation.Condition]) -> list[tuple[str, str, str]]:
+    """The few numbers that come first: name, value, and what it is of."""
     told: list[tuple[str, str, str]] = []
     if finals := found.finals:
         rows = sum(s.manifest.rows for s in finals if s.manifest)
@@ -174,19 +158,7 @@ def _key_figures(found: RunArtifacts, conditions: Sequence[ablation.Condition]) 
     if isinstance(seconds, int | float) and seconds:
         minutes = f"{seconds / 60:,.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
         told.append(("time", minutes, count_noun(len(found.stages), "stage")))
-    return [tag("div", tag("dt", name), tag("dd", value, tag("small", below))) for name, value, below in told]
-
-
-def _shown(section: Section) -> Markup:
-    paper = [tag("span", f" Paper: {section.paper}.", class_="paper")] if section.paper else []
-    says = tag("p", section.says, *paper, class_="says")
-    return tag("section", tag("h2", section.title, id=f"{section.id}-title"), says, section.body,
-               id=section.id, aria_labelledby=f"{section.id}-title")  # fmt: skip
-
-
-def _foot() -> Markup:
-    now = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    return tag("footer", tag("p", f"Written by sq {__version__} on {now}.", class_="note"))
+    return told
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from sq.core.count import count_noun
 from sq.report.artifacts import RunArtifacts, StageArtifacts, chosen
 from sq.report.formulas import rich
 from sq.report.funnel import KINDS
-from sq.report.html import Markup, Section, join, tag
+from sq.report.html import Section, render
 
 KEPT = 100
 """Selected rows that are shown."""
@@ -24,6 +24,9 @@ EACH_REASON = 5
 LONGEST = 4_000
 """Characters of a text that are shown."""
 TEXTS = ("question", "response", "query", "judge_reply", "extra", "chosen", "rejected", "rewrite_reply", "text", "file")
+LABELS = {
+    "question": "Question", "chosen": "Chosen", "rejected": "Rejected", "response": "Answer", "text": "Line"
+}  # fmt: skip
 STORY = (
     "id", "question_id", "generator", "index", "question_tokens", "source", "source_row", "model", "run", "seed",
     "language", "language_score", "solvable", "solvable_yes", "solvable_votes", "judge_model", "difficulty",
@@ -69,20 +72,6 @@ def section(found: RunArtifacts) -> Section | None:
     entries = [_entry(one, stories.get(one.question, [])) for one in shown]
     outcomes = list(dict.fromkeys(one.reason or "kept" for one in shown))
     stages = list(dict.fromkeys(one.stage.name for one in shown))
-    controls = tag(
-        "form",
-        tag("label", "Search ", tag("input", type="search", id="rows-search", placeholder="words, numbers, ids")),
-        tag("label", "Outcome ", _choice("rows-outcome", outcomes)),
-        tag("label", "Stage ", _choice("rows-stage", stages)),
-        class_="controls", id="rows-form", hidden=True,
-    )  # fmt: skip
-    pager = tag(
-        "nav",
-        tag("button", "Back", type="button", id="rows-back"),
-        tag("span", "", id="rows-status", role="status", aria_live="polite"),
-        tag("button", "Next", type="button", id="rows-next"),
-        class_="pager", id="rows-pager", hidden=True, aria_label="Pages of rows",
-    )  # fmt: skip
     kept = sum(not one.reason for one in shown)
     says = (
         f"{count_noun(kept, 'kept row')} and {count_noun(len(shown) - kept, 'rejected row')} of "
@@ -90,7 +79,7 @@ def section(found: RunArtifacts) -> Section | None:
         "every reason among them; each with what every stage made of it. "
         "The whole story of any row: sq why ID."
     )
-    body = join([controls, tag("div", *entries, id="rows-list"), pager])
+    body = render("rows.html.j2", rows=entries, outcomes=outcomes, stages=stages)
     return Section(id="rows", title="Rows", says=says, body=body)
 
 
@@ -130,40 +119,24 @@ def _stories(found: RunArtifacts, wanted: set[str]) -> dict[str, list[Event]]:
     return told
 
 
-def _entry(one: SampleRow, story: Sequence[Event]) -> Markup:
+def _entry(one: SampleRow, story: Sequence[Event]) -> dict[str, Any]:
+    """A row as its template takes it."""
     row = one.row
-    outcome = one.reason or "kept"
-    name = str(row.get("id") or "")
-    head = tag(
-        "header",
-        tag("span", outcome, class_="badge" if one.reason else "badge kept"),
-        " ",
-        tag("span", one.stage.name, class_="where"),
-        " ",
-        tag("code", name[:12], title=name) if name else "",
-    )
-    parts: list[str] = [head]
-    for key, label in (
-        ("question", "Question"),
-        ("chosen", "Chosen"),
-        ("rejected", "Rejected"),
-        ("response", "Answer"),
-        ("text", "Line"),
-    ):
-        if text := row.get(key):
-            parts.append(tag("div", tag("h4", label), tag("div", rich(_cut(str(text))), class_="text"), class_=key))
-    if one.reason and one.detail and not any(one.detail in str(row.get(key)) for key in TEXTS):
-        parts.append(tag("p", f"Why: {_cut(one.detail, 300)}", class_="note"))
-    lines = [_line(event, one) for event in _gathered(story, one)]
+    known = any(one.detail in str(row.get(key)) for key in TEXTS)
     columns = [(k, v) for k, v in row.items() if v not in (None, [], "") and k not in TEXTS]
-    details = [tag("ol", *(tag("li", line) for line in lines if line))] if lines else []
-    details.append(tag("dl", *(piece for k, v in columns for piece in (tag("dt", k), tag("dd", _cut(_plain(v), 300))))))
-    parts.append(tag("details", tag("summary", "Lineage"), *details))
-    return tag("article", *parts, class_="row", data_outcome=outcome, data_stage=one.stage.name)
+    return {
+        "id": str(row.get("id") or ""),
+        "outcome": one.reason or "kept",
+        "stage": one.stage.name,
+        "texts": [(key, label, rich(_cut(str(row[key])))) for key, label in LABELS.items() if row.get(key)],
+        "why": _cut(one.detail, 300) if one.reason and not known else "",
+        "story": [_line(events, one) for events in _gathered(story)],
+        "columns": [(name, _cut(_plain(value), 300)) for name, value in columns],
+    }
 
 
-def _gathered(story: Sequence[Event], one: SampleRow) -> list[list[Event]]:
-    """Events by stage, since a question has several candidates; other lines of the recipe that read it stay out."""
+def _gathered(story: Sequence[Event]) -> list[list[Event]]:
+    """Events by stage, since a question has several candidates."""
     by_stage: dict[str, list[Event]] = {}
     for event in story:
         by_stage.setdefault(event.stage, []).append(event)
@@ -227,10 +200,6 @@ def _standing(row: Row) -> str:
     told += [f"by {row['selected_by']}"] if row.get("selected_by") else []
     told += ["right" if row["correct"] else "wrong"] if row.get("correct") is not None else []
     return f" ({', '.join(told)})" if told else ""
-
-
-def _choice(name: str, values: Sequence[str]) -> Markup:
-    return tag("select", tag("option", "all", value=""), *(tag("option", v, value=v) for v in values), id=name)
 
 
 def _plain(value: Any) -> str:

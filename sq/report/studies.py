@@ -12,9 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from markupsafe import Markup
+
 from sq.core.intervals import Interval
 from sq.report.artifacts import RunArtifacts, StageArtifacts
-from sq.report.html import Markup, Section, join, table, tag
+from sq.report.html import Section, heading, join, table
 from sq.report.measure import ORACLE, accuracy, over_seeds, quality, selected_right, with_interval
 from sq.report.style import MARKERS, Plots, Style, axes, percent_axis
 
@@ -55,7 +57,7 @@ def section(found: RunArtifacts, figures: Plots) -> Section | None:
         if not measured:
             continue
         told += 1
-        parts.append(tag("h3", study.title, f" (paper: {study.paper})" if study.paper else ""))
+        parts.append(heading(study.title + (f" (paper: {study.paper})" if study.paper else "")))
         for measure, points in measured.items():
             parts.append(_shown(f"{_plain(name)}-{_plain(measure)}", study, measure, points, figures))
     if not parts:

@@ -15,8 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import Markup
+
 from sq.core.files import write_files
-from sq.report.html import Markup, tag
+from sq.report.html import render
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -78,9 +80,8 @@ class Plots:
         write_files(self.directory, {f"{name}.png": image})
         self.files.append(self.directory / f"{name}.png")
         with _style(name, STAND_IN):
-            drawn = _svg(_saved(drawing(STAND_IN), "svg").decode("utf-8"), alt, name)
-        below = [tag("figcaption", caption)] if caption else []
-        return tag("figure", drawn, *below)
+            view, drawing_of = _svg(_saved(drawing(STAND_IN), "svg").decode("utf-8"), f"figure-{name}")
+        return render("figure.html.j2", id=f"figure-{name}", view=view, drawing=drawing_of, alt=alt, caption=caption)
 
 
 def axes(
@@ -142,18 +143,18 @@ def _saved(figure: Figure, kind: str) -> bytes:
     return target.getvalue()
 
 
-def _svg(text: str, alt: str, name: str) -> Markup:
-    """Matplotlib's SVG as a part of the page: its head and styles gone, its colours the page's, named for readers."""
-    text = text[text.index("<svg") :]
+def _svg(text: str, name: str) -> tuple[Markup, Markup]:
+    """Matplotlib's SVG as a part of the page: its head and styles gone, its colours the page's, its ids its own.
+
+    Returns:
+        the attribute viewBox, and all that is inside the element.
+    """
     text = re.sub(r"<metadata>.*?</metadata>|<style[^>]*>.*?</style>|<!--.*?-->", "", text, flags=re.DOTALL)
-    name = f"figure-{name}"
     text = re.sub(r'\b(id|xlink:href|href)="(#?)([^"]+)"', rf'\1="\2{name}-\3"', text)
     text = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", text)
     for color, variable in _VARIABLES.items():
         text = text.replace(color, variable)
-    opening, rest = text.split(">", 1)
+    opening, inside = text[text.index("<svg") :].split(">", 1)
     view = re.search(r'viewBox="[^"]+"', opening)
     assert view is not None
-    title = tag("title", alt)
-    return Markup(f'<svg {view[0]} role="img" class="plot" aria-labelledby="{name}-title">'
-                  f'{title.replace("<title>", f"<title id={chr(34)}{name}-title{chr(34)}>", 1)}{rest}')  # fmt: skip
+    return Markup(view[0]), Markup(inside.rpartition("</svg>")[0])

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jinja2 import UndefinedError
+from markupsafe import Markup
 
 from sq.report.formulas import ATTRIBUTES, DEPTH, ELEMENTS, UnreadError, mathml, rich
-from sq.report.html import Markup, escape, join, table, tag
+from sq.report.html import join, note, render, table
 
 MATH_TEST = Path(__file__).parents[3] / "shared/data/math_test.jsonl"
 PIECES = st.sampled_from(
@@ -27,7 +29,7 @@ class Seen(HTMLParser):
     def __init__(self, page):
         super().__init__(convert_charrefs=True)
         self.tags, self.attributes, self.text, self.open = set(), set(), "", []
-        self.feed(page)
+        self.feed("".join([page]))
         self.close()
 
     def handle_starttag(self, name, attributes):
@@ -47,23 +49,30 @@ class Seen(HTMLParser):
 
 @given(st.text())
 def test_any_text_comes_back_as_it_was_and_brings_no_element(text):
-    seen = Seen(tag("div", text, title=text))
-    assert seen.tags == {"div"} and seen.attributes == {"title"} and not seen.open
-    readable = text.isprintable() and "\r" not in text
-    assert not readable or seen.text == text
+    seen = Seen(render("figure.html.j2", id=text, view="", drawing="", alt=text, caption=text))
+    assert seen.tags == {"figure", "svg", "title", "figcaption"} - ({"figcaption"} if not text else set())
+    assert seen.attributes == {"class", "role", "aria-labelledby", "id"} and not seen.open
+    assert not text.isprintable() or "\r" in text or seen.text.strip() == (text * 2).strip()
+
+
+def test_every_template_escapes_and_knows_its_values():
+    assert "&lt;b&gt;" in note("<b>") and "<b>" not in note("<b>")
+    with pytest.raises(UndefinedError):
+        render("note.html.j2")
 
 
 @given(st.one_of(st.text(), st.lists(PIECES, max_size=40).map("".join)))
 def test_formulas_bring_only_elements_of_ours_whatever_the_text(text):
-    seen = Seen(tag("div", rich(text)))
-    assert seen.tags <= {"div", "code", *ELEMENTS} and seen.attributes <= ATTRIBUTES and not seen.open
+    seen = Seen(rich(text))
+    assert seen.tags <= {"code", *ELEMENTS} and seen.attributes <= ATTRIBUTES and not seen.open
 
 
 def test_only_markup_passes_unescaped():
-    assert join(["<b>", tag("b", "x"), Markup("<i></i>")]) == "&lt;b&gt;<b>x</b><i></i>"
-    assert escape("\x00\ud800") == "\ufffd\ufffd"
-    made = table(["a", "<b>"], [["r<1>", "2"]], caption="<c>")
-    assert "<b>" not in made and "r&lt;1&gt;" in made and 'scope="row"' in made and 'scope="col"' in made
+    assert join(["<b>", Markup("<i></i>")]) == "&lt;b&gt;<i></i>"
+    assert join(["\x00\ud800"]) == "\ufffd\ufffd" and "\ufffd\ufffd" in note("\x00\ud800")
+    made = table(["a", "<b>"], [["r<1>", "2 to 3"]], caption="<c>", foot=["<all>", "2"])
+    assert "<b>" not in made and "r&lt;1&gt;" in made and "&lt;all&gt;" in made and "&lt;c&gt;" in made
+    assert 'scope="row"' in made and 'scope="col"' in made and "2\u00a0to\u00a03" in made
 
 
 @pytest.mark.parametrize(
