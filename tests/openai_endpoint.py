@@ -39,6 +39,20 @@ class Endpoint:
         self.thread.join()
         self.loop.close()
 
+    def stop_listening(self):
+        """Refuse new connections, and drop those there are."""
+
+        async def end():
+            self.server.close()
+            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                task.cancel()
+            await asyncio.sleep(0.05)
+
+        self._on_loop(end())
+
+    def listen_again(self):
+        self.server = self._on_loop(asyncio.start_server(self._connection, "127.0.0.1", self.port))
+
     def _on_loop(self, coroutine):
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop).result()
 
@@ -46,9 +60,10 @@ class Endpoint:
         self.connections += 1
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
-                fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:] if ": " in line)
-                body = json.loads(await reader.readexactly(int(fields["Content-Length"])))
-                self.authorization.add(fields.get("Authorization"))
+                lines = [line.partition(": ") for line in head.decode().split("\r\n")[1:]]
+                fields = {name.lower(): value for name, _, value in lines}
+                body = json.loads(await reader.readexactly(int(fields["content-length"])))
+                self.authorization.add(fields.get("authorization"))
                 self.busy += 1
                 self.most = max(self.most, self.busy)
                 try:
@@ -85,7 +100,8 @@ class Endpoint:
         if status == 200 and fault not in MALFORMED:
             self.served[name] += 1
         data = text.encode()
-        writer.write(f"HTTP/1.1 {status} X\r\n{headers}Content-Length: {len(data)}\r\n\r\n".encode() + data)
+        kind = f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+        writer.write(f"HTTP/1.1 {status} X\r\n{headers}{kind}".encode() + data)
 
     def _reply(self, body, name):
         def choice(i):

@@ -2,21 +2,19 @@
 
 Requests are in flight together on a background thread's event loop (`openai_client.py`); the caller sees a plain
 iterator that reads requests only as fast as they are answered. Address and key come from the environment, and the
-key is written nowhere. An endpoint that goes down stops the run with nothing rejected; the ledger carries it on later.
+key is written nowhere.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
-import queue
 import threading
-from collections import deque
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import urlsplit
 
 from sq.core.config import setting
@@ -24,14 +22,13 @@ from sq.core.errors import EngineError
 from sq.core.secrets import redact, remember
 from sq.engine.base import Request, Result, ScoreRequest, ScoreResult
 from sq.engine.config import EngineConfig
-from sq.engine.failures import SPARED
+from sq.engine.failures import SPARED, has_failed
 from sq.models.load import ModelConfig
 
 if TYPE_CHECKING:
-    from sq.engine.openai_client import Client, Spend
+    from sq.engine.openai_client import Spend
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 PUBLIC = "https://api.openai.com/v1"
 PATIENCE = 10.0
 """Seconds that closing waits for requests to be given up."""
@@ -95,30 +92,26 @@ class OpenAIEngine:
     """Asks one endpoint for one model; see `sq.engine.base.Engine`."""
 
     def __init__(self, config: OpenAIConfig, model: ModelConfig) -> None:
-        from sq.engine.openai_client import Client, Spend
-
-        self.config, self.model = config, model
-        self.fingerprint = config.identity(model)
         url, key = _address(config)
-        self._last_spend = Spend()
-        self._loop = _Loop()
-        served = config.served or model.path
+        from sq.engine.openai_client import Client  # the SDK takes a second to import
 
-        async def connect() -> Client:
-            return Client(config, url, key, served)
-
-        self._client: Client | None = self._loop.run(connect())
+        self.config = config
+        self.fingerprint = config.identity(model)
+        self._client = Client(config, url, key, config.served or model.path)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="sq-openai", daemon=True)
+        self._thread.start()
+        self._failed = 0  # in a row
 
     @property
     def spend(self) -> Spend:
         """Requests, attempts, tokens and cost so far."""
-        return replace(self._client.spend if self._client else self._last_spend)
+        return replace(self._client.spend)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
         """Yield results as they come, with at most `concurrency` requests in flight."""
-        if self._client is None:
-            raise EngineError(f"the engine of {self.fingerprint} is closed")
-        return _Stream(self._loop, self._client, self.config).results(iter(requests))
+        self._check_open()
+        return self._results(iter(requests))
 
     def score(self, requests: Iterable[ScoreRequest]) -> Iterator[ScoreResult]:
         """An endpoint of this kind gives text."""
@@ -126,135 +119,67 @@ class OpenAIEngine:
 
     def close(self) -> None:
         """Give up what is in flight, close the connections, end the thread, and log what was spent."""
-        if self._client is None:
+        if self._loop.is_closed():
             return
-        client, self._client = self._client, None
-        self._last_spend = spend = replace(client.spend)
-        self._loop.close(client.close())
-        log.info(
-            "%s: %d requests in %d attempts, %d tokens in, %d out, cost %.4f",
-            self.fingerprint, spend.requests, spend.attempts, spend.prompt_tokens, spend.completion_tokens, spend.cost,
-        )  # fmt: skip
+        asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        s = self._client.spend
+        spent = (s.requests, s.attempts, s.prompt_tokens, s.completion_tokens, s.cost)
+        log.info("%s: %d requests in %d attempts, %d tokens in, %d out, cost %.4f", self.fingerprint, *spent)
 
+    async def _end(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=PATIENCE)
+        await self._client.close()
 
-class _Stream:
-    """One call of `generate`: from an iterator of requests to an iterator of results."""
+    def _check_open(self) -> None:
+        if self._loop.is_closed():
+            raise EngineError(f"the engine of {self.fingerprint} is closed")
 
-    def __init__(self, loop: _Loop, client: Client, config: OpenAIConfig) -> None:
-        self._loop, self._client, self._config = loop, client, config
-        self._inbox: queue.SimpleQueue[Result | BaseException] = queue.SimpleQueue()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._held: deque[Result] = deque()
-        self._failed = 0  # in a row
-
-    def results(self, source: Iterator[Request]) -> Iterator[Result]:
-        waiting, exhausted = 0, False
+    def _results(self, source: Iterator[Request]) -> Iterator[Result]:
+        flying: set[Future[Result]] = set()
+        held: list[Result] = []
         try:
             while True:
-                while not exhausted and waiting < self._config.concurrency:
-                    request = next(source, None)
-                    if request is None:
-                        exhausted = True
-                    else:
-                        self._loop.call(self._start, request)
-                        waiting += 1
-                if not waiting:
+                self._check_open()
+                while len(flying) < self.config.concurrency and (request := next(source, None)) is not None:
+                    flying.add(asyncio.run_coroutine_threadsafe(self._client.ask(request), self._loop))
+                if not flying:
                     break
-                yield from self._sort(self._next())
-                waiting -= 1
-            yield from self._held
+                done, flying = wait(flying, timeout=1.0, return_when=FIRST_COMPLETED)  # so that Ctrl-C is heard
+                for future in done:
+                    yield from self._sorted(future.result(), held)
+            yield from held
+        except CancelledError:
+            raise EngineError("the engine was closed while requests were in flight") from None
         finally:
-            if waiting and self._loop.alive:
-                self._loop.run(self._cancel())
+            for future in flying:
+                future.cancel()
 
-    def _sort(self, result: Result | BaseException) -> Iterator[Result]:
+    def _sorted(self, result: Result, held: list[Result]) -> list[Result]:
         """What may be told now. While nothing was served a refusal is held: if all are refused, it is our doing."""
-        if isinstance(result, BaseException):
-            raise result
         if result.refused and not self._client.served:
-            self._held.append(result)
-            if len(self._held) > SPARED:
-                yield from (replace(self._held.popleft(), refused=False) for _ in range(len(self._held)))
-            return
-        if result.error is None or result.refused:
-            self._failed = 0
-            yield from (self._held.popleft() for _ in range(len(self._held)))
-        else:
+            held.append(result)
+            if len(held) <= SPARED:
+                return []
+            ready = [replace(one, refused=False) for one in held]
+        elif has_failed(result):
             self._failed += 1
-            if self._failed >= self._config.outage:
+            if self._failed >= self.config.outage:
                 raise EngineError(
                     f"the last {self._failed} requests failed and none was served: {result.error}. Nothing is lost: "
-                    f"run the same command again when it is up. {self._config.url_env} has its address"
+                    f"run the same command again when it is up. {self.config.url_env} has its address"
                 )
-        yield result
-
-    def _next(self) -> Result | BaseException:
-        while True:
-            try:
-                return self._inbox.get(timeout=1.0)  # in pieces, so that Ctrl-C is heard everywhere
-            except queue.Empty:
-                if not self._loop.alive:
-                    raise EngineError("the engine was closed while requests were in flight") from None
-
-    def _start(self, request: Request) -> None:
-        task = asyncio.get_running_loop().create_task(self._ask(request))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _ask(self, request: Request) -> None:
-        try:
-            self._inbox.put(await self._client.ask(request))
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:
-            self._inbox.put(error)
-
-    async def _cancel(self) -> None:
-        await _cancel_all(self._tasks)
-
-
-class _Loop:
-    """An event loop on a thread of its own."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="sq-openai", daemon=True)
-        self._thread.start()
-
-    @property
-    def alive(self) -> bool:
-        return self._thread.is_alive()
-
-    def call(self, function: Any, *args: Any) -> None:
-        """Call `function` there, and do not wait."""
-        if self._loop.is_closed():
-            raise EngineError("the engine was closed while requests were in flight")
-        self._loop.call_soon_threadsafe(function, *args)
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run `work` there to its end."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-    def close(self, last: Coroutine[Any, Any, None]) -> None:
-        """Cancel all that runs there, run `last`, and end the thread."""
-
-        async def end() -> None:
-            await _cancel_all(asyncio.all_tasks() - {asyncio.current_task()})
-            await last
-            await asyncio.sleep(0)  # transports close in the next turn of the loop
-
-        with contextlib.suppress(TimeoutError):
-            asyncio.run_coroutine_threadsafe(end(), self._loop).result(PATIENCE)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(PATIENCE)
-        if not self._thread.is_alive():
-            self._loop.close()
-
-
-async def _cancel_all(tasks: Iterable[Any]) -> None:
-    cancelled = [task for task in tasks if task.cancel()]
-    if cancelled:
-        await asyncio.wait(cancelled, timeout=PATIENCE)
+            return [result]
+        else:
+            self._failed, ready = 0, [*held, result]
+        held.clear()
+        return ready
 
 
 def _address(config: OpenAIConfig) -> tuple[str, str | None]:

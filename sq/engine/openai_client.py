@@ -1,19 +1,19 @@
-"""One request to an OpenAI-compatible endpoint: what is sent, what its answers mean, what is tried again.
+"""One request to an OpenAI-compatible endpoint, by the `openai` SDK: what is sent, what answers mean, what is retried.
 
-Told apart: what is wrong with the request (most of 4xx: an error, not tried again), what passes (408, 409, 425, 429,
-5xx, a cut connection, a timeout, an answer that cannot be read: tried again) and what no request can pass (a wrong
-key, an unknown model, no money left: the run stops, and nothing is rejected).
+Told apart: what is wrong with the request (most of 4xx: refused), what passes (408, 409, 425, 429, 5xx, a cut
+connection, a timeout, an answer that cannot be read: tried again) and what no request can pass (a wrong key, an unknown
+model, no money left, an endpoint that is gone: the run stops). The SDK's own retries are off: they are counted here.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-import aiohttp
+import openai
 
 from sq.core.errors import EngineError
 from sq.core.secrets import redact
@@ -23,9 +23,14 @@ from sq.engine.limits import RateLimiter, delay
 if TYPE_CHECKING:
     from sq.engine.openai import OpenAIConfig
 
+log = logging.getLogger(__name__)
 AGAIN = {408, 409, 425, 429}
 CHARACTERS_PER_TOKEN = 3
 """For the tokens of a text before it is sent; a little low, so that a limit is rather kept than met."""
+CONNECT = 10.0
+"""Seconds for a connection."""
+GONE = 45.0
+"""Seconds in which nothing can be reached that stop the run."""
 
 
 @dataclass(slots=True)
@@ -39,16 +44,16 @@ class Spend:
     cost: float = 0.0
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """The endpoint will not serve this request."""
 
 
-class Passing(Exception):
+class AttemptError(Exception):
     """It did not work this time; `wait` is what the server asks to wait."""
 
-    def __init__(self, reason: str, wait: str | None = None) -> None:
+    def __init__(self, reason: str, *, wait: str | None = None, reached: bool = True) -> None:
         super().__init__(reason)
-        self.wait = wait
+        self.wait, self.reached = wait, reached
 
 
 class Client:
@@ -57,18 +62,25 @@ class Client:
     def __init__(self, config: OpenAIConfig, url: str, key: str | None, model: str) -> None:
         self.config, self.url, self.model = config, url, model
         self.spend = Spend()
-        self.reached = self.served = False
+        self.served = False
+        self._gone_since: float | None = None
         self._requests, self._tokens = RateLimiter(config.requests_per_minute), RateLimiter(config.tokens_per_minute)
-        self._session = aiohttp.ClientSession(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
-            timeout=aiohttp.ClientTimeout(total=config.timeout),
-            connector=aiohttp.TCPConnector(limit=config.concurrency),
-            trust_env=True,
+        limits = type(openai.DEFAULT_CONNECTION_LIMITS)
+        self._options: Any = {} if key else {"headers": {"Authorization": openai.omit}}
+        self._sdk = openai.AsyncOpenAI(
+            base_url=url,
+            api_key=key or "none",
+            max_retries=0,
+            http_client=openai.DefaultAsyncHttpxClient(
+                timeout=openai.Timeout(None, connect=CONNECT),
+                limits=limits(max_connections=config.concurrency, max_keepalive_connections=config.concurrency),
+                follow_redirects=False,
+            ),
         )
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._session.close()
+        await self._sdk.close()
 
     async def ask(self, request: Request) -> Result:
         """Everything that `request` asks for. Endpoints that give fewer choices than asked are asked for the rest."""
@@ -77,80 +89,67 @@ class Client:
         prompt_tokens = 0
         try:
             if request.sampling.n < 1:
-                raise Refused(f"n={request.sampling.n} must be at least 1")
+                raise RefusedError(f"n={request.sampling.n} must be at least 1")
             while len(got) < request.sampling.n:
                 missing = replace(request.sampling, n=request.sampling.n - len(got))
-                seed = request.seed + len(got)
-                completions, used = await self._try(replace(request, sampling=missing, seed=seed))
+                completions, used = await self._ask(replace(request, sampling=missing, seed=request.seed + len(got)))
                 got += completions[: missing.n]
                 prompt_tokens = prompt_tokens or used
-        except Refused as error:
+        except RefusedError as error:
             return Result(key=request.key, error=str(error), refused=True)
-        except Passing as error:
+        except AttemptError as error:
             problem = f"no answer after {self.config.attempts} attempts; the last: {error}"
             return Result(key=request.key, error=problem)
         return Result(key=request.key, completions=tuple(got), prompt_tokens=prompt_tokens)
 
-    async def _try(self, request: Request) -> tuple[list[Completion], int]:
-        """One choice at least, with as many attempts as the config allows."""
+    async def _ask(self, request: Request) -> tuple[list[Completion], int]:
+        """One choice at least, and the tokens of the prompt, with as many attempts as the config allows."""
         path, body = payload(request, self.config, self.model)
         reserved = expected_tokens(request)
-        attempt = 0
-        while True:
-            attempt += 1
+        for attempt in range(1, self.config.attempts + 1):
             await self._tokens.turn(reserved)
             await self._requests.turn()
             self.spend.attempts += 1
             try:
-                status, text, headers = await self._post(path, body)
-                answer = self._read(status, text, headers)
-                completions, prompt_tokens, total = parse(answer, request)
-                self.served = True
-                self._count(prompt_tokens, total - prompt_tokens)
-                self._tokens.correct(total - reserved)
-                return completions, prompt_tokens
-            except Passing as error:
+                completions, prompt_tokens, completion_tokens = parse(await self._post(path, body))
+            except AttemptError as error:
+                wait = delay(attempt, asked=error.wait, first=self.config.backoff, longest=self.config.backoff_max)
+                if not error.reached:
+                    wait = self._gone(str(error), wait)
                 if attempt == self.config.attempts:
                     raise
-                limits = {"first": self.config.backoff, "longest": self.config.backoff_max}
-                await asyncio.sleep(delay(attempt, asked=error.wait, **limits))
+                await asyncio.sleep(wait)
+            else:
+                self.served = True
+                self._tokens.correct(prompt_tokens + completion_tokens - reserved)
+                self._count(prompt_tokens, completion_tokens)
+                return completions, prompt_tokens
+        raise AssertionError("the last attempt returns or raises")
 
-    async def _post(self, path: str, body: bytes) -> tuple[int, bytes, Mapping[str, str]]:
-        """Status, body and headers of an answer."""
-        headers = {"Content-Type": "application/json"}
+    async def _post(self, path: str, body: dict[str, Any]) -> Any:
+        """The answer's JSON. Errors are raised `from None`: the SDK's carry the request with its headers."""
         try:
-            async with self._session.post(
-                f"{self.url}{path}", data=body, headers=headers, allow_redirects=False
-            ) as answer:
-                self.reached = True
-                return answer.status, await answer.read(), answer.headers
+            async with asyncio.timeout(self.config.timeout):
+                answer = await self._sdk.post(path, cast_to=object, body=body, options=self._options)
         except TimeoutError:
-            raise Passing(f"no answer within engine.timeout={self.config.timeout:g} s") from None
-        except (aiohttp.ClientError, OSError) as error:  # `from None`: such an error may carry the request's headers
-            raise Passing(self._clean(f"{type(error).__name__}: {error}")) from None
-
-    def _read(self, status: int, text: bytes, headers: Mapping[str, str]) -> dict[str, Any]:
-        """The answer's JSON, or what its status means."""
-        try:
-            answer = json.loads(text)
-        except ValueError:
-            answer = None
-        said = self._clean(message(answer, text))
-        if status in (401, 402, 404) or (status == 403 and not self.served):
-            self._stop(status, said)
-        if status == 429 and isinstance(answer, dict) and "insufficient_quota" in json.dumps(answer):
-            self._stop(402, said)
-        if status in AGAIN or status >= 500:
-            raise Passing(f"HTTP {status}: {said}", headers.get("Retry-After"))
-        if status != 200:
-            raise Refused(f"HTTP {status}: {said}")
-        if not isinstance(answer, dict):
-            raise Passing(f"an answer that is no JSON object: {said}")
-        if answer.get("error"):
-            raise Passing(f"an error in place of an answer: {said}")
+            raise AttemptError(f"no answer within engine.timeout={self.config.timeout:g} s") from None
+        except openai.APIStatusError as error:
+            self._gone_since = None
+            raise self._meaning(error) from None
+        except openai.APIConnectionError as error:
+            cause = error.__cause__ or error
+            kind = type(cause).__name__
+            raise AttemptError(redact(f"{kind}: {cause}"), reached=not kind.startswith("Connect")) from None
+        except ValueError as error:
+            raise AttemptError(f"no JSON: {error}") from None
+        self._gone_since = None
         return answer
 
-    def _stop(self, status: int, said: str) -> NoReturn:
+    def _meaning(self, error: openai.APIStatusError) -> Exception:
+        """What a status says."""
+        status, said = error.status_code, redact(message(error))
+        if status == 429 and error.code == "insufficient_quota":
+            status = 402
         fixes = {
             401: f"the key is missing or wrong: set {self.config.key_env}",
             402: "there is no money or quota left: top up",
@@ -158,12 +157,31 @@ class Client:
             404: f"there is no model {self.model!r}, or the address is wrong (it ends in /v1 as a rule): "
             f"set engine.served or {self.config.url_env}",
         }
-        raise EngineError(
-            f"{self._clean(self.url)} answers HTTP {status}: {said}. {fixes[status]}, and run the same command again"
-        ) from None
+        if status in fixes and not (status == 403 and self.served):
+            where = f"{redact(self.url)} answers HTTP {status}: {said}"
+            return EngineError(f"{where}. {fixes[status]}, and run the same command again")
+        if status in AGAIN or status >= 500:
+            return AttemptError(f"HTTP {status}: {said}", wait=error.response.headers.get("Retry-After"))
+        return RefusedError(f"HTTP {status}: {said}")
 
-    def _clean(self, text: str) -> str:
-        return redact(text)
+    def _gone(self, reason: str, wait: float) -> float:
+        """Nothing answers there: seconds to the next try. Said at once, and the run stops when it lasts.
+
+        Raises:
+            EngineError: after so long.
+        """
+        now = asyncio.get_running_loop().time()
+        since = self._gone_since
+        if since is None:
+            since = self._gone_since = now
+            log.warning("%s cannot be reached (%s). The next try is in %.1f s; after %.0f s without an answer the run "
+                        "stops", redact(self.url), reason, min(wait, GONE), GONE)  # fmt: skip
+        if now - since >= GONE:
+            raise EngineError(
+                f"{redact(self.url)} could not be reached for {now - since:.0f} s: {reason}. Start it again, or set "
+                f"{self.config.url_env} to its address, and run the same command again: nothing is lost"
+            )
+        return min(wait, since + GONE - now)
 
     def _count(self, prompt_tokens: int, completion_tokens: int) -> None:
         spend, config = self.spend, self.config
@@ -172,22 +190,17 @@ class Client:
         spend.cost += (prompt_tokens * config.price_in + completion_tokens * config.price_out) / 1e6
 
 
-def payload(request: Request, config: OpenAIConfig, model: str) -> tuple[str, bytes]:
+def payload(request: Request, config: OpenAIConfig, model: str) -> tuple[str, dict[str, Any]]:
     """Path and body of a request: token ids go to completions, messages to chat completions.
 
     Raises:
-        Refused: for a request that cannot be sent.
+        RefusedError: for a request that cannot be sent.
     """
     sampling = request.sampling
     if not request.prompt_ids and not request.messages:
-        raise Refused("the request has neither prompt ids nor messages")
-    body: dict[str, Any] = {
-        "model": model,
-        "n": sampling.n,
-        "temperature": sampling.temperature,
-        "top_p": sampling.top_p,
-        "seed": request.seed,
-    }
+        raise RefusedError("the request has neither prompt ids nor messages")
+    body: dict[str, Any] = {"model": model, "n": sampling.n, "seed": request.seed}
+    body |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
     if request.prompt_ids is not None:
         path = "/completions"
         body |= {"prompt": list(request.prompt_ids), "max_tokens": sampling.max_tokens}
@@ -200,33 +213,27 @@ def payload(request: Request, config: OpenAIConfig, model: str) -> tuple[str, by
         body["stop_token_ids"] = list(sampling.stop_token_ids)
     if config.ids:
         body["return_token_ids"] = True
-    body |= config.extra
-    for name in config.omit:
-        body.pop(name, None)
-    try:
-        return path, json.dumps(body, allow_nan=False).encode()
-    except (ValueError, TypeError) as error:
-        raise Refused(f"the request cannot be written as JSON: {error}") from None
+    return path, {name: value for name, value in {**body, **config.extra}.items() if name not in config.omit}
 
 
-def parse(answer: Mapping[str, Any], request: Request) -> tuple[list[Completion], int, int]:
-    """Completions, prompt tokens and all tokens of an answer.
+def parse(answer: Any) -> tuple[list[Completion], int, int]:
+    """Completions, tokens of the prompt and tokens of all completions.
 
     Raises:
-        Passing: for an answer without choices, or of another form.
+        AttemptError: for an answer without choices, or of another form.
     """
-    choices = answer.get("choices")
-    if not isinstance(choices, list) or not choices:
-        raise Passing("an answer without choices")
-    usage = answer.get("usage") or {}
     try:
+        if answer.get("error"):
+            raise AttemptError(redact(f"an error in place of an answer: {answer['error']}"))
+        usage = answer.get("usage") or {}
+        choices = sorted(answer["choices"], key=lambda choice: choice.get("index") or 0)
+        if not choices:
+            raise AttemptError("an answer without choices")
         prompt_tokens, completed = (int(usage.get(f"{kind}_tokens") or 0) for kind in ("prompt", "completion"))
-        ordered = sorted(choices, key=lambda choice: choice.get("index") or 0)
-        shares = [completed // len(ordered) + (i < completed % len(ordered)) for i in range(len(ordered))]
-        completions = [_completion(choice, share) for choice, share in zip(ordered, shares, strict=True)]
+        shares = [completed // len(choices) + (i < completed % len(choices)) for i in range(len(choices))]
+        return [_completion(*one) for one in zip(choices, shares, strict=True)], prompt_tokens, completed
     except (AttributeError, TypeError, ValueError, KeyError) as error:
-        raise Passing(f"an answer of unknown form ({type(error).__name__}: {error})") from None
-    return completions, prompt_tokens, prompt_tokens + completed
+        raise AttemptError(f"an answer of unknown form ({type(error).__name__}: {error})") from None
 
 
 def _completion(choice: Mapping[str, Any], share: int) -> Completion:
@@ -250,11 +257,7 @@ def expected_tokens(request: Request) -> float:
     return prompt + request.sampling.n * request.sampling.max_tokens
 
 
-def message(answer: Any, text: bytes) -> str:
+def message(error: openai.APIStatusError) -> str:
     """What an endpoint says is wrong, in one line: all of it, but for a page of HTML."""
-    said: Any = answer
-    for name in ("error", "message"):
-        if isinstance(said, Mapping) and name in said:
-            said = said[name]
-    line = said if isinstance(said, str) else text.decode("utf-8", "replace")
-    return " ".join(line.split())[:2000] or "(nothing)"
+    said = error.body.get("message") if isinstance(error.body, Mapping) else None
+    return " ".join((said if isinstance(said, str) else error.response.text).split())[:2000] or "(nothing)"

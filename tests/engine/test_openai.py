@@ -4,6 +4,7 @@ import itertools
 import json
 import logging
 import random
+import re
 import threading
 import time
 import traceback
@@ -13,6 +14,7 @@ import pytest
 from openai_endpoint import MALFORMED, Endpoint, error
 
 from sq.core.errors import EngineError
+from sq.engine import openai_client
 from sq.engine.base import Request, Sampling, ScoreRequest
 from sq.engine.limits import delay, retry_after
 from sq.engine.openai import OpenAIConfig
@@ -156,6 +158,26 @@ def test_nobody_there(endpoint, start):
     time.sleep(0.1)
     results = list(engine.generate(ask("a", "b")))
     assert all("Connect" in r.error and not r.refused for r in results)
+
+
+def test_an_endpoint_that_is_gone_is_told_at_once_and_stops_the_run(endpoint, start, monkeypatch, caplog):
+    """The first failed connection says when the next try is; where nothing answers for `GONE` seconds, it ends."""
+    monkeypatch.setattr(openai_client, "GONE", 0.3)
+    engine = start(attempts=1000, backoff=0.05)
+    assert next(engine.generate(ask("a"))).completions
+    endpoint.stop_listening()
+    with pytest.raises(EngineError, match="could not be reached for .*ConnectError.*OPENAI_BASE_URL.*nothing is lost"):
+        list(engine.generate(ask(*map(str, range(200)))))
+    told = [record.getMessage() for record in caplog.records if "cannot be reached" in record.getMessage()]
+    assert len(told) == 1 and re.search(r"The next try is in \d+\.\d s", told[0]), told
+
+
+def test_an_endpoint_that_comes_back_in_time_is_asked_on(endpoint, start, caplog):
+    engine = start(attempts=1000, backoff=0.05)
+    endpoint.stop_listening()
+    threading.Timer(0.5, endpoint.listen_again).start()
+    assert len([r for r in engine.generate(ask(*"abcdef")) if r.completions]) == 6
+    assert caplog.text.count("cannot be reached") == 1
 
 
 def test_retry_after_is_waited_for(endpoint, start):
