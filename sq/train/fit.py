@@ -26,7 +26,7 @@ from sq.core.tracking import DataRef, track
 from sq.models.load import NEW_TINY, eos_ids, fingerprint, load_tokenizer
 from sq.train.cache import cache_directory, tokens_key
 from sq.train.config import TrainJob
-from sq.train.launch import processes, rank
+from sq.train.launch import environment_kept, processes, rank
 from sq.train.record import NAME, identity, plan_to_follow, read_record, update_record, write_record
 from sq.train.stages import DifficultyStage, PretrainStage, QFTStage, QPOStage, RewardStage, SFTStage, StageConfig
 
@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 def fit(job: TrainJob) -> Path:
     """Run the job to its end, from where an earlier run of the same command stopped."""
-    with processes(job):
+    with environment_kept(), processes(job):
         return _fit(job)
 
 

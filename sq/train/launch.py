@@ -40,6 +40,17 @@ def rank() -> int:
 
 
 @contextmanager
+def environment_kept() -> Iterator[None]:
+    """After the block, the variables that tell of other processes are as before: the next job of a sweep reads them."""
+    before = {name: os.environ.get(name) for name in _OURS}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
+
+
+@contextmanager
 def processes(job: TrainJob) -> Iterator[None]:
     """While the block runs, so do the other processes of this machine."""
     count = job.trainer.devices
@@ -60,7 +71,6 @@ def processes(job: TrainJob) -> Iterator[None]:
         done = threading.Event()
         for number, child in enumerate(children, 1):
             threading.Thread(target=_guard, args=(child, number, failed, done), daemon=True).start()
-        before = {name: os.environ.get(name) for name in _OURS}
         os.environ.update(environment, LOCAL_RANK="0")
         try:
             yield
@@ -76,8 +86,6 @@ def processes(job: TrainJob) -> Iterator[None]:
         finally:
             for child in children:
                 _end(child)
-            for name, value in before.items():
-                os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
 
 
 def strategy(config: TrainerConfig) -> Strategy | str:
