@@ -66,7 +66,7 @@ def job_of(s: dict[str, Any], output: str) -> TrainJob:
 
 def main(s: dict[str, Any]) -> None:
     """Train for so many steps and print the rate."""
-    loop.Watch = Clock  # type: ignore[misc]
+    loop.TrainingProgress = Clock  # type: ignore[misc]
     with tempfile.TemporaryDirectory() as output:
         job_of(s, output).run()
     # As on TRL's side: the reference pass by its share of the rows, and the median step, the first not counted.

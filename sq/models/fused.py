@@ -2,7 +2,7 @@
 
 Neither makes logits at all, ours a chunk at a time; what comes out is the same loss. They are optional: which head is
 used is chosen once, with the reason, and a kernel that is asked for by name and cannot run is refused. QPO keeps ours:
-it starts at ln 2 to six digits, and kernels that add up in an order of their own do not repeat themselves so exactly.
+it needs the log-probability of each row, and they give the sum over all.
 """
 
 from __future__ import annotations

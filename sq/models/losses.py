@@ -1,7 +1,7 @@
-"""The losses, as pure functions of tensors: cross-entropy of tokens, QPO, regression, reward (paper §3.1, §3.2).
+"""The losses of rows, as pure functions of tensors: QPO, regression, reward (paper §3.1, §3.2).
 
-Sums and counts come apart where a mean would be wrong: with gradient accumulation and several ranks the divisor is
-the supervised tokens of the whole global batch, which no single pack knows.
+Cross-entropy of tokens is in `head.py`, where their logits are. Sums and counts come apart where a mean would be wrong:
+with gradient accumulation and several ranks the divisor is that of the whole global batch, which no single pack knows.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-
-IGNORED = -100
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +39,6 @@ class QPOLoss:
     def accuracies(self) -> Tensor:
         """1 where the chosen side is rewarded more."""
         return (self.margins > 0).float()
-
-
-def masked_cross_entropy(logits: Tensor, targets: Tensor) -> TokenLoss:
-    """−Σ log softmax(logits)[target] over targets that are not `IGNORED`; `logits` [..., V] are already aligned."""
-    flat, wanted = logits.flatten(0, -2).float(), targets.flatten()
-    total = F.cross_entropy(flat, wanted, ignore_index=IGNORED, reduction="sum")
-    supervised = wanted != IGNORED
-    correct = ((flat.argmax(-1) == wanted) & supervised).sum()
-    return TokenLoss(total, int(supervised.sum()), correct)
 
 
 def sum_by_owner(values: Tensor, owners: Tensor, count: int) -> Tensor:
@@ -81,15 +70,9 @@ def qpo_loss(
     return QPOLoss(loss, chosen_rewards.detach(), rejected_rewards.detach())
 
 
-def regression_loss(predicted: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean squared error; with `weights` their weighted mean (labels known better count for more)."""
-    squared = (predicted.float() - labels.float()).square()
-    if weights is None:
-        return squared.mean()
-    total = weights.float().sum()
-    if not bool(total > 0):
-        raise ValueError(f"regression weights sum to {float(total)}; at least one must be above zero")
-    return torch.dot(squared.flatten(), weights.float().flatten()) / total
+def regression_loss(predicted: Tensor, labels: Tensor, weights: Tensor) -> Tensor:
+    """Σ w·(d − y)², summed; labels known better may count for more."""
+    return torch.dot((predicted.float() - labels.float()).square(), weights.float())
 
 
 def correctness_loss(scores: Tensor, right: Tensor, weights: Tensor | None = None) -> Tensor:

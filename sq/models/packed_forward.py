@@ -1,8 +1,4 @@
-"""Run a Hugging Face causal LM on a pack: hidden states, then the head at supervised positions only, in chunks.
-
-Full-vocabulary logits are made chunk by chunk; the loss and its gradient are taken while a chunk's are at hand, and
-they are gone (`sq/models/head.py`).
-"""
+"""Run a Hugging Face causal LM on a pack: hidden states, then the head at supervised positions only."""
 
 from __future__ import annotations
 
@@ -12,8 +8,8 @@ from transformers import PreTrainedModel
 
 from sq.models.attention import Attention, attention_arguments
 from sq.models.fused import HeadKernel
-from sq.models.head import RowsLoss, head_of
-from sq.models.losses import TokenLoss
+from sq.models.head import head_of
+from sq.models.losses import TokenLoss, sum_by_owner
 from sq.models.pack import Pack
 
 
@@ -30,17 +26,10 @@ def pack_loss(
     return TokenLoss(total, pack.supervised, correct)
 
 
-def rows_loss(model: PreTrainedModel, pack: Pack, attention: Attention, loss: RowsLoss) -> tuple[Tensor, Tensor]:
-    """`loss`, a sum over the pack's rows (or pairs), and the rows' [N] log-probabilities without gradients."""
-    states = hidden_states(model, pack, attention)[pack.sources]
-    rows, group = len(pack.lengths), 1 + pack.paired
-    return head_of(model).rows_loss(states, pack.targets, pack.owners, rows, loss, group=group)
-
-
 def row_logps(model: PreTrainedModel, pack: Pack, attention: Attention) -> Tensor:
-    """[N] log-probability of each row of the pack, its supervised tokens' summed, without gradients."""
-    with torch.no_grad():
-        return rows_loss(model, pack, attention, lambda logps, rows: logps.sum())[1]
+    """[N] log-probability of each row of the pack: the sum over its supervised tokens, in fp64."""
+    logps, _ = head_of(model).logps(hidden_states(model, pack, attention)[pack.sources], pack.targets)
+    return sum_by_owner(logps, pack.owners, len(pack.lengths))
 
 
 def last_states(model: PreTrainedModel, pack: Pack, attention: Attention) -> Tensor:

@@ -15,6 +15,7 @@ from torchmetrics import KendallRankCorrCoef, Metric, SpearmanCorrCoef
 from sq.core.chat import ChatFormat
 from sq.data.module import StepPack
 from sq.data.tokens import TokenizedExample
+from sq.models.losses import regression_loss
 from sq.models.pack import TokenSequence
 from sq.models.regressor import make_head, predictions
 from sq.train.base import BaseModule
@@ -53,7 +54,7 @@ class DifficultyModule(BaseModule):
         source = self.data.train if kind == "train" else self.data.held_out
         known = torch.tensor(source.values[rows], device=found.device)
         errors = found - known[:, 0]
-        loss = (errors.square() * known[:, 1]).sum()
+        loss = regression_loss(found, known[:, 0], known[:, 1])
         counts = bool(batch.divisor)
         self.metric(kind, "loss").update(loss.detach() / known[:, 1].sum(), weight=known[:, 1].sum() * counts)
         self.metric(kind, "mae").update(errors.detach().abs().mean(), weight=len(rows) * counts)

@@ -20,7 +20,7 @@ from sq.data.module import StepPack
 from sq.data.tokens import TokenizedExample
 from sq.models.losses import QPOLoss, qpo_loss
 from sq.models.pack import Pack, TokenSequence
-from sq.models.packed_forward import row_logps, rows_loss
+from sq.models.packed_forward import row_logps
 from sq.train.base import BaseModule
 from sq.train.config import Precision, TrainJob
 from sq.train.rows import Task, UnusableRow
@@ -48,18 +48,12 @@ class QPOModule(BaseModule):
 
     def loss_of(self, batch: StepPack, kind: str) -> Tensor:
         reference = self.reference[kind][list(batch.pack.rows)]
-
-        def loss(logps: Tensor, rows: slice) -> Tensor:
-            pairs = reference[rows.start // 2 : rows.stop // 2]
-            found = qpo_loss(logps[0::2], logps[1::2], pairs[:, 0], pairs[:, 1], beta=self.stage.beta)
-            return found.loss * len(pairs)
-
-        total, logps = rows_loss(self.model, batch.pack, self.attention, loss)
+        logps = row_logps(self.model, batch.pack, self.attention)
         out = qpo_loss(logps[0::2], logps[1::2], reference[:, 0], reference[:, 1], beta=self.stage.beta)
         if kind == "train" and batch.divisor and self.global_step == 0 and torch.is_grad_enabled():
-            self._check_start(float(out.loss), batch.pack)
-        self._note(out, logps, reference, batch, kind)
-        return total
+            self._check_start(float(out.loss.detach()), batch.pack)
+        self._note(out, logps.detach(), reference, batch, kind)
+        return out.loss * len(batch.pack.rows)
 
     def _check_start(self, loss: float, pack: Pack) -> None:
         dtype = torch.float32 if self.job.trainer.precision is Precision.FP32 else torch.bfloat16
@@ -77,7 +71,7 @@ class QPOModule(BaseModule):
         pack = batch.pack
         tokens = torch.bincount(pack.owners, minlength=len(pack.lengths)).float()
         metrics = {
-            "loss": out.loss,
+            "loss": out.loss.detach(),
             "accuracy": out.accuracies,
             "margin": out.margins,
             "reward_chosen": out.chosen_rewards,

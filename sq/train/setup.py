@@ -17,7 +17,6 @@ from sq.data.tokens import TokenRows
 from sq.models.adapters import Adapters, add_adapters, keep_layout, merged, quantized_arguments, size
 from sq.models.attention import Attention, Kernel, choose_attention
 from sq.models.fused import HeadChoice
-from sq.models.lean import make_lean
 from sq.models.load import NEW_TINY, load_model, stored_dtype
 from sq.models.parity import check_parity
 from sq.models.tiny import make_model
@@ -104,10 +103,7 @@ def load(job: TrainJob, tokenizer: PreTrainedTokenizerFast) -> tuple[PreTrainedM
         add_adapters(model, adapters(job))
     if job.trainer.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    device = device_of(job)
-    if device.type == "cpu":
-        make_lean(model)
-    return model.train().to(device), stored
+    return model.train().to(device_of(job)), stored
 
 
 def model_to_export(

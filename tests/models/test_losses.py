@@ -10,43 +10,12 @@ import torch
 from torch.autograd import gradcheck
 
 from sq.models.losses import (
-    IGNORED,
     correctness_loss,
-    masked_cross_entropy,
     preference_loss,
     qpo_loss,
     regression_loss,
     sum_by_owner,
 )
-
-
-def test_cross_entropy_by_hand() -> None:
-    logits = torch.tensor([[[0.0, 0.0], [math.log(3.0), 0.0], [5.0, 1.0]]])
-    loss = masked_cross_entropy(logits, torch.tensor([[1, 1, IGNORED]]))
-    assert loss.total.item() == pytest.approx(math.log(2) + math.log(4), rel=1e-6)
-    assert (loss.count, loss.correct.item()) == (2, 0)
-
-
-def test_cross_entropy_of_even_odds_is_log_of_the_vocabulary() -> None:
-    loss = masked_cross_entropy(torch.zeros(4, 10), torch.tensor([1, 2, IGNORED, 3]))
-    assert loss.total.item() == pytest.approx(3 * math.log(10), rel=1e-6)
-
-
-def test_cross_entropy_sees_only_supervised_tokens() -> None:
-    logits = torch.randn(3, 5, requires_grad=True)
-    targets = torch.tensor([2, IGNORED, 4])
-    masked_cross_entropy(logits, targets).total.backward()
-    assert logits.grad is not None and logits.grad[1].abs().max() == 0
-    nothing = masked_cross_entropy(torch.randn(2, 5), torch.tensor([IGNORED, IGNORED]))
-    assert (nothing.total.item(), nothing.count) == (0.0, 0)
-
-
-def test_cross_entropy_in_half_precision_is_taken_in_fp32() -> None:
-    logits = torch.randn(50, 3000).bfloat16()
-    targets = torch.randint(3000, (50,))
-    loss = masked_cross_entropy(logits, targets)
-    expected = -logits.double().log_softmax(-1)[torch.arange(50), targets].sum()
-    assert loss.total.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_qpo_is_ln_2_exactly_where_policy_is_reference() -> None:
@@ -89,13 +58,8 @@ def test_qpo_does_not_overflow() -> None:
 
 def test_regression_by_hand() -> None:
     predicted, labels = torch.tensor([0.0, 1.0, 0.5]), torch.tensor([0.5, 1.0, 1.0])
-    assert regression_loss(predicted, labels).item() == pytest.approx(0.5 / 3)
-    weighted = regression_loss(predicted, labels, torch.tensor([1.0, 5.0, 3.0]))
-    assert weighted.item() == pytest.approx((0.25 + 0.75) / 9)
-    even = regression_loss(predicted, labels, torch.full((3,), 4.0))
-    assert even.item() == pytest.approx(regression_loss(predicted, labels).item())
-    with pytest.raises(ValueError, match="weights sum to 0"):
-        regression_loss(predicted, labels, torch.zeros(3))
+    assert regression_loss(predicted, labels, torch.ones(3)).item() == pytest.approx(0.5)
+    assert regression_loss(predicted, labels, torch.tensor([1.0, 5.0, 3.0])).item() == pytest.approx(0.25 + 0.75)
 
 
 def test_sums_by_owner() -> None:
@@ -140,9 +104,6 @@ def test_gradients_by_finite_differences() -> None:
     assert gradcheck(lambda c, r: qpo_loss(c, r, *reference, beta=0.7).loss.double(), policy, **loose)
     labels, weights = torch.rand(3), torch.rand(3)
     assert gradcheck(lambda p: regression_loss(p, labels, weights).double(), policy[:1], **loose)
-    logits = torch.randn(4, 6, dtype=torch.float64, requires_grad=True)
-    targets = torch.tensor([0, IGNORED, 5, 2])
-    assert gradcheck(lambda x: masked_cross_entropy(x, targets).total.double(), [logits], **loose)
 
 
 def test_correctness_is_cross_entropy_of_the_logit() -> None:
