@@ -54,8 +54,14 @@ def environment_kept() -> Iterator[None]:
 def processes(job: TrainJob) -> Iterator[None]:
     """While the block runs, so do the other processes of this machine."""
     count = job.trainer.devices
-    if count == 1 and job.trainer.nodes == 1 or started_outside():
+    if started_outside():
         yield
+        return
+    if count == 1 and job.trainer.nodes == 1:
+        try:
+            yield
+        finally:
+            os.environ.pop("LOCAL_RANK", None)  # Lightning's DDP leaves it, and the next job would seem one of several
         return
     if job.trainer.nodes > 1:
         raise ConfigError(
