@@ -97,11 +97,11 @@ CHOSEN = {"solvable": "by its own judge", "difficulty": "by its own scorer"}
 """What is said in the place of a figure that the filter's choice has made."""
 
 
-def conditions(found: RunArtifacts) -> list[Condition]:
+def conditions(artifacts: RunArtifacts) -> list[Condition]:
     """The conditions there are; without a recipe, the stages of questions themselves."""
     reported: list[Condition] = []
-    for name in found.variants or [s.name for s in found.of("questions", "filter")]:
-        own = [s for s in found.stages if s.directory.is_dir() and (s.variant or s.name) == name]
+    for name in artifacts.variants or [s.name for s in artifacts.of("questions", "filter")]:
+        own = [s for s in artifacts.stages if s.directory.is_dir() and (s.variant or s.name) == name]
         sources = _sources(own)
         students = {s.tags.get("seed", ""): s for s in own[::-1] if s.kind == "evaluate" and s.benchmarks}
         seeds = dict.fromkeys(s.tags.get("seed", "") for s in sources)
@@ -111,7 +111,7 @@ def conditions(found: RunArtifacts) -> list[Condition]:
                     name=name,
                     sources=sources,
                     students=list(students.values())[::-1],
-                    qualities=[quality([s for s in sources if s.tags.get("seed", "") == k], found) for k in seeds],
+                    qualities=[quality([s for s in sources if s.tags.get("seed", "") == k], artifacts) for k in seeds],
                     judge="",
                     scorer="",
                     benchmark=next((b for s in students.values() for b in s.benchmarks), ""),
@@ -134,9 +134,9 @@ def _over_seeds(reported: Sequence[Mapping[str, Interval]], by: str) -> Interval
 
 def format_ablation(directory: Path) -> str:
     """The conditions of a run for a terminal: a line each, then what each step changed; nothing where it has none."""
-    found = find_run(directory)
-    known = [c for c in conditions(found) if any(c.figures.values()) or c.untold]
-    if not found.variants or len(known) < 2:
+    artifacts = find_run(directory)
+    known = [c for c in conditions(artifacts) if any(c.figures.values()) or c.untold]
+    if not artifacts.variants or len(known) < 2:
         return ""
     lines = [["", *(name for _, name, _ in SHOWN)], *([c.name, *_cells(c)] for c in known)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(SHOWN) + 1)]
@@ -167,7 +167,7 @@ def record(known: Sequence[Condition]) -> dict[str, Any]:
     return {"rows": rows, "steps": steps}
 
 
-def section(found: RunArtifacts, figures: Plots, known: Sequence[Condition]) -> Section | None:
+def section(artifacts: RunArtifacts, figures: Plots, known: Sequence[Condition]) -> Section | None:
     """The table of conditions, the changes in words, and the figure."""
     reported = [c for c in known if any(c.figures.values()) or c.untold]
     if not reported:
@@ -184,15 +184,15 @@ def section(found: RunArtifacts, figures: Plots, known: Sequence[Condition]) -> 
         benchmark = reported[-1].benchmark or reported[0].benchmark
         says += f"; students tested on {count_noun(max(problems), 'problem')} of {benchmark}"
     says += f"; means over {seeds} seeds with Student's 95% interval." if seeds > 1 else "; 95% intervals."
-    parts: list[str] = [_table(reported, found, measure)]
-    if found.variants and len(reported) > 1:
+    parts: list[str] = [_table(reported, artifacts, measure)]
+    if artifacts.variants and len(reported) > 1:
         parts.append(render("changes.html.j2", steps=changes(reported, measure)))
     panels = [panel for panel in SHOWN if any(c.figures[panel[0]] is not None for c in reported)]
     caption = "Points are means with 95% intervals" + ("; small dots are single seeds" if seeds > 1 else "")
     if panels:
         alt = _alt(reported, measure)
-        parts.append(figures.add("stages", lambda look: _drawn(reported, panels, measure, look), alt, caption))
-    title = "What each step of the method changed" if found.variants else "Questions by stage"
+        parts.append(figures.add("stages", lambda style: _drawn(reported, panels, measure, style), alt, caption))
+    title = "What each step of the method changed" if artifacts.variants else "Questions by stage"
     return Section(id="ablation", title=title, says=says, body=join(parts), paper="Figures 4 and 5")
 
 
@@ -202,14 +202,14 @@ def _sources(own: Sequence[StageArtifacts]) -> list[StageArtifacts]:
     return filters or [s for s in own if s.kind == "questions"]
 
 
-def _table(reported: Sequence[Condition], found: RunArtifacts, measure: str) -> Markup:
+def _table(reported: Sequence[Condition], artifacts: RunArtifacts, measure: str) -> Markup:
     head = ["condition", "questions", "solvable", measure or "difficulty", "student's accuracy"]
     rows = []
     for c in reported:
         taken = sum(s.manifest.rows for s in c.sources if s.manifest)
         rows.append([c.name, f"{taken:,}" if c.sources else "–", *_cells(c)])
     made: list[str] = [table(head, rows, caption="The conditions, each figure with its 95% interval")]
-    places = [f"{c.name}: {', '.join(found.shown(s.directory) for s in c.sources)}" for c in reported if c.sources]
+    places = [f"{c.name}: {', '.join(artifacts.shown(s.directory) for s in c.sources)}" for c in reported if c.sources]
     if places:
         made.append(note(f"Questions from {'; '.join(places)}."))
     if any(c.untold for c in reported):
@@ -275,8 +275,10 @@ def _alt(reported: Sequence[Condition], measure: str) -> str:
     return f"By condition (difficulty in {measure or 'no unit'}): " + "; ".join(lines)
 
 
-def _drawn(reported: Sequence[Condition], panels: Sequence[tuple[str, str, bool]], measure: str, look: Style) -> Figure:
-    figure, plots = axes(look, height=1.9 * len(panels) + 0.3, rows=len(panels), sharex=True)
+def _drawn(
+    reported: Sequence[Condition], panels: Sequence[tuple[str, str, bool]], measure: str, style: Style
+) -> Figure:
+    figure, plots = axes(style, height=1.9 * len(panels) + 0.3, rows=len(panels), sharex=True)
     names = [c.name for c in reported]
     for number, (ax, (key, title, shares)) in enumerate(zip(plots, panels, strict=True)):
         known = [(x, c.figures[key]) for x, c in enumerate(reported)]
@@ -284,10 +286,10 @@ def _drawn(reported: Sequence[Condition], panels: Sequence[tuple[str, str, bool]
         middle, below = [f.value for _, f in seen], [f.value - f.low for _, f in seen]
         above = [f.high - f.value for _, f in seen]
         ax.errorbar([x for x, _ in seen], middle, yerr=[below, above], fmt=f"{MARKERS[number]}-", capsize=4,
-                    color=look.series[number], linewidth=1.2, markersize=6)  # fmt: skip
+                    color=style.series[number], linewidth=1.2, markersize=6)  # fmt: skip
         for x, c in enumerate(reported):
             for value in _single(c, key):
-                ax.plot(x + 0.12, value, ".", color=look.series[number], alpha=0.7, markersize=5)
+                ax.plot(x + 0.12, value, ".", color=style.series[number], alpha=0.7, markersize=5)
         ax.set_title(title.replace("difficulty", measure or "difficulty"), loc="left")
         ax.set_xticks(range(len(names)), names, rotation=0 if max(map(len, names)) < 15 else 20)
         ax.set_xlim(-0.4, len(names) - 0.6)

@@ -10,10 +10,10 @@ from sq.report.html import Section, details, join, note, table
 from sq.report.measure import graded, percent, with_interval
 
 
-def section(found: RunArtifacts) -> Section | None:
+def section(artifacts: RunArtifacts) -> Section | None:
     """The table."""
     rows: list[list[str]] = []
-    stages = [stage for stage in found.of("evaluate") if stage.benchmarks]
+    stages = [stage for stage in artifacts.of("evaluate") if stage.benchmarks]
     for stage in stages:
         base = base_of(*_models(stage))
         for name, scores in stage.benchmarks.items():

@@ -68,22 +68,24 @@ def build(directory: Path, output: Path | None = None, *, licence: str | None = 
     Raises:
         SqError: no finished selection, or a directory in the way.
     """
-    found = selection(directory)
-    made = {"format": FORMAT, "rows_digest": found.dataset, "licence": licence, "name": name}
-    target = output or (directory.with_name(f"{directory.name}-dataset") if found.final_name else directory / "dataset")
+    artifacts = selection(directory)
+    made = {"format": FORMAT, "rows_digest": artifacts.dataset, "licence": licence, "name": name}
+    target = output or (
+        directory.with_name(f"{directory.name}-dataset") if artifacts.final_name else directory / "dataset"
+    )
     if _there(target, made):
         log.info("build: %s has these rows already", target)
         return target
-    rows = sum(stage.manifest.rows for stage in found.finals if stage.manifest)
+    rows = sum(stage.manifest.rows for stage in artifacts.finals if stage.manifest)
     staging = target.with_name(f".{target.name}.building")
     with plain_errors(staging, "write it"):
         staging.mkdir(parents=True, exist_ok=True)
         lock = DirectoryLock(staging)
         try:
             _emptied(staging)
-            schema = _schema(found.finals)
-            shards = _write_shards(found.finals, staging / "data", schema, rows)
-            (staging / "README.md").write_text(card(found, schema, licence=licence, name=name), encoding="utf-8")
+            schema = _schema(artifacts.finals)
+            shards = _write_shards(artifacts.finals, staging / "data", schema, rows)
+            (staging / "README.md").write_text(card(artifacts, schema, licence=licence, name=name), encoding="utf-8")
             note = {**made, "sq": __version__, "rows": rows, "shards": shards, "columns": schema.names}
             (staging / NOTE).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
             _synced(staging)
@@ -112,20 +114,20 @@ def selection(directory: Path) -> RunArtifacts:
         if own is None:  # made beside a recipe's stages, by hand
             own = StageArtifacts(name=directory.resolve().name, kind="select", directory=directory, script="synthesize")
             around = replace(around, stages=[*around.stages, own])
-        found = replace(around, final_name=own.name)
+        artifacts = replace(around, final_name=own.name)
     else:
-        found = find_run(directory)
-    if not found.finals:
+        artifacts = find_run(directory)
+    if not artifacts.finals:
         raise RowError(f"{directory} has no stage=select yet; run the recipe to its selection first")
-    for stage in found.finals:
+    for stage in artifacts.finals:
         assert stage.manifest is not None
         if not stage.manifest.finished:
             raise LedgerError(
                 f"{stage.directory} is not finished; run the command that makes it again, it continues where it stopped"
             )
-    if not any(stage.manifest.rows for stage in found.finals if stage.manifest):
-        raise RowError(f"{found.finals[0].directory} has no rows: every candidate was rejected (see its rejects)")
-    return found
+    if not any(stage.manifest.rows for stage in artifacts.finals if stage.manifest):
+        raise RowError(f"{artifacts.finals[0].directory} has no rows: every candidate was rejected (see its rejects)")
+    return artifacts
 
 
 def _there(target: Path, made: Mapping[str, Any]) -> bool:

@@ -84,24 +84,24 @@ ABOUT = {
 }
 
 
-def card(found: RunArtifacts, schema: pa.Schema, *, licence: str | None, name: str | None) -> str:
+def card(artifacts: RunArtifacts, schema: pa.Schema, *, licence: str | None, name: str | None) -> str:
     """README.md of the dataset."""
-    title = name or f"{found.title}: questions and solutions"
-    rows = sum(stage.manifest.rows for stage in found.finals if stage.manifest)
+    title = name or f"{artifacts.title}: questions and solutions"
+    rows = sum(stage.manifest.rows for stage in artifacts.finals if stage.manifest)
     parts = [
         front_matter(title, rows, licence),
         f"# {_line(title)}",
-        f"{rows:,} questions, each with one solution{_origin(found)}. Made with sq, an implementation of the "
+        f"{rows:,} questions, each with one solution{_origin(artifacts)}. Made with sq, an implementation of the "
         "ScaleQuest method (arXiv 2410.18693).",
         USE,
         _columns(schema),
-        _models(found),
-        _steps(found),
-        _quality(found),
-        _overlap(found),
-        _cost(found, rows),
-        _limits(found, licence),
-        _again(found),
+        _models(artifacts),
+        _steps(artifacts),
+        _quality(artifacts),
+        _overlap(artifacts),
+        _cost(artifacts, rows),
+        _limits(artifacts, licence),
+        _again(artifacts),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -144,14 +144,14 @@ rows = load_dataset(DIRECTORY_OR_NAME, split="train")
 are, with the loss on the completion alone."""
 
 
-def _generated(found: RunArtifacts) -> bool:
+def _generated(artifacts: RunArtifacts) -> bool:
     """Whether the questions are a model's own; a selection can be made of anybody's."""
-    first = [next(stage.rows("generator"), {}) for stage in found.finals]
+    first = [next(stage.rows("generator"), {}) for stage in artifacts.finals]
     return all(row.get("generator") for row in first)
 
 
-def _origin(found: RunArtifacts) -> str:
-    if _generated(found):
+def _origin(artifacts: RunArtifacts) -> str:
+    if _generated(artifacts):
         return ", written by language models from scratch: the generator was given nothing but a chat template"
     return "; the questions were given (see their source), the solutions were written by a language model"
 
@@ -162,40 +162,40 @@ def _columns(schema: pa.Schema) -> str:
     return "## Columns\n\n" + table(["column", "type", "what it is"], rows)
 
 
-def _models(found: RunArtifacts) -> str:
+def _models(artifacts: RunArtifacts) -> str:
     """Who made what, by the rows themselves."""
     counts: dict[str, Counter[str]] = {column: Counter() for column, _ in ROLES}
-    for row in (row for stage in found.finals for row in stage.rows(*counts)):
+    for row in (row for stage in artifacts.finals for row in stage.rows(*counts)):
         for column, value in row.items():
             if value:
                 counts[column][value] += 1
     rows = [
-        [role, name, f"{n:,}", licence_of(name, *_paths(found, name))]
+        [role, name, f"{n:,}", licence_of(name, *_paths(artifacts, name))]
         for column, role in ROLES
         for name, n in counts[column].most_common()
     ]
-    bases = {str(read_json(s.directory / "model" / "sq.json").get("base") or "") for s in _trained(found)} - {""}
+    bases = {str(read_json(s.directory / "model" / "sq.json").get("base") or "") for s in _trained(artifacts)} - {""}
     trained = [f"`{base}` ({licence_of(base)})" for base in sorted(bases) if not base.startswith((".", "/", "outputs"))]
     more = f"\n\nGenerators were trained from {', '.join(trained)}." if trained else ""
     return f"## Models\n\n{table(['role', 'model', 'rows', 'licence'], rows)}{more}" if rows else ""
 
 
-def _trained(found: RunArtifacts) -> list[StageArtifacts]:
+def _trained(artifacts: RunArtifacts) -> list[StageArtifacts]:
     """The trainings of generators, where it is known that they belong to this run."""
-    return found.of("qft", "qpo") if found.recipe else []
+    return artifacts.of("qft", "qpo") if artifacts.recipe else []
 
 
-def _paths(found: RunArtifacts, name: str) -> list[str]:
+def _paths(artifacts: RunArtifacts, name: str) -> list[str]:
     """What the stages of the run call a model beside its name: model=..., model.path=..."""
     told = []
-    for stage in found.stages:
+    for stage in artifacts.stages:
         if f"model.name={name}" in stage.overrides or f"model={name}" in stage.overrides:
             told += [o.partition("=")[2] for o in stage.overrides if o.startswith(("model=", "model.path="))]
     return told
 
 
-def _steps(found: RunArtifacts) -> str:
-    chain = chain_of(found, found.finals, steps(found))
+def _steps(artifacts: RunArtifacts) -> str:
+    chain = chain_of(artifacts, artifacts.finals, steps(artifacts))
     if not chain:
         return ""
     rows = [
@@ -216,23 +216,25 @@ def _steps(found: RunArtifacts) -> str:
     return f"## How it came about\n\n{made}\n\n{said}"
 
 
-def _quality(found: RunArtifacts) -> str:
+def _quality(artifacts: RunArtifacts) -> str:
     lines = []
-    seen = quality(found.finals, found)
+    seen = quality(artifacts.finals, artifacts)
     for by, solvable in seen.solvable.items():
         lines.append(f"Solvable by {by}: {with_interval(solvable)} of {solvable.count:,} questions.")
     for difficulty in seen.difficulty.values():
         lines.append(f"Mean difficulty ({seen.measure}): {with_interval(difficulty, shares=False)}.")
-    if right := selected_right(found.finals, found):
+    if right := selected_right(artifacts.finals, artifacts):
         lines.append(
             f"Right answers, where a reference or the oracle tells: {with_interval(right)} of {right.count:,}."
         )
     texts = [
-        " ".join(row["question"].casefold().split()) for stage in found.finals for row in stage.sample(MOST, "question")
+        " ".join(row["question"].casefold().split())
+        for stage in artifacts.finals
+        for row in stage.sample(MOST, "question")
     ]
     lines.append(f"Questions said twice, case and spaces aside: {len(texts) - len(set(texts)):,} of {len(texts):,}.")
     for column, what in (("question_tokens", "Tokens of a question"), ("response_tokens", "Tokens of a response")):
-        rows = (row for stage in found.finals for row in stage.sample(MOST, column))
+        rows = (row for stage in artifacts.finals for row in stage.sample(MOST, column))
         values = [row[column] for row in rows if row[column] is not None]
         if values:
             low, middle, high = medians(values)
@@ -240,8 +242,8 @@ def _quality(found: RunArtifacts) -> str:
     return "## Quality\n\n" + "\n".join(f"- {line}" for line in lines) + "\n\nIntervals are 95%."
 
 
-def _overlap(found: RunArtifacts) -> str:
-    told = clean(found, found.finals)
+def _overlap(artifacts: RunArtifacts) -> str:
+    told = clean(artifacts, artifacts.finals)
     if not told:
         return "## Overlap with benchmarks\n\nNot measured: the run neither filtered by nor evaluated on a benchmark."
     rows = [[o.benchmark, f"{o.problems:,}" if o.problems is not None else "–", o.stage.name, o.told] for o in told]
@@ -250,8 +252,8 @@ def _overlap(found: RunArtifacts) -> str:
     return f"## Overlap with benchmarks\n\n{said}\n\n{made}"
 
 
-def _cost(found: RunArtifacts, rows: int) -> str:
-    bill = read_json(found.directory / "bill.json")
+def _cost(artifacts: RunArtifacts, rows: int) -> str:
+    bill = read_json(artifacts.directory / "bill.json")
     total = bill.get("total")
     if isinstance(total, dict) and isinstance(total.get("gpu_hours"), int | float):
         machine = bill.get("hardware")
@@ -259,19 +261,19 @@ def _cost(found: RunArtifacts, rows: int) -> str:
         price = total.get("price")
         money = f", {price:,.2f} {bill.get('currency', 'USD')}" if isinstance(price, int | float) else ""
         return f"## Cost\n\n{total['gpu_hours']:,.3f} hours{where}{money} for {rows:,} rows, trainings included."
-    seconds = sum(s.seconds or 0.0 for s in found.stages)
+    seconds = sum(s.seconds or 0.0 for s in artifacts.stages)
     if not seconds:
         return ""
-    return f"## Cost\n\n{seconds:,.0f} seconds over {sum(bool(s.seconds) for s in found.stages)} stages."
+    return f"## Cost\n\n{seconds:,.0f} seconds over {sum(bool(s.seconds) for s in artifacts.stages)} stages."
 
 
-def _limits(found: RunArtifacts, licence: str | None) -> str:
+def _limits(artifacts: RunArtifacts, licence: str | None) -> str:
+    written = "Questions and solutions were" if _generated(artifacts) else "Solutions were"
     lines = [
-        f"{'Questions and solutions were' if _generated(found) else 'Solutions were'} written by language models; none "
-        "was checked by a person.",
+        f"{written} written by language models; none was checked by a person.",
         "A solution was selected for being the best of its candidates, which does not make it right.",
     ]
-    filters = [s for s in found.chain(found.finals) if s.kind == "filter"]
+    filters = [s for s in artifacts.chain(artifacts.finals) if s.kind == "filter"]
     applied = filters[-1].manifest.config.get("filters", []) if filters and filters[-1].manifest else []
     lines.append(f"Filters that questions passed: {', '.join(applied)}." if applied else "Questions were not filtered.")
     figures = read_stage_metrics(filters[-1].directory).get("figures", {}) if filters else {}
@@ -283,8 +285,8 @@ def _limits(found: RunArtifacts, licence: str | None) -> str:
         lines.append(f"Of the questions that the solvability judge removed, the exact oracle calls {share} unsolvable.")
     if "overlap" not in applied:
         lines.append("No filter against benchmark overlap was applied.")
-    guard = read_json(found.directory / "report" / "safety.json")
-    if guard.get("dataset") == found.dataset:
+    guard = read_json(artifacts.directory / "report" / "safety.json")
+    if guard.get("dataset") == artifacts.dataset:
         counts = guard["counts"]
         unsafe, checked = counts.get("unsafe", 0), sum(counts.values())
         lines.append(f"{guard['model']} flagged {unsafe:,} of {checked:,} rows.")
@@ -296,12 +298,12 @@ def _limits(found: RunArtifacts, licence: str | None) -> str:
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
-def _again(found: RunArtifacts) -> str:
+def _again(artifacts: RunArtifacts) -> str:
     from sq.report.environment import plain
 
-    lines = [f"Made with sq {__version__}; digest of the rows and their order: `{found.dataset}`."]
-    if said := found.recipe.get("command"):
-        lines.append(f"Command: `{_line(plain(str(said), found))}`, seed {found.recipe.get('seed', 0)}.")
+    lines = [f"Made with sq {__version__}; digest of the rows and their order: `{artifacts.dataset}`."]
+    if said := artifacts.recipe.get("command"):
+        lines.append(f"Command: `{_line(plain(str(said), artifacts))}`, seed {artifacts.recipe.get('seed', 0)}.")
     return "## Making it again\n\n" + " ".join(lines)
 
 

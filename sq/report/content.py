@@ -32,9 +32,9 @@ PAIRS = 6
 Counts = Mapping[str, Counter[str]]
 
 
-def topics(found: RunArtifacts, figures: Plots) -> Section | None:
+def topics(artifacts: RunArtifacts, figures: Plots) -> Section | None:
     """Shares of topics among seeds and generated questions."""
-    told, by = _topics(found)
+    told, by = _topics(artifacts)
     if not told:
         return None
     shares = {name: {t: n / counts.total() for t, n in counts.items()} for name, counts in told.items()}
@@ -48,7 +48,7 @@ def topics(found: RunArtifacts, figures: Plots) -> Section | None:
     if rest:
         bars[f"{len(rest)} others"] = [sum(own.get(t, 0.0) for t in rest) for own in shares.values()]
     alt = f"Topics of {last}: " + ", ".join(f"{t} {percent(shares[last].get(t, 0.0))}" for t in named)
-    figure = figures.add("topics", lambda look: _bars(bars, list(told), look), alt, "Share of questions by topic")
+    figure = figures.add("topics", lambda style: _bars(bars, list(told), style), alt, "Share of questions by topic")
     rows = [[t, *(percent(v) for v in values)] for t, values in bars.items()]
     made = details("The figures", table(["topic", *told], rows, caption="Shares of topics"))
     total = sum(counts.total() for counts in told.values())
@@ -56,16 +56,16 @@ def topics(found: RunArtifacts, figures: Plots) -> Section | None:
     return Section(id="topics", title="Topics", says=says, body=join([figure, made]), paper="Figure 7")
 
 
-def lengths(found: RunArtifacts, figures: Plots) -> Section | None:
+def lengths(artifacts: RunArtifacts, figures: Plots) -> Section | None:
     """Lengths of questions in words, and of answers in tokens."""
-    words = {"seeds": [len(text.split()) for text in seeds(found)]} | {
+    words = {"seeds": [len(text.split()) for text in seeds(artifacts)]} | {
         name: [len(row["question"].split()) for row in stage.sample(MOST, "question")]
-        for name, stage in stages_of_questions(found).items()
+        for name, stage in stages_of_questions(artifacts).items()
     }
     words = {name: values for name, values in words.items() if values}
     tokens = {
         stage.variant or stage.name: [r["response_tokens"] for r in stage.sample(MOST, "response_tokens")]
-        for stage in found.of("select")
+        for stage in artifacts.of("select")
         if stage.manifest and "figure" not in stage.tags
     }
     tokens = {name: [v for v in values if v is not None] for name, values in list(tokens.items())[-4:]}
@@ -84,9 +84,9 @@ def lengths(found: RunArtifacts, figures: Plots) -> Section | None:
     return Section(id="lengths", title="Lengths", says=says, body=join([*parts, made]))
 
 
-def duplicates(found: RunArtifacts) -> Section | None:
+def duplicates(artifacts: RunArtifacts) -> Section | None:
     """How many questions are said twice, and some that the filter took for near-copies."""
-    stages = [s for s in found.of("questions", "filter") if s.manifest and "figure" not in s.tags]
+    stages = [s for s in artifacts.of("questions", "filter") if s.manifest and "figure" not in s.tags]
     if not stages:
         return None
     rows = []
@@ -98,30 +98,30 @@ def duplicates(found: RunArtifacts) -> Section | None:
     parts: list[Markup] = [
         table(["stage", "questions", "said before", "share"], rows, caption="Questions that another one repeats")
     ]
-    removed = _removed(found)
+    removed = _removed(artifacts)
     if removed:
         kinds = [[name, f"{len(gone):,}", *_kinds(gone)] for name, gone in removed.items()]
         parts.append(
             table(["filter", "removed", "the same", "nearly the same"], kinds, caption="What the filter removed")
         )
-        parts += _quoted(found, removed)
+        parts += _quoted(artifacts, removed)
     says = f"Repeated questions in {count_noun(len(rows), 'stage')}, letters' case and spaces aside" + (
         f"; {count_noun(sum(map(len, removed.values())), 'duplicate')} removed by the filter." if removed else "."
     )
     return Section(id="duplicates", title="Duplicates", says=says, body=join(parts))
 
 
-def _topics(found: RunArtifacts) -> tuple[Counts, str]:
+def _topics(artifacts: RunArtifacts) -> tuple[Counts, str]:
     """Topics of each set of questions, and who says so."""
-    stages = stages_of_questions(found)
+    stages = stages_of_questions(artifacts)
     tagged = {name: _tagged(stage.sample(MOST, "topic")) for name, stage in stages.items()}
     tagged = {name: counts for name, counts in tagged.items() if counts.total()}
     if tagged:
         return tagged, "by their column topic"
-    domain = found.domain
+    domain = artifacts.domain
     if domain is None or domain.oracle_label("") is None:
         return {}, ""
-    told = {"seeds": _families(domain, seeds(found))} | {
+    told = {"seeds": _families(domain, seeds(artifacts))} | {
         name: _families(domain, (row["question"] for row in stage.sample(MOST, "question")))
         for name, stage in stages.items()
     }
@@ -138,17 +138,17 @@ def _families(domain: Domain, texts: Iterable[str]) -> Counter[str]:
     return Counter(label.topic for label in labels if label is not None and label.topic)
 
 
-def _bars(bars: Mapping[str, Sequence[float]], names: Sequence[str], look: Style) -> Figure:
+def _bars(bars: Mapping[str, Sequence[float]], names: Sequence[str], style: Style) -> Figure:
     thick = 0.8 / len(names)
-    figure, (ax,) = axes(look, height=0.8 + len(bars) * max(0.24, 0.13 * len(names)))
+    figure, (ax,) = axes(style, height=0.8 + len(bars) * max(0.24, 0.13 * len(names)))
     for number, name in enumerate(names):
         places = [i + (number - (len(names) - 1) / 2) * thick for i in range(len(bars))]
         ax.barh(places, [values[number] for values in bars.values()], height=0.92 * thick, label=name,
-                color=look.series[number % len(look.series)])  # fmt: skip
+                color=style.series[number % len(style.series)])  # fmt: skip
     ax.set_yticks(range(len(bars)), list(bars))
     ax.invert_yaxis()
     ax.grid(False)
-    ax.grid(True, axis="x", color=look.grid, linewidth=0.6)
+    ax.grid(True, axis="x", color=style.grid, linewidth=0.6)
     percent_axis(ax.xaxis)
     ax.legend(loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=min(3, len(names)))
     return figure
@@ -157,12 +157,12 @@ def _bars(bars: Mapping[str, Sequence[float]], names: Sequence[str], look: Style
 def _lengths(name: str, label: str, series: Mapping[str, Sequence[int]], figures: Plots) -> Markup:
     top = max(medians(values)[2] for values in series.values()) * 1.25 + 1
 
-    def drawn(look: Style) -> Figure:
-        figure, (ax,) = axes(look, height=2.8)
+    def drawn(style: Style) -> Figure:
+        figure, (ax,) = axes(style, height=2.8)
         for number, (key, values) in enumerate(series.items()):
             bins = [i * top / 30 for i in range(31)]
             ax.hist([min(v, top) for v in values], bins=bins, weights=[1 / len(values)] * len(values),
-                    histtype="step", linewidth=1.8, color=look.series[number % len(look.series)], label=key,
+                    histtype="step", linewidth=1.8, color=style.series[number % len(style.series)], label=key,
                     linestyle=("-", "--", "-.", ":")[number % 4])  # fmt: skip
         ax.set_xlabel(label)
         percent_axis(ax.yaxis)
@@ -179,7 +179,7 @@ def _length_row(name: str, key: str, label: str, values: Sequence[int]) -> list[
     return [name, key, label, *shown, f"{max(values):,}"]
 
 
-def _removed(found: RunArtifacts) -> dict[str, list[dict[str, Any]]]:
+def _removed(artifacts: RunArtifacts) -> dict[str, list[dict[str, Any]]]:
     """Duplicates that filters removed: only what is told of them, for there may be many."""
     kept = ("id", "duplicate_kind", "duplicate_similarity", "duplicate_of", "question")
     told = {
@@ -188,7 +188,7 @@ def _removed(found: RunArtifacts) -> dict[str, list[dict[str, Any]]]:
             for row, reason, _ in stage.rejects()
             if reason == "duplicate"
         ]
-        for stage in found.of("filter")
+        for stage in artifacts.of("filter")
     }
     return {name: gone for name, gone in told.items() if gone}
 
@@ -198,13 +198,13 @@ def _kinds(gone: Sequence[Mapping[str, Any]]) -> list[str]:
     return [f"{kinds['exact']:,}", f"{kinds['near']:,}"]
 
 
-def _quoted(found: RunArtifacts, removed: Mapping[str, list[dict[str, Any]]]) -> list[Markup]:
+def _quoted(artifacts: RunArtifacts, removed: Mapping[str, list[dict[str, Any]]]) -> list[Markup]:
     """The least alike of the near-copies, each beside the question that stayed."""
     near = [row for gone in removed.values() for row in gone if row.get("duplicate_kind") == "near"]
     near = sorted(near, key=lambda row: (row.get("duplicate_similarity") or 1.0, row["id"]))[:PAIRS]
     wanted = {row["duplicate_of"] for row in near}
     stayed: dict[str, str] = {}
-    for stage in found.of("filter"):
+    for stage in artifacts.of("filter"):
         stayed |= {row["id"]: row["question"] for row in _with_ids(stage, wanted)}
     rows = [
         [f"{row['duplicate_similarity']:.2f}", row["question"], stayed.get(row["duplicate_of"], "(in another file)")]

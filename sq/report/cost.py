@@ -14,10 +14,10 @@ from sq.report.html import Section, details, join, note, table
 Rows = Sequence[Mapping[str, Any]]
 
 
-def section(found: RunArtifacts) -> Section | None:
+def section(artifacts: RunArtifacts) -> Section | None:
     """The bill where there is one; the plan; the seconds that each stage took."""
-    bill, plan = read_json(found.directory / "bill.json"), read_json(found.directory / "plan.json")
-    timed = [stage for stage in found.stages if stage.seconds]
+    bill, plan = read_json(artifacts.directory / "bill.json"), read_json(artifacts.directory / "plan.json")
+    timed = [stage for stage in artifacts.stages if stage.seconds]
     parts: list[Markup] = []
     said = []
     for name, document, about in (("bill.json", bill, "really took"), ("plan.json", plan, "was forecast to take")):
@@ -27,11 +27,11 @@ def section(found: RunArtifacts) -> Section | None:
             said.append(f"what it {about} ({name})")
     parts += [*_beside_the_paper(plan), *_changes(plan)]
     if timed:
-        parts.append(_timed(found))
+        parts.append(_timed(artifacts))
         said.append(f"the seconds of {count_noun(len(timed), 'stage')} (recipe.json)")
     if not parts:
         return None
-    says = f"{found.title}: {'; '.join(said)}."
+    says = f"{artifacts.title}: {'; '.join(said)}."
     return Section(id="cost", title="Cost", says=says, body=join(parts), paper="Table 4")
 
 
@@ -133,14 +133,14 @@ def _listed(value: Any) -> Rows:
     return [row for row in value if isinstance(row, Mapping)] if isinstance(value, list) else []
 
 
-def _timed(found: RunArtifacts) -> Markup:
+def _timed(artifacts: RunArtifacts) -> Markup:
     rows = [
         [s.name, s.kind, s.status, f"{s.seconds or 0:,.1f}", f"{s.cpu_seconds:,.1f}" if s.cpu_seconds else "–"]
-        for s in found.stages
+        for s in artifacts.stages
         if s.seconds
     ]
-    total = sum(s.seconds or 0.0 for s in found.stages)
-    cpu = sum(s.cpu_seconds or 0.0 for s in found.stages)
+    total = sum(s.seconds or 0.0 for s in artifacts.stages)
+    cpu = sum(s.cpu_seconds or 0.0 for s in artifacts.stages)
     head = ["stage", "kind", "status", "seconds", "CPU seconds"]
     foot = ["total", "", "", f"{total:,.1f}", f"{cpu:,.1f}"]
     return table(head, rows, caption="Time of each stage, starts of engines included", words=3, foot=foot)

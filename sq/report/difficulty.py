@@ -31,14 +31,14 @@ BINS = 10
 Series = Mapping[str, Sequence[float]]
 
 
-def section(found: RunArtifacts, figures: Plots) -> Section | None:
+def section(artifacts: RunArtifacts, figures: Plots) -> Section | None:
     """The histograms, and a table of their means."""
     parts: list[Markup] = []
     rows: list[list[str]] = []
-    if steps := by_steps(found):
+    if steps := by_steps(artifacts):
         parts.append(_histogram("difficulty-steps", steps, "steps to the answer", figures, whole=True))
         rows += _rows(steps, "steps")
-    if rates := by_scorer(found):
+    if rates := by_scorer(artifacts):
         parts.append(_histogram("difficulty-scorer", rates, "predicted fail rate", figures, whole=False))
         rows += _rows(rates, "predicted fail rate")
     if not parts:
@@ -53,48 +53,48 @@ def section(found: RunArtifacts, figures: Plots) -> Section | None:
     return Section(id="difficulty", title="Difficulty: seeds and generated", says=says, body=body, paper="Figure 3")
 
 
-def by_steps(found: RunArtifacts) -> dict[str, Sequence[float]]:
+def by_steps(artifacts: RunArtifacts) -> dict[str, Sequence[float]]:
     """The steps of seeds and of each stage of questions, by the oracle."""
-    domain = found.domain
+    domain = artifacts.domain
     if domain is None or domain.oracle_label("") is None:
         return {}
-    told = {"seeds": by_oracle(seeds(found), domain).values} | {
+    told = {"seeds": by_oracle(seeds(artifacts), domain).values} | {
         name: by_oracle((row["question"] for row in stage.sample(MOST, "question")), domain).values
-        for name, stage in stages_of_questions(found).items()
+        for name, stage in stages_of_questions(artifacts).items()
     }
     return {name: values for name, values in told.items() if values}
 
 
-def by_scorer(found: RunArtifacts) -> dict[str, Sequence[float]]:
+def by_scorer(artifacts: RunArtifacts) -> dict[str, Sequence[float]]:
     """The scorer's predictions for generated questions (as the filter recorded them) and for seeds."""
-    filters = [s for s in found.filters if s.manifest and "difficulty" in s.manifest.config.get("filters", [])]
+    filters = [s for s in artifacts.filters if s.manifest and "difficulty" in s.manifest.config.get("filters", [])]
     if not filters:
         return {}
     last = filters[-1]
     kept = [row["difficulty"] for row in last.sample(MOST, "difficulty") if row["difficulty"] is not None]
     scored = [row["difficulty"] for row in last.sample_with_rejects(MOST, "difficulty")]
-    told = {"seeds": _scores_of_seeds(found, last), "generated, as the filter scored them": scored}
+    told = {"seeds": _scores_of_seeds(artifacts, last), "generated, as the filter scored them": scored}
     told |= {"kept": kept} if any(row.get("difficulty") is not None for row, _, _ in last.rejects()) else {}
     return {name: values for name, values in told.items() if values}
 
 
-def stages_of_questions(found: RunArtifacts, most: int = 4) -> dict[str, StageArtifacts]:
+def stages_of_questions(artifacts: RunArtifacts, most: int = 4) -> dict[str, StageArtifacts]:
     """The stages whose questions are worth setting side by side: the ablation's, else all; at most `most`."""
-    sampled = [s for s in found.of("questions") if "figure" not in s.tags and s.tags.get("seed", "0") == "0"]
-    chosen = sampled[: most - 1] + found.filters[-1:]
+    sampled = [s for s in artifacts.of("questions") if "figure" not in s.tags and s.tags.get("seed", "0") == "0"]
+    chosen = sampled[: most - 1] + artifacts.filters[-1:]
     return {stage.variant or stage.name: stage for stage in chosen}
 
 
-def _scores_of_seeds(found: RunArtifacts, stage: StageArtifacts) -> Sequence[float]:
+def _scores_of_seeds(artifacts: RunArtifacts, stage: StageArtifacts) -> Sequence[float]:
     """The same scorer's word on seeds; their measured fail rates are another measure, and not mixed in."""
     from pathlib import Path
 
-    trained = [s.directory / "model" for s in found.of("difficulty")]
+    trained = [s.directory / "model" for s in artifacts.of("difficulty")]
     named = [o.partition("=")[2] for o in stage.overrides if "filters.difficulty.model.path=" in o]
     where = next((p for p in [*map(Path, named), *trained] if (p / "regressor.json").is_file()), None)
     if where is None or sum(f.stat().st_size for f in where.glob("*.safetensors")) > LARGEST:
         return []
-    texts = seeds(found)[:SCORED]
+    texts = seeds(artifacts)[:SCORED]
     if not texts:
         return []
     from sq.data.scoring import score_questions
@@ -120,14 +120,14 @@ def _histogram(name: str, series: Series, label: str, figures: Plots, *, whole: 
         most = max(max(values) for values in series.values())
         low, high, bins = 0.5, most + 0.5, int(most)
 
-    def drawn(look: Style) -> Figure:
-        figure, plots = axes(look, height=1.15 * len(series) + 0.6, rows=len(series), sharex=True, sharey=True)
+    def drawn(style: Style) -> Figure:
+        figure, plots = axes(style, height=1.15 * len(series) + 0.6, rows=len(series), sharex=True, sharey=True)
         width = (high - low) / bins
         for number, (ax, (key, values)) in enumerate(zip(plots, series.items(), strict=True)):
             heights = spread(values, bins, low, high)
             middles = [low + (i + 0.5) * width for i in range(bins)]
-            ax.bar(middles, heights, width=0.86 * width, color=look.series[number % len(look.series)])
-            ax.axvline(sum(values) / len(values), color=look.text, linewidth=1, linestyle=":")
+            ax.bar(middles, heights, width=0.86 * width, color=style.series[number % len(style.series)])
+            ax.axvline(sum(values) / len(values), color=style.text, linewidth=1, linestyle=":")
             ax.set_title(f"{key} ({len(values):,})", loc="left")
             percent_axis(ax.yaxis)
         plots[-1].set_xlabel(label)

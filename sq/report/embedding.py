@@ -40,27 +40,27 @@ BATCH = 32
 NEIGHBOURS = 5
 
 
-def section(found: RunArtifacts, figures: Plots, model: str | None = None) -> Section | None:
+def section(artifacts: RunArtifacts, figures: Plots, model: str | None = None) -> Section | None:
     """The map, or one line that says why there is none.
 
     Args:
-        found: the run.
+        artifacts: the run.
         figures: where it is drawn.
         model: a model's directory to embed with; default: the base of the run's question fine-tuning.
     """
-    sets = _sets(found)
+    sets = _sets(artifacts)
     if len(sets) < 2:
         return None
     title = "Map of questions"
     try:
-        base = model or _base(found)
+        base = model or _base(artifacts)
         vectors = embed(base, [text for texts in sets.values() for text in texts])
     except SqError as error:
         return Section(id="map", title=title, says=f"Not drawn: {error}", body=join([]), paper="Figure 8")
     places, how = _flat(vectors)
     groups = [name for name, texts in sets.items() for _ in texts]
     alt = f"Scatter of {len(groups)} questions: " + ", ".join(f"{n} {len(t)}" for n, t in sets.items())
-    drawn = figures.add("map", lambda look: _drawn(places, groups, list(sets), look), alt, how)
+    drawn = figures.add("map", lambda style: _drawn(places, groups, list(sets), style), alt, how)
     near = _neighbours(vectors, groups, list(sets))
     head = ["questions", *(f"near {name}" for name in sets)]
     rows = [[name, *(percent(v, 0) for v in shares)] for name, shares in near.items()]
@@ -128,27 +128,27 @@ def _config(path: str) -> ModelConfig:
     return config
 
 
-def _sets(found: RunArtifacts) -> dict[str, list[str]]:
+def _sets(artifacts: RunArtifacts) -> dict[str, list[str]]:
     """Seeds, generated questions by stage, and benchmarks: at most `EACH` of each."""
-    told = {"seeds": seeds(found)[:EACH]}
-    stages = list(stages_of_questions(found).items())
+    told = {"seeds": seeds(artifacts)[:EACH]}
+    stages = list(stages_of_questions(artifacts).items())
     for name, stage in dict([*stages[:1], *stages[-1:]]).items():
         told[name] = [row["question"] for row in stage.sample(EACH, "question")]
-    for stage in found.of("evaluate"):
+    for stage in artifacts.of("evaluate"):
         for name, scores in stage.benchmarks.items():
             if name not in told and len(told) < 6:
                 told[name] = [text for _, text in islice(problems(scores), EACH)]
     return {name: texts for name, texts in told.items() if texts}
 
 
-def _base(found: RunArtifacts) -> str:
+def _base(artifacts: RunArtifacts) -> str:
     """The model that question fine-tuning began with, by the note beside the weights it made."""
-    for stage in found.of("qft", "sft", "qpo"):
+    for stage in artifacts.of("qft", "sft", "qpo"):
         base = str(read_json(stage.directory / "model" / "sq.json").get("base") or "")
         if base:
             return base
-    if found.domain is not None and found.domain.base_model:
-        return found.domain.base_model
+    if artifacts.domain is not None and artifacts.domain.base_model:
+        return artifacts.domain.base_model
     raise SqError("the run has trained no model, so none is known to embed with (sq report --embed DIR)")
 
 
@@ -181,12 +181,12 @@ def _told(path: str) -> str:
     return path if path.startswith(("package:", "fetch:")) or not Path(path).is_absolute() else Path(path).name
 
 
-def _drawn(places: NDArray[Any], groups: Sequence[str], names: Sequence[str], look: Style) -> Figure:
-    figure, (ax,) = axes(look, height=4.4)
+def _drawn(places: NDArray[Any], groups: Sequence[str], names: Sequence[str], style: Style) -> Figure:
+    figure, (ax,) = axes(style, height=4.4)
     for number, name in enumerate(names):
         own = [i for i, group in enumerate(groups) if group == name]
         ax.scatter(places[own, 0], places[own, 1], s=11, marker=MARKERS[number], linewidths=0, alpha=0.75,
-                   color=look.series[number % len(look.series)], label=name)  # fmt: skip
+                   color=style.series[number % len(style.series)], label=name)  # fmt: skip
     ax.set_xticks([])
     ax.set_yticks([])
     for side in ("left", "bottom"):

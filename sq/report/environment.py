@@ -14,13 +14,13 @@ from sq.report.artifacts import RunArtifacts, StageArtifacts
 from sq.report.html import Section, details, join, render, table
 
 
-def section(found: RunArtifacts) -> Section:
+def section(artifacts: RunArtifacts) -> Section:
     """The facts and the commands."""
-    facts = [[name, plain(value, found)] for name, value in _facts(found).items() if value]
-    commands = [command(stage) for stage in found.stages if stage.overrides]
+    facts = [[name, plain(value, artifacts)] for name, value in _facts(artifacts).items() if value]
+    commands = [command(stage) for stage in artifacts.stages if stage.overrides]
     parts = [table(["what", "value"], facts, caption="The run and the machine of this page", words=2)]
     if commands:
-        summary, listing = f"{count_noun(len(commands), 'command')}, one a stage", plain("\n".join(commands), found)
+        summary, listing = f"{count_noun(len(commands), 'command')}, one a stage", plain("\n".join(commands), artifacts)
         parts.append(render("commands.html.j2", summary=summary, commands=listing))
     programs = [[name, version] for name, version in versions().items()]
     made = table(["package", "version"], programs, caption="Installed packages that can change a result", words=2)
@@ -37,24 +37,24 @@ def command(stage: StageArtifacts) -> str:
     return "python " + shlex.join(words)
 
 
-def plain(text: str, found: RunArtifacts) -> str:
+def plain(text: str, artifacts: RunArtifacts) -> str:
     """A text without secrets, and without the places of the working directory and the run on this machine."""
     text = redact(text)
-    for place in (str(found.directory.resolve().parent), os.getcwd()):
+    for place in (str(artifacts.directory.resolve().parent), os.getcwd()):
         if place != "/":
             text = text.replace(f"{place}/", "").replace(place, ".")
     return text
 
 
-def _facts(found: RunArtifacts) -> dict[str, str]:
-    recipe, git, machine = found.recipe, git_state(), hardware()
+def _facts(artifacts: RunArtifacts) -> dict[str, str]:
+    recipe, git, machine = artifacts.recipe, git_state(), hardware()
     tracking, run_on = _mapping(recipe.get("tracking")), _mapping(recipe.get("hardware"))
     dirty = " with changes" if git.get("dirty") == "true" else ""
     return {
         "command": str(recipe.get("command") or ""),
         "recipe": str(recipe.get("recipe") or ""),
         "seed": str(recipe.get("seed", "")),
-        "domain": str(recipe.get("domain") or (found.domain.name if found.domain else "")),
+        "domain": str(recipe.get("domain") or (artifacts.domain.name if artifacts.domain else "")),
         "started": str(recipe.get("started") or ""),
         "finished": str(recipe.get("finished") or ""),
         "seconds": f"{recipe['seconds']:,.0f}" if isinstance(recipe.get("seconds"), int | float) else "",

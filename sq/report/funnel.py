@@ -41,16 +41,16 @@ class Step:
         return self.entered == self.rows + self.rejects if self.unit != "question answered" else True
 
 
-def steps(found: RunArtifacts) -> list[Step]:
+def steps(artifacts: RunArtifacts) -> list[Step]:
     """The counts of every stage of synthesis, in order."""
     told = []
-    for stage in found.of(*KINDS):
+    for stage in artifacts.of(*KINDS):
         manifest = stage.manifest
         if manifest is None:
             continue
         unit, entered = UNITS.get(stage.kind, "row"), manifest.items
         if stage.kind == "select":  # an item is a question with its candidates; every candidate is a row or a reject
-            read = sum(s.manifest.rows for s in found.made_from(stage) if s.manifest)
+            read = sum(s.manifest.rows for s in artifacts.made_from(stage) if s.manifest)
             limited = any(o.lstrip("+").startswith(("limit=", "source.")) for o in stage.overrides)
             entered = read if read and not limited else manifest.rows + manifest.rejects
         elif stage.kind == "answers":
@@ -68,9 +68,9 @@ def steps(found: RunArtifacts) -> list[Step]:
     return told
 
 
-def section(found: RunArtifacts, figures: Plots) -> Section | None:
+def section(artifacts: RunArtifacts, figures: Plots) -> Section | None:
     """The funnel with its counts and reasons."""
-    told = steps(found)
+    told = steps(artifacts)
     if not told:
         return None
     wrong = [step.stage.name for step in told if not step.reconciles]
@@ -81,21 +81,21 @@ def section(found: RunArtifacts, figures: Plots) -> Section | None:
         + (f"The counts of {', '.join(wrong)} do not add up." if wrong else "In = out + rejects at every stage.")
         + (f" Not finished yet: {', '.join(unfinished)}." if unfinished else "")
     )
-    chain = chain_of(found, found.finals, told)
+    chain = chain_of(artifacts, artifacts.finals, told)
     drawn = figures.add(
-        "funnel", lambda look: _drawn(chain, look), _alt(chain), "Rows kept and rejected on the way to the dataset"
+        "funnel", lambda style: _drawn(chain, style), _alt(chain), "Rows kept and rejected on the way to the dataset"
     )
-    return Section(id="funnel", title="The funnel", says=says, body=join([drawn, _table(found, told)]))
+    return Section(id="funnel", title="The funnel", says=says, body=join([drawn, _table(artifacts, told)]))
 
 
-def chain_of(found: RunArtifacts, finals: Sequence[StageArtifacts], told: Sequence[Step]) -> list[Step]:
+def chain_of(artifacts: RunArtifacts, finals: Sequence[StageArtifacts], told: Sequence[Step]) -> list[Step]:
     """The stages on the way to the final dataset; all of them where that is not known."""
     by_name = {step.stage.name: step for step in told}
-    chain = [by_name[stage.name] for stage in found.chain(finals) if stage.name in by_name]
+    chain = [by_name[stage.name] for stage in artifacts.chain(finals) if stage.name in by_name]
     return chain if len(chain) > 1 else list(told)[-12:]
 
 
-def _table(found: RunArtifacts, told: Sequence[Step]) -> Markup:
+def _table(artifacts: RunArtifacts, told: Sequence[Step]) -> Markup:
     rows = []
     for step in told:
         reasons = ", ".join(
@@ -106,7 +106,7 @@ def _table(found: RunArtifacts, told: Sequence[Step]) -> Markup:
         rows.append(
             [
                 step.stage.name,
-                found.shown(step.stage.directory),
+                artifacts.shown(step.stage.directory),
                 step.unit.split()[0],
                 reasons or "–",
                 f"{step.entered:,}",
@@ -132,20 +132,20 @@ def _alt(chain: Sequence[Step]) -> str:
     return "; ".join(f"{s.stage.name}: {s.entered:,} in, {s.rows:,} rows out, {s.rejects:,} rejected" for s in chain)
 
 
-def _drawn(chain: Sequence[Step], look: Style) -> Figure:
-    figure, (ax,) = axes(look, height=0.9 + 0.42 * len(chain))
+def _drawn(chain: Sequence[Step], style: Style) -> Figure:
+    figure, (ax,) = axes(style, height=0.9 + 0.42 * len(chain))
     names = [step.stage.name for step in chain]
     kept, gone = [step.rows for step in chain], [step.rejects for step in chain]
-    ax.barh(names, kept, color=look.series[0], label="rows", height=0.62)
-    ax.barh(names, gone, left=kept, color=look.series[4], label="rejects", height=0.62, hatch="////",
-            edgecolor=look.surface, linewidth=0)  # fmt: skip
+    ax.barh(names, kept, color=style.series[0], label="rows", height=0.62)
+    ax.barh(names, gone, left=kept, color=style.series[4], label="rejects", height=0.62, hatch="////",
+            edgecolor=style.surface, linewidth=0)  # fmt: skip
     most = max([k + g for k, g in zip(kept, gone, strict=True)] or [1])
     for place, (k, g) in enumerate(zip(kept, gone, strict=True)):
-        ax.text(k + g + most * 0.015, place, f"{k:,} + {g:,}", va="center", color=look.text, fontsize=9)
+        ax.text(k + g + most * 0.015, place, f"{k:,} + {g:,}", va="center", color=style.text, fontsize=9)
     ax.set_xlim(0, most * 1.28)
     ax.invert_yaxis()
     ax.grid(False)
-    ax.grid(True, axis="x", color=look.grid, linewidth=0.6)
+    ax.grid(True, axis="x", color=style.grid, linewidth=0.6)
     ax.xaxis.set_major_locator(_whole_numbers())
     ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     return figure

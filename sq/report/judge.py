@@ -26,11 +26,11 @@ NAMES = {
 }
 
 
-def section(found: RunArtifacts) -> Section | None:
+def section(artifacts: RunArtifacts) -> Section | None:
     """The table."""
     rows = []
     stages = 0
-    for stage in found.of("filter", "rewrite", "answers", "select", "fail_rate"):
+    for stage in artifacts.of("filter", "rewrite", "answers", "select", "fail_rate"):
         figures = read_stage_metrics(stage.directory).get("figures", {})
         told = [(f"judge removes of {name} (planted)", key) for key, name in planted_metrics(figures).items()]
         told += [(NAMES[key], key) for key in NAMES if isinstance(figures.get(key), int | float)]

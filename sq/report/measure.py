@@ -59,13 +59,13 @@ class Change:
         return "loss" if self.high < 0 else "no difference shown"
 
 
-def quality(stages: Sequence[StageArtifacts], found: RunArtifacts) -> Quality:
+def quality(stages: Sequence[StageArtifacts], artifacts: RunArtifacts) -> Quality:
     """Solvable share and difficulty of the questions of some stages taken together."""
-    domain = found.domain
+    domain = artifacts.domain
     if domain is not None and domain.oracle_label("") is not None:
         texts = (row["question"] for stage in stages for row in stage.sample(MOST, "question"))
         return by_oracle(texts, domain)
-    verdicts, scores = (_by_reader(stages, found, column) for column in CHOOSERS)
+    verdicts, scores = (_by_reader(stages, artifacts, column) for column in CHOOSERS)
     return Quality(
         solvable={by: share(said.count("yes"), len(said)) for by, said in verdicts.items()},
         difficulty={by: mean_interval([float(score) for score in said]) for by, said in scores.items()},
@@ -145,9 +145,9 @@ def graded(scores: Path) -> dict[str, dict[str, float]]:
     return {p: {item: sum(given) / len(given) for item, given in items.items()} for p, items in right.items()}
 
 
-def selected_right(stages: Sequence[StageArtifacts], found: RunArtifacts) -> Interval | None:
+def selected_right(stages: Sequence[StageArtifacts], artifacts: RunArtifacts) -> Interval | None:
     """The share of selected answers that are right, by their references or the oracle."""
-    domain, known = found.domain, []
+    domain, known = artifacts.domain, []
     columns = ("question", "response_answer", "correct")
     for row in (row for stage in stages for row in stage.sample(MOST, *columns)):
         if row["correct"] is not None:
@@ -200,15 +200,15 @@ def _choosers(stage: StageArtifacts, column: str) -> set[str]:
     return {row[CHOOSERS[column]] for row in rows if row.get(column) is not None}
 
 
-def _by_reader(stages: Sequence[StageArtifacts], found: RunArtifacts, column: str) -> dict[str, list[Any]]:
+def _by_reader(stages: Sequence[StageArtifacts], artifacts: RunArtifacts, column: str) -> dict[str, list[Any]]:
     """What was said of the questions of all these stages by filters that read them, kept or not, by who said it."""
     of_stages: list[dict[str, list[Any]]] = []
     for stage in stages:
         choosers = _choosers(stage, column)
         of_stage: dict[str, list[Any]] = {}
-        for reader in (s for s in found.of("filter") if stage in found.made_from(s)):
-            ids = {row["id"] for row in stage.rows("id")} if len(found.made_from(reader)) > 1 else None
-            held_out = column == "solvable" and _has_held_out_votes(reader, found)
+        for reader in (s for s in artifacts.of("filter") if stage in artifacts.made_from(s)):
+            ids = {row["id"] for row in stage.rows("id")} if len(artifacts.made_from(reader)) > 1 else None
+            held_out = column == "solvable" and _has_held_out_votes(reader, artifacts)
             said: dict[str, list[Any]] = {}
             for row in reader.sample_with_rejects(MOST, column, CHOOSERS[column]):
                 who = row[CHOOSERS[column]]
@@ -220,10 +220,12 @@ def _by_reader(stages: Sequence[StageArtifacts], found: RunArtifacts, column: st
     return {by: [value for said in of_stages for value in said[by]] for by in names}
 
 
-def _has_held_out_votes(reader: StageArtifacts, found: RunArtifacts) -> bool:
+def _has_held_out_votes(reader: StageArtifacts, artifacts: RunArtifacts) -> bool:
     """Whether a filter's judge drew its votes anew: no filter before it decided by the same ones."""
     config = reader.manifest.config if reader.manifest else {}
-    before = [s.manifest.config for s in found.chain([reader]) if s.kind == "filter" and s is not reader and s.manifest]
+    before = [
+        s.manifest.config for s in artifacts.chain([reader]) if s.kind == "filter" and s is not reader and s.manifest
+    ]
     return (
         list(config.get("filters", []))[:1] == ["solvability"]
         and config.get("filters.solvability.temperature", 0) > 0

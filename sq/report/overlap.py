@@ -47,13 +47,13 @@ class CleanShare:
         return f"{percent(clean / max(self.problems, 1), 2)} ({wilson_text(clean, self.problems)})"
 
 
-def clean(found: RunArtifacts, stages: Sequence[StageArtifacts]) -> list[CleanShare]:
+def clean(artifacts: RunArtifacts, stages: Sequence[StageArtifacts]) -> list[CleanShare]:
     """Every benchmark against the questions of these stages."""
     from sq.synth.filters.overlap import BenchmarkNgrams, OverlapFilter
 
     told = []
     with tempfile.TemporaryDirectory() as scratch:
-        for name, path in benchmarks(found, Path(scratch)).items():
+        for name, path in benchmarks(artifacts, Path(scratch)).items():
             try:
                 grams = BenchmarkNgrams(OverlapFilter(benchmarks={name: path}))
             except SqError:
@@ -67,12 +67,12 @@ def clean(found: RunArtifacts, stages: Sequence[StageArtifacts]) -> list[CleanSh
     return told
 
 
-def section(found: RunArtifacts) -> Section | None:
+def section(artifacts: RunArtifacts) -> Section | None:
     """The table: clean problems of each benchmark, against the questions before and after the filter."""
-    filters = [s for s in found.of("filter") if s.manifest and "figure" not in s.tags]
-    before = found.made_from(filters[-1])[:1] if filters else found.of("questions")[-1:]
-    stages = list({stage.name: stage for stage in [*before, *(found.finals or filters[-1:])]}.values())
-    told = clean(found, stages)
+    filters = [s for s in artifacts.of("filter") if s.manifest and "figure" not in s.tags]
+    before = artifacts.made_from(filters[-1])[:1] if filters else artifacts.of("questions")[-1:]
+    stages = list({stage.name: stage for stage in [*before, *(artifacts.finals or filters[-1:])]}.values())
+    told = clean(artifacts, stages)
     if not told:
         return None
     by_name: dict[str, list[CleanShare]] = {}
@@ -95,14 +95,14 @@ def section(found: RunArtifacts) -> Section | None:
     return Section(id="overlap", title="Overlap with benchmarks", says=says, body=join(parts), paper="Table 6 of v2")
 
 
-def benchmarks(found: RunArtifacts, scratch: Path) -> dict[str, str]:
+def benchmarks(artifacts: RunArtifacts, scratch: Path) -> dict[str, str]:
     """The benchmarks to look at: the filter's own files, and the problems of every evaluation."""
     told: dict[str, str] = {}
-    for stage in found.of("evaluate"):
+    for stage in artifacts.of("evaluate"):
         for name, scores in stage.benchmarks.items():
             if name not in told:
                 told[name] = _written(scratch / f"{len(told)}.jsonl", problems(scores))
-    for stage in found.of("filter"):
+    for stage in artifacts.of("filter"):
         config = stage.manifest.config if stage.manifest else {}
         prefix = "filters.overlap.benchmarks."
         named = {k.removeprefix(prefix): v for k, v in config.items() if k.startswith(prefix)}

@@ -67,18 +67,18 @@ def write_report(
     Raises:
         SqError: where no run is, or the page cannot be written.
     """
-    found = find_run(directory)
+    artifacts = find_run(directory)
     target = output or directory / "report"
     with plain_errors(target, "write it"):
         target.mkdir(parents=True, exist_ok=True)
     figures = Plots(directory=target)
-    known = ablation.conditions(found)
-    sections = list(_sections(found, figures, known, embed, guard))
-    page = format_page(found, sections, known)
+    known = ablation.conditions(artifacts)
+    sections = list(_sections(artifacts, figures, known, embed, guard))
+    page = format_page(artifacts, sections, known)
     write_files(target, {PAGE: page.encode("utf-8", "replace")})
-    if found.variants:
+    if artifacts.variants:
         write_files(directory, {"ablation.json": (json.dumps(ablation.record(known), indent=1) + "\n").encode()})
-    with _logged_to(found, run) as tracked:
+    with _logged_to(artifacts, run) as tracked:
         for file in figures.files:
             tracked.figure(file.stem, file)
         tracked.artifact(target / PAGE, "report")
@@ -91,35 +91,35 @@ def write_report(
     return target / PAGE
 
 
-def format_page(found: RunArtifacts, sections: Sequence[Section], known: Sequence[ablation.Condition]) -> str:
+def format_page(artifacts: RunArtifacts, sections: Sequence[Section], known: Sequence[ablation.Condition]) -> str:
     """The page as one text."""
     return render(
-        "page.html.j2", title=found.title, sections=sections, unfinished=_unfinished(found),
-        highlights=_highlights(found, known), version=__version__, now=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "page.html.j2", title=artifacts.title, sections=sections, unfinished=_unfinished(artifacts),
+        highlights=_highlights(artifacts, known), version=__version__, now=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     )  # fmt: skip
 
 
 def _sections(
-    found: RunArtifacts, figures: Plots, known: Sequence[ablation.Condition], embed: str | None, guard: str | None
+    artifacts: RunArtifacts, figures: Plots, known: Sequence[ablation.Condition], embed: str | None, guard: str | None
 ) -> Iterator[Section]:
     """Every section that has something to show; one that fails says why, and the others stand."""
     parts: list[tuple[str, Make]] = [
-        ("What each step changed", partial(ablation.section, found, figures, known)),
-        ("The funnel", partial(funnel.section, found, figures)),
-        ("Difficulty", partial(difficulty.section, found, figures)),
-        ("Side studies", partial(studies.section, found, figures)),
-        ("Benchmarks", partial(benchmarks.section, found)),
-        ("Judges", partial(judge.section, found)),
-        ("Trainings", partial(training.section, found)),
-        ("Topics", partial(content.topics, found, figures)),
-        ("Map of questions", partial(embedding.section, found, figures, embed)),
-        ("Overlap with benchmarks", partial(overlap.section, found)),
-        ("Duplicates", partial(content.duplicates, found)),
-        ("Lengths", partial(content.lengths, found, figures)),
-        ("Safety", partial(safety.section, found, figures.directory, guard)),
-        ("Cost", partial(cost.section, found)),
-        ("Rows", partial(sample.section, found)),
-        ("How to make it again", partial(environment.section, found)),
+        ("What each step changed", partial(ablation.section, artifacts, figures, known)),
+        ("The funnel", partial(funnel.section, artifacts, figures)),
+        ("Difficulty", partial(difficulty.section, artifacts, figures)),
+        ("Side studies", partial(studies.section, artifacts, figures)),
+        ("Benchmarks", partial(benchmarks.section, artifacts)),
+        ("Judges", partial(judge.section, artifacts)),
+        ("Trainings", partial(training.section, artifacts)),
+        ("Topics", partial(content.topics, artifacts, figures)),
+        ("Map of questions", partial(embedding.section, artifacts, figures, embed)),
+        ("Overlap with benchmarks", partial(overlap.section, artifacts)),
+        ("Duplicates", partial(content.duplicates, artifacts)),
+        ("Lengths", partial(content.lengths, artifacts, figures)),
+        ("Safety", partial(safety.section, artifacts, figures.directory, guard)),
+        ("Cost", partial(cost.section, artifacts)),
+        ("Rows", partial(sample.section, artifacts)),
+        ("How to make it again", partial(environment.section, artifacts)),
     ]
     for title, make in parts:
         try:
@@ -131,40 +131,42 @@ def _sections(
             yield made
 
 
-def _unfinished(found: RunArtifacts) -> str:
+def _unfinished(artifacts: RunArtifacts) -> str:
     """What is missing of a run that is going on."""
-    waiting = [s.name for s in found.stages if s.status not in ("done", "") or not s.directory.is_dir()]
+    waiting = [s.name for s in artifacts.stages if s.status not in ("done", "") or not s.directory.is_dir()]
     if not waiting:
         return ""
     few = ", ".join(waiting[:6]) + (f" and {len(waiting) - 6} more" if len(waiting) > 6 else "")
-    done = len(found.stages) - len(waiting)
-    return f"This run is not finished: {done} of {count_noun(len(found.stages), 'stage')} are done. Missing: {few}."
+    done = len(artifacts.stages) - len(waiting)
+    return f"This run is not finished: {done} of {count_noun(len(artifacts.stages), 'stage')} are done. Missing: {few}."
 
 
-def _highlights(found: RunArtifacts, conditions: Sequence[ablation.Condition]) -> list[tuple[str, str, str]]:
+def _highlights(artifacts: RunArtifacts, conditions: Sequence[ablation.Condition]) -> list[tuple[str, str, str]]:
     """The few numbers that come first: name, value, and what it is of."""
     told: list[tuple[str, str, str]] = []
-    if finals := found.finals:
+    if finals := artifacts.finals:
         rows = sum(s.manifest.rows for s in finals if s.manifest)
-        told.append(("rows in the dataset", f"{rows:,}", f"from {', '.join(found.shown(s.directory) for s in finals)}"))
-    steps = conditions if found.variants else []
+        told.append(
+            ("rows in the dataset", f"{rows:,}", f"from {', '.join(artifacts.shown(s.directory) for s in finals)}")
+        )
+    steps = conditions if artifacts.variants else []
     for key, name in (("solvable", "solvable questions"), ("student", "student's accuracy")):
         known = [(c.name, f) for c in steps if (f := c.figures[key]) is not None]
         if known:
             last, first = known[-1], known[0]
             said = f"{last[0]}; {first[0]} {percent(first[1].value)}" if len(known) > 1 else last[0]
             told.append((name, percent(last[1].value), said))
-    seconds = found.recipe.get("seconds") or sum(s.seconds or 0.0 for s in found.stages)
+    seconds = artifacts.recipe.get("seconds") or sum(s.seconds or 0.0 for s in artifacts.stages)
     if isinstance(seconds, int | float) and seconds:
         minutes = f"{seconds / 60:,.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
-        told.append(("time", minutes, count_noun(len(found.stages), "stage")))
+        told.append(("time", minutes, count_noun(len(artifacts.stages), "stage")))
     return told
 
 
 @contextmanager
-def _logged_to(found: RunArtifacts, run: Run | None) -> Iterator[Run]:
+def _logged_to(artifacts: RunArtifacts, run: Run | None) -> Iterator[Run]:
     """The run that is given; else a child of the recipe's, where it is tracked at all."""
-    said = found.recipe.get("tracking")
+    said = artifacts.recipe.get("tracking")
     if run is not None or not isinstance(said, dict) or not said.get("uri"):
         yield run or Run("untracked")
         return
@@ -183,5 +185,5 @@ def _logged_to(found: RunArtifacts, run: Run | None) -> Iterator[Run]:
         yield Run("untracked")
         return
     parent = str(said.get("run_id") or "") or None
-    with track(config, stage="report", params={"recipe": found.recipe.get("recipe")}, parent=parent) as tracked:
+    with track(config, stage="report", params={"recipe": artifacts.recipe.get("recipe")}, parent=parent) as tracked:
         yield tracked

@@ -29,19 +29,19 @@ SHOWN = 10
 REPLY = re.compile(r"\s*(safe|unsafe)\b[\s:,]*((?:[A-Z]{1,2}\d{1,2}[\s,]*)*)", re.IGNORECASE)
 
 
-def section(found: RunArtifacts, directory: Path, guard: str | None) -> Section | None:
+def section(artifacts: RunArtifacts, directory: Path, guard: str | None) -> Section | None:
     """What the model said; without one, what it said the last time, where that was of this very dataset.
 
     Raises:
         SqError: a model that cannot be loaded.
     """
-    if not found.finals:
+    if not artifacts.finals:
         return None
     told = read_json(directory / RESULT)
     if guard is not None:
-        told = classify(found, _model(guard), _engine())
+        told = classify(artifacts, _model(guard), _engine())
         write_files(directory, {RESULT: json.dumps(told, indent=1, ensure_ascii=False).encode()})
-    if told.get("dataset") != found.dataset:
+    if told.get("dataset") != artifacts.dataset:
         return None
     counts: dict[str, int] = told["counts"]
     total = sum(counts.values())
@@ -61,14 +61,14 @@ def section(found: RunArtifacts, directory: Path, guard: str | None) -> Section 
     if told["flagged"]:
         flagged = [[row["id"][:12], row["question"][:300]] for row in told["flagged"]]
         parts.append(table(["row", "question"], flagged, caption="Some that were flagged", words=2))
-    written = sum(stage.manifest.rows for stage in found.finals if stage.manifest)
+    written = sum(stage.manifest.rows for stage in artifacts.finals if stage.manifest)
     says = f"{told['model']} on {total:,} of the dataset's {written:,} rows, question and answer together."
     return Section(
         id="safety", title="Safety", says=says, body=join(parts), paper="v2: 0.1% of 10,000 flagged by Llama-Guard"
     )
 
 
-def classify(found: RunArtifacts, model: ModelConfig, engine: EngineConfig, sample: int = SAMPLE) -> dict[str, Any]:
+def classify(artifacts: RunArtifacts, model: ModelConfig, engine: EngineConfig, sample: int = SAMPLE) -> dict[str, Any]:
     """The model's verdicts on a sample of the dataset's rows.
 
     Raises:
@@ -76,8 +76,8 @@ def classify(found: RunArtifacts, model: ModelConfig, engine: EngineConfig, samp
     """
     from sq.models.load import load_tokenizer
 
-    each = -(-sample // len(found.finals))
-    rows = {row["id"]: row for stage in found.finals for row in stage.sample(each, "question", "response")}
+    each = -(-sample // len(artifacts.finals))
+    rows = {row["id"]: row for stage in artifacts.finals for row in stage.sample(each, "question", "response")}
     tokenizer: Any = load_tokenizer(model)
     if not tokenizer.chat_template:
         raise ConfigError(
@@ -98,7 +98,7 @@ def classify(found: RunArtifacts, model: ModelConfig, engine: EngineConfig, samp
     finally:
         speaks.close()
     return {
-        "model": model.name, "dataset": found.dataset, "counts": dict(counts), "categories": dict(categories),
+        "model": model.name, "dataset": artifacts.dataset, "counts": dict(counts), "categories": dict(categories),
         "flagged": flagged,
     }  # fmt: skip
 

@@ -63,12 +63,12 @@ class Event:
     detail: str = ""
 
 
-def section(found: RunArtifacts) -> Section | None:
+def section(artifacts: RunArtifacts) -> Section | None:
     """The rows, to be searched and paged through."""
-    shown = rows_of(found)
+    shown = rows_of(artifacts)
     if not shown:
         return None
-    stories = _stories(found, {s.question for s in shown if s.question})
+    stories = _stories(artifacts, {s.question for s in shown if s.question})
     entries = [_entry(one, stories.get(one.question, [])) for one in shown]
     outcomes = list(dict.fromkeys(one.reason or "kept" for one in shown))
     stages = list(dict.fromkeys(one.stage.name for one in shown))
@@ -83,14 +83,14 @@ def section(found: RunArtifacts) -> Section | None:
     return Section(id="rows", title="Rows", says=says, body=body)
 
 
-def rows_of(found: RunArtifacts) -> list[SampleRow]:
+def rows_of(artifacts: RunArtifacts) -> list[SampleRow]:
     """The sample: rows of the final selection (else of the last filter, else questions), and rejects of every stage."""
     shown: list[SampleRow] = []
-    full = [s for s in [*found.of("questions"), *found.of("filter")] if s.manifest and s.manifest.rows]
-    last = found.finals or full[-1:]
+    full = [s for s in [*artifacts.of("questions"), *artifacts.of("filter")] if s.manifest and s.manifest.rows]
+    last = artifacts.finals or full[-1:]
     for stage in last:
         shown += [SampleRow(stage=stage, row=row) for row in chosen(stage.rows(), KEPT // len(last))]
-    for stage in found.of(*KINDS):
+    for stage in artifacts.of(*KINDS):
         by_reason: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for row, reason, detail in stage.rejects():
             by_reason[reason].append({"id": row.get("id"), "row": row, "detail": detail})
@@ -102,10 +102,10 @@ def rows_of(found: RunArtifacts) -> list[SampleRow]:
     return shown
 
 
-def _stories(found: RunArtifacts, wanted: set[str]) -> dict[str, list[Event]]:
+def _stories(artifacts: RunArtifacts, wanted: set[str]) -> dict[str, list[Event]]:
     """What each stage said of these questions and their candidates, in the run's order."""
     told: dict[str, list[Event]] = defaultdict(list)
-    for stage in found.of(*KINDS):
+    for stage in artifacts.of(*KINDS):
         if stage.kind == "rewrite":
             continue
         for row in stage.rows(*STORY):

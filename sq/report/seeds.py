@@ -12,17 +12,17 @@ MOST = 2_000
 """Seeds that are looked at."""
 
 
-def seeds(found: RunArtifacts) -> list[str]:
+def seeds(artifacts: RunArtifacts) -> list[str]:
     """Seed questions of the run; empty where none are known or can be read any more."""
-    for stage in found.of("qft"):
+    for stage in artifacts.of("qft"):
         if stage.overrides and (read := _of_training(stage.overrides)):
             return read
-    for stage in found.of("fail_rate"):
+    for stage in artifacts.of("fail_rate"):
         if read := [row["question"] for row in stage.sample(MOST, "question")]:
             return read
-    if found.domain is None or not found.of("questions"):
+    if artifacts.domain is None or not artifacts.of("questions"):
         return []
-    return [row["question"] for row in found.domain.seeds(MOST, 0, "train")]
+    return [row["question"] for row in artifacts.domain.seeds(MOST, 0, "train")]
 
 
 @lru_cache(maxsize=8)

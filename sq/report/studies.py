@@ -43,17 +43,17 @@ Points = dict[tuple[str, str], list[Interval]]
 """By series and x: a figure a seed."""
 
 
-def section(found: RunArtifacts, figures: Plots) -> Section | None:
+def section(artifacts: RunArtifacts, figures: Plots) -> Section | None:
     """Every study that the run's stages were tagged for."""
     by_name: dict[str, list[StageArtifacts]] = defaultdict(list)
-    for stage in found.stages:
+    for stage in artifacts.stages:
         if stage.tags.get("figure") and stage.directory.is_dir():
             by_name[stage.tags["figure"]].append(stage)
     parts: list[Markup] = []
     told = 0
     for name, stages in by_name.items():
         study = KNOWN.get(name, Study(title=name.replace("_", " ").capitalize(), axis="x"))
-        measured = _measured(stages, found)
+        measured = _measured(stages, artifacts)
         if not measured:
             continue
         told += 1
@@ -67,24 +67,24 @@ def section(found: RunArtifacts, figures: Plots) -> Section | None:
     return Section(id="studies", title="Side studies", says=says, body=join(parts))
 
 
-def _measured(stages: Sequence[StageArtifacts], found: RunArtifacts) -> dict[str, Points]:
+def _measured(stages: Sequence[StageArtifacts], artifacts: RunArtifacts) -> dict[str, Points]:
     """What the stages of a study have to show, by measure."""
     told: dict[str, Points] = {}
     for stage in stages:
         place = (stage.tags.get("series", ""), stage.tags.get("x") or stage.tags.get("size") or stage.tags.get("n", ""))
-        for measure, figure in _of_stage(stage, found):
+        for measure, figure in _of_stage(stage, artifacts):
             told.setdefault(measure, {}).setdefault(place, []).append(figure)
     return told
 
 
-def _of_stage(stage: StageArtifacts, found: RunArtifacts) -> list[tuple[str, Interval]]:
+def _of_stage(stage: StageArtifacts, artifacts: RunArtifacts) -> list[tuple[str, Interval]]:
     if stage.kind == "evaluate":
         return [(f"student's accuracy on {name}", accuracy(stage, name)) for name in stage.benchmarks]
     if stage.kind == "select":
-        right = selected_right([stage], found)
+        right = selected_right([stage], artifacts)
         return [("right answers selected", right)] if right else []
     if stage.kind in ("questions", "filter"):
-        seen = quality([stage], found)
+        seen = quality([stage], artifacts)
         told = [(f"solvable questions by {by}", share) for by, share in seen.solvable.items()]
         scorers = {by: "" if by == ORACLE else f" by {by}" for by in seen.difficulty}
         return told + [(f"{seen.measure}{scorers[by]}", figure) for by, figure in seen.difficulty.items()]
@@ -107,9 +107,9 @@ def _shown(name: str, study: Study, measure: str, points: Points, figures: Plots
         f"{' '.join(filter(None, place))} {with_interval(figure, shares=shares)}" for place, figure in told.items()
     )
 
-    def drawn(look: Style) -> Figure:
-        figure, (ax,) = axes(look, height=2.9)
-        (_lines if numeric else _dots)(ax, told, points, look)
+    def drawn(style: Style) -> Figure:
+        figure, (ax,) = axes(style, height=2.9)
+        (_lines if numeric else _dots)(ax, told, points, style)
         ax.set_ylabel(measure)
         ax.set_xlabel(study.axis if numeric else "")
         if shares:
@@ -119,7 +119,7 @@ def _shown(name: str, study: Study, measure: str, points: Points, figures: Plots
     return join([figures.add(name, drawn, alt), made])
 
 
-def _lines(ax: object, told: Mapping[tuple[str, str], Interval], points: Points, look: Style) -> None:
+def _lines(ax: object, told: Mapping[tuple[str, str], Interval], points: Points, style: Style) -> None:
     from matplotlib.axes import Axes
     from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 
@@ -127,7 +127,7 @@ def _lines(ax: object, told: Mapping[tuple[str, str], Interval], points: Points,
     names = list(dict.fromkeys(series for series, _ in told))
     for number, name in enumerate(names):
         seen = [(_number(x), f, points[series, x]) for (series, x), f in told.items() if series == name]
-        color = look.series[number % len(look.series)]
+        color = style.series[number % len(style.series)]
         xs = [x for x, _, _ in seen]
         errors = [[f.value - f.low for _, f, _ in seen], [f.high - f.value for _, f, _ in seen]]
         ax.errorbar(xs, [f.value for _, f, _ in seen], yerr=errors, fmt=f"{MARKERS[number % len(MARKERS)]}-",
@@ -145,13 +145,13 @@ def _lines(ax: object, told: Mapping[tuple[str, str], Interval], points: Points,
         ax.legend()
 
 
-def _dots(ax: object, told: Mapping[tuple[str, str], Interval], points: Points, look: Style) -> None:
+def _dots(ax: object, told: Mapping[tuple[str, str], Interval], points: Points, style: Style) -> None:
     from matplotlib.axes import Axes
 
     assert isinstance(ax, Axes)
     names = [" ".join(filter(None, place)) or "all" for place in told]
     for number, (place, f) in enumerate(told.items()):
-        color = look.series[number % len(look.series)]
+        color = style.series[number % len(style.series)]
         ax.errorbar([number], [f.value], yerr=[[f.value - f.low], [f.high - f.value]], capsize=5, color=color,
                     fmt=MARKERS[number % len(MARKERS)], markersize=7)  # fmt: skip
         if len(points[place]) > 1:

@@ -85,7 +85,7 @@ class Plots:
 
 
 def axes(
-    look: Style, *, height: float = 3.0, columns: int = 1, rows: int = 1, **kwargs: Any
+    style: Style, *, height: float = 3.0, columns: int = 1, rows: int = 1, **kwargs: Any
 ) -> tuple[Figure, list[Any]]:
     """A figure with empty axes in the look of the page."""
     from matplotlib.figure import Figure
@@ -96,9 +96,9 @@ def axes(
         for side in ("top", "right"):
             ax.spines[side].set_visible(False)
         for side in ("left", "bottom"):
-            ax.spines[side].set_color(look.grid)
-        ax.tick_params(colors=look.text, length=3)
-        ax.grid(True, axis="y", color=look.grid, linewidth=0.6)
+            ax.spines[side].set_color(style.grid)
+        ax.tick_params(colors=style.text, length=3)
+        ax.grid(True, axis="y", color=style.grid, linewidth=0.6)
         ax.set_axisbelow(True)
     return figure, list(grid.flat)
 
@@ -111,7 +111,7 @@ def percent_axis(axis: Any) -> None:
 
 
 @contextmanager
-def _style(name: str, look: Style) -> Iterator[None]:
+def _style(name: str, style: Style) -> Iterator[None]:
     import matplotlib
 
     settings: Any = {
@@ -121,9 +121,9 @@ def _style(name: str, look: Style) -> Iterator[None]:
         "font.size": 10,
         "axes.titlesize": 10,
         "axes.labelsize": 10,
-        "text.color": look.text,
-        "axes.labelcolor": look.text,
-        "axes.titlecolor": look.text,
+        "text.color": style.text,
+        "axes.labelcolor": style.text,
+        "axes.titlecolor": style.text,
         "axes.facecolor": "none",
         "figure.facecolor": "none",
         "legend.frameon": False,

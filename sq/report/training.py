@@ -22,10 +22,10 @@ LEFT_OUT = ("val/loss", "val/perplexity", "val/logp", "val/tokens", "val/reward"
 """Figures that say in other words what the loss or the margin says; MLflow has them."""
 
 
-def section(found: RunArtifacts) -> Section | None:
+def section(artifacts: RunArtifacts) -> Section | None:
     """The table, from each train.json."""
     rows = []
-    for stage in found.of(*LOSSES):
+    for stage in artifacts.of(*LOSSES):
         figures: Mapping[str, Any] = stage.record.get("figures") or {}
         if not figures:
             continue
