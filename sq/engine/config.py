@@ -17,6 +17,8 @@ class EngineConfig:
 
     reads_ids: ClassVar[bool] = True
     """Whether prompts go to it as token ids of the job's model, made by the chat contract; else as chat messages."""
+    seed_bits: ClassVar[int] = 63
+    """Bits of a seed that it tells apart. With fewer, requests with one prompt may draw the same: see `questions`."""
     ignored_fields: ClassVar[Mapping[str, str]] = {
         "max_failures": "when the stage stops",
         "reject_failed": "what becomes of a row without a result",
@@ -41,7 +43,8 @@ class EngineConfig:
         ignored = {name for kind in type(self).__mro__ for name in vars(kind).get("ignored_fields", ())}
         resolved = self.resolved(model)
         counted = {f.name: getattr(resolved, f.name) for f in fields(self) if f.name not in ignored}
-        return {**flatten(counted, "engine"), "engine": type(self).__name__.removesuffix("Config").lower()}
+        kind = type(self).__name__.removesuffix("Config").lower()
+        return {**flatten(counted, "engine"), "engine": kind, "engine.seed_bits": self.seed_bits}
 
     def can_score(self, model: ModelConfig) -> bool:
         """Whether it scores with this model, known before it starts."""

@@ -7,7 +7,6 @@ carries no position. Equal prompts, such as several completions of one request, 
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from sq.engine.base import Sampling
-from sq.engine.nucleus import keep_nucleus
+from sq.engine.nucleus import keep_nucleus, uniform
 
 GREEDY_BELOW = 1e-5
 """Temperatures under it are greedy, as in vLLM: dividing by them would overflow."""
@@ -37,15 +36,9 @@ class PartialCompletion:
     ids: list[int] = field(default_factory=list)
     finish: str = ""
     problem: str | None = None
-    random: torch.Generator = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.restart()
 
     def restart(self) -> None:
         """Back to the prompt, with the same random numbers ahead."""
-        digest = hashlib.blake2b(f"{self.seed}:{self.index}".encode(), digest_size=8).digest()
-        self.random = torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)
         self.ids, self.finish, self.problem = [], "", None
 
     def take(self, token: int) -> bool:
@@ -104,8 +97,8 @@ def _sample(logits_BV: Tensor, rows: Sequence[PartialCompletion]) -> list[int]:
             logits_V.masked_fill_(logits_V < logits_V.topk(row.sampling.top_k).values[-1], -torch.inf)
     keep_nucleus(logits_BV, {i: row.sampling.top_p for i, row in enumerate(rows) if row.sampling.top_p < 1})
     sums_BV = logits_BV.softmax(dim=-1).double().cumsum(dim=-1)
-    drawn = [torch.rand((), generator=row.random, dtype=torch.float64) for row in rows]
-    points_B = torch.stack(drawn).to(sums_BV.device) * (1 - 1e-12)  # or rounding could reach past the last token
+    drawn = [uniform(row.seed, row.index, len(row.ids)) for row in rows]
+    points_B = sums_BV.new_tensor(drawn) * (1 - 1e-12)  # or rounding could reach past the last token
     found = torch.searchsorted(sums_BV, (points_B * sums_BV[:, -1])[:, None], right=True)
     return found[:, 0].tolist()
 

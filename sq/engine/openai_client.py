@@ -199,7 +199,7 @@ def payload(request: Request, config: OpenAIConfig, model: str) -> tuple[str, di
     sampling = request.sampling
     if not request.prompt_ids and not request.messages:
         raise RefusedError("the request has neither prompt ids nor messages")
-    body: dict[str, Any] = {"model": model, "n": sampling.n, "seed": request.seed}
+    body: dict[str, Any] = {"model": model, "n": sampling.n, "seed": request.seed % 2**config.seed_bits}
     body |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
     if request.prompt_ids is not None:
         path = "/completions"

@@ -61,6 +61,11 @@ class RayConfig(EngineConfig):
         """Whether prompts go to it as token ids."""
         return self.inner.reads_ids
 
+    @property
+    def seed_bits(self) -> int:  # type: ignore[override]  # as the inner engine
+        """Bits of a seed that it tells apart."""
+        return self.inner.seed_bits
+
     def identity(self, model: ModelConfig) -> str:
         """That of the inner engine: where it runs decides nothing."""
         return self.inner.identity(model)

@@ -70,6 +70,11 @@ class VLLMConfig(EngineConfig):
     attention: str | None = setting(None, help="FLASH_ATTN, FLASHINFER, TRITON_ATTN, ... ; default: vLLM's choice")
     lora: str | None = setting(None, help="directory of a LoRA adapter to put on the model")
 
+    @property
+    def seed_bits(self) -> int:  # type: ignore[override]  # on a GPU it is not our sampling
+        """Bits of a seed that it tells apart: vLLM's sampling on a GPU mixes the 64 bits that it takes into 32."""
+        return 63 if on_cpu() else 32
+
     def identity(self, model: ModelConfig) -> str:
         """The weights, and the adapter on them."""
         return fingerprint(model) if self.lora is None else f"{fingerprint(model)}+{adapter(self.lora)[1]}"

@@ -8,14 +8,13 @@ nor on a request that has to wait and comes back.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from vllm.v1.sample.logits_processor import BatchUpdate, LogitsProcessor, MoveDirectionality
 
-from sq.engine.nucleus import draw
+from sq.engine.nucleus import draw, uniform
 
 DRAW = "sq_draw"
 """Name of the extra argument of a request that has its temperature, top-p, seed and number of the completion."""
@@ -33,9 +32,8 @@ class _RequestState:
 
     def point(self) -> float:
         """The next token's random number, in [0, 1)."""
-        text = f"{self.seed}:{self.index}:{self.count}"
         self.count += 1
-        return (int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 11) / 2**53
+        return uniform(self.seed, self.index, self.count - 1)
 
 
 class DrawProcessor(LogitsProcessor):  # type: ignore[misc]

@@ -125,4 +125,4 @@ class Asker:
 
 def seed_of(key: str, seed: int) -> int:
     """The seed of a problem's answers: of the problem and the run's seed alone, the same in any batch."""
-    return int(row_id("seed", key=key, seed=seed)[:8], 16) >> 1
+    return int(row_id("seed", key=key, seed=seed)[:16], 16) >> 1

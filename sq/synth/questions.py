@@ -10,6 +10,7 @@ import itertools
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ class QuestionsStage(SynthStage):
             usages=tuple(g.speaker.usage for g in generators),
             total=self.count,
             unit="sample",
-            report=lambda directory: _report(directory, job.domain.create()),
+            report=lambda directory: _report(directory, job.domain.create(), job.engine.seed_bits),
             then=f"synthesize.py stage=filter {'engine=oracle ' if job.domain.name in ORACLES else ''}input",
         )
 
@@ -191,11 +192,35 @@ def _model(job: SynthJob, name: str) -> ModelConfig:
     return replace(job.model, name=given.parent.name if given.name == "model" else given.name, path=name)
 
 
-def _report(directory: Path, domain: Domain) -> StageSummary:
+def _report(directory: Path, domain: Domain, seed_bits: int) -> StageSummary:
     counts = Counter(row["generator"] for row in read_rows(directory, columns=["generator"]))
     metrics = oracle_metrics((row["question"] for row in read_rows(directory, columns=["question"])), domain)
     shares = {f"rows/{name}": float(n) for name, n in counts.items()} if len(counts) > 1 else {}
-    told = ", ".join(f"{int(n):,} of {name.removeprefix('rows/')}" for name, n in shares.items())
-    return StageSummary(
-        metrics={**metrics, **shares}, told=" | ".join(filter(None, [told, format_oracle_metrics(metrics)]))
-    )
+    repeated = {
+        "repeated": float(_repeated(row["question"] for row in read_rows(directory, columns=["question"]))),
+        "repeated_by_seed": sum(n * (n - 1) / 2 for n in counts.values()) / 2**seed_bits,
+    }
+    told = [
+        ", ".join(f"{int(n):,} of {name.removeprefix('rows/')}" for name, n in shares.items()),
+        format_oracle_metrics(metrics),
+        _format_repeated(repeated, seed_bits),
+    ]
+    return StageSummary(metrics={**metrics, **shares, **repeated}, told=" | ".join(filter(None, told)))
+
+
+def _repeated(texts: Iterator[str]) -> int:
+    """How many are the same as an earlier one."""
+    import numpy as np
+
+    digests = (int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") for text in texts)
+    known = np.fromiter(digests, dtype=np.uint64)
+    return len(known) - len(np.unique(known))
+
+
+def _format_repeated(metrics: dict[str, float], seed_bits: int) -> str:
+    """How many questions are there twice, and how many of them equal seeds account for, where that is any."""
+    expected = metrics["repeated_by_seed"]
+    if not metrics["repeated"] and expected < 0.05:
+        return ""
+    why = f", {expected:,.1f} expected because the engine tells {seed_bits} bits of a seed apart"
+    return f"{metrics['repeated']:,.0f} the same as an earlier one{why if expected >= 0.05 else ''}"

@@ -17,7 +17,7 @@ from sq.models.load import Dtype, ModelConfig
 TINY = ModelConfig(name="tiny", path="package:tiny")  # in bf16
 COUNTED = {
     "HFConfig": {"dtype", "max_model_len"},
-    "OpenAIConfig": {"served", "ids", "extra", "omit"},
+    "OpenAIConfig": {"served", "ids", "extra", "omit", "seed_bits"},
     "OracleConfig": {"domain", "role", "error_rate"},
     "RayConfig": {"inner"},
     "VLLMConfig": {"dtype", "max_model_len", "quantization", "lora"},
@@ -137,3 +137,10 @@ def test_vllm_on_a_gpu_generates_in_bf16_with_weights_in_fp32(
     assert VLLMConfig().resolved(replace(model, dtype=stored)).dtype == stored.value
     (tmp_path / "config.json").write_text(json.dumps(known | {"architectures": ["LlamaForSequenceClassification"]}))
     assert VLLMConfig().resolved(model).dtype == stored.value, "a score keeps the weights' own format"
+
+
+def test_vllm_on_a_gpu_is_known_to_tell_fewer_seeds_apart(monkeypatch):
+    monkeypatch.setattr("sq.engine.vllm.on_cpu", lambda: False)
+    assert RayConfig(inner=VLLMConfig()).seed_bits == 32
+    monkeypatch.setattr("sq.engine.vllm.on_cpu", lambda: True)
+    assert VLLMConfig().seed_bits == 63

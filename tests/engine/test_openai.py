@@ -74,6 +74,14 @@ def test_messages_and_ids_go_where_they_belong(endpoint, start):
     assert endpoint.authorization == {f"Bearer {KEY}"}
 
 
+def test_a_seed_is_cut_to_what_the_endpoint_takes(start):
+    message = ({"role": "user", "content": "a"},)
+    asked = [Request(key="a", seed=2**62 + 5, messages=message, sampling=Sampling())]
+    for bits, seed in ((63, 2**62 + 5), (31, 5)):
+        (result,) = start(seed_bits=bits).generate(asked)
+        assert result.completions[0].text == f"a #{seed}"
+
+
 def test_without_a_key_none_is_sent(endpoint, start, monkeypatch):
     monkeypatch.delenv("OPENAI_API_KEY")
     assert len(list(start().generate(ask("a")))) == 1 and endpoint.authorization == {None}

@@ -67,6 +67,13 @@ def test_a_small_top_p_is_greedy_as_in_vllms_own_sampling(engine):
     assert ours == theirs
 
 
+@pytest.mark.parametrize("top_k", [0, 5])  # our sampling, and vLLM's own
+def test_the_largest_seed_is_taken(engine, top_k):
+    sampling = Sampling(n=3, max_tokens=4, top_k=top_k)
+    results = engine.generate([Request(key="a", seed=2**63 - 1, prompt_ids=(5, 6, 7), sampling=sampling)])
+    assert [len(r.completions) for r in results] == [3]
+
+
 def test_greedy_asks_for_one_text(engine):
     one = texts(engine.generate(requests(3, temperature=0.0)))
     assert one == texts(engine.generate(requests(3, temperature=0.0)))
