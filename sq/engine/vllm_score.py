@@ -13,7 +13,8 @@ from typing import Any
 from sq.core.errors import EngineError
 from sq.engine.base import Request, Result, ScoreRequest, ScoreResult
 from sq.engine.exchange import OVERFLOWED, Exchange
-from sq.engine.vllm import Asking, VLLMConfig, adapter_request, hand_over, raw_score, start, stop, stream
+from sq.engine.vllm import Asking, VLLMConfig, hand_over, raw_score, stream
+from sq.engine.vllm_start import adapter_request, start, stop
 from sq.models.load import ModelConfig
 
 
@@ -23,7 +24,7 @@ class VLLMScorer:
     def __init__(self, config: VLLMConfig, model: ModelConfig) -> None:
         self.config, self.model = config, model
         self.fingerprint = config.identity(model)
-        self._llm = start(config, model, runner="pooling")
+        self._llm = start(config, model, scores=True)
         about = self._llm.llm_engine.model_config
         if about.hf_config.num_labels != 1:
             self.close()

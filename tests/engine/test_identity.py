@@ -128,7 +128,7 @@ def test_replicas_on_gpus_are_told_the_number_format_by_a_driver_that_has_none(m
 def test_vllm_on_a_gpu_generates_in_bf16_with_weights_in_fp32(
     monkeypatch, random_tiny, tmp_path, stored, chosen, cpu, dtype
 ):
-    monkeypatch.setattr("sq.engine.vllm.on_cpu", lambda: cpu)
+    monkeypatch.setattr("sq.engine.vllm_environment.on_cpu", lambda: cpu)
     monkeypatch.setattr("sq.models.load.cpu_has_bf16", lambda: True)
     known = json.loads((random_tiny / "config.json").read_text()) | {"dtype": stored.value}
     (tmp_path / "config.json").write_text(json.dumps(known))
@@ -140,7 +140,7 @@ def test_vllm_on_a_gpu_generates_in_bf16_with_weights_in_fp32(
 
 
 def test_vllm_on_a_gpu_is_known_to_tell_fewer_seeds_apart(monkeypatch):
-    monkeypatch.setattr("sq.engine.vllm.on_cpu", lambda: False)
+    monkeypatch.setattr("sq.engine.vllm_environment.on_cpu", lambda: False)
     assert RayConfig(inner=VLLMConfig()).seed_bits == 32
-    monkeypatch.setattr("sq.engine.vllm.on_cpu", lambda: True)
+    monkeypatch.setattr("sq.engine.vllm_environment.on_cpu", lambda: True)
     assert VLLMConfig().seed_bits == 63

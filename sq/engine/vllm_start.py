@@ -1,0 +1,103 @@
+"""Starting vLLM: what it is given, so that the same config serves on a CPU and a GPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sq.core.config import nearest
+from sq.core.errors import EngineError
+from sq.engine import vllm_environment
+from sq.engine.adapters import room_for
+from sq.models.load import ModelConfig, locate
+
+if TYPE_CHECKING:
+    from sq.engine.vllm import VLLMConfig
+
+
+def start(config: VLLMConfig, model: ModelConfig, *, scores: bool = False) -> Any:
+    """A vLLM on `model`, in this process, to generate or to score.
+
+    Raises:
+        EngineError: where it is not installed, or cannot start.
+    """
+    config.prepare()
+    try:
+        with vllm_environment.no_collection():
+            from vllm import LLM
+    except ImportError as error:
+        raise EngineError(
+            f"vLLM is not installed ({error}). Install the extra 'cpu' or 'cuda', or use engine=hf"
+        ) from error
+    try:
+        return LLM(**arguments(config, model, scores=scores))
+    except (ValueError, RuntimeError, OSError) as error:
+        raise EngineError(f"vLLM cannot start with model {model.name} ({model.path}): {error}") from error
+
+
+def arguments(config: VLLMConfig, model: ModelConfig, *, scores: bool = False) -> dict[str, Any]:
+    """What vLLM is started with."""
+    on_cpu = vllm_environment.on_cpu()
+    return {
+        "model": locate(model),
+        "tokenizer": model.tokenizer,
+        "revision": model.revision,
+        "trust_remote_code": model.trust_remote_code,
+        "runner": "pooling" if scores else "auto",
+        "dtype": config.resolved(model).dtype,
+        "max_model_len": config.max_model_len or model.max_length,
+        "max_num_seqs": config.max_num_seqs,
+        "tensor_parallel_size": config.tensor_parallel,
+        "gpu_memory_utilization": config.gpu_memory,
+        "enforce_eager": on_cpu if config.eager is None else config.eager,
+        "quantization": config.quantization,
+        "enable_prefix_caching": True,
+        "disable_log_stats": True,
+        "use_tqdm_on_load": False,
+        **(_for_cpu(scores) if on_cpu else {}),
+        **_attention(config.attention),
+        **room_for(config.lora),
+    }
+
+
+def stop(llm: Any) -> None:
+    """Free its model. vLLM's parallel state is torn down, so that another may start in this process."""
+    if llm is None:
+        return
+    core, llm.llm_engine = llm.llm_engine.engine_core, None
+    core.shutdown()  # also collects what it frees
+
+
+def adapter_request(config: VLLMConfig) -> Any | None:
+    """What puts the adapter on a request; none where there is none."""
+    if config.lora is None:
+        return None
+    from vllm.lora.request import LoRARequest
+
+    return LoRARequest("adapter", 1, config.lora)
+
+
+def _for_cpu(scores: bool) -> dict[str, Any]:
+    """What a CPU needs of vLLM: our sampling, too, which is a logits processor that vLLM on a GPU would refuse.
+
+    Prompts in one piece: vLLM rewinds the generator of a seeded request whose prompt it cuts into chunks, which torch's
+    CPU generator cannot do, and the whole engine dies of it. Cache blocks of 32 tokens, its smallest there in place of
+    128: only whole blocks of a prompt are shared between its completions, and most questions are shorter than 128.
+    """
+    settings: dict[str, Any] = {"enable_chunked_prefill": False, "block_size": 32}
+    if not scores:
+        from sq.engine.vllm_sampling import DrawProcessor
+
+        settings["logits_processors"] = [DrawProcessor]
+    return settings
+
+
+def _attention(name: str | None) -> dict[str, Any]:
+    """What tells vLLM the attention backend; nothing, where the choice is its own."""
+    if name is None:
+        return {}
+    from vllm.v1.attention.backends.registry import AttentionBackendEnum
+
+    known = sorted(backend.name for backend in AttentionBackendEnum)
+    if name.upper() not in known:
+        raise EngineError(f"engine.attention={name!r}{nearest(name.upper(), known)} vLLM has {', '.join(known)}")
+    return {"attention_backend": AttentionBackendEnum[name.upper()]}
