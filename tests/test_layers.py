@@ -21,7 +21,7 @@ def found_by_ruff(path: str, code: str) -> str:
 @pytest.mark.parametrize(
     ("code", "home"),
     [
-        ("import mlflow\n", "sq/core/tracking.py"),
+        ("import mlflow\n", "sq/core/tracking_mlflow.py"),
         ("from vllm import LLM\n", "sq/engine/vllm.py"),
         ("import ray.data\n", "sq/engine/ray.py"),
         ("from transformers import AutoModelForCausalLM\n", "sq/models/load.py"),

@@ -13,7 +13,20 @@ from collections.abc import Sequence
 from sq import __version__
 from sq.core.errors import SqError
 
-COMMANDS = ("doctor", "model", "plan", "run", "report", "compare", "why", "build", "push", "grade", "determinism")
+COMMANDS = (
+    "doctor",
+    "model",
+    "plan",
+    "run",
+    "report",
+    "compare",
+    "track",
+    "why",
+    "build",
+    "push",
+    "grade",
+    "determinism",
+)
 """In the order of the help; each is a module of this package with `add(commands)`."""
 
 ABOUT = """\

@@ -12,9 +12,9 @@ import re
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 # Before torch is imported: spinning OpenMP threads on shared cores cost 10x and more.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
@@ -36,6 +36,9 @@ from sq.core.compose import check_stage, compose, explain, loosened, plain  # no
 from sq.core.config import build, conf_dir  # noqa: E402
 from sq.core.config_help import show_config, show_groups, stages_of  # noqa: E402
 from sq.core.errors import ConfigError, SqError  # noqa: E402
+
+if TYPE_CHECKING:
+    from sq.core.tracking import Run
 
 log = logging.getLogger(__name__)
 
@@ -68,12 +71,14 @@ def main(name: str, job: type[Job], about: str | None) -> None:
 def run(name: str, job: type[Job], package: str) -> None:
     """Hand over to Hydra: one job, or with -m a sweep whose failed jobs do not stop the others."""
     failures: list[SqError] = []
+    parents: list[Run] = []
 
     def task(config: DictConfig) -> None:
         sweep = HydraConfig.get().mode == RunMode.MULTIRUN
         try:
             if sweep:
-                join_sweep(config)
+                parents[:] = parents or [opened.enter_context(sweep_run(config))]
+                join_sweep(config, parents[0])
             build(config, job).run()
         except SqError as error:
             failures.append(error)
@@ -82,7 +87,10 @@ def run(name: str, job: type[Job], package: str) -> None:
 
     task.__module__ = "__main__"
     check_stage(sys.argv[1:], package)
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task)()
+    with ExitStack() as opened:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=name)(task)()
+        for parent in parents if failures else ():
+            parent.end("FAILED")
     if failures:
         if len(failures) > 1 or "-m" in sys.argv or "--multirun" in sys.argv:
             print_message(f"{len(failures)} of the sweep's jobs failed; the same command runs those again")
@@ -121,19 +129,24 @@ def check_flags(arguments: Sequence[str]) -> None:
             )
 
 
-def join_sweep(config: DictConfig) -> None:
-    """In a multirun each job has a directory below `output_dir`, named by what is varied, and one parent in MLflow."""
-    from sq.core.tracking import TrackingConfig, multirun_parent
+def sweep_run(config: DictConfig) -> AbstractContextManager[Run]:
+    """The one run in MLflow under which the jobs of a sweep are."""
+    from sq.core.tracking import TrackingConfig, track
 
+    tracking = build(config.tracking, TrackingConfig, key="tracking")
+    swept = {"overrides": [a.lstrip("+") for a in sys.argv[1:] if "=" in a]}
+    return track(tracking, stage="sweep", params=swept, directory=config.output_dir, identity={"sweep": True})
+
+
+def join_sweep(config: DictConfig, parent: Run) -> None:
+    """In a multirun each job has a directory below `output_dir`, named by what is varied, and a run under `parent`."""
     hydra_config, sweep = HydraConfig.get(), Path(config.output_dir)
     swept = {a.lstrip("+").partition("=")[0] for a in sys.argv[1:] if re.search(r"=.*(,|\()", a)}
     varied = [o.lstrip("+") for o in hydra_config.overrides.task if o.lstrip("+").partition("=")[0] in swept]
     name = ",".join(re.sub(r"[^\w.=+-]+", "-", o) for o in varied)
     config.output_dir = str(sweep / (name[:200] or f"job-{hydra_config.job.num}"))
-    sweep.mkdir(parents=True, exist_ok=True)
-    parent = multirun_parent(build(config.tracking, TrackingConfig, key="tracking"), sweep)
     with open_dict(config):
-        config.tracking.parent = parent
+        config.tracking.parent = parent.id
         if name and not config.tracking.get("run_name"):  # told apart in MLflow by what is varied
             config.tracking.run_name = re.sub(r"(^|,)[\w.]+\.(\w+)=", r"\1\2=", name)[:200]  # lr, not stage.lr
 

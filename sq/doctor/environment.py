@@ -81,7 +81,7 @@ def _tracking() -> Finding:
     except sqlite3.Error as error:
         return Finding(
             level=PROBLEM, name="mlflow store", text=f"{path} cannot be read: {error}",
-            fix=f"move it away (runs wait in outputs/tracking-spool), or mlflow db upgrade sqlite:///{path}",
+            fix=f"move it away (sq track outputs --uri sqlite:///{path} fills a new one), or mlflow db upgrade sqlite:///{path}",
         )  # fmt: skip
     if not os.access(path, os.W_OK):
         return Finding(level=PROBLEM, name="mlflow store", text=f"{path} cannot be written", fix=f"chmod u+w {path}")
@@ -97,5 +97,5 @@ def _server(uri: str) -> Finding:
         why = error.reason if isinstance(error, urllib.error.URLError) else error
         return Finding(
             level=PROBLEM, name="mlflow store", text=f"{shown} does not answer: {why}",
-            fix="start it, or unset MLFLOW_TRACKING_URI; runs wait on disk until it is there",
+            fix="start it, or unset MLFLOW_TRACKING_URI; sq track outputs sends what runs have kept",
         )  # fmt: skip

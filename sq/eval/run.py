@@ -13,8 +13,7 @@ from pathlib import Path
 from sq.core.config import flatten
 from sq.core.errors import UnfinishedError
 from sq.core.ledger import LedgerSummary
-from sq.core.run import Run
-from sq.core.tracking import DataRef, track
+from sq.core.tracking import DataRef, Run, track
 from sq.engine.base import Sampling
 from sq.eval.answer import AnswerSettings, LazyEngine, answer, answers_dir
 from sq.eval.benchmarks import Problems

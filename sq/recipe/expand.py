@@ -15,7 +15,7 @@ from sq.core.quoting import override
 from sq.recipe.config import RecipeConfig, RecipeStage
 from sq.recipe.graph import ordered, reads, renamed, resolved
 
-RESERVED = ("logs", "report", "scores")
+RESERVED = ("logs", "report", "scores", "tracking")
 """Directories of a recipe that are no stage's."""
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 _ONCE = "(once)"

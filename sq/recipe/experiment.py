@@ -10,14 +10,15 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import stdev
 from typing import Any
 
 from sq.core.config import nearest
 from sq.core.errors import ConfigError, SqError
 from sq.core.intervals import student
-from sq.core.mlflow_store import sqlite_path
-from sq.core.tracking import read_runs
+from sq.core.secrets import redact
+from sq.core.tracking_mlflow import connect, whole_uri
 
 USUAL = ("accuracy", "oracle/solvable", "correct/chosen", "val/loss", "train/loss")
 """How a metric ends that is looked at where none is named: the one that most runs have, the first of several."""
@@ -93,12 +94,12 @@ def compare_runs(
     Raises:
         SqError: for an experiment, setting or metric that is not there, with the nearest name.
     """
-    path = sqlite_path(uri)
-    if path is not None and not path.expanduser().is_file():
+    path = Path(whole_uri(uri).removeprefix("sqlite:///"))
+    if uri.startswith("sqlite:///") and not path.is_file():
         raise SqError(
             f"there is no {path}: nothing was tracked here; say where: --tracking-uri sqlite:///FILE or http://..."
         )
-    found = [run for run in read_runs(uri, experiment) if "sq.sweep" not in run["tags"]]
+    found = [run for run in read_runs(uri, experiment) if run["tags"].get("sq.stage") not in ("sweep", "recipe")]
     if stage is not None:
         stages = sorted({run["tags"].get("sq.stage", "") for run in found})
         if stage not in stages:
@@ -117,6 +118,35 @@ def compare_runs(
     return ExperimentComparison(
         experiment=experiment, by=keys, metrics=tuple(chosen), groups=_grouped(having, keys, chosen), left_out=left_out
     )
+
+
+def read_runs(uri: str, experiment: str, where: str = "") -> list[dict[str, Any]]:
+    """Every run of an experiment, newest first: id, name, status, start, end, parent, params, metrics, tags.
+
+    Args:
+        uri: As in `TrackingConfig.uri`.
+        experiment: The experiment's name.
+        where: MLflow's filter, such as `tags.sq.stage = 'sft'`.
+    """
+    shown = f"MLflow at {redact(whole_uri(uri))}"
+    try:
+        client = connect(whole_uri(uri))
+        found = client.get_experiment_by_name(experiment)
+        names = [] if found else [e.name for e in client.search_experiments()]
+        runs = client.search_runs([found.experiment_id], where, max_results=50_000) if found else ()
+    except Exception as error:
+        raise SqError(f"{shown} cannot be read: {redact(str(error)).splitlines()[0]}") from error
+    if found is None:
+        near = nearest(experiment, names) or "."
+        raise SqError(f"{shown} has no experiment {experiment!r}{near} It has: {', '.join(names) or 'none'}")
+    return [
+        {
+            "id": r.info.run_id, "name": r.info.run_name, "status": r.info.status, "start": r.info.start_time,
+            "end": r.info.end_time, "parent": r.data.tags.get("mlflow.parentRunId"), "params": dict(r.data.params),
+            "metrics": dict(r.data.metrics), "tags": dict(r.data.tags),
+        }
+        for r in runs
+    ]  # fmt: skip
 
 
 def value_of(run: Mapping[str, Any], key: str) -> str:

@@ -41,7 +41,7 @@ from sq.recipe.record import (
     run_of,
 )  # fmt: skip
 from sq.recipe.summary import stage_summary
-from sq.recipe.tracked import opened, tracking_overrides
+from sq.recipe.tracked import parent_run, tracking_overrides
 
 LOG_LINES = 20
 """Lines of a failed stage's log that are shown."""
@@ -144,7 +144,7 @@ class _Run:
             self._require(todo)
             self.jobs = jobs or check(todo)
             self._begin(len(todo))
-            with _signals_stop():
+            with parent_run(self.recipe, self.record) as self.environment, _signals_stop():
                 self._all(todo)
         self.outcome.complete = all(each.status == DONE for each in self.record.stages)
         self._close(DONE if self.outcome.complete else STOPPED)
@@ -169,9 +169,6 @@ class _Run:
         if not self.outcome.skipped or not (self.recipe.output_dir / PLAN).exists():
             write_plan(self.recipe, self.recipe.output_dir)  # a forecast is made before anything is known
         self.record.status, self.record.finished = RUNNING, None
-        self.record.write()
-        run = opened(self.recipe, self.record)
-        self.environment = {"SQ_PARENT_RUN": run} if run else {}
         self.record.write()
 
     def _engine(self) -> str:

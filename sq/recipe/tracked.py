@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from sq.core.config import flatten
 from sq.core.quoting import override
 from sq.core.secrets import redact
-from sq.core.tracking import TrackingConfig, multirun_parent
+from sq.core.tracking import TrackingConfig, track
 from sq.recipe.expand import Stage
 from sq.recipe.load import Recipe
 from sq.recipe.record import RecipeRecord
 
 
-def opened(recipe: Recipe, record: RecipeRecord) -> str | None:
-    """The id of the recipe's run in MLflow, noted in its record; none where nothing is tracked."""
+@contextmanager
+def parent_run(recipe: Recipe, record: RecipeRecord) -> Iterator[dict[str, str]]:
+    """Track the block as the recipe's run; the environment by which the runs of its stages nest under it."""
     config = recipe.config.tracking
-    tags = {**config.tags, "sq.recipe": recipe.name}
-    run = multirun_parent(
-        dataclasses.replace(config, tags=tags, run_name=config.run_name or recipe.name), recipe.output_dir,
-        name="recipe", params=_params(recipe),
-    )  # fmt: skip
-    record.tracking = {"uri": redact(config.uri), "experiment": config.experiment, "run_id": run} if run else {}
-    return run
+    named = dataclasses.replace(
+        config, tags={**config.tags, "sq.recipe": recipe.name}, run_name=config.run_name or recipe.name
+    )
+    with track(
+        named, stage="recipe", params=_params(recipe), directory=recipe.output_dir, identity={"recipe": recipe.name}
+    ) as run:  # fmt: skip
+        on = {"uri": redact(config.uri), "experiment": config.experiment, "run_id": run.id}
+        record.tracking = on if config.enabled else {}
+        record.write()
+        yield {"SQ_PARENT_RUN": run.id} if config.enabled else {}
 
 
 def tracking_overrides(recipe: Recipe, stage: Stage) -> list[str]:
@@ -34,7 +40,7 @@ def tracking_overrides(recipe: Recipe, stage: Stage) -> list[str]:
     default = TrackingConfig()
     given: dict[str, Any] = {
         name: getattr(config, name)
-        for name in ("uri", "experiment", "spool", "timeout")
+        for name in ("uri", "experiment", "timeout")
         if getattr(config, name) != getattr(default, name)
     }
     tags = {**config.tags, **stage.tags, "recipe": recipe.name, **({"variant": stage.variant} if stage.variant else {})}

@@ -20,7 +20,7 @@ from sq import __version__
 from sq.core.count import count_noun
 from sq.core.errors import SqError
 from sq.core.files import plain_errors, write_files
-from sq.core.run import Run
+from sq.core.tracking import Run, TrackingConfig, track
 from sq.report import (
     ablation,
     benchmarks,
@@ -78,9 +78,9 @@ def write_report(
     write_files(target, {PAGE: page.encode("utf-8", "replace")})
     if artifacts.variants:
         write_files(directory, {"ablation.json": (json.dumps(ablation.record(known), indent=1) + "\n").encode()})
-    with _logged_to(artifacts, run) as tracked:
+    with _logged_to(artifacts, target, run) as tracked:
         for file in figures.files:
-            tracked.figure(file.stem, file)
+            tracked.artifact(file, "figures")
         tracked.artifact(target / PAGE, "report")
     log.info(
         "report: %s, %s -> %s",
@@ -164,26 +164,24 @@ def _highlights(artifacts: RunArtifacts, conditions: Sequence[ablation.Condition
 
 
 @contextmanager
-def _logged_to(artifacts: RunArtifacts, run: Run | None) -> Iterator[Run]:
+def _logged_to(artifacts: RunArtifacts, target: Path, run: Run | None) -> Iterator[Run]:
     """The run that is given; else a child of the recipe's, where it is tracked at all."""
     said = artifacts.recipe.get("tracking")
     if run is not None or not isinstance(said, dict) or not said.get("uri"):
         yield run or Run("untracked")
         return
-    from sq.core.mlflow_store import sqlite_path
-    from sq.core.tracking import TrackingConfig, track
-
-    database = sqlite_path(str(said["uri"]))
-    if database is not None and not database.is_absolute() and not database.exists():
+    database = Path(str(said["uri"]).removeprefix("sqlite:///"))
+    if str(said["uri"]).startswith("sqlite") and not database.is_absolute() and not database.exists():
         log.warning("report: not tracked: there is no %s here; start it where the recipe was run", database)
         yield Run("untracked")
         return
     try:
-        config = TrackingConfig(uri=str(said["uri"]), experiment=str(said.get("experiment") or "scalequest"))
+        experiment = str(said.get("experiment") or "scalequest")
+        config = TrackingConfig(uri=str(said["uri"]), experiment=experiment, parent=said.get("run_id") or None)
     except ValueError as error:
         log.warning("report: not tracked: %s", error)
         yield Run("untracked")
         return
-    parent = str(said.get("run_id") or "") or None
-    with track(config, stage="report", params={"recipe": artifacts.recipe.get("recipe")}, parent=parent) as tracked:
+    params = {"recipe": artifacts.recipe.get("recipe")}
+    with track(config, stage="report", params=params, directory=target) as tracked:
         yield tracked

@@ -84,19 +84,26 @@ def run_stage(job: SynthJob, work: StageSpec) -> dict[str, float]:
     digests = {data.name: data.digest for data in work.inputs}
     identity = {**flatten(job.stage, "stage"), **work.fingerprint_fields, "seed": job.seed}
     identity = {name: value for name, value in identity.items() if name not in work.ignored_fields}
-    with track(job.tracking, stage=name, params=flatten(job), inputs=work.inputs, directory=job.output_dir) as run:
+    retry = _retry(work) if job.retry_engine_rejects else None
+    try:
+        ledger = Ledger.open(directory, schema=work.schema, config=identity, inputs=digests, retry=retry)
+    except BaseException:
+        work.close()
+        raise
+    same = {**identity, **digests}
+    with ledger, track(
+        job.tracking, stage=name, params=flatten(job), inputs=work.inputs, directory=directory, identity=same
+    ) as run:  # fmt: skip
         try:
-            retry = _retry(work) if job.retry_engine_rejects else None
-            with Ledger.open(directory, schema=work.schema, config=identity, inputs=digests, retry=retry) as ledger:
-                file = StageMetrics(directory, work.usages)
-                if not ledger.finished and (failures := _run_items(ledger, work, name, run.id, file)):
-                    done, left = count_noun(ledger.done, work.unit), count_noun(len(failures), work.unit)
-                    raise unfinished(f"{name}: {done} done, {left} left -> {directory}", failures)
-                summary = ledger.finish()
-                report = file.kept(summary.digest)
-                if report is None or work.stale(report.metrics):
-                    report = work.report(directory)
-                    file.keep(summary.digest, report)
+            file = StageMetrics(directory, work.usages)
+            if not ledger.finished and (failures := _run_items(ledger, work, name, run.id, file)):
+                done, left = count_noun(ledger.done, work.unit), count_noun(len(failures), work.unit)
+                raise unfinished(f"{name}: {done} done, {left} left -> {directory}", failures)
+            summary = ledger.finish()
+            report = file.kept(summary.digest)
+            if report is None or work.stale(report.metrics):
+                report = work.report(directory)
+                file.keep(summary.digest, report)
         finally:
             work.close()
         metrics = {**_counts(summary), **report.metrics, **file.usage}

@@ -75,7 +75,7 @@ def _fit(job: TrainJob) -> Path:
             raise RowError(f"{str(error).replace('columns={', 'data.columns={')}{_whence(job)}") from error
         with track(
             job.tracking, stage=job.stage.name, params=flatten(job), inputs=[_reference(job, data)],
-            directory=output, resume_run_id=record.get("run"),
+            directory=output, identity=mine,
         ) as run:  # fmt: skip
             if first:
                 write_record(output, {**record, "run": run.id, "held_out": data.held_out_digest})
@@ -88,7 +88,7 @@ def _fit(job: TrainJob) -> Path:
             metrics = train(job, tokenizer, chat, data, weights, run, plan)
             if first:
                 run.output("model", str(output / "model"), digest="", rows=len(data.train))
-        if first:  # done only once MLflow knows it too: a run that is passed over later would stay killed there
+        if first:  # done only once its run is: a training that is passed over later would stay killed there
             seconds = time.monotonic() - started
             told = {"rows": len(data.train), "tokens": round(metrics["train/tokens"]), "seconds": round(seconds, 1)}
             update_record(output, figures=metrics, **told)

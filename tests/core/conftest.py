@@ -2,16 +2,19 @@
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 import textwrap
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
 
 from sq.core import secrets
-from sq.core.tracking import TrackingConfig, read_runs
+from sq.core.tracking import Run, TrackingConfig, track
+from sq.recipe.experiment import read_runs
 
 sys.path.append(str(Path(__file__).parent))  # helper modules beside this file
 
@@ -48,6 +51,10 @@ class Store:
     def __init__(self):
         self.config = TrackingConfig()
 
+    def track(self, config: TrackingConfig | None = None, **how) -> AbstractContextManager[Run]:
+        """A run of stage `s` in the directory `out`, unless told otherwise."""
+        return track(config or self.config, **{"stage": "s", "params": {}, "directory": "out", **how})
+
     def runs(self, uri: str | None = None) -> list[dict]:
         return read_runs(uri or self.uri, "scalequest")
 
@@ -59,15 +66,19 @@ class Store:
     def client(self) -> MlflowClient:
         return MlflowClient(f"sqlite:///{Path.cwd()}/outputs/mlflow.db")  # MLflow keeps connections by name
 
-    def artifacts(self, run_id: str) -> Path:
-        return Path(f"outputs/mlartifacts/scalequest/{run_id}/artifacts")
+    def artifacts(self, found: dict) -> Path:
+        return Path(f"outputs/mlartifacts/scalequest/{found['id']}/artifacts")
 
-    def text(self, run_id: str, name: str) -> str:
-        return (self.artifacts(run_id) / name).read_text()
+    def text(self, name: str) -> str:
+        """An artifact of the one run there is."""
+        return (self.artifacts(self.one()) / name).read_text()
+
+    def count(self, table: str, database: str = "outputs/mlflow.db") -> int:
+        return sqlite3.connect(database).execute(f"select count(*) from {table}").fetchone()[0]
 
     def child(self, program: str) -> subprocess.Popen:
         """A process that tracks; `track` and a config are there."""
-        start = "from sq.core.tracking import *\nimport os, sys, time\nconfig = TrackingConfig()\n"
+        start = "from sq.core.tracking import *\nimport os, signal, sys, time\nconfig = TrackingConfig()\n"
         process = subprocess.Popen(
             [sys.executable, "-c", start + textwrap.dedent(program)],
             env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},

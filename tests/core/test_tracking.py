@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,46 +14,59 @@ import pytest
 
 from sq.core.config import build
 from sq.core.errors import ConfigError, SqError
-from sq.core.tracking import DataRef, TrackingConfig, multirun_parent, read_runs, track
+from sq.core.tracking import DataRef, TrackingConfig, track
+from sq.recipe.experiment import read_runs
+
+
+def until(true):
+    """Wait for what another thread or process does; a minute is ample, five are for a busy machine."""
+    deadline = time.monotonic() + 300
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
+
+
+def records(directory="out"):
+    return [json.loads(line) for line in Path(directory, "metrics.jsonl").read_text().splitlines()]
 
 
 def test_everything_arrives(store, tmp_path):
-    (tmp_path / "in").mkdir()
-    params = {
-        "stage.lr": 5e-7,
-        "seed": 3,
-        "none": None,
-        "list": [1, "zwei"],
-        "text": "größer ≤ 数",
-        "odd key+*": "x",
-        "../up": 1,
-    }
+    params = {"stage.lr": 5e-7, "seed": 3, "none": None, "list": [1, "zwei"], "text": "größer ≤ 数", "odd key+*": "x"}
+    params |= {"../up": 1}
     data = DataRef(name="seeds", path="in", digest="d" * 64, rows=12, run="r" * 32)
-    with track(store.config, stage="sft", params=params, inputs=[data], tags={"team": "ü"}, directory="out") as run:
+    with store.track(TrackingConfig(tags={"team": "ü"}), stage="sft", params=params, inputs=[data]) as run:
         run.metrics({"loss": 0.5, "np": np.float32(2), "nan": math.nan, "inf": math.inf, "low": -math.inf}, step=1)
         run.metrics({"loss": 0.25, "bad": "text", "größe/≤": 1}, step=2)
         run.output("model", tmp_path / "model", digest="e" * 32, rows=7)
         run.tag("note", {"a": [1]})
     found = store.one()
-    assert found["id"] == run.id and found["status"] == "FINISHED" and found["name"] == "sft"
-    assert (
-        found["params"]["stage.lr"] == "5e-07"
-        and found["params"]["text"] == "größer ≤ 数"
-        and found["params"]["none"] == "null"
-    )
-    assert json.loads(found["params"]["list"]) == [1, "zwei"] and len(found["params"]) == len(params)
-    assert json.loads(store.text(run.id, "params.json")) == params
+    assert found["tags"]["sq.run"] == run.id and found["status"] == "FINISHED" and found["name"] == "sft"
+    assert found["params"]["stage.lr"] == "5e-07" and found["params"]["text"] == "größer ≤ 数"
+    assert json.loads(found["params"]["list"]) == [1, "zwei"] and found["params"]["none"] == "null"
+    assert len(found["params"]) == len(params) and json.loads(store.text("params.json")) == params
     assert found["metrics"]["loss"] == 0.25 and found["metrics"]["np"] == 2 and math.isnan(found["metrics"]["nan"])
     assert found["metrics"]["inf"] > 1e308 and found["metrics"]["low"] < -1e308 and "bad" not in found["metrics"]
     tags = found["tags"]
     assert tags["team"] == "ü" and tags["note"] == '{"a": [1]}' and json.loads(tags["sq.seeds"]) == {"seed": 3}
     assert tags["sq.reads"] == "r" * 32 and tags["sq.stage"] == "sft" and tags["sq.directory"] == str(tmp_path / "out")
     assert tags["version.torch"] and tags["hardware.cpu"] and int(tags["hardware.cores"]) >= 1 and tags["command"]
-    inputs = store.client().get_run(run.id).inputs.dataset_inputs
+    inputs = store.client().get_run(found["id"]).inputs.dataset_inputs
     contexts = {d.dataset.name: (d.tags[0].value, d.dataset.digest, json.loads(d.dataset.profile)) for d in inputs}
     assert contexts["seeds"] == ("input", "d" * 36, {"rows": 12, "digest": "d" * 64, "run": "r" * 32})
     assert contexts["model"] == ("output", "e" * 32, {"rows": 7, "digest": "e" * 32})
-    assert not Path("outputs/tracking-spool").exists()
+
+
+def test_the_file_has_all_of_it_a_record_a_line(store):
+    with store.track(params={"long": "ä" * 9000}) as run:
+        run.metrics({"loss": 0.5, "nan": math.nan}, step=3)
+        run.text("note.txt", "kept")
+    found = {record["op"]: record for record in records()}
+    assert list(found) == ["open", "params", "metrics", "artifact", "end", "sent"]
+    assert found["params"]["params"] == {"long": "ä" * 9000} and found["open"]["id"] == run.id
+    assert found["metrics"]["metrics"] == {"loss": 0.5, "nan": "nan"} and found["metrics"]["step"] == 3
+    assert (
+        Path("out/tracking", found["artifact"]["path"]).read_text() == "kept" and found["end"]["status"] == "FINISHED"
+    )
 
 
 def test_git_commit_and_dirty_flag(store):
@@ -60,7 +74,7 @@ def test_git_commit_and_dirty_flag(store):
     commit = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True)
     if commit.returncode:
         pytest.skip("no git checkout")
-    with track(store.config, stage="s", params={}):
+    with store.track():
         pass
     tags = store.one()["tags"]
     assert tags["git.commit"] == commit.stdout.strip() == tags["mlflow.source.git.commit"]
@@ -69,187 +83,167 @@ def test_git_commit_and_dirty_flag(store):
 
 def test_long_values_are_kept_whole(store):
     long = {f"k{i}": "ä" * n for i, n in enumerate([5999, 6000, 6001, 100_000])}
-    with track(store.config, stage="s", params=long) as run:
+    with store.track(params=long) as run:
         run.tag("story", "é" * 9000)
     found = store.one()
     assert found["params"]["k0"] == long["k0"] and found["params"]["k1"] == long["k1"]
     assert "[6001 characters, blake2b " in found["params"]["k2"] and found["params"]["k3"].startswith("äää")
-    assert "whole in params.json]" in found["params"]["k3"]
-    assert json.loads(store.text(run.id, "params.json")) == long
-    assert store.text(run.id, "tags/story.txt") == "é" * 9000 and "tags/story.txt" in found["tags"]["story"]
+    assert "whole in params.json]" in found["params"]["k3"] and json.loads(store.text("params.json")) == long
+    assert store.text("tags/story.txt") == "é" * 9000 and "tags/story.txt" in found["tags"]["story"]
 
 
 def test_many_parameters_and_colliding_names(store):
     params = {f"group.{i}": i for i in range(450)} | {"a+b": 1, "a*b": 2, "k" * 400: 3, "": 4, "x//y": 5, "..": 6}
-    with track(store.config, stage="s", params=params):
+    params |= {"./x": 7, "/x": 8, "x/./y": 9, "a/..": 10, ".": 11}
+    with store.track(params=params):
         pass
     assert sorted(store.one()["params"].values()) == sorted(str(v) for v in params.values())
 
 
 def test_ten_thousand_metrics_arrive_in_order(store):
-    with track(store.config, stage="s", params={}) as run:
+    with store.track() as run:
         for step in range(10_000):
             run.metrics({"loss": step * 0.5}, step=step)
     rows = sqlite3.connect("outputs/mlflow.db").execute("select step, value from metrics order by step").fetchall()
     assert rows == [(i, i * 0.5) for i in range(10_000)]
 
 
-def test_tables_figures_and_files(store, tmp_path, caplog):
-    figures = pytest.importorskip("matplotlib.figure")
-    figure = figures.Figure()
-    figure.add_subplot().plot([1, 2])
-    (tmp_path / "d" / "sub").mkdir(parents=True)
-    (tmp_path / "d" / "a.txt").write_text("text ü")
-    (tmp_path / "d" / "sub" / "b.bin").write_bytes(bytes(range(256)))
-    with track(store.config, stage="s", params={}) as run:
+def test_tables_and_files(store, tmp_path, caplog):
+    (tmp_path / "a.txt").write_text("text ü")
+    (tmp_path / "b.bin").write_bytes(bytes(range(256)))
+    with store.track() as run:
         run.table("by/level", [{"level": 1, "share": 0.5}, {"level": np.int64(2), "why": ["x"], "share": math.nan}])
-        run.table("by/level", [{"level": 1}])
-        run.figure("plot", figure)
-        run.artifact(tmp_path / "d", to="kept")
-        (tmp_path / "d" / "a.txt").write_text("changed after the call")
+        run.table("other", [{"level": 1}])
+        run.artifact(tmp_path / "a.txt", to="kept")
+        run.artifact(tmp_path / "b.bin", to="kept")
+        (tmp_path / "a.txt").write_text("changed after the call")
         run.artifact(tmp_path / "missing")
-    assert json.loads(store.text(run.id, "tables/by/level.json")) == {"columns": ["level"], "data": [[1]]}
+    assert json.loads(store.text("tables/by/level.json")) == {
+        "columns": ["level", "share", "why"], "data": [[1, 0.5, None], [2, None, '["x"]']],
+    }  # fmt: skip
     assert json.loads(store.one()["tags"]["mlflow.loggedArtifacts"]) == [
-        {"path": "tables/by/level.json", "type": "table"}
-    ]
-    folder = store.artifacts(run.id)
-    assert (folder / "figures/plot.png").read_bytes().startswith(b"\x89PNG")
-    assert (folder / "kept/d/a.txt").read_text() == "text ü"
-    assert (folder / "kept/d/sub/b.bin").read_bytes() == bytes(range(256))
-    assert "missing does not exist" in caplog.text
+        {"path": "tables/by/level.json", "type": "table"}, {"path": "tables/other.json", "type": "table"},
+    ]  # fmt: skip
+    assert store.text("kept/a.txt") == "text ü"
+    assert (store.artifacts(store.one()) / "kept/b.bin").read_bytes() == bytes(range(256))
+    assert "missing" in caplog.text and "the work goes on" in caplog.text
 
 
 @pytest.mark.parametrize(
-    "error, status",
+    ("error", "status"),
     [
         (ValueError("boom"), "FAILED"), (KeyboardInterrupt(), "KILLED"), (SystemExit(0), "FINISHED"),
         (SystemExit(3), "FAILED"), (SystemExit(143), "KILLED"),
     ],
 )  # fmt: skip
 def test_the_status_says_how_it_ended(store, error, status):
-    with pytest.raises(type(error)), track(store.config, stage="s", params={}):
+    with pytest.raises(type(error)), store.track():
         raise error
     found = store.one()
     assert found["status"] == status and found["end"] is not None
     assert ("sq.error" in found["tags"]) == (status != "FINISHED")
     if isinstance(error, ValueError):
-        assert found["tags"]["sq.error"] == "ValueError: boom" and "raise error" in store.text(found["id"], "error.txt")
+        assert found["tags"]["sq.error"] == "ValueError: boom" and "raise error" in store.text("error.txt")
 
 
-@pytest.mark.slow
-def test_sigterm_marks_killed(store):
-    process = store.child(
-        """
-        with track(config, stage="s", params={}) as run:
-            print(run.id, flush=True)
-            time.sleep(60)
-        """,
-    )
-    process.stdout.readline()
-    process.terminate()
-    process.communicate(timeout=60)
-    assert process.returncode == 143 and store.one()["status"] == "KILLED"
+KILLED_CHILD = """
+    with track(config, stage="s", params={"a": 1}, directory="out") as run:
+        run.metrics({"loss": 1.0}, step=7)
+        print(run.id, flush=True)
+        time.sleep(60)
+    """
 
 
-def test_after_kill_9_the_next_run_of_the_directory_says_so(store):
-    process = store.child(
-        """
-        with track(config, stage="s", params={}, directory="out") as run:
-            run.metrics({"loss": 1.0}, step=7)
-            print(run.id, flush=True)
-            time.sleep(60)
-        """,
-    )
-    first = process.stdout.readline().strip()
-    assert store.one()["status"] == "RUNNING"
+def killed(store, when=lambda: True):
+    """A process that tracked in `out` and was killed with -9 when it had come so far; its run's id."""
+    process = store.child(KILLED_CHILD)
+    id = process.stdout.readline().strip()
+    until(when)
     process.kill()
     process.communicate(timeout=60)
-    with track(store.config, stage="s", params={}, directory="out") as second:
+    return id
+
+
+def test_after_kill_9_the_same_work_goes_on_in_its_own_run(store):
+    first = killed(store, when=lambda: store.count("metrics") == 1)
+    assert store.one()["status"] == "RUNNING"
+    with store.track(params={"a": 1}) as second:
+        second.metrics({"loss": 0.5}, step=8)
+    found = store.one()
+    assert second.id == first == found["tags"]["sq.run"] and found["status"] == "FINISHED"
+    assert found["tags"]["sq.resumed"] == "1" and found["tags"]["sq.resumed_from"] == "KILLED (without a word)"
+    assert [m.step for m in store.client().get_metric_history(found["id"], "loss")] == [7, 8]
+
+
+def test_after_kill_9_other_work_closes_the_run_and_has_one_of_its_own(store):
+    first = killed(store)
+    with store.track(params={"a": 2}) as second:
         pass
-    runs = {r["id"]: r for r in store.runs()}
+    runs = {r["tags"]["sq.run"]: r for r in store.runs()}
     assert runs[first]["status"] == "KILLED" and runs[first]["metrics"] == {"loss": 1.0}
     assert "ended without a word" in runs[first]["tags"]["sq.error"] and runs[second.id]["status"] == "FINISHED"
 
 
-def test_a_live_run_of_the_same_directory_is_left_alone(store):
-    with (
-        track(store.config, stage="a", params={}, directory="out") as first,
-        track(store.config, stage="b", params={}, directory="out") as second,
-    ):
-        assert first.id != second.id
-        assert {r["id"]: r["status"] for r in store.runs()}[first.id] == "RUNNING"
+def test_a_last_line_that_a_kill_cut_off_is_taken_back(store):
+    with store.track():
+        pass
+    with Path("out/metrics.jsonl").open("ab") as file:
+        file.write(b'{"op": "metrics", "st')
+    with store.track() as run:
+        run.metrics({"x": 1})
+    assert store.one()["metrics"] == {"x": 1} and [r["op"] for r in records()].count("open") == 2
 
 
-def test_a_resumed_run_goes_on_in_the_same_run(store):
-    with pytest.raises(ValueError), track(store.config, stage="s", params={"a": 1, "b": "x" * 7000}) as first:
+def test_a_live_process_in_the_same_directory_keeps_its_file(store):
+    first = store.child(KILLED_CHILD).stdout.readline().strip()
+    with store.track(params={"a": 1}) as second:
+        until(lambda: store.count("runs") == 2)
+    runs = {r["tags"]["sq.run"]: r["status"] for r in store.runs()}
+    assert runs == {first: "RUNNING", second.id: "FINISHED"} and Path("out/metrics-2.jsonl").is_file()
+
+
+def test_a_file_of_another_program_is_left_alone(store):
+    Path("out").mkdir()
+    Path("out/metrics.jsonl").write_text('{"loss": 1}')
+    with store.track():
+        pass
+    assert Path("out/metrics.jsonl").read_text() == '{"loss": 1}' and store.one()["status"] == "FINISHED"
+
+
+def test_what_differs_in_a_run_that_goes_on_stands_beside(store):
+    same = {"identity": {"work": 1}}
+    with pytest.raises(ValueError), store.track(params={"a": 1, "b": "x" * 7000}, **same) as first:
         first.metrics({"loss": 1.0}, step=1)
         raise ValueError("at 90%")
-    with track(store.config, stage="s", params={"a": 2, "b": "x" * 7000, "c": 3}, resume_run_id=first.id) as second:
-        second.metrics({"loss": 0.5}, step=2)
+    with store.track(params={"a": 2, "b": "x" * 7000, "c": 3}, **same) as second:
+        pass
     found = store.one()
-    assert second.id == first.id == found["id"] and found["status"] == "FINISHED"
-    assert found["tags"]["sq.resumed"] == "1" and found["tags"]["sq.resumed_from"] == "FAILED"
+    assert second.id == first.id and found["status"] == "FINISHED" and found["tags"]["sq.resumed_from"] == "FAILED"
     assert found["params"]["a"] == "1" and found["params"]["resumed-1/a"] == "2" and found["params"]["c"] == "3"
     assert "resumed-1/b" not in found["params"]
-    assert [m.step for m in store.client().get_metric_history(first.id, "loss")] == [1, 2]
-
-
-def test_a_run_to_resume_that_this_store_does_not_know_keeps_its_id(store):
-    with track(store.config, stage="s", params={}, resume_run_id="f" * 32) as run:
-        assert run.id == "f" * 32
-    assert store.one()["tags"]["sq.local_id"] == "f" * 32
-    with track(store.config, stage="s", params={}, resume_run_id="f" * 32):
+    with store.track(params={"a": 1}, identity={"work": 2}) as other:
         pass
-    assert store.one()["tags"]["sq.resumed"] == "1"
+    assert other.id != first.id and len(store.runs()) == 2
 
 
 def test_runs_nest(store, monkeypatch):
-    with track(store.config, stage="recipe", params={}) as parent:
-        with track(store.config, stage="a", params={}, parent=parent.id) as explicit:
-            pass
-        for name, value in parent.env.items():
-            monkeypatch.setenv(name, value)
-        with track(store.config, stage="b", params={}) as by_env:
-            pass
-    parents = {r["id"]: r["parent"] for r in store.runs()}
-    assert parents == {parent.id: None, explicit.id: parent.id, by_env.id: parent.id}
-
-
-def test_jobs_of_a_sweep_share_one_parent(store, caplog):
-    for round in range(2):
-        assert (ids := {multirun_parent(store.config, "multirun", params={"n": 2}) for _ in range(3)})
-        (parent,) = ids
-        for job in range(2):
-            with track(
-                store.config, stage="sft", params={"job": job}, parent=parent, directory=f"multirun/{job}"
-            ) as run:
-                assert run.id  # now it is open
-                status = {r["id"]: r["status"] for r in store.runs()}
-                assert status[parent] == "RUNNING"
-                if round == 0 and job == 1:
-                    run.end("FAILED")
-        runs = store.runs()
-        assert {r["id"]: r["status"] for r in runs}[parent] == ("FAILED" if round == 0 else "FINISHED")
-        assert len([r for r in runs if r["parent"] == parent]) == 2 * (round + 1)
-    assert not caplog.text
-    assert multirun_parent(TrackingConfig(enabled=False), "multirun") is None
-
-
-@pytest.mark.slow
-def test_jobs_that_start_at_once_share_one_parent(store):
-    program = "print(multirun_parent(config, 'multirun'))"
-    jobs = [store.child(program) for _ in range(3)]
-    ids = {store.finished(job)[1].strip() for job in jobs}
-    assert len(ids) == 1 and store.one()["id"] in ids
+    with store.track(stage="recipe", directory="r") as parent:
+        with store.track(TrackingConfig(parent=parent.id), stage="a", directory="r/a"):
+            monkeypatch.setenv("SQ_PARENT_RUN", parent.id)
+            with store.track(stage="b", directory="r/b"):
+                pass
+    runs = {r["name"]: r for r in store.runs()}
+    assert runs["a"]["parent"] == runs["b"]["parent"] == runs["recipe"]["id"] and runs["recipe"]["parent"] is None
 
 
 def test_none_does_nothing(store, tmp_path):
     process = store.child(
         """
-        with track(TrackingConfig(enabled=False), stage="s", params={"a": 1}, inputs=[DataRef(name="x")]) as run:
-            run.metrics({"a": 1}, step=1); run.table("t", [{}]); run.figure("f", None); run.artifact("nowhere")
-            run.output("o", "x"); run.tag("a", 1); run.text("t", "x"); run.params({}); run.input(DataRef(name="y"))
-            assert len(run.id) == 32 and run.env == {"SQ_PARENT_RUN": run.id}
+        off = TrackingConfig(enabled=False)
+        with track(off, stage="s", params={"a": 1}, directory="out", inputs=[DataRef(name="x")]) as run:
+            run.metrics({"a": 1}, step=1); run.table("t", [{}]); run.artifact("nowhere")
+            run.output("o", "x"); run.tag("a", 1); run.text("t", "x"); run.params({})
+            assert len(run.id) == 32
         assert "mlflow" not in sys.modules
         """
     )
@@ -258,16 +252,16 @@ def test_none_does_nothing(store, tmp_path):
 
 
 def test_it_is_quiet(store):
-    process = store.child("with track(config, stage='s', params={'a': 1}) as run: run.metrics({'a': 1})")
-    assert store.finished(process) == (0, "", "") and store.one()["status"] == "FINISHED"
+    program = "with track(config, stage='s', params={'a': 1}, directory='out') as run: run.metrics({'a': 1})"
+    assert store.finished(store.child(program)) == (0, "", "") and store.one()["status"] == "FINISHED"
 
 
 def test_only_the_first_process_of_a_distributed_training_tracks(store, monkeypatch):
     monkeypatch.setenv("RANK", "1")
-    with track(store.config, stage="s", params={}) as run:
+    with store.track() as run:
         run.metrics({"a": 1})
     monkeypatch.setenv("RANK", "0")
-    with track(store.config, stage="t", params={}):
+    with store.track(stage="t"):
         pass
     assert store.one()["name"] == "t"
 
@@ -278,6 +272,14 @@ def test_an_address_that_cannot_be_used_is_a_config_error(uri):
         build({"uri": uri}, TrackingConfig)
     with pytest.raises(ConfigError, match="timeout=0 must be at least 1"):
         build({"timeout": 0}, TrackingConfig)
+
+
+def test_a_directory_that_cannot_be_written_is_told(store):
+    Path("file").write_text("in the way")
+    with pytest.raises(SqError, match="Choose|choose another output_dir"), track(
+        store.config, stage="s", params={}, directory="file/out"
+    ):  # fmt: skip
+        pass
 
 
 def test_reading_says_what_is_wrong(store):

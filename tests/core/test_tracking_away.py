@@ -18,9 +18,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from sq.core import spool
+from sq import cli
+from sq.core import tracking_mlflow
 from sq.core.errors import SqError
-from sq.core.tracking import DataRef, TrackingConfig, send_spool, track
+from sq.core.tracking import DataRef, TrackingConfig, send_tracked
 
 SECRETS = {
     "OPENAI_API_KEY": "planted-openai-Value1",
@@ -40,22 +41,21 @@ def test_no_secret_is_ever_written(store, tmp_path, monkeypatch, caplog, uri):
     (tmp_path / "log.txt").write_text(f"{everything}\n" * 3)
     (tmp_path / "blob.bin").write_bytes(b"\0\xff" + SECRETS["OPENAI_API_KEY"].encode())
     params = {f"p{i}": v for i, v in enumerate(values)} | {
-        "engine.api_key": "plantedValue8",
-        everything: 1,
-        "long": everything * 200,
-    }
+        "engine.api_key": "plantedValue8", everything: 1, "long": everything * 200,
+    }  # fmt: skip
     config = TrackingConfig(uri=uri, run_name=everything, tags={"mine": everything, everything: "1"})
-    with pytest.raises(ValueError), track(config, stage=everything, params=params, directory=everything) as run:
+    data = DataRef(name=everything, path=f"s3://x/{everything}", digest="1")
+    with (
+        pytest.raises(ValueError),
+        store.track(config, stage=everything, params=params, directory="outputs/out", inputs=[data]) as run,
+    ):
         run.metrics({everything: 1})
         run.tag(everything, everything)
-        run.table(
-            "t" + everything,
-            [{"text": everything, everything: 1, "obj": {"password": "plantedValue9"}, "b": everything.encode()}],
-        )
+        cells = {"text": everything, everything: 1, "obj": {"password": "plantedValue9"}, "b": everything.encode()}
+        run.table("t" + everything, [cells])
         run.text("notes.txt", everything + " and plantedValue8 again")
         run.artifact(tmp_path / "log.txt")
         run.artifact(tmp_path / "blob.bin")
-        run.input(DataRef(name=everything, path=f"s3://x/{everything}", digest="1"))
         raise ValueError(f"cannot log in with {everything} plantedValue8")
     assert "blob.bin is not logged: it holds the value of a secret" in caplog.text
     files = [p for p in Path("outputs").rglob("*") if p.is_file()]
@@ -64,135 +64,147 @@ def test_no_secret_is_ever_written(store, tmp_path, monkeypatch, caplog, uri):
         assert b"planted" not in content, content[max(0, content.index(b"planted") - 200) :][:400]
 
 
-def test_a_store_that_is_away_from_the_start_gets_everything_later(store, caplog):
+def test_a_store_that_is_away_from_the_start_gets_everything_later(store, caplog, capsys):
     """The directory of the database is missing; both runs, parent and child, are sent when it is there."""
-    away = TrackingConfig(uri="sqlite:///outputs/file/mlflow.db")
+    away = "sqlite:///outputs/file/mlflow.db"
     Path("outputs/file").write_text("in the way")
-    with track(away, stage="recipe", params={"a": 1}) as parent:
-        with track(away, stage="child", params={}, parent=parent.id) as run:
+    with store.track(TrackingConfig(uri=away), stage="recipe", params={"a": 1}, directory="outputs/r") as parent:
+        child = TrackingConfig(uri=away, parent=parent.id)
+        with store.track(child, stage="child", directory="outputs/r/child") as run:
             for step in range(100):
                 run.metrics({"loss": step}, step=step)
             run.text("note.txt", "kept")
-    assert caplog.text.count("was not reached") == 2 and "python -m sq.core.tracking" in caplog.text
-    with pytest.raises(SqError, match="was not sent, MLflow at sqlite"):
-        send_spool("outputs/tracking-spool")
+    assert caplog.text.count("was not reached") == 2 and "sent by: sq track " in caplog.text
+    with pytest.raises(SqError, match="metrics.jsonl was not sent, MLflow at sqlite"):
+        send_tracked("outputs")
     Path("outputs/file").unlink()
-    assert send_spool("outputs/tracking-spool") > 5
-    runs = {r["name"]: r for r in store.runs(away.uri)}
+    cli.main(["track", "outputs"])
+    assert "2 files of runs sent" in capsys.readouterr().out
+    runs = {r["name"]: r for r in store.runs(away)}
     assert runs["child"]["parent"] == runs["recipe"]["id"] and runs["child"]["metrics"]["loss"] == 99
-    assert {r["status"] for r in runs.values()} == {"FINISHED"} and runs["child"]["tags"]["sq.local_id"] == run.id
-    assert Path("outputs/file", *store.artifacts(runs["child"]["id"]).parts[1:], "note.txt").read_text() == "kept"
-    assert not Path("outputs/tracking-spool").exists()
-    with pytest.raises(SqError, match="cannot be sent: it is missing"):
-        send_spool("outputs/tracking-spool/none.jsonl")
+    assert {r["status"] for r in runs.values()} == {"FINISHED"} and runs["child"]["tags"]["sq.run"] == run.id
+    assert Path("outputs/file", *store.artifacts(runs["child"]).parts[1:], "note.txt").read_text() == "kept"
+    assert send_tracked("outputs") == 0, "what is there is not sent again"
+
+
+def test_a_child_that_is_sent_before_its_parent_is_under_it_in_the_end(store):
+    with store.track(stage="recipe", directory="r") as parent:
+        with store.track(TrackingConfig(parent=parent.id), stage="child", directory="r/child"):
+            pass
+    copy = "sqlite:///outputs/copy.db"
+    assert send_tracked("r/child", copy) == 1
+    Path("r/child").rename("child")
+    assert send_tracked("r", copy) == 1
+    runs = {r["name"]: r for r in store.runs(copy)}
+    assert runs["child"]["parent"] == runs["recipe"]["id"]
+
+
+def test_sending_again_doubles_nothing(store):
+    """A server that has a part: the rest comes, and what was there stays once."""
+    with store.track(params={"a": 1, "b": 2}, inputs=[DataRef(name="x", path="y")]) as run:
+        for step in range(700):
+            run.metrics({"loss": step, "nan": math.nan}, step=step)
+        run.table("t", [{"a": 1}])
+    tables = ("runs", "metrics", "params", "tags", "datasets", "inputs", "experiments")
+    before = {table: store.count(table) for table in tables}
+    assert before["metrics"] == 1400
+    lines = Path("out/metrics.jsonl").read_text().splitlines(keepends=True)
+    Path("out/metrics.jsonl").write_text("".join(lines[:-1]))  # as if it were not known that all was sent
+    database = sqlite3.connect("outputs/mlflow.db")
+    database.execute("delete from metrics where step >= 350")
+    database.commit()
+    assert send_tracked("out") == 1
+    assert {table: store.count(table) for table in tables} == before
+    assert store.one()["status"] == "FINISHED" and store.one()["metrics"]["loss"] == 699
+    other = "sqlite:///outputs/other.db"
+    assert send_tracked("out", other) == send_tracked("out", other) == 1
+    assert store.count("metrics", "outputs/other.db") == 1400 and store.count("runs", "outputs/other.db") == 1
+
+
+def test_sending_leaves_a_run_alone_that_goes_on_and_closes_one_that_was_killed(store, caplog):
+    program = """
+        with track(config, stage="s", params={}, directory="out") as run:
+            run.metrics({"loss": 1.0})
+            print(run.id, flush=True)
+            time.sleep(60)
+        """
+    process = store.child(program)
+    process.stdout.readline()
+    assert send_tracked("out") == 0 and "is left alone: it is in use" in caplog.text
+    process.kill()
+    process.communicate(timeout=60)
+    assert send_tracked(".") == 1
+    found = store.one()
+    assert found["status"] == "KILLED" and found["metrics"] == {"loss": 1.0}
 
 
 @pytest.mark.slow
 def test_a_locked_database_delays_only_the_records(store, caplog):
     caplog.set_level(logging.INFO, "sq.tracking")
-    with track(store.config, stage="s", params={}) as run:
-        assert run.id
+    with store.track() as run:
+        until(lambda: store.count("runs") == 1)
         blocker = sqlite3.connect("outputs/mlflow.db", isolation_level=None)
         blocker.execute("begin exclusive")
         run.metrics({"loss": 1.0}, step=1)
-        deadline = time.monotonic() + 60
-        while (
-            "does not answer (OperationalError: database is locked" not in caplog.text and time.monotonic() < deadline
-        ):
-            time.sleep(0.05)
+        until(lambda: "does not answer (OperationalError: database is locked" in caplog.text)
         blocker.execute("rollback")
     assert "is back" in caplog.text and store.one()["metrics"] == {"loss": 1.0} and store.one()["status"] == "FINISHED"
 
 
-def test_the_next_run_sends_what_the_last_one_could_not(store):
+def test_the_same_work_sends_what_it_could_not_before(store):
     database = Path("outputs/mlflow.db")
     database.rename("outputs/aside.db")
     database.mkdir()
-    with track(store.config, stage="first", params={"a": 1}) as run:
+    with pytest.raises(ValueError), store.track(params={"a": 1}) as run:
         run.metrics({"x": 1.0})
+        raise ValueError
     database.rmdir()
     Path("outputs/aside.db").rename(database)
-    with track(store.config, stage="second", params={}):
+    with store.track(params={"a": 1}):
         pass
-    runs = {r["name"]: r for r in store.runs()}
-    assert runs["first"]["metrics"] == {"x": 1.0} and runs["first"]["status"] == runs["second"]["status"] == "FINISHED"
-    assert not Path("outputs/tracking-spool").exists()
+    assert store.one()["metrics"] == {"x": 1.0} and store.one()["status"] == "FINISHED"
 
 
-def test_a_refused_record_is_kept_and_stops_nothing(store, caplog):
-    with track(store.config, stage="s", params={"a": 1}) as run:
+def test_a_refused_record_stays_in_the_file_and_stops_nothing(store, caplog):
+    with store.track(params={"a": 1}) as run:
         run.metrics({"before": 1.0})
-        run._sender.put({"op": "artifact", "file": "gone/x.txt", "to": "", "staged": False})
-        run._sender.put({"op": "metrics", "metrics": [["loss", 1.0, 2**70, 1]]})
+        run._put("metrics", step=1, time=-1, metrics={"before all time": 1.0})
         run.metrics({"after": 1.0})
+        run.text("gone.txt", "x")
+        Path("out/tracking/gone.txt").unlink()
+        run.tag("later", 1)
     found = store.one()
     assert {"before", "after"} <= found["metrics"].keys() and found["status"] == "FINISHED"
-    assert "refused 2 records" in caplog.text
-    (kept,) = Path("outputs/tracking-spool").glob("*.refused.jsonl")
-    assert "gone" in json.loads(kept.read_text().splitlines()[0])["reason"]
+    assert "refuses metrics" in caplog.text and found["tags"]["later"] == "1"
 
 
-def test_an_unwritable_spool_is_no_trouble(store, caplog):
-    Path("outputs/tracking-spool").write_text("in the way")
-    with track(store.config, stage="s", params={"a": 1}) as run:
-        run.metrics({"x": 1.0})
-    assert (
-        store.one()["metrics"] == {"x": 1.0}
-        and store.one()["params"] == {"a": "1"}
-        and store.one()["status"] == "FINISHED"
-    )
+def test_a_full_disk_leaves_no_half_record(store, monkeypatch, caplog):
+    def full(fd, data):
+        os.write(fd, data[:5])
+        raise OSError(28, "No space left on device")
+
+    with store.track() as run:
+        run.metrics({"a": 1})
+        with monkeypatch.context() as patch:
+            patch.setattr(tracking_mlflow, "write_all", full)
+            run.metrics({"b": 1})
+        run.metrics({"c": 1})
+    assert "No space left on device" in caplog.text and store.one()["metrics"] == {"a": 1, "c": 1}
+    assert all(json.loads(line) for line in Path("out/metrics.jsonl").read_text().splitlines())
 
 
 @pytest.mark.slow
 def test_two_processes_make_and_fill_one_new_database(store):
     Path("outputs/mlflow.db").unlink()
     program = """
-        with track(config, stage=sys.argv[0] or "s", params={"pid": os.getpid()}) as run:
+        with track(config, stage="s", params={"pid": os.getpid()}, directory=f"out-{os.getpid()}") as run:
             for i in range(500): run.metrics({"x": i}, step=i); time.sleep(0.0005)
         """
     jobs = [store.child(program) for _ in range(2)]
     assert [store.finished(job) for job in jobs] == [(0, "", "")] * 2
     runs = store.runs()
     assert len(runs) == 2 and all(r["metrics"]["x"] == 499 and r["status"] == "FINISHED" for r in runs)
-    assert sqlite3.connect("outputs/mlflow.db").execute("select count(*) from metrics").fetchone() == (1000,)
-
-
-def test_the_journal_is_bounded_and_in_order(tmp_path, monkeypatch):
-    monkeypatch.setattr(spool, "_COMPACT_ABOVE", 2000)
-    journal = spool.Journal.create(tmp_path / "j.jsonl", {"op": "open", "id": "x"})
-    seen = []
-    for i in range(3000):
-        journal.append({"op": "n", "i": i})
-        if i % 7 == 0:
-            records = journal.peek()
-            seen += [r["i"] for r in records]
-            journal.done(len(records))
-            assert (tmp_path / "j.jsonl").stat().st_size < 2300
-    seen += [r["i"] for r in journal.peek()]
-    assert seen == list(range(3000))
-    assert spool.Journal.left_behind(tmp_path / "j.jsonl") is None  # its owner lives
-
-
-def test_a_full_disk_moves_the_journal_to_memory_and_back(tmp_path, monkeypatch):
-    journal = spool.Journal.create(tmp_path / "j.jsonl", {"op": "open", "id": "x"})
-    journal.append({"op": "n", "i": 0})
-    write = spool.Journal._write
-
-    def full(self, line):
-        self._file.write(line[:5])
-        self._file.flush()
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(spool.Journal, "_write", full)
-    for i in range(1, 5):
-        journal.append({"op": "n", "i": i})
-    monkeypatch.setattr(spool, "_MEMORY_BYTES", 0)
-    journal.append({"op": "n", "i": 99})
-    monkeypatch.setattr(spool.Journal, "_write", write)
-    assert journal.dropped == 1 and [r["i"] for r in journal.peek()] == [0, 1, 2, 3, 4]
-    journal.done(5)
-    journal.append({"op": "n", "i": 5})
-    assert [r["i"] for r in journal.peek()] == [5] and journal.pending == 1
+    assert store.count("metrics") == 1000
 
 
 @pytest.fixture
@@ -235,13 +247,12 @@ def server(tmp_path):
 def test_a_server_that_is_killed_and_started_again_misses_nothing(store, server, caplog):
     caplog.set_level(logging.INFO, "sq.tracking")
     server.start()
-    config = TrackingConfig(uri=server.uri, timeout=5)
     values = {"nan": float("nan"), "inf": float("inf")}
-    with track(config, stage="s", params={"long": "ü" * 7000, "n": 1}) as run:
+    with store.track(TrackingConfig(uri=server.uri, timeout=5), params={"long": "ü" * 7000, "n": 1}) as run:
         for step in range(3000):
             run.metrics({"loss": float(step)}, step=step)
             if step == 1000:
-                assert len(run.id) == 32
+                until(lambda: store.count("metrics") > 500)
                 server.kill()
         until(lambda: "does not answer (" in caplog.text)
         run.text("note.txt", "written while away")
@@ -251,41 +262,39 @@ def test_a_server_that_is_killed_and_started_again_misses_nothing(store, server,
         server.start()
         until(lambda: "is back" in caplog.text)
     (found,) = store.runs(server.uri)
-    assert found["id"] == run.id and found["status"] == "FINISHED" and found["metrics"]["loss"] == 2999
+    assert found["tags"]["sq.run"] == run.id and found["status"] == "FINISHED" and found["metrics"]["loss"] == 2999
     assert found["params"]["long"].endswith("whole in params.json]") and math.isnan(found["metrics"]["nan"])
     rows = sqlite3.connect("outputs/mlflow.db").execute("select step from metrics where key = 'loss' order by step")
     assert [row[0] for row in rows] == list(range(3000))
     for name, text in {"note.txt": "written while away", "tables/t.json": '{"columns": ["a"], "data": [[1]]}'}.items():
-        with urllib.request.urlopen(f"{server.uri}/get-artifact?run_uuid={run.id}&path={name}", timeout=60) as answer:
-            assert answer.read().decode() == text
-    assert not Path("outputs/tracking-spool").exists()
+        with urllib.request.urlopen(f"{server.uri}/get-artifact?run_uuid={found['id']}&path={name}", timeout=60) as got:
+            assert got.read().decode() == text
 
 
 @pytest.mark.slow
 def test_a_server_that_stays_away_is_named_and_gets_everything_later(store, server, caplog):
     server.start()
-    config = TrackingConfig(uri=server.uri, timeout=5)
-    with track(config, stage="s", params={"n": 1}) as run:
-        assert len(run.id) == 32
+    with store.track(TrackingConfig(uri=server.uri, timeout=5), params={"n": 1}) as run:
+        until(lambda: store.count("params") == 1)
         server.kill()
         run.metrics({"loss": 1.0}, step=1)
     # why depends on when it is noticed: refused, reset, or closed without an answer
     assert f"{server.uri} was not reached (" in caplog.text and "onnect" in caplog.text.split("was not reached (")[1]
-    assert run.id in caplog.text
     server.start()
-    assert send_spool("outputs/tracking-spool") >= 2
+    assert send_tracked("out") == 1
     (found,) = store.runs(server.uri)
-    assert found["id"] == run.id and found["metrics"] == {"loss": 1.0} and found["status"] == "FINISHED"
+    assert found["metrics"] == {"loss": 1.0} and found["status"] == "FINISHED" and found["params"] == {"n": "1"}
 
 
 @pytest.mark.slow
 def test_the_ui_shows_runs_and_files_of_the_sqlite_store(store, server):
-    with track(store.config, stage="s", params={"n": 1}) as run:
+    with store.track(params={"n": 1}) as run:
         run.text("note.txt", "seen in the UI")
     server.start()
-    with urllib.request.urlopen(f"{server.uri}/get-artifact?run_uuid={run.id}&path=note.txt", timeout=60) as answer:
+    id = store.one()["id"]
+    with urllib.request.urlopen(f"{server.uri}/get-artifact?run_uuid={id}&path=note.txt", timeout=60) as answer:
         assert answer.read() == b"seen in the UI"
-    with urllib.request.urlopen(f"{server.uri}/ajax-api/2.0/mlflow/runs/get?run_id={run.id}", timeout=60) as answer:
+    with urllib.request.urlopen(f"{server.uri}/ajax-api/2.0/mlflow/runs/get?run_id={id}", timeout=60) as answer:
         assert json.loads(answer.read())["run"]["info"]["status"] == "FINISHED"
 
 

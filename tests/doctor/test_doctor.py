@@ -144,7 +144,7 @@ def test_the_mlflow_store_is_reached_or_not(monkeypatch, tmp_path):
     assert "made by the first run" in store().text
     (tmp_path / "outputs").mkdir()
     (tmp_path / "outputs" / "mlflow.db").write_bytes(b"this is no database at all" * 100)
-    assert store().level == "problem" and "cannot be read" in store().text and "tracking-spool" in store().fix
+    assert store().level == "problem" and "cannot be read" in store().text and "sq track outputs" in store().fix
     (tmp_path / "outputs" / "mlflow.db").unlink()
     with sqlite3.connect(tmp_path / "outputs" / "mlflow.db") as database:
         database.execute("create table runs (id text)")

@@ -4,12 +4,13 @@ import csv
 import math
 import os
 import re
+from dataclasses import replace
 
 import pytest
 
 from sq import cli
 from sq.core.errors import SqError
-from sq.core.tracking import TrackingConfig, multirun_parent, track
+from sq.core.tracking import TrackingConfig, track
 from sq.recipe.experiment import compare_runs, format_comparison, less_is_better
 from sq.recipe.experiment_plot import figure, write
 
@@ -24,9 +25,10 @@ def store(tmp_path_factory):
     os.chdir(place)
     try:
         config = TrackingConfig(experiment="sweep")
-        parent = multirun_parent(config, place / "outputs" / "sweep")
+        with track(config, stage="sweep", params={}, directory="outputs") as run:
+            parent = replace(config, parent=run.id)
         with pytest.raises(KeyboardInterrupt), track(
-            config, stage="qft", params={"stage.lr": 1e-3, "data.limit": 400, "seed": 1}, parent=parent,
+            parent, stage="qft", params={"stage.lr": 1e-3, "data.limit": 400, "seed": 1},
             directory="outputs/lr=0.001,limit=400,seed=1",
         ):  # fmt: skip
             raise KeyboardInterrupt
@@ -35,11 +37,10 @@ def store(tmp_path_factory):
                 params = {"stage.lr": lr, "data.limit": limit, "seed": seed, "output_dir": f"{lr}-{limit}-{seed}",
                           "stage.name": "qft"}  # fmt: skip
                 where = f"outputs/lr={lr},limit={limit},seed={seed}"
-                with track(config, stage="qft", params=params, parent=parent, directory=where) as run:
+                with track(parent, stage="qft", params=params, directory=where) as run:
                     run.metrics({"val/loss": loss, "val/token_accuracy": 1 / loss})
-        with track(
-            config, stage="questions", params={"seed": 0}, tags={"variant": "raw"}, directory="outputs/q"
-        ) as run:
+        raw = replace(config, tags={"variant": "raw"})
+        with track(raw, stage="questions", params={"seed": 0}, directory="outputs/q") as run:
             run.metrics({"oracle/solvable": 0.5})
     finally:
         os.chdir(before)

@@ -1,0 +1,305 @@
+"""A run's file, and the thread that carries it to MLflow, which is imported here alone.
+
+MLflow's own queue (`synchronous=False`) drops a batch whose request fails, keeps no order, and makes no run, artifact
+or end. Here the file is the queue: what was sent is known by a byte in it, and may be sent again without harm.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import posixpath
+import re
+import sqlite3
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from functools import cached_property
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from sq.core.files import plain_errors, write_all
+from sq.core.secrets import redact
+
+Record = dict[str, Any]
+log = logging.getLogger("sq.tracking")
+
+_PARAM, _TAG = 6000, 5000  # characters that MLflow takes (8000 in a tag since its version 2)
+_NEVER = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST", "INVALID_STATE")
+_PATIENCE = 120.0  # seconds that the end of a run waits for MLflow
+_QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_CONFIGURE_LOGGING": "false", "GIT_PYTHON_REFRESH": "quiet",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+}  # fmt: skip
+
+
+class RunFile:
+    """`metrics.jsonl` of a directory: all that its runs log, a record a line, in the hands of this process alone.
+
+    `open` begins a run, or says that it goes on; `sent` says that the MLflow at that address has all that stands above.
+    Files that are logged lie in `tracking/` beside it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.artifacts = path, path.with_name(path.stem.replace("metrics", "tracking"))
+        with plain_errors(path, "write it"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if (begin := os.pread(self._fd, 13, 0)) and begin != b'{"op": "open"':
+                raise FileExistsError(f"{path} is of another program")
+        except OSError:
+            os.close(self._fd)
+            raise
+        self._mutex, self.end = threading.Lock(), 0
+        self.end = max((end for end, _ in self.records()), default=0)
+        os.ftruncate(self._fd, self.end)  # without a last line that a kill cut off
+
+    def append(self, op: str, **values: Any) -> None:
+        """Add a record; one that the disk takes only in part is taken back."""
+        line = json.dumps({"op": op, **values}, ensure_ascii=False, default=str).encode("utf-8", "replace") + b"\n"
+        with self._mutex:
+            try:
+                write_all(self._fd, line)
+                self.end += len(line)
+            except OSError:
+                os.ftruncate(self._fd, self.end)
+                raise
+
+    def records(self, start: int = 0) -> list[tuple[int, Record]]:
+        """The whole records from this byte on, each with the byte after it."""
+        found = []
+        for line in os.pread(self._fd, os.fstat(self._fd).st_size - start, start).splitlines(keepends=True):
+            if line.endswith(b"\n"):
+                start += len(line)
+                found.append((start, json.loads(line)))
+        return found
+
+    def last(self) -> Record:
+        """The run it ends with: its header, its `status`, how often it was `opened`, and what MLflow was `sent` all."""
+        last = Record()
+        for _, record in self.records():
+            if record["op"] == "open":
+                opened = last["opened"] if last.get("id") == record["id"] else 0
+                last = {**record, "opened": opened + 1, "status": None}
+            elif record["op"] == "end":
+                last["status"] = record["status"]
+            last["sent"] = record["uri"] if record["op"] == "sent" else None
+        return last
+
+    def close_killed(self) -> None:
+        """End the last run where its process did not: that is gone, for nobody else holds the file."""
+        if self.last().get("status", "none there") is None:
+            self.append("tags", tags={"sq.error": "its process ended without a word"})
+            self.append("end", status="KILLED", time=int(time.time() * 1000))
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self._fd)
+
+
+def whole_uri(uri: str) -> str:
+    """The address; the path of an SQLite file made absolute, so that a later change of directory does not matter."""
+    path = uri.removeprefix("sqlite:///")
+    return uri if path == uri or ":memory:" in path else f"sqlite:///{Path(path).expanduser().absolute()}"
+
+
+def connect(uri: str, timeout: int = 10) -> Any:
+    """MLflow's client, imported here, quiet, and without its own retries, which take minutes."""
+    for name, value in {**_QUIET, "MLFLOW_HTTP_REQUEST_TIMEOUT": str(timeout)}.items():
+        os.environ.setdefault(name, value)
+    for name in ("mlflow", "alembic", "urllib3.connectionpool"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    from mlflow import MlflowClient
+
+    if not uri.startswith("sqlite:////"):
+        return MlflowClient(uri)
+    path = Path(uri.removeprefix("sqlite:///"))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(path, timeout=5, isolation_level=None)) as database:
+        database.execute("begin immediate")  # where the file cannot be used MLflow would try for long
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)  # two that make the tables at once break each other's migrations
+        return MlflowClient(uri)
+    finally:
+        os.close(directory)
+
+
+class Sender(threading.Thread):
+    """Follows a run's file and sends what is new in it, in order; while MLflow is away it tries again."""
+
+    def __init__(self, file: RunFile, uri: str, timeout: int = 10, start: int = 0) -> None:
+        super().__init__(name="tracking", daemon=True)
+        self.file, self.uri, self._timeout, self._sent = file, uri, timeout, start
+        self.shown, self.reason, self._refused = redact(uri), "", set[str]()
+        self.new, self._closing = threading.Event(), threading.Event()
+        self._run, self._header, self._known, self._params = "", Record(), Record(), Record()
+
+    @cached_property
+    def client(self) -> Any:
+        """MLflow's client, made when it is first needed."""
+        return connect(self.uri, self._timeout)
+
+    def run(self) -> None:
+        """Send until closed, and then once more."""
+        failures, last = 0, False
+        while not last:
+            last = self._closing.is_set()
+            failures = 0 if self.send() else failures + 1
+            if not last:
+                self._closing.wait(min(30.0, 2.0**failures)) if failures else self.new.wait()
+                self.new.clear()
+
+    def send(self) -> bool:
+        """Send what there is; whether MLflow took it."""
+        try:
+            while batch := self.file.records(self._sent):
+                for op, group in groupby(batch, lambda each: str(each[1]["op"])):
+                    ends, records = zip(*group, strict=True)
+                    self._deliver(op, records)
+                    self._sent = ends[-1]
+        except Exception as error:  # whatever MLflow raises, the work goes on
+            first, self.reason = not self.reason, _reason(error)
+            if first and not self._closing.is_set():
+                say = "tracking: MLflow at %s does not answer (%s); the work goes on, all is kept in %s"
+                log.warning(say, self.shown, self.reason, self.file.path)
+            return False
+        if self.reason:
+            log.info("tracking: MLflow at %s is back, what was kept is sent", self.shown)
+        self.reason = ""
+        return True
+
+    def finish(self) -> None:
+        """Wait until all is sent, or MLflow is away, or it takes long; say what is left."""
+        self._closing.set()
+        self.new.set()
+        self.join(_PATIENCE)
+        if self.is_alive() or self.reason:
+            say = "tracking: MLflow at %s was not reached (%s); the run is whole in %s, and sent by: sq track %s"
+            log.warning(say, self.shown, self.reason or "it takes long", self.file.path, self.file.path.parent)
+        elif not self._refused:
+            self.file.append("sent", uri=self.shown)
+        if not self.is_alive():  # else it still reads there
+            self.file.close()
+
+    def _deliver(self, op: str, records: Sequence[Record]) -> None:
+        """Send neighbouring records of one kind; one that MLflow will never take is told, and stops no other."""
+        try:
+            self._log(op, records)
+        except Exception as error:
+            gone = op == "artifact" and isinstance(error, FileNotFoundError)
+            if op == "open" or not (gone or getattr(error, "error_code", "") in _NEVER):
+                raise
+            for record in records if len(records) > 1 else ():
+                self._deliver(op, [record])
+            if len(records) == 1 and (reason := _reason(error)) not in self._refused:
+                self._refused.add(reason)
+                log.warning("tracking: MLflow refuses %s (%s); it stays in %s", op, reason, self.file.path)
+
+    def _log(self, op: str, records: Sequence[Record]) -> Any:
+        from mlflow.entities import Metric, RunTag
+
+        if op == "metrics":
+            points = [(key(k), float(v), r["time"], r["step"]) for r in records for k, v in r["metrics"].items()]
+            return self.client.log_batch(self._run, metrics=[Metric(*point) for point in points])
+        for record in records:
+            if op == "open":
+                self._open(record)
+            elif op == "params":
+                self._log_params(record["params"])
+            elif op == "tags":
+                tags = [(key(k), self._short(v, f"tags/{key(k)}.txt")) for k, v in record["tags"].items()]
+                self.client.log_batch(self._run, tags=[RunTag(*tag) for tag in tags])
+            elif op == "artifact":
+                path = self.file.artifacts / record["path"]
+                self.client.log_artifact(self._run, str(path), posixpath.dirname(record["path"]) or None)
+            elif op == "dataset":
+                self._log_dataset(record)
+            elif op == "end":
+                self.client.set_terminated(self._run, record["status"], record["time"])
+
+    def _open(self, header: Record) -> None:
+        """Find the run, which goes on, or make it."""
+        client, name, tags = self.client, header["experiment"], dict(header["tags"])
+        self._header, self._known, self._params = header, {}, {}
+        if client.get_experiment_by_name(name) is None:  # artifacts of SQLite lie beside it; a server has a place
+            path = Path(self.uri.removeprefix("sqlite:///"))
+            place = (path.parent / "mlartifacts" / key(name)).as_uri() if path.is_absolute() else None
+            client.create_experiment(name, artifact_location=place)
+        if found := self._find(header["id"]):
+            self._run, self._known = found.info.run_id, dict(found.data.params)
+            client.update_run(self._run, status="RUNNING")
+        else:
+            experiment = client.get_experiment_by_name(name).experiment_id
+            run = client.create_run(experiment, header["started"], {"sq.run": header["id"]}, header["name"])
+            self._run = run.info.run_id
+            for child in self._search(f"tags.`sq.parent` = '{header['id']}'"):  # it opened while MLflow was away
+                client.set_tag(child.info.run_id, "mlflow.parentRunId", self._run)
+        if parent := header["parent"]:
+            found = self._find(parent)
+            tags |= {"sq.parent": parent, "mlflow.parentRunId": found.info.run_id if found else parent}
+        self._log("tags", [{"tags": tags}])
+
+    def _find(self, id: str) -> Any:
+        """The active run with this id of ours or MLflow's, or none."""
+        id = id.replace("'", "")
+        return next(iter(self._search(f"tags.`sq.run` = '{id}'") or self._search(f"attributes.run_id = '{id}'")), None)
+
+    def _search(self, where: str) -> Any:
+        return self.client.search_runs([e.experiment_id for e in self.client.search_experiments()], where)
+
+    def _log_params(self, params: Record) -> None:
+        """Parameters cannot change in MLflow: where a run that goes on has others, they stand beside the first ones."""
+        from mlflow.entities import Param
+
+        self._params |= params
+        self.client.log_text(self._run, json.dumps(self._params, indent=1, ensure_ascii=False), "params.json")
+        new, again = {key(k): self._short(v, "") for k, v in params.items()}, f"resumed-{self._header['resumed']}"
+        made = [Param(k if self._known.get(k, v) == v else f"{again}/{k}", v) for k, v in new.items()]
+        for start in range(0, len(made), 25):  # a request holds a million bytes
+            self.client.log_batch(self._run, params=made[start : start + 25])
+
+    def _log_dataset(self, record: Record) -> None:
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        profile = json.dumps({k: record[k] for k in ("rows", "digest", "run") if record.get(k)})
+        digest = record["digest"] or hashlib.blake2b(record["path"].encode(), digest_size=8).hexdigest()
+        data = Dataset(record["name"][:500], digest[:36], "local", json.dumps({"uri": record["path"]}), profile=profile)
+        self.client.log_inputs(self._run, [DatasetInput(data, [InputTag("mlflow.data.context", record["context"])])])
+
+    def _short(self, value: Any, file: str) -> str:
+        """A value as MLflow takes it; of one that is too long its head, length and digest, and where the whole is."""
+        limit = _TAG if file else _PARAM
+        if len(text := as_text(value)) <= limit:
+            return text
+        if file:
+            self.client.log_text(self._run, text, file)
+        digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).hexdigest()
+        return f"{text[: limit - 200]}... [{len(text)} characters, blake2b {digest}, whole in {file or 'params.json'}]"
+
+
+def key(name: str) -> str:
+    """`name` with what MLflow allows in a key; where that changes it, a digest keeps two names apart."""
+    safe = re.sub(r"[^\w.\- /:]|^[./ ]+|[./ ]+$|\.\.|//+", "_", name)[:220] or "_"
+    safe = safe if posixpath.normpath(safe) == safe else safe.replace("/", "_")
+    return safe if safe == name else f"{safe}-{hashlib.blake2b(name.encode(), digest_size=4).hexdigest()}"
+
+
+def as_text(value: Any) -> str:
+    """A value as MLflow has it: text, and JSON for all else."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _reason(error: BaseException) -> str:
+    """What is at the bottom of an error, in one line: "ConnectionRefusedError: [Errno 111] Connection refused"."""
+    while (cause := error.__cause__ or error.__context__) is not None:
+        error = cause
+    return f"{type(error).__name__}: {redact(str(error))}".partition("\n")[0][:300]
