@@ -126,6 +126,12 @@ def test_the_vote_is_by_tests_that_most_agree_on(code):
     assert vote.agreement == pytest.approx(3 / 4)
 
 
+def test_a_test_that_half_of_the_programs_pass_is_not_agreed_on(code):
+    tests = ["assert add(2, 2) == 4", "assert add(2, 2) == 5"]
+    vote = code.vote({"question": "?"}, [ADD, WRONG], [block(ADD) + block(tests[0]), block(WRONG) + block(tests[1])])
+    assert vote.agreement == 0 and vote.keys[0] != vote.keys[1]
+
+
 def test_a_vote_without_tests_is_by_text(code):
     vote = code.vote({"question": "?"}, [ADD, f"# again\n{ADD}", SAME], ["", "", ""])
     assert vote.keys[0] == vote.keys[1] != vote.keys[2] and vote.agreement is None

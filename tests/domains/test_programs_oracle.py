@@ -80,6 +80,17 @@ def test_a_task_has_its_steps_and_its_program_gives_the_tests(rng, steps):
     assert judge(one.question).answer == one.answer
 
 
+def test_a_program_is_tried_on_zero_and_on_negative_numbers_and_on_short_lists():
+    rng, negative = random.Random(3), []
+    for _ in range(20):
+        calls = [arguments for arguments, _ in json.loads(problem(rng).answer)["calls"]]
+        for values in zip(*calls, strict=True):
+            if isinstance(values[0], list):
+                assert min(map(len, values)) == 1 < max(map(len, values)) and min(map(min, values)) < 0
+            else:
+                assert 0 in values and min(values) < 0 < max(values)
+
+
 @pytest.mark.parametrize("word", ["Add", "if", "max", "r", "4", "_"])
 def test_a_name_that_the_program_cannot_have_is_no_parameter_and_is_mended(word):
     text = f"Write a function solve that takes two integers {word} and b. Take {word} minus b. Return the result."

@@ -8,7 +8,9 @@ from hydra import compose, initialize_config_dir
 
 from sq.core.config import build, conf_dir
 from sq.core.errors import ConfigError, RowError
+from sq.domains.arithmetic.domain import ArithmeticConfig
 from sq.eval.benchmarks import BenchmarkConfig, ProblemSet, is_number
+from sq.eval.check import DomainCheck
 from sq.eval.dialogue import conversation, reference_in
 from sq.eval.paper import base_of, paper_figure
 
@@ -191,3 +193,13 @@ def test_the_papers_figures_stand_beside_the_same_base_only(names, base):
     assert base_of(*names) == base
     assert paper_figure(base, "aime24") is None
     assert paper_figure("Qwen2-Math-7B", "math") == 73.4
+
+
+def test_a_domains_exact_check_tells_right_from_wrong_and_from_nothing():
+    rows = [{"prediction": text, "reference": "15"} for text in (r"So \boxed{15}.", r"So \boxed{16}.", "So fifteen.")]
+    found = DomainCheck(ArithmeticConfig().create()).grade(rows)
+    assert [(row["extracted"], row["correct"], row["verdict"]) for row in found] == [
+        ("15", True, "correct"),
+        ("16", False, "wrong"),
+        (None, False, "unparsed"),
+    ]

@@ -15,6 +15,7 @@ from sq.eval.grade_file import Columns, grade_file, grade_rows
 from sq.eval.grader import Grader
 from sq.eval.grader_config import GraderConfig
 from sq.eval.judge import Pair
+from sq.eval.verdict import Verdict
 
 CONFIG = GraderConfig(workers=2)
 
@@ -178,14 +179,17 @@ def test_an_empty_or_broken_file_is_said(tmp_path):
 
 
 def test_rows_from_memory_and_where_profiles_disagree():
-    rows = [{"prediction": p, "reference": r} for p, r in [("1", "1"), ("3.04", "0.0304"), (".5", "0.5")]]
+    said = [("1", "1"), ("3.04", "0.0304"), (".5", "0.5"), ("5", "the sum of all of the numbers is even when n is odd")]
+    rows = [{"prediction": p, "reference": r} for p, r in said]
     with Grader(CONFIG) as grader:
-        assert [r["correct"] for r in grade_rows(rows, grader, ["strict"])] == [True, False, True]
+        assert [r["correct"] for r in grade_rows(rows, grader, ["strict"])] == [True, False, True, False]
+        verdicts = {grader.grade_one(Pair(**rows[3]), profile).verdict for profile in ("strict", "dart")}
+        assert verdicts == {Verdict.UNVERIFIABLE, Verdict.WRONG}  # neither is correct: no disagreement
         finder = Disagreements(grader)
         found = list(finder.of(Pair(**r) for r in rows))
     assert [d.index for d in found] == [1, 2]
     assert "strict: wrong" in found[0].reason and "dart: correct" in found[0].reason
-    assert finder.scores() == {"strict": 2 / 3, "dart": 2 / 3}
+    assert finder.scores() == {"strict": 0.5, "dart": 0.5}
 
 
 def test_profiles_may_be_named_together_on_the_command_line(tmp_path, capsys):

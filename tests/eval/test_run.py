@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from sq.core.errors import ConfigError, EngineError, LedgerError, UnfinishedErro
 from sq.core.ledger import read_manifest, read_rejects, read_rows
 from sq.eval import score as scoring
 from sq.eval.compare import compare
+from sq.eval.prompting import seed_of
 
 SCRIPT = Path(__file__).with_name("slow_engine.py")
 ROOT = Path(__file__).parents[2]
@@ -91,6 +93,22 @@ def test_a_new_grader_grades_again_without_asking_again(slow, random_tiny, probl
     kept = [p.name for p in (tmp_path / "ev/gsm8k").iterdir() if p.name.startswith("scores-")]
     assert len(kept) == 1 and "kept as scores-" in caplog.text
     assert read_manifest(tmp_path / "ev/gsm8k/scores").config["grader"] == "another"
+
+
+def test_any_change_of_the_graders_code_is_another_grader(tmp_path, monkeypatch):
+    shutil.copytree(Path(scoring.__file__).parent, tmp_path / "eval")
+    monkeypatch.setattr(scoring, "__file__", str(tmp_path / "eval" / "score.py"))
+    version = scoring.grader_version.__wrapped__
+    assert version() == scoring.grader_version()
+    for name in ("extract.py", "judge.py", "equal/numbers.py"):
+        before = version()
+        with (tmp_path / "eval" / name).open("a") as file:
+            file.write("#")
+        assert version() != before, name
+
+
+def test_the_seed_of_an_answer_is_of_its_problem_and_of_the_run():
+    assert len({seed_of(f"{i:032x}", seed) for i in range(50) for seed in range(2)}) == 100
 
 
 def test_several_answers_and_a_reward_model(slow, random_tiny, problems, tmp_path):

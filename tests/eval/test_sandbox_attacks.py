@@ -21,6 +21,7 @@ LIMITS = {"workers": 1, "cpu_seconds": 1.0, "wall_seconds": 60.0, "memory_mb": 2
 BAD = set(ProgramStatus) - {ProgramStatus.PASSED, ProgramStatus.CALLED}
 pytestmark = pytest.mark.slow  # the proof that every attack is held: a second of processor time for each endless one
 SECRET = "a-secret-that-nobody-shall-see"
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @pytest.fixture(scope="module", params=["namespaces", "landlock"])
@@ -315,6 +316,21 @@ def test_reading_the_environment_through_c(box):
             return b' '.join(out)
     """
     assert SECRET.encode() not in call(box, source)
+
+
+def test_reading_the_environment_that_it_was_started_with(box):
+    """The strings stand in its memory, before the name of what was executed, whatever became of `environ`."""
+    source = """
+        import ctypes
+        def f():
+            c = ctypes.CDLL(None)
+            c.getauxval.restype, c.getauxval.argtypes = ctypes.c_ulong, [ctypes.c_ulong]
+            return ctypes.string_at(c.getauxval(31) - 3000, 3000)
+    """
+    found = call(box, source)
+    assert b"PYTHONHASHSEED=0" in found and SECRET.encode() not in found
+    names = {line.partition(b"=")[0].decode() for line in found.split(b"\0") if b"=" in line[:40]}
+    assert not (names & os.environ.keys()) - {"PATH", "PYTHONPATH", "PYTHONHASHSEED", "LC_ALL", *THREADS}
 
 
 def test_writing_outside(box, tmp_path):
@@ -654,6 +670,29 @@ def test_having_no_capability(box):
             return list(struct.unpack('6I', d.raw))
     """
     assert call(box, source) == [0] * 6
+
+
+def test_the_limits_that_are_in_force(box):
+    source = """
+        import resource
+        def f(names): return {name: resource.getrlimit(getattr(resource, name))[1] for name in names}
+    """
+    wanted = {"RLIMIT_AS": 256 * 2**20, "RLIMIT_CPU": 2, "RLIMIT_CORE": 0, "RLIMIT_NOFILE": 128, "RLIMIT_MEMLOCK": 0}
+    wanted["RLIMIT_FSIZE"] = box.config.file_mb * 2**20
+    assert call(box, source, list(wanted)) == wanted
+
+
+def test_what_it_can_see_is_mounted_read_only(box):
+    if box.isolation.tier == "landlock":
+        pytest.skip("there nothing is mounted for it")
+    source = """
+        import os
+        def f(*paths):
+            flags = [os.statvfs(path).f_flag for path in (*paths, os.environ["TMPDIR"])]
+            return [(bool(f & os.ST_RDONLY), bool(f & os.ST_NOSUID)) for f in flags]
+    """
+    paths = "/", threading.__file__, os.path.realpath(sys.executable)
+    assert call(box, source, *paths) == [(True, True)] * 3 + [(False, True)]
 
 
 def test_raising_its_own_limits(box):
