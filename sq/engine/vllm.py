@@ -7,6 +7,7 @@ token ids, seeds come with each request, and the reason why a text ended is kept
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias, TypeVar
@@ -17,7 +18,7 @@ from sq.engine import vllm_environment
 from sq.engine.adapters import adapter
 from sq.engine.base import Completion, Engine, Request, Result, ScoreRequest, ScoreResult
 from sq.engine.config import EngineConfig
-from sq.engine.vllm_start import adapter_request, start, stop
+from sq.engine.vllm_start import SPEED_ONLY, adapter_request, check_arguments, start, stop
 from sq.models.load import Dtype, ModelConfig, computed_in, context_length, fingerprint, is_scorer
 
 if TYPE_CHECKING:
@@ -67,11 +68,25 @@ class VLLMConfig(EngineConfig):
     quantization: str | None = setting(None, help="bitsandbytes, fp8, awq, ... ; default: as the weights are")
     attention: str | None = setting(None, help="FLASH_ATTN, FLASHINFER, TRITON_ATTN, ... ; default: vLLM's choice")
     lora: str | None = setting(None, help="directory of a LoRA adapter to put on the model")
+    args: dict[str, Any] = setting({}, help="any other field of vLLM's EngineArgs, as in {kv_cache_dtype: fp8}")
+    seeds: str = setting(
+        "row",
+        choices=("row", "engine", "none"),
+        help="row: each request its own; engine: one for all, the same again only in the same order; none: by chance",
+    )
+
+    def __post_init__(self) -> None:
+        check_arguments(self.args)
 
     @property
     def seed_bits(self) -> int:  # type: ignore[override]  # on a GPU it is not our sampling
-        """Bits of a seed that it tells apart: vLLM's sampling on a GPU mixes the 64 bits that it takes into 32."""
-        return 63 if vllm_environment.on_cpu() else 32
+        """Bits of a seed that it tells apart: vLLM's sampling on a GPU mixes the 64 that it takes into 32, in fp32."""
+        return 63 if vllm_environment.on_cpu() or self.args.get("use_fp64_gumbel") else 32
+
+    @property
+    def own_sampling(self) -> bool:
+        """Whether the sampling is ours (`vllm_sampling.py`)."""
+        return vllm_environment.on_cpu() and self.seeds == "row"
 
     def identity(self, model: ModelConfig) -> str:
         """The weights, and the adapter on them."""
@@ -87,10 +102,11 @@ class VLLMConfig(EngineConfig):
 
     def fingerprint_fields(self, model: ModelConfig) -> dict[str, Any]:
         """With the context that replies are cut off at, and whose sampling it is: the same seed draws other tokens."""
-        return super().fingerprint_fields(model) | {
+        args = {name: value for name, value in self.args.items() if name not in SPEED_ONLY}
+        return EngineConfig.fingerprint_fields(replace(self, args=args), model) | {
             "engine.max_model_len": self.context(model),
             "engine.lora": self.lora and adapter(self.lora)[1],
-            "engine.sampler": "sq" if vllm_environment.on_cpu() else "vllm",
+            "engine.sampler": "sq" if self.own_sampling else "vllm",
         }
 
     def context(self, model: ModelConfig) -> int | None:
@@ -119,12 +135,26 @@ class VLLMEngine:
         self.fingerprint = config.identity(model)
         self._llm = start(config, model)
         self._max_len = int(self._llm.llm_engine.model_config.max_model_len)
-        self._own_sampling = vllm_environment.on_cpu()
+        self._own_sampling = config.own_sampling
         self._lora = adapter_request(config)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
         """Yield results as they finish, with at most `window` requests in the engine."""
+        if self.config.seeds != "row":
+            requests = self._seeded(iter(requests))
         return stream(self._llm.llm_engine, requests, self.config.window, self._submit, _result)
+
+    def _seeded(self, requests: Iterator[Request]) -> Iterator[Request]:
+        """The same requests, once the engine's own generators have a seed: the first request's, or one by chance.
+
+        So a run that is continued, or another replica, does not draw again what has been drawn.
+        """
+        first = next(requests, None)
+        if first is not None:
+            seed = first.seed if self.config.seeds == "engine" else secrets.randbits(63)
+            self._llm.llm_engine.collective_rpc(_seed_worker, args=(seed % 2**32,))
+            yield first
+        yield from requests
 
     def score(self, requests: Iterable[ScoreRequest]) -> Iterator[ScoreResult]:
         """A generating engine cannot score."""
@@ -166,7 +196,8 @@ class VLLMEngine:
             )
 
         hot = {"n": sampling.n, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
-        checked = params(seed=request.seed, **hot)  # or an error, which says what vLLM dislikes
+        seed = request.seed if self.config.seeds == "row" else None
+        checked = params(seed=seed, **hot)  # or an error, which says what vLLM dislikes
         if not self._own_sampling or sampling.temperature < COLD or sampling.top_k > 0:
             return ids, {request.key: checked}
         how = {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": request.seed}
@@ -239,6 +270,13 @@ def hand_over(
             llm.llm_engine.abort_request(given)
         return failed(f"{type(error).__name__}: {error}")
     return given
+
+
+def _seed_worker(worker: Any, seed: int) -> None:
+    """Seed every generator of a worker; numpy takes 32 bits."""
+    from vllm.utils.torch_utils import set_random_seed
+
+    set_random_seed(seed)
 
 
 def raw_score() -> Any:

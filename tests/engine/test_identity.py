@@ -20,7 +20,7 @@ COUNTED = {
     "OpenAIConfig": {"served", "ids", "extra", "omit", "seed_bits"},
     "OracleConfig": {"domain", "role", "error_rate"},
     "RayConfig": {"inner"},
-    "VLLMConfig": {"dtype", "max_model_len", "quantization", "lora"},
+    "VLLMConfig": {"dtype", "max_model_len", "quantization", "lora", "args", "seeds"},
 }
 """Fields that decide what is generated. A new field goes here, or with a reason into its class's `ignored_fields`."""
 
@@ -57,6 +57,8 @@ def other(config, field, tmp_path):
     }
     if type(value) in samples:
         return samples[type(value)]()
+    if field.name == "args":
+        return {"kv_cache_dtype": "fp8"}
     kinds = {"int | None": 48, "float | None": 2.0, "str | None": "other", "bool | None": True}
     return kinds.get(str(field.type)) or {"dict[str, Any]": {"min_p": 0.1}, "list[str]": ["seed"]}[str(field.type)]
 
@@ -144,3 +146,10 @@ def test_vllm_on_a_gpu_is_known_to_tell_fewer_seeds_apart(monkeypatch):
     assert RayConfig(inner=VLLMConfig()).seed_bits == 32
     monkeypatch.setattr("sq.engine.vllm_environment.on_cpu", lambda: True)
     assert VLLMConfig().seed_bits == 63
+
+
+def test_fields_of_vllm_that_only_change_its_speed_may_change():
+    plain = identity(VLLMConfig())
+    assert identity(VLLMConfig(args={"max_num_batched_tokens": 512, "async_scheduling": False})) == plain
+    draft = {"speculative_config": {"method": "ngram", "num_speculative_tokens": 3}}
+    assert identity(VLLMConfig(args=draft))[1]["engine.args.speculative_config.num_speculative_tokens"] == 3

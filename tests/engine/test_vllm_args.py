@@ -1,0 +1,46 @@
+"""engine.args: any other field of vLLM's EngineArgs, checked by name before vLLM is imported."""
+
+import sys
+from dataclasses import fields
+
+import pytest
+from omegaconf import OmegaConf
+
+from sq.core.config import build
+from sq.core.errors import ConfigError
+from sq.engine import vllm_environment
+from sq.engine.vllm import VLLMConfig
+from sq.engine.vllm_start import SETTINGS, SPEED_ONLY
+
+pytest.importorskip("vllm", reason="vLLM is not installed on this platform")
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ({"max_num_batched_token": 9}, "no field of vLLM's EngineArgs, did you mean 'max_num_batched_tokens'"),
+        ({"gpu_memory_utilization": 0.5}, "gpu_memory_utilization, which is set by engine.gpu_memory"),
+        ({"seed": 3}, "seed, which is set by engine.seeds"),
+    ],
+)
+def test_a_wrong_field_is_told_when_the_config_is_built(args, message):
+    with pytest.raises(ConfigError, match=message):
+        build(OmegaConf.create({"args": args}), VLLMConfig, key="engine")
+    assert build(OmegaConf.create({"args": {"kv_cache_dtype": "fp8"}}), VLLMConfig).args == {"kv_cache_dtype": "fp8"}
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_the_fields_read_from_the_source_are_vllms():
+    from vllm.engine.arg_utils import EngineArgs
+
+    known = {field.name for field in fields(EngineArgs)}
+    assert vllm_environment.engine_arguments() == known
+    assert not (SETTINGS.keys() | SPEED_ONLY) - known
+
+
+def test_without_vllm_they_are_left_for_it_to_check(monkeypatch):
+    monkeypatch.setitem(sys.modules, "vllm", None)
+    monkeypatch.setattr(vllm_environment, "engine_arguments", vllm_environment.engine_arguments.__wrapped__)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert VLLMConfig(args={"anything": 1}).args == {"anything": 1}
