@@ -35,7 +35,7 @@ SPEED_ONLY = frozenset(
         "enable_prefix_caching",
         "enable_chunked_prefill",
     ]
-    + ["block_size", "disable_log_stats", "load_format", "download_dir", "compilation_config", "cpu_offload_gb"]
+    + ["block_size", "disable_log_stats", "download_dir", "compilation_config", "cpu_offload_gb"]
     + ["disable_custom_all_reduce", "distributed_executor_backend", "pipeline_parallel_size", "kv_cache_memory_bytes"]
 )
 """Fields that change no result beyond rounding."""

@@ -151,5 +151,6 @@ def test_vllm_on_a_gpu_is_known_to_tell_fewer_seeds_apart(monkeypatch):
 def test_fields_of_vllm_that_only_change_its_speed_may_change():
     plain = identity(VLLMConfig())
     assert identity(VLLMConfig(args={"max_num_batched_tokens": 512, "async_scheduling": False})) == plain
+    assert identity(VLLMConfig(args={"load_format": "dummy"})) != plain, "its weights are random"
     draft = {"speculative_config": {"method": "ngram", "num_speculative_tokens": 3}}
     assert identity(VLLMConfig(args=draft))[1]["engine.args.speculative_config.num_speculative_tokens"] == 3
