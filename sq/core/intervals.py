@@ -65,8 +65,8 @@ def wilson(right: float, total: float, level: float = 0.95) -> tuple[float, floa
 def share_interval(shares: Sequence[float]) -> Interval:
     """The mean of one share of right answers for each problem; where a problem has one answer, Wilson's interval.
 
-    Answers to one problem go together, so n problems with K answers are worth between n and nK answers: as many as
-    would give the standard error between problems. With few problems that error is itself unsure (Student's t).
+    Answers to one problem go together, so n problems are worth n answers or more: as many as would give the standard
+    error between problems. With few problems that error is itself unsure (Student's t).
     """
     count = len(shares)
     mean = fmean(shares) if count else 0.0

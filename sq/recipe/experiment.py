@@ -62,7 +62,11 @@ class ExperimentComparison:
 
     def comparable(self, metric: str) -> bool:
         """Whether all groups were measured on the same rows, where the metric is of held-out rows."""
-        return not metric.startswith("val/") or len({frozenset(g.held_out) for g in self.groups}) <= 1
+        if not metric.startswith("val/"):
+            return True
+        if any(key.endswith("data.limit") for key in self.by) and not all(g.held_out for g in self.groups):
+            return False  # of an earlier version: each size had held-out rows of its own
+        return len({frozenset(g.held_out) for g in self.groups}) <= 1
 
     def best(self, metric: str) -> Group | None:
         """The group with the best mean; None where means are of other rows and say nothing about each other."""
@@ -185,7 +189,7 @@ def format_comparison(compared: ExperimentComparison) -> str:
     marks += ["± is the 95% interval of the mean over seeds"] if seeds > 1 else []
     lines += ["; ".join(marks)] if marks else []
     if apart:
-        lines.append(f"! held-out rows differ: {', '.join(apart)} of these cannot be compared")
+        lines.append(f"! held-out rows differ or are unknown: {', '.join(apart)} of these cannot be compared")
     if compared.left_out:
         lines.append(f"left out{_told(compared.left_out)}")
     return "\n".join(lines)

@@ -39,6 +39,7 @@ def store(tmp_path_factory):
                 where = f"outputs/lr={lr},limit={limit},seed={seed}"
                 with track(parent, stage="qft", params=params, directory=where) as run:
                     run.metrics({"val/loss": loss, "val/token_accuracy": 1 / loss})
+                    run.tag("sq.held_out", f"{seed}0123456789")
         raw = replace(config, tags={"variant": "raw"})
         with track(raw, stage="questions", params={"seed": 0}, directory="outputs/q") as run:
             run.metrics({"oracle/solvable": 0.5})
@@ -58,6 +59,16 @@ def test_runs_are_grouped_by_what_was_varied_with_seeds_together(store):
         (limit, lr): pytest.approx(list(reversed(losses))) for (lr, limit), losses in LOSSES.items()
     }
     assert found.left_out["run again since"] == 1 and found.left_out["without that metric"] == 1
+
+
+def test_a_sweep_over_sizes_with_unknown_held_out_rows_has_no_best(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for limit in (200, 800):
+        params = {"data.limit": limit, "stage.lr": 1e-3}
+        with track(TrackingConfig(experiment="old"), stage="qft", params=params, directory=f"outputs/{limit}") as run:
+            run.metrics({"val/loss": 1 + limit / 1000})
+    found = compare_runs(f"sqlite:///{tmp_path}/outputs/mlflow.db", "old")
+    assert found.best("val/loss") is None and "unknown" in format_comparison(found)
 
 
 @pytest.mark.parametrize("same", [True, False])
@@ -80,7 +91,7 @@ def test_runs_that_were_measured_on_other_rows_are_marked(same, tmp_path, monkey
         assert not marked and "differ" not in text
     else:
         assert len(marked) == 1 and marked[0].startswith("800") and "0b0123+1b0123 !" in marked[0]
-        assert "! held-out rows differ: val/loss of these cannot be compared" in text
+        assert "! held-out rows differ or are unknown: val/loss of these cannot be compared" in text
         assert "held-out rows differ" in figure(found).get_suptitle()
 
 
