@@ -35,7 +35,7 @@ from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 from sq.core.compose import check_stage, compose, explain, loosened, plain  # noqa: E402
 from sq.core.config import build, conf_dir  # noqa: E402
 from sq.core.config_help import show_config, show_groups, stages_of  # noqa: E402
-from sq.core.errors import ConfigError, SqError  # noqa: E402
+from sq.core.errors import ConfigError, SqError, UnfinishedError  # noqa: E402
 
 if TYPE_CHECKING:
     from sq.core.tracking import Run
@@ -94,7 +94,9 @@ def run(name: str, job: type[Job], package: str) -> None:
     if failures:
         if len(failures) > 1 or "-m" in sys.argv or "--multirun" in sys.argv:
             print_message(f"{len(failures)} of the sweep's jobs failed; the same command runs those again")
-            sys.exit(max(f.exit_code for f in failures))
+            codes = {f.exit_code for f in failures}
+            # 75, "the same command goes on", only where that is true of all
+            sys.exit(max(codes - {UnfinishedError.exit_code}, default=UnfinishedError.exit_code))
         raise failures[0]
 
 

@@ -321,10 +321,13 @@ def _joined(text: str, pieces: list[tuple[int, int, str]]) -> str:
     last = _GIVEN.fullmatch(found.strip("$"))
     if not last or not (last[1] or not text[end:].strip(" .!\n")):
         return found
-    name, run = last[1], found
+    name, run, words, nameless = last[1], found, False, not last[1]
     for before, after, piece in reversed(pieces[-MAX_JOINED:-1]):
         given, joint = _GIVEN.fullmatch(piece.strip("$")), _JOINT.fullmatch(text, after, start)
         if not given or not joint or (name and given[1] and name != given[1]):
+            break
+        words, nameless = words or bool(joint[1]), nameless or not given[1]
+        if given[1] and nameless and not words:  # "at $x=2$, $7$": a comma alone gives a name no other value
             break
         start, run = before, f"{piece.rstrip(' .,;')} {joint[1] or ','} {run}"
         if given[1]:

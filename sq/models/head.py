@@ -49,7 +49,11 @@ class Head:
         return torch.cat([logps for logps, _ in parts]), torch.stack([right for _, right in parts]).sum()
 
     def _logps_of_chunk(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.module(states).float()
+        kind = states.device.type
+        mixed, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+        # A cast of its own for each chunk: their gradients meet in the fp32 weight, not in a bf16 copy that they share.
+        with torch.autocast(kind, dtype=dtype, enabled=mixed, cache_enabled=False):
+            logits = self.module(states).float()
         if self.scale != 1.0:
             logits = logits * self.scale
         if self.cap is not None:

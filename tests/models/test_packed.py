@@ -49,6 +49,20 @@ def test_the_head_in_chunks_is_the_head(bias: bool, scale: float, cap: float | N
     torch.testing.assert_close(torch.autograd.grad(total, inputs), torch.autograd.grad(-expected.sum(), inputs))
 
 
+def test_under_autocast_gradients_of_chunks_meet_in_fp32() -> None:
+    """64 chunks are as near to fp32 as one; in a bf16 copy of the weight that they share their sum loses bits."""
+    torch.manual_seed(0)
+    module = nn.Linear(64, 1000, bias=False)
+    states, targets = torch.randn(1024, 64, requires_grad=True), torch.randint(1000, (1024,))
+    exact = torch.autograd.grad(F.cross_entropy(module(states), targets, reduction="sum"), module.weight)[0]
+    off = []
+    for chunk in (1024, 16):
+        with torch.autocast("cpu", torch.bfloat16):
+            total, _ = Head(module=module, chunk=chunk).cross_entropy(states, targets)
+        off.append(float((torch.autograd.grad(total, module.weight)[0] - exact).norm() / exact.norm()))
+    assert off[1] < 1.3 * off[0], off
+
+
 def test_a_head_of_another_kind_runs_as_it_is() -> None:
     """LoRA and quantised layers are modules of their own; their forward is what counts."""
 
