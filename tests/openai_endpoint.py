@@ -8,6 +8,12 @@ import threading
 import time
 from collections import Counter, defaultdict
 
+from sq.engine.base import Request, Sampling
+from sq.models.load import ModelConfig
+
+KEY = "sk-veryprivate0123456789abcdef"
+MODEL = ModelConfig(name="remote", path="some-model")
+
 
 class Endpoint:
     """A server on a thread. `fault(name, attempt)` says what is wrong with an answer; by default nothing is.
@@ -124,3 +130,9 @@ MALFORMED = {
 
 def error(status, message, headers="", **more):
     return status, headers, json.dumps({"error": {"message": message, **more}})
+
+
+def ask(*names, **sampling):
+    for name in names:
+        message = ({"role": "user", "content": name},)
+        yield Request(key=f"key of {name}", seed=10, messages=message, sampling=Sampling(**sampling))

@@ -28,7 +28,8 @@ AGAIN = {408, 409, 425, 429}
 CHARACTERS_PER_TOKEN = 3
 """For the tokens of a text before it is sent; a little low, so that a limit is rather kept than met."""
 CONNECT = 10.0
-"""Seconds for a connection."""
+"""Seconds for a connection, at most. With TLS it takes two such spans, and always less than `engine.timeout`, so that
+what ends by that had been reached."""
 GONE = 45.0
 """Seconds in which nothing can be reached that stop the run."""
 
@@ -72,7 +73,7 @@ class Client:
             api_key=key or "none",
             max_retries=0,
             http_client=openai.DefaultAsyncHttpxClient(
-                timeout=openai.Timeout(None, connect=CONNECT),
+                timeout=openai.Timeout(None, connect=min(CONNECT, config.timeout / 3)),
                 limits=limits(max_connections=config.concurrency, max_keepalive_connections=config.concurrency),
                 follow_redirects=False,
             ),
@@ -114,7 +115,9 @@ class Client:
                 completions, prompt_tokens, completion_tokens = parse(await self._post(path, body))
             except AttemptError as error:
                 wait = delay(attempt, asked=error.wait, first=self.config.backoff, longest=self.config.backoff_max)
-                if not error.reached:
+                if error.reached:
+                    self._gone_since = None
+                else:
                     wait = self._gone(str(error), wait)
                 if attempt == self.config.attempts:
                     raise

@@ -11,46 +11,13 @@ import traceback
 from collections import Counter
 
 import pytest
-from openai_endpoint import MALFORMED, Endpoint, error
+from openai_endpoint import KEY, MALFORMED, MODEL, ask, error
 
 from sq.core.errors import EngineError
 from sq.engine import openai_client
 from sq.engine.base import Request, Sampling, ScoreRequest
 from sq.engine.limits import delay, retry_after
 from sq.engine.openai import OpenAIConfig
-from sq.models.load import ModelConfig
-
-KEY = "sk-veryprivate0123456789abcdef"
-MODEL = ModelConfig(name="remote", path="some-model")
-FAST = {"backoff": 0.01, "backoff_max": 0.05}
-
-
-@pytest.fixture
-def endpoint(monkeypatch):
-    endpoint = Endpoint()
-    monkeypatch.setenv("OPENAI_BASE_URL", f"http://127.0.0.1:{endpoint.port}/v1/")
-    monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    yield endpoint
-    endpoint.close()
-
-
-@pytest.fixture
-def start(endpoint):
-    engines = []
-
-    def start(**settings):
-        engines.append(OpenAIConfig(**{**FAST, **settings}).create(MODEL))
-        return engines[-1]
-
-    yield start
-    for engine in engines:
-        engine.close()
-
-
-def ask(*names, **sampling):
-    for name in names:
-        message = ({"role": "user", "content": name},)
-        yield Request(key=f"key of {name}", seed=10, messages=message, sampling=Sampling(**sampling))
 
 
 def test_messages_and_ids_go_where_they_belong(endpoint, start):

@@ -1,0 +1,29 @@
+"""Endpoints that come and go, answers that must not stop a run, and what the environment may not add to a request."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from openai_endpoint import ask
+
+
+@pytest.mark.parametrize("fault", ["cut", "hang", "malformed"])
+def test_what_reached_an_endpoint_ends_the_time_in_which_it_was_gone(endpoint, start, caplog, fault):
+    engine = start(attempts=1000, backoff=0.2, timeout=0.6)
+    endpoint.fault = lambda name, attempt: fault if attempt == 1 else None
+    endpoint.stop_listening()
+    with ThreadPoolExecutor(1) as pool:
+        answered = pool.submit(list, engine.generate(ask("a")))
+        wait_for(lambda: caplog.text.count("cannot be reached") == 1)
+        endpoint.listen_again()
+        wait_for(lambda: endpoint.seen["a"] and not endpoint.busy)
+        endpoint.stop_listening()
+        wait_for(lambda: caplog.text.count("cannot be reached") == 2 or answered.done())
+        endpoint.listen_again()
+        assert answered.result()[0].completions and caplog.text.count("cannot be reached") == 2
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 10
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.01)
