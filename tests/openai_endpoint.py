@@ -125,6 +125,9 @@ MALFORMED = {
     "empty": json.dumps({"choices": [], "usage": None}),
     "form": json.dumps({"choices": [{"text": None, "finish_reason": 3}, 7]}),
     "error": json.dumps({"error": {"message": "upstream is busy"}}),
+    "infinite": '{"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": Infinity}}',
+    "huge": '{"choices": [{"message": {"content": "x"}}], "usage": {"completion_tokens": 1e300}}',
+    "deep": "[" * 100_000,
 }
 
 

@@ -97,10 +97,10 @@ class Client:
                 got += completions[: missing.n]
                 prompt_tokens = prompt_tokens or used
         except RefusedError as error:
-            return Result(key=request.key, error=str(error), refused=True)
+            return Result(key=request.key, error=storable(str(error)), refused=True)
         except AttemptError as error:
             problem = f"no answer after {self.config.attempts} attempts; the last: {error}"
-            return Result(key=request.key, error=problem)
+            return Result(key=request.key, error=storable(problem))
         return Result(key=request.key, completions=tuple(got), prompt_tokens=prompt_tokens)
 
     async def _ask(self, request: Request) -> tuple[list[Completion], int]:
@@ -143,7 +143,7 @@ class Client:
             cause = error.__cause__ or error
             kind = type(cause).__name__
             raise AttemptError(redact(f"{kind}: {cause}"), reached=not kind.startswith("Connect")) from None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise AttemptError(f"no JSON: {error}") from None
         self._gone_since = None
         return answer
@@ -233,9 +233,11 @@ def parse(answer: Any) -> tuple[list[Completion], int, int]:
         if not choices:
             raise AttemptError("an answer without choices")
         prompt_tokens, completed = (int(usage.get(f"{kind}_tokens") or 0) for kind in ("prompt", "completion"))
+        if max(prompt_tokens, completed) >= 2**63:
+            raise ValueError("a number of tokens of more than 63 bits")
         shares = [completed // len(choices) + (i < completed % len(choices)) for i in range(len(choices))]
         return [_completion(*one) for one in zip(choices, shares, strict=True)], prompt_tokens, completed
-    except (AttributeError, TypeError, ValueError, KeyError) as error:
+    except (AttributeError, TypeError, ValueError, KeyError, OverflowError, RecursionError) as error:
         raise AttemptError(f"an answer of unknown form ({type(error).__name__}: {error})") from None
 
 
@@ -244,11 +246,16 @@ def _completion(choice: Mapping[str, Any], share: int) -> Completion:
     ids = tuple(int(i) for i in choice.get("token_ids") or ())
     reason = choice.get("finish_reason")
     return Completion(
-        text=str(text or ""),
+        text=storable(str(text or "")),
         finish_reason=reason if reason in ("stop", "length") else "error",
         token_ids=ids,
         tokens=len(ids) or share,
     )
+
+
+def storable(text: str) -> str:
+    """`text` as UTF-8 can hold it: JSON can escape half of a character, which comes out as a question mark."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def expected_tokens(request: Request) -> float:

@@ -4,7 +4,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from openai_endpoint import ask
+from openai_endpoint import ask, error
 
 
 @pytest.mark.parametrize("fault", ["cut", "hang", "malformed"])
@@ -27,3 +27,11 @@ def wait_for(condition):
     deadline = time.monotonic() + 10
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.01)
+
+
+def test_half_a_character_in_a_reply_or_an_error_is_replaced(endpoint, start):
+    endpoint.say = lambda name, seed: "a\ud800b"
+    endpoint.fault = lambda name, attempt: error(400, "no \udc00") if name == "refused" else None
+    results = {r.key: r for r in start().generate(ask("served", "refused"))}
+    assert results["key of served"].completions[0].text == "a?b"
+    assert results["key of refused"].error == "HTTP 400: no ?"
