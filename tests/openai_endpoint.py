@@ -26,7 +26,7 @@ class Endpoint:
         self.say = lambda name, seed: f"{name} #{seed}"
         self.seen, self.bodies, self.times = Counter(), [], defaultdict(list)
         self.served, self.connections, self.most, self.busy = Counter(), 0, 0, 0
-        self.authorization = set()
+        self.authorization, self.headers = set(), []
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
@@ -70,6 +70,7 @@ class Endpoint:
                 fields = {name.lower(): value for name, _, value in lines}
                 body = json.loads(await reader.readexactly(int(fields["content-length"])))
                 self.authorization.add(fields.get("authorization"))
+                self.headers.append(fields)
                 self.busy += 1
                 self.most = max(self.most, self.busy)
                 try:

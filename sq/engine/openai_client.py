@@ -67,7 +67,7 @@ class Client:
         self._gone_since: float | None = None
         self._requests, self._tokens = RateLimiter(config.requests_per_minute), RateLimiter(config.tokens_per_minute)
         limits = type(openai.DEFAULT_CONNECTION_LIMITS)
-        self._options: Any = {} if key else {"headers": {"Authorization": openai.omit}}
+        self._options: Any = {"headers": {"Authorization": f"Bearer {key}" if key else openai.omit}}
         self._sdk = openai.AsyncOpenAI(
             base_url=url,
             api_key=key or "none",
@@ -78,6 +78,9 @@ class Client:
                 follow_redirects=False,
             ),
         )
+        # The SDK takes these from OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS, whatever the endpoint.
+        self._sdk.organization = self._sdk.project = None
+        self._sdk._custom_headers = {}
 
     async def close(self) -> None:
         """Close every connection."""

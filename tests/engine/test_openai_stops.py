@@ -4,7 +4,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from openai_endpoint import ask, error
+from openai_endpoint import KEY, ask, error
 
 
 @pytest.mark.parametrize("fault", ["cut", "hang", "malformed"])
@@ -35,3 +35,20 @@ def test_half_a_character_in_a_reply_or_an_error_is_replaced(endpoint, start):
     results = {r.key: r for r in start().generate(ask("served", "refused"))}
     assert results["key of served"].completions[0].text == "a?b"
     assert results["key of refused"].error == "HTTP 400: no ?"
+
+
+@pytest.mark.parametrize("key", [KEY, None])
+def test_the_environment_adds_nothing_to_a_request(endpoint, start, monkeypatch, key):
+    """The SDK would send these to any endpoint, in place of the key of `engine.key_env`."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-of-another-endpoint")
+    monkeypatch.setenv("OPENAI_ADMIN_KEY", "sk-admin-private")
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-private")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "project-private")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Token: private\nauthorization: Bearer private")
+    monkeypatch.setenv("OUR_KEY", key or "")
+    assert next(start(key_env="OUR_KEY").generate(ask("a"))).completions
+    (headers,) = endpoint.headers
+    assert headers.get("authorization") == (f"Bearer {KEY}" if key else None)
+    assert not [name for name in headers if name.startswith("openai-")] and "private" not in str(headers).replace(
+        KEY, ""
+    )
