@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sq.core.codec import Values, dump
-from sq.core.files import plain_errors, remove, sync_directory, write_all
+from sq.core.files import plain_errors, remove, sync_directory, write_all, write_files
 
 log = logging.getLogger(__name__)
 Outcomes = dict[str, tuple[list[Values], list[Values]]]
@@ -57,6 +57,14 @@ class Journal:
                 self._append(fd, dump(self._header))
             self._append(fd, outcome)
 
+    def keep(self, outcomes: Outcomes) -> None:
+        """Leave these outcomes alone, in one step and durably: a later one of a key does not replace an earlier."""
+        self.close()
+        payloads = [dump(self._header), *(dump([key, *outcome]) for key, outcome in outcomes.items())]
+        write_files(self.path.parent, {self.path.name: b"".join(map(_line, payloads))})
+        with plain_errors(self.path, "read the journal"):
+            self._open()
+
     def outcomes(self) -> Outcomes:
         """Read back all that was recorded."""
         with plain_errors(self.path, "read the journal"):
@@ -89,7 +97,7 @@ class Journal:
         return self._fd
 
     def _append(self, fd: int, payload: bytes) -> None:
-        line = b"%08x %s\n" % (zlib.crc32(payload), payload)
+        line = _line(payload)
         try:
             if self._torn:
                 os.ftruncate(fd, self._end)
@@ -132,6 +140,10 @@ def read_header(path: Path) -> dict[str, Any] | None:
     with plain_errors(path, "read the journal"), open(path, "rb") as file:
         header = _parse(file.readline().rstrip(b"\n"))
     return header if isinstance(header, dict) else None
+
+
+def _line(payload: bytes) -> bytes:
+    return b"%08x %s\n" % (zlib.crc32(payload), payload)
 
 
 def _parse(line: bytes) -> Any:

@@ -277,12 +277,12 @@ class Ledger:
         self._progress.open[index] = part  # from here on `close` closes its journal
         if committed is not None:  # it stands until what is left of it is in the journal
             self._retry.put_back(self.directory, committed, keys, self._codec, part.journal)
-            parts = {number: one for number, one in self._manifest.parts.items() if number != index}
-            self._replace(replace(self._manifest, parts=parts))
+            self._replace(replace(manifest, parts={n: one for n, one in manifest.parts.items() if n != index}))
             delete_part(self.directory, committed)
             self._opened_again.discard(index)
         headers, outcomes = part.journal.replay()
         self._refuse_unless(all(h == header for h in headers) and outcomes.keys() <= set(keys), index)
+        outcomes = self._retry.standing_in(part.journal, outcomes, self._codec)
         part.done = len(outcomes)
         if part.done == len(keys):
             self._commit(part)

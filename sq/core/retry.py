@@ -1,4 +1,4 @@
-"""Ask again what an earlier run recorded but should not stand: committed parts are opened anew, without those outcomes.
+"""Ask again what an earlier run recorded but should not stand: those outcomes are taken out of parts and journals.
 
 A part's files do not say which item gave which row. Where each item has either rejects or the same number of rows, it
 follows from the items' order; else all items of the part are computed again.
@@ -49,6 +49,22 @@ class Retry:
             journal.append(dump([key, rows, rejects]))
         journal.sync()
 
+    def standing_in(self, journal: Journal, outcomes: Outcomes, codec: Codec) -> Outcomes:
+        """Those of a journal's outcomes that stand; the others are taken out of it."""
+        left = self._left(outcomes, codec)
+        if len(left) < len(outcomes):
+            journal.keep(left)
+        return left
+
+    def concerns_journal(self, path: Path, codec: Codec) -> bool:
+        """Whether any outcome in the journal of an open part is not to stand."""
+        journal = Journal(path, {})
+        try:
+            outcomes = journal.outcomes()
+        finally:
+            journal.close()
+        return len(self._left(outcomes, codec)) < len(outcomes)
+
     def _standing(self, directory: Path, part: Part, keys: Sequence[str], codec: Codec) -> Outcomes:
         rows, found = read_part(directory, part, codec)
         rejects: dict[str, list[Values]] = defaultdict(list)
@@ -58,12 +74,16 @@ class Retry:
         each, odd = divmod(len(rows), max(len(kept), 1))
         if odd or (rows and not kept):
             return {}
-        outcomes: Outcomes = {key: ([], of) for key, of in rejects.items() if not any(map(self._reject, of))}
-        for i, key in enumerate(kept):
-            own = rows[i * each : (i + 1) * each]
-            if not any(self._row(codec, row) for row in own):
-                outcomes[key] = (own, [])
-        return outcomes
+        outcomes: Outcomes = {key: ([], of) for key, of in rejects.items()}
+        outcomes |= {key: (rows[i * each : (i + 1) * each], []) for i, key in enumerate(kept)}
+        return self._left(outcomes, codec)
+
+    def _left(self, outcomes: Outcomes, codec: Codec) -> Outcomes:
+        return {
+            key: (rows, rejects)
+            for key, (rows, rejects) in outcomes.items()
+            if not (any(self._row(codec, row) for row in rows) or any(map(self._reject, rejects)))
+        }
 
     def _row(self, codec: Codec, row: Values) -> bool:
         return self.row(dict(zip(codec.schema.names, row, strict=True)))
@@ -75,9 +95,11 @@ class Retry:
 def opened_again(directory: Path, manifest: Manifest, codec: Codec, retry: Retry) -> tuple[Manifest, set[int]]:
     """The manifest to go on from, and the parts in it that are still to be opened, once their items are known."""
     concerned = {index for index, part in manifest.parts.items() if retry.concerns(directory, part, codec)}
-    if not concerned:
+    journals = sorted(directory.glob("journal-*.jsonl")) if retry.whole else []
+    odd = {path for path in journals if retry.concerns_journal(path, codec)}
+    if not concerned and not odd:
         return manifest, set()
-    log.info("%s: items of %s are asked again", directory, count_noun(len(concerned), "part"))
+    log.info("%s: items of %s are asked again", directory, count_noun(len(concerned) + len(odd), "part"))
     manifest = replace(manifest, finished=False)
     if not retry.whole:
         write_manifest(directory, manifest)
@@ -85,8 +107,14 @@ def opened_again(directory: Path, manifest: Manifest, codec: Codec, retry: Retry
     parts = list(manifest.parts.values())
     manifest = replace(manifest, parts={})
     write_manifest(directory, manifest)
-    for part in sorted(parts, key=lambda part: part.index in concerned):  # last, so that a kill does not end the retry
-        delete_part(directory, part)
+    for last in (False, True):  # those concerned, so that a kill does not end the retry
+        for part in parts:
+            if (part.index in concerned) == last:
+                delete_part(directory, part)
+        for path in journals:
+            if (path in odd) == last:
+                remove(path)
+        sync_directory(directory)
     return manifest, set()
 
 

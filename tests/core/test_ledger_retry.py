@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ledger_killed import SCHEMA, even, failing, items, of_the_engine, outcome
 
-from sq.core.ledger import Ledger, WorkItem, read_manifest, read_rejects, read_rows
+from sq.core.ledger import Ledger, Reject, WorkItem, read_manifest, read_rejects, read_rows
 from sq.core.retry import Retry
 
 ENGINE = Retry(reject=of_the_engine)
@@ -96,6 +96,36 @@ def test_items_that_depend_on_each_other_are_all_computed_again(tmp_path):
     run(tmp_path / "b", lambda number: failing(number) if number == 19 else even(number))
     assert run(tmp_path / "b", even, Retry(reject=of_the_engine, whole=True)) == list(range(30))
     assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
+def broken_off(directory, made, at):
+    """A run that ended at this item, its part not committed."""
+    with Ledger.open(directory, schema=SCHEMA, config={"count": 30}, part_size=8) as ledger:
+        for item in ledger.todo(items(30)):
+            if item.payload == at:
+                return
+            ledger.record(item.key, *made(item.payload))
+
+
+def test_of_a_part_that_was_not_finished_too(tmp_path):
+    broken_off(tmp_path / "a", failing, 14)
+    failed = [n for n in range(14) if n % 3 == 1]
+    with Ledger.open(tmp_path / "a", schema=SCHEMA, config={"count": 30}, part_size=8, retry=ENGINE) as ledger:
+        assert [item.payload for item in ledger.todo(items(30))] == [*failed, *range(14, 30)]
+        ledger.record(list(items(30))[10].key, *even(10))
+    assert run(tmp_path / "a", even) == [n for n in [*failed, *range(14, 30)] if n != 10], (
+        "what came in their place stands"
+    )
+    run(tmp_path / "undisturbed", even)
+    assert files(tmp_path / "a") == files(tmp_path / "undisturbed")
+
+
+@pytest.mark.parametrize("at", [1, 9])
+def test_items_that_depend_on_each_other_are_computed_again_where_one_failed_in_a_part_or_a_journal(tmp_path, at):
+    broken_off(tmp_path / "a", lambda n: ([], [Reject(row={}, reason="engine")]) if n == at else even(n), 14)
+    assert run(tmp_path / "a", even, Retry(reject=of_the_engine, whole=True)) == list(range(30))
+    run(tmp_path / "undisturbed", even)
+    assert files(tmp_path / "a") == files(tmp_path / "undisturbed")
 
 
 def test_the_input_must_be_the_same(tmp_path):
