@@ -63,7 +63,7 @@ class Columns:
             hint = (
                 " A file without a header line is read with header=false and columns 0, 1, ..." if self._untyped else ""
             )
-            raise RowError(f"{what} {plan[1]}.{hint}" if hint else f"{what} {plan[1]}")
+            raise RowError(f"{what} {plan[1].rstrip('.')}.{hint}" if hint else f"{what} {plan[1]}")
 
     def row(self, record: Mapping[str, Any], number: int, run: str, seen: SeenContents) -> dict[str, Any] | Problem:
         """The row that `record`, the source's `number`th, stands for."""

@@ -274,6 +274,13 @@ def _varied(runs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     ]
     if len(found) > 4:  # runs of different kinds have little in common
         found = [key for key in found if "-" not in values[key]][:4]
+    # Over seeds each run reads a directory of its own; two of one seed on different data are no repetition.
+    for key in (key for key in ("data.input", "input") if len(values[key]) > 1):
+        read: dict[tuple[str, ...], set[str]] = defaultdict(set)
+        for run in runs:
+            read[tuple(value_of(run, k) for k in (*found, "seed"))].add(value_of(run, key))
+        if any(len(places) > 1 for places in read.values()):
+            found.append(key)
     return (("sq.stage",) if several else ()) + tuple(found)
 
 

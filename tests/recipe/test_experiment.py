@@ -61,6 +61,16 @@ def test_runs_are_grouped_by_what_was_varied_with_seeds_together(store):
     assert found.left_out["run again since"] == 1 and found.left_out["without that metric"] == 1
 
 
+def test_runs_of_one_seed_on_different_data_are_no_repetition(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name, loss in (("a.csv", 5.0), ("b.csv", 10.0)):
+        params = {"data.input": name, "seed": 0}
+        with track(TrackingConfig(experiment="files"), stage="qft", params=params, directory=f"outputs/{name}") as run:
+            run.metrics({"train/loss": loss})
+    found = compare_runs(f"sqlite:///{tmp_path}/outputs/mlflow.db", "files")
+    assert found.by == ("data.input",) and len(found.groups) == 2
+
+
 def test_a_sweep_over_sizes_with_unknown_held_out_rows_has_no_best(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for limit in (200, 800):
