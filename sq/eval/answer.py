@@ -24,6 +24,7 @@ from sq.core.rows import SCORE, fit_row, row_id
 from sq.engine.base import Engine, Request, Result, Sampling
 from sq.engine.config import EngineConfig
 from sq.engine.failures import FailureLimit, has_failed, unfinished
+from sq.eval.aside import set_aside
 from sq.eval.benchmarks import Bad, Problems
 from sq.eval.prompting import Asker
 from sq.models.load import ModelConfig
@@ -98,6 +99,8 @@ def answer(
         where = answers_dir(directory, number)
         bad = problems.bad if number == 1 else []
         inputs = {"problems": problems.digest, **({"before": summaries[-1].digest} if summaries else {})}
+        if summaries:
+            set_aside(where, inputs)
         summaries.append(_round(name, found, bad, where, asker, engine, how, inputs, replies))
         if number < len(by_round):
             for row in read_rows(where, columns=["item", "sample", "parents", "prediction"]):

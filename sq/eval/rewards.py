@@ -9,25 +9,33 @@ import pyarrow as pa
 
 from sq.core.count import count_noun
 from sq.core.ledger import Ledger, LedgerSummary, WorkItem, read_rows
+from sq.core.retry import Retry
 from sq.core.rows import CANDIDATE, LINEAGE, row_id
 from sq.engine.base import ScoreRequest
 from sq.engine.config import EngineConfig
 from sq.engine.failures import FailureLimit, has_failed, rejected, unfinished
 from sq.eval.answer import answers_dir
+from sq.eval.aside import set_aside
 from sq.models.load import ModelConfig
 
 REWARD = pa.schema([*LINEAGE, CANDIDATE.field("reward"), CANDIDATE.field("reward_model")])
 
 
 def reward(
-    directory: Path, answers: Sequence[LedgerSummary], model: ModelConfig, engine: EngineConfig, run: str
+    directory: Path,
+    answers: Sequence[LedgerSummary],
+    model: ModelConfig,
+    engine: EngineConfig,
+    run: str,
+    retry: Retry | None = None,
 ) -> dict[str, float]:
     """Score every answer of a benchmark; the rewards by the answers' ids."""
     name = engine.identity(model)
     identity = {"model": name, **engine.fingerprint_fields(model)}
     inputs = {f"answers-{n}": summary.digest for n, summary in enumerate(answers, 1)}
     where = directory / "rewards"
-    with Ledger.open(where, schema=REWARD, config=identity, inputs=inputs) as ledger:
+    set_aside(where, inputs)
+    with Ledger.open(where, schema=REWARD, config=identity, inputs=inputs, retry=retry) as ledger:
         waiting = ledger.todo(_items(directory, len(answers)))
         if (first := next(waiting, None)) is not None:
             started, failures = engine.create(model), list[str]()

@@ -13,6 +13,7 @@ from pathlib import Path
 from sq.core.config import flatten
 from sq.core.errors import UnfinishedError
 from sq.core.ledger import LedgerSummary
+from sq.core.retry import Retry
 from sq.core.tracking import DataRef, Run, track
 from sq.engine.base import Sampling
 from sq.eval.answer import AnswerSettings, LazyEngine, answer, answers_dir
@@ -125,7 +126,8 @@ def _one(
     run.output(f"{name} scores", scores_dir(directory), digest=scored.digest, rows=scored.rows)
     rewards = None
     if job.reward is not None and job.reward_engine is not None:
-        rewards = reward(directory, answers, job.reward, job.reward_engine, run.id)
+        retry = Retry(reject=lambda reject: bool(reject["reason"] == "engine")) if job.retry_engine_rejects else None
+        rewards = reward(directory, answers, job.reward, job.reward_engine, run.id, retry)
     graded = read_graded(scores_dir(directory))
     differing = list(disagreements(scores_dir(directory)))
     write_jsonl(directory / "disagreements.jsonl", differing)

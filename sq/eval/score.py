@@ -7,22 +7,21 @@ under its version, and the answers, which are what costs, are graded again.
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sq.core.ledger import Ledger, LedgerSummary, WorkItem, read_manifest, read_rows
+from sq.core.ledger import Ledger, LedgerSummary, WorkItem, read_rows
 from sq.core.rows import SCORE, fit_row, row_id
 from sq.eval.answer import answers_dir
+from sq.eval.aside import set_aside
 from sq.eval.check import Checker
 from sq.eval.grader import Grader
 from sq.eval.grader_config import GraderConfig
 from sq.eval.judge import Grade, Pair
 
-log = logging.getLogger(__name__)
 _CHUNK = 256
 _GRADER = ("extract.py", "judge.py", "equal/*.py")
 
@@ -69,7 +68,7 @@ def score(
     identity = {"grader": version, "profiles": ",".join(profiles)}
     inputs = {f"answers-{n}": summary.digest for n, summary in enumerate(answers, 1)}
     where = directory / "scores"
-    _set_aside(where, identity, inputs)
+    set_aside(where, inputs, identity)
     with Ledger.open(where, schema=SCORE, config=identity, inputs=inputs) as ledger:
         waiting = ledger.todo(WorkItem(row["id"], row) for row in _answers(directory, len(answers)))
         while chunk := [item.payload for item in islice(waiting, _CHUNK)]:
@@ -101,19 +100,6 @@ def scores_dir(directory: Path) -> Path:
 def _answers(directory: Path, rounds: int) -> Iterator[dict[str, Any]]:
     for number in range(1, rounds + 1):
         yield from read_rows(answers_dir(directory, number))
-
-
-def _set_aside(where: Path, identity: dict[str, str], inputs: dict[str, str]) -> None:
-    """Rename scores of another grader, other profiles or other answers; they are never deleted."""
-    if not (where / "manifest.json").exists():
-        return
-    found = read_manifest(where)
-    if found.config == identity and found.inputs == inputs:
-        return
-    old = str(found.config.get("grader", "unknown"))
-    target = next(p for n in range(1, 1000) if not (p := where.with_name(f"scores-{old}-{n}")).exists())
-    where.rename(target)
-    log.warning("%s is of another grader, profiles or answers; kept as %s, and graded again", where, target.name)
 
 
 def _graded(

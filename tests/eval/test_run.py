@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -182,14 +183,32 @@ def test_what_an_engine_could_not_answer_can_be_asked_again(slow, random_tiny, p
     assert again == slow.job(random_tiny, tmp_path / "other", *arguments(problems)).run()["gsm8k"]
 
 
-def test_a_reward_that_failed_is_asked_for_again(slow, random_tiny, problems, tmp_path, monkeypatch):
+@pytest.mark.parametrize("given_up", [False, True])
+def test_a_reward_that_failed_is_asked_for_again(slow, random_tiny, problems, tmp_path, monkeypatch, given_up):
     job = slow.job(random_tiny, tmp_path / "ev", *arguments(problems, "n=2", "temperature=1.0", "limit=1"))
-    job = replace(job, reward=job.model, reward_engine=slow.SlowConfig())
+    scorer = slow.SlowConfig(max_failures=1.0, reject_failed=given_up)
+    job = replace(job, reward=job.model, reward_engine=scorer, retry_engine_rejects=given_up)
     monkeypatch.setattr(slow.SlowConfig, "down", frozenset({10}))
-    with pytest.raises(UnfinishedError, match="2 answers without a reward"):
+    with nullcontext() if given_up else pytest.raises(UnfinishedError, match="2 answers without a reward"):
         job.run()
+    assert len(list(read_rejects(tmp_path / "ev/gsm8k/rewards", unfinished=True))) == 2 * given_up
     monkeypatch.setattr(slow.SlowConfig, "down", frozenset())
     assert "best_of_2" in job.run()["gsm8k"] and len(list(read_rows(tmp_path / "ev/gsm8k/rewards"))) == 2
+
+
+def test_answers_that_are_asked_again_get_rewards_of_their_own(slow, random_tiny, problems, tmp_path, monkeypatch):
+    def job(output):
+        made = slow.job(random_tiny, tmp_path / output, *arguments(problems, "n=2", "temperature=1.0", "limit=8"))
+        given_up = slow.SlowConfig(max_failures=1.0, reject_failed=True)
+        return replace(made, engine=given_up, reward=made.model, reward_engine=slow.SlowConfig())
+
+    monkeypatch.setattr(slow.SlowConfig, "down", frozenset({9}))
+    assert 0 < job("ev").run()["gsm8k"]["failed"] < 1
+    monkeypatch.setattr(slow.SlowConfig, "down", frozenset())
+    again = replace(job("ev"), retry_engine_rejects=True).run()
+    assert again == job("other").run() == job("ev").run()
+    assert contents(tmp_path / "ev/gsm8k/rewards") == contents(tmp_path / "other/gsm8k/rewards")
+    assert len(list(read_rows(tmp_path / "ev/gsm8k/rewards-before-1"))) == 16, "kept"
 
 
 def test_the_domains_check_is_exact_and_asks_the_bare_question(slow, random_tiny, tmp_path):
@@ -206,15 +225,17 @@ def test_the_domains_check_is_exact_and_asks_the_bare_question(slow, random_tiny
     assert "step by step" not in text and text.count("?") == 1
 
 
-def test_a_conversation_goes_on_with_the_models_own_replies(slow, random_tiny, tmp_path):
+def follow_up(tmp_path):
+    """Three conversations of three rounds."""
     path = tmp_path / "follow_up.jsonl"
     said = "A: And then?\nB: It is \\ANSWER{3}.\n\nA: And at last?\nB: It is \\ANSWER{4}."
     rows = [{"question": f"What is {i} + 0?", "answer": f"#### {i % 5}", "followup": said} for i in range(3)]
     path.write_text("".join(json.dumps(r) + "\n" for r in rows))
-    job = slow.job(
-        random_tiny, tmp_path / "ev", "benchmark=[mathchat_followup]", f"++benchmark.mathchat_followup.path={path}",
-        "format=chat", log=str(tmp_path / "log"),
-    )  # fmt: skip
+    return "benchmark=[mathchat_followup]", f"++benchmark.mathchat_followup.path={path}", "format=chat"
+
+
+def test_a_conversation_goes_on_with_the_models_own_replies(slow, random_tiny, tmp_path):
+    job = slow.job(random_tiny, tmp_path / "ev", *follow_up(tmp_path), log=str(tmp_path / "log"))
     figures = job.run()["mathchat_followup"]
     assert figures["problems"] == 9 and {f"accuracy_level_{r}" for r in (1, 2, 3)} <= figures.keys()
     asked = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
@@ -226,6 +247,22 @@ def test_a_conversation_goes_on_with_the_models_own_replies(slow, random_tiny, t
         assert re.fullmatch(r"I think it is \\boxed\{\d\}\.", messages[1]["content"])
     log = (tmp_path / "log").read_text()
     assert job.run()["mathchat_followup"] == figures and (tmp_path / "log").read_text() == log
+
+
+def test_a_conversation_goes_on_from_a_reply_that_was_asked_for_again(slow, random_tiny, tmp_path, monkeypatch):
+    def job(output):
+        made = slow.job(random_tiny, tmp_path / output, *follow_up(tmp_path))
+        return replace(made, engine=slow.SlowConfig(max_failures=1.0, reject_failed=True))
+
+    monkeypatch.setattr(slow.SlowConfig, "down", frozenset({1, 3, 5, 7}))
+    assert 0 < job("ev").run()["mathchat_followup"]["failed"] < 1
+    monkeypatch.setattr(slow.SlowConfig, "down", frozenset())
+    again = replace(job("ev"), retry_engine_rejects=True).run()
+    assert again == job("other").run() == job("ev").run()
+    for name in ("answers", "answers-2", "answers-3"):
+        assert contents(tmp_path / "ev/mathchat_followup" / name) == contents(
+            tmp_path / "other/mathchat_followup" / name
+        )
 
 
 def test_plain_text_for_base_models_and_a_model_without_a_template(slow, random_tiny, problems, tmp_path):
