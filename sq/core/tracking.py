@@ -68,7 +68,7 @@ class DataRef:
 
 
 class Run:
-    """A run: calls that cost microseconds, never raise, and hold no secret. Without a file they do nothing."""
+    """A run: calls that wait for no server, never raise, and hold no secret. Without a file they do nothing."""
 
     def __init__(self, id: str, file: RunFile | None = None, sender: Sender | None = None) -> None:
         self.id, self._file, self._sender = id, file, sender
