@@ -52,12 +52,12 @@ class Writers:
         self.work, self.seed = work, seed
         self.raw = self.written("raw", None, 400)
         qft = self.train("qft", "stage=qft", "data.limit=1500", "stage.lr=5e-4", "stage.batch_packs=1")
-        self.qft = self.written("of-qft", qft, 600)
+        self.qft = self.written("of-qft", qft, 1200)
         sampled = self.sample("for-pairs", qft, 600)
         pairs = self.synthesize("pairs", "stage=rewrite", "engine=oracle", "engine.error_rate=0.1", f"input={sampled}")
         qpo = self.train("qpo", "stage=qpo", f"model.path={qft}", f"data.input={pairs}", "stage.lr=1e-4",
                          "stage.batch_rows=16", "stage.warmup_steps=2", "stage.epochs=1.5")  # fmt: skip
-        self.qpo = self.written("of-qpo", qpo, 600)
+        self.qpo = self.written("of-qpo", qpo, 1200)
 
     def train(self, name: str, *words: str) -> Path:
         return fit(composed("train", self.work / name, self.seed, "model=tiny", *TRAINED, *words))
