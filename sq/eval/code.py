@@ -190,7 +190,7 @@ class CodeCheck:
 def program_of(code: Mapping[str, Any], source: str) -> Program:
     """A program with a problem's tests."""
     if code["unittest"]:
-        return Program(source=source, tests=Unittests(tests="\n".join(code["tests"]), entry=code["entry"][0]))
+        return Program(source=source, tests=Unittests(tests="\n".join(code["tests"])))
     tests = Asserts(tests=code["tests"], entry=code["entry"], context=code["context"], setup=code["setup"])
     return Program(source=source, tests=tests)
 

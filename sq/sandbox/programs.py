@@ -82,7 +82,6 @@ class Unittests:
     """`unittest.TestCase` classes as code, run in the program's own module (BigCodeBench)."""
 
     tests: str
-    entry: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -194,7 +194,7 @@ def parts_of(program: Program) -> tuple[dict[str, Any], Any, Any]:
     if isinstance(tests, Script):
         return {**header, "kind": "script"}, code, {"inputs": list(tests.inputs)}
     if isinstance(tests, Unittests):
-        given = {"tests": tests.tests, "entry": tests.entry, "count": unittests_in(tests.tests)}
+        given = {"tests": tests.tests, "count": unittests_in(tests.tests)}
         return {**header, "kind": "beside"}, code, given
     if isinstance(tests, Calls):
         arguments = [[encode(a, _no_object) for a in given] for given in tests.arguments]

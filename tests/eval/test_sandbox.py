@@ -233,7 +233,7 @@ def test_unittests(box):
             def test_raises(self):
                 with self.assertRaises(TypeError): f(None)
     """
-    program = Program(source="def f(x): return x + 1", tests=Unittests(tests=dedent(tests), entry="f"))
+    program = Program(source="def f(x): return x + 1", tests=Unittests(tests=dedent(tests)))
     assert box.run_one(program).ok
     wrong = box.run_one(Program(source="def f(x): return 2", tests=program.tests))
     assert wrong.status is ProgramStatus.FAILED and "test_raises" in wrong.reason
@@ -402,7 +402,7 @@ def test_its_own_processes_import_nothing_heavy():
         Asserts(tests=[]),
         Calls(function="f", arguments=[], expected=[]),
         Script(inputs=[], expected=[]),
-        Unittests(tests="import unittest\nclass T(unittest.TestCase): pass", entry="f"),
+        Unittests(tests="import unittest\nclass T(unittest.TestCase): pass"),
     ],
 )
 def test_no_tests_are_passed_by_nobody(box, tests):
@@ -421,4 +421,4 @@ def test_long_arguments_and_answers(box):
 def test_examples_under_main_do_not_run_beside_unittests(box):
     source = "def f(x): return os.path.basename(x)\nif __name__ == '__main__':\n    raise SystemExit(f('a'))"
     tests = "import unittest\nclass T(unittest.TestCase):\n    def test(self): self.assertEqual(f('a/b'), 'b')"
-    assert box.run_one(Program(source=source, tests=Unittests(tests=tests, entry="f"))).ok
+    assert box.run_one(Program(source=source, tests=Unittests(tests=tests))).ok

@@ -432,10 +432,18 @@ def test_as_calls(box, source):
     assert not outcome.ok and outcome.passed.count(True) <= 1, outcome
 
 
+SHARING_A_PROCESS_ALLOWS = {name for name in FORGERIES if name.startswith(("__eq__", "numbers that agree"))} | {
+    "an int whose __eq__ always says yes", "a list whose elements are all equal", "a metaclass that says yes",
+    "patches unittest when called", "patches the tests when called", "patches the test that calls",
+    "patches the tests from a thread", "stops the tests as unittest itself does", "expects the tests to fail",
+}  # fmt: skip
+"""What `Unittests` cannot hold, as docs/sandbox.md says; a pass of these is not asserted either."""
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("source", FORGERIES.values(), ids=FORGERIES)
-def test_as_unittests_in_the_same_process(box, source):
-    outcome = box.run_one(program(source, Unittests(tests=UNITTESTS, entry="f")))
+@pytest.mark.parametrize("name", [name for name in FORGERIES if name not in SHARING_A_PROCESS_ALLOWS])
+def test_as_unittests_in_the_same_process(box, name):
+    outcome = box.run_one(program(FORGERIES[name], Unittests(tests=UNITTESTS)))
     assert not outcome.ok, outcome
 
 
@@ -450,19 +458,9 @@ def test_the_worker_still_serves_and_the_honest_pass(box):
     for tests in (
         Asserts(tests=TESTS, entry=["f"]),
         Calls(function="f", arguments=[[2], [3], [-5]], expected=[4, 9, 25]),
-        Unittests(tests=UNITTESTS, entry="f"),
+        Unittests(tests=UNITTESTS),
     ):
         assert box.run_one(program(honest, tests)).ok
-
-
-LISTS = UNITTESTS.replace("4)", "[4])").replace("25)", "[25])")
-
-
-@pytest.mark.parametrize("answer", ["[Yes()]", "(Yes(),)", "{1: Yes()}", "[[Yes()]]", "{Yes()}"])
-def test_yes_within_what_is_given(box, answer):
-    source = f"class Yes:\n    __eq__ = lambda s, o: True\n    __hash__ = lambda s: 4\ndef f(x): return {answer}"
-    outcome = box.run_one(program(source, Unittests(tests=LISTS, entry="f")))
-    assert not outcome.ok and "says itself what it equals" in outcome.reason
 
 
 def test_what_honest_unittests_do(box):
@@ -510,7 +508,7 @@ class Tests(unittest.TestCase):
             print(len(f(1)))
             self.assertEqual(out.getvalue(), '1\\n')
 """
-    outcome = box.run_one(program(source, Unittests(tests=tests, entry="f")))
+    outcome = box.run_one(program(source, Unittests(tests=tests)))
     assert outcome.ok, outcome
 
 
