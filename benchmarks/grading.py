@@ -22,12 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from sq.eval.extract import extract_reference
+from sq.eval.grade import Pair, Profile, grade_answer
+from sq.eval.grade_status import GradeStatus
 from sq.eval.grader import Grader, GraderConfig
-from sq.eval.judge import Pair, Profile, judge
-from sq.eval.planted import digit_changed, flipped, swapped
-from sq.eval.verdict import Verdict
+from sq.eval.synthetic_negatives import digit_changed, flipped, swapped
 
-Judge = Callable[[Pair], bool]
+GradePair = Callable[[Pair], bool]
 OWN = Path(__file__).resolve().parents[1] / "tests" / "eval" / "pairs.tsv"
 VERDICTS = OWN.with_name("dart_verdicts.tsv")
 HOSTILE = [
@@ -49,17 +49,17 @@ def main() -> None:
     options = parser.parse_args()
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     logging.disable(logging.CRITICAL)
-    judges: dict[str, Judge] = {
-        "strict": lambda p: judge(p).correct,
-        "dart": lambda p: judge(p, Profile.DART).correct,
-        "math-verify": math_verify_judge(),
+    graders: dict[str, GradePair] = {
+        "strict": lambda p: grade_answer(p).correct,
+        "dart": lambda p: grade_answer(p, Profile.DART).correct,
+        "math-verify": math_verify_grader(),
     }
-    bare = {**judges, "dart": lambda p: judge(in_a_box(p), Profile.DART).correct}
+    bare = {**graders, "dart": lambda p: grade_answer(in_a_box(p), Profile.DART).correct}
     agreement(bare, {**public_pairs([options.data / "grading_cases.jsonl", *options.pairs]), "own table": own_pairs()})
     parity()
-    speed(judges, real_outputs(options.data, options.outputs, options.count))
+    speed(graders, real_outputs(options.data, options.outputs, options.count))
     hostile()
-    planted(judges, benchmark_references(options.data), options.sample)
+    synthetic_negatives(graders, benchmark_references(options.data), options.sample)
 
 
 def in_a_box(pair: Pair) -> Pair:
@@ -68,7 +68,7 @@ def in_a_box(pair: Pair) -> Pair:
     return replace(pair, prediction=f"\\boxed{{{pair.prediction}}}") if bare else pair
 
 
-def math_verify_judge() -> Judge:
+def math_verify_grader() -> GradePair:
     """math-verify with a limit of five seconds, as its users set it."""
     from math_verify import parse, verify
 
@@ -111,7 +111,9 @@ def own_pairs() -> list[tuple[Pair, bool]]:
 def parity() -> None:
     """How often the dart profile says what DART-Math itself said of the same outputs."""
     rows = [line.split("\t") for line in VERDICTS.read_text(encoding="utf-8").split("\n")[1:] if line]
-    given = [judge(Pair(prediction=r[1], reference=r[2]), Profile.DART).correct == (r[0] == "correct") for r in rows]
+    given = [
+        grade_answer(Pair(prediction=r[1], reference=r[2]), Profile.DART).correct == (r[0] == "correct") for r in rows
+    ]
     print(
         f"\nprofile dart agrees with DART-Math's own verdicts on {sum(given) / len(given):.1%} of {len(given)} outputs"
     )
@@ -134,12 +136,12 @@ def benchmark_references(data: Path) -> dict[str, list[str]]:
     return found
 
 
-def agreement(judges: dict[str, Judge], groups: dict[str, list[tuple[Pair, bool]]]) -> None:
+def agreement(graders: dict[str, GradePair], groups: dict[str, list[tuple[Pair, bool]]]) -> None:
     """How often each grader gives the expected verdict."""
     for group, pairs in groups.items():
         print(f"\n{group}: {len(pairs)} pairs")
         print(f"{'grader':<14}{'agrees':>9}{'false accepts':>15}{'false rejects':>15}{'s per 1,000':>13}")
-        for name, decide in judges.items():
+        for name, decide in graders.items():
             start = time.process_time()
             given = [(decide(pair), expected) for pair, expected in pairs]
             spent = (time.process_time() - start) / len(pairs) * 1000
@@ -148,7 +150,7 @@ def agreement(judges: dict[str, Judge], groups: dict[str, list[tuple[Pair, bool]
             print(f"{name:<14}{right:>9.1%}{accepts:>15}{rejects:>15}{spent:>13.1f}")
 
 
-def planted(judges: dict[str, Judge], references: dict[str, list[str]], sample: int) -> None:
+def synthetic_negatives(graders: dict[str, GradePair], references: dict[str, list[str]], sample: int) -> None:
     """True answers refused, and planted faults accepted."""
     if not references:
         return
@@ -156,7 +158,7 @@ def planted(judges: dict[str, Judge], references: dict[str, list[str]], sample: 
     heads = f"{'true refused':>14}{'digit changed':>16}{'tuple swapped':>15}{'bracket flipped':>17}"
     print(f"{'benchmark':<15}{'grader':<13}{heads}")
     for benchmark, answers in references.items():
-        for name, decide in judges.items():
+        for name, decide in graders.items():
             rng = random.Random(1)
             some = answers if name == "strict" else random.Random(2).sample(answers, min(sample, len(answers)))
             boxed = [Pair(prediction=f"So it is $\\boxed{{{a}}}$.", reference=a) for a in some]
@@ -192,11 +194,11 @@ def real_outputs(data: Path, files: list[Path], count: int) -> dict[str, list[tu
     return found
 
 
-def speed(judges: dict[str, Judge], groups: dict[str, list[tuple[Pair, bool | None]]]) -> None:
+def speed(graders: dict[str, GradePair], groups: dict[str, list[tuple[Pair, bool | None]]]) -> None:
     """Processor seconds for a thousand outputs, and agreement where the truth is known."""
     for group, pairs in groups.items():
         print(f"\n{group}: {len(pairs)} outputs\n{'grader':<14}{'s per 1,000':>13}{'agrees':>9}")
-        for name, decide in judges.items():
+        for name, decide in graders.items():
             start = time.process_time()
             given = [(decide(pair), truth) for pair, truth in pairs]
             spent = (time.process_time() - start) / len(pairs) * 1000
@@ -213,10 +215,10 @@ def hostile() -> None:
         grader.grade_one(Pair(prediction="1", reference="1"))
         for pair in pairs:
             start = time.monotonic()
-            timeouts += grader.grade_one(pair).verdict is Verdict.TIMEOUT
+            timeouts += grader.grade_one(pair).status is GradeStatus.TIMEOUT
             worst = max(worst, time.monotonic() - start)
     print(f"\n{len(pairs)} hostile pairs: strict decides each within {worst:.2f} s, {timeouts} by the deadline")
-    decide, slow = math_verify_judge(), 0
+    decide, slow = math_verify_grader(), 0
     for pair in pairs:
         start = time.monotonic()
         if len(pair.prediction) < 20_000 and "!" not in pair.prediction and "^{9^" not in pair.prediction:

@@ -90,12 +90,12 @@ class QADomain:
 
         found = extract(text)
         places = _PLACES.get(self.config.extract)
-        stated = found.found if places is None else found.where.value in places
+        stated = found.found if places is None else found.location.value in places
         return found.answer if stated else None
 
     def check(self, answer: str, reference: str) -> bool:
         """Whether two answers are the same by the strict profile of the grader, within the tolerance."""
-        from sq.eval.judge import Pair
+        from sq.eval.grade import Pair
 
         if answer.strip() == reference.strip():
             return True

@@ -24,9 +24,9 @@ from sq.core.rows import SCORE, fit_row, row_id
 from sq.engine.base import Engine, Request, Result, Sampling
 from sq.engine.config import EngineConfig
 from sq.engine.failures import FailureLimit, has_failed, unfinished
-from sq.eval.aside import set_aside
-from sq.eval.benchmarks import Bad, Problems
-from sq.eval.prompting import Asker
+from sq.eval.benchmarks import Problems, UnusableProblem
+from sq.eval.outdated import archive_if_outdated
+from sq.eval.prompting import RequestBuilder
 from sq.models.load import ModelConfig
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class AnswerSettings:
     retry: bool = False
     """Whether to ask again what could not be answered in an earlier run."""
 
-    def identity(self, asker: Asker) -> dict[str, Any]:
+    def identity(self, asker: RequestBuilder) -> dict[str, Any]:
         """Flat and plain, for the ledger."""
         return {
             **self.engine,
@@ -85,7 +85,7 @@ class AnswerSettings:
 
 
 def answer(
-    name: str, problems: Problems, directory: Path, asker: Asker, engine: LazyEngine, how: AnswerSettings
+    name: str, problems: Problems, directory: Path, asker: RequestBuilder, engine: LazyEngine, how: AnswerSettings
 ) -> list[LedgerSummary]:
     """Fill the ledgers of a benchmark's answers, one for each round of a conversation."""
     by_round: dict[int, list[dict[str, Any]]] = defaultdict(list)
@@ -95,13 +95,13 @@ def answer(
         asker.check_dialogue(name)
     replies: dict[str, list[str]] = {}
     summaries: list[LedgerSummary] = []
-    for number, found in sorted(by_round.items()):
+    for number, in_round in sorted(by_round.items()):
         where = answers_dir(directory, number)
-        bad = problems.bad if number == 1 else []
+        unusable = problems.unusable if number == 1 else []
         inputs = {"problems": problems.digest, **({"before": summaries[-1].digest} if summaries else {})}
         if summaries:
-            set_aside(where, inputs)
-        summaries.append(_round(name, found, bad, where, asker, engine, how, inputs, replies))
+            archive_if_outdated(where, inputs)
+        summaries.append(_round(name, in_round, unusable, where, asker, engine, how, inputs, replies))
         if number < len(by_round):
             for row in read_rows(where, columns=["item", "sample", "parents", "prediction"]):
                 if row["sample"] == 0:
@@ -117,9 +117,9 @@ def answers_dir(directory: Path, number: int = 1) -> Path:
 def _round(
     name: str,
     problems: list[dict[str, Any]],
-    bad: list[Bad],
+    unusable: list[UnusableProblem],
     where: Path,
-    asker: Asker,
+    asker: RequestBuilder,
     engine: LazyEngine,
     how: AnswerSettings,
     inputs: dict[str, str],
@@ -127,13 +127,13 @@ def _round(
 ) -> LedgerSummary:
     by_id = {p["id"]: p for p in problems}
     identity = {**how.identity(asker), "benchmark": name, "problems": len(problems)}
-    items = chain((WorkItem(p["id"], p) for p in problems), (WorkItem(b.key, b) for b in bad))
+    items = chain((WorkItem(p["id"], p) for p in problems), (WorkItem(b.key, b) for b in unusable))
     retry = Retry(row=lambda row: row["prediction_finish_reason"] == "error") if how.retry else None
     with Ledger.open(where, schema=ANSWER, config=identity, inputs=inputs, retry=retry) as ledger:
 
         def requests() -> Iterator[Request]:
             for item in ledger.todo(items):
-                if isinstance(item.payload, Bad):
+                if isinstance(item.payload, UnusableProblem):
                     reject = Reject(row=item.payload.row, reason=item.payload.reason, detail=item.payload.detail)
                     ledger.record(item.key, rejects=[reject])
                 else:
@@ -165,7 +165,7 @@ def _first_of(problem: dict[str, Any]) -> str:
 
 
 def _rows(
-    name: str, problem: dict[str, Any], result: Result, asker: Asker, how: AnswerSettings
+    name: str, problem: dict[str, Any], result: Result, asker: RequestBuilder, how: AnswerSettings
 ) -> Iterator[dict[str, Any]]:
     """One row for each answer; a problem that the engine could not answer has `n` empty ones, so that it counts."""
     known = {k: v for k, v in problem.items() if k not in ("messages", "tolerance", "round", "code")}

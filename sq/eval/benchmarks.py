@@ -16,7 +16,7 @@ from sq.core.config import setting
 from sq.core.errors import ConfigError, RowError
 from sq.core.rows import content_id, row_id
 from sq.domains.base import DomainConfig
-from sq.eval.check import Checker, DomainCheck
+from sq.eval.checkers import AnswerChecker, DomainChecker
 from sq.eval.prompting import FormatConfig
 from sq.sandbox.config import SandboxConfig
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 NUMBER = re.compile(r"[-+]?\$?\s?(?:\d{1,3}(?:,\d{3})+|\d+)?\.?\d*(?:[eE][-+]?\d+)?%?")
-NAMED = 5
+MAX_LOGGED = 5
 """Problems without a usable reference that are named in the log; all of them are in the rejects."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Bad:
+class UnusableProblem:
     """A problem that cannot be used: what there is of it, and why."""
 
     key: str
@@ -44,7 +44,7 @@ class Problems:
     """A benchmark, read: problems by id, in order; those that cannot be used; a digest of where they came from."""
 
     by_id: dict[str, dict[str, Any]]
-    bad: list[Bad] = field(default_factory=list)
+    unusable: list[UnusableProblem] = field(default_factory=list)
     digest: str = ""
 
 
@@ -67,7 +67,7 @@ class BenchmarkConfig:
         """How its questions are put, given how the run's are."""
         return form
 
-    def checker(self, problems: Problems, sandbox: SandboxConfig) -> Checker | None:
+    def checker(self, problems: Problems, sandbox: SandboxConfig) -> AnswerChecker | None:
         """The check of its own that decides, which may run programs in a sandbox; none: the graders do."""
         return None
 
@@ -88,8 +88,8 @@ class DomainBenchmark(BenchmarkConfig):
     def instruction(self) -> str:
         return self.domain.create().instruction
 
-    def checker(self, problems: Problems, sandbox: SandboxConfig) -> Checker:
-        return DomainCheck(self.domain.create())
+    def checker(self, problems: Problems, sandbox: SandboxConfig) -> AnswerChecker:
+        return DomainChecker(self.domain.create())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ class ProblemSet(BenchmarkConfig):
     form: str = setting("auto", choices=("auto", "gsm8k", "math", "plain"), help="how answers are written")
     columns: dict[str, str] = setting({}, help="our column -> their name for it")
     header: bool = setting(True, help="csv, tsv: the first line has the names")
-    groups: dict[str, str] = setting({}, help="level, topic, source -> their column; scores are told by each")
+    groups: dict[str, str] = setting({}, help="level, topic, source -> their column; scores are given by each")
     expects: str = setting("any", choices=("any", "numeric", "boxed"), help="what every reference must be")
     tolerance: str | None = setting(None, help="their column with the absolute error a reference allows")
     dialogue: str | None = setting(None, help="their column with a conversation (MathChat)")
@@ -130,18 +130,18 @@ class ProblemSet(BenchmarkConfig):
             header=self.header,
         )
         need = ("question", "solution" if self.form == "math" else "answer")
-        rows, bad, origin = read_published(self.name, source, need, local=bool(self.path))
-        found = Problems(by_id={}, bad=bad, digest=origin)
+        rows, unusable, origin = read_published(self.name, source, need, local=bool(self.path))
+        found = Problems(by_id={}, unusable=unusable, digest=origin)
         for row in rows:
             for problem in self._problems(row):
-                if isinstance(problem, Bad):
-                    found.bad.append(problem)
+                if isinstance(problem, UnusableProblem):
+                    found.unusable.append(problem)
                 else:
                     found.by_id[problem["id"]] = problem
         self._report(found)
         return found
 
-    def _problems(self, row: dict[str, Any]) -> Iterator[dict[str, Any] | Bad]:
+    def _problems(self, row: dict[str, Any]) -> Iterator[dict[str, Any] | UnusableProblem]:
         """The problems in a row: one, or one for each round of its conversation."""
         if self.tolerance:
             row["tolerance"] = row.get(self.tolerance)
@@ -150,41 +150,43 @@ class ProblemSet(BenchmarkConfig):
 
             turns = turns_of(row, self.dialogue, self.rounds)
             if isinstance(turns, str):
-                yield Bad(key=row["id"], row=row, reason="dialogue", detail=turns)
+                yield UnusableProblem(key=row["id"], row=row, reason="dialogue", detail=turns)
                 return
             yield from (self._checked(turn) for turn in turns)
         else:
             yield self._checked(row)
 
-    def _checked(self, row: dict[str, Any]) -> dict[str, Any] | Bad:
+    def _checked(self, row: dict[str, Any]) -> dict[str, Any] | UnusableProblem:
         from sq.data.answers import last_boxed
 
         answer, solution = (row.get("answer") or "").strip(), row.get("solution")
         problem = None if answer else "there is no reference answer"
         if self.expects == "numeric" and not is_number(answer):
-            problem = f"the reference {_short(answer)} is no number"
+            problem = f"the reference {_shortened(answer)} is no number"
         if self.expects == "boxed" and not (isinstance(solution, str) and last_boxed(solution)):
             problem = "the solution has no answer in a box"
         if problem:
-            return Bad(key=row["id"], row=row, reason="reference", detail=f"row {row.get('source_row')}: {problem}")
+            return UnusableProblem(
+                key=row["id"], row=row, reason="reference", detail=f"row {row.get('source_row')}: {problem}"
+            )
         groups = {ours: _label(row[theirs]) for ours, theirs in self.groups.items() if row.get(theirs) is not None}
         return {**row, **groups, "answer": answer}
 
     def _report(self, found: Problems) -> None:
-        odd = [b for b in found.bad if b.reason in ("reference", "dialogue")]
+        odd = [b for b in found.unusable if b.reason in ("reference", "dialogue")]
         if not found.by_id:
-            told = "; ".join(b.detail for b in odd[:NAMED])
-            raise RowError(f"benchmark {self.name} has no usable problem: {told}")
+            reasons = "; ".join(b.detail for b in odd[:MAX_LOGGED])
+            raise RowError(f"benchmark {self.name} has no usable problem: {reasons}")
         if odd:
-            more = f" and {len(odd) - NAMED} more, in the rejects" if len(odd) > NAMED else ""
-            told = "; ".join(b.detail for b in odd[:NAMED])
+            more = f" and {len(odd) - MAX_LOGGED} more, in the rejects" if len(odd) > MAX_LOGGED else ""
+            reasons = "; ".join(b.detail for b in odd[:MAX_LOGGED])
             total = len(odd) + len(found.by_id)
-            log.warning("%s: %d of %d problems are left out: %s%s", self.name, len(odd), total, told, more)
+            log.warning("%s: %d of %d problems are left out: %s%s", self.name, len(odd), total, reasons, more)
 
 
 def read_published(
     name: str, source: SourceConfig, need: tuple[str, ...], *, local: bool
-) -> tuple[list[dict[str, Any]], list[Bad], str]:
+) -> tuple[list[dict[str, Any]], list[UnusableProblem], str]:
     """The rows of benchmark `name`, what is no row of it, and a digest of where they came from."""
     from sq.data.readers import BadRow
     from sq.data.sources import digest, read_source
@@ -195,10 +197,11 @@ def read_published(
     except RowError as error:
         fix = "" if local else f". A local copy is read with benchmark.{name}.path=FILE"
         raise RowError(f"benchmark {name}: {error}{fix}") from error
-    bad = [
-        Bad(key=row_id("bad", file=b.file, line=b.line), row=b.row(), reason=b.reason, detail=b.detail) for b in unread
+    unusable = [
+        UnusableProblem(key=row_id("bad", file=b.file, line=b.line), row=b.row(), reason=b.reason, detail=b.detail)
+        for b in unread
     ]
-    return rows, bad, origin
+    return rows, unusable, origin
 
 
 def is_number(text: str) -> bool:
@@ -210,5 +213,5 @@ def _label(value: Any) -> str:
     return str(value).removeprefix("Level ").removeprefix("college_math.").replace("_", " ").strip()
 
 
-def _short(text: str) -> str:
+def _shortened(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:57] + "...")

@@ -1,4 +1,4 @@
-"""Code benchmarks: HumanEval, MBPP, BigCodeBench and files like them, judged by their tests in the sandbox.
+"""Code benchmarks: HumanEval, MBPP, BigCodeBench and files like them, graded by their tests in the sandbox.
 
 A file's columns tell its style. The problems go through the same answers, scores and figures as any benchmark; the
 check is the tests, and its profile is called `tests`.
@@ -19,15 +19,15 @@ from sq.core.config import flatten, setting
 from sq.core.errors import ConfigError, RowError
 from sq.core.prompts import ParserConfig, ParserKind, PromptConfig
 from sq.core.rows import row_id
-from sq.eval.benchmarks import NAMED, Bad, BenchmarkConfig, Problems, read_published
-from sq.eval.code_extract import Extracted, extract_program
+from sq.eval.benchmarks import MAX_LOGGED, BenchmarkConfig, Problems, UnusableProblem, read_published
+from sq.eval.code_extract import ExtractedProgram, extract_program
 from sq.eval.code_styles import STYLES, read_problem
 from sq.eval.prompting import FormatConfig
 from sq.eval.sandbox import Asserts, Program, ProgramResult, ProgramStatus, Sandbox, SandboxConfig, Unittests
 
 log = logging.getLogger(__name__)
 TESTS = "tests"
-"""The profile of a benchmark whose answers are judged by tests."""
+"""The profile of a benchmark whose answers are graded by tests."""
 _QUESTION = {
     "humaneval": ("prompt",),
     "mbpp": ("text", "prompt"),
@@ -49,7 +49,7 @@ class CodeBenchmark(BenchmarkConfig):
     subset: str | None = setting(None, help="its configuration, where it has several")
     split: str | None = setting("test", help="its split")
     revision: str | None = setting(None, help="its commit, branch or tag")
-    style: str = setting("auto", choices=STYLES, help="whose columns it has; auto: told by the columns")
+    style: str = setting("auto", choices=STYLES, help="whose columns it has; auto: columns by the columns")
     columns: dict[str, str] = setting({}, help="our column -> their name for it")
     ask: str = setting("instruct", choices=("instruct", "complete"), help="complete: the model goes on from the prompt")
     challenge: bool = setting(False, help="MBPP: the tests of challenge_test_list count too")
@@ -68,13 +68,13 @@ class CodeBenchmark(BenchmarkConfig):
         """A prompt to be completed stands alone, outside any chat template."""
         return form if self.ask == "instruct" else FormatConfig(name="completion", chat=False, prompt=_AS_IT_IS)
 
-    def checker(self, problems: Problems, sandbox: SandboxConfig) -> CodeCheck:
-        """What judges the answers."""
+    def checker(self, problems: Problems, sandbox: SandboxConfig) -> CodeChecker:
+        """What grades the answers."""
         own = ("memory_mb", "cpu_seconds", "wall_seconds")
         given: dict[str, Any] = {name: value for name in own if (value := vars(self)[name]) is not None}
         if self.packages:
             given |= {"packages": True, "warm": [*sandbox.warm, *self.warm]}
-        return CodeCheck(problems, dataclasses.replace(sandbox, **given))
+        return CodeChecker(problems, dataclasses.replace(sandbox, **given))
 
     def load(self, limit: int | None, seed: int) -> Problems:
         from sq.data.sources import SourceConfig
@@ -90,25 +90,27 @@ class CodeBenchmark(BenchmarkConfig):
             revision=None if self.path else self.revision,
             form="plain",
         )
-        rows, bad, origin = read_published(self.name, source, (), local=bool(self.path))
+        rows, unusable, origin = read_published(self.name, source, (), local=bool(self.path))
         settings = row_id("code", source=origin, style=self.style, ask=self.ask, challenge=self.challenge)
-        found = Problems(by_id={}, bad=bad, digest=settings)
+        found = Problems(by_id={}, unusable=unusable, digest=settings)
         for row in rows:
             problem = self._problem(row)
-            if isinstance(problem, Bad):
-                found.bad.append(problem)
+            if isinstance(problem, UnusableProblem):
+                found.unusable.append(problem)
             else:
                 found.by_id[problem["id"]] = problem
         self._report(found)
         return found
 
-    def _problem(self, row: dict[str, Any]) -> dict[str, Any] | Bad:
-        """A problem: what is asked, and under `code` what its answers are judged by."""
+    def _problem(self, row: dict[str, Any]) -> dict[str, Any] | UnusableProblem:
+        """A problem: what is asked, and under `code` what its answers are graded by."""
         try:
             asked, code = read_problem(row, self.style, complete=self.ask == "complete", challenge=self.challenge)
         except (KeyError, ValueError) as error:
             what = f"has no column {error}" if isinstance(error, KeyError) else str(error)
-            return Bad(key=row["id"], row=row, reason="reference", detail=f"row {row.get('source_row')}: {what}")
+            return UnusableProblem(
+                key=row["id"], row=row, reason="reference", detail=f"row {row.get('source_row')}: {what}"
+            )
         kept = {name: row[name] for name in ("id", "run", "model", "seed", "parents", "source", "source_row")}
         known = {
             "question": asked,
@@ -118,18 +120,18 @@ class CodeBenchmark(BenchmarkConfig):
         return {**kept, **known, "source_id": str(row.get("task_id", row.get("source_id") or "")), "code": code}
 
     def _report(self, found: Problems) -> None:
-        odd = [b for b in found.bad if b.reason == "reference"]
-        told = "; ".join(b.detail for b in odd[:NAMED])
+        odd = [b for b in found.unusable if b.reason == "reference"]
+        columns = "; ".join(b.detail for b in odd[:MAX_LOGGED])
         if not found.by_id:
-            raise RowError(f"benchmark {self.name} has no usable problem: {told}")
+            raise RowError(f"benchmark {self.name} has no usable problem: {columns}")
         if odd:
             log.warning(
-                "%s: %d of %d problems are left out: %s", self.name, len(odd), len(odd) + len(found.by_id), told
+                "%s: %d of %d problems are left out: %s", self.name, len(odd), len(odd) + len(found.by_id), columns
             )
 
 
-class CodeCheck:
-    """Judges answers by running their programs against the problems' tests.
+class CodeChecker:
+    """Grades answers by running their programs against the problems' tests.
 
     Args:
         problems: with their tests.
@@ -155,7 +157,7 @@ class CodeCheck:
             if e.source is not None
         ]
         outcomes = self._sandbox.run(programs)
-        return [_graded(e, next(outcomes) if e.source is not None else None) for e in found]
+        return [_grade_row(e, next(outcomes) if e.source is not None else None) for e in found]
 
     def close(self) -> None:
         """End the sandbox, if it was started."""
@@ -163,7 +165,7 @@ class CodeCheck:
             self._sandbox.close()
             self._sandbox = None
 
-    def _extracted(self, row: Mapping[str, Any]) -> Extracted:
+    def _extracted(self, row: Mapping[str, Any]) -> ExtractedProgram:
         code = self._problems[row["item"]]["code"]
         entry = code["entry"][0] if code["entry"] else ""
         return extract_program(
@@ -195,15 +197,15 @@ def program_of(code: Mapping[str, Any], source: str) -> Program:
     return Program(source=source, tests=tests)
 
 
-def _graded(found: Extracted, outcome: ProgramResult | None) -> dict[str, Any]:
+def _grade_row(found: ExtractedProgram, outcome: ProgramResult | None) -> dict[str, Any]:
     """A verdict as the ledger of scores has it."""
-    told = {"extracted": found.source and found.source.encode("utf-8", "replace").decode(), "where": found.where}
+    columns = {"extracted": found.source and found.source.encode("utf-8", "replace").decode(), "where": found.location}
     if outcome is None:
-        return {**told, "correct": False, "verdict": "unparsed", "reason": found.reason}
+        return {**columns, "correct": False, "verdict": "unparsed", "reason": found.reason}
     verdict = {ProgramStatus.PASSED: "correct", ProgramStatus.TIMEOUT: "timeout", ProgramStatus.INVALID: "unverifiable"}
     reason = f"{outcome.status.value}: {outcome.reason}" if outcome.reason else outcome.status.value
     return {
-        **told,
+        **columns,
         "correct": outcome.ok,
         "verdict": verdict.get(outcome.status, "wrong"),
         "reason": reason.encode("utf-8", "replace").decode(),

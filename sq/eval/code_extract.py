@@ -19,16 +19,18 @@ _DEFINES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Extracted:
+class ExtractedProgram:
     """A program, or why there is none."""
 
     source: str | None
-    where: str
+    location: str
     """block, text or continuation; else nowhere."""
     reason: str = ""
 
 
-def extract_program(output: str, *, prompt: str = "", entry: str = "", finish_reason: str | None = None) -> Extracted:
+def extract_program(
+    output: str, *, prompt: str = "", entry: str = "", finish_reason: str | None = None
+) -> ExtractedProgram:
     """The program of an output.
 
     Args:
@@ -41,7 +43,7 @@ def extract_program(output: str, *, prompt: str = "", entry: str = "", finish_re
     text = text[: min((at for stop in _STOPS if (at := text.find(stop)) > 0), default=len(text))]
     start = answer_start(text)
     if start == UNFINISHED:
-        return Extracted(source=None, where="nowhere", reason="cut off while thinking")
+        return ExtractedProgram(source=None, location="nowhere", reason="cut off while thinking")
     text, cut = text[start or 0 :], finish_reason == "length"
     before, fence, _ = text.partition("```")
     found = None
@@ -53,9 +55,11 @@ def extract_program(output: str, *, prompt: str = "", entry: str = "", finish_re
     elif (found is None or not _defines(found[0], entry)) and _begins(entry, before):
         found = _bare(before, prompt, entry, cut=False) or found
     if found is None:
-        return Extracted(source=None, where="nowhere", reason="cut off before a program's end" if cut else "no program")
+        return ExtractedProgram(
+            source=None, location="nowhere", reason="cut off before a program's end" if cut else "no program"
+        )
     source, where = found
-    return Extracted(source=_with_preamble(source, prompt, entry), where=where)
+    return ExtractedProgram(source=_with_preamble(source, prompt, entry), location=where)
 
 
 def _in_blocks(text: str, prompt: str, entry: str, cut: bool) -> tuple[str, str] | None:
@@ -118,8 +122,8 @@ def _has_body(source: str, entry: str) -> bool:
     for node in tree.body if tree else ():
         if isinstance(node, _DEFINES) and (not entry or node.name == entry):
             first = node.body[0]
-            told = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
-            return len(node.body) > (1 if told else 0)
+            documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+            return len(node.body) > (1 if documented else 0)
     return False
 
 

@@ -19,7 +19,7 @@ STYLES = ("auto", "humaneval", "mbpp", "bigcodebench")
 
 
 def read_problem(row: Mapping[str, Any], style: str, *, complete: bool, challenge: bool) -> tuple[str, dict[str, Any]]:
-    """What is asked in a row, and what an answer is judged by.
+    """What is asked in a row, and what an answer is graded by.
 
     Args:
         row: of a benchmark's file.
@@ -74,18 +74,18 @@ def _humaneval(row: Mapping[str, Any], complete: bool, challenge: bool) -> tuple
 
 
 def _mbpp(row: Mapping[str, Any], complete: bool, challenge: bool) -> tuple[str, dict[str, Any]]:
-    told, solution = _text(row, "text", "prompt", "question"), _maybe(row, "code")
+    text, solution = _text(row, "text", "prompt", "question"), _maybe(row, "code")
     listed = _texts(row, "test_list")
     setup = "\n".join([*_texts(row, "test_imports"), _maybe(row, "test_setup_code")]).strip()
     whole = _maybe(row, "test")  # the + version has its many tests in one text
     tests = [whole] if whole else [*listed, *(_texts(row, "challenge_test_list") if challenge else ())]
     shown = "\n".join(listed)
     asked = (
-        f"{told.strip()}\n\nWrite it in Python, so that these tests pass:\n\n```python\n{shown}\n```\n\n"
+        f"{text.strip()}\n\nWrite it in Python, so that these tests pass:\n\n```python\n{shown}\n```\n\n"
         "Answer with the whole program in one code block."
     )
     if complete:
-        asked = f'"""\n{told.strip()}\n{shown}\n"""\n'
+        asked = f'"""\n{text.strip()}\n{shown}\n"""\n'
     code = {
         "prompt": "",
         "entry": _tested(listed, solution),
@@ -134,10 +134,10 @@ def _texts(row: Mapping[str, Any], name: str) -> list[str]:
     value = row.get(name)
     if isinstance(value, str):
         try:
-            told = ast.literal_eval(value.strip())
+            parsed = ast.literal_eval(value.strip())
         except (ValueError, SyntaxError, RecursionError, MemoryError):
-            told = None
-        value = told if isinstance(told, list) else [value] if value.strip() else []
+            parsed = None
+        value = parsed if isinstance(parsed, list) else [value] if value.strip() else []
     if value is not None and not (isinstance(value, list | tuple) and all(isinstance(text, str) for text in value)):
         raise ValueError(f"its {name} is no list of texts")
     return [text.replace("\r\n", "\n") for text in value or ()]

@@ -27,7 +27,7 @@ class BenchmarkComparison:
     same_grader: bool = True
 
     @property
-    def verdict(self) -> str:
+    def conclusion(self) -> str:
         """In words."""
         if not self.difference.real:
             return "no difference shown"
@@ -84,7 +84,7 @@ def format_comparison(compared: Sequence[BenchmarkComparison]) -> str:
         interval = f"{100 * d.low:+.1f} to {100 * d.high:+.1f}"
         change, p = f"{100 * d.value:+.1f}", f"{d.p:.4f}" if d.p >= 0.0001 else "<0.0001"
         figures = [f"{d.count:,}", percent(d.a), percent(d.b), change, interval, p]
-        lines.append([one.benchmark, one.profile, *figures, one.verdict])
+        lines.append([one.benchmark, one.profile, *figures, one.conclusion])
     notes = [
         f"{one.benchmark} ({one.profile}): {one.only_a} problems only in A and {one.only_b} only in B are left out"
         for one in compared

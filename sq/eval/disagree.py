@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
+from sq.eval.grade import Grade, Pair
 from sq.eval.grader import Grader
 from sq.eval.grader_config import Profile
-from sq.eval.judge import Grade, Pair
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Disagreement:
     def reason(self) -> str:
         """What each profile holds, in a line."""
         return "; ".join(
-            f"{name}: {g.verdict.value} ({g.reason}; answer {g.extracted[:80]!r} from {g.where.value})"
+            f"{name}: {g.status.value} ({g.reason}; answer {g.extracted[:80]!r} from {g.location.value})"
             for name, g in self.grades.items()
         )
 

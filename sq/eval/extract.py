@@ -11,11 +11,11 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from sq.eval.answer_text import after_thinking, visible_text
 from sq.eval.boxes import boxed, last_boxes
 from sq.eval.equal.notation import SHARE
 from sq.eval.equal.words import is_prose, is_words, unwrap
-from sq.eval.refused import without_refused
-from sq.eval.visible import after_thinking, visible
+from sq.eval.negated_answers import without_negated_answers
 
 MAX_OUTPUT = 60_000
 """Characters looked at, from the end: an answer stands at the end."""
@@ -26,7 +26,7 @@ MAX_TAIL = 12_000
 MAX_JOINED = 20
 
 
-class Where(StrEnum):
+class AnswerLocation(StrEnum):
     """Where an answer was found."""
 
     BOXED = "boxed"
@@ -44,13 +44,13 @@ class Extraction:
     """An answer, where it was found, and whether the output was cut off at the token limit."""
 
     answer: str
-    where: Where
+    location: AnswerLocation
     cut_off: bool = False
 
     @property
     def found(self) -> bool:
         """Whether there is an answer."""
-        return self.where is not Where.NOWHERE
+        return self.location is not AnswerLocation.NOWHERE
 
 
 _HASHES = re.compile(r"####[ \t]*([^\n]+)")
@@ -127,22 +127,22 @@ def extract(output: str, *, finish_reason: str | None = None) -> Extraction:
         finish_reason: what the engine says ended it; `length` means it was cut off.
     """
     cut = finish_reason == "length"
-    text, thinking = after_thinking(visible(output[-MAX_OUTPUT:]))
-    text = without_refused(text)
+    text, thinking = after_thinking(visible_text(output[-MAX_OUTPUT:]))
+    text = without_negated_answers(text)
     if thinking:
-        return Extraction(answer="", where=Where.NOWHERE, cut_off=cut)
+        return Extraction(answer="", location=AnswerLocation.NOWHERE, cut_off=cut)
     box, end = last_boxes(text)
     if box is not None:
         later = _stated_last(text[end:])
         if later:
-            return Extraction(answer=later, where=Where.PHRASE, cut_off=cut)
+            return Extraction(answer=later, location=AnswerLocation.PHRASE, cut_off=cut)
         said = _announced(unwrap(box)) if len(box) < 100 and is_prose(box) else None
-        return Extraction(answer=said[0] if said else box, where=Where.BOXED, cut_off=cut)
+        return Extraction(answer=said[0] if said else box, location=AnswerLocation.BOXED, cut_off=cut)
     if cut and len(text) > 400:  # what stands last in a cut-off text is no final answer
-        answer, where = _announced(text) or ("", Where.NOWHERE)
-        return Extraction(answer=answer, where=where, cut_off=True)
+        answer, where = _announced(text) or ("", AnswerLocation.NOWHERE)
+        return Extraction(answer=answer, location=where, cut_off=True)
     answer, where = _announced(text) or _bold(text) or _whole(text) or _last(text) or _named(text)
-    return Extraction(answer=answer, where=where, cut_off=cut)
+    return Extraction(answer=answer, location=where, cut_off=cut)
 
 
 def extract_reference(text: str) -> str:
@@ -169,7 +169,7 @@ def _stated_last(after: str) -> str | None:
     return found if any(c.isdigit() for c in found) else None
 
 
-def _announced(text: str) -> tuple[str, Where] | None:
+def _announced(text: str) -> tuple[str, AnswerLocation] | None:
     """What follows the last `####` or the last "the answer is"."""
     hashes = None
     for match in _HASHES.finditer(text):
@@ -186,11 +186,11 @@ def _announced(text: str) -> tuple[str, Where] | None:
         phrase = match
     chosen = _CHOSEN.search(text[-200:].rstrip())
     if chosen and not hashes:
-        return chosen.group(1), Where.PHRASE
+        return chosen.group(1), AnswerLocation.PHRASE
     if hashes and (phrase is None or hashes.start() > phrase.start()):
-        return hashes.group(1).strip(), Where.HASHES
+        return hashes.group(1).strip(), AnswerLocation.HASHES
     found = _from_segment(_segment(text, phrase.end())) if phrase else ""
-    return (found, Where.PHRASE) if found else None
+    return (found, AnswerLocation.PHRASE) if found else None
 
 
 def _segment(text: str, start: int) -> str:
@@ -221,14 +221,14 @@ def _from_segment(segment: str) -> str:
     return last[0] if last else ""
 
 
-def _named(text: str) -> tuple[str, Where]:
+def _named(text: str) -> tuple[str, AnswerLocation]:
     """Where there is no mathematics at all: the choice or the name that the last sentence ends in."""
     tail = text[-200:].rstrip()
     choice = _BARE_CHOICE.search(tail)
     if choice:
-        return choice.group(1) or choice.group(2), Where.PHRASE
+        return choice.group(1) or choice.group(2), AnswerLocation.PHRASE
     name = _BARE_NAME.search(tail)
-    return (name.group(1), Where.PHRASE) if name else ("", Where.NOWHERE)
+    return (name.group(1), AnswerLocation.PHRASE) if name else ("", AnswerLocation.NOWHERE)
 
 
 def _is_sentence(text: str) -> bool:
@@ -255,15 +255,15 @@ def _is_money(formula: re.Match[str]) -> bool:
     return formula.group(4) is not None and is_prose(formula.group(4))
 
 
-def _bold(text: str) -> tuple[str, Where] | None:
+def _bold(text: str) -> tuple[str, AnswerLocation] | None:
     pieces = [(m.start(), m.end(), (m.group(1) or m.group(2)).strip()) for m in _BOLD.finditer(text)]
     if not pieces or text[pieces[-1][1] :].strip(" .\n!") or not text[: pieces[-1][0]].strip():
         return None
     inside = pieces[-1][2]
-    return (_joined(text, pieces), Where.BOLD) if inside and not is_prose(_without_math(inside)) else None
+    return (_joined(text, pieces), AnswerLocation.BOLD) if inside and not is_prose(_without_math(inside)) else None
 
 
-def _whole(text: str) -> tuple[str, Where] | None:
+def _whole(text: str) -> tuple[str, AnswerLocation] | None:
     """The whole output, where it is an answer and no sentence."""
     plain = text.strip()
     for start in _STARTS:
@@ -273,32 +273,32 @@ def _whole(text: str) -> tuple[str, Where] | None:
         return None
     said = _YES.match(plain) if len(plain) < 400 and not re.search(r"\d", plain) else None
     if said and said.end() < len(plain):
-        return said.group(1), Where.WHOLE
+        return said.group(1), AnswerLocation.WHOLE
     if len(plain) < 200 and _LETTERED.match(plain):
-        return plain, Where.WHOLE
+        return plain, AnswerLocation.WHOLE
     if _SCRIPT.search(plain) and any(c.isdigit() for c in plain):
         return None
     lines = plain.split("\n")
     if 1 < len(lines) <= 6 and all(_LINE.fullmatch(line.strip()) for line in lines):
-        return ", ".join(line.strip() for line in lines), Where.WHOLE
+        return ", ".join(line.strip() for line in lines), AnswerLocation.WHOLE
     plain = re.sub(r"^[A-Za-z][A-Za-z ]{1,40}:\s*(?=[$\\])", "", plain)
     outside = _without_math(plain)
     words = re.findall(r"(?<![\\A-Za-z])[A-Za-z]{3,}", unwrap(outside)) if outside != plain else []
     if _RATIO.fullmatch(plain) or SHARE.match(plain) or _CASES.fullmatch(plain):
-        return plain, Where.WHOLE
+        return plain, AnswerLocation.WHOLE
     if not _is_short_phrase(plain) and (is_prose(outside) or len(words) > 3):
         return None
-    return plain, Where.WHOLE
+    return plain, AnswerLocation.WHOLE
 
 
-def _last(text: str) -> tuple[str, Where] | None:
+def _last(text: str) -> tuple[str, AnswerLocation] | None:
     """The last formula, or the last number where that comes later."""
     listed = _LISTED.search(text[-400:].rstrip(" .\n"))
     if listed and not _is_sentence(listed.group(1)):
-        return listed.group(1), Where.FORMULA
+        return listed.group(1), AnswerLocation.FORMULA
     equations = _EQUATIONS.search(text[-200:].rstrip(" .\n"))
     if equations:
-        return equations.group(1), Where.FORMULA
+        return equations.group(1), AnswerLocation.FORMULA
     text = text[-MAX_TAIL:]
     formulas: list[tuple[int, int, str]] = []
     number = None
@@ -311,8 +311,8 @@ def _last(text: str) -> tuple[str, Where] | None:
     for match in _NUMBER.finditer(text, formulas[-1][1] if formulas else 0):
         number = match.group().strip()
     if number is not None and not (formulas and "=" in formulas[-1][2] and len(text) - formulas[-1][1] < 3):
-        return number, Where.NUMBER
-    return (_joined(text, formulas), Where.FORMULA) if formulas else None
+        return number, AnswerLocation.NUMBER
+    return (_joined(text, formulas), AnswerLocation.FORMULA) if formulas else None
 
 
 def _joined(text: str, pieces: list[tuple[int, int, str]]) -> str:

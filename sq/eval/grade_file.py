@@ -24,9 +24,9 @@ import pyarrow.parquet as pq
 
 from sq.core.config import nearest
 from sq.core.errors import RowError
+from sq.eval.grade import Grade, Pair
 from sq.eval.grader import Grader
 from sq.eval.grader_config import GraderConfig, Profile
-from sq.eval.judge import Grade, Pair
 
 _CHUNK = 512
 _ADDED = ("extracted", "correct", "verdict", "reason")
@@ -45,7 +45,7 @@ class Columns:
 
 
 @dataclass(kw_only=True)
-class Summary:
+class GradingSummary:
     """How many rows were graded, how many could not be, and the verdicts by profile."""
 
     output: Path
@@ -65,7 +65,7 @@ def grade_file(
     columns: Columns | None = None,
     config: GraderConfig | None = None,
     progress: Callable[[int], None] | None = None,
-) -> Summary:
+) -> GradingSummary:
     """Grade a file of outputs.
 
     Args:
@@ -83,7 +83,7 @@ def grade_file(
     path, target = Path(source), _target(Path(source), output)
     rules, names = _profiles(profiles), columns or Columns()
     rows = _checked(_read(path), names, path)
-    summary = Summary(output=target, verdicts={p.value: Counter() for p in rules})
+    summary = GradingSummary(output=target, verdicts={p.value: Counter() for p in rules})
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         with Grader(config) as grader:
@@ -92,11 +92,11 @@ def grade_file(
     except OSError as error:  # what reading raises is a RowError by now
         raise RowError(f"{target} cannot be written: {error.strerror or error}; name another --output") from error
     finally:
-        _forget(part)
+        _remove_partial(part)
     return summary
 
 
-def _forget(part: Path) -> None:
+def _remove_partial(part: Path) -> None:
     with suppress(OSError):  # where nothing can be written, nothing is there
         part.unlink(missing_ok=True)
 
@@ -210,7 +210,7 @@ def _graded(rows: Iterator[Row], grader: Grader, rules: list[Profile], names: Co
             if isinstance(pair, Pair):
                 yield {**row, **_columns([next(g) for g in grades])}
             else:
-                yield {**row, **_nothing(rules), "error": pair}
+                yield {**row, **_empty_grade(rules), "error": pair}
 
 
 def _pair(row: Row, names: Columns) -> Pair | str:
@@ -247,18 +247,18 @@ def _columns(grades: list[Grade]) -> Row:
     added: Row = {}
     for place, grade in enumerate(grades):
         front = "" if place == 0 else f"{grade.profile.value}_"
-        values = (grade.extracted, grade.correct, grade.verdict.value, grade.reason)
+        values = (grade.extracted, grade.correct, grade.status.value, grade.reason)
         added.update({front + name: value for name, value in zip(_ADDED, values, strict=True)})
     return added
 
 
-def _nothing(rules: list[Profile]) -> Row:
+def _empty_grade(rules: list[Profile]) -> Row:
     fronts = ["", *(f"{p.value}_" for p in rules[1:])]
     return {front + name: False if name == "correct" else None for front in fronts for name in _ADDED}
 
 
 def _counted(
-    rows: Iterator[Row], summary: Summary, rules: list[Profile], progress: Callable[[int], None] | None
+    rows: Iterator[Row], summary: GradingSummary, rules: list[Profile], progress: Callable[[int], None] | None
 ) -> Iterator[Row]:
     for row in rows:
         summary.rows += 1

@@ -22,10 +22,10 @@ from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 
-from sq.eval.extract import MAX_OUTPUT, Where
+from sq.eval.extract import MAX_OUTPUT, AnswerLocation
+from sq.eval.grade import Grade, Pair
+from sq.eval.grade_status import GradeStatus
 from sq.eval.grader_config import GraderConfig, Profile
-from sq.eval.judge import Grade, Pair
-from sq.eval.verdict import Verdict
 
 _START_SECONDS = 120
 _CHUNK = 16
@@ -107,21 +107,21 @@ class _Worker:
         line = json.dumps({"profile": rules.value, "pair": asdict(pair)}) + "\n"
         try:
             reply = self._ask(line.encode("ascii"))
-        except _GoneError as gone:
+        except _DeadlineError as gone:
             self._replace()
-            return Grade(profile=rules, verdict=Verdict.TIMEOUT, reason=str(gone))
+            return Grade(profile=rules, status=GradeStatus.TIMEOUT, reason=str(gone))
         answer = json.loads(reply)
         if "error" in answer:
             if not answer.get("fault"):
                 self._replace()
-            verdict = Verdict.UNVERIFIABLE if answer.get("fault") else Verdict.TIMEOUT
-            return Grade(profile=rules, verdict=verdict, reason=answer["error"])
+            status = GradeStatus.UNVERIFIABLE if answer.get("fault") else GradeStatus.TIMEOUT
+            return Grade(profile=rules, status=status, reason=answer["error"])
         return Grade(
             profile=rules,
-            verdict=Verdict(answer["verdict"]),
+            status=GradeStatus(answer["verdict"]),
             reason=answer["reason"],
             extracted=answer["extracted"],
-            where=Where(answer["where"]),
+            location=AnswerLocation(answer["where"]),
             cut_off=answer["cut_off"],
         )
 
@@ -183,7 +183,7 @@ class _Worker:
                 spent = _cpu_seconds(self._process.pid) - used
                 starved = bounded and 0 <= spent < self.config.deadline / 2
                 if not starved or seconds >= _STARVED * self.config.deadline:
-                    raise _GoneError(f"not decided within {self.config.deadline:g} s")
+                    raise _DeadlineError(f"not decided within {self.config.deadline:g} s")
                 seconds += self.config.deadline
                 continue
             if poll.poll(left * 1000):
@@ -209,11 +209,11 @@ class _Worker:
                 stream.close()
 
 
-class _GoneError(Exception):
+class _DeadlineError(Exception):
     """The worker gave no answer in time."""
 
 
-class _DiedError(_GoneError):
+class _DiedError(_DeadlineError):
     """The worker ended by itself, or was ended by someone else."""
 
 

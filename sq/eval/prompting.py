@@ -20,7 +20,7 @@ from sq.core.rows import row_id
 from sq.engine.base import Message, Request, Sampling
 from sq.models.load import ModelConfig, eos_ids, load_tokenizer
 
-MEND = "For a model that was trained on plain text, say so: format=alpaca"
+PLAIN_TEXT_FIX = "For a model that was trained on plain text, say so: format=alpaca"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class FormatConfig:
     prompt: PromptConfig
 
 
-class Asker:
+class RequestBuilder:
     """Turns problems into requests for one model, by one format. Nothing of the model but its tokenizer is read."""
 
     def __init__(
@@ -102,7 +102,7 @@ class Asker:
         try:
             return ChatFormat.from_tokenizer(self._tokenizer, model.chat, eos_ids=eos_ids(model), key="model.chat")
         except ConfigError as error:
-            raise ConfigError(f"{error}. {MEND}") from error
+            raise ConfigError(f"{error}. {PLAIN_TEXT_FIX}") from error
 
     def _stops(self, model: ModelConfig) -> tuple[int, ...]:
         if self._tokenizer is None:

@@ -13,11 +13,11 @@ from sq.core.intervals import Interval
 from sq.core.ledger import read_rows
 from sq.eval.paper import paper_figure
 
-Figures = dict[str, dict[str, Interval]]
+MetricsByProfile = dict[str, dict[str, Interval]]
 """By profile, then by name."""
-SEVERAL = ("avg_at", "pass_at", "maj_at", "best_of")
+MULTI_ANSWER = ("avg_at", "pass_at", "maj_at", "best_of")
 """How the names of figures begin that need several answers to a problem."""
-_ODD = ("timeout", "unverifiable", "failed")
+_UNDECIDED = ("timeout", "unverifiable", "failed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class BenchmarkSummary:
     """One benchmark's outcome."""
 
     name: str
-    figures: Figures
+    metrics: MetricsByProfile
     left_out: int = 0
     disagreements: list[dict[str, Any]] = field(default_factory=list)
 
@@ -48,13 +48,13 @@ def write_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     part.replace(path)
 
 
-def table(told: Sequence[BenchmarkSummary], base: str | None) -> str:
+def format_table(summaries: Sequence[BenchmarkSummary], base: str | None) -> str:
     """The table that is printed: a line for each benchmark and profile."""
     head = ["benchmark", "grader", "problems", "accuracy", "95% interval", "cut off", "no answer", "tokens"]
     head += [f"paper ({base})"] if base else []
     lines = [head]
-    for one in told:
-        for profile, found in one.figures.items():
+    for one in summaries:
+        for profile, found in one.metrics.items():
             accuracy = found["accuracy"]
             lines.append(
                 [
@@ -72,20 +72,20 @@ def table(told: Sequence[BenchmarkSummary], base: str | None) -> str:
     return aligned(lines)
 
 
-def details(told: Sequence[BenchmarkSummary]) -> str:
+def format_details(summaries: Sequence[BenchmarkSummary]) -> str:
     """What does not fit in the table: pass@k and its kin, groups, other verdicts, disagreement."""
     lines = []
-    for one in told:
-        for place, (profile, found) in enumerate(one.figures.items()):
+    for one in summaries:
+        for place, (profile, found) in enumerate(one.metrics.items()):
             where = f"{one.name} ({profile})"
-            if many := [f"{k} {_with_interval(v)}" for k, v in found.items() if k.startswith(SEVERAL)]:
+            if many := [f"{k} {_with_interval(v)}" for k, v in found.items() if k.startswith(MULTI_ANSWER)]:
                 lines.append(f"{where}: {', '.join(many)}")
             lines += [f"{where} by {group}: {text}" for group, text in _grouped(found) if place == 0]
-            if odd := [f"{k} {percent(found[k].value)}" for k in _ODD if found[k].value]:
+            if odd := [f"{k} {percent(found[k].value)}" for k in _UNDECIDED if found[k].value]:
                 lines.append(f"{where}: {', '.join(odd)}")
-        if len(one.figures) > 1:
-            graded = one.figures[next(iter(one.figures))]["accuracy"].count
-            under = ", ".join(f"{p} {percent(f['accuracy'].value)}" for p, f in one.figures.items())
+        if len(one.metrics) > 1:
+            graded = one.metrics[next(iter(one.metrics))]["accuracy"].count
+            under = ", ".join(f"{p} {percent(f['accuracy'].value)}" for p, f in one.metrics.items())
             differing = f"{count_noun(len(one.disagreements), 'answer')} to {count_noun(graded, 'problem')}"
             lines.append(f"{one.name}: the graders disagree on {differing} ({under})")
         if one.left_out:
@@ -95,28 +95,28 @@ def details(told: Sequence[BenchmarkSummary]) -> str:
     return "\n".join(lines)
 
 
-def flat(told: BenchmarkSummary) -> dict[str, float]:
+def flat_metrics(summary: BenchmarkSummary) -> dict[str, float]:
     """The figures as MLflow has them: the first grader's plain, the others' with their name in front."""
     values = {}
-    for place, (profile, found) in enumerate(told.figures.items()):
+    for place, (profile, found) in enumerate(summary.metrics.items()):
         front = "" if place == 0 else f"{profile}/"
         for name, figure in found.items():
             values[f"{front}{name}"] = figure.value
-            if name.startswith(("accuracy", *SEVERAL)):
+            if name.startswith(("accuracy", *MULTI_ANSWER)):
                 values |= {f"{front}{name}_low": figure.low, f"{front}{name}_high": figure.high}
-    main = told.figures[next(iter(told.figures))]["accuracy"]
-    counts = {"problems": main.count, "left_out": told.left_out, "disagreements": len(told.disagreements)}
+    main = summary.metrics[next(iter(summary.metrics))]["accuracy"]
+    counts = {"problems": main.count, "left_out": summary.left_out, "disagreements": len(summary.disagreements)}
     return values | {name: float(n) for name, n in counts.items()}
 
 
-def rows_of(told: Sequence[BenchmarkSummary], base: str | None) -> list[dict[str, Any]]:
+def metric_rows(summaries: Sequence[BenchmarkSummary], base: str | None) -> list[dict[str, Any]]:
     """Every figure as a row of one long table, for MLflow."""
     return [
         {
             "benchmark": one.name, "grader": profile, "figure": name, "value": f.value, "low": f.low, "high": f.high,
             "problems": f.count, "paper": paper_figure(base, one.name) if name == "accuracy" else None,
         }
-        for one in told for profile, found in one.figures.items() for name, f in found.items()
+        for one in summaries for profile, found in one.metrics.items() for name, f in found.items()
     ]  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from sq.engine.base import ScoreRequest
 from sq.engine.config import EngineConfig
 from sq.engine.failures import FailureLimit, has_failed, rejected, unfinished
 from sq.eval.answer import answers_dir
-from sq.eval.aside import set_aside
+from sq.eval.outdated import archive_if_outdated
 from sq.models.load import ModelConfig
 
 REWARD = pa.schema([*LINEAGE, CANDIDATE.field("reward"), CANDIDATE.field("reward_model")])
@@ -34,7 +34,7 @@ def reward(
     identity = {"model": name, **engine.fingerprint_fields(model)}
     inputs = {f"answers-{n}": summary.digest for n, summary in enumerate(answers, 1)}
     where = directory / "rewards"
-    set_aside(where, inputs)
+    archive_if_outdated(where, inputs)
     with Ledger.open(where, schema=REWARD, config=identity, inputs=inputs, retry=retry) as ledger:
         waiting = ledger.todo(_items(directory, len(answers)))
         if (first := next(waiting, None)) is not None:

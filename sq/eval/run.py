@@ -20,8 +20,16 @@ from sq.eval.answer import AnswerSettings, LazyEngine, answer, answers_dir
 from sq.eval.benchmarks import Problems
 from sq.eval.config import EvalJob
 from sq.eval.paper import base_of
-from sq.eval.prompting import Asker
-from sq.eval.report import BenchmarkSummary, details, disagreements, flat, rows_of, table, write_jsonl
+from sq.eval.prompting import RequestBuilder
+from sq.eval.report import (
+    BenchmarkSummary,
+    disagreements,
+    flat_metrics,
+    format_details,
+    format_table,
+    metric_rows,
+    write_jsonl,
+)
 from sq.eval.rewards import reward
 from sq.eval.score import LazyGrader, score, scores_dir, tolerance_of
 
@@ -35,28 +43,31 @@ def evaluate(job: EvalJob) -> dict[str, dict[str, float]]:
     askers = {name: _asker(job, name) for name in problems}
     inputs = [DataRef(name=name, digest=p.digest, rows=len(p.by_id)) for name, p in problems.items()]
     with track(job.tracking, stage="evaluate", params=flatten(job), inputs=inputs, directory=job.output_dir) as run:
-        answers = _answers(job, problems, askers, run)  # the model is gone again before anything is graded
-        told, base = _told(job, problems, answers, run), base_of(job.base or "", job.model.name, job.model.path)
-        for one in told:
-            run.metrics({f"{one.name}/{key}": value for key, value in flat(one).items()})
-        run.table("figures", rows_of(told, base))
-        differing = [row for one in told for row in one.disagreements]
+        answers = _answer_all(job, problems, askers, run)  # the model is gone again before anything is graded
+        summaries, base = (
+            _grade_all(job, problems, answers, run),
+            base_of(job.base or "", job.model.name, job.model.path),
+        )
+        for one in summaries:
+            run.metrics({f"{one.name}/{key}": value for key, value in flat_metrics(one).items()})
+        run.table("figures", metric_rows(summaries, base))
+        differing = [row for one in summaries for row in one.disagreements]
         if differing:
             run.table("disagreements", [{**row, "prediction": row["prediction"][-2000:]} for row in differing])
-    print("\n".join(filter(None, (table(told, base), details(told)))))
+    print("\n".join(filter(None, (format_table(summaries, base), format_details(summaries)))))
     log.info("evaluated in %.0f s; answers and scores are in %s", time.monotonic() - started, job.output_dir)
-    return {one.name: flat(one) for one in told}
+    return {one.name: flat_metrics(one) for one in summaries}
 
 
-def _answers(
-    job: EvalJob, problems: dict[str, Problems], askers: dict[str, Asker], run: Run
+def _answer_all(
+    job: EvalJob, problems: dict[str, Problems], askers: dict[str, RequestBuilder], run: Run
 ) -> dict[str, list[LedgerSummary]]:
     """Every benchmark's answers, by one engine."""
     engine, model = LazyEngine(job.engine, job.model), job.engine.identity(job.model)
     engine_fields = job.engine.fingerprint_fields(job.model)
     prompt = min((a.shortest for a in askers.values() if a.shortest is not None), default=0)
-    if told := job.engine.too_long(job.model, max_tokens=job.max_tokens, prompt=prompt, setting="max_tokens"):
-        log.warning("%s", told)
+    if warning := job.engine.too_long(job.model, max_tokens=job.max_tokens, prompt=prompt, setting="max_tokens"):
+        log.warning("%s", warning)
     found: dict[str, list[LedgerSummary]] = {}
     left: list[str] = []
     try:
@@ -92,28 +103,28 @@ def _answers(
     return found
 
 
-def _told(
+def _grade_all(
     job: EvalJob, problems: dict[str, Problems], answers: dict[str, list[LedgerSummary]], run: Run
 ) -> list[BenchmarkSummary]:
     grader = LazyGrader(job.grader, job.profiles)
     try:
-        return [_one(job, name, found, answers[name], grader, run) for name, found in problems.items()]
+        return [_grade_benchmark(job, name, found, answers[name], grader, run) for name, found in problems.items()]
     finally:
         grader.close()
 
 
-def _asker(job: EvalJob, name: str) -> Asker:
+def _asker(job: EvalJob, name: str) -> RequestBuilder:
     benchmark = job.benchmark[name]
     form = benchmark.form_of(job.formats.get(job.model.name, job.format))
-    return Asker(job.model, form, instruction=benchmark.instruction, ids=job.engine.reads_ids)
+    return RequestBuilder(job.model, form, instruction=benchmark.instruction, ids=job.engine.reads_ids)
 
 
-def _one(
+def _grade_benchmark(
     job: EvalJob, name: str, problems: Problems, answers: list[LedgerSummary], grader: LazyGrader, run: Run
 ) -> BenchmarkSummary:
     """One benchmark's answers scored, and what the scores tell."""
     # Imported late: torchmetrics brings half of transformers along, seconds that a model need not wait for.
-    from sq.eval.figures import figures, read_graded
+    from sq.eval.compute_metrics import compute_metrics, read_graded
 
     directory = Path(job.output_dir) / name
     tolerances = {key: t for key, p in problems.by_id.items() if (t := tolerance_of(p)) is not None}
@@ -131,5 +142,5 @@ def _one(
     graded = read_graded(scores_dir(directory))
     differing = list(disagreements(scores_dir(directory)))
     write_jsonl(directory / "disagreements.jsonl", differing)
-    found = {p: figures(g, ks=job.k, rewards=rewards) for p, g in graded.items()}
-    return BenchmarkSummary(name=name, figures=found, left_out=len(problems.bad), disagreements=differing)
+    found = {p: compute_metrics(g, ks=job.k, rewards=rewards) for p, g in graded.items()}
+    return BenchmarkSummary(name=name, metrics=found, left_out=len(problems.unusable), disagreements=differing)

@@ -1,4 +1,4 @@
-"""The cheap half of an evaluation: every answer judged under every profile, in a ledger beside the answers.
+"""The cheap half of an evaluation: every answer graded under every profile, in a ledger beside the answers.
 
 The grader's own version is part of what decides the verdicts. When it changes, scores made by the old one are set aside
 under its version, and the answers, which are what costs, are graded again.
@@ -16,14 +16,22 @@ from typing import Any
 from sq.core.ledger import Ledger, LedgerSummary, WorkItem, read_rows
 from sq.core.rows import SCORE, fit_row, row_id
 from sq.eval.answer import answers_dir
-from sq.eval.aside import set_aside
-from sq.eval.check import Checker
+from sq.eval.checkers import AnswerChecker
+from sq.eval.grade import Grade, Pair
 from sq.eval.grader import Grader
 from sq.eval.grader_config import GraderConfig
-from sq.eval.judge import Grade, Pair
+from sq.eval.outdated import archive_if_outdated
 
 _CHUNK = 256
-_GRADER = ("extract.py", "judge.py", "equal/*.py")
+_GRADER = (
+    "answer_text.py",
+    "boxes.py",
+    "extract.py",
+    "grade.py",
+    "grade_status.py",
+    "negated_answers.py",
+    "equal/*.py",
+)
 
 
 class LazyGrader:
@@ -52,7 +60,7 @@ def score(
     answers: Sequence[LedgerSummary],
     tolerances: dict[str, float],
     grader: LazyGrader,
-    checker: Checker | None = None,
+    checker: AnswerChecker | None = None,
 ) -> LedgerSummary:
     """Fill the ledger of a benchmark's scores: a row for each answer and profile.
 
@@ -60,7 +68,7 @@ def score(
         directory: the benchmark's; the answers are in it.
         answers: what the ledgers of answers hold, by round.
         tolerances: the absolute error that some problems allow, by item.
-        grader: judges the answers, unless
+        grader: grades the answers, unless
         checker: does, as the benchmark has a check of its own.
     """
     profiles = (checker.profile,) if checker else grader.profiles
@@ -68,14 +76,14 @@ def score(
     identity = {"grader": version, "profiles": ",".join(profiles)}
     inputs = {f"answers-{n}": summary.digest for n, summary in enumerate(answers, 1)}
     where = directory / "scores"
-    set_aside(where, inputs, identity)
+    archive_if_outdated(where, inputs, identity)
     with Ledger.open(where, schema=SCORE, config=identity, inputs=inputs) as ledger:
         waiting = ledger.todo(WorkItem(row["id"], row) for row in _answers(directory, len(answers)))
         while chunk := [item.payload for item in islice(waiting, _CHUNK)]:
             graded = [checker.grade(chunk)] if checker else [_graded(chunk, p, tolerances, grader) for p in profiles]
-            for row, verdicts in zip(chunk, zip(*graded, strict=True), strict=True):
-                named = zip(profiles, verdicts, strict=True)
-                ledger.record(row["id"], rows=[_row(row, profile, verdict, version) for profile, verdict in named])
+            for row, grades in zip(chunk, zip(*graded, strict=True), strict=True):
+                named = zip(profiles, grades, strict=True)
+                ledger.record(row["id"], rows=[_row(row, profile, grade, version) for profile, grade in named])
         return ledger.finish()
 
 
@@ -117,21 +125,21 @@ def _graded(
     ]
     return [
         {
-            "extracted": _storable(g.extracted) if g.where.value != "nowhere" else None,
+            "extracted": _storable(g.extracted) if g.location.value != "nowhere" else None,
             "correct": g.correct,
-            "verdict": g.verdict.value,
+            "verdict": g.status.value,
             "reason": _storable(g.reason),
-            "where": g.where.value,
+            "where": g.location.value,
         }
         for g in grader.grade(pairs, profile)
     ]
 
 
-def _row(answer: dict[str, Any], profile: str, verdict: dict[str, Any], version: str) -> dict[str, Any]:
+def _row(answer: dict[str, Any], profile: str, grade: dict[str, Any], version: str) -> dict[str, Any]:
     kept = {k: v for k, v in answer.items() if k != "solution"}
     parents = [answer["id"], *answer["parents"]]
     identity = {"id": row_id("score", answer=answer["id"], profile=profile, grader=version), "parents": parents}
-    return fit_row({**kept, **identity, "profile": profile, **verdict}, SCORE)
+    return fit_row({**kept, **identity, "profile": profile, **grade}, SCORE)
 
 
 def _storable(text: str) -> str:

@@ -13,8 +13,8 @@ import signal
 import sys
 from typing import Any
 
+from sq.eval.grade import Pair, grade_answer
 from sq.eval.grader_config import Profile
-from sq.eval.judge import Pair, judge
 
 _CPU_GRACE = 5
 """Seconds of processor time beyond the deadline after which the kernel ends a worker whose parent did not."""
@@ -41,16 +41,16 @@ def main(memory_mb: int, deadline: float) -> None:
 
 def _answer(request: dict[str, Any]) -> dict[str, Any]:
     try:
-        grade = judge(Pair(**request["pair"]), Profile(request["profile"]))
+        grade = grade_answer(Pair(**request["pair"]), Profile(request["profile"]))
     except MemoryError:
         raise
     except Exception as error:  # a defect of ours must cost one pair, not the run; it is named in the reason
         return {"error": f"{type(error).__name__}: {error}"[:300], "fault": True}
     return {
-        "verdict": grade.verdict.value,
+        "verdict": grade.status.value,
         "reason": grade.reason[:300],
         "extracted": grade.extracted,
-        "where": grade.where.value,
+        "where": grade.location.value,
         "cut_off": grade.cut_off,
     }
 

@@ -10,7 +10,7 @@ from sq.core.config import build, conf_dir
 from sq.core.errors import ConfigError, RowError
 from sq.domains.arithmetic.domain import ArithmeticConfig
 from sq.eval.benchmarks import BenchmarkConfig, ProblemSet, is_number
-from sq.eval.check import DomainCheck
+from sq.eval.checkers import DomainChecker
 from sq.eval.dialogue import conversation, reference_in
 from sq.eval.paper import base_of, paper_figure
 
@@ -54,7 +54,7 @@ def test_every_benchmark_has_its_yaml_named_as_the_file():
 def test_real_files_load_whole_with_every_reference(name, file, count, groups):
     found = benchmark(name, f"path={DATA / file}").load(None, 0)
     rows = found.by_id.values()
-    assert len(rows) == count and not found.bad
+    assert len(rows) == count and not found.unusable
     assert all(row["answer"].strip() and row["question"].strip() for row in rows)
     assert {g: len({row[g] for row in rows}) for g in groups} == groups
     if name == "gsm8k":
@@ -84,14 +84,14 @@ def test_odd_references_are_left_out_named_and_counted(tmp_path, caplog):
     ]
     found = benchmark("gsm8k", f"path={written(tmp_path, rows)}").load(None, 0)
     assert [r["answer"] for r in found.by_id.values()] == ["1,234", "-0.5"]
-    assert sorted(b.reason for b in found.bad) == ["broken_json", "empty_text", "reference", "reference"]
+    assert sorted(b.reason for b in found.unusable) == ["broken_json", "empty_text", "reference", "reference"]
     assert "gsm8k: 2 of 4 problems are left out: row 2: the reference 'twelve' is no number; row 3:" in caplog.text
 
 
 def test_math_without_a_box_is_left_out_and_a_file_of_nothing_usable_is_refused(tmp_path, caplog):
     rows = [{"problem": "a?", "solution": "so $\\boxed{\\frac{1}{2}}$."}, {"problem": "b?", "solution": "It is 7."}]
     found = benchmark("math", f"path={written(tmp_path, rows)}").load(None, 0)
-    assert [r["answer"] for r in found.by_id.values()] == [r"\frac{1}{2}"] and len(found.bad) == 1
+    assert [r["answer"] for r in found.by_id.values()] == [r"\frac{1}{2}"] and len(found.unusable) == 1
     assert "row 2: the solution has no answer in a box" in caplog.text
     with pytest.raises(RowError, match="benchmark math has no usable problem: row 1: the solution has no answer"):
         benchmark("math", f"path={written(tmp_path, rows[1:])}").load(None, 0)
@@ -163,7 +163,10 @@ def test_followup_is_three_rounds_with_the_models_own_replies_between(tmp_path):
     ]  # fmt: skip
     assert [m["content"] for m in three["messages"]] == [FOLLOWUP["question"], None, "And with 4 hens?", None]
     assert three["question"] == "She sells half.\nHow many are left?" and three["parents"] == [one["id"]]
-    assert len(found.bad) == 1 and "the conversation is not 2 questions with their answers" in found.bad[0].detail
+    assert (
+        len(found.unusable) == 1
+        and "the conversation is not 2 questions with their answers" in found.unusable[0].detail
+    )
 
 
 def test_correction_puts_the_wrong_answer_and_the_hint_in_the_prompt(tmp_path):
@@ -197,7 +200,7 @@ def test_the_papers_figures_stand_beside_the_same_base_only(names, base):
 
 def test_a_domains_exact_check_tells_right_from_wrong_and_from_nothing():
     rows = [{"prediction": text, "reference": "15"} for text in (r"So \boxed{15}.", r"So \boxed{16}.", "So fifteen.")]
-    found = DomainCheck(ArithmeticConfig().create()).grade(rows)
+    found = DomainChecker(ArithmeticConfig().create()).grade(rows)
     assert [(row["extracted"], row["correct"], row["verdict"]) for row in found] == [
         ("15", True, "correct"),
         ("16", False, "wrong"),

@@ -59,7 +59,7 @@ def wrong_of(row, problem):
 @pytest.mark.parametrize("name", SETS)
 def test_every_reference_passes_and_every_fault_fails(tmp_path, name):
     _, problems = problems_of(tmp_path, name)
-    assert len(problems.by_id) == SETS[name] and not problems.bad
+    assert len(problems.by_id) == SETS[name] and not problems.unusable
     with Sandbox(SandboxConfig(workers=1)) as sandbox:
         for row, problem in zip(vars(OWN)[name], problems.by_id.values(), strict=True):
             code = problem["code"]
@@ -103,7 +103,7 @@ def test_a_question_says_what_is_asked(tmp_path):
 def test_problems_that_cannot_be_used_are_told_and_left_out(tmp_path, caplog):
     broken = [{**OWN.HUMANEVAL[0], "test": "def check(:"}, {**OWN.HUMANEVAL[1], "entry_point": ""}, OWN.HUMANEVAL[2]]
     _, problems = problems_of(tmp_path, "HUMANEVAL", broken)
-    assert len(problems.by_id) == 1 and len(problems.bad) == 2
+    assert len(problems.by_id) == 1 and len(problems.unusable) == 2
     assert "its tests do not parse" in caplog.text and "entry_point" in caplog.text
     with pytest.raises(RowError, match="no usable problem.*are of no style known here"):
         problems_of(tmp_path, "HUMANEVAL", [{"task_id": "1", "prompt": "Add."}])
@@ -190,7 +190,7 @@ def test_a_whole_evaluation(monkeypatch, random_tiny, tmp_path, capsys):
     monkeypatch.setattr(type(job.engine), "create", lambda *a: pytest.fail("a finished evaluation starts no engine"))
     assert job.run()["humaneval"] == figures
     job = replace(job, sandbox=SandboxConfig(cpu_seconds=9))
-    assert job.run()["humaneval"] == figures, "other limits: judged again, not asked again"
+    assert job.run()["humaneval"] == figures, "other limits: graded again, not asked again"
     assert len([p for p in (tmp_path / "ev/humaneval").iterdir() if p.name.startswith("scores-")]) == 1
 
 

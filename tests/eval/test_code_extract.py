@@ -90,7 +90,7 @@ def test_bodies_of_odd_shapes(output):
 )
 def test_a_continuation_of_the_prompt(output):
     found = program(output, PROMPT)
-    assert found.where == "continuation" and found.source.rstrip() == (PROMPT + BODY).rstrip()
+    assert found.location == "continuation" and found.source.rstrip() == (PROMPT + BODY).rstrip()
 
 
 def test_what_the_prompt_gives_stands_before_the_program():

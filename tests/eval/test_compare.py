@@ -36,9 +36,9 @@ def test_a_gain_on_the_same_problems_is_real_and_its_reverse_too(tmp_path):
     a = evaluation(tmp_path / "a", {n: int(i % 2 == 0) for i, n in enumerate(names)})
     b = evaluation(tmp_path / "b", {n: int(i % 2 == 0 or i % 10 == 1) for i, n in enumerate(names)})
     (found,) = compare(a, b)
-    assert found.verdict == "B is better" and found.difference.value == pytest.approx(0.1)
+    assert found.conclusion == "B is better" and found.difference.value == pytest.approx(0.1)
     (back,) = compare(b, a)
-    assert back.verdict == "A is better" and back.difference.low < back.difference.high < 0
+    assert back.conclusion == "A is better" and back.difference.low < back.difference.high < 0
     assert found.difference.p == pytest.approx(2 * 0.5**30, abs=1e-12), "30 gained, none lost: exact"
     shown = format_comparison([found])
     assert "+10.0" in shown and "300" in shown and "B is better" in shown and "50.0%" in shown
@@ -49,9 +49,9 @@ def test_as_many_right_elsewhere_is_no_difference(tmp_path):
     a = evaluation(tmp_path / "a", {f"p{i}": i % 2 for i in range(100)})
     b = evaluation(tmp_path / "b", {f"p{i}": (i + 1) % 2 for i in range(100)})
     (found,) = compare(a, b)
-    assert found.verdict == "no difference shown" and found.difference.p > 0.9
+    assert found.conclusion == "no difference shown" and found.difference.p > 0.9
     (same,) = compare(a, a)
-    assert same.verdict == "no difference shown" and same.difference.p == 1
+    assert same.conclusion == "no difference shown" and same.difference.p == 1
 
 
 def test_problems_are_matched_by_their_id_and_those_of_one_run_alone_are_counted(tmp_path):

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from sq.eval.equal import dart
+from sq.eval.grade import Pair, grade_answer
+from sq.eval.grade_status import GradeStatus
 from sq.eval.grader_config import Profile
-from sq.eval.judge import Pair, judge
-from sq.eval.verdict import Verdict
 
 
 @pytest.mark.parametrize(
@@ -72,15 +72,15 @@ def test_extraction(output, answer):
 
 
 def test_cut_off_outputs_are_wrong():
-    grade = judge(Pair(prediction=r"\boxed{5}", reference="5", finish_reason="length"), Profile.DART)
-    assert (grade.verdict, grade.reason) == (Verdict.WRONG, "cut off at the token limit")
-    assert judge(Pair(prediction=r"\boxed{5}", reference="5", finish_reason="stop"), Profile.DART).correct
+    grade = grade_answer(Pair(prediction=r"\boxed{5}", reference="5", finish_reason="length"), Profile.DART)
+    assert (grade.status, grade.reason) == (GradeStatus.WRONG, "cut off at the token limit")
+    assert grade_answer(Pair(prediction=r"\boxed{5}", reference="5", finish_reason="stop"), Profile.DART).correct
 
 
 def test_what_goes_wrong_is_wrong():
-    assert dart.equal(r"\frac{", "1").verdict is Verdict.WRONG
-    assert dart.equal("9^{9^{9^9}}", "1").verdict is Verdict.WRONG
-    assert dart.equal("1" * 10_000, "1").verdict is Verdict.WRONG
+    assert dart.equal(r"\frac{", "1").status is GradeStatus.WRONG
+    assert dart.equal("9^{9^{9^9}}", "1").status is GradeStatus.WRONG
+    assert dart.equal("1" * 10_000, "1").status is GradeStatus.WRONG
 
 
 def test_dart_math_itself_agrees():
@@ -88,5 +88,7 @@ def test_dart_math_itself_agrees():
     lines = (Path(__file__).parent / "dart_verdicts.tsv").read_text(encoding="utf-8").split("\n")[1:]
     rows = [line.split("\t") for line in lines if line]
     assert len(rows) > 700
-    given = [judge(Pair(prediction=o, reference=r), Profile.DART).correct == (v == "correct") for v, o, r in rows]
+    given = [
+        grade_answer(Pair(prediction=o, reference=r), Profile.DART).correct == (v == "correct") for v, o, r in rows
+    ]
     assert sum(given) / len(given) >= 0.99, [r for r, same in zip(rows, given, strict=True) if not same][:10]

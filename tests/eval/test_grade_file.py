@@ -11,11 +11,11 @@ import pytest
 from sq.cli import grade as grade_command
 from sq.core.errors import RowError
 from sq.eval.disagree import Disagreements
+from sq.eval.grade import Pair
 from sq.eval.grade_file import Columns, grade_file, grade_rows
+from sq.eval.grade_status import GradeStatus
 from sq.eval.grader import Grader
 from sq.eval.grader_config import GraderConfig
-from sq.eval.judge import Pair
-from sq.eval.verdict import Verdict
 
 CONFIG = GraderConfig(workers=2)
 
@@ -183,8 +183,8 @@ def test_rows_from_memory_and_where_profiles_disagree():
     rows = [{"prediction": p, "reference": r} for p, r in said]
     with Grader(CONFIG) as grader:
         assert [r["correct"] for r in grade_rows(rows, grader, ["strict"])] == [True, False, True, False]
-        verdicts = {grader.grade_one(Pair(**rows[3]), profile).verdict for profile in ("strict", "dart")}
-        assert verdicts == {Verdict.UNVERIFIABLE, Verdict.WRONG}  # neither is correct: no disagreement
+        verdicts = {grader.grade_one(Pair(**rows[3]), profile).status for profile in ("strict", "dart")}
+        assert verdicts == {GradeStatus.UNVERIFIABLE, GradeStatus.WRONG}  # neither is correct: no disagreement
         finder = Disagreements(grader)
         found = list(finder.of(Pair(**r) for r in rows))
     assert [d.index for d in found] == [1, 2]

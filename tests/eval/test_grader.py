@@ -9,10 +9,10 @@ import pytest
 
 from sq.core.config import build
 from sq.core.errors import ConfigError
+from sq.eval.grade import Pair
+from sq.eval.grade_status import GradeStatus
 from sq.eval.grader import Grader
 from sq.eval.grader_config import GraderConfig, Profile
-from sq.eval.judge import Pair
-from sq.eval.verdict import Verdict
 
 
 def pids(grader):
@@ -63,8 +63,8 @@ def test_threads_share_the_pool(grader):
 
 def test_both_profiles_from_one_pool(grader):
     pair = Pair(prediction="3.04", reference="0.0304")
-    assert grader.grade_one(pair, "strict").verdict is Verdict.WRONG
-    assert grader.grade_one(pair, Profile.DART).verdict is Verdict.CORRECT
+    assert grader.grade_one(pair, "strict").status is GradeStatus.WRONG
+    assert grader.grade_one(pair, Profile.DART).status is GradeStatus.CORRECT
 
 
 def test_a_worker_that_hangs_is_killed_and_replaced():
@@ -73,7 +73,7 @@ def test_a_worker_that_hangs_is_killed_and_replaced():
         (pid,) = pids(pool)
         os.kill(pid, signal.SIGSTOP)  # as good as an endless loop: it will not answer
         grade = pool.grade_one(Pair(prediction="2", reference="2"))
-        assert grade.verdict is Verdict.TIMEOUT
+        assert grade.status is GradeStatus.TIMEOUT
         assert "not decided within 0.2 s" in grade.reason
         assert not alive(pid)
         assert pool.grade_one(Pair(prediction="3", reference="3")).correct

@@ -11,8 +11,8 @@ import pytest
 
 from sq.eval.equal.strict import equal
 from sq.eval.extract import extract, extract_reference
-from sq.eval.judge import Pair, judge
-from sq.eval.planted import digit_changed, flipped, swapped
+from sq.eval.grade import Pair, grade_answer
+from sq.eval.synthetic_negatives import digit_changed, flipped, swapped
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"no benchmark data at {DATA}")
@@ -37,7 +37,7 @@ def test_agreement_with_the_verdicts_of_mathematicians():
     cases = [c for c in rows("grading_cases.jsonl") if not c.get("suspect")]
     right = accepted = 0
     for case in cases:
-        grade = judge(Pair(prediction=case["pred"], reference=case["ref"], tolerance=case.get("precision")))
+        grade = grade_answer(Pair(prediction=case["pred"], reference=case["ref"], tolerance=case.get("precision")))
         right += grade.correct == case["expected"]
         accepted += grade.correct and not case["expected"]
     assert right / len(cases) >= 0.97
@@ -46,7 +46,9 @@ def test_agreement_with_the_verdicts_of_mathematicians():
 
 def test_every_true_answer_is_accepted_when_boxed(references):
     for name, answers in references.items():
-        refused = [a for a in answers if not judge(Pair(prediction=f"Thus $\\boxed{{{a}}}$.", reference=a)).correct]
+        refused = [
+            a for a in answers if not grade_answer(Pair(prediction=f"Thus $\\boxed{{{a}}}$.", reference=a)).correct
+        ]
         assert not refused, (name, refused[:5])
 
 
@@ -77,7 +79,7 @@ def test_real_solutions_are_read(form):
     for row in rows("gsm8k_train.jsonl"):
         work, _, answer = row["answer"].rpartition("\n#### ")
         output = form.format(text=row["answer"], work=work, answer=answer)
-        if not judge(Pair(prediction=output, reference=answer)).correct:
+        if not grade_answer(Pair(prediction=output, reference=answer)).correct:
             missed.append((output[-80:], answer, extract(output)))
     assert not missed, missed[:5]
 
@@ -87,6 +89,6 @@ def test_solutions_of_math_are_read():
         r["solution"][-200:]
         for r in rows("math_train.jsonl")
         if (answer := extract_reference(r["solution"]))  # one row's box is empty
-        and not judge(Pair(prediction=r["solution"], reference=answer)).correct
+        and not grade_answer(Pair(prediction=r["solution"], reference=answer)).correct
     ]
     assert not missed, missed[:5]

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 import sq.eval
+from sq.eval.grade import Pair
+from sq.eval.grade_status import GradeStatus
 from sq.eval.grader import Grader
 from sq.eval.grader_config import GraderConfig, Profile
-from sq.eval.judge import Pair
-from sq.eval.verdict import Verdict
 
 TOWERS = [
     "9^{9^{9^9}}", "9**9**9**9", "100000000!", "((((9!)!)!)!)!", r"\binom{10^{18}}{10^{17}}", "2^{2^{2^{2^{2^2}}}}",
@@ -101,7 +101,7 @@ def test_every_hostile_answer_is_decided(grader, profile, tmp_path):
     grades = list(grader.grade(pairs, profile))
     assert len(grades) == len(pairs)
     assert not canary.exists()
-    late = [p.prediction[:60] for p, g in zip(pairs, grades, strict=True) if g.verdict is Verdict.TIMEOUT]
+    late = [p.prediction[:60] for p, g in zip(pairs, grades, strict=True) if g.status is GradeStatus.TIMEOUT]
     assert not late  # sizes are looked at before anything is computed, so not even the deadline is needed
     faults = {g.reason for g in grades if "Error" in g.reason}
     assert not faults

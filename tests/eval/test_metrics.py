@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torchmetrics import Metric
 
 from sq.core.intervals import paired_difference, share_interval, wilson
-from sq.eval.figures import Graded, answer_classes, figures
+from sq.eval.compute_metrics import GradedAnswers, answer_classes, compute_metrics
 from sq.eval.metrics import NONE, BestOfN, MajorityAtK, MeanPerProblem, PassAtK, pass_at_k
 
 
@@ -104,12 +104,12 @@ def graded(verdicts, **columns):
         ]
         for i, several in enumerate(verdicts)
     }  # fmt: skip
-    return Graded(profile="strict", rows=rows)
+    return GradedAnswers(profile="strict", rows=rows)
 
 
 def test_figures_of_one_answer_each_with_groups_in_natural_order():
     one = graded([["correct"], ["wrong"], ["unparsed"], ["correct"]], level=["10", "2", "2", "10"], topic=["A & b"] * 4)
-    found = figures(one)
+    found = compute_metrics(one)
     assert found["accuracy"].value == 0.5 and found["accuracy"].count == 4
     assert [n for n in found if n.startswith("accuracy_")] == ["accuracy_level_2", "accuracy_level_10"]
     assert (found["accuracy"].low, found["accuracy"].high) == wilson(2, 4)
@@ -122,9 +122,12 @@ def test_figures_of_one_answer_each_with_groups_in_natural_order():
 def test_figures_of_several_answers_and_rewards():
     several = graded([["correct", "wrong", "wrong"], ["wrong", "correct", "correct"]])
     rewards = {"a00": 2.0, "a01": 1.0, "a02": 0.0, "a10": 5.0, "a11": 1.0}
-    found = figures(several, rewards=rewards)
+    found = compute_metrics(several, rewards=rewards)
     assert found["accuracy"].value == pytest.approx(0.5)
     assert found["avg_at_3"] == found["accuracy"] and found["avg_at_3"].low < 0.5 < found["avg_at_3"].high
     assert found["pass_at_3"].value == 1 and found["pass_at_2"].value == pytest.approx((2 / 3 + 1) / 2)
     assert found["maj_at_3"].value == 0.5 and found["best_of_3"].value == 0.5
-    assert "pass_at_2" not in figures(several, ks=[3]) and figures(Graded(profile="x", rows={})) == {}
+    assert (
+        "pass_at_2" not in compute_metrics(several, ks=[3])
+        and compute_metrics(GradedAnswers(profile="x", rows={})) == {}
+    )

@@ -1,8 +1,8 @@
-"""A verdict does not depend on what was judged before it: no profile and no pair leaves anything behind."""
+"""A verdict does not depend on what was graded before it: no profile and no pair leaves anything behind."""
 
 from sq.eval.equal.tree import Const, Op, Sym, Text, symbols
+from sq.eval.grade import Pair, grade_answer
 from sq.eval.grader_config import Profile
-from sq.eval.judge import Pair, judge
 
 PAIRS = [
     Pair(prediction=rf"\boxed{{{answer}}}", reference=reference)
@@ -22,9 +22,9 @@ def test_a_variable_a_number_and_a_word_of_one_name_are_three_things():
 
 def test_profiles_do_not_colour_one_another():
     symbols.cache_clear()
-    strict = [judge(p) for p in PAIRS]
+    strict = [grade_answer(p) for p in PAIRS]
     symbols.cache_clear()
-    dart = [judge(p, Profile.DART) for p in PAIRS]
-    assert [judge(p) for p in PAIRS] == strict
-    assert [judge(p, Profile.DART) for p in reversed(PAIRS)][::-1] == dart
+    dart = [grade_answer(p, Profile.DART) for p in PAIRS]
+    assert [grade_answer(p) for p in PAIRS] == strict
+    assert [grade_answer(p, Profile.DART) for p in reversed(PAIRS)][::-1] == dart
     assert any(s.correct != d.correct for s, d in zip(strict, dart, strict=True))

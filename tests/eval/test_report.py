@@ -8,9 +8,17 @@ import pytest
 from sq.core.intervals import mean_interval, share_interval
 from sq.core.ledger import Ledger, WorkItem
 from sq.core.rows import SCORE, fit_row
+from sq.eval.grade import Pair
 from sq.eval.grader import GraderConfig
-from sq.eval.judge import Pair
-from sq.eval.report import BenchmarkSummary, details, disagreements, flat, rows_of, table, write_jsonl
+from sq.eval.report import (
+    BenchmarkSummary,
+    disagreements,
+    flat_metrics,
+    format_details,
+    format_table,
+    metric_rows,
+    write_jsonl,
+)
 from sq.eval.score import LazyGrader
 
 PAIRS = [
@@ -23,7 +31,7 @@ PAIRS = [
 
 @pytest.fixture
 def scores(tmp_path):
-    """A ledger of scores, as the real graders judge `PAIRS`."""
+    """A ledger of scores, as the real graders grade `PAIRS`."""
     grader = LazyGrader(GraderConfig(workers=1), ("strict", "dart"))
     pairs = [Pair(prediction=p, reference=r) for p, r, _ in PAIRS]
     try:
@@ -39,7 +47,7 @@ def scores(tmp_path):
                         "id": f"{item.key}-{profile}", "run": "r", "parents": [item.key], "question": "?",
                         "benchmark": "b", "item": f"p{item.payload}", "sample": 0, "profile": profile,
                         "prediction": said, "reference": reference, "extracted": g[item.payload].extracted,
-                        "correct": g[item.payload].correct, "verdict": g[item.payload].verdict.value,
+                        "correct": g[item.payload].correct, "verdict": g[item.payload].status.value,
                         "reason": g[item.payload].reason,
                     },
                     SCORE,
@@ -71,30 +79,32 @@ def figures(share, count=10):
 
 
 def test_the_table_has_a_line_for_each_grader_and_the_papers_figure_where_there_is_one():
-    told = [
+    summaries = [
         BenchmarkSummary(
-            name="math", figures={"strict": figures(0.5), "dart": figures(0.4)}, disagreements=[{"id": "x"}]
+            name="math", metrics={"strict": figures(0.5), "dart": figures(0.4)}, disagreements=[{"id": "x"}]
         ),
-        BenchmarkSummary(name="aime24", figures={"strict": figures(0.0)}, left_out=2),
+        BenchmarkSummary(name="aime24", metrics={"strict": figures(0.0)}, left_out=2),
     ]
-    lines = table(told, "Qwen2-Math-7B").splitlines()
+    lines = format_table(summaries, "Qwen2-Math-7B").splitlines()
     assert lines[0].endswith("paper (Qwen2-Math-7B)") and len(lines) == 5
     assert lines[2].split()[:4] == ["math", "strict", "10", "50.0%"] and lines[2].endswith("73.4%")
     assert lines[4].split()[:4] == ["aime24", "strict", "10", "0.0%"] and "73.4" not in lines[4]
-    assert "paper" not in table(told, None)
-    more = details(told)
+    assert "paper" not in format_table(summaries, None)
+    more = format_details(summaries)
     assert "math: the graders disagree on 1 answer to 10 problems (strict 50.0%, dart 40.0%)" in more
     assert "aime24: left out: 2 problems (" in more
     several = BenchmarkSummary(
-        name="amc23", figures={"strict": figures(0.5) | {"avg_at_16": share_interval([i / 39 for i in range(40)])}}
+        name="amc23", metrics={"strict": figures(0.5) | {"avg_at_16": share_interval([i / 39 for i in range(40)])}}
     )
-    assert re.search(r"amc23 \(strict\): avg_at_16 50\.0% \(4\d\.\d to 5\d\.\d%\)", details([several]))
-    assert flat(several)["avg_at_16"] == pytest.approx(0.5) and flat(several)["avg_at_16_low"] < 0.5
-    row = next(r for r in rows_of(told, "Qwen2-Math-7B") if r["figure"] == "accuracy")
+    assert re.search(r"amc23 \(strict\): avg_at_16 50\.0% \(4\d\.\d to 5\d\.\d%\)", format_details([several]))
+    assert flat_metrics(several)["avg_at_16"] == pytest.approx(0.5) and flat_metrics(several)["avg_at_16_low"] < 0.5
+    row = next(r for r in metric_rows(summaries, "Qwen2-Math-7B") if r["figure"] == "accuracy")
     assert (row["value"], row["paper"], row["grader"]) == (0.5, 73.4, "strict")
 
 
 def test_the_first_graders_figures_stand_without_a_prefix():
-    values = flat(BenchmarkSummary(name="b", figures={"strict": figures(0.5), "dart": figures(0.4)}, left_out=3))
+    values = flat_metrics(
+        BenchmarkSummary(name="b", metrics={"strict": figures(0.5), "dart": figures(0.4)}, left_out=3)
+    )
     assert values["accuracy"] == 0.5 and values["dart/accuracy"] == 0.4 and values["left_out"] == 3
     assert values["accuracy_low"] < 0.5 < values["accuracy_high"] and "tokens_low" not in values

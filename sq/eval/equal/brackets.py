@@ -8,7 +8,7 @@ from fractions import Fraction
 from sq.eval.equal import environments
 from sq.eval.equal.cursor import Cursor, Grammar
 from sq.eval.equal.lexer import MARKS
-from sq.eval.equal.numerals import mixed, number
+from sq.eval.equal.numerals import mixed_number, number
 from sq.eval.equal.tree import Const, Node, Num, Op, ParseError, Quantity, Rel, Seq, Sym, Text
 
 _CLOSERS = {"(": (")", "]"), "[": ("]", ")"), "\\{": ("\\}",), "<<": (">>",), "{": ("}",), "]": ("[", "]")}
@@ -75,13 +75,13 @@ class Primaries:
         if value.digits:
             return value
         if self.cursor.peek().text == "frac" and self.cursor.peek().kind == "cmd":
-            found = mixed(value, self.cursor.text[self.cursor.peek().start : self.cursor.peek().start + 40])
+            found = mixed_number(value, self.cursor.text[self.cursor.peek().start : self.cursor.peek().start + 40])
             if found is not None:
                 self.skip_fraction()
                 return found
         ahead = [self.cursor.peek(k) for k in range(3)]
         if ahead[0].kind == "num" and ahead[0].spaced and ahead[1].text == "/" and ahead[2].kind == "num":
-            found = mixed(value, f"{ahead[0].text}/{ahead[2].text}")
+            found = mixed_number(value, f"{ahead[0].text}/{ahead[2].text}")
             if found is not None:
                 for _ in range(3):
                     self.cursor.next()

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import product
 
-from sq.eval.equal import conditions, letters, matrices, relations, sets, signs, vectors
+from sq.eval.equal import conditions, matrices, parameters, plus_minus, relations, sets, vectors
 from sq.eval.equal.numbers import same_base, same_quantity, without_degrees, without_unit_letter
 from sq.eval.equal.tree import (
     Base,
@@ -41,16 +41,16 @@ class Comparison:
         """Whether `answer` says what `reference` says."""
         if answer == reference:
             return True
-        answer, reference = letters.same_parameter(_plain(answer), _plain(reference))
-        if signs.has(answer) or signs.has(reference) or signs.lists_tuples(answer, reference):
+        answer, reference = parameters.same_parameter(_plain(answer), _plain(reference))
+        if plus_minus.has(answer) or plus_minus.has(reference) or plus_minus.lists_tuples(answer, reference):
             return self.lists(_expanded(answer), _expanded(reference))
         for rule in _RULES:
-            verdict = rule(self, answer, reference)
-            if verdict is not None:
-                return verdict
+            equal = rule(self, answer, reference)
+            if equal is not None:
+                return equal
         if not symbols(reference) and not isinstance(reference, Quantity):
             answer = without_unit_letter(answer)
-        renamed = letters.same_constants(answer, reference) if symbols(reference) else [answer]
+        renamed = parameters.same_constants(answer, reference) if symbols(reference) else [answer]
         if any(same_quantity(one, reference, self.tolerance) for one in renamed):
             return True
         plain = without_degrees(answer), without_degrees(reference)
@@ -328,4 +328,4 @@ def _has_matrix(node: Node) -> bool:
 
 def _expanded(node: Node) -> list[Node]:
     items = list(node.items) if isinstance(node, Seq) and node.left in ("", "\\{") else [node]
-    return [either for item in _share_name(items) for either in signs.expanded(item)]
+    return [either for item in _share_name(items) for either in plus_minus.expanded(item)]

@@ -22,7 +22,7 @@ from sq.eval.equal.dart_read import constant, expression
 from sq.eval.equal.identity import same, value_at
 from sq.eval.equal.tree import Matrix, Node, Num, Op, ParseError, Rel, Seq, walk
 from sq.eval.equal.value import Uncomputable
-from sq.eval.verdict import Outcome, Verdict
+from sq.eval.grade_status import EqualityResult, GradeStatus
 
 MAX_MEMBERS = 30
 _LARGEST = 1.7e308
@@ -38,17 +38,17 @@ class _UnreadableError(Exception):
     """An answer no reading of which succeeds: the original gives up on the whole comparison."""
 
 
-def equal(answer: str, reference: str, *, question: str = "") -> Outcome:
+def equal(answer: str, reference: str, *, question: str = "") -> EqualityResult:
     """Judge by DART-Math's rules; whatever goes wrong in between is wrong."""
     if not reference.strip():
-        return Outcome(Verdict.UNVERIFIABLE, "the reference is empty")
+        return EqualityResult(GradeStatus.UNVERIFIABLE, "the reference is empty")
     if max(len(answer), len(reference)) > dart_text.MAX_LENGTH:
-        return Outcome(Verdict.WRONG, "too long")
+        return EqualityResult(GradeStatus.WRONG, "too long")
     try:
         found = _same(dart_text.spelt(answer, _same), reference, several=_asks_for_all(question))
     except (_UnreadableError, RecursionError) as error:
-        return Outcome(Verdict.WRONG, f"not comparable: {error}")
-    return Outcome(Verdict.CORRECT, "equal") if found else Outcome(Verdict.WRONG, "not equal")
+        return EqualityResult(GradeStatus.WRONG, f"not comparable: {error}")
+    return EqualityResult(GradeStatus.CORRECT, "equal") if found else EqualityResult(GradeStatus.WRONG, "not equal")
 
 
 def _asks_for_all(question: str) -> bool:

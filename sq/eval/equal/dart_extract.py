@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from sq.eval.equal.dart_text import trimmed_behind, truth
-from sq.eval.extract import MAX_OUTPUT, Extraction, Where
+from sq.eval.extract import MAX_OUTPUT, AnswerLocation, Extraction
 
 _MARKERS = ("herefore", "####", "# Answer")
 _BEFORE = ("is the ans", "is our ans")
@@ -23,17 +23,17 @@ def extract(output: str, *, finish_reason: str | None = None) -> Extraction:
         if marker in text:
             text = text.rpartition(marker)[2].strip()
     if "oxed{" in text:
-        return Extraction(answer=_box(text), where=Where.BOXED, cut_off=cut)
+        return Extraction(answer=_box(text), location=AnswerLocation.BOXED, cut_off=cut)
     said = _said(text)
     if said is not None:
-        return Extraction(answer=said, where=Where.PHRASE, cut_off=cut)
+        return Extraction(answer=said, location=AnswerLocation.PHRASE, cut_off=cut)
     formulas = _FORMULA.findall(whole)
     if formulas:
-        return Extraction(answer=formulas[-1], where=Where.FORMULA, cut_off=cut)
+        return Extraction(answer=formulas[-1], location=AnswerLocation.FORMULA, cut_off=cut)
     numbers = _NUMBER.findall(whole.replace(",", ""))
     if numbers:
-        return Extraction(answer=numbers[-1], where=Where.NUMBER, cut_off=cut)
-    return Extraction(answer="", where=Where.NOWHERE, cut_off=cut)
+        return Extraction(answer=numbers[-1], location=AnswerLocation.NUMBER, cut_off=cut)
+    return Extraction(answer="", location=AnswerLocation.NOWHERE, cut_off=cut)
 
 
 def _box(text: str) -> str:
@@ -50,7 +50,7 @@ def _box(text: str) -> str:
 
 
 def _said(text: str) -> str | None:
-    """What stands before "is the answer" or behind "answer is"; a truth value where a statement is judged."""
+    """What stands before "is the answer" or behind "answer is"; a truth value where a statement is graded."""
     before = next((m for m in _BEFORE if m in text), None)
     after = next((m for m in _AFTER if m in text), None)
     if before:

@@ -27,7 +27,7 @@ def number(text: str) -> Num:
     return Num(value, max(1, len((whole + part).lstrip("0"))), len(part) - shift)
 
 
-def mixed(whole: Num, text: str) -> Num | None:
+def mixed_number(whole: Num, text: str) -> Num | None:
     """A whole number with the proper fraction of digits that `text` starts with, or None."""
     match = _FRACTION.match(text)
     if match is None:

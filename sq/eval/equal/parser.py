@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from sq.eval.equal import names, signs, units
+from sq.eval.equal import names, plus_minus, units
 from sq.eval.equal.brackets import Primaries
 from sq.eval.equal.cursor import Cursor
 from sq.eval.equal.lexer import Token, lex
@@ -308,8 +308,8 @@ def _signed(sign: str, node: Node) -> Node:
 def _relation(parts: list[Node], ops: list[str], labels: list[str]) -> Node:
     if ops == [":"] or (set(ops) == {":"}):
         return Op("ratio", tuple(parts))
-    if ops == ["!="] and signs.has(parts[1]):  # neither of the two
-        each = (Rel((parts[0], value), ("!=",), (labels[0], "")) for value in signs.expanded(parts[1]))
+    if ops == ["!="] and plus_minus.has(parts[1]):  # neither of the two
+        each = (Rel((parts[0], value), ("!=",), (labels[0], "")) for value in plus_minus.expanded(parts[1]))
         return Seq("", "and", tuple(each))
     while ":" in ops:  # a ratio inside a chain binds tighter than the relation
         at = ops.index(":")

@@ -9,9 +9,9 @@ import re
 
 from sq.eval.equal.compare import Comparison
 from sq.eval.equal.normalise import MAX_ANSWER, literal, tidy
+from sq.eval.equal.number_words import as_ratio, spellings
 from sq.eval.equal.numerals import close_repeating
 from sq.eval.equal.parser import readings
-from sq.eval.equal.spoken import as_ratio, spellings
 from sq.eval.equal.tree import Node, ParseError, Seq, Text
 from sq.eval.equal.value import Uncomputable
 from sq.eval.equal.words import (
@@ -26,7 +26,7 @@ from sq.eval.equal.words import (
     split_choice,
     without_labels,
 )
-from sq.eval.verdict import Outcome, Verdict
+from sq.eval.grade_status import EqualityResult, GradeStatus
 
 _LABEL = re.compile(
     r"^(?:\\text\s*\{\s*)?(?:the\s+)?(?:final\s+|correct\s+)?(?:answer|ans\.?)\s*(?:is\b\s*:?|[:=])\s*\}?\s*(?=\S)",
@@ -35,8 +35,8 @@ _LABEL = re.compile(
 _LISTED = re.compile(r",\s|;|=|\band\b|\bor\b|[{(]")
 
 
-def equal(answer: str, reference: str, *, tolerance: float | None = None) -> Outcome:
-    """Judge an extracted answer against an extracted reference.
+def equal(answer: str, reference: str, *, tolerance: float | None = None) -> EqualityResult:
+    """Grade an extracted answer against an extracted reference.
 
     Args:
         answer: what the model answered, without the text around it.
@@ -44,14 +44,14 @@ def equal(answer: str, reference: str, *, tolerance: float | None = None) -> Out
         tolerance: an absolute error that the reference allows (OlympiadBench gives one for some problems).
     """
     if not reference.strip():
-        return Outcome(Verdict.UNVERIFIABLE, "the reference is empty")
+        return EqualityResult(GradeStatus.UNVERIFIABLE, "the reference is empty")
     if max(len(answer), len(reference)) > MAX_ANSWER:
         same = answer.strip() == reference.strip()
-        return Outcome(Verdict.CORRECT, "same text") if same else _too_long(reference)
+        return EqualityResult(GradeStatus.CORRECT, "same text") if same else _too_long(reference)
     ours, theirs = (as_ratio(_LABEL.sub("", tidy(text))) for text in (answer, reference))
     ours, theirs = without_labels(ours, theirs)
     if theirs and (literal(ours) == literal(theirs) or same_figure(ours, theirs)):
-        return Outcome(Verdict.CORRECT, "same text")
+        return EqualityResult(GradeStatus.CORRECT, "same text")
     wanted, given = split_choice(theirs), split_choice(ours)
     if wanted and not given:  # the letter or the value is the answer
         return equal(ours, wanted[0] if choice(ours) else wanted[1], tolerance=tolerance)
@@ -69,43 +69,43 @@ def same_text(output: str, reference: str) -> bool:
     return bool(theirs) and (literal(ours) == literal(theirs) or same_words(ours, theirs))
 
 
-def _too_long(reference: str) -> Outcome:
+def _too_long(reference: str) -> EqualityResult:
     if len(reference) > MAX_ANSWER:
-        return Outcome(Verdict.UNVERIFIABLE, "the reference is too long to compare but as text")
-    return Outcome(Verdict.WRONG, "the answer is too long to be compared")
+        return EqualityResult(GradeStatus.UNVERIFIABLE, "the reference is too long to compare but as text")
+    return EqualityResult(GradeStatus.WRONG, "the answer is too long to be compared")
 
 
-def _in_words(ours: str, theirs: str) -> Outcome | None:
+def _in_words(ours: str, theirs: str) -> EqualityResult | None:
     """Choices, phrases and prose; None where both are to be read as mathematics."""
     chosen = same_choice(ours, theirs)
     if chosen is not None:
         return _outcome(chosen, "the same choice", "another choice")
     if same_words(ours, theirs) or same_label(ours, theirs):
-        return Outcome(Verdict.CORRECT, "same words")
+        return EqualityResult(GradeStatus.CORRECT, "same words")
     if empty_answer(ours) and empty_answer(theirs):
-        return Outcome(Verdict.CORRECT, "both say there is none")
+        return EqualityResult(GradeStatus.CORRECT, "both say there is none")
     if is_prose(theirs):
-        return Outcome(Verdict.UNVERIFIABLE, "the reference is prose, and the answer is not the same text")
+        return EqualityResult(GradeStatus.UNVERIFIABLE, "the reference is prose, and the answer is not the same text")
     if is_words(theirs) and (is_words(ours) or is_prose(ours)):
-        return Outcome(Verdict.WRONG, "other words")
+        return EqualityResult(GradeStatus.WRONG, "other words")
     return None
 
 
-def _as_mathematics(ours: str, theirs: str, tolerance: float | None) -> Outcome:
+def _as_mathematics(ours: str, theirs: str, tolerance: float | None) -> EqualityResult:
     references, problem = _read(theirs)
     answers, trouble = ([], "it is prose") if is_prose(ours) and not is_words(ours) else _read(ours)
     try:
         if any(Comparison(tolerance)(a, r) for a, r in _fitting(answers, references, ours)):
-            return Outcome(Verdict.CORRECT, "equal")
+            return EqualityResult(GradeStatus.CORRECT, "equal")
         if answers and references:
-            return Outcome(Verdict.WRONG, "not equal")
+            return EqualityResult(GradeStatus.WRONG, "not equal")
     except (Uncomputable, ParseError, RecursionError) as error:
         problem = problem or str(error)
     if not references:
-        return Outcome(Verdict.UNVERIFIABLE, f"the reference is not read as mathematics: {problem}")
+        return EqualityResult(GradeStatus.UNVERIFIABLE, f"the reference is not read as mathematics: {problem}")
     if not answers:
-        return Outcome(Verdict.WRONG, f"the answer is not read as mathematics: {trouble}")
-    return Outcome(Verdict.UNVERIFIABLE, f"the two cannot be compared: {problem}")
+        return EqualityResult(GradeStatus.WRONG, f"the answer is not read as mathematics: {trouble}")
+    return EqualityResult(GradeStatus.UNVERIFIABLE, f"the two cannot be compared: {problem}")
 
 
 def _fitting(answers: list[Node], references: list[Node], ours: str) -> list[tuple[Node, Node]]:
@@ -129,5 +129,5 @@ def _read(text: str) -> tuple[list[Node], str]:
         return [], str(error)
 
 
-def _outcome(same: bool, yes: str, no: str) -> Outcome:
-    return Outcome(Verdict.CORRECT, yes) if same else Outcome(Verdict.WRONG, no)
+def _outcome(same: bool, yes: str, no: str) -> EqualityResult:
+    return EqualityResult(GradeStatus.CORRECT, yes) if same else EqualityResult(GradeStatus.WRONG, no)

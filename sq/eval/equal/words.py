@@ -1,6 +1,6 @@
 """Answers in words: choices, yes and no, no solution, names; and prose, compared letter by letter or not at all.
 
-A sentence is never judged by the last expression in it: `the maximum is at x = 2` is not answered by `2`.
+A sentence is never graded by the last expression in it: `the maximum is at x = 2` is not answered by `2`.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ _ANSWERED = re.compile(r"\\boxed\s*\{[^{}\s]|####[ \t]*[^#\s]|\banswer(?: is|:)\
 _NEXT = re.compile(r"\n[ \t]*(?:#{2,4}\s*Instruction:?|(?:\*\*)?(?:Question|Problem|Q)(?:\s*\d+)?:)")
 
 
-def visible(text: str) -> str:
+def visible_text(text: str) -> str:
     """What stands before the first stop token, and before a next question where one has been answered already."""
     text = with_backslashes(text.replace("\x00", " "))
     for stop in _STOPS:

@@ -46,6 +46,6 @@ _REFUSED = re.compile(
 )
 
 
-def without_refused(text: str) -> str:
+def without_negated_answers(text: str) -> str:
     """The text without the sentences that say what is not the answer."""
     return _REFUSED.sub(lambda match: "The answer is " if match.group("but") else " ", text)

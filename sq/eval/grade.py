@@ -1,4 +1,4 @@
-"""One pair judged, in this process: extraction, then equality, by the rules of a profile.
+"""One pair graded, in this process: extraction, then equality, by the rules of a profile.
 
 `grader.Grader` runs this in worker processes that can be killed; call it directly only on text you trust to be short.
 """
@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sq.eval.equal import dart, strict
-from sq.eval.extract import Extraction, Where, extract, extract_reference
+from sq.eval.extract import AnswerLocation, Extraction, extract, extract_reference
+from sq.eval.grade_status import EqualityResult, GradeStatus
 from sq.eval.grader_config import Profile
-from sq.eval.verdict import Outcome, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,50 +37,54 @@ class Grade:
     """What grading a pair gave."""
 
     profile: Profile
-    verdict: Verdict
+    status: GradeStatus
     reason: str
     extracted: str = ""
-    where: Where = Where.NOWHERE
+    location: AnswerLocation = AnswerLocation.NOWHERE
     cut_off: bool = False
 
     @property
     def correct(self) -> bool:
         """Whether it scores."""
-        return self.verdict is Verdict.CORRECT
+        return self.status is GradeStatus.CORRECT
 
 
-def judge(pair: Pair, profile: Profile = Profile.STRICT) -> Grade:
+def grade_answer(pair: Pair, profile: Profile = Profile.STRICT) -> Grade:
     """Extract the answer and compare it with the reference."""
     if profile is Profile.DART:
-        found, outcome = _dart(pair)
+        found, outcome = _grade_dart(pair)
     else:
-        found, outcome = _strict(pair)
+        found, outcome = _grade_strict(pair)
     return Grade(
         profile=profile,
-        verdict=outcome.verdict,
+        status=outcome.status,
         reason=outcome.reason,
         extracted=found.answer,
-        where=found.where,
+        location=found.location,
         cut_off=found.cut_off,
     )
 
 
-def _strict(pair: Pair) -> tuple[Extraction, Outcome]:
+def _grade_strict(pair: Pair) -> tuple[Extraction, EqualityResult]:
     found = extract(pair.prediction, finish_reason=pair.finish_reason)
     reference = extract_reference(pair.reference)
     if not reference:
-        return found, Outcome(Verdict.UNVERIFIABLE, "the reference is empty")
-    if found.where is not Where.BOXED and strict.same_text(pair.prediction, reference):
-        return Extraction(answer=pair.prediction.strip(), where=Where.WHOLE), Outcome(Verdict.CORRECT, "same text")
+        return found, EqualityResult(GradeStatus.UNVERIFIABLE, "the reference is empty")
+    if found.location is not AnswerLocation.BOXED and strict.same_text(pair.prediction, reference):
+        return Extraction(answer=pair.prediction.strip(), location=AnswerLocation.WHOLE), EqualityResult(
+            GradeStatus.CORRECT, "same text"
+        )
     if not found.found:
-        return found, Outcome(Verdict.UNPARSED, "cut off before an answer" if found.cut_off else "no answer was found")
+        return found, EqualityResult(
+            GradeStatus.UNPARSED, "cut off before an answer" if found.cut_off else "no answer was found"
+        )
     return found, strict.equal(found.answer, reference, tolerance=pair.tolerance)
 
 
-def _dart(pair: Pair) -> tuple[Extraction, Outcome]:
+def _grade_dart(pair: Pair) -> tuple[Extraction, EqualityResult]:
     found = dart.extract(pair.prediction, finish_reason=pair.finish_reason)
     if found.cut_off:
-        return found, Outcome(Verdict.WRONG, "cut off at the token limit")
+        return found, EqualityResult(GradeStatus.WRONG, "cut off at the token limit")
     if not found.found:
-        return found, Outcome(Verdict.UNPARSED, "no answer was found")
+        return found, EqualityResult(GradeStatus.UNPARSED, "no answer was found")
     return found, dart.equal(found.answer, extract_reference(pair.reference), question=pair.question)

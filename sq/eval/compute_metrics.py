@@ -33,7 +33,7 @@ _NUMBER = re.compile(r"-?\d{1,40}(?:\.\d{1,40})?")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Graded:
+class GradedAnswers:
     """A benchmark's verdicts under one profile: rows by problem, in order of their samples."""
 
     profile: str
@@ -44,18 +44,18 @@ class Graded:
         return torch.tensor([[row[column] == wanted for row in rows] for rows in self.rows.values()])
 
 
-def read_graded(directory: Path) -> dict[str, Graded]:
+def read_graded(directory: Path) -> dict[str, GradedAnswers]:
     """What a ledger of scores holds, by profile, the first one first."""
     found: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for row in read_rows(directory, columns=COLUMNS):
         found.setdefault(row["profile"], {}).setdefault(row["item"], []).append(row)
     for rows in (rows for items in found.values() for rows in items.values()):
         rows.sort(key=lambda row: row["sample"])
-    return {profile: Graded(profile=profile, rows=items) for profile, items in found.items()}
+    return {profile: GradedAnswers(profile=profile, rows=items) for profile, items in found.items()}
 
 
-def figures(
-    graded: Graded, *, ks: Sequence[int] = (), rewards: Mapping[str, float] | None = None
+def compute_metrics(
+    graded: GradedAnswers, *, ks: Sequence[int] = (), rewards: Mapping[str, float] | None = None
 ) -> dict[str, Interval]:
     """Every figure of a benchmark under one profile.
 
@@ -67,15 +67,15 @@ def figures(
     if not graded.rows:
         return {}
     correct_BK = graded.tensor("correct")
-    values = {"accuracy": _values(PassAtK(1), correct_BK)}
+    values = {"accuracy": _per_problem(PassAtK(1), correct_BK)}
     n = correct_BK.shape[1]
     if n > 1:
         values[f"avg_at_{n}"] = values["accuracy"]
     classes_BK = answer_classes([[row["extracted"] for row in rows] for rows in graded.rows.values()])
     for k in ks or _powers(n):
         if 1 < k <= n:
-            values[f"pass_at_{k}"] = _values(PassAtK(k), correct_BK)
-            values[f"maj_at_{k}"] = _values(MajorityAtK(k), classes_BK, correct_BK)
+            values[f"pass_at_{k}"] = _per_problem(PassAtK(k), correct_BK)
+            values[f"maj_at_{k}"] = _per_problem(MajorityAtK(k), classes_BK, correct_BK)
     if rewards:
         reward_BK = torch.tensor(
             [[rewards.get(row["parents"][0], float("nan")) for row in rows] for rows in graded.rows.values()],
@@ -83,11 +83,11 @@ def figures(
         )
         for k in ks or _powers(n):
             if 1 < k <= n:
-                values[f"best_of_{k}"] = _values(BestOfN(k), reward_BK, correct_BK)
-    told = {name: share_interval(v) for name, v in (values | _rates(graded)).items()}
+                values[f"best_of_{k}"] = _per_problem(BestOfN(k), reward_BK, correct_BK)
+    metrics = {name: share_interval(v) for name, v in (values | _rates(graded)).items()}
     tokens_BK = torch.tensor([[row["prediction_tokens"] or 0 for row in rows] for rows in graded.rows.values()])
-    told["tokens"] = mean_interval(_values(MeanPerProblem(), tokens_BK))
-    return told | _by_group(graded, values["accuracy"])
+    metrics["tokens"] = mean_interval(_per_problem(MeanPerProblem(), tokens_BK))
+    return metrics | _by_group(graded, values["accuracy"])
 
 
 def answer_classes(answers: Iterable[Sequence[str | None]]) -> Tensor:
@@ -115,24 +115,24 @@ def _key(text: str) -> Any:
     return plain
 
 
-def _values(metric: Any, *inputs: Tensor) -> list[float]:
+def _per_problem(metric: Any, *inputs: Tensor) -> list[float]:
     """The metric's value for each problem."""
     metric.update(*inputs)
     return torch.cat(metric.values).double().tolist()
 
 
-def _rates(graded: Graded) -> dict[str, list[float]]:
+def _rates(graded: GradedAnswers) -> dict[str, list[float]]:
     counted = {
         "cut_off": graded.tensor("prediction_finish_reason", "length"),
         "failed": graded.tensor("prediction_finish_reason", "error"),
-        **{verdict: graded.tensor("verdict", verdict) for verdict in ("unparsed", "timeout", "unverifiable")},
+        **{status: graded.tensor("verdict", status) for status in ("unparsed", "timeout", "unverifiable")},
     }
-    return {name: _values(MeanPerProblem(), values) for name, values in counted.items()}
+    return {name: _per_problem(MeanPerProblem(), values) for name, values in counted.items()}
 
 
-def _by_group(graded: Graded, accuracy: Sequence[float]) -> dict[str, Interval]:
+def _by_group(graded: GradedAnswers, accuracy: Sequence[float]) -> dict[str, Interval]:
     """Accuracy by each group that has more than one member, and not as many as there are problems."""
-    told = {}
+    metrics = {}
     for column in GROUPS:
         members: dict[str, list[int]] = defaultdict(list)
         for place, rows in enumerate(graded.rows.values()):
@@ -141,8 +141,8 @@ def _by_group(graded: Graded, accuracy: Sequence[float]) -> dict[str, Interval]:
         if 1 < len(members) <= MOST_GROUPS:
             for name, places in sorted(members.items(), key=_natural):
                 plain = re.sub(r"[^\w.-]+", "_", name).strip("_")
-                told[f"accuracy_{column}_{plain}"] = share_interval([accuracy[place] for place in places])
-    return told
+                metrics[f"accuracy_{column}_{plain}"] = share_interval([accuracy[place] for place in places])
+    return metrics
 
 
 def _natural(member: tuple[str, Any]) -> tuple[int, str]:

@@ -11,7 +11,7 @@ from sq.core.manifest import load_manifest
 log = logging.getLogger(__name__)
 
 
-def set_aside(where: Path, inputs: Mapping[str, str], config: Mapping[str, str] | None = None) -> None:
+def archive_if_outdated(where: Path, inputs: Mapping[str, str], config: Mapping[str, str] | None = None) -> None:
     """Rename the ledger at `where` if it was made of other inputs or, where one is given, by another config."""
     found = load_manifest(where)
     if found is None or (found.inputs == inputs and config in (None, found.config)):

@@ -1,4 +1,4 @@
-"""How answers are judged where the graders of mathematics are not asked: by a domain's exact check, or by tests."""
+"""How answers are graded where the graders of mathematics are not asked: by a domain's exact check, or by tests."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ EXACT = "exact"
 """The profile of a domain that checks its own answers."""
 
 
-class Checker(Protocol):
-    """Judges a benchmark's answers."""
+class AnswerChecker(Protocol):
+    """Grades a benchmark's answers."""
 
     @property
     def profile(self) -> str:
@@ -33,7 +33,7 @@ class Checker(Protocol):
         ...
 
 
-class DomainCheck:
+class DomainChecker:
     """A domain's exact check."""
 
     profile = EXACT
@@ -43,13 +43,13 @@ class DomainCheck:
         self.version = domain.name
 
     def grade(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """As `Checker.grade`."""
+        """As `AnswerChecker.grade`."""
         found = []
         for row in rows:
             answer = self._domain.final_answer(row["prediction"])
             correct = answer is not None and self._domain.check(answer, row["reference"])
-            verdict = "unparsed" if answer is None else "correct" if correct else "wrong"
-            found.append({"extracted": answer, "correct": correct, "verdict": verdict, "reason": "exact check"})
+            status = "unparsed" if answer is None else "correct" if correct else "wrong"
+            found.append({"extracted": answer, "correct": correct, "verdict": status, "reason": "exact check"})
         return found
 
     def close(self) -> None:

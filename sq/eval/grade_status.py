@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 
-class Verdict(StrEnum):
+class GradeStatus(StrEnum):
     """How a prediction stands to its reference; only `CORRECT` scores."""
 
     CORRECT = "correct"
@@ -19,13 +19,13 @@ class Verdict(StrEnum):
     """The reference is prose, empty, or beyond what can be compared, and the answer is not the same text."""
 
 
-class Outcome(NamedTuple):
-    """A verdict and why."""
+class EqualityResult(NamedTuple):
+    """Whether two answers are equal, and why."""
 
-    verdict: Verdict
+    status: GradeStatus
     reason: str
 
     @property
     def correct(self) -> bool:
         """Whether it scores."""
-        return self.verdict is Verdict.CORRECT
+        return self.status is GradeStatus.CORRECT
