@@ -2,7 +2,7 @@
 
 One YAML in conf/prompt/ per role. A template is filled in a single pass, so braces and LaTeX in a question are left as
 they are; a reply that does not hold what was asked for is unparsable, with the reason and the raw text, and never
-mistaken for a verdict or an empty rewrite.
+mistaken for a No or an empty rewrite.
 """
 
 from __future__ import annotations
@@ -10,16 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 from sq.core import reply_parsers
 from sq.core.config import flatten, nearest, setting
 from sq.core.errors import ConfigError
 from sq.core.reply_parsers import Unparsable
-from sq.core.yes_no import parse_yes_no
+from sq.core.yes_no import YesNo, parse_yes_no
 
 # A placeholder, not the argument of a LaTeX command (\boxed{answer}, x^{n}, {a}{b}).
 PLACEHOLDER = re.compile(r"(?<![\w\\}^])\{([a-z_][a-z0-9_]*)\}")
@@ -96,12 +95,11 @@ class PromptConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Parsed:
-    """What a reply says: `value` (and every part in `fields`), or, if not `ok`, the `reason` it cannot be read."""
+    """What a reply says, or, if not `ok`, the `reason` why it cannot be read."""
 
     ok: bool
     raw: str
-    value: str | bool | float | None = None
-    fields: Mapping[str, Any] = field(default_factory=dict)
+    value: str | float | YesNo | None = None
     reason: str | None = None
 
 
@@ -109,7 +107,7 @@ class Prompt:
     """A prompt ready for use: fills the template, reads the reply."""
 
     def __init__(self, config: PromptConfig) -> None:
-        self.role = config.role
+        self.role, self.kind = config.role, config.parser.kind
         self.fields = tuple(config.fields)
         self.digest = _digest(config)
         self._template = config.template
@@ -131,23 +129,20 @@ class Prompt:
             raise ConfigError(f"prompt '{self.role}' has no field '{name}'{nearest(name, self.fields)} It has: {known}")
         return self._places.sub(lambda match: values[match.group()[1:-1]], self._template)
 
-    def messages(self, **values: str) -> tuple[dict[str, str], ...]:
-        """The prompt as a chat of one user message."""
-        return ({"role": "user", "content": self.render(**values)},)
-
     def parse(self, reply: str) -> Parsed:
         """Read a reply. Never raises: a reply that cannot be read comes back with the reason."""
         try:
-            value, fields = self._parse(reply)
+            return Parsed(ok=True, raw=reply, value=self._parse(reply))
         except Unparsable as problem:
             return Parsed(ok=False, raw=reply, reason=str(problem))
-        return Parsed(ok=True, raw=reply, value=value, fields=fields)
+
+    def yes_no(self, reply: str, finish_reason: str) -> YesNo:
+        """The answer of a judge whose reply ended so; one that was cut off (`length`) has none."""
+        value = self.parse(reply).value if finish_reason != "length" else None
+        return value if isinstance(value, YesNo) else YesNo.UNPARSABLE
 
 
-Read = Callable[[str], tuple[Any, dict[str, Any]]]
-
-
-def _parser(config: ParserConfig) -> Read:
+def _parser(config: ParserConfig) -> Callable[[str], str | float | YesNo]:
     """The reader of replies of one kind."""
     match config.kind:
         case ParserKind.markers:

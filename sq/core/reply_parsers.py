@@ -1,4 +1,4 @@
-"""Readers of model replies: headings, JSON, tags, plain text (verdicts: verdict.py).
+"""Readers of model replies: headings, JSON, tags, plain text (yes or no: yes_no.py).
 
 Models vary what they are asked for: bold headings, missing marks, fences, a note at the end. Each reader takes these
 variants, and says why it cannot read the rest. Every pattern is bounded, so a megabyte is read in linear time, and
@@ -25,8 +25,8 @@ class Markers:
 
     def __init__(self, markers: Sequence[str], *, synonyms: bool = False) -> None:
         self._label = markers[-1].strip(" :")
-        self._names = ["_".join(re.findall(r"\w+", marker)).lower() for marker in markers]
-        words = "|".join(f"(?P<m{i}>{_words(marker, synonyms)})" for i, marker in enumerate(markers))
+        *others, last = (_words(marker, synonyms) for marker in markers)
+        words = "|".join((*others, f"(?P<last>{last})"))
         # At a line's start in any dress ("2. **", "### ", "Step 4: #"); within a line only if dressed and with a colon.
         self._heading = re.compile(
             rf"(?:^(?P<left>[ \t>*_#`\[(\"-]{{0,24}}(?:step ?)?(?:\d{{1,2}}[.):]?)?[ \t*_#`\[:.-]{{0,12}})"
@@ -36,38 +36,35 @@ class Markers:
             re.IGNORECASE | re.MULTILINE,
         )
 
-    def read(self, reply: str) -> tuple[str, dict[str, Any]]:
-        """The last part, and all parts by name.
+    def read(self, reply: str) -> str:
+        """The last part.
 
         Raises:
             Unparsable: if there is no last heading, or nothing under it.
         """
         text = after_thinking(reply).replace("\r\n", "\n")
         found = [m for m in self._heading.finditer(text) if _is_heading(m)]
-        fields: dict[str, Any] = {}
         ends = [*(m.start() for m in found[1:]), len(text)]
-        for match, end in zip(found, ends, strict=False):
-            index = next(i for i in range(len(self._names)) if match[f"m{i}"])
-            fields[self._names[index]] = text[match.end() : end].strip()
-        if self._names[-1] not in fields:
+        parts = [text[m.end() : end].strip() for m, end in zip(found, ends, strict=False) if m["last"]]
+        if not parts:
             raise Unparsable(f"no heading '{self._label}'")
-        value = fields[self._names[-1]] = clean(UNDERLINE.sub("", fields[self._names[-1]]))
+        value = clean(UNDERLINE.sub("", parts[-1]))
         if not any(c.isalnum() for c in value):
             raise Unparsable(f"nothing under '{self._label}'")
         if re.fullmatch(r"[\[<({][^\[\]<>(){}\d$\\]{0,80}[\])}>]", value):
             raise Unparsable(f"only a placeholder under '{self._label}'")
-        return value, fields
+        return value
 
 
 class JsonObject:
-    """The last JSON object of a reply, with its keys; the value is a number where there is a scale."""
+    """The last JSON object of a reply that has the keys; the value is a number where there is a scale."""
 
     def __init__(self, keys: Sequence[str], value: str, scale: Mapping[str, int]) -> None:
         self._keys, self._value = keys, value
         self._scale = {_normal(word): float(number) for word, number in scale.items()}
 
-    def read(self, reply: str) -> tuple[str | float, dict[str, Any]]:
-        """The value, and the required keys' contents as text.
+    def read(self, reply: str) -> str | float:
+        """The value of its key.
 
         Raises:
             Unparsable: if there is no object with all keys, or its value is not on the scale.
@@ -80,11 +77,7 @@ class JsonObject:
             missing = next(key for key in self._keys if key not in objects[0][2])
             raise Unparsable(f"the JSON object has no key '{missing}'")
         found = max(whole, key=lambda o: (o[1], -o[0]))[2]  # the last to end, and of these the outermost
-        fields: dict[str, Any] = {key: _text(found[key]) for key in self._keys}
-        if not self._scale:
-            return fields[self._value], fields
-        fields[self._value] = self._number(found[self._value])
-        return fields[self._value], fields
+        return self._number(found[self._value]) if self._scale else _text(found[self._value])
 
     def _number(self, given: Any) -> float:
         number = self._scale.get(_normal(_text(given)))
@@ -103,7 +96,7 @@ class Tag:
         self._marks = re.compile(rf"<(/?){re.escape(tag)}>", re.IGNORECASE)
         self._choices = {_normal(choice): choice for choice in choices}
 
-    def read(self, reply: str) -> tuple[str, dict[str, Any]]:
+    def read(self, reply: str) -> str:
         """The text, spelled as the choice is.
 
         Raises:
@@ -125,10 +118,10 @@ class Tag:
             if _normal(inside) not in self._choices:
                 raise Unparsable(f"{inside[:60]!r} is not one of the choices")
             inside = self._choices[_normal(inside)]
-        return inside, {self._tag.lower(): inside}
+        return inside
 
 
-def read_text(reply: str) -> tuple[str, dict[str, Any]]:
+def read_text(reply: str) -> str:
     """The whole reply, thinking and all.
 
     Raises:
@@ -136,7 +129,7 @@ def read_text(reply: str) -> tuple[str, dict[str, Any]]:
     """
     if not (text := reply.strip()):
         raise Unparsable("empty reply")
-    return text, {"text": text}
+    return text
 
 
 def after_thinking(reply: str) -> str:

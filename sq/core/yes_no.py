@@ -1,13 +1,14 @@
-"""The final Yes or No of a reply that reasons first.
+"""The final Yes or No of a reply that reasons first, and what follows from it.
 
-Only the last line speaks, and in it only a plain verdict: "yes" somewhere in the reasoning, "Yes and no", "Yes, if …"
-or "No conditions are missing" are none. A reply without a verdict is unparsable, which is an outcome of its own.
+Only the last line counts, and in it only a plain answer: "yes" somewhere in the reasoning, "Yes and no", "Yes, if …"
+or "No conditions are missing" are none. A reply without one is unparsable, which is neither yes nor no.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Iterable
+from enum import Enum
 
 from sq.core.reply_parsers import Unparsable, after_thinking
 
@@ -23,7 +24,7 @@ LABEL = (
     r"(?:answer|verdict|judge?ment|conclusion|decision|result|output|solvable)(?: is)? ?[:=–—-]? ?)?"
 )
 DECORATION = str.maketrans(dict.fromkeys('*_#`$"“”‘[]{}<>|~)\\✅❌✔✓✗\ufe0f', " "))
-# A verdict is followed by the end, a stop, or what plainly explains it; never by a noun ("no conditions") or a "but".
+# An answer is followed by the end, a stop, or what plainly explains it; never by a noun ("no conditions") or a "but".
 FOLLOWED = r"(?= ?$| ?[.!,;:](?!\d| \d)| [–—-] | (?:it|this|the|because|since)\b)"
 UNCLEAR = re.compile(
     r"\b(?:yes|no) ?(?:/|,? ?(?:and|or) (?:yes|no)\b|[,;:]? ?(?:but|if|provided|assuming|unless|only|maybe|perhaps)\b)"
@@ -41,20 +42,60 @@ HEDGED = re.compile(
 SPOKEN = re.compile(rf"\b(yes|no)\b(?!-){FOLLOWED}", re.IGNORECASE)
 
 
-def parse_yes_no(reply: str) -> tuple[bool, dict[str, Any]]:
-    """True for a final Yes, False for a final No.
+class YesNo(Enum):
+    """What a judge answers, as rows keep it. A member that is added must get its place in each `match` below."""
+
+    YES = "yes"
+    NO = "no"
+    UNPARSABLE = "unparsable"
+
+    @classmethod
+    def _missing_(cls, value: object) -> YesNo:
+        return cls.UNPARSABLE  # nothing in a row's column, or a word of somebody else's
+
+    @property
+    def vote(self) -> int:
+        """What it adds where several answers to one question are counted."""
+        match self:
+            case YesNo.YES:
+                return 1
+            case YesNo.NO:
+                return -1
+            case YesNo.UNPARSABLE:
+                return 0
+
+    @property
+    def reject_reason(self) -> str | None:
+        """Why a question is rejected of which the judge of solvability says this; None: it is kept."""
+        match self:
+            case YesNo.YES:
+                return None
+            case YesNo.NO:
+                return "unsolvable"
+            case YesNo.UNPARSABLE:
+                return "unparsable"
+
+
+def majority(answers: Iterable[YesNo]) -> YesNo:
+    """The answer with more votes; a tie is none."""
+    votes = sum(answer.vote for answer in answers)
+    return YesNo.UNPARSABLE if votes == 0 else YesNo.YES if votes > 0 else YesNo.NO
+
+
+def parse_yes_no(reply: str) -> YesNo:
+    """The final Yes or No of a reply.
 
     Raises:
-        Unparsable: if the last line holds no plain verdict.
+        Unparsable: if the last line holds no plain answer.
     """
     lines = [line for line in after_thinking(reply).splitlines() if _has_words(line)]
     if not lines:
         raise Unparsable("empty reply")
     line = lines[-1][-LINE:]
-    verdict = _boxed(line) or _plain(_without_markup(line), alone=[line] == lines)
-    if verdict is None:
+    answer = _boxed(line) or _plain(_without_markup(line), alone=[line] == lines)
+    if answer is None:
         raise Unparsable("no plain Yes or No at the end")
-    return verdict == "yes", {"verdict": verdict}
+    return YesNo(answer)
 
 
 def _has_words(line: str) -> bool:
@@ -62,22 +103,22 @@ def _has_words(line: str) -> bool:
 
 
 def _boxed(line: str) -> str | None:
-    found = {verdict.lower() for verdict in BOXED.findall(line)}
-    return found.pop() if len(found) == 1 and line.count("\\boxed") <= 1 else None
+    answers = {answer.lower() for answer in BOXED.findall(line)}
+    return answers.pop() if len(answers) == 1 and line.count("\\boxed") <= 1 else None
 
 
 def _plain(line: str, *, alone: bool) -> str | None:
-    """The verdict that opens the line, or else the one in its last sentence.
+    """The answer that opens the line, or else the one in its last sentence.
 
     Without a label ("Answer:") the opening counts only where the line is the whole reply: elsewhere it may be
     reasoning, as in "No, that is x. So the rest ...".
     """
     opening = OPENS.match(line)
-    if opening and (alone or opening.start(1)) and (verdict := _only(opening, line)):
-        return verdict
+    if opening and (alone or opening.start(1)) and (answer := _only(opening, line)):
+        return answer
     sentence = re.split(r"(?<=[.!?;:]) ", line)[-1]
-    if verdict := _only(OPENS.match(sentence), sentence):
-        return verdict
+    if answer := _only(OPENS.match(sentence), sentence):
+        return answer
     closing = CLOSES.search(sentence)
     if closing and HEDGED.search(" ".join(sentence[: closing.start(1)].split()[-4:])):
         return None
@@ -85,11 +126,11 @@ def _plain(line: str, *, alone: bool) -> str | None:
 
 
 def _only(match: re.Match[str] | None, text: str) -> str | None:
-    """The verdict of `match`, unless `text` takes it back."""
+    """The answer in `match`, unless `text` takes it back."""
     if match is None or UNCLEAR.search(text):
         return None
-    said = {verdict.lower() for verdict in SPOKEN.findall(text)}
-    return match[1].lower() if said <= {match[1].lower()} else None
+    answers = {answer.lower() for answer in SPOKEN.findall(text)}
+    return match[1].lower() if answers <= {match[1].lower()} else None
 
 
 def _without_markup(line: str) -> str:

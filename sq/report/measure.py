@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from sq.core.intervals import Interval, mean_interval, paired_difference, share_interval, student, wilson
 from sq.core.ledger import read_rows
+from sq.core.yes_no import YesNo
 from sq.report.artifacts import RunArtifacts, StageArtifacts
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def quality(stages: Sequence[StageArtifacts], artifacts: RunArtifacts) -> Qualit
         return by_oracle(texts, domain)
     verdicts, scores = (_by_reader(stages, artifacts, column) for column in CHOOSERS)
     return Quality(
-        solvable={by: share(said.count("yes"), len(said)) for by, said in verdicts.items()},
+        solvable={by: share([*map(YesNo, said)].count(YesNo.YES), len(said)) for by, said in verdicts.items()},
         difficulty={by: mean_interval([float(score) for score in said]) for by, said in scores.items()},
         measure="predicted fail rate" if scores else "",
         chosen_by=[column for column in CHOOSERS if any(_choosers(stage, column) for stage in stages)],

@@ -18,6 +18,7 @@ from sq.core.config import flatten, setting
 from sq.core.errors import ConfigError
 from sq.core.ledger import Reject, WorkItem, read_rejects, read_rows
 from sq.core.rows import JUDGED, fit_row
+from sq.core.yes_no import YesNo
 from sq.data.readers import BadRow
 from sq.domains.base import Domain
 from sq.engine.meter import Usage
@@ -141,7 +142,7 @@ def _report(directory: Path, domain: Domain, measured: Mapping[str, float]) -> S
     metrics = oracle_metrics((row["question"] for row in read_rows(directory, columns=["question"])), domain)
     told = [format_oracle_metrics(metrics)]
     judged = _judged(directory)
-    if counts := Counter(said for _, said in judged):
+    if counts := Counter(answer.value for _, answer in judged):
         metrics |= {f"verdicts/{said}": float(count) for said, count in counts.items()}
         told.append("the judge said " + ", ".join(f"{said} to {count:,}" for said, count in counts.most_common()))
     if found := _judge_by_oracle(judged, domain):
@@ -158,17 +159,17 @@ def _report(directory: Path, domain: Domain, measured: Mapping[str, float]) -> S
     return StageSummary(metrics={**metrics, **measured}, told=" | ".join(filter(None, told)))
 
 
-def _judged(directory: Path) -> list[tuple[str, str]]:
-    """Each question that was judged, kept or not, and the verdict on it."""
+def _judged(directory: Path) -> list[tuple[str, YesNo]]:
+    """Each question that was judged, kept or not, and the judge's answer."""
     judged = [(r["question"], r["solvable"]) for r in read_rows(directory, columns=["question", "solvable"])]
     judged += [(row.get("question"), row.get("solvable")) for row in _rejected(directory)]
-    return [(text, said) for text, said in judged if said is not None and text is not None]
+    return [(text, YesNo(said)) for text, said in judged if said is not None and text is not None]
 
 
-def _judge_by_oracle(judged: list[tuple[str, str]], domain: Domain) -> dict[str, float]:
+def _judge_by_oracle(judged: list[tuple[str, YesNo]], domain: Domain) -> dict[str, float]:
     """Precision and recall of "not solvable" on the questions judged, where the domain has an oracle."""
-    pairs = [(said != "yes", domain.oracle_label(text)) for text, said in judged]
-    known = [(removed, not verdict.solvable) for removed, verdict in pairs if verdict is not None]
+    pairs = [(answer.reject_reason is not None, domain.oracle_label(text)) for text, answer in judged]
+    known = [(removed, not label.solvable) for removed, label in pairs if label is not None]
     right = sum(removed and bad for removed, bad in known)
     removed, bad = sum(r for r, _ in known), sum(b for _, b in known)
     if not known:

@@ -27,7 +27,7 @@ from sq.engine.config import EngineConfig
 from sq.engine.failures import rejected
 from sq.models.load import ModelConfig
 from sq.synth.config import SynthJob, SynthStage
-from sq.synth.filters.solvability import load_prompt
+from sq.synth.filters.solvability import judge_prompt, load_prompt
 from sq.synth.filters.words import words_of
 from sq.synth.model_client import ModelClient, RequestFlow
 from sq.synth.stage import ItemResult, StageInput, StageSpec, seed_of
@@ -116,7 +116,7 @@ class Rewriter:
             "solvability": load_prompt(stage.solvability_prompt),
             "difficulty": load_prompt(stage.difficulty_prompt),
         }
-        self._judging = load_prompt(stage.judge_prompt) if stage.judge_prompt else None
+        self._judging = judge_prompt(stage.judge_prompt) if stage.judge_prompt else None
         self._sampling = optimiser.sampling(
             temperature=stage.temperature, top_p=stage.top_p, max_tokens=stage.max_tokens
         )
@@ -198,13 +198,11 @@ class Rewriter:
         if said.error is not None:
             return ItemResult(key=item.key, rejects=[rejected(pair, said)])
         reply: Completion = said.completions[0]
-        verdict = self._judging.parse(reply.text)
-        clear = verdict.ok and reply.finish_reason != "length"
+        answer = self._judging.yes_no(reply.text, reply.finish_reason)
         pair["judge_model"], pair["judge_reply"] = self._judge.identity, reply.text
-        pair["chosen_solvable"] = ("yes" if verdict.value else "no") if clear else "unparsable"
-        if pair["chosen_solvable"] != "yes":
-            reason = "unsolvable" if clear else "unparsable"
-            return _rejected(item, pair, reason, reply.text[-200:])
+        pair["chosen_solvable"] = answer.value
+        if answer.reject_reason:
+            return _rejected(item, pair, answer.reject_reason, reply.text[-200:])
         return ItemResult(key=item.key, rows=[pair])
 
     def _pair(self, item: WorkItem, run: str, direction: str, prompt: Prompt) -> dict[str, Any]:

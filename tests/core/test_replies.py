@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from sq.core.config import build, conf_dir
 from sq.core.prompts import Parsed, Prompt, PromptConfig
+from sq.core.yes_no import YesNo
 
 ROLES = ["improve_solvability", "raise_difficulty", "judge_solvability", "rate_difficulty", "classify_topic", "answer"]
 
@@ -51,8 +52,6 @@ def test_final_question_in_every_dress(heading):
     )
     parsed = improve.parse(reply + heading.format(FINAL))
     assert (parsed.ok, parsed.value, parsed.reason) == (True, FINAL, None)
-    assert parsed.fields["created_question"] == "A train goes. How fast?"
-    assert parsed.fields["verification_and_modification"].startswith("The final question is unclear.")
     assert parsed.raw == reply + heading.format(FINAL)
 
 
@@ -73,7 +72,6 @@ def test_rewritten_problem_in_every_dress(heading):
     reply = "Step 1 #Ways to Make It Harder#: - a stop\nStep 2 #Plan#: add one\nStep 3 #Draft#: A train stops.\n"
     parsed = harder.parse(reply + heading.format(FINAL))
     assert (parsed.ok, parsed.value) == (True, FINAL)
-    assert parsed.fields["draft"] == "A train stops."
 
 
 @pytest.mark.parametrize(
@@ -112,7 +110,7 @@ def test_what_belongs_to_the_question_stays():
 
 def test_thinking_is_no_part_of_the_reply():
     assert improve.parse(f"<think>FINAL QUESTION: a</think>\nFINAL QUESTION: {FINAL}").value == FINAL
-    assert judge.parse("<think>No.\nNo</think>\nAnswer: Yes").value is True
+    assert judge.parse("<think>No.\nNo</think>\nAnswer: Yes").value is YesNo.YES
 
 
 words = st.lists(
@@ -135,7 +133,6 @@ def test_parts_come_back_from_any_dress(created, verification, final, heading, c
     parsed = improve.parse(reply)
     assert parsed.ok
     assert parsed.value == final
-    assert list(parsed.fields.values()) == [created, verification, final]
 
 
 RATING = {"intent": "find the speed", "knowledge": "division", "difficulty": "easy"}
@@ -152,7 +149,6 @@ RATING = {"intent": "find the speed", "knowledge": "division", "difficulty": "ea
 def test_last_json_object(dress):
     parsed = rate.parse(dress.format(json.dumps(RATING, indent=1)))
     assert (parsed.ok, parsed.value) == (True, 40)
-    assert parsed.fields == RATING | {"difficulty": 40}
 
 
 def test_json_of_careless_models():
@@ -203,7 +199,7 @@ def test_no_rating(reply, reason):
     ],
 )
 def test_topic(reply, value):
-    assert topic.parse(reply) == Parsed(ok=True, raw=reply, value=value, fields={"topic": value})
+    assert topic.parse(reply) == Parsed(ok=True, raw=reply, value=value)
 
 
 @pytest.mark.parametrize(
@@ -311,11 +307,11 @@ HOSTILE += [
 ENDINGS = [
     (improve, f"\nFINAL QUESTION: {FINAL}", FINAL),
     (harder, f"\n#Finally Rewritten Problem#: {FINAL}", FINAL),
-    (judge, "\nAnswer: No", False),
+    (judge, "\nAnswer: No", YesNo.NO),
     (rate, "\n" + json.dumps(RATING), 40),
     (topic, "\n<TOPIC>Algebra</TOPIC>", "Algebra"),
 ]
-SAYING = {("no, ", judge.role): False, ("Step 4 #Finally Rewritten Problem#: x\n", harder.role): "x"}
+SAYING = {("no, ", judge.role): YesNo.NO, ("Step 4 #Finally Rewritten Problem#: x\n", harder.role): "x"}
 
 
 @pytest.mark.parametrize("size", [100_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
@@ -331,6 +327,6 @@ def test_hostile_replies_are_read_in_linear_time_and_what_comes_after_them_is_fo
 
 def test_a_long_reply_is_read_to_its_end():
     reasoning = "So x = 3, yes. " * 60_000
-    assert judge.parse(reasoning + "\nAnswer: No").value is False
+    assert judge.parse(reasoning + "\nAnswer: No").value is YesNo.NO
     assert improve.parse(f"CREATED QUESTION: {reasoning}\nFINAL QUESTION: {FINAL}").value == FINAL
     assert rate.parse(reasoning + json.dumps(RATING)).value == 40

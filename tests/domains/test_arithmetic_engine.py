@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from sq.core.config import build
 from sq.core.errors import ConfigError
 from sq.core.prompts import Prompt, PromptConfig
+from sq.core.yes_no import YesNo
 from sq.domains.arithmetic import check, final_answer, judge, problem, unsolvable
 from sq.domains.oracle import OracleConfig, OracleEngine, find_question
 from sq.engine.base import Engine, Request, Sampling, ScoreRequest
@@ -39,9 +40,9 @@ def reply(name: str, question: str, **config: float | str) -> object:
     return parsed.value
 
 
-@pytest.mark.parametrize(("question", "verdict"), [(SOUND, True), (BROKEN, False), ("Write a poem.", False)])
-def test_judge(question: str, verdict: bool) -> None:
-    assert reply("judge_solvability", question) is verdict
+@pytest.mark.parametrize(("question", "answer"), [(SOUND, YesNo.YES), (BROKEN, YesNo.NO), ("Write a poem.", YesNo.NO)])
+def test_judge(question: str, answer: YesNo) -> None:
+    assert reply("judge_solvability", question) is answer
 
 
 @pytest.mark.parametrize("question", [SOUND, BROKEN, "Tom has 4 apples. How many pears does Ann have?", "Tom apples"])
@@ -146,8 +147,9 @@ def test_the_judge_errs_as_often_as_told(rate: float) -> None:
     outcomes = []
     for i, question in enumerate(questions):
         (text,) = ask(engine, asked.render(question=question), key=str(i))
-        parsed = asked.parse(text)
-        outcomes.append("unparsable" if not parsed.ok else parsed.value is judge(question).solvable)
+        answer = asked.yes_no(text, "stop")
+        right = YesNo.YES if judge(question).solvable else YesNo.NO
+        outcomes.append("unparsable" if answer is YesNo.UNPARSABLE else answer is right)
     assert within(600 - outcomes.count(True), 600, rate)
     assert within(outcomes.count("unparsable"), 600, rate / 4)
 

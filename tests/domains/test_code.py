@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from sq.core.config import build
 from sq.core.errors import ConfigError
 from sq.core.prompts import Prompt
+from sq.core.yes_no import YesNo
 from sq.domains.code import CodeConfig
 from sq.domains.code.extract import asserted, program_in, without_tests
 from sq.domains.programs import problem
@@ -174,4 +175,4 @@ def test_prompts_are_of_programming_and_read_their_replies(name):
         "code_raise_difficulty": "Step 3 #Draft#: x\n\n**Step 4 #Finally Rewritten Problem#:** write f",
         "code_judge_solvability": "It is fine.\nAnswer: Yes",
     }[name]
-    assert prompt.parse(reply).value in ("write f", True)
+    assert prompt.parse(reply).value in ("write f", YesNo.YES)

@@ -7,6 +7,7 @@ import pytest
 
 from sq.core.config import build
 from sq.core.errors import ConfigError
+from sq.core.yes_no import YesNo
 from sq.domains.oracle import OracleConfig, OracleEngine
 from sq.domains.programs import judge, problem, unsolvable
 from sq.engine.base import Request, Sampling, ScoreRequest
@@ -35,9 +36,9 @@ def test_rewrites_are_solvable(name, question):
 
 def test_the_judge_says_what_is_so():
     prompt = load_prompt("judge_solvability")
-    assert prompt.parse(asked(prompt.render(question=ONE.question))).value is True
-    assert prompt.parse(asked(prompt.render(question=SPOILED))).value is False
-    assert prompt.parse(asked(prompt.render(question=ONE.question), error_rate=1.0)).value is not True
+    assert prompt.parse(asked(prompt.render(question=ONE.question))).value is YesNo.YES
+    assert prompt.parse(asked(prompt.render(question=SPOILED))).value is YesNo.NO
+    assert prompt.parse(asked(prompt.render(question=ONE.question), error_rate=1.0)).value is not YesNo.YES
 
 
 def test_solutions_hold_the_program():

@@ -7,6 +7,7 @@ import pytest
 from report_run import composed, stage, write_questions
 
 from sq.core.ledger import read_rejects, read_rows
+from sq.core.yes_no import YesNo
 from sq.data.sources import SourceConfig
 from sq.domains.arithmetic import ArithmeticDomain
 from sq.domains.qa import QAConfig, QADomain
@@ -145,7 +146,7 @@ def test_without_an_oracle_what_is_removed_unspoiled_is_no_error():
     planted = SyntheticNegatives(5, math, 0)
     for row in ArithmeticDomain().seeds(9, 0):
         planted.consider(row["question"])
-    figures = planted.metrics(["yes", "no", "yes", "yes", "yes", "no", "no", "no", "no", "yes"])
+    figures = planted.metrics([*map(YesNo, "yes no yes yes yes no no no no yes".split())])
     assert figures["judge/recall"] == 0.8 and figures["judge/removed_as_they_came"] == 0.2
     assert planted_metrics(figures).keys() == {"judge/recall", "judge/removed_as_they_came"}
     earlier = {"judge/recall": 0.8, "judge/wrongly_removed": 0.2, "judge/precision": 0.8}

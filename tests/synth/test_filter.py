@@ -90,6 +90,11 @@ def said(monkeypatch, *replies):
     monkeypatch.setattr(OracleEngine, "generate", results)
 
 
+def test_a_prompt_that_asks_for_no_yes_or_no_is_refused(chain, questions):
+    with pytest.raises(ConfigError, match="prompt=classify_topic asks for no Yes or No"):
+        chain("solvability", questions(seeds(1)), "filters.solvability.prompt=classify_topic")
+
+
 @pytest.mark.parametrize(
     ("replies", "verdict"),
     [

@@ -18,8 +18,9 @@ from sq.core.config import build, conf_dir, flatten, nearest, setting
 from sq.core.count import count_noun
 from sq.core.errors import ConfigError, SqError
 from sq.core.ledger import Reject, WorkItem
-from sq.core.prompts import Prompt, PromptConfig
+from sq.core.prompts import ParserKind, Prompt, PromptConfig
 from sq.core.rows import row_id
+from sq.core.yes_no import YesNo, majority
 from sq.engine.base import Result, Sampling
 from sq.engine.failures import rejected, unfinished
 from sq.synth.filters.base import FilterConfig, FilterContext, FilterItem
@@ -50,11 +51,11 @@ class SolvabilityFilter(FilterConfig):
 
     def fingerprint_fields(self, around: FilterContext) -> Mapping[str, Any]:
         """The judge and its prompt."""
-        return {**around.judge().fingerprint_fields, "prompt": load_prompt(self.prompt).digest}
+        return {**around.judge().fingerprint_fields, "prompt": judge_prompt(self.prompt).digest}
 
     def apply(self, cases: Iterator[FilterItem], around: FilterContext) -> Iterator[FilterItem]:
         """Add the judge's verdict and words; remove what cannot be solved, and what it gave no verdict on."""
-        speaker, prompt = around.judge(), load_prompt(self.prompt)
+        speaker, prompt = around.judge(), judge_prompt(self.prompt)
         judge = SolvabilityJudge(self, speaker, prompt, around.seed)
         with ScoreStore(around.scores / f"solvability-{row_id('judge', **speaker.fingerprint_fields)[:12]}") as scores:
             planted = SyntheticNegatives(self.planted, around.domain, around.seed) if self.measure else None
@@ -64,14 +65,13 @@ class SolvabilityFilter(FilterConfig):
                 yield self._decided(case)
             if planted is not None:
                 variants = [FilterItem(row={"question": text}) for text in planted.texts()]
-                said = [case.row.get("solvable") for case in judge.heard(iter(variants), scores)]
-                around.metrics.update(planted.metrics(said))
+                answers = [YesNo(case.row.get("solvable")) for case in judge.heard(iter(variants), scores)]
+                around.metrics.update(planted.metrics(answers))
 
     def _decided(self, case: FilterItem) -> FilterItem:
-        if case.reason is None and case.row["solvable"] == "no":
-            case.remove("unsolvable", str(case.row["judge_reply"])[-200:])
-        elif case.reason is None and case.row["solvable"] == "unparsable" and not self.keep_unparsable:
-            case.remove("unparsable", str(case.row["judge_reply"])[-200:])
+        answer = YesNo(case.row["solvable"]) if case.reason is None else YesNo.YES
+        if answer.reject_reason and not (answer is YesNo.UNPARSABLE and self.keep_unparsable):
+            case.remove(answer.reject_reason, str(case.row["judge_reply"])[-200:])
         return case
 
 
@@ -142,13 +142,10 @@ class SolvabilityJudge:
         case, said = settled
         if said is None:
             return case
-        parsed = [self._prompt.parse(text) if ending != "length" else None for text, ending, _ in said["replies"]]
-        verdicts = [bool(p.value) for p in parsed if p is not None and p.ok]
-        yes = sum(verdicts)
-        solvable = "unparsable" if 2 * yes == len(verdicts) else "yes" if 2 * yes > len(verdicts) else "no"
+        answers = [self._prompt.yes_no(text, finish_reason) for text, finish_reason, _ in said["replies"]]
         case.row |= {
-            "solvable": solvable,
-            "solvable_yes": yes,
+            "solvable": majority(answers).value,
+            "solvable_yes": answers.count(YesNo.YES),
             "solvable_votes": len(said["replies"]),
             "judge_model": self._speaker.identity,
             "judge_reply": "\n\n".join(text for text, _, _ in said["replies"]),
@@ -198,6 +195,14 @@ class _Waiting:
 
     def _is_open(self, key: str) -> bool:
         return bool(key) and key not in self._scores and key not in self._rejected
+
+
+def judge_prompt(name: str) -> Prompt:
+    """The prompt of a judge, whose reply is a Yes or No."""
+    prompt = load_prompt(name)
+    if prompt.kind is not ParserKind.verdict:
+        raise ConfigError(f"prompt={name} asks for no Yes or No: a judge's prompt has parser.kind=verdict")
+    return prompt
 
 
 def load_prompt(name: str) -> Prompt:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sq.core.intervals import wilson
+from sq.core.yes_no import YesNo
 from sq.domains.base import Domain
 
 NAMES = {
@@ -51,15 +52,14 @@ class SyntheticNegatives:
         """The questions as they came, then their variants."""
         return [*self._pairs, *self._pairs.values()]
 
-    def metrics(self, said: Sequence[str | None]) -> dict[str, float]:
+    def metrics(self, answers: Sequence[YesNo]) -> dict[str, float]:
         """What the judge removes of the spoiled and of the unspoiled, each with its 95% interval."""
         half = len(self._pairs)
-        unparsable = sum(s not in ("yes", "no") for s in said)
         metrics = {"judge/planted": float(half), "judge/asked": float(self._count)}
-        metrics["judge/unparsable"] = unparsable / max(len(said), 1)
+        metrics["judge/unparsable"] = answers.count(YesNo.UNPARSABLE) / max(len(answers), 1)
         unspoiled = "removed_as_they_came" if self._domain.oracle_label("") is None else "wrongly_removed"
-        for name, words in (("recall", said[half:]), (unspoiled, said[:half])):
-            removed = sum(word != "yes" for word in words)
+        for name, some in (("recall", answers[half:]), (unspoiled, answers[:half])):
+            removed = sum(answer.reject_reason is not None for answer in some)
             low, high = wilson(removed, half)
             metrics |= {f"judge/{name}": removed / max(half, 1), f"judge/{name}_low": low, f"judge/{name}_high": high}
         return metrics

@@ -1,14 +1,20 @@
-"""The final Yes or No, in the forms that judges give it."""
+"""The final Yes or No, in the forms that judges give it, and what follows from it."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from sq.core import yes_no
 from sq.core.config import build, conf_dir
 from sq.core.prompts import Parsed, Prompt, PromptConfig
+from sq.core.yes_no import YesNo, majority
 
 
 def load(name: str) -> Prompt:
@@ -16,10 +22,46 @@ def load(name: str) -> Prompt:
 
 
 judge = load("judge_solvability")
+YES, NO, UNPARSABLE = YesNo
 
 
 @pytest.mark.parametrize(
-    ("reply", "verdict"),
+    ("answer", "word", "vote", "reject_reason"),
+    [(YES, "yes", 1, None), (NO, "no", -1, "unsolvable"), (UNPARSABLE, "unparsable", 0, "unparsable")],
+)
+def test_what_follows_from_an_answer(answer, word, vote, reject_reason):
+    assert (answer.value, answer.vote, answer.reject_reason) == (word, vote, reject_reason)
+    assert YesNo(word) is answer
+
+
+@pytest.mark.parametrize("foreign", [None, "maybe", "Yes", True, 1])
+def test_what_is_no_answer_in_a_column_is_never_a_yes(foreign):
+    assert YesNo(foreign) is UNPARSABLE
+
+
+@pytest.mark.parametrize(
+    ("answers", "most"),
+    [([YES, NO, YES], YES), ([NO], NO), ([YES, NO], UNPARSABLE), ([YES, UNPARSABLE], YES), ([], UNPARSABLE)],
+)
+def test_most_answers_win_and_a_tie_is_none(answers, most):
+    assert majority(answers) is most
+
+
+def test_a_fourth_answer_does_not_pass_type_checking_before_it_has_its_place(tmp_path):
+    source = Path(yes_no.__file__).read_text().replace('    NO = "no"\n', '    NO = "no"\n    MAYBE = "maybe"\n')
+    (tmp_path / "yes_no.py").write_text(source)
+    command = [sys.executable, "-m", "mypy", "--strict", "--config-file=", "--follow-imports=silent", "yes_no.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stdout.count("Missing return statement") == 2, done.stdout
+
+
+def test_a_reply_that_was_cut_off_has_no_answer():
+    assert judge.yes_no("Answer: Yes", "stop") is YES and judge.yes_no("Hm.", "stop") is UNPARSABLE
+    assert judge.yes_no("Answer: Yes", "length") is UNPARSABLE
+
+
+@pytest.mark.parametrize(
+    ("reply", "yes"),
     [
         ("Yes", True), ("no", False), ("YES.", True), ("**No**", False), ("**No.**", False), ("Answer: Yes", True),
         ("Answer: No.", False), ("**Answer:** Yes", True), ("**Answer: No**", False), ("Final Answer: **Yes**", True),
@@ -40,10 +82,8 @@ judge = load("judge_solvability")
         ("Answer: Yes\u200b", True), ("- Answer: No", False), ("> Yes", True), ("Answer: $\\text{No}$", False),
     ],
 )  # fmt: skip
-def test_the_last_word_is_the_verdict(reply, verdict):
-    assert judge.parse(reply) == Parsed(
-        ok=True, raw=reply, value=verdict, fields={"verdict": "yes" if verdict else "no"}
-    )
+def test_the_last_word_is_the_answer(reply, yes):
+    assert judge.parse(reply) == Parsed(ok=True, raw=reply, value=YES if yes else NO)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +100,7 @@ def test_the_last_word_is_the_verdict(reply, verdict):
         "so yes or no", "They may or may not suffice",
     ],
 )  # fmt: skip
-def test_no_plain_verdict_is_unparsable(reply):
+def test_no_plain_answer_is_unparsable(reply):
     parsed = judge.parse(reply)
     assert (parsed.ok, parsed.value, parsed.raw) == (False, None, reply)
     assert parsed.reason in ("no plain Yes or No at the end", "empty reply")
@@ -73,7 +113,7 @@ def test_no_plain_verdict_is_unparsable(reply):
     ),
     st.booleans(),
 )
-def test_reasoning_does_not_count(reasoning, verdict):
-    last = "Answer: Yes" if verdict else "Answer: No"
-    assert judge.parse("\n".join([*reasoning, last])).value is verdict
+def test_reasoning_does_not_count(reasoning, yes):
+    last = "Answer: Yes" if yes else "Answer: No"
+    assert judge.parse("\n".join([*reasoning, last])).value is (YES if yes else NO)
     assert not judge.parse("\n".join([*reasoning, "So the rate follows from the"])).ok
