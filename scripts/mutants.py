@@ -142,6 +142,7 @@ def plant(tree: Path, mutant: Mutant) -> tuple[str, float]:
 def run(mutants: list[Mutant], jobs: int) -> Iterator[tuple[Mutant, str, float]]:
     """Plant each fault in one of so many copies; what became of each, in order."""
     with tempfile.TemporaryDirectory(prefix="mutants-") as top, ThreadPoolExecutor(jobs) as pool:
+        os.chmod(top, 0o755)  # a test of the sandbox reads it as an ordinary user
         trees: queue.SimpleQueue[Path] = queue.SimpleQueue()
         for number in range(jobs):
             tree = Path(top) / str(number)
