@@ -48,7 +48,7 @@ def main(count: int, engine: str) -> None:
         (where / "q.jsonl").write_text("".join(f'{{"question": "{q}"}}\n' for q in questions))
         answers = job("answers", engine, f"++input={where}/q.jsonl", f"output_dir={where}/a", "stage.max_tokens=150")
         answers.engine.prepare()
-        answers.stage.work(answers)  # imports
+        answers.stage.spec(answers)  # imports
         begun = time.process_time()
         answers.run()
         whole = time.process_time() - begun

@@ -1,4 +1,4 @@
-"""LoRA adapters as peft saves them: their rank and digest, and the room that vLLM must make for them."""
+"""LoRA adapters as peft saves them: their rank and digest, and the arguments that make vLLM ready for them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks of adapters that vLLM makes room for."""
 
 
-def room_for(lora: str | None) -> dict[str, Any]:
+def lora_arguments(lora: str | None) -> dict[str, Any]:
     """What makes vLLM ready for the adapter; nothing, where there is none."""
     if lora is None:
         return {}

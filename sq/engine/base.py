@@ -49,7 +49,7 @@ class Completion:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
-    """What came of a request: `sampling.n` completions, or an `error` and none."""
+    """The result of a request: `sampling.n` completions, or an `error` and none."""
 
     key: str
     completions: tuple[Completion, ...] = ()

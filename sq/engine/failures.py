@@ -1,7 +1,7 @@
 """Requests that failed: a few are left for the next run of the same command, many stop this one.
 
 A failed request (HTTP 500, a timeout, an exception of the engine) may succeed at another time, so its item gets no
-outcome: nothing is recorded, and the same command asks again. A refused one cannot, and its row is rejected.
+result: nothing is recorded, and the same command asks again. A refused one cannot, and its row is rejected.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sq.engine.config import EngineConfig
 
 R = TypeVar("R", Result, ScoreResult)
 SPARED = 3
-"""Failures that stop no run, however short it is, unless `max_failures` is 0; also the errors that are shown."""
+"""Failures that stop no run, however short it is, unless `max_failures` is 0; also the errors that are printed."""
 
 
 class FailureLimit:

@@ -127,12 +127,12 @@ class HFEngine:
             rows: list[PartialCompletion] = []
             open_rows: dict[int, tuple[Request, list[PartialCompletion]]] = {}
             for request in window:
-                made = self._rows(request)
-                if isinstance(made, Result):
-                    yield made
+                ready = self._rows(request)
+                if isinstance(ready, Result):
+                    yield ready
                     continue
-                rows.extend(made)
-                open_rows.update((id(row), (request, made)) for row in made)
+                rows.extend(ready)
+                open_rows.update((id(row), (request, ready)) for row in ready)
             rows.sort(key=lambda row: (len(row.prompt), row.prompt))
             while rows:
                 batch = self._next_batch(rows)
@@ -241,8 +241,8 @@ class HFEngine:
 
     def _ends(self) -> tuple[int, ...]:
         """Ids that end every text, as the model and its tokenizer have them."""
-        told = self._loaded.generation_config.eos_token_id
-        ids = [*told] if isinstance(told, list | tuple) else [told]
+        eos = self._loaded.generation_config.eos_token_id
+        ids = [*eos] if isinstance(eos, list | tuple) else [eos]
         return tuple(i for i in (*ids, self._tokenizer.eos_token_id) if i is not None)
 
     def _context(self) -> int:

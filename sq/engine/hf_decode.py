@@ -99,8 +99,8 @@ def _sample(logits_BV: Tensor, rows: Sequence[PartialCompletion]) -> list[int]:
     sums_BV = logits_BV.softmax(dim=-1).double().cumsum(dim=-1)
     drawn = [uniform(row.seed, row.index, len(row.ids)) for row in rows]
     points_B = sums_BV.new_tensor(drawn) * (1 - 1e-12)  # or rounding could reach past the last token
-    found = torch.searchsorted(sums_BV, (points_B * sums_BV[:, -1])[:, None], right=True)
-    return found[:, 0].tolist()
+    tokens = torch.searchsorted(sums_BV, (points_B * sums_BV[:, -1])[:, None], right=True)
+    return tokens[:, 0].tolist()
 
 
 def _goes_on(row: PartialCompletion, token: int | None) -> bool:
@@ -134,8 +134,8 @@ def _prefill(model: PreTrainedModel, rows: Sequence[PartialCompletion]) -> tuple
 def _forward(
     model: PreTrainedModel, accepts: Any, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any
 ) -> tuple[Tensor, Any]:
-    """Last logits and cache; positions and the limit to last logits are told to models that know them."""
-    told = {"position_ids": positions, "logits_to_keep": 1}
-    kwargs = {name: value for name, value in told.items() if name in accepts}
+    """Last logits and cache; positions and the limit to last logits go to models that take them."""
+    optional = {"position_ids": positions, "logits_to_keep": 1}
+    kwargs = {name: value for name, value in optional.items() if name in accepts}
     output = model(input_ids=ids, attention_mask=mask, past_key_values=cache, use_cache=True, **kwargs)
     return output.logits[:, -1], output.past_key_values

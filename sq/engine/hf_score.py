@@ -120,17 +120,17 @@ class Scorer:
         return [_result(a, value + self._exchange.bias) for a, value in zip(asked, values, strict=True)]
 
     def _filler(self, last: set[int]) -> int:
-        """The id to pad with, told to the model too, which looks for the last id that is another one."""
-        known = (self._own_pad,) if self._own_pad is not None and self._own_pad not in last else ()
-        filler: int = next(i for i in (*known, *range(len(last) + 1)) if i not in last)
+        """The id to pad with, set in the model's config too, which looks for the last id that is another one."""
+        own = (self._own_pad,) if self._own_pad is not None and self._own_pad not in last else ()
+        filler: int = next(i for i in (*own, *range(len(last) + 1)) if i not in last)
         self._model.config.get_text_config().pad_token_id = filler
         return filler
 
 
 def _attention(model: Any) -> Attention | None:
     """What runs packs of this model; none where it has code of its own, or layers that packs cannot pass."""
-    known = model.config.to_dict()
-    if not isinstance(model, GenericForSequenceClassification) or known.get("attn_logit_softcapping"):
+    hf_config = model.config.to_dict()
+    if not isinstance(model, GenericForSequenceClassification) or hf_config.get("attn_logit_softcapping"):
         return None
     if model.config.num_labels != 1 or not model._supports_sdpa:
         return None

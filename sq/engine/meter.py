@@ -35,7 +35,7 @@ class Usage:
 
 
 class MeteredEngine:
-    """An engine whose work is added to `usage`; it speaks the same contract."""
+    """An engine whose requests are added to `usage`; it speaks the same contract."""
 
     def __init__(self, create: Callable[[], Engine], usage: Usage) -> None:
         begun = time.monotonic()

@@ -143,27 +143,27 @@ class OpenAIEngine:
             raise EngineError(f"the engine of {self.fingerprint} is closed")
 
     def _results(self, source: Iterator[Request]) -> Iterator[Result]:
-        flying: set[Future[Result]] = set()
+        in_flight: set[Future[Result]] = set()
         held: list[Result] = []
         try:
             while True:
                 self._check_open()
-                while len(flying) < self.config.concurrency and (request := next(source, None)) is not None:
-                    flying.add(asyncio.run_coroutine_threadsafe(self._client.ask(request), self._loop))
-                if not flying:
+                while len(in_flight) < self.config.concurrency and (request := next(source, None)) is not None:
+                    in_flight.add(asyncio.run_coroutine_threadsafe(self._client.ask(request), self._loop))
+                if not in_flight:
                     break
-                done, flying = wait(flying, timeout=1.0, return_when=FIRST_COMPLETED)  # so that Ctrl-C is heard
+                done, in_flight = wait(in_flight, timeout=1.0, return_when=FIRST_COMPLETED)  # so that Ctrl-C is handled
                 for future in done:
-                    yield from self._sorted(future.result(), held)
+                    yield from self._ready(future.result(), held)
             yield from held
         except CancelledError:
             raise EngineError("the engine was closed while requests were in flight") from None
         finally:
-            for future in flying:
+            for future in in_flight:
                 future.cancel()
 
-    def _sorted(self, result: Result, held: list[Result]) -> list[Result]:
-        """What may be told now. While nothing was served a refusal is held: if all are refused, it is our doing."""
+    def _ready(self, result: Result, held: list[Result]) -> list[Result]:
+        """What may be yielded now. While nothing was served a refusal is held: if all are refused, it is our doing."""
         if result.refused and not self._client.served:
             held.append(result)
             if len(held) <= SPARED:

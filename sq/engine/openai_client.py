@@ -1,6 +1,6 @@
 """One request to an OpenAI-compatible endpoint, by the `openai` SDK: what is sent, what answers mean, what is retried.
 
-Told apart: what is wrong with the request (most of 4xx: refused), what passes (408, 409, 425, 429, 5xx, a cut
+Three kinds: what is wrong with the request (most of 4xx: refused), what passes (408, 409, 425, 429, 5xx, a cut
 connection, a timeout, an answer that cannot be read: tried again) and what no request can pass (a wrong key, an unknown
 model, no money left, an endpoint that is gone: the run stops). The SDK's own retries are off: they are counted here.
 """
@@ -141,7 +141,7 @@ class Client:
             raise AttemptError(f"no answer within engine.timeout={self.config.timeout:g} s") from None
         except openai.APIStatusError as error:
             self._gone_since = None
-            raise self._meaning(error) from None
+            raise self._error(error) from None
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
             kind = type(cause).__name__
@@ -151,9 +151,9 @@ class Client:
         self._gone_since = None
         return answer
 
-    def _meaning(self, error: openai.APIStatusError) -> Exception:
-        """What a status says."""
-        status, said = error.status_code, redact(message(error))
+    def _error(self, error: openai.APIStatusError) -> Exception:
+        """What a status means."""
+        status, text = error.status_code, redact(message(error))
         if status == 429 and error.code == "insufficient_quota":
             status = 402
         fixes = {
@@ -164,11 +164,11 @@ class Client:
             f"set engine.served or {self.config.url_env}",
         }
         if status in fixes and not (status == 403 and self.served):
-            where = f"{redact(self.url)} answers HTTP {status}: {said}"
+            where = f"{redact(self.url)} answers HTTP {status}: {text}"
             return EngineError(f"{where}. {fixes[status]}, and run the same command again")
         if status in AGAIN or status >= 500:
-            return AttemptError(f"HTTP {status}: {said}", wait=error.response.headers.get("Retry-After"))
-        return RefusedError(f"HTTP {status}: {said}")
+            return AttemptError(f"HTTP {status}: {text}", wait=error.response.headers.get("Retry-After"))
+        return RefusedError(f"HTTP {status}: {text}")
 
     def _gone(self, reason: str, wait: float) -> float:
         """Nothing answers there: seconds to the next try. Said at once, and the run stops when it lasts.
@@ -272,5 +272,5 @@ def expected_tokens(request: Request) -> float:
 
 def message(error: openai.APIStatusError) -> str:
     """What an endpoint says is wrong, in one line: all of it, but for a page of HTML."""
-    said = error.body.get("message") if isinstance(error.body, Mapping) else None
-    return " ".join((said if isinstance(said, str) else error.response.text).split())[:2000] or "(nothing)"
+    text = error.body.get("message") if isinstance(error.body, Mapping) else None
+    return " ".join((text if isinstance(text, str) else error.response.text).split())[:2000] or "(nothing)"

@@ -23,8 +23,8 @@ from sq.engine.config import EngineConfig
 from sq.models.load import ModelConfig
 
 log = logging.getLogger(__name__)
-Asked: TypeAlias = Request | ScoreRequest
-Heard: TypeAlias = Result | ScoreResult
+AnyRequest: TypeAlias = Request | ScoreRequest
+AnyResult: TypeAlias = Result | ScoreResult
 SLICE = 0.2
 """Seconds that a replica works on before it hands over what it has."""
 CALLS = 2
@@ -108,12 +108,12 @@ class Replica:
         self._engine = config.create(model)
         return os.getpid()
 
-    def step(self, scores: bool, requests: list[Asked]) -> list[Heard]:
+    def step(self, scores: bool, requests: list[AnyRequest]) -> list[AnyResult]:
         """Take on `requests`, and what is done by the end of the slice."""
         if self._engine is None:
             raise EngineError("this replica did not start")
         self._waiting.extend(requests)
-        done: list[Heard] = []
+        done: list[AnyResult] = []
         until = time.monotonic() + SLICE
         while not done or time.monotonic() < until:
             result = next(self._stream, None)
@@ -136,15 +136,15 @@ class Replica:
 
 
 @dataclass(slots=True, eq=False)
-class _Seat:
+class _Slot:
     """A replica's place: the actor that has it now, its start, its calls, and what it has not answered."""
 
     actor: Any
     starting: Any | None
     pid: int = 0
     calls: deque[Any] = field(default_factory=deque)
-    owed: dict[str, Asked] = field(default_factory=dict)
-    unsent: list[Asked] = field(default_factory=list)
+    owed: dict[str, AnyRequest] = field(default_factory=dict)
+    unsent: list[AnyRequest] = field(default_factory=list)
 
     @property
     def next_call(self) -> Any | None:
@@ -167,10 +167,10 @@ class RayEngine:
         if self._ours:
             self._connect()
         self._deaths = 0
-        self._again: deque[Asked] = deque()
-        self._seats: list[_Seat] = []
+        self._again: deque[AnyRequest] = deque()
+        self._slots: list[_Slot] = []
         try:
-            self._seats = [_Seat(*self._new()) for _ in range(config.replicas)]
+            self._slots = [_Slot(*self._new()) for _ in range(config.replicas)]
             self._wait_for_one()
         except BaseException:
             self.close()
@@ -186,75 +186,75 @@ class RayEngine:
 
     def close(self) -> None:
         """End the replicas, and the cluster or the connection to it where it was made here."""
-        for seat in self._seats:
-            self._ray.kill(seat.actor)
-        self._seats = []
+        for slot in self._slots:
+            self._ray.kill(slot.actor)
+        self._slots = []
         if self._ours:
             self._ray.shutdown()
             self._ours = False
 
     def _spread(self, source: Iterator[Any], *, scores: bool) -> Iterator[Any]:
-        if not self._seats:
+        if not self._slots:
             raise EngineError(f"the engine of model {self.model.name} is closed")
         try:
             while True:
                 self._hand_out(source, scores)
-                if not any(seat.owed for seat in self._seats) and any(seat.starting is None for seat in self._seats):
+                if not any(slot.owed for slot in self._slots) and any(slot.starting is None for slot in self._slots):
                     return
-                calls = {seat.next_call: seat for seat in self._seats if seat.next_call is not None}
+                calls = {slot.next_call: slot for slot in self._slots if slot.next_call is not None}
                 for call in self._ray.wait(list(calls), num_returns=1, timeout=1.0)[0]:
-                    yield from self._hear(calls[call])
+                    yield from self._collect(calls[call])
         finally:
             self._again.clear()
-            for seat in self._seats:
-                if seat.owed:
-                    seat.actor.forget.remote()
-                seat.calls.clear()
-                seat.owed.clear()
-                seat.unsent.clear()
+            for slot in self._slots:
+                if slot.owed:
+                    slot.actor.forget.remote()
+                slot.calls.clear()
+                slot.owed.clear()
+                slot.unsent.clear()
 
     def _hand_out(self, source: Iterator[Any], scores: bool) -> None:
         """Fill every replica that is up, the emptiest first, and keep it at work."""
-        for seat in sorted((s for s in self._seats if s.starting is None), key=lambda seat: len(seat.owed)):
-            while len(seat.owed) < self.config.ahead and len(seat.unsent) < self._share():
+        for slot in sorted((s for s in self._slots if s.starting is None), key=lambda slot: len(slot.owed)):
+            while len(slot.owed) < self.config.ahead and len(slot.unsent) < self._share():
                 request = self._again.popleft() if self._again else next(source, None)
                 if request is None:
                     break
-                seat.owed[request.key] = request
-                seat.unsent.append(request)
-            while len(seat.calls) < CALLS and (seat.unsent or (seat.owed and not seat.calls)):
-                seat.calls.append(seat.actor.step.remote(scores, seat.unsent))
-                seat.unsent = []
+                slot.owed[request.key] = request
+                slot.unsent.append(request)
+            while len(slot.calls) < CALLS and (slot.unsent or (slot.owed and not slot.calls)):
+                slot.calls.append(slot.actor.step.remote(scores, slot.unsent))
+                slot.unsent = []
 
     def _share(self) -> int:
         """Requests handed over at once: few enough that the last ones of a run are spread evenly."""
         return max(1, self.config.ahead // 8)
 
-    def _hear(self, seat: _Seat) -> Iterator[Any]:
-        """What a replica's next call brings; where it has died, a new one takes its seat, and all do its work."""
+    def _collect(self, slot: _Slot) -> Iterator[Any]:
+        """What a replica's next call brings; where it has died, a new one takes its slot, and all do its requests."""
         try:
-            if seat.starting is not None:
-                seat.pid, seat.starting = self._ray.get(seat.starting), None
+            if slot.starting is not None:
+                slot.pid, slot.starting = self._ray.get(slot.starting), None
                 return
-            results = self._ray.get(seat.calls.popleft())
+            results = self._ray.get(slot.calls.popleft())
         except self._ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, Exception):
                 raise error.cause from None
             raise
         except self._ray.exceptions.RayError as error:
-            self._replace(seat, str(error).splitlines()[0])
+            self._replace(slot, str(error).splitlines()[0])
             return
         for result in results:
-            if seat.owed.pop(result.key, None) is not None:
+            if slot.owed.pop(result.key, None) is not None:
                 self._deaths = 0
                 yield result
-        if not results and seat.owed and not seat.calls and not seat.unsent:
+        if not results and slot.owed and not slot.calls and not slot.unsent:
             raise EngineError(
-                f"a replica left {len(seat.owed)} requests without a result. Run the same command again: "
+                f"a replica left {len(slot.owed)} requests without a result. Run the same command again: "
                 "only those are asked again"
             )
 
-    def _replace(self, seat: _Seat, reason: str) -> None:
+    def _replace(self, slot: _Slot, reason: str) -> None:
         self._deaths += 1
         if self._deaths > self.config.replacements:
             raise EngineError(
@@ -262,14 +262,14 @@ class RayEngine:
                 "engine.replacements, or run the same command again: nothing is lost"
             )
         log.warning(
-            "a replica died (process %d) and is replaced; it owed %s", seat.pid, count_noun(len(seat.owed), "result")
+            "a replica died (process %d) and is replaced; it owed %s", slot.pid, count_noun(len(slot.owed), "result")
         )
-        self._ray.kill(seat.actor)  # it may live, and only its answer be lost
-        self._again.extend(seat.owed.values())
-        seat.owed.clear()
-        seat.calls.clear()
-        seat.unsent = []
-        seat.actor, seat.starting = self._new()
+        self._ray.kill(slot.actor)  # it may live, and only its answer be lost
+        self._again.extend(slot.owed.values())
+        slot.owed.clear()
+        slot.calls.clear()
+        slot.unsent = []
+        slot.actor, slot.starting = self._new()
 
     def _new(self) -> tuple[Any, Any]:
         """An actor, and the start of the engine in it."""
@@ -281,10 +281,10 @@ class RayEngine:
     def _wait_for_one(self) -> None:
         """Wait for the first replica; the others join when they are up."""
         until = time.monotonic() + self.config.patience
-        while not any(seat.starting is None for seat in self._seats):
-            starts = {seat.starting: seat for seat in self._seats}
+        while not any(slot.starting is None for slot in self._slots):
+            starts = {slot.starting: slot for slot in self._slots}
             for start in self._ray.wait(list(starts), num_returns=1, timeout=1.0)[0]:
-                list(self._hear(starts[start]))
+                list(self._collect(starts[start]))
             if time.monotonic() > until:
                 raise EngineError(
                     f"no replica has started in engine.patience={self.config.patience:g} s. Has the cluster room for "

@@ -30,12 +30,12 @@ class _Keyed(Protocol):
     def key(self) -> str: ...
 
 
-Asking: TypeAlias = tuple[list[int], dict[str, Any]]
+Prepared: TypeAlias = tuple[list[int], dict[str, Any]]
 """A prompt, and by name in the engine the parameters of what is asked of it."""
-COLD = 1e-5
+GREEDY_BELOW = 1e-5
 """Temperatures under it are greedy."""
-Asked = TypeVar("Asked", bound=_Keyed)
-Heard = TypeVar("Heard")
+AnyRequest = TypeVar("AnyRequest", bound=_Keyed)
+AnyResult = TypeVar("AnyResult")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,12 +167,12 @@ class VLLMEngine:
 
     def _submit(self, request: Request) -> list[str] | Result:
         """Hand the request to vLLM: the names it has there, or a result that says what is wrong with it."""
-        return hand_over(
-            self._llm, self.model.name, self._lora, lambda: self._asked(request),
+        return submit_to(
+            self._llm, self.model.name, self._lora, lambda: self._prepare(request),
             lambda error: Result(key=request.key, error=error),
         )  # fmt: skip
 
-    def _asked(self, request: Request) -> Asking | Result:
+    def _prepare(self, request: Request) -> Prepared | Result:
         """Prompt and parameters by name, or a result that says why it cannot be served."""
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
@@ -195,10 +195,15 @@ class VLLMEngine:
                 **more,
             )
 
-        hot = {"n": sampling.n, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
+        sampled = {
+            "n": sampling.n,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+        }
         seed = request.seed if self.config.seeds == "row" else None
-        checked = params(seed=seed, **hot)  # or an error, which says what vLLM dislikes
-        if not self._own_sampling or sampling.temperature < COLD or sampling.top_k > 0:
+        checked = params(seed=seed, **sampled)  # or an error, which says what vLLM dislikes
+        if not self._own_sampling or sampling.temperature < GREEDY_BELOW or sampling.top_k > 0:
             return ids, {request.key: checked}
         how = {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": request.seed}
         draws = [{**how, "index": i} for i in range(sampling.n)]
@@ -215,15 +220,15 @@ class VLLMEngine:
 
 def stream(
     engine: Any,
-    requests: Iterable[Asked],
+    requests: Iterable[AnyRequest],
     window: int,
-    submit: Callable[[Asked], list[str] | Heard],
-    result: Callable[[str, list[Any]], Heard],
-) -> Iterator[Heard]:
+    submit: Callable[[AnyRequest], list[str] | AnyResult],
+    result: Callable[[str, list[Any]], AnyResult],
+) -> Iterator[AnyResult]:
     """Results as they finish, with at most `window` requests in the engine, each under one name or several."""
     source, exhausted = iter(requests), False
     waiting: dict[str, dict[str, Any]] = {}
-    whose: dict[str, str] = {}
+    owners: dict[str, str] = {}
     try:
         while True:
             while not exhausted and len(waiting) < window:
@@ -234,32 +239,32 @@ def stream(
                     yield names
                 else:
                     waiting[request.key] = dict.fromkeys(names)
-                    whose |= dict.fromkeys(names, request.key)
+                    owners |= dict.fromkeys(names, request.key)
             if not waiting:
                 return
             for output in engine.step():
                 if output.finished:
-                    key = whose.pop(output.request_id)
+                    key = owners.pop(output.request_id)
                     waiting[key][output.request_id] = output
                     if None not in waiting[key].values():
                         yield result(key, list(waiting.pop(key).values()))
     finally:
-        if whose:
-            engine.abort_request(list(whose))
+        if owners:
+            engine.abort_request(list(owners))
 
 
-def hand_over(
-    llm: Any, name: str, lora: Any, ask: Callable[[], Asking | Heard], failed: Callable[[str], Heard]
-) -> list[str] | Heard:
+def submit_to(
+    llm: Any, name: str, lora: Any, ask: Callable[[], Prepared | AnyResult], failed: Callable[[str], AnyResult]
+) -> list[str] | AnyResult:
     """Give vLLM a prompt with its parameters; the names it has there, or a result that says what is wrong with it."""
     from vllm.v1.engine.exceptions import EngineDeadError
 
     given: list[str] = []
     try:
-        asked = ask()
-        if not isinstance(asked, tuple):
-            return asked
-        ids, children = asked
+        prepared = ask()
+        if not isinstance(prepared, tuple):
+            return prepared
+        ids, children = prepared
         for key, params in children.items():
             llm.llm_engine.add_request(key, {"prompt_token_ids": ids}, params, lora_request=lora)
             given.append(key)

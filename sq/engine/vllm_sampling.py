@@ -54,8 +54,8 @@ class DrawProcessor(LogitsProcessor):  # type: ignore[misc]
         for place in batch_update.removed:
             rows.pop(place, None)
         for place, params, _, output in batch_update.added:
-            asked = (params.extra_args or {}).get(DRAW)
-            _put(rows, place, None if asked is None else _RequestState(**asked, count=len(output)))
+            draw_args = (params.extra_args or {}).get(DRAW)
+            _put(rows, place, None if draw_args is None else _RequestState(**draw_args, count=len(output)))
         for one, other, direction in batch_update.moved:
             first, second = rows.pop(one, None), rows.pop(other, None)
             _put(rows, other, first)

@@ -13,7 +13,7 @@ from typing import Any
 from sq.core.errors import EngineError
 from sq.engine.base import Request, Result, ScoreRequest, ScoreResult
 from sq.engine.exchange import OVERFLOWED, Exchange
-from sq.engine.vllm import Asking, VLLMConfig, hand_over, raw_score, stream
+from sq.engine.vllm import Prepared, VLLMConfig, raw_score, stream, submit_to
 from sq.engine.vllm_start import adapter_request, start, stop
 from sq.models.load import ModelConfig
 
@@ -25,13 +25,13 @@ class VLLMScorer:
         self.config, self.model = config, model
         self.fingerprint = config.identity(model)
         self._llm = start(config, model, scores=True)
-        about = self._llm.llm_engine.model_config
-        if about.hf_config.num_labels != 1:
+        model_config = self._llm.llm_engine.model_config
+        if model_config.hf_config.num_labels != 1:
             self.close()
             raise EngineError(
-                f"model {model.name} gives {about.hf_config.num_labels} numbers; a reward model gives one"
+                f"model {model.name} gives {model_config.hf_config.num_labels} numbers; a reward model gives one"
             )
-        self._exchange = Exchange(model, about.hf_config.to_dict(), int(about.max_model_len))
+        self._exchange = Exchange(model, model_config.hf_config.to_dict(), int(model_config.max_model_len))
         self._lora = adapter_request(config)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
@@ -49,12 +49,12 @@ class VLLMScorer:
 
     def _submit(self, request: ScoreRequest) -> list[str] | ScoreResult:
         """Hand the conversation to vLLM; a result that says what is wrong with it, if it cannot be scored."""
-        return hand_over(
-            self._llm, self.model.name, self._lora, lambda: self._asked(request),
+        return submit_to(
+            self._llm, self.model.name, self._lora, lambda: self._prepare(request),
             lambda error: ScoreResult(key=request.key, error=error),
         )  # fmt: skip
 
-    def _asked(self, request: ScoreRequest) -> Asking | ScoreResult:
+    def _prepare(self, request: ScoreRequest) -> Prepared | ScoreResult:
         ids = self._exchange.ids(request)
         return ids if isinstance(ids, ScoreResult) else (list(ids), {request.key: raw_score()})
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sq.core.config import nearest
 from sq.core.errors import EngineError
 from sq.engine import vllm_environment
-from sq.engine.adapters import room_for
+from sq.engine.adapters import lora_arguments
 from sq.models.load import ModelConfig, locate
 
 if TYPE_CHECKING:
@@ -47,12 +47,12 @@ def check_arguments(args: Mapping[str, Any]) -> None:
     Raises:
         ValueError: for the first such field.
     """
-    known = vllm_environment.engine_arguments()
+    fields = vllm_environment.engine_arguments()
     for name in args:
         if name in SETTINGS:
             raise ValueError(f"args has {name}, which is set by {SETTINGS[name]}")
-        if known and name not in known:
-            raise ValueError(f"args has {name}, which is no field of vLLM's EngineArgs{nearest(name, known)}")
+        if fields and name not in fields:
+            raise ValueError(f"args has {name}, which is no field of vLLM's EngineArgs{nearest(name, fields)}")
 
 
 def start(config: VLLMConfig, model: ModelConfig, *, scores: bool = False) -> Any:
@@ -96,7 +96,7 @@ def arguments(config: VLLMConfig, model: ModelConfig, *, scores: bool = False) -
         "use_tqdm_on_load": False,
         **(_for_cpu(scores) if on_cpu else {}),
         **_attention(config.attention),
-        **room_for(config.lora),
+        **lora_arguments(config.lora),
         **config.args,
     }
 
@@ -139,7 +139,7 @@ def _attention(name: str | None) -> dict[str, Any]:
         return {}
     from vllm.v1.attention.backends.registry import AttentionBackendEnum
 
-    known = sorted(backend.name for backend in AttentionBackendEnum)
-    if name.upper() not in known:
-        raise EngineError(f"engine.attention={name!r}{nearest(name.upper(), known)} vLLM has {', '.join(known)}")
+    backends = sorted(backend.name for backend in AttentionBackendEnum)
+    if name.upper() not in backends:
+        raise EngineError(f"engine.attention={name!r}{nearest(name.upper(), backends)} vLLM has {', '.join(backends)}")
     return {"attention_backend": AttentionBackendEnum[name.upper()]}

@@ -35,19 +35,19 @@ class AnswersStage(SynthStage):
         if self.n > 1 and self.temperature == 0:
             raise ValueError(f"n={self.n} answers with temperature=0 are all the same; raise stage.temperature")
 
-    def work(self, job: SynthJob) -> StageSpec:
+    def spec(self, job: SynthJob) -> StageSpec:
         """Answer every question of the input."""
         domain = job.domain.create()
         source = StageInput(job=job, domain=domain, need=("question",))
         inputs = (source.check(),)
         solver = ModelClient(job.model, job.engine)
         sampling = solver.sampling(n=self.n, temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
-        answering = AnswerSampler(solver=solver, sampling=sampling, domain=domain, seed=job.seed)
+        sampler = AnswerSampler(solver=solver, sampling=sampling, domain=domain, seed=job.seed)
         return StageSpec(
             schema=CANDIDATE,
-            fingerprint_fields=answering.fingerprint_fields,
-            items=lambda: source.items(answering.key),
-            do=lambda items, run: solver.run_flows(items, lambda item: answering.talk(item, run)),
+            fingerprint_fields=sampler.fingerprint_fields,
+            items=lambda: source.items(sampler.key),
+            process=lambda items, run: solver.run_flows(items, lambda item: sampler.request_flow(item, run)),
             close=solver.close,
             usages=(solver.usage,),
             inputs=inputs,
@@ -80,7 +80,7 @@ class AnswerSampler:
         fingerprint_fields = {**self.fingerprint_fields, "seed": self.seed}
         return row_id("answers", question=row["id"], text=row["question"], **fingerprint_fields)
 
-    def talk(self, item: WorkItem, run: str) -> RequestFlow:
+    def request_flow(self, item: WorkItem, run: str) -> RequestFlow:
         """Ask once for all n solutions."""
         row = item.payload
         try:
@@ -91,7 +91,7 @@ class AnswerSampler:
         (result,) = yield [request]
         if result.error is not None:
             return ItemResult(key=item.key, rejects=[rejected(row, result)])
-        replies = self.solver.whole(request, result)
+        replies = self.solver.full_replies(request, result)
         rows = [self.row(item, run, result, i, c) for i, c in enumerate(replies)]
         return ItemResult(key=item.key, rows=rows)
 
@@ -100,7 +100,7 @@ class AnswerSampler:
         question = item.payload
         answer = self.domain.final_answer(self.solver.answer_in(completion.text))
         reference = question.get("answer")
-        right = answer is not None and reference is not None and self.domain.check(answer, reference)
+        correct = answer is not None and reference is not None and self.domain.check(answer, reference)
         return {
             **fit_row(question, CANDIDATE),
             "id": row_id("answer", answers=item.key, index=index),
@@ -119,7 +119,7 @@ class AnswerSampler:
             "response_finish_reason": completion.finish_reason,
             "response_tokens": completion.tokens,
             "response_prompt_tokens": result.prompt_tokens,
-            "correct": None if reference is None else right,
+            "correct": None if reference is None else correct,
         }
 
 
@@ -134,8 +134,8 @@ def _report(directory: Path) -> StageSummary:
         tokens += row["response_tokens"] or 0
         cut += row["response_finish_reason"] == "length"
     metrics = {"answered": answered / max(total, 1), "cut_off": cut / max(total, 1), "tokens": float(tokens)}
-    told = f"{metrics['answered']:.1%} with a final answer, {metrics['cut_off']:.1%} cut off"
+    text = f"{metrics['answered']:.1%} with a final answer, {metrics['cut_off']:.1%} cut off"
     if graded:
         metrics["correct"] = right / graded
-        told += f", {right / graded:.1%} right where a reference tells"
-    return StageSummary(metrics=metrics, told=told)
+        text += f", {right / graded:.1%} right where a reference tells"
+    return StageSummary(metrics=metrics, told=text)

@@ -1,6 +1,6 @@
 """The configuration of synthesis: the job that ties a stage to its input, a model, an engine and a directory.
 
-Each stage's own config stands with its work (`sq/synth/answers.py`, say), each filter's with the filter.
+Each stage's own config stands with its code (`sq/synth/answers.py`, say), each filter's with the filter.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class SynthStage:
 
     name: str = setting(help="stage name")
 
-    def work(self, job: SynthJob) -> StageSpec:
+    def spec(self, job: SynthJob) -> StageSpec:
         """What this stage does, checked and ready to run; no weight is loaded yet."""
-        raise TypeError(f"stage {self.name} has no work to do")
+        raise TypeError(f"stage {self.name} has no spec")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +50,9 @@ class SynthJob:
     seed: int = setting(0, ge=0, help="random seed: the same one gives the same rows and weights")
 
     def run(self) -> dict[str, float]:
-        """Run the stage to its end; its figures."""
+        """Run the stage to its end; its metrics."""
         check_there(self.source)
         self.engine.prepare()
         from sq.synth.stage import run_stage
 
-        return run_stage(self, self.stage.work(self))
+        return run_stage(self, self.stage.spec(self))

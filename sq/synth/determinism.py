@@ -1,4 +1,4 @@
-"""How far an engine can be relied on to say the same again: in another order, batch or replica, for each number format.
+"""Whether an engine gives the same again: in another order, batch or replica, for each number format.
 
 A row's seed is made of its key, so a stage asks the same each time. What comes back may still differ, because sums are
 taken in another order in another batch. This asks a sample of questions several ways and counts the same answers.
@@ -43,34 +43,34 @@ def determinism(
         ConfigError: for a number format there is none of.
     """
     job.engine.prepare()
-    known = {d.name.lower(): d for d in Dtype}
+    formats = {d.name.lower(): d for d in Dtype}
     for name in dtypes:
-        if name not in known:
-            raise ConfigError(f"dtype={name!r} is not one of {', '.join(known)}{nearest(name, known)}")
-    jobs = {name: _in_format(job, known[name]) for name in dtypes} or {"own": job}
+        if name not in formats:
+            raise ConfigError(f"dtype={name!r} is not one of {', '.join(formats)}{nearest(name, formats)}")
+    jobs = {name: _in_format(job, formats[name]) for name in dtypes} or {"own": job}
     for name, one in jobs.items():
         yield from _of_one(one, name, count, max_tokens, batch)
 
 
-def format_agreements(found: Sequence[Agreement]) -> str:
+def format_agreements(agreements: Sequence[Agreement]) -> str:
     """The agreements as a table."""
     lines = [f"{'dtype':<6} {'asked':<32} identical"]
-    lines += [f"{a.dtype:<6} {a.way:<32} {a.same} of {a.count} ({a.same / max(a.count, 1):.1%})" for a in found]
+    lines += [f"{a.dtype:<6} {a.way:<32} {a.same} of {a.count} ({a.same / max(a.count, 1):.1%})" for a in agreements]
     return "\n".join(lines)
 
 
 def _in_format(job: SynthJob, dtype: Dtype) -> SynthJob:
-    """The job in a number format: an engine that computes itself is told, since `auto` may be fp32 for bf16."""
+    """The job in a number format: an engine that computes itself gets it set, since `auto` may be fp32 for bf16."""
     computes = any(field.name == "dtype" for field in fields(job.engine))
     engine = replace(job.engine, dtype=dtype.value) if computes else job.engine  # type: ignore[call-arg]
     return replace(job, engine=engine, model=replace(job.model, dtype=dtype))
 
 
 def _of_one(job: SynthJob, dtype: str, count: int, max_tokens: int, batch: int) -> Iterator[Agreement]:
-    speaker = ModelClient(job.model, job.engine)
+    client = ModelClient(job.model, job.engine)
     try:
-        requests = _requests(job, speaker, count, max_tokens)
-        first = _asked(speaker, [requests])
+        requests = _requests(job, client, count, max_tokens)
+        first = _answers(client, [requests])
         ways = {
             "again, the same way": [requests],
             "in reversed order": [requests[::-1]],
@@ -78,36 +78,36 @@ def _of_one(job: SynthJob, dtype: str, count: int, max_tokens: int, batch: int) 
             "one at a time": [[request] for request in requests[:ALONE]],
         }
         for way, parts in ways.items():
-            yield _agreement(dtype, way, first, _asked(speaker, parts))
+            yield _agreement(dtype, way, first, _answers(client, parts))
     finally:
-        speaker.close()
+        client.close()
     replicas: dict[str, tuple[object, ...]] = {}
     for half in (requests[::2], requests[1::2]):
         replica = ModelClient(job.model, job.engine)
         try:
-            replicas |= _asked(replica, [half])
+            replicas |= _answers(replica, [half])
         finally:
             replica.close()
     yield _agreement(dtype, "shared between two replicas", first, replicas)
 
 
-def _requests(job: SynthJob, speaker: ModelClient, count: int, max_tokens: int) -> list[Request]:
+def _requests(job: SynthJob, client: ModelClient, count: int, max_tokens: int) -> list[Request]:
     domain = job.domain.create()
-    sampling = speaker.sampling(temperature=0.7, top_p=0.95, max_tokens=max_tokens)
+    sampling = client.sampling(temperature=0.7, top_p=0.95, max_tokens=max_tokens)
     problems = itertools.islice(domain.seeds(count, job.seed, "train"), count)
     texts = [problem["question"] for problem in problems]
     keys = [row_id("determinism", question=text, seed=job.seed, index=i) for i, text in enumerate(texts)]
     return [
-        speaker.request(key, text, sampling, instruction=domain.instruction)
+        client.request(key, text, sampling, instruction=domain.instruction)
         for key, text in zip(keys, texts, strict=True)
     ]
 
 
-def _asked(speaker: ModelClient, parts: Sequence[Sequence[Request]]) -> dict[str, tuple[object, ...]]:
+def _answers(client: ModelClient, parts: Sequence[Sequence[Request]]) -> dict[str, tuple[object, ...]]:
     """What was answered to each request, one part after the other."""
     answers: dict[str, tuple[object, ...]] = {}
     for part in parts:
-        for result in speaker.engine.generate(iter(part)):
+        for result in client.engine.generate(iter(part)):
             if result.error is not None:
                 raise EngineError(f"a request failed: {result.error}")
             answers[result.key] = tuple(c.token_ids or c.text for c in result.completions)

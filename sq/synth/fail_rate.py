@@ -1,7 +1,7 @@
 """Difficulty labels: the share of a solver's n solutions that are wrong, with its interval (paper, section 2.3).
 
 The paper gives every problem the same n. Here sampling may stop as soon as Wilson's interval is narrow enough, which
-is soon for problems that always or never fail; what that saved is told.
+is soon for problems that always or never fail; the summary says what that saved.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ class FailRateStage(SynthStage):
     top_p: float = setting(0.95, gt=0, le=1)
     max_tokens: int = setting(2048, ge=1)
 
-    def work(self, job: SynthJob) -> StageSpec:
+    def spec(self, job: SynthJob) -> StageSpec:
         """Label every problem of the input (without one: of the domain)."""
         domain = job.domain.create()
         source = StageInput(job=job, domain=domain, need=("question", "answer"))
         inputs = (source.check(own_problems=True),)
         solver = ModelClient(job.model, job.engine)
-        labelling = FailRateLabeller(stage=self, solver=solver, domain=domain, seed=job.seed)
+        labeller = FailRateLabeller(stage=self, solver=solver, domain=domain, seed=job.seed)
         return StageSpec(
             schema=LABEL,
             fingerprint_fields={**solver.fingerprint_fields, "instruction": domain.instruction},
-            items=lambda: source.items(labelling.key),
-            do=lambda items, run: solver.run_flows(items, lambda item: labelling.talk(item, run)),
+            items=lambda: source.items(labeller.key),
+            process=lambda items, run: solver.run_flows(items, lambda item: labeller.request_flow(item, run)),
             close=solver.close,
             usages=(solver.usage,),
             inputs=inputs,
@@ -73,7 +73,7 @@ class FailRateLabeller:
         fingerprint_fields = {**self.solver.fingerprint_fields, "sampling": sampling, "seed": self.seed}
         return row_id("label", question=row["id"], text=row["question"], answer=row["answer"], **fingerprint_fields)
 
-    def talk(self, item: WorkItem, run: str) -> RequestFlow:
+    def request_flow(self, item: WorkItem, run: str) -> RequestFlow:
         """Sample in steps until n, or until the interval is narrow enough."""
         row, stage = item.payload, self.stage
         done: list[Completion] = []
@@ -91,7 +91,7 @@ class FailRateLabeller:
             (result,) = yield [request]
             if result.error is not None:
                 return ItemResult(key=item.key, rejects=[rejected(row, result)])
-            done += self.solver.whole(request, result)
+            done += self.solver.full_replies(request, result)
             prompt_tokens += result.prompt_tokens
             low, high = wilson(self._wrong(row, done), len(done), stage.level)
             if stage.width and len(done) < stage.n and high - low <= stage.width:
@@ -157,7 +157,7 @@ def _report(directory: Path, most: int) -> StageSummary:
         "tokens_saved": saved,
         "tokens_saved_share": saved / max(saved + tokens, 1.0),
     }
-    told = f"mean fail rate {metrics['fail_rate']:.3f}, {solutions / count:.1f} solutions a problem"
+    text = f"mean fail rate {metrics['fail_rate']:.3f}, {solutions / count:.1f} solutions a problem"
     if saved:
-        told += f", {saved:,.0f} tokens saved ({metrics['tokens_saved_share']:.0%}) by stopping early"
-    return StageSummary(metrics=metrics, told=told)
+        text += f", {saved:,.0f} tokens saved ({metrics['tokens_saved_share']:.0%}) by stopping early"
+    return StageSummary(metrics=metrics, told=text)

@@ -1,6 +1,6 @@
 """The filters, one after the other in the order of the config (paper, section 2.3: language, solvability, difficulty).
 
-Every row of the input comes out once: as a row with all verdicts as columns, or as a reject with the filter's reason.
+Every row of the input comes out once: as a row with the filters' columns, or as a reject with the filter's reason.
 Filters see rows in the input's order. Of a killed run the chain starts over, which is cheap, because what is dear (the
 judge, the scorer) is kept in the store of scores and not asked again.
 """
@@ -38,7 +38,7 @@ class FilterStage(SynthStage):
 
     scores: str = setting("outputs/scores", help="where judges' replies and scores are kept for the next run")
 
-    def work(self, job: SynthJob) -> StageSpec:
+    def spec(self, job: SynthJob) -> StageSpec:
         """Run the chain over the input."""
         if not job.filters:
             raise ConfigError("stage=filter needs filters, as in filters=[format,language,duplicates,solvability]")
@@ -46,26 +46,26 @@ class FilterStage(SynthStage):
         source = StageInput(job=job, domain=domain, need=("question",))
         inputs = (source.check(),)
         usage = Usage()
-        judge = _Once(job, usage)
-        around = FilterContext(domain=domain, judge=judge, scores=Path(self.scores), seed=job.seed, usage=usage)
-        chain = _Chain(source, job, around)
+        judge = _LazyJudge(job, usage)
+        context = FilterContext(domain=domain, judge=judge, scores=Path(self.scores), seed=job.seed, usage=usage)
+        chain = _Chain(source, job, context)
         return StageSpec(
             schema=JUDGED,
-            fingerprint_fields=_decides(job, around),
+            fingerprint_fields=_fingerprint_fields(job, context),
             items=chain.items,
-            do=lambda items, run: map(_outcome, items),
+            process=lambda items, run: map(_item_result, items),
             close=judge.close,
             usages=(usage,),
             inputs=inputs,
             independent=False,
             ignored_fields=frozenset(["stage.scores", "filters.solvability.measure", "filters.solvability.planted"]),
             report=lambda directory: _report(directory, domain, chain.metrics()),
-            stale=lambda metrics: _lacks_measure(job, metrics),
+            stale=lambda metrics: _lacks_measurement(job, metrics),
             then="synthesize.py stage=answers input",
         )
 
 
-class _Once:
+class _LazyJudge:
     """The judge, made when a filter first needs it."""
 
     def __init__(self, job: SynthJob, usage: Usage) -> None:
@@ -82,12 +82,12 @@ class _Once:
             self._judge.close()
 
 
-def _decides(job: SynthJob, around: FilterContext) -> dict[str, Any]:
+def _fingerprint_fields(job: SynthJob, context: FilterContext) -> dict[str, Any]:
     fingerprint_fields: dict[str, Any] = {"filters": list(job.filters)}
     for name, config in job.filters.items():
         fingerprint_fields |= flatten(config, f"filters.{name}")
         fingerprint_fields |= {
-            f"filters.{name}.{key}": value for key, value in config.fingerprint_fields(around).items()
+            f"filters.{name}.{key}": value for key, value in config.fingerprint_fields(context).items()
         }
     return fingerprint_fields
 
@@ -95,28 +95,28 @@ def _decides(job: SynthJob, around: FilterContext) -> dict[str, Any]:
 class _Chain:
     """All filters over the input, one after the other."""
 
-    def __init__(self, source: StageInput, job: SynthJob, around: FilterContext) -> None:
-        self._source, self._job, self._around = source, job, around
-        self._through = False
+    def __init__(self, source: StageInput, job: SynthJob, context: FilterContext) -> None:
+        self._source, self._job, self._context = source, job, context
+        self._complete = False
 
     def items(self) -> Iterator[WorkItem]:
-        """Every row with what was found, in order."""
-        chain = self._cases()
+        """Every row with what the filters found, in order."""
+        chain = self._filter_items()
         for config in self._job.filters.values():
-            chain = config.apply(chain, self._around)
+            chain = config.apply(chain, self._context)
         for case in chain:
             yield WorkItem(case.row["id"], case)
-        self._through = True
+        self._complete = True
 
     def metrics(self) -> dict[str, float]:
         """What the filters report. Where all rows went through in an earlier run, they do again: judges are not asked
-        again, as their words are kept."""
-        if not self._through:
+        again, as their replies are kept."""
+        if not self._complete:
             for _ in self.items():
                 pass
-        return self._around.metrics
+        return self._context.metrics
 
-    def _cases(self) -> Iterator[FilterItem]:
+    def _filter_items(self) -> Iterator[FilterItem]:
         for row in self._source.rows():
             if isinstance(row, BadRow):
                 yield FilterItem(row=row.row() | {"id": bad_item(row).key}, reason=row.reason, detail=str(row))
@@ -124,14 +124,14 @@ class _Chain:
                 yield FilterItem(row=row)
 
 
-def _lacks_measure(job: SynthJob, metrics: Mapping[str, float]) -> bool:
+def _lacks_measurement(job: SynthJob, metrics: Mapping[str, float]) -> bool:
     """Whether a finished stage was measured with another number of planted variants, or as an earlier sq did."""
     judges = [config for config in job.filters.values() if isinstance(config, SolvabilityFilter)]
     measured = metrics.get("judge/asked", 0) if EARLIER not in metrics else 0
     return any(judge.measure and judge.planted != measured for judge in judges)
 
 
-def _outcome(item: WorkItem) -> ItemResult:
+def _item_result(item: WorkItem) -> ItemResult:
     case: FilterItem = item.payload
     if case.reason is None:
         return ItemResult(key=item.key, rows=[fit_row(case.row, JUDGED)])
@@ -140,44 +140,44 @@ def _outcome(item: WorkItem) -> ItemResult:
 
 def _report(directory: Path, domain: Domain, measured: Mapping[str, float]) -> StageSummary:
     metrics = oracle_metrics((row["question"] for row in read_rows(directory, columns=["question"])), domain)
-    told = [format_oracle_metrics(metrics)]
+    texts = [format_oracle_metrics(metrics)]
     judged = _judged(directory)
     if counts := Counter(answer.value for _, answer in judged):
-        metrics |= {f"verdicts/{said}": float(count) for said, count in counts.items()}
-        told.append("the judge said " + ", ".join(f"{said} to {count:,}" for said, count in counts.most_common()))
-    if found := _judge_by_oracle(judged, domain):
-        metrics |= found
-        shown = ", ".join(f"{name.partition('judge_')[2]} {value:.1%}" for name, value in found.items())
-        told.append(f"by the oracle its {shown}")
+        metrics |= {f"verdicts/{label}": float(count) for label, count in counts.items()}
+        texts.append("the judge said " + ", ".join(f"{answer} to {count:,}" for answer, count in counts.most_common()))
+    if errors := _judge_by_oracle(judged, domain):
+        metrics |= errors
+        shares = ", ".join(f"{name.partition('judge_')[2]} {value:.1%}" for name, value in errors.items())
+        texts.append(f"by the oracle its {shares}")
     if "judge/planted" in measured:
         removed = [
             f"{measured[key]:.1%} ({measured[f'{key}_low']:.1%} to {measured[f'{key}_high']:.1%}) of {name}"
             for key, name in planted_metrics(measured).items()
         ]
-        told.append(f"measured on {measured['judge/planted']:,.0f} questions it removes {', '.join(removed)}")
-    told += [f"{k.split('/')[1]} {v:.2%} clean" for k, v in measured.items() if k.startswith("overlap/")]
-    return StageSummary(metrics={**metrics, **measured}, told=" | ".join(filter(None, told)))
+        texts.append(f"measured on {measured['judge/planted']:,.0f} questions it removes {', '.join(removed)}")
+    texts += [f"{k.split('/')[1]} {v:.2%} clean" for k, v in measured.items() if k.startswith("overlap/")]
+    return StageSummary(metrics={**metrics, **measured}, told=" | ".join(filter(None, texts)))
 
 
 def _judged(directory: Path) -> list[tuple[str, YesNo]]:
     """Each question that was judged, kept or not, and the judge's answer."""
     judged = [(r["question"], r["solvable"]) for r in read_rows(directory, columns=["question", "solvable"])]
     judged += [(row.get("question"), row.get("solvable")) for row in _rejected(directory)]
-    return [(text, YesNo(said)) for text, said in judged if said is not None and text is not None]
+    return [(text, YesNo(answer)) for text, answer in judged if answer is not None and text is not None]
 
 
 def _judge_by_oracle(judged: list[tuple[str, YesNo]], domain: Domain) -> dict[str, float]:
     """Precision and recall of "not solvable" on the questions judged, where the domain has an oracle."""
     pairs = [(answer.reject_reason is not None, domain.oracle_label(text)) for text, answer in judged]
-    known = [(removed, not label.solvable) for removed, label in pairs if label is not None]
-    right = sum(removed and bad for removed, bad in known)
-    removed, bad = sum(r for r, _ in known), sum(b for _, b in known)
-    if not known:
+    checked = [(removed, not label.solvable) for removed, label in pairs if label is not None]
+    right = sum(removed and bad for removed, bad in checked)
+    removed, bad = sum(r for r, _ in checked), sum(b for _, b in checked)
+    if not checked:
         return {}
     return {
         **({"oracle/judge_precision": right / removed} if removed else {}),
         **({"oracle/judge_recall": right / bad} if bad else {}),
-        **({"oracle/judge_wrongly_removed": (removed - right) / (len(known) - bad)} if bad < len(known) else {}),
+        **({"oracle/judge_wrongly_removed": (removed - right) / (len(checked) - bad)} if bad < len(checked) else {}),
     }
 
 

@@ -1,9 +1,9 @@
-"""A model behind an engine: how text is put to it, and conversations with it of any number of turns.
+"""A model behind an engine: how text is sent to it, and request flows of any number of turns.
 
 The engine starts with the first request, so a stage that has nothing left to ask starts none. A stage writes what it
-does for one item as a generator (`RequestFlow`): it yields requests, is handed their results, and returns the outcome.
+does for one item as a generator (`RequestFlow`): it yields requests, is sent their results, and returns the item's.
 All items' flows run at once through one stream of requests, follow-ups before new items, without a barrier. Where one
-of an item's requests fails, its flow ends there and the item has no outcome but the failure.
+of an item's requests fails, its flow ends there and the item has no result but the failure.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ AnyResult: TypeAlias = Result | ScoreResult
 RequestFlow: TypeAlias = Generator[Sequence[AnyRequest], list[Any], ItemResult]
 log = logging.getLogger(__name__)
 READY = 4096
-"""Outcomes that may wait to be taken before new items are read."""
+"""Results that may wait to be taken before new items are read."""
 
 
 class ModelClient:
@@ -73,16 +73,16 @@ class ModelClient:
         """Sampling of a reply, which ends with the model's end token; `setting` is the key that sets `max_tokens`."""
         stops = self.chat.answer_stop_ids if self.chat else ()
         if self.chat is not None:
-            self.check_room(max_tokens, prompt=self._shortest, setting=setting)
+            self.check_length(max_tokens, prompt=self._shortest, setting=setting)
         return Sampling(n=n, temperature=temperature, top_p=top_p, max_tokens=max_tokens, stop_token_ids=stops)
 
-    def check_room(self, max_tokens: int, *, prompt: int, setting: str = "stage.max_tokens") -> None:
+    def check_length(self, max_tokens: int, *, prompt: int, setting: str = "stage.max_tokens") -> None:
         """Say once, before anything is asked, that replies cannot become as long as allowed."""
         if (max_tokens, setting) in self._checked:
             return
         self._checked.add((max_tokens, setting))
-        if told := self._config.too_long(self._model, max_tokens=max_tokens, prompt=prompt, setting=setting):
-            log.warning("%s", told)
+        if warning := self._config.too_long(self._model, max_tokens=max_tokens, prompt=prompt, setting=setting):
+            log.warning("%s", warning)
 
     def request(self, key: str, text: str, sampling: Sampling, *, instruction: str = "") -> Request:
         """A user's message and the start of the reply to it."""
@@ -115,7 +115,7 @@ class ModelClient:
             )
         return self.chat
 
-    def whole(self, request: Request, result: Result) -> tuple[Completion, ...]:
+    def full_replies(self, request: Request, result: Result) -> tuple[Completion, ...]:
         """The replies with the mark that opens their reasoning, where the template puts that in the prompt."""
         opening = next(iter(self._model.chat.reasoning), None)
         if opening is None or request.prompt_ids is None or self.chat is None:
@@ -134,16 +134,16 @@ class ModelClient:
         start = self.answer_start(reply)
         return "" if start == UNFINISHED else reply[start or 0 :]
 
-    def run_flows(self, items: Iterable[WorkItem], talk: Callable[[WorkItem], RequestFlow]) -> Iterator[ItemResult]:
-        """Hold `talk` with the model over every item; outcomes as they come."""
-        return self._conversation(items, talk).outcomes(lambda rs: self._limit.watch(self.engine.generate(rs)))
+    def run_flows(self, items: Iterable[WorkItem], flow: Callable[[WorkItem], RequestFlow]) -> Iterator[ItemResult]:
+        """Run `flow` for every item; results as they come."""
+        return self._runner(items, flow).results(lambda rs: self._limit.watch(self.engine.generate(rs)))
 
-    def score(self, items: Iterable[WorkItem], talk: Callable[[WorkItem], RequestFlow]) -> Iterator[ItemResult]:
+    def score(self, items: Iterable[WorkItem], flow: Callable[[WorkItem], RequestFlow]) -> Iterator[ItemResult]:
         """The same with a model that scores."""
-        return self._conversation(items, talk).outcomes(lambda rs: self._limit.watch(self.engine.score(rs)))
+        return self._runner(items, flow).results(lambda rs: self._limit.watch(self.engine.score(rs)))
 
-    def _conversation(self, items: Iterable[WorkItem], talk: Callable[[WorkItem], RequestFlow]) -> _FlowRunner:
-        return _FlowRunner(items, talk, reject_failed=self._config.reject_failed)
+    def _runner(self, items: Iterable[WorkItem], flow: Callable[[WorkItem], RequestFlow]) -> _FlowRunner:
+        return _FlowRunner(items, flow, reject_failed=self._config.reject_failed)
 
     def close(self) -> None:
         """Stop the engine, if it was started."""
@@ -161,38 +161,38 @@ class ModelClient:
 
 @dataclass(slots=True, eq=False)
 class _PausedFlow:
-    """One talk that waits for the results of what it asked."""
+    """One flow that waits for the results of its requests."""
 
     key: str
-    talk: RequestFlow
-    asked: list[str] = field(default_factory=list)
-    heard: dict[str, AnyResult] = field(default_factory=dict)
+    flow: RequestFlow
+    keys: list[str] = field(default_factory=list)
+    results: dict[str, AnyResult] = field(default_factory=dict)
 
 
 class _FlowRunner:
-    """All talks of a stage, through one stream of requests."""
+    """All flows of a stage, through one stream of requests."""
 
     def __init__(
-        self, items: Iterable[WorkItem], talk: Callable[[WorkItem], RequestFlow], *, reject_failed: bool = False
+        self, items: Iterable[WorkItem], flow: Callable[[WorkItem], RequestFlow], *, reject_failed: bool = False
     ) -> None:
-        self._items, self._talk, self._reject_failed = iter(items), talk, reject_failed
+        self._items, self._flow, self._reject_failed = iter(items), flow, reject_failed
         self._queue: deque[AnyRequest] = deque()
         self._waiting: dict[str, _PausedFlow] = {}
         self._ready: deque[ItemResult] = deque()
         self._read_to_end = False
 
-    def outcomes(self, ask: Callable[[Iterator[Any]], Iterator[Any]]) -> Iterator[ItemResult]:
+    def results(self, ask: Callable[[Iterator[Any]], Iterator[Any]]) -> Iterator[ItemResult]:
         while True:
             requests = self._requests()
             first = next(requests, None)
-            yield from self._taken()
+            yield from self._drain()
             if first is None:
                 if self._read_to_end and not self._queue:
                     break
                 continue
             for result in ask(itertools.chain([first], requests)):
-                self._hear(result)
-                yield from self._taken()
+                self._take(result)
+                yield from self._drain()
         if self._waiting:
             raise EngineError(
                 f"the engine left {len(self._waiting)} requests without a result. Run the same command again: "
@@ -208,36 +208,36 @@ class _FlowRunner:
                 if item is None:
                     self._read_to_end = True
                     return
-                self._go_on(_PausedFlow(item.key, self._talk(item)), None)
+                self._advance(_PausedFlow(item.key, self._flow(item)), None)
             yield self._queue.popleft()
 
-    def _hear(self, result: AnyResult) -> None:
-        turn = self._waiting.pop(result.key)
-        turn.heard[result.key] = result
-        if len(turn.heard) < len(turn.asked):
+    def _take(self, result: AnyResult) -> None:
+        paused = self._waiting.pop(result.key)
+        paused.results[result.key] = result
+        if len(paused.results) < len(paused.keys):
             return
-        results = [turn.heard[key] for key in turn.asked]
+        results = [paused.results[key] for key in paused.keys]
         failed = None if self._reject_failed else next((r.error for r in results if has_failed(r)), None)
         if failed is None:
-            self._go_on(turn, results)
+            self._advance(paused, results)
         else:
-            turn.talk.close()
-            self._ready.append(ItemResult(key=turn.key, failure=failed))
+            paused.flow.close()
+            self._ready.append(ItemResult(key=paused.key, failure=failed))
 
-    def _go_on(self, turn: _PausedFlow, results: list[AnyResult] | None) -> None:
-        """Let a talk go on until it asks something, or has its outcome."""
+    def _advance(self, paused: _PausedFlow, results: list[AnyResult] | None) -> None:
+        """Let a flow go on until it asks something, or has its result."""
         try:
-            requests = next(turn.talk) if results is None else turn.talk.send(results)
+            requests = next(paused.flow) if results is None else paused.flow.send(results)
             while not requests:
-                requests = turn.talk.send([])
+                requests = paused.flow.send([])
         except StopIteration as end:
             self._ready.append(end.value)
             return
-        turn.asked, turn.heard = [request.key for request in requests], {}
+        paused.keys, paused.results = [request.key for request in requests], {}
         for request in requests:
-            self._waiting[request.key] = turn
+            self._waiting[request.key] = paused
         self._queue.extend(requests)
 
-    def _taken(self) -> Iterator[ItemResult]:
+    def _drain(self) -> Iterator[ItemResult]:
         while self._ready:
             yield self._ready.popleft()

@@ -45,12 +45,12 @@ class QuestionsStage(SynthStage):
         {}, gt=0, help="name of a model YAML, or a model's path -> its share; none: model= alone"
     )
 
-    def work(self, job: SynthJob) -> StageSpec:
+    def spec(self, job: SynthJob) -> StageSpec:
         """Sample `count` questions, by each generator its share."""
         generators = [QuestionGenerator(job, self, model, count) for model, count in _shares(job, self)]
         if len({g.key for g in generators}) < len(generators):
             raise ConfigError(f"stage.generators={self.generators} names the same weights twice")
-        if len({g.speaker.name for g in generators}) < len(generators):
+        if len({g.client.name for g in generators}) < len(generators):
             raise ConfigError(f"stage.generators={self.generators} has two of one name; rename one's directory")
         return StageSpec(
             schema=QUESTION,
@@ -58,9 +58,9 @@ class QuestionsStage(SynthStage):
                 k: v for g in generators for k, v in g.fingerprint_fields(alone=len(generators) == 1).items()
             },
             items=lambda: itertools.chain.from_iterable(g.items() for g in generators),
-            do=lambda items, run: _in_turn(items, run),
+            process=lambda items, run: _in_turn(items, run),
             close=lambda: _close(generators),
-            usages=tuple(g.speaker.usage for g in generators),
+            usages=tuple(g.client.usage for g in generators),
             total=self.count,
             unit="sample",
             report=lambda directory: _report(directory, job.domain.create(), job.engine.seed_bits),
@@ -72,47 +72,47 @@ class QuestionGenerator:
     """One model that writes questions, and how many."""
 
     def __init__(self, job: SynthJob, stage: QuestionsStage, model: ModelConfig, count: int) -> None:
-        self.speaker = ModelClient(model, job.engine)
+        self.client = ModelClient(model, job.engine)
         self.sampling = Sampling(
             temperature=stage.temperature,
             top_p=stage.top_p,
             max_tokens=stage.max_tokens,
-            stop_token_ids=self.speaker.own_chat.stop_ids,
+            stop_token_ids=self.client.own_chat.stop_ids,
         )
-        self.chat = self.speaker.own_chat
-        self.speaker.check_room(stage.max_tokens, prompt=len(self.chat.question_prefix_ids))
-        self.key = row_id("generator", **self.speaker.fingerprint_fields)
+        self.chat = self.client.own_chat
+        self.client.check_length(stage.max_tokens, prompt=len(self.chat.question_prefix_ids))
+        self.key = row_id("generator", **self.client.fingerprint_fields)
         self._job, self._count = job, count
 
     def fingerprint_fields(self, *, alone: bool) -> dict[str, Any]:
         """Its part of the ledger's identity."""
-        prefix = "" if alone else f"generators.{self.speaker.name}."
-        return {f"{prefix}{k}": v for k, v in {**self.speaker.fingerprint_fields, "count": self._count}.items()}
+        prefix = "" if alone else f"generators.{self.client.name}."
+        return {f"{prefix}{k}": v for k, v in {**self.client.fingerprint_fields, "count": self._count}.items()}
 
     def items(self) -> Iterator[WorkItem]:
         """One item a sample; the payload is the generator and the sample's number."""
         fingerprint_fields = {
-            **self.speaker.fingerprint_fields,
+            **self.client.fingerprint_fields,
             "sampling": flatten(self.sampling),
             "seed": self._job.seed,
         }
         for index in range(self._count):
             yield WorkItem(row_id("question", **fingerprint_fields, index=index), (self, index))
 
-    def talk(self, item: WorkItem, run: str) -> RequestFlow:
-        """Ask for one question and judge its form."""
+    def request_flow(self, item: WorkItem, run: str) -> RequestFlow:
+        """Ask for one question and check its form."""
         row: dict[str, Any] = {
             "id": item.key,
             "run": run,
-            "model": self.speaker.identity,
+            "model": self.client.identity,
             "seed": seed_of(item.key),
             "parents": [],
             "domain": self._job.domain.name,
-            "generator": self.speaker.name,
+            "generator": self.client.name,
             "prefix": self.chat.digest,
             "index": item.payload[1],
         }
-        (result,) = yield [self.speaker.prefix_request(item.key, self.sampling)]
+        (result,) = yield [self.client.prefix_request(item.key, self.sampling)]
         row["question_prompt_tokens"] = result.prompt_tokens
         if result.error is not None:
             return ItemResult(key=item.key, rejects=[rejected(row, result)])
@@ -145,16 +145,16 @@ def repeats(text: str, *, width: int = 4, share: float = 0.5) -> bool:
 
 
 def oracle_metrics(questions: Iterator[str], domain: Domain) -> dict[str, float]:
-    """Share of solvable questions and their mean steps, where the domain has an oracle to say so."""
-    found = [v for v in map(domain.oracle_label, questions) if v is not None]
-    if not found:
+    """Share of solvable questions and their mean steps, where the domain has an oracle."""
+    labels = [v for v in map(domain.oracle_label, questions) if v is not None]
+    if not labels:
         return {}
-    steps = [v.steps for v in found if v.solvable]
-    return {"oracle/solvable": len(steps) / len(found), "oracle/steps": sum(steps) / max(1, len(steps))}
+    steps = [v.steps for v in labels if v.solvable]
+    return {"oracle/solvable": len(steps) / len(labels), "oracle/steps": sum(steps) / max(1, len(steps))}
 
 
 def format_oracle_metrics(metrics: dict[str, float]) -> str:
-    """The oracle's figures in words; nothing where there is no oracle."""
+    """The oracle's metrics in words; nothing where there is no oracle."""
     if not metrics:
         return ""
     return f"by the oracle {metrics['oracle/solvable']:.1%} solvable, {metrics['oracle/steps']:.2f} steps"
@@ -163,13 +163,13 @@ def format_oracle_metrics(metrics: dict[str, float]) -> str:
 def _in_turn(items: Iterator[WorkItem], run: str) -> Iterator[ItemResult]:
     """Each generator's items with its own engine; one engine at a time."""
     for generator, own in itertools.groupby(items, key=lambda item: item.payload[0]):
-        yield from generator.speaker.run_flows(own, lambda item, g=generator: g.talk(item, run))
-        generator.speaker.close()
+        yield from generator.client.run_flows(own, lambda item, g=generator: g.request_flow(item, run))
+        generator.client.close()
 
 
 def _close(generators: list[QuestionGenerator]) -> None:
     for generator in generators:
-        generator.speaker.close()
+        generator.client.close()
 
 
 def _shares(job: SynthJob, stage: QuestionsStage) -> list[tuple[ModelConfig, int]]:
@@ -200,12 +200,12 @@ def _report(directory: Path, domain: Domain, seed_bits: int) -> StageSummary:
         "repeated": float(_repeated(row["question"] for row in read_rows(directory, columns=["question"]))),
         "repeated_by_seed": sum(n * (n - 1) / 2 for n in counts.values()) / 2**seed_bits,
     }
-    told = [
+    texts = [
         ", ".join(f"{int(n):,} of {name.removeprefix('rows/')}" for name, n in shares.items()),
         format_oracle_metrics(metrics),
         _format_repeated(repeated, seed_bits),
     ]
-    return StageSummary(metrics={**metrics, **shares, **repeated}, told=" | ".join(filter(None, told)))
+    return StageSummary(metrics={**metrics, **shares, **repeated}, told=" | ".join(filter(None, texts)))
 
 
 def _repeated(texts: Iterator[str]) -> int:
@@ -213,8 +213,8 @@ def _repeated(texts: Iterator[str]) -> int:
     import numpy as np
 
     digests = (int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") for text in texts)
-    known = np.fromiter(digests, dtype=np.uint64)
-    return len(known) - len(np.unique(known))
+    values = np.fromiter(digests, dtype=np.uint64)
+    return len(values) - len(np.unique(values))
 
 
 def _format_repeated(metrics: dict[str, float], seed_bits: int) -> str:

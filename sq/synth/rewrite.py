@@ -33,7 +33,7 @@ from sq.synth.model_client import ModelClient, RequestFlow
 from sq.synth.stage import ItemResult, StageInput, StageSpec, seed_of
 from sq.synth.stage_metrics import StageSummary
 
-LOOKED_AT = 512
+JUDGED_TOGETHER = 512
 """Pairs that a judge of its own is given at a time."""
 JUDGE = ("stage.judge_model", "stage.judge_engine")
 
@@ -69,7 +69,7 @@ class RewriteStage(SynthStage):
     window: int = setting(64, ge=2, help="success_rate: questions among which partners are sought")
     margin: float = setting(0.25, gt=0, le=1, help="success_rate: least difference in agreement of a solvability pair")
 
-    def work(self, job: SynthJob) -> StageSpec:
+    def spec(self, job: SynthJob) -> StageSpec:
         """Make pairs from the questions of the input."""
         if self.source is PairSource.SUCCESS_RATE:
             from sq.synth.success_rate import pairs_by_success
@@ -80,12 +80,12 @@ class RewriteStage(SynthStage):
         inputs = (source.check(),)
         optimiser = ModelClient(job.model, job.engine)
         judge = self._judge(job, optimiser)
-        rewriting = Rewriter(self, optimiser, judge, job.seed)
+        rewriter = Rewriter(self, optimiser, judge, job.seed)
         return StageSpec(
             schema=PAIR,
-            fingerprint_fields=rewriting.fingerprint_fields,
-            items=lambda: source.items(rewriting.key),
-            do=rewriting.outcomes,
+            fingerprint_fields=rewriter.fingerprint_fields,
+            items=lambda: source.items(rewriter.key),
+            process=rewriter.results,
             close=lambda: _close(optimiser, judge),
             usages=(optimiser.usage,) if judge is optimiser else (optimiser.usage, judge.usage),
             inputs=inputs,
@@ -116,7 +116,7 @@ class Rewriter:
             "solvability": load_prompt(stage.solvability_prompt),
             "difficulty": load_prompt(stage.difficulty_prompt),
         }
-        self._judging = judge_prompt(stage.judge_prompt) if stage.judge_prompt else None
+        self._judge_prompt = judge_prompt(stage.judge_prompt) if stage.judge_prompt else None
         self._sampling = optimiser.sampling(
             temperature=stage.temperature, top_p=stage.top_p, max_tokens=stage.max_tokens
         )
@@ -126,20 +126,20 @@ class Rewriter:
     def fingerprint_fields(self) -> dict[str, Any]:
         """The optimiser and its prompts."""
         prompts = {f"prompt.{direction}": prompt.digest for direction, prompt in self._prompts.items()}
-        judge = {"prompt.judge": self._judging.digest} if self._judging else {}
+        judge = {"prompt.judge": self._judge_prompt.digest} if self._judge_prompt else {}
         if self._judge is not self._optimiser:
             judge |= {f"judge.{name}": value for name, value in self._judge.fingerprint_fields.items()}
         return {**self._optimiser.fingerprint_fields, **prompts, **judge}
 
-    def outcomes(self, items: Iterator[WorkItem], run: str) -> Iterator[ItemResult]:
+    def results(self, items: Iterator[WorkItem], run: str) -> Iterator[ItemResult]:
         """Pairs and rejects as they come; a judge of its own looks at some hundred pairs at a time."""
-        outcomes = self._optimiser.run_flows(items, lambda item: self.talk(item, run))
-        if self._judging is None or self._judge is self._optimiser:
-            yield from outcomes
+        results = self._optimiser.run_flows(items, lambda item: self.request_flow(item, run))
+        if self._judge_prompt is None or self._judge is self._optimiser:
+            yield from results
             return
-        while block := list(itertools.islice(outcomes, LOOKED_AT)):
-            yield from (outcome for outcome in block if not outcome.rows)
-            pairs = (WorkItem(outcome.key, outcome.rows[0]) for outcome in block if outcome.rows)
+        while block := list(itertools.islice(results, JUDGED_TOGETHER)):
+            yield from (result for result in block if not result.rows)
+            pairs = (WorkItem(result.key, result.rows[0]) for result in block if result.rows)
             yield from self._judge.run_flows(pairs, lambda item: self._second_look(item, item.payload))
 
     def direction(self, row: dict[str, Any]) -> str:
@@ -154,7 +154,7 @@ class Rewriter:
             "rewrite", question=row["id"], text=row["question"], direction=self.direction(row), **fingerprint_fields
         )
 
-    def talk(self, item: WorkItem, run: str) -> RequestFlow:
+    def request_flow(self, item: WorkItem, run: str) -> RequestFlow:
         """Ask for the rewrite; then, where wanted, for a judge's word on it."""
         question = item.payload
         direction = self.direction(question)
@@ -182,23 +182,23 @@ class Rewriter:
         pair["chosen"] = str(parsed.value).strip()
         if problem := self._problem(pair["chosen"], pair["rejected"]):
             return _rejected(item, pair, *problem)
-        if self._judging is not None and self._judge is self._optimiser:
+        if self._judge_prompt is not None and self._judge is self._optimiser:
             return (yield from self._second_look(item, pair))
         return ItemResult(key=item.key, rows=[pair])
 
     def _second_look(self, item: WorkItem, pair: dict[str, Any]) -> RequestFlow:
         """Ask the judge about the chosen question; the pair stays only where it is judged solvable."""
-        assert self._judging is not None
+        assert self._judge_prompt is not None
         key = row_id("second_look", rewrite=item.key)
         try:
-            request = self._judge.request(key, self._judging.render(question=pair["chosen"]), self._greedy)
+            request = self._judge.request(key, self._judge_prompt.render(question=pair["chosen"]), self._greedy)
         except SqError as error:
             return _rejected(item, pair, "unusable", str(error))
-        (said,) = yield [request]
-        if said.error is not None:
-            return ItemResult(key=item.key, rejects=[rejected(pair, said)])
-        reply: Completion = said.completions[0]
-        answer = self._judging.yes_no(reply.text, reply.finish_reason)
+        (result,) = yield [request]
+        if result.error is not None:
+            return ItemResult(key=item.key, rejects=[rejected(pair, result)])
+        reply: Completion = result.completions[0]
+        answer = self._judge_prompt.yes_no(reply.text, reply.finish_reason)
         pair["judge_model"], pair["judge_reply"] = self._judge.identity, reply.text
         pair["chosen_solvable"] = answer.value
         if answer.reject_reason:
@@ -207,9 +207,9 @@ class Rewriter:
 
     def _pair(self, item: WorkItem, run: str, direction: str, prompt: Prompt) -> dict[str, Any]:
         question = item.payload
-        known = fit_row({k: v for k, v in question.items() if k in ("domain", "generator", "prefix")}, PAIR)
+        inherited = fit_row({k: v for k, v in question.items() if k in ("domain", "generator", "prefix")}, PAIR)
         return {
-            **known,
+            **inherited,
             "id": item.key,
             "run": run,
             "model": self._optimiser.identity,
@@ -234,9 +234,9 @@ class Rewriter:
         return None
 
 
-def _close(*speakers: ModelClient) -> None:
-    for speaker in speakers:
-        speaker.close()
+def _close(*clients: ModelClient) -> None:
+    for client in clients:
+        client.close()
 
 
 def _rejected(item: WorkItem, pair: dict[str, Any], reason: str, detail: str) -> ItemResult:
@@ -256,19 +256,19 @@ def pair_report(directory: Path, domain: Domain) -> StageSummary:
     total = max(counts.total(), 1)
     metrics = {f"pairs/{name}": float(count) for name, count in counts.items()}
     metrics |= {"words/chosen": chosen / total, "words/rejected": rejected / total}
-    told = ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
-    told += f", {chosen / total:.0f} words chosen, {rejected / total:.0f} rejected"
-    judged = list(_both(iter(labels)))
-    if judged:
+    text = ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
+    text += f", {chosen / total:.0f} words chosen, {rejected / total:.0f} rejected"
+    both = list(_both(iter(labels)))
+    if both:
         metrics |= {
-            "oracle/chosen_solvable": sum(c.solvable for c, _ in judged) / len(judged),
-            "oracle/rejected_solvable": sum(r.solvable for _, r in judged) / len(judged),
+            "oracle/chosen_solvable": sum(c.solvable for c, _ in both) / len(both),
+            "oracle/rejected_solvable": sum(r.solvable for _, r in both) / len(both),
         }
-        told += (
+        text += (
             f" | by the oracle {metrics['oracle/chosen_solvable']:.1%} of the chosen solvable, "
             f"{metrics['oracle/rejected_solvable']:.1%} of the rejected"
         )
-    return StageSummary(metrics=metrics, told=told)
+    return StageSummary(metrics=metrics, told=text)
 
 
 def _both(labels: Iterator[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:

@@ -52,7 +52,7 @@ class SelectStage(SynthStage):
     method: SelectionMethod = setting(SelectionMethod.REWARD, help="what makes a candidate the best")
     keep_cut_off: bool = setting(False, help="let candidates that ran into the token limit stand, if they answer")
 
-    def work(self, job: SynthJob) -> StageSpec:
+    def spec(self, job: SynthJob) -> StageSpec:
         """Choose among the candidates of each question."""
         domain = job.domain.create()
         source = StageInput(job=job, domain=domain, need=("question", "response"), any_text=("response",))
@@ -63,15 +63,18 @@ class SelectStage(SynthStage):
                 f"stage.method={self.method.value} needs a reward model, and model={job.model.name} is none for this "
                 "engine: give model={name: reward, path: DIR} with engine=hf or vllm, or stage.method=majority"
             )
-        judge = ModelClient(job.model, job.engine) if rewarded else None
-        choosing = Selector(stage=self, domain=domain, seed=job.seed, judge=judge)
+        reward_model = ModelClient(job.model, job.engine) if rewarded else None
+        selector = Selector(stage=self, domain=domain, seed=job.seed, reward_model=reward_model)
         return StageSpec(
             schema=EXAMPLE,
-            fingerprint_fields={"instruction": domain.instruction, **(judge.scoring_fields if judge else {})},
-            items=lambda: _questions(source, choosing),
-            do=choosing.outcomes,
-            close=judge.close if judge else lambda: None,
-            usages=(judge.usage,) if judge else (),
+            fingerprint_fields={
+                "instruction": domain.instruction,
+                **(reward_model.scoring_fields if reward_model else {}),
+            },
+            items=lambda: _questions(source, selector),
+            process=selector.results,
+            close=reward_model.close if reward_model else lambda: None,
+            usages=(reward_model.usage,) if reward_model else (),
             inputs=inputs,
             independent=False,
             unit="question",
@@ -87,22 +90,22 @@ class Selector:
     stage: SelectStage
     domain: Domain
     seed: int
-    judge: ModelClient | None
+    reward_model: ModelClient | None
 
-    def outcomes(self, items: Iterator[WorkItem], run: str) -> Iterator[ItemResult]:
+    def results(self, items: Iterator[WorkItem], run: str) -> Iterator[ItemResult]:
         """The chosen and the others, question by question."""
-        if self.judge is not None:
-            yield from self.judge.score(items, self._rewarded)
+        if self.reward_model is not None:
+            yield from self.reward_model.score(items, self._rewarded)
             return
         for item in items:
-            standing, rejects = self._sift(item.payload)
+            standing, rejects = self._split(item.payload)
             yield self._choose(item.key, standing, rejects)
 
     def _rewarded(self, item: WorkItem) -> RequestFlow:
         """Score all candidates that have an answer, then choose."""
-        standing, rejects = self._sift(item.payload)
+        standing, rejects = self._split(item.payload)
         scores: list[ScoreResult] = yield [
-            ScoreRequest(key=row_id("score", candidate=row["id"], of=item.key), messages=self._exchange(row))
+            ScoreRequest(key=row_id("score", candidate=row["id"], of=item.key), messages=self._messages(row))
             for row in standing
         ]
         scored = []
@@ -110,18 +113,21 @@ class Selector:
             if score.score is None:
                 rejects.append(rejected(row, score))
             else:
-                row |= {"reward": float(score.score), "reward_model": self.judge.identity if self.judge else None}
+                row |= {
+                    "reward": float(score.score),
+                    "reward_model": self.reward_model.identity if self.reward_model else None,
+                }
                 scored.append(row)
         return self._choose(item.key, scored, rejects)
 
-    def _exchange(self, row: dict[str, Any]) -> tuple[dict[str, str], ...]:
+    def _messages(self, row: dict[str, Any]) -> tuple[dict[str, str], ...]:
         return ({"role": "user", "content": self._query(row)}, {"role": "assistant", "content": row["response"]})
 
     def _query(self, row: dict[str, Any]) -> str:
         question = str(row["question"]).strip()
         return f"{question}\n{self.domain.instruction}" if self.domain.instruction else question
 
-    def _sift(self, candidates: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[Reject]]:
+    def _split(self, candidates: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[Reject]]:
         """Candidates with a final answer, and rejects for the others."""
         standing, rejects = [], []
         for row in candidates:
@@ -147,19 +153,19 @@ class Selector:
         if not standing:
             return ItemResult(key=key, rejects=rejects)
         count = len(standing) + len(rejects)
-        said = _vote(standing, self.domain)
+        groups = _vote(standing, self.domain)
         method = self.stage.method
         if method is SelectionMethod.CHECK:
-            known = standing[0].get("answer") is not None
-            for row in standing if known else []:
+            checkable = standing[0].get("answer") is not None
+            for row in standing if checkable else []:
                 if not row["correct"]:
                     detail = f"{row['response_answer']} is not {row['answer']}"
                     rejects.append(Reject(row=row, reason="wrong", detail=detail))
-            standing = [row for row in standing if row["correct"]] if known else standing
+            standing = [row for row in standing if row["correct"]] if checkable else standing
             if not standing:
                 return ItemResult(key=key, rejects=rejects)
-        weights = _weights(standing, said) if method is SelectionMethod.WEIGHTED else {}
-        standing.sort(key=lambda row: (*self._worth(row, weights), row_id("tie", seed=self.seed, id=row["id"])))
+        weights = _weights(standing, groups) if method is SelectionMethod.WEIGHTED else {}
+        standing.sort(key=lambda row: (*self._order(row, weights), row_id("tie", seed=self.seed, id=row["id"])))
         for rank, row in enumerate(standing):
             row["rank"] = rank
         best = standing[0]
@@ -167,7 +173,7 @@ class Selector:
         chosen = {**best, "query": self._query(best), "selected_by": method.value, "candidates": count}
         return ItemResult(key=key, rows=[fit_row(chosen, EXAMPLE)], rejects=rejects)
 
-    def _worth(self, row: dict[str, Any], weights: dict[str, float]) -> tuple[float, ...]:
+    def _order(self, row: dict[str, Any], weights: dict[str, float]) -> tuple[float, ...]:
         """What candidates are ordered by, the best first."""
         if self.stage.method is SelectionMethod.REWARD:
             return (-row["reward"],)
@@ -177,7 +183,7 @@ class Selector:
 
 
 def _vote(rows: list[dict[str, Any]], domain: Domain) -> dict[str, str]:
-    """Count for each candidate how many say the same, by the domain's word; what it says, by candidate."""
+    """Count for each candidate how many say the same, by the domain's vote; each candidate's group."""
     vote = domain.vote(rows[0], [row["response_answer"] for row in rows], [row["response"] for row in rows])
     votes = Counter(vote.keys)
     for row, key in zip(rows, vote.keys, strict=True):
@@ -185,16 +191,16 @@ def _vote(rows: list[dict[str, Any]], domain: Domain) -> dict[str, str]:
     return {row["id"]: key for row, key in zip(rows, vote.keys, strict=True)}
 
 
-def _weights(rows: list[dict[str, Any]], said: dict[str, str]) -> dict[str, float]:
+def _weights(rows: list[dict[str, Any]], groups: dict[str, str]) -> dict[str, float]:
     """The weight of each candidate's answer: its share of the softmax of all rewards, which are of any sign."""
     top = max(row["reward"] for row in rows)
     mass: Counter[str] = Counter()
     for row in rows:
-        mass[said[row["id"]]] += math.exp(row["reward"] - top)  # type: ignore[assignment]
-    return {row["id"]: mass[said[row["id"]]] / sum(mass.values()) for row in rows}
+        mass[groups[row["id"]]] += math.exp(row["reward"] - top)  # type: ignore[assignment]
+    return {row["id"]: mass[groups[row["id"]]] / sum(mass.values()) for row in rows}
 
 
-def _questions(source: StageInput, choosing: Selector) -> Iterator[WorkItem]:
+def _questions(source: StageInput, selector: Selector) -> Iterator[WorkItem]:
     """The candidates of each question as one item; they stand together, as `answers` writes them."""
     for bad, rows in itertools.groupby(source.rows(), key=lambda row: isinstance(row, BadRow)):
         if bad:
@@ -222,17 +228,17 @@ def _report(directory: Path, domain: Domain) -> StageSummary:
         chosen.append(_right(row, domain))
         agreement += [row["agreement"]] if row["agreement"] is not None else []
     others = [_right(json.loads(row["row"]), domain) for row in read_rejects(directory)]
-    known = [right for right in chosen if right is not None]
-    every = known + [right for right in others if right is not None]
-    metrics, told = {}, []
-    if known:
-        metrics = {"correct/chosen": sum(known) / len(known), "correct/random": sum(every) / len(every)}
+    graded = [right for right in chosen if right is not None]
+    every = graded + [right for right in others if right is not None]
+    metrics, texts = {}, []
+    if graded:
+        metrics = {"correct/chosen": sum(graded) / len(graded), "correct/random": sum(every) / len(every)}
         best, random = metrics.values()
-        told.append(f"{best:.1%} of the chosen are right, {random:.1%} of all candidates")
+        texts.append(f"{best:.1%} of the chosen are right, {random:.1%} of all candidates")
     if agreement:
         metrics["agreement"] = sum(agreement) / len(agreement)
-        told.append(f"{metrics['agreement']:.1%} of the tests that came with candidates are passed by most of them")
-    return StageSummary(metrics=metrics, told="; ".join(told))
+        texts.append(f"{metrics['agreement']:.1%} of the tests that came with candidates are passed by most of them")
+    return StageSummary(metrics=metrics, told="; ".join(texts))
 
 
 def _right(row: Any, domain: Domain) -> bool | None:

@@ -1,7 +1,7 @@
 """Every stage of synthesis runs here: read, check, run, commit, track.
 
-A stage says what its work is (`StageSpec`): the items in a fixed order, what decides their rows, and how items become
-outcomes. All else is the same for all of them: exactly-once by the ledger, rows of the input that cannot be used as
+A stage says what it does (`StageSpec`): the items in a fixed order, what decides their rows, and how items become
+results. All else is the same for all of them: exactly-once by the ledger, rows of the input that cannot be used as
 rejects, progress, and one line at the end whose counts reconcile (in = out + rejects by reason).
 """
 
@@ -59,7 +59,7 @@ class StageSpec:
     schema: pa.Schema
     fingerprint_fields: Mapping[str, Any]
     items: Callable[[], Iterator[WorkItem]]
-    do: Callable[[Iterator[WorkItem], str], Iterator[ItemResult]]
+    process: Callable[[Iterator[WorkItem], str], Iterator[ItemResult]]
     close: Callable[[], None]
     usages: Sequence[Usage] = ()
     """What its models are asked, for the bill."""
@@ -69,7 +69,7 @@ class StageSpec:
     total: int | None = None
     report: Callable[[Path], StageSummary] = _empty_summary
     stale: Callable[[Mapping[str, float]], bool] = lambda metrics: False
-    """Whether the figures that a finished stage was told with lack what is asked for now."""
+    """Whether the metrics of a finished stage lack what is asked for now."""
     independent: bool = True
     """Whether an item has rows or rejects, never both, and no item's depend on another's."""
     unit: str = "row"
@@ -77,57 +77,57 @@ class StageSpec:
     """The command that usually follows, up to the key that takes this stage's directory."""
 
 
-def run_stage(job: SynthJob, work: StageSpec) -> dict[str, float]:
-    """Bring the stage in `job.output_dir` to its end, from wherever an earlier run was killed; its figures."""
+def run_stage(job: SynthJob, spec: StageSpec) -> dict[str, float]:
+    """Bring the stage in `job.output_dir` to its end, from wherever an earlier run was killed; its metrics."""
     started = time.monotonic()
     directory, name = Path(job.output_dir), job.stage.name
-    digests = {data.name: data.digest for data in work.inputs}
-    identity = {**flatten(job.stage, "stage"), **work.fingerprint_fields, "seed": job.seed}
-    identity = {name: value for name, value in identity.items() if name not in work.ignored_fields}
-    retry = _retry(work) if job.retry_engine_rejects else None
+    digests = {data.name: data.digest for data in spec.inputs}
+    identity = {**flatten(job.stage, "stage"), **spec.fingerprint_fields, "seed": job.seed}
+    identity = {name: value for name, value in identity.items() if name not in spec.ignored_fields}
+    retry = _retry(spec) if job.retry_engine_rejects else None
     try:
-        ledger = Ledger.open(directory, schema=work.schema, config=identity, inputs=digests, retry=retry)
+        ledger = Ledger.open(directory, schema=spec.schema, config=identity, inputs=digests, retry=retry)
     except BaseException:
-        work.close()
+        spec.close()
         raise
     same = {**identity, **digests}
     with ledger, track(
-        job.tracking, stage=name, params=flatten(job), inputs=work.inputs, directory=directory, identity=same
+        job.tracking, stage=name, params=flatten(job), inputs=spec.inputs, directory=directory, identity=same
     ) as run:  # fmt: skip
         try:
-            file = StageMetrics(directory, work.usages)
-            if not ledger.finished and (failures := _run_items(ledger, work, name, run.id, file)):
-                done, left = count_noun(ledger.done, work.unit), count_noun(len(failures), work.unit)
+            file = StageMetrics(directory, spec.usages)
+            if not ledger.finished and (failures := _run_items(ledger, spec, name, run.id, file)):
+                done, left = count_noun(ledger.done, spec.unit), count_noun(len(failures), spec.unit)
                 raise unfinished(f"{name}: {done} done, {left} left -> {directory}", failures)
             summary = ledger.finish()
             report = file.kept(summary.digest)
-            if report is None or work.stale(report.metrics):
-                report = work.report(directory)
+            if report is None or spec.stale(report.metrics):
+                report = spec.report(directory)
                 file.keep(summary.digest, report)
         finally:
-            work.close()
+            spec.close()
         metrics = {**_counts(summary), **report.metrics, **file.usage}
         run.output(name, directory, digest=summary.digest, rows=summary.rows)
         run.metrics(metrics)
-    _print_summary(job, work, summary, report, time.monotonic() - started)
+    _print_summary(job, spec, summary, report, time.monotonic() - started)
     return metrics
 
 
-def _retry(work: StageSpec) -> Retry:
-    return Retry(reject=lambda reject: bool(reject["reason"] == "engine"), whole=not work.independent)
+def _retry(spec: StageSpec) -> Retry:
+    return Retry(reject=lambda reject: bool(reject["reason"] == "engine"), whole=not spec.independent)
 
 
-def _run_items(ledger: Ledger, work: StageSpec, name: str, run: str, file: StageMetrics) -> list[str]:
+def _run_items(ledger: Ledger, spec: StageSpec, name: str, run: str, file: StageMetrics) -> list[str]:
     """Record what comes of the items that are left; the errors of those that failed."""
     failures: list[str] = []
     done = ledger.done
-    with tqdm(total=work.total, initial=done, desc=name, unit=work.unit, dynamic_ncols=True, mininterval=0.5) as bar:
+    with tqdm(total=spec.total, initial=done, desc=name, unit=spec.unit, dynamic_ncols=True, mininterval=0.5) as bar:
         try:
-            for outcome in work.do(_usable(ledger, ledger.todo(work.items())), run):
-                if outcome.failure is not None:
-                    failures.append(outcome.failure)
+            for result in spec.process(_usable(ledger, ledger.todo(spec.items())), run):
+                if result.failure is not None:
+                    failures.append(result.failure)
                     continue
-                ledger.record(outcome.key, outcome.rows, outcome.rejects)
+                ledger.record(result.key, result.rows, result.rejects)
                 bar.update()
                 file.write_now_and_then()
         finally:
@@ -152,28 +152,28 @@ def _counts(summary: LedgerSummary) -> dict[str, float]:
 
 
 def _print_summary(
-    job: SynthJob, work: StageSpec, summary: LedgerSummary, report: StageSummary, seconds: float
+    job: SynthJob, spec: StageSpec, summary: LedgerSummary, report: StageSummary, seconds: float
 ) -> None:
     reasons = ", ".join(f"{n:,} {reason}" for reason, n in sorted(summary.reasons.items()))
     given, rows, rejects = (
-        count_noun(summary.items, work.unit),
+        count_noun(summary.items, spec.unit),
         count_noun(summary.rows, "row"),
         count_noun(summary.rejects, "reject"),
     )
-    told = f"{given} in -> {rows}, {rejects}"
+    counts = f"{given} in -> {rows}, {rejects}"
     resumed = f", {summary.resumed:,} of them done before" if summary.resumed else ""
     parts = [
-        f"{job.stage.name}: {told}{f' ({reasons})' if reasons else ''}{resumed} -> {job.output_dir}",
+        f"{job.stage.name}: {counts}{f' ({reasons})' if reasons else ''}{resumed} -> {job.output_dir}",
         report.told,
         "retry_engine_rejects=true asks again for those of the engine" if "engine" in summary.reasons else "",
         f"{seconds:.0f} s",
-        _next_command(job, work) if summary.rows else "",
+        _next_command(job, spec) if summary.rows else "",
     ]
     log.info("%s", " | ".join(part for part in parts if part))
 
 
-def _next_command(job: SynthJob, work: StageSpec) -> str:
-    command, _, key = work.then.rpartition(" ")
+def _next_command(job: SynthJob, spec: StageSpec) -> str:
+    command, _, key = spec.then.rpartition(" ")
     return (
         f"next: python {command} {quote_override('domain', job.domain.name)} {quote_override(key, job.output_dir)}"
         if key

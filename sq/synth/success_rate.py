@@ -32,7 +32,7 @@ HARDER = 1.2
 
 
 def pairs_by_success(job: SynthJob, stage: RewriteStage) -> StageSpec:
-    """The work of `source=success_rate`: an item is a window of questions."""
+    """The spec of `source=success_rate`: an item is a window of questions."""
     domain = job.domain.create()
     source = StageInput(job=job, domain=domain, need=("question",))
     inputs = (source.check(),)
@@ -41,7 +41,9 @@ def pairs_by_success(job: SynthJob, stage: RewriteStage) -> StageSpec:
         schema=PAIR,
         fingerprint_fields={**solver.fingerprint_fields, "instruction": domain.instruction},
         items=lambda: _windows(source, stage, solver),
-        do=lambda items, run: solver.run_flows(items, lambda item: _talk(item, run, stage, solver, domain)),
+        process=lambda items, run: solver.run_flows(
+            items, lambda item: _request_flow(item, run, stage, solver, domain)
+        ),
         close=solver.close,
         usages=(solver.usage,),
         inputs=inputs,
@@ -71,7 +73,7 @@ def _windows(source: StageInput, stage: RewriteStage, solver: ModelClient) -> It
     yield from map(bad_item, bad)
 
 
-def _talk(item: WorkItem, run: str, stage: RewriteStage, solver: ModelClient, domain: Domain) -> RequestFlow:
+def _request_flow(item: WorkItem, run: str, stage: RewriteStage, solver: ModelClient, domain: Domain) -> RequestFlow:
     """Solve every question of the window k times, then pair them."""
     sampling = solver.sampling(
         n=stage.k, temperature=stage.temperature or 0.7, top_p=stage.top_p, max_tokens=stage.max_tokens
@@ -94,7 +96,7 @@ def _talk(item: WorkItem, run: str, stage: RewriteStage, solver: ModelClient, do
                 {
                     "row": row,
                     "words": set(words_of(row["question"])),
-                    **_measure(row, solver.whole(request, result), solver, domain),
+                    **_measure(row, solver.full_replies(request, result), solver, domain),
                 }
             )
     rows, left = _paired(measured, stage)
@@ -108,8 +110,8 @@ def _measure(
     row: dict[str, Any], solutions: Sequence[Completion], solver: ModelClient, domain: Domain
 ) -> dict[str, float]:
     """How far the solutions agree, by the domain's vote, and how long they are."""
-    found = [(a, c.text) for c in solutions if (a := domain.final_answer(solver.answer_in(c.text))) is not None]
-    keys = domain.vote(row, [a for a, _ in found], [text for _, text in found]).keys if found else ()
+    answered = [(a, c.text) for c in solutions if (a := domain.final_answer(solver.answer_in(c.text))) is not None]
+    keys = domain.vote(row, [a for a, _ in answered], [text for _, text in answered]).keys if answered else ()
     top = max(Counter(keys).values(), default=0)
     return {"agreement": top / len(solutions), "length": sum(c.tokens for c in solutions) / len(solutions)}
 

@@ -55,37 +55,39 @@ def why(row: str, roots: Iterable[Path]) -> str:
         raise SqError(f"no stage's output is below {', '.join(map(str, roots))}; say where: --in DIRECTORY")
     if len(row) < SHORTEST_ID:
         raise SqError(f"{row!r} is too short for an id: give at least {SHORTEST_ID} characters of it")
-    found = {record.id for record in _records(stages, lambda r: r.id.startswith(row))}
-    if len(found) != 1:
-        listed = f"{len(found)} rows begin so: {', '.join(sorted(found)[:5])}" if found else "no row or reject has it"
+    matches = {record.id for record in _records(stages, lambda r: r.id.startswith(row))}
+    if len(matches) != 1:
+        listed = (
+            f"{len(matches)} rows begin so: {', '.join(sorted(matches)[:5])}" if matches else "no row or reject has it"
+        )
         raise SqError(f"{row}: {listed} ({len(stages)} stages searched)")
-    origin = found.pop()
+    origin = matches.pop()
     ancestors = _ancestors(origin, stages)
     story = list(_records(stages, lambda r: r.id in ancestors or r.id == origin or origin in r.origins))
     return "\n".join(_format_story(origin, story))
 
 
 def _ancestors(origin: str, stages: list[tuple[Path, Manifest]]) -> set[str]:
-    known: set[str] = set()
+    ancestors: set[str] = set()
     new = {origin}
     while new:
         sought = frozenset(new)
         parents = {p for record in _records(stages, lambda r: r.id in sought) for p in record.origins}  # noqa: B023
-        new = parents - known - {origin}
-        known |= new
-    return known
+        new = parents - ancestors - {origin}
+        ancestors |= new
+    return ancestors
 
 
 def _stages(roots: Iterable[Path]) -> Iterator[tuple[Path, Manifest]]:
     """Every stage below the roots, in the order of the method."""
-    found = {}
+    stages = {}
     for root in roots:
         for path in sorted({root / "manifest.json", *root.rglob("manifest.json")}):
             with suppress(LedgerError):  # another program's manifest
                 manifest = read_manifest(path.parent)
                 if "id" in manifest.schema:
-                    found[path.parent.resolve()] = manifest
-    yield from sorted(found.items(), key=lambda s: (_place(s[1]), str(s[0])))
+                    stages[path.parent.resolve()] = manifest
+    yield from sorted(stages.items(), key=lambda s: (_place(s[1]), str(s[0])))
 
 
 def _place(manifest: Manifest) -> int:
@@ -113,8 +115,8 @@ def _records(stages: list[tuple[Path, Manifest]], wanted: Callable[[LineageRecor
 
 
 def _format_story(origin: str, story: list[LineageRecord]) -> Iterator[str]:
-    """Each record with what is new in it: what an earlier one has said of the same row is not said again."""
-    said: dict[str, Any] = {}
+    """Each record with what is new in it: what an earlier one has of the same row is left out."""
+    printed: dict[str, Any] = {}
     for record in story:
         mark = "rejected" if record.reason else "kept"
         own = "this row" if record.id == origin else record.id
@@ -122,17 +124,17 @@ def _format_story(origin: str, story: list[LineageRecord]) -> Iterator[str]:
             f", {record.reason}: {record.detail}" if record.reason else ""
         )
         for name, value in record.row.items():
-            if name == "id" or value is None or value == [] or said.get(name) == value:
+            if name == "id" or value is None or value == [] or printed.get(name) == value:
                 continue
-            said[name] = value
-            shown = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
-            shown = shown if len(shown) <= LONG else f"{shown[:LONG]} … ({len(shown)} characters)"
-            yield "  " + f"{name}: {shown}".replace("\n", "\n      ")
+            printed[name] = value
+            text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+            text = text if len(text) <= LONG else f"{text[:LONG]} … ({len(text)} characters)"
+            yield "  " + f"{name}: {text}".replace("\n", "\n      ")
     ends = [r for r in story if r.id == origin]
     last = ends[-1]
     where = f"rejected by {last.stage} ({last.reason})" if last.reason else f"kept by {last.stage}"
-    made = len({r.id for r in story if origin in r.origins and r.id != origin})
-    yield f"It ended {where}; {made} rows were made from it."
+    descendants = len({r.id for r in story if origin in r.origins and r.id != origin})
+    yield f"It ended {where}; {descendants} rows were made from it."
 
 
 def _short_path(path: Path) -> str:

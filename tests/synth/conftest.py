@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).parent))  # helper modules beside this file
 def job():
     """`job("answers", "input=domain", ...)` -> a SynthJob, as the command line would compose it."""
 
-    def made(stage: str, *overrides: str) -> SynthJob:
+    def compose_job(stage: str, *overrides: str) -> SynthJob:
         base = [f"stage={stage}", "tracking=none"]
         if not any(o.startswith("engine=") for o in overrides):
             base.append("engine=oracle")
@@ -27,7 +27,7 @@ def job():
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             return build(compose("synthesize", overrides=[*base, *given]), SynthJob)
 
-    return made
+    return compose_job
 
 
 @pytest.fixture

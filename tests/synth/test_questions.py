@@ -61,9 +61,9 @@ def test_the_command_makes_rows_once_and_refuses_another_config_there(random_tin
 
     first = run()
     assert first.returncode == 0, first.stderr
-    made = tmp_path / "made"
-    rows, rejects = list(read_rows(made)), list(read_rejects(made))
-    assert len(rows) + len(rejects) == 40 == read_manifest(made).items
+    directory = tmp_path / "made"
+    rows, rejects = list(read_rows(directory)), list(read_rejects(directory))
+    assert len(rows) + len(rejects) == 40 == read_manifest(directory).items
     assert {r["reason"] for r in rejects} <= {"cut-off", "empty", "repeating", "unreadable"}
     assert all(r["generator"] == "tiny" and r["seed"] >= 0 and r["prefix"] for r in rows)
     assert (
@@ -72,9 +72,9 @@ def test_the_command_makes_rows_once_and_refuses_another_config_there(random_tin
     )
     assert sorted(p.name for p in tmp_path.iterdir()) == ["made"]
 
-    before = {p.name: p.read_bytes() for p in made.iterdir()}
+    before = {p.name: p.read_bytes() for p in directory.iterdir()}
     again = run()
-    assert again.returncode == 0 and {p.name: p.read_bytes() for p in made.iterdir()} == before
+    assert again.returncode == 0 and {p.name: p.read_bytes() for p in directory.iterdir()} == before
 
     other = run("stage.temperature=0.5")
     assert other.returncode == 2
@@ -111,9 +111,9 @@ def test_several_generators_have_their_shares_and_no_id_twice(job, random_tiny, 
     shutil.copytree(random_tiny, other)
     (other / "config.json").write_text((other / "config.json").read_text() + "\n")  # other weights, as it were
     shares = f"stage.generators={{{random_tiny}: 0.3, {other}: 0.7}}"
-    made = job("questions", shares, "stage.count=41", f"model.path={random_tiny}", f"output_dir={tmp_path / 'q'}")
+    synth_job = job("questions", shares, "stage.count=41", f"model.path={random_tiny}", f"output_dir={tmp_path / 'q'}")
     Echo.started.clear()
-    metrics = replace(made, engine=EchoConfig()).run()
+    metrics = replace(synth_job, engine=EchoConfig()).run()
     rows = list(read_rows(tmp_path / "q"))
     assert Counter(r["generator"] for r in rows) == {random_tiny.name: 12, "other": 29}
     assert len({r["id"] for r in rows}) == len({r["seed"] for r in rows}) == 41
@@ -138,15 +138,15 @@ class ForgetfulConfig(EchoConfig):
 
 
 def test_questions_that_equal_seeds_give_twice_are_expected_and_counted(job, random_tiny, tmp_path, caplog):
-    made = job("questions", "stage.count=40", f"model.path={random_tiny}", f"output_dir={tmp_path / 'q'}")
+    synth_job = job("questions", "stage.count=40", f"model.path={random_tiny}", f"output_dir={tmp_path / 'q'}")
     with caplog.at_level("INFO"):
-        metrics = replace(made, engine=ForgetfulConfig()).run()
+        metrics = replace(synth_job, engine=ForgetfulConfig()).run()
     different = len({row["question"] for row in read_rows(tmp_path / "q")})
     assert different <= 16 and metrics["repeated"] == 40 - different
     assert metrics["repeated_by_seed"] == 40 * 39 / 2 / 16
     said = f"{40 - different} the same as an earlier one, 48.8 expected because the engine tells 4 bits of a seed apart"
     assert said in caplog.text
-    whole = replace(made, engine=EchoConfig(), output_dir=str(tmp_path / "w")).run()
+    whole = replace(synth_job, engine=EchoConfig(), output_dir=str(tmp_path / "w")).run()
     assert whole["repeated"] == 0 and whole["repeated_by_seed"] < 1e-15
 
 
@@ -171,5 +171,5 @@ def test_another_seed_asks_other_questions_and_the_same_seed_the_same(job, rando
     ("domain", "judge"), [("arithmetic", "engine=oracle "), ("programs", "engine=oracle "), ("math", "")]
 )
 def test_the_next_command_takes_the_oracle_for_a_judge_where_the_domain_has_one(job, domain, judge):
-    made = job("questions", "engine=hf", f"domain={domain}")
-    assert made.stage.work(made).then == f"synthesize.py stage=filter {judge}input"
+    synth_job = job("questions", "engine=hf", f"domain={domain}")
+    assert synth_job.stage.spec(synth_job).then == f"synthesize.py stage=filter {judge}input"

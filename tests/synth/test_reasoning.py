@@ -47,8 +47,8 @@ def test_marks_come_in_pairs():
 
 
 def replies(*texts, finish="stop"):
-    made = tuple(Completion(text=text, finish_reason=finish, tokens=9) for text in texts)
-    return lambda self, request: Result(key=request.key, completions=made, prompt_tokens=3)
+    completions = tuple(Completion(text=text, finish_reason=finish, tokens=9) for text in texts)
+    return lambda self, request: Result(key=request.key, completions=completions, prompt_tokens=3)
 
 
 def test_answers_and_select_look_behind_the_reasoning(run, tmp_path, monkeypatch):
@@ -75,12 +75,12 @@ def test_the_opening_mark_of_the_prompt_is_part_of_the_reply(job):
     opened = "model.chat.answer_prefix='<|im_end|>\\n<|im_start|>assistant\\n<think>\\n'"
     marks = "model.chat.reasoning=['<think>','</think>']"
     for settings, starts in (([marks, opened], True), ([marks], False), ([opened], False)):
-        made = job("answers", "model=tiny", "engine=hf", "input=domain", *settings)
-        speaker = ModelClient(made.model, made.engine)
-        request: Request = speaker.request("00000000", "What is 2 + 3?", SAMPLING)
+        synth_job = job("answers", "model=tiny", "engine=hf", "input=domain", *settings)
+        client = ModelClient(synth_job.model, synth_job.engine)
+        request: Request = client.request("00000000", "What is 2 + 3?", SAMPLING)
         text = "It must be 5.\n</think>\nIt is \\boxed{5}."
         result = Result(key="00000000", completions=(Completion(text=text, finish_reason="stop", tokens=5),))
-        (whole,) = speaker.whole(request, result)
+        (whole,) = client.full_replies(request, result)
         assert whole.text.startswith("<think>") is starts
-        assert speaker.answer_in(whole.text) == "\nIt is \\boxed{5}."
-        assert speaker.answer_in(whole.text[:9] if starts else "<think> and on") == ""
+        assert client.answer_in(whole.text) == "\nIt is \\boxed{5}."
+        assert client.answer_in(whole.text[:9] if starts else "<think> and on") == ""

@@ -1,4 +1,4 @@
-"""What a filter is: it looks at rows in their order, adds what it found as columns, and says which ones go, and why.
+"""What a filter is: it checks rows in their order, adds what it found as columns, and says which ones go, and why.
 
 Adding a filter is one file here, with a config and its `apply`, and one YAML in conf/filters/.
 """
@@ -27,7 +27,7 @@ class FilterItem:
 
     @property
     def question(self) -> str:
-        """The text that filters look at."""
+        """The text that filters check."""
         return str(self.row["question"])
 
     def remove(self, reason: str, detail: str = "") -> None:
@@ -44,7 +44,7 @@ class FilterContext:
     scores: Path
     seed: int
     metrics: dict[str, float] = field(default_factory=dict)
-    """Figures that a filter reports when its last row is through."""
+    """Metrics that a filter reports when its last row is through."""
     usage: Usage = field(default_factory=Usage)
     """What judge and scorer are asked, for the bill."""
 
@@ -53,10 +53,10 @@ class FilterContext:
 class FilterConfig:
     """Base of the filters' configs."""
 
-    def fingerprint_fields(self, around: FilterContext) -> Mapping[str, Any]:
-        """What beside its settings decides its verdicts: models, prompts, files. Checked before any work."""
+    def fingerprint_fields(self, context: FilterContext) -> Mapping[str, Any]:
+        """What beside its settings decides what it removes: models, prompts, files. Checked before any work."""
         return {}
 
-    def apply(self, cases: Iterator[FilterItem], around: FilterContext) -> Iterator[FilterItem]:
+    def apply(self, cases: Iterator[FilterItem], context: FilterContext) -> Iterator[FilterItem]:
         """Yield every case, in order, with what the filter found; those already removed pass through untouched."""
         raise TypeError(f"{type(self).__name__} filters nothing")

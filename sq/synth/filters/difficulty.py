@@ -51,15 +51,15 @@ class DifficultyFilter(FilterConfig):
         if self.target and not sum(self.target) > 0:
             raise ValueError(f"target={self.target} keeps nothing")
 
-    def fingerprint_fields(self, around: FilterContext) -> Mapping[str, Any]:
+    def fingerprint_fields(self, context: FilterContext) -> Mapping[str, Any]:
         """The scorer's weights."""
         with problems_under_key(KEY):
             return {"scorer": fingerprint(self._model), "dtype": scoring_dtype(self._model)}
 
-    def apply(self, cases: Iterator[FilterItem], around: FilterContext) -> Iterator[FilterItem]:
+    def apply(self, cases: Iterator[FilterItem], context: FilterContext) -> Iterator[FilterItem]:
         """Add difficulty and difficulty_model; remove what is too easy or too many."""
-        scored = self._scored(cases, around)
-        yield from self._sampled(scored, around) if self.target else map(self._above, scored)
+        scored = self._scored(cases, context)
+        yield from self._sampled(scored, context) if self.target else map(self._above, scored)
 
     @property
     def _model(self) -> ModelConfig:
@@ -70,45 +70,45 @@ class DifficultyFilter(FilterConfig):
             )
         return self.model
 
-    def _scored(self, cases: Iterator[FilterItem], around: FilterContext) -> Iterator[FilterItem]:
-        scorer, name = LazyScorer(self._model, around.usage), fingerprint(self._model)
-        with ScoreStore(around.scores / f"difficulty-{name}-{scoring_dtype(self._model)}") as scores:
+    def _scored(self, cases: Iterator[FilterItem], context: FilterContext) -> Iterator[FilterItem]:
+        scorer, name = LazyScorer(self._model, context.usage), fingerprint(self._model)
+        with ScoreStore(context.scores / f"difficulty-{name}-{scoring_dtype(self._model)}") as scores:
             while block := list(itertools.islice(cases, BATCH)):
-                own = {row_id("difficulty", text=c.question, model=name): c.question for c in block if self._meant(c)}
+                own = {row_id("difficulty", text=c.question, model=name): c.question for c in block if self._applies(c)}
                 missing = [key for key in own if key not in scores]
                 for key, score in zip(missing, scorer([own[key] for key in missing]), strict=True):
                     if not math.isfinite(score):
                         raise EngineError(f"{KEY}: the scorer's numbers overflowed: {score} for {own[key]!r}")
                     scores.put(key, score)
                 for case in block:
-                    if self._meant(case):
+                    if self._applies(case):
                         key = row_id("difficulty", text=case.question, model=name)
                         case.row |= {"difficulty": float(scores.get(key)), "difficulty_model": name}
                     yield case
 
-    def _meant(self, case: FilterItem) -> bool:
+    def _applies(self, case: FilterItem) -> bool:
         return case.reason is None and (not self.generators or case.row.get("generator") in self.generators)
 
     def _above(self, case: FilterItem) -> FilterItem:
-        if self._meant(case) and case.row["difficulty"] < (self.threshold or 0.0):
+        if self._applies(case) and case.row["difficulty"] < (self.threshold or 0.0):
             case.remove("too_easy", f"difficulty {case.row['difficulty']:.3f} is below {self.threshold}")
         return case
 
-    def _sampled(self, cases: Iterator[FilterItem], around: FilterContext) -> Iterator[FilterItem]:
+    def _sampled(self, cases: Iterator[FilterItem], context: FilterContext) -> Iterator[FilterItem]:
         """Two passes, the rows on disk in between: the bins must be counted before any question can go."""
         counts: Counter[int] = Counter()
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogatepass") as file:
             ranked: list[tuple[int, str]] = []
             for case in cases:
-                if self._meant(case):
+                if self._applies(case):
                     counts[self._bin(case)] += 1
-                    ranked.append((self._bin(case), row_id("draw", id=case.row["id"], seed=around.seed)))
+                    ranked.append((self._bin(case), row_id("draw", id=case.row["id"], seed=context.seed)))
                 file.write(json.dumps([case.row, case.reason, case.detail]) + "\n")
             kept = self._drawn(counts, ranked)
             file.seek(0)
             for line in file:
                 case = FilterItem(*json.loads(line))
-                if self._meant(case) and row_id("draw", id=case.row["id"], seed=around.seed) not in kept:
+                if self._applies(case) and row_id("draw", id=case.row["id"], seed=context.seed) not in kept:
                     case.remove("sampled_out", f"bin {self._bin(case)} of {len(self.target)} has enough")
                 yield case
 

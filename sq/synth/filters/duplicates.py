@@ -35,23 +35,23 @@ class DuplicatesFilter(FilterConfig):
     rows: int = setting(5, ge=1, help="hashes in a band: more make it stricter")
     against: list[str] = setting([], help="files or stages whose questions count as seen, the seeds for one")
 
-    def fingerprint_fields(self, around: FilterContext) -> Mapping[str, Any]:
+    def fingerprint_fields(self, context: FilterContext) -> Mapping[str, Any]:
         """The content of what counts as seen."""
-        return {f"against.{i}": digest(SourceConfig(input=name), around.domain) for i, name in enumerate(self.against)}
+        return {f"against.{i}": digest(SourceConfig(input=name), context.domain) for i, name in enumerate(self.against)}
 
-    def apply(self, cases: Iterator[FilterItem], around: FilterContext) -> Iterator[FilterItem]:
+    def apply(self, cases: Iterator[FilterItem], context: FilterContext) -> Iterator[FilterItem]:
         """Add duplicate_of, duplicate_kind and duplicate_similarity to what is removed."""
         index = DuplicateIndex(self)
         for name in self.against:
-            rows = read_source(SourceConfig(input=name), ("question",), domain=around.domain)
+            rows = read_source(SourceConfig(input=name), ("question",), domain=context.domain)
             while batch := list(itertools.islice(rows, BATCH)):
                 for _ in index.find([(row["id"], row["question"]) for row in batch]):
                     pass
         while block := list(itertools.islice(cases, BATCH)):
-            found = index.find([(case.row["id"], case.question) for case in block if case.reason is None])
+            matches = index.find([(case.row["id"], case.question) for case in block if case.reason is None])
             for case in block:
-                if case.reason is None and (same := next(found)) is not None:
-                    first, kind, similarity = same
+                if case.reason is None and (match := next(matches)) is not None:
+                    first, kind, similarity = match
                     case.row |= {
                         "duplicate_of": first, "duplicate_kind": kind, "duplicate_similarity": similarity
                     }  # fmt: skip
@@ -60,7 +60,7 @@ class DuplicatesFilter(FilterConfig):
 
 
 class DuplicateIndex:
-    """The questions seen so far, each with the id of its row."""
+    """The questions kept so far, each with the id of its row."""
 
     def __init__(self, config: DuplicatesFilter) -> None:
         self._near = config.similarity if config.similarity < 1 else None

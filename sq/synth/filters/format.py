@@ -32,7 +32,7 @@ class FormatFilter(FilterConfig):
     needs_question: bool = setting(True, help="it must ask or demand something")
     allow_solution: bool = setting(False, help="let texts stand that hold a solution or an answer")
 
-    def apply(self, cases: Iterator[FilterItem], around: FilterContext) -> Iterator[FilterItem]:
+    def apply(self, cases: Iterator[FilterItem], context: FilterContext) -> Iterator[FilterItem]:
         """Add well_formed and format_problem; remove what has one."""
         for case in cases:
             if case.reason is None:
@@ -44,8 +44,8 @@ class FormatFilter(FilterConfig):
 
     def problem(self, text: str) -> str | None:
         """What is wrong with the form of a question."""
-        if found := text_problem(text):
-            return f"the text {found}"
+        if defect := text_problem(text):
+            return f"the text {defect}"
         length = len(text.strip())
         if not self.min_chars <= length <= self.max_chars:
             return f"{length} characters, outside {self.min_chars} to {self.max_chars}"

@@ -42,7 +42,7 @@ class LanguageFilter(FilterConfig):
     min_words: int = setting(4, ge=1, help="texts with fewer words outside formulas stay")
     ascii_only: bool = setting(False, help="remove whatever is not plain ASCII, as the paper's code does")
 
-    def apply(self, cases: Iterator[FilterItem], around: FilterContext) -> Iterator[FilterItem]:
+    def apply(self, cases: Iterator[FilterItem], context: FilterContext) -> Iterator[FilterItem]:
         """Add language and language_score; remove what is in another language."""
         for case in cases:
             if case.reason is None:
@@ -62,8 +62,8 @@ def identify(text: str, config: LanguageFilter) -> tuple[str, float]:
     words = WORD.findall(prose)
     if config.keep == "en" and (script := _foreign_script(words, config.foreign_script)):
         return script
-    known = [word.lower() in SMALL_WORDS for word in words]
-    if config.keep == "en" and words and sum(known) / len(words) >= 0.25:
+    small = [word.lower() in SMALL_WORDS for word in words]
+    if config.keep == "en" and words and sum(small) / len(words) >= 0.25:
         return "en", 1.0
     if sum(len(word) > 1 for word in words) < config.min_words:
         return config.keep, 0.0

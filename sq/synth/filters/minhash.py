@@ -26,7 +26,7 @@ class MinHash:
         self._factors = rng.integers(1, 1 << 63, size=bands * rows, dtype=np.uint64) | np.uint64(1)
         self._mix = rng.integers(1, 1 << 63, size=bands * rows, dtype=np.uint64) | np.uint64(1)
         self._places = rng.integers(1, 1 << 63, size=width, dtype=np.uint64) | np.uint64(1)
-        self._known: dict[str, int] = {}
+        self._word_hashes: dict[str, int] = {}
 
     def shingles(self, texts: Sequence[Sequence[str]]) -> list[Hashes]:
         """The distinct shingles of each text, sorted; a text shorter than a shingle is one."""
@@ -60,14 +60,14 @@ class MinHash:
         return keys
 
     def _word(self, word: str) -> int:
-        known = self._known.get(word)
-        if known is None:
-            known = int.from_bytes(
+        value = self._word_hashes.get(word)
+        if value is None:
+            value = int.from_bytes(
                 hashlib.blake2b(word.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big"
             )
-            if len(self._known) < 1_000_000:
-                self._known[word] = known
-        return known
+            if len(self._word_hashes) < 1_000_000:
+                self._word_hashes[word] = value
+        return value
 
 
 def jaccard(one: Hashes, other: Hashes) -> float:

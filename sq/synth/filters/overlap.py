@@ -29,7 +29,7 @@ class OverlapFilter(FilterConfig):
     n: int = setting(13, ge=3, help="words of an n-gram")
     boilerplate: int = setting(5, ge=2, help="an n-gram in so many items of a benchmark, or more, does not count")
 
-    def fingerprint_fields(self, around: FilterContext) -> Mapping[str, Any]:
+    def fingerprint_fields(self, context: FilterContext) -> Mapping[str, Any]:
         """The benchmarks' contents."""
         if not self.benchmarks:
             raise ConfigError(
@@ -37,23 +37,23 @@ class OverlapFilter(FilterConfig):
             )
         return {f"benchmarks.{name}": digest(_source(path)) for name, path in self.benchmarks.items()}
 
-    def apply(self, cases: Iterator[FilterItem], around: FilterContext) -> Iterator[FilterItem]:
+    def apply(self, cases: Iterator[FilterItem], context: FilterContext) -> Iterator[FilterItem]:
         """Add overlap columns; remove what shares an n-gram."""
         grams = BenchmarkNgrams(self)
         hit: dict[str, set[str]] = {name: set() for name in self.benchmarks}
         for case in cases:
             if case.reason is None:
-                found, share = grams.find(words_of(case.question))
+                shared_items, share = grams.find(words_of(case.question))
                 case.row["overlap"] = share
-                if found:
-                    for benchmark, item, _ in found:
+                if shared_items:
+                    for benchmark, item, _ in shared_items:
                         hit[benchmark].add(item)
-                    benchmark, item, gram = found[0]
+                    benchmark, item, gram = shared_items[0]
                     case.row |= {"overlap_benchmark": benchmark, "overlap_item": item, "overlap_ngram": gram}
                     case.remove("overlap", f"{benchmark} {item}: {gram}")
             yield case
         for name, items in hit.items():
-            around.metrics[f"overlap/{name}/clean"] = 1 - len(items) / max(grams.items[name], 1)
+            context.metrics[f"overlap/{name}/clean"] = 1 - len(items) / max(grams.items[name], 1)
 
 
 @dataclass(slots=True)
@@ -85,7 +85,7 @@ class BenchmarkNgrams:
 
     def find(self, words: list[str]) -> tuple[list[tuple[str, str, str]], float]:
         """The benchmark items with which a text shares an n-gram, and the share of its n-grams that are shared."""
-        found: dict[tuple[str, str], str] = {}
+        shared_items: dict[tuple[str, str], str] = {}
         shared = total = 0
         for length in sorted(self._lengths, reverse=True):
             for at, gram in _grams(words, length):
@@ -94,8 +94,10 @@ class BenchmarkNgrams:
                     total += 1
                     shared += place is not None
                 if place is not None:
-                    found.setdefault(place, " ".join(words[at : at + length]))
-        return [(*place, gram) for place, gram in found.items()], shared / total if total else float(bool(found))
+                    shared_items.setdefault(place, " ".join(words[at : at + length]))
+        return [(*place, gram) for place, gram in shared_items.items()], shared / total if total else float(
+            bool(shared_items)
+        )
 
 
 def _grams(words: list[str], length: int) -> Iterator[tuple[int, tuple[str, ...]]]:

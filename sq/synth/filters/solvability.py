@@ -1,7 +1,7 @@
 """A judge's word on whether a question can be solved (paper, section 2.3: Qwen2-Math-7B-Instruct, greedy).
 
-Only the final verdict counts, and a reply without one is an outcome of its own. `votes` asks several times. The
-judge's own error can be measured: `measure` spoils so many questions on purpose (planted.py) and sees what it says.
+Only the final verdict counts, and a reply without one is `unparsable`. `votes` asks several times. The judge's own
+error can be measured: `measure` spoils questions on purpose (synthetic_negatives.py) and counts what it removes.
 """
 
 from __future__ import annotations
@@ -49,26 +49,26 @@ class SolvabilityFilter(FilterConfig):
         if self.votes > 1 and self.temperature == 0:
             raise ValueError(f"votes={self.votes} with temperature=0 are all the same; raise temperature")
 
-    def fingerprint_fields(self, around: FilterContext) -> Mapping[str, Any]:
+    def fingerprint_fields(self, context: FilterContext) -> Mapping[str, Any]:
         """The judge and its prompt."""
-        return {**around.judge().fingerprint_fields, "prompt": judge_prompt(self.prompt).digest}
+        return {**context.judge().fingerprint_fields, "prompt": judge_prompt(self.prompt).digest}
 
-    def apply(self, cases: Iterator[FilterItem], around: FilterContext) -> Iterator[FilterItem]:
+    def apply(self, cases: Iterator[FilterItem], context: FilterContext) -> Iterator[FilterItem]:
         """Add the judge's verdict and words; remove what cannot be solved, and what it gave no verdict on."""
-        speaker, prompt = around.judge(), judge_prompt(self.prompt)
-        judge = SolvabilityJudge(self, speaker, prompt, around.seed)
-        with ScoreStore(around.scores / f"solvability-{row_id('judge', **speaker.fingerprint_fields)[:12]}") as scores:
-            planted = SyntheticNegatives(self.planted, around.domain, around.seed) if self.measure else None
-            for case in judge.heard(cases, scores):
+        client, prompt = context.judge(), judge_prompt(self.prompt)
+        judge = SolvabilityJudge(self, client, prompt, context.seed)
+        with ScoreStore(context.scores / f"solvability-{row_id('judge', **client.fingerprint_fields)[:12]}") as scores:
+            planted = SyntheticNegatives(self.planted, context.domain, context.seed) if self.measure else None
+            for case in judge.assess(cases, scores):
                 if case.reason is None and planted is not None:
                     planted.consider(case.question)
-                yield self._decided(case)
+                yield self._remove_unsolvable(case)
             if planted is not None:
                 variants = [FilterItem(row={"question": text}) for text in planted.texts()]
-                answers = [YesNo(case.row.get("solvable")) for case in judge.heard(iter(variants), scores)]
-                around.metrics.update(planted.metrics(answers))
+                answers = [YesNo(case.row.get("solvable")) for case in judge.assess(iter(variants), scores)]
+                context.metrics.update(planted.metrics(answers))
 
-    def _decided(self, case: FilterItem) -> FilterItem:
+    def _remove_unsolvable(self, case: FilterItem) -> FilterItem:
         answer = YesNo(case.row["solvable"]) if case.reason is None else YesNo.YES
         if answer.reject_reason and not (answer is YesNo.UNPARSABLE and self.keep_unparsable):
             case.remove(answer.reject_reason, str(case.row["judge_reply"])[-200:])
@@ -78,9 +78,9 @@ class SolvabilityFilter(FilterConfig):
 class SolvabilityJudge:
     """Asks about questions, many at once, and gives them back in their order."""
 
-    def __init__(self, config: SolvabilityFilter, speaker: ModelClient, prompt: Prompt, seed: int) -> None:
-        self._speaker, self._prompt, self._seed = speaker, prompt, seed
-        self._sampling: Sampling = speaker.sampling(
+    def __init__(self, config: SolvabilityFilter, client: ModelClient, prompt: Prompt, seed: int) -> None:
+        self._client, self._prompt, self._seed = client, prompt, seed
+        self._sampling: Sampling = client.sampling(
             n=config.votes,
             temperature=config.temperature,
             top_p=config.top_p,
@@ -88,7 +88,7 @@ class SolvabilityJudge:
             setting="filters.solvability.max_tokens",
         )
 
-    def heard(self, cases: Iterator[FilterItem], scores: ScoreStore) -> Iterator[FilterItem]:
+    def assess(self, cases: Iterator[FilterItem], scores: ScoreStore) -> Iterator[FilterItem]:
         """Every case with the verdict on it; one that an earlier run or case has asked about is not asked again.
 
         Where a request fails, the case waits and with it all that come after, since later filters see cases in their
@@ -97,7 +97,7 @@ class SolvabilityJudge:
         Raises:
             UnfinishedError: at the end, if any request failed.
         """
-        waiting = _Waiting(scores)
+        waiting = _WaitingItems(scores)
 
         def new() -> Iterator[WorkItem]:
             for case in cases:
@@ -107,27 +107,27 @@ class SolvabilityJudge:
                 elif len(waiting.order) > 4096 and not waiting.asked:
                     yield WorkItem("", None)  # a long stretch with nothing to ask: let it be taken
 
-        for outcome in self._speaker.run_flows(new(), self._talk):
-            waiting.hear(outcome)
-            yield from map(self._entered, waiting.settled())
-        yield from map(self._entered, waiting.settled())
+        for result in self._client.run_flows(new(), self._request_flow):
+            waiting.add_result(result)
+            yield from map(self._with_columns, waiting.take_ready())
+        yield from map(self._with_columns, waiting.take_ready())
         if waiting.failures:
             left = count_noun(len(waiting.failures), "question")
             raise unfinished(f"the judge gave no word on {left}", waiting.failures)
 
     def _key(self, question: str) -> str:
         fingerprint_fields = {
-            **self._speaker.fingerprint_fields,
+            **self._client.fingerprint_fields,
             "sampling": flatten(self._sampling),
             "prompt": self._prompt.digest,
         }
         return row_id("verdict", question=question, seed=self._seed, **fingerprint_fields)
 
-    def _talk(self, item: WorkItem) -> RequestFlow:
+    def _request_flow(self, item: WorkItem) -> RequestFlow:
         if not item.key:
             return ItemResult(key="")
         try:
-            request = self._speaker.request(item.key, self._prompt.render(question=item.payload), self._sampling)
+            request = self._client.request(item.key, self._prompt.render(question=item.payload), self._sampling)
         except SqError as error:
             return ItemResult(key=item.key, rejects=[Reject(row={}, reason="unusable", detail=str(error))])
         result: Result
@@ -137,26 +137,26 @@ class SolvabilityJudge:
         replies = [[c.text, c.finish_reason, c.tokens] for c in result.completions]
         return ItemResult(key=item.key, rows=[{"replies": replies, "prompt_tokens": result.prompt_tokens}])
 
-    def _entered(self, settled: tuple[FilterItem, dict[str, Any] | None]) -> FilterItem:
-        """The case with what the judge said as columns. A reply that was cut off has no verdict."""
-        case, said = settled
-        if said is None:
+    def _with_columns(self, judged: tuple[FilterItem, dict[str, Any] | None]) -> FilterItem:
+        """The case with the judge's reply as columns. A reply that was cut off has no verdict."""
+        case, reply = judged
+        if reply is None:
             return case
-        answers = [self._prompt.yes_no(text, finish_reason) for text, finish_reason, _ in said["replies"]]
+        answers = [self._prompt.yes_no(text, finish_reason) for text, finish_reason, _ in reply["replies"]]
         case.row |= {
             "solvable": majority(answers).value,
             "solvable_yes": answers.count(YesNo.YES),
-            "solvable_votes": len(said["replies"]),
-            "judge_model": self._speaker.identity,
-            "judge_reply": "\n\n".join(text for text, _, _ in said["replies"]),
-            "judge_tokens": sum(tokens for _, _, tokens in said["replies"]),
-            "judge_prompt_tokens": said["prompt_tokens"],
+            "solvable_votes": len(reply["replies"]),
+            "judge_model": self._client.identity,
+            "judge_reply": "\n\n".join(text for text, _, _ in reply["replies"]),
+            "judge_tokens": sum(tokens for _, _, tokens in reply["replies"]),
+            "judge_prompt_tokens": reply["prompt_tokens"],
         }
         return case
 
 
-class _Waiting:
-    """Cases that wait for the judge's word, in their order."""
+class _WaitingItems:
+    """Cases that wait for the judge's reply, in their order."""
 
     def __init__(self, scores: ScoreStore) -> None:
         self._scores = scores
@@ -174,19 +174,19 @@ class _Waiting:
         self.asked.add(key)
         return True
 
-    def hear(self, outcome: ItemResult) -> None:
-        """Keep what the judge said, for good if it is a verdict."""
-        if outcome.failure is not None:
-            self.failures.append(outcome.failure)  # and its key stays among those asked
+    def add_result(self, result: ItemResult) -> None:
+        """Keep the judge's reply, for good if it is no error."""
+        if result.failure is not None:
+            self.failures.append(result.failure)  # and its key stays among those asked
             return
-        self.asked.discard(outcome.key)
-        if outcome.rejects:
-            self._rejected[outcome.key] = outcome.rejects[0]
-        elif outcome.key:
-            self._scores.put(outcome.key, outcome.rows[0])
+        self.asked.discard(result.key)
+        if result.rejects:
+            self._rejected[result.key] = result.rejects[0]
+        elif result.key:
+            self._scores.put(result.key, result.rows[0])
 
-    def settled(self) -> Iterator[tuple[FilterItem, dict[str, Any] | None]]:
-        """The first cases, up to one that waits still, each with what was said of it."""
+    def take_ready(self) -> Iterator[tuple[FilterItem, dict[str, Any] | None]]:
+        """The first cases, up to one that waits still, each with the judge's reply."""
         while self.order and not self._is_open(self.order[0][1]):
             case, key = self.order.popleft()
             if key in self._rejected:

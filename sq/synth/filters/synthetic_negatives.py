@@ -3,7 +3,7 @@
 A sentence with a number is dropped, a number becomes "some", the question itself goes, or a statement is repeated with
 another number. Where the domain has an oracle only variants that it confirms count, and only questions that it calls
 solvable. Elsewhere nobody knows which of the questions can be solved as they came, so that what the judge removes of
-those is no error rate. A precision is not told: as many spoiled as unspoiled are no mix that a run has.
+those is no error rate. There is no precision: as many spoiled as unspoiled are no mix that a run has.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ NAMES = {
     "judge/wrongly_removed": "the same questions unspoiled, which the exact oracle calls solvable",
     "judge/removed_as_they_came": "the same questions unspoiled, of which some may be unsolvable",
 }
-"""Of which questions a figure tells how many the judge removes."""
+"""Of which questions a metric says how many the judge removes."""
 EARLIER = "judge/precision"
-"""Stands in the figures of an earlier sq, which took every question for solvable as it came."""
+"""Stands in the metrics of an earlier sq, which took every question for solvable as it came."""
 SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z$\\])")
 NUMBER = re.compile(r"(?<![\w.$\\^_{])\d+(?![\w.}^])")
 
@@ -67,8 +67,8 @@ class SyntheticNegatives:
 
 def planted_metrics(metrics: Mapping[str, Any]) -> dict[str, str]:
     """The keys of what was measured on planted questions, each with which questions they are."""
-    known = {key: name for key, name in NAMES.items() if isinstance(metrics.get(key), int | float)}
-    return {key: name for key, name in known.items() if key == "judge/recall" or EARLIER not in metrics}
+    measured = {key: name for key, name in NAMES.items() if isinstance(metrics.get(key), int | float)}
+    return {key: name for key, name in measured.items() if key == "judge/recall" or EARLIER not in metrics}
 
 
 def unsolvable_variant(question: str, rng: random.Random, domain: Domain) -> str | None:
@@ -111,7 +111,7 @@ def _unasked(sentences: list[str], rng: random.Random) -> list[str] | None:
 
 
 def _contradicted(sentences: list[str], rng: random.Random) -> list[str] | None:
-    places = _stating(sentences)[:1]  # what changes later may well be told twice; what is given first may not
+    places = _stating(sentences)[:1]  # what changes later may well be said twice; what is given first may not
     if not places:
         return None
     again = NUMBER.sub(lambda number: str(int(number[0]) + rng.randint(2, 9)), sentences[places[0]], count=1)

@@ -41,15 +41,15 @@ def items(count):
 
 
 def test_every_talk_has_its_own_results_with_any_number_of_turns():
-    def talk(item):
-        heard = []
+    def flow(item):
+        texts = []
         for turn in range(item.payload % 4):
             results = yield [request(f"{item.key}-{turn}-{i}") for i in range(item.payload % 3)]
-            heard += [r.completions[0].text for r in results]
-        return ItemResult(key=item.key, rows=heard)
+            texts += [r.completions[0].text for r in results]
+        return ItemResult(key=item.key, rows=texts)
 
     engine = Shuffling()
-    done = {o.key: o.rows for o in _FlowRunner(items(200), talk).outcomes(engine)}
+    done = {o.key: o.rows for o in _FlowRunner(items(200), flow).results(engine)}
     assert done == {str(i): [f"{i}-{t}-{k}" for t in range(i % 4) for k in range(i % 3)] for i in range(200)}
     assert engine.most <= 8
 
@@ -62,25 +62,25 @@ def test_items_are_read_only_as_fast_as_they_are_served():
             read.append(item.key)
             yield item
 
-    def talk(item):
+    def flow(item):
         yield [request(item.key)]
         return ItemResult(key=item.key)
 
-    for done, _ in enumerate(_FlowRunner(watched(), talk).outcomes(Shuffling()), 1):
+    for done, _ in enumerate(_FlowRunner(watched(), flow).results(Shuffling()), 1):
         assert len(read) <= done + 9
 
 
 def test_no_engine_is_asked_where_nothing_is():
-    def talk(item):
+    def flow(item):
         return ItemResult(key=item.key)
         yield
 
-    done = list(_FlowRunner(items(2 * READY + 5), talk).outcomes(engine := Shuffling()))
+    done = list(_FlowRunner(items(2 * READY + 5), flow).results(engine := Shuffling()))
     assert len(done) == 2 * READY + 5 and engine.starts == 0
 
 
 def test_an_engine_that_loses_a_request_is_told():
-    def talk(item):
+    def flow(item):
         yield [request(item.key)]
         return ItemResult(key=item.key)
 
@@ -90,47 +90,47 @@ def test_an_engine_that_loses_a_request_is_told():
                 yield Result(key=one.key)
 
     with pytest.raises(EngineError, match="left 1 requests without a result"):
-        list(_FlowRunner(items(10), talk).outcomes(losing))
+        list(_FlowRunner(items(10), flow).results(losing))
 
 
 def test_an_engine_of_whole_messages_cannot_continue_a_prefix(job):
-    made = job("questions")
+    synth_job = job("questions")
     with pytest.raises(ConfigError, match="bare prefix; use engine=vllm"):
-        ModelClient(made.model, made.engine).own_chat  # noqa: B018
+        ModelClient(synth_job.model, synth_job.engine).own_chat  # noqa: B018
 
 
 def test_a_sampled_question_ends_with_the_end_of_a_question_and_an_answer_with_that_of_an_answer(job, random_tiny):
     ends = "model.chat.end='<|im_start|>'", "model.chat.answer_end='<|im_end|>'"
-    made = job("questions", "engine=hf", "model=tiny", f"model.path={random_tiny}", *ends)
-    speaker = ModelClient(made.model, made.engine)
-    end, answer_end = speaker.own_chat.end_ids[0], speaker.own_chat.answer_stop_ids[0]
+    synth_job = job("questions", "engine=hf", "model=tiny", f"model.path={random_tiny}", *ends)
+    client = ModelClient(synth_job.model, synth_job.engine)
+    end, answer_end = client.own_chat.end_ids[0], client.own_chat.answer_stop_ids[0]
     assert end != answer_end
-    answers = speaker.sampling(temperature=1.0, max_tokens=8)
+    answers = client.sampling(temperature=1.0, max_tokens=8)
     assert answers.stop_token_ids[0] == answer_end
-    assert speaker.prefix_request("0" * 32, answers).sampling.stop_token_ids[0] == end
-    assert speaker.request("0" * 32, "How many?", answers).sampling.stop_token_ids[0] == answer_end
+    assert client.prefix_request("0" * 32, answers).sampling.stop_token_ids[0] == end
+    assert client.request("0" * 32, "How many?", answers).sampling.stop_token_ids[0] == answer_end
 
 
 def test_replies_that_cannot_become_as_long_as_allowed_are_told_before_the_run(job, caplog):
-    made = job("answers", "input=none.jsonl", "engine=hf", "engine.max_model_len=256")
-    speaker = ModelClient(made.model, made.engine)
-    prompt = len(speaker.own_chat.answer_ids("?"))
-    speaker.sampling(temperature=0.7, max_tokens=256 - prompt)
+    synth_job = job("answers", "input=none.jsonl", "engine=hf", "engine.max_model_len=256")
+    client = ModelClient(synth_job.model, synth_job.engine)
+    prompt = len(client.own_chat.answer_ids("?"))
+    client.sampling(temperature=0.7, max_tokens=256 - prompt)
     assert not caplog.text
     for _ in range(3):
-        speaker.sampling(temperature=0.7, max_tokens=300)
+        client.sampling(temperature=0.7, max_tokens=300)
     assert caplog.text.count("stage.max_tokens=300 does not fit") == 1
     assert f"is 256 tokens here, and the shortest prompt takes {prompt}" in caplog.text
     assert f"Set stage.max_tokens={256 - prompt} or less" in caplog.text and "engine.max_model_len" in caplog.text
 
 
 def test_the_models_own_context_counts_and_an_engine_that_does_not_know_one_says_nothing(job, caplog):
-    made = job("answers", "input=none.jsonl", "engine=hf")
-    ModelClient(made.model, made.engine).sampling(
+    synth_job = job("answers", "input=none.jsonl", "engine=hf")
+    ModelClient(synth_job.model, synth_job.engine).sampling(
         temperature=0.7, max_tokens=1024, setting="filters.solvability.max_tokens"
     )
     assert "filters.solvability.max_tokens=1024 does not fit: the context of model tiny is 1,024 tokens" in caplog.text
     caplog.clear()
-    made = job("answers", "input=none.jsonl", "engine=oracle")
-    ModelClient(made.model, made.engine).sampling(temperature=0.7, max_tokens=100_000)
+    synth_job = job("answers", "input=none.jsonl", "engine=oracle")
+    ModelClient(synth_job.model, synth_job.engine).sampling(temperature=0.7, max_tokens=100_000)
     assert not caplog.text
