@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from urllib.parse import urlsplit
 
 from sq.core.config import setting
+from sq.core.count import count_noun
 from sq.core.errors import EngineError
 from sq.core.secrets import redact, remember
 from sq.engine.base import Request, Result, ScoreRequest, ScoreResult
@@ -127,8 +128,11 @@ class OpenAIEngine:
         self._thread.join()
         self._loop.close()
         s = self._client.spend
-        spent = (s.requests, s.attempts, s.prompt_tokens, s.completion_tokens, s.cost)
-        log.info("%s: %d requests in %d attempts, %d tokens in, %d out, cost %.4f", self.fingerprint, *spent)
+        priced = self.config.price_in or self.config.price_out
+        cost = f"cost {s.cost:.4f}" if priced else "cost unknown (no engine.price_in, price_out)"
+        asked = f"{count_noun(s.requests, 'request')} in {count_noun(s.attempts, 'attempt')}"
+        tokens = f"{s.prompt_tokens} tokens in, {s.completion_tokens} out"
+        log.info("%s: %s, %s, %s", self.fingerprint, asked, tokens, cost)
 
     async def _end(self) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}

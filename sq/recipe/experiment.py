@@ -15,6 +15,7 @@ from statistics import stdev
 from typing import Any
 
 from sq.core.config import nearest
+from sq.core.count import count_noun
 from sq.core.errors import ConfigError, SqError
 from sq.core.intervals import student
 from sq.core.secrets import redact
@@ -181,7 +182,8 @@ def format_comparison(compared: ExperimentComparison) -> str:
             cells.append(f"{_held_out(group)} {' ' if _held_out(group) == usual else '!'}")
         rows.append([*group.setting, str(len(group.runs)), *cells])
     lines = [
-        f"{compared.experiment}: {sum(len(g.runs) for g in compared.groups)} runs, {len(compared.groups)} settings"
+        f"{compared.experiment}: {count_noun(sum(len(g.runs) for g in compared.groups), 'run')}, "
+        f"{count_noun(len(compared.groups), 'setting')}"
     ]
     lines += columns(rows, left=len(compared.by))
     apart = [m for m in compared.metrics if not compared.comparable(m)]

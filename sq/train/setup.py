@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from sq.core.count import count_noun
 from sq.core.cpu import cpu_has_bf16
 from sq.core.errors import ConfigError
 from sq.data.collate import collate
@@ -188,19 +189,20 @@ def print_plan(
     packing, stage = plan.packing, job.stage
     rows, packs = len(data.train), len(packing.packs)
     world = job.trainer.devices * job.trainer.nodes
-    what = "pairs" if data.train.segments == 2 else "rows"
+    what = "pair" if data.train.segments == 2 else "row"
     shared = f", a prefix of {plan.prefix} tokens computed once per pack" if plan.prefix else ""
     log.info(
         "%s of %s\n  model      %s parameters, %.4g%% trainable, %s on %d %s\n"
-        "  data       %s %s (%s held out) in %s packs of %s tokens, %.1f%% full\n"
-        "  steps      %s of %d packs (about %d %s), warm-up %d, peak lr %g, %s, %s\n"
+        "  data       %s (%s held out) in %s of %s tokens, %.1f%% full\n"
+        "  steps      %s of %s (about %s), warm-up %d, peak lr %g, %s, %s\n"
         "  attention  %s%s (%s)\n"
         "  head       %s, at supervised positions only (%s)",
         stage.name, job.model.name, f"{total:,}", 100 * trainable / total, job.trainer.precision.name.lower(), world,
         "device" if world == 1 else f"devices, {job.trainer.strategy}",
-        f"{rows:,}", what, f"{len(data.held_out):,}", f"{packs:,}", f"{packing.capacity:,}", 100 * packing.efficiency,
-        f"{steps:,}", plan.batch_packs, round(plan.batch_packs * rows / packs), what, warmup_steps(stage, steps),
-        stage.lr, stage.schedule.value, stage.optimizer.value, attention.kernel.value, shared, attention.reason,
+        count_noun(rows, what), f"{len(data.held_out):,}", count_noun(packs, "pack"), f"{packing.capacity:,}",
+        100 * packing.efficiency, f"{steps:,}", count_noun(plan.batch_packs, "pack"),
+        count_noun(round(plan.batch_packs * rows / packs), what), warmup_steps(stage, steps), stage.lr,
+        stage.schedule.value, stage.optimizer.value, attention.kernel.value, shared, attention.reason,
         head.kernel.value, head.reason,
     )  # fmt: skip
     return total

@@ -263,6 +263,8 @@ def test_what_was_spent_is_told(endpoint, start, caplog):
     assert (spend.requests, spend.attempts, spend.prompt_tokens, spend.completion_tokens) == (2, 3, 14, 20)
     assert spend.cost == pytest.approx(14 * 2e-6 + 20 * 10e-6)
     assert "2 requests in 3 attempts, 14 tokens in, 20 out, cost 0.0002" in caplog.text
+    start().close()
+    assert "0 requests in 0 attempts, 0 tokens in, 0 out, cost unknown (no engine.price_in" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,7 @@ def test_the_table_marks_the_best_and_tells_what_is_left_out(store):
 def test_tags_are_settings_too_and_a_stage_can_be_chosen(store):
     found = compare_runs(store, "sweep", by=["variant"], stage="questions")
     assert found.metrics == ("oracle/solvable",) and list(by(found)) == [("raw",)]
+    assert "sweep: 1 run, 1 setting\n" in format_comparison(found)
 
 
 def test_plot_and_csv_hold_every_group(store, tmp_path):

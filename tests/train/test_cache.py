@@ -24,7 +24,10 @@ def test_a_sweep_shares_tokens_and_references(job, pairs, tmp_path, caplog):
         fit(job("qpo", *shared, "stage.lr=1e-3", f"output_dir={tmp_path / 'b'}"))
         assert "reference log-probabilities: from" in caplog.text
         assert sorted(p.name for p in (tmp_path / "cache").iterdir()) == before
-        fit(job("qpo", *shared, "seed=1", f"output_dir={tmp_path / 'c'}"))  # other packs, other rounding: made anew
+        alone = ("seed=1", "stage.pack_tokens=8192")  # other packs, other rounding: made anew
+        fit(job("qpo", *shared, *alone, f"output_dir={tmp_path / 'c'}"))
+        assert "in 1 pack of 8,192 tokens" in caplog.text
+        assert "1 of 1 pack (about " in caplog.text
     references = [p for p in (tmp_path / "cache").iterdir() if p.name.startswith("reference-")]
     assert len(references) == 2
 
