@@ -18,168 +18,66 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from sq.core.columns import TABLE
 from sq.core.config import nearest
 from sq.core.errors import RowError
 
 
-def _columns(*fields: str) -> list[pa.Field]:
-    """Fields from "name type", required where the type ends in "!"."""
-    types = {"text": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
-    types |= {"texts": TEXTS, "bools": BOOLS}
-    split = [field.split() for field in fields]
-    return [pa.field(name, types[kind.rstrip("!")], nullable=not kind.endswith("!")) for name, kind in split]
+def _columns(*names: str) -> list[pa.Field]:
+    """Columns of the table by their names, required where the name ends in "!"."""
+    return [pa.field(n.rstrip("!"), TABLE[n.rstrip("!")].type, nullable=not n.endswith("!")) for n in names]
 
 
-def _grow(base: pa.Schema, *fields: str) -> pa.Schema:
-    return pa.schema([*base, *_columns(*fields)])
+def _grow(base: pa.Schema, *names: str) -> pa.Schema:
+    return pa.schema([*base, *_columns(*names)])
 
 
-TEXTS = pa.list_(pa.field("item", pa.string()))
-BOOLS = pa.list_(pa.field("item", pa.bool_()))
-
-LINEAGE = pa.schema(
-    _columns(
-        "id text!",  # content-keyed, for life: see `row_id` and `content_id`
-        "run text!",  # the run that made the row, or "source:<digest>" for a row that came from outside
-        "model text",  # fingerprint of the weights that made it; null where no model did
-        "seed int",
-        "parents texts!",  # ids of the rows it was made from, nearest first; empty for a first row
-    )
-)
+LINEAGE = pa.schema(_columns("id!", "run!", "model", "seed", "parents!"))
 
 QUESTION = _grow(
     LINEAGE,
-    "question text!",
-    "domain text",
-    "generator text",  # name of the generator among those of a mixed run
-    "prefix text",  # digest of the prefix ids it was sampled from
-    "index int",  # which sample of that generator, prefix and seed
-    "question_finish_reason text",
-    "question_tokens int",
-    "question_prompt_tokens int",
-    "solution text",  # reference solution and answer, where the source has them
-    "answer text",
-    "steps int",
-    "level text",
-    "topic text",
-    "source text",  # file or dataset name, the row's number in it and the id it had there
-    "source_row int",
-    "source_id text",
-    "extra text",  # JSON of the source's other columns
-)
+    "question!", "domain", "generator", "prefix", "index", "question_finish_reason", "question_tokens",
+    "question_prompt_tokens", "solution", "answer", "steps", "level", "topic", "source", "source_row", "source_id",
+    "extra",
+)  # fmt: skip
 
 JUDGED = _grow(
     QUESTION,
-    "language text",
-    "language_score float",
-    "solvable text",  # "yes", "no" or "unparsable": the judge's final verdict
-    "solvable_yes int",  # votes for yes, of `solvable_votes`
-    "solvable_votes int",
-    "judge_model text",
-    "judge_reply text",
-    "judge_tokens int",
-    "judge_prompt_tokens int",
-    "difficulty float",
-    "difficulty_model text",
-    "duplicate_of text",  # id of the row that stayed
-    "duplicate_kind text",  # "exact" or "near"
-    "duplicate_similarity float",
-    "overlap float",  # share of the question's n-grams that a benchmark has too
-    "overlap_benchmark text",
-    "overlap_item text",
-    "overlap_ngram text",
-    "well_formed bool",
-    "format_problem text",
-)
+    "language", "language_score", "solvable", "solvable_yes", "solvable_votes", "judge_model", "judge_reply",
+    "judge_tokens", "judge_prompt_tokens", "difficulty", "difficulty_model", "duplicate_of", "duplicate_kind",
+    "duplicate_similarity", "overlap", "overlap_benchmark", "overlap_item", "overlap_ngram", "well_formed",
+    "format_problem",
+)  # fmt: skip
 
 CANDIDATE = _grow(
     JUDGED,
-    "question_id text!",
-    "response text!",
-    "response_index int!",
-    "response_model text",
-    "response_prompt text",
-    "response_seed int",
-    "response_answer text",  # null where the response has no final answer
-    "reasoning_end int",  # where the answer begins in a response that reasons first; -1: it never does
-    "response_finish_reason text",
-    "response_tokens int",
-    "response_prompt_tokens int",
-    "correct bool",  # against the reference answer, where there is one
-    "reward float",
-    "reward_model text",
-    "votes int",  # candidates of the same question with the same answer, itself included
-    "agreement float",  # share of the tests written beside the candidates that most of them pass, where there are any
-    "rank int",  # 0 is the one that was selected
-)
+    "question_id!", "response!", "response_index!", "response_model", "response_prompt", "response_seed",
+    "response_answer", "reasoning_end", "response_finish_reason", "response_tokens", "response_prompt_tokens",
+    "correct", "reward", "reward_model", "votes", "agreement", "rank",
+)  # fmt: skip
 
-EXAMPLE = _grow(
-    CANDIDATE,
-    "query text!",  # what the student is asked: the question, with what the domain adds to it
-    "selected_by text!",
-    "candidates int",
-)
+EXAMPLE = _grow(CANDIDATE, "query!", "selected_by!", "candidates")
 
 PAIR = _grow(
     LINEAGE,
-    "chosen text!",
-    "rejected text!",
-    "direction text!",  # "solvability" or "difficulty"
-    "question_id text",  # the sampled question that was rewritten
-    "pair_source text",  # "rewrite" or "success_rate"
-    "domain text",
-    "generator text",
-    "prefix text",
-    "rewrite_model text",
-    "rewrite_prompt text",
-    "rewrite_reply text",
-    "rewrite_finish_reason text",
-    "rewrite_tokens int",
-    "rewrite_prompt_tokens int",
-    "chosen_solvable text",
-    "judge_model text",
-    "judge_reply text",
-    "chosen_score float",  # the solver's agreement, where pairs come from success rates
-    "rejected_score float",
-    "extra text",
-)
+    "chosen!", "rejected!", "direction!", "question_id", "pair_source", "domain", "generator", "prefix",
+    "rewrite_model", "rewrite_prompt", "rewrite_reply", "rewrite_finish_reason", "rewrite_tokens",
+    "rewrite_prompt_tokens", "chosen_solvable", "judge_model", "judge_reply", "chosen_score", "rejected_score",
+    "extra",
+)  # fmt: skip
 
 LABEL = _grow(
     QUESTION,
-    "k int!",  # wrong solutions among n
-    "n int!",
-    "fail_rate float!",
-    "ci_low float!",
-    "ci_high float!",
-    "ci_level float",
-    "solver_model text",
-    "solver_prompt text",
-    "solver_answers texts",
-    "solver_solutions texts",  # the n solutions whole, and which are right: what a reward model is trained on
-    "solver_right bools",
-    "solver_tokens int",
-    "solver_prompt_tokens int",
-    "stopped text",  # why sampling ended: "full" or "interval"
-)
+    "k!", "n!", "fail_rate!", "ci_low!", "ci_high!", "ci_level", "solver_model", "solver_prompt", "solver_answers",
+    "solver_solutions", "solver_right", "solver_tokens", "solver_prompt_tokens", "stopped",
+)  # fmt: skip
 
 SCORE = _grow(
     QUESTION,
-    "benchmark text!",
-    "item text!",  # the item's id in the benchmark
-    "sample int!",
-    "profile text!",  # the grader
-    "prediction text!",  # the whole reply; empty where the model said nothing
-    "reference text!",
-    "extracted text",
-    "correct bool!",
-    "verdict text!",
-    "reason text",
-    "prediction_model text",
-    "prediction_prompt text",
-    "prediction_finish_reason text",
-    "prediction_tokens int",
-    "prediction_prompt_tokens int",
-)
+    "benchmark!", "item!", "sample!", "profile!", "prediction!", "reference!", "extracted", "correct!", "verdict!",
+    "reason", "prediction_model", "prediction_prompt", "prediction_finish_reason", "prediction_tokens",
+    "prediction_prompt_tokens",
+)  # fmt: skip
 
 SCHEMAS = {
     "lineage": LINEAGE,
@@ -191,7 +89,7 @@ SCHEMAS = {
     "label": LABEL,
     "score": SCORE,
 }
-COLUMNS: dict[str, pa.DataType] = {field.name: field.type for schema in SCHEMAS.values() for field in schema}
+COLUMNS: dict[str, pa.DataType] = {name: column.type for name, column in TABLE.items()}
 """Every column there is, and its type: a name means one thing in all schemas."""
 
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
+from sq.core.columns import TABLE
 from sq.core.config import build, conf_dir
+from sq.core.ledger import read_manifest
 from sq.synth.config import SynthJob
 
 sys.path.append(str(Path(__file__).parent))  # helper modules beside this file
@@ -35,6 +37,9 @@ def run(job, tmp_path):
     """`run("answers", "input=domain", to="a")` -> the figures; the directory is tmp_path / to."""
 
     def done(stage: str, *overrides: str, to: str) -> dict[str, float]:
-        return job(stage, *overrides, f"output_dir={tmp_path / to}").run()
+        metrics = job(stage, *overrides, f"output_dir={tmp_path / to}").run()
+        unknown = [name for name in read_manifest(tmp_path / to).schema if name not in TABLE]
+        assert not unknown, f"stage={stage} writes columns that sq/core/columns.py does not know: {unknown}"
+        return metrics
 
     return done
