@@ -42,7 +42,7 @@ def same_quantity(a: Node, b: Node, tolerance: float | None = None) -> bool:
     if any(percents):
         if all(percents) or (unit_a and unit_b):  # 25% is not 25 cm
             return all(percents) and same_number(x, y, tolerance)
-        return same_number(x, y, tolerance) or same_number(a, b)
+        return (not _proper_fraction(x, y) and same_number(x, y, tolerance)) or same_number(a, b)
     if "degree" in (unit_a, unit_b) and not (unit_a and unit_b):
         return same_number(x, y, tolerance) or same_number(a, b, tolerance)
     if not unit_a or not unit_b:
@@ -59,6 +59,11 @@ def same_quantity(a: Node, b: Node, tolerance: float | None = None) -> bool:
     pis = left.pi_power - right.pi_power
     x = x if ratio == 1 else Op("mul", (x, Num(ratio)))
     return same_number(Op("mul", (x, Op("pow", (Const("pi"), Num(Fraction(pis)))))) if pis else x, y, tolerance)
+
+
+def _proper_fraction(*sides: Node) -> bool:
+    """Whether both are fractions below 1: `3/7 %` is not 3/7, though `25%` answers 25."""
+    return all(isinstance(n, Op) and n.op == "div" and 0 < (exact(n) or 1) < 1 for n in sides)
 
 
 def same_base(a: Node, b: Node) -> bool:

@@ -207,7 +207,7 @@ class Parser:
                     self.cursor.next()
                     return node
                 self.cursor.next()
-                node = Op("mul" if text == "*" else "div", (node, self.factor()))
+                node = _percentage(Op("mul" if text == "*" else "div", (node, self.factor())))
             elif self.primaries.starts_factor():
                 node = Op("mul", (node, self.power()))
             else:
@@ -293,6 +293,13 @@ def _joined(first: Quantity, second: Node) -> Node:
             ratio = Num(Fraction(large.factor / small.factor).limit_denominator(10**6))
             return Quantity(Op("add", (Op("mul", (first.value, ratio)), second.value)), second.unit)
     raise ParseError("two quantities stand side by side")
+
+
+def _percentage(node: Op) -> Node:
+    """`1/2 %` is half a percent: the sign is of the whole fraction."""
+    top, bottom = node.args
+    whole = node.op == "div" and isinstance(top, Num) and isinstance(bottom, Quantity) and isinstance(bottom.value, Num)
+    return Quantity(Op("div", (top, bottom.value)), "percent") if whole and bottom.unit == "percent" else node
 
 
 def _signed(sign: str, node: Node) -> Node:

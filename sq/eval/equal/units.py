@@ -17,7 +17,7 @@ _KINDS: dict[str, dict[str, float]] = {
         "mi mile": 1609.344,
     },
     "time": {
-        "ms millisecond": 0.001, "s sec second": 1, "min minute": 60, "h hr hour": 3600, "day": 86400, "week": 604800,
+        "ms millisecond": 0.001, "s sec second": 1, "min minute": 60, "h hr hour": 3600, "day d": 86400, "week": 604800,
         "month": 2629746, "year yr": 31556952,
     },
     "mass": {
@@ -37,10 +37,10 @@ _KINDS: dict[str, dict[str, float]] = {
     "percent": {"percent percentage pct": 1},
     "force": {"n newton": 1, "kn kilonewton": 1000}, "energy": {"j joule": 1, "kj kilojoule": 1000},
     "power": {"w watt": 1, "kw kilowatt": 1000}, "voltage": {"v volt": 1, "kv kilovolt": 1000},
-    "current": {"amp ampere": 1, "ma milliampere": 0.001}, "resistance": {"omega ohm": 1}, "amount": {"mol mole": 1},
+    "current": {"a amp ampere": 1, "ma milliampere": 0.001}, "resistance": {"omega ohm": 1}, "amount": {"mol mole": 1},
     "frequency": {"hz hertz": 1, "khz kilohertz": 1000, "mhz megahertz": 10**6},
     "pressure": {"pa pascal": 1, "kpa kilopascal": 1000, "atm atmosphere": 101325},
-    "temperature": {"celsius": 1}, "fahrenheit": {"fahrenheit": 1}, "kelvin": {"kelvin": 1},
+    "temperature": {"celsius c": 1}, "fahrenheit": {"fahrenheit f": 1}, "kelvin": {"kelvin k": 1},
 }  # fmt: skip
 _OVER_PI = ("radian", "rad")
 _SPEEDS = {"mph": "mile / hour", "kph": "km / hour", "kmh": "km / hour"}
