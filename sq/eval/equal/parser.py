@@ -298,8 +298,9 @@ def _joined(first: Quantity, second: Node) -> Node:
 def _percentage(node: Op) -> Node:
     """`1/2 %` is half a percent: the sign is of the whole fraction."""
     top, bottom = node.args
-    whole = node.op == "div" and isinstance(top, Num) and isinstance(bottom, Quantity) and isinstance(bottom.value, Num)
-    return Quantity(Op("div", (top, bottom.value)), "percent") if whole and bottom.unit == "percent" else node
+    if node.op == "div" and isinstance(top, Num) and isinstance(bottom, Quantity) and isinstance(bottom.value, Num):
+        return Quantity(Op("div", (top, bottom.value)), "percent") if bottom.unit == "percent" else node
+    return node
 
 
 def _signed(sign: str, node: Node) -> Node:
