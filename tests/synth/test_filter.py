@@ -73,6 +73,9 @@ def test_what_the_judge_said_is_not_asked_again(chain, questions, tmp_path, monk
     assert len(asked) == 35 and again["rows"] == first["rows"]
     kept = chain("solvability", file, "engine.error_rate=0.3", "filters.solvability.keep_unparsable=true", to="c")
     assert len(asked) == 35 and kept["rows"] == first["rows"] + first["rejects/unparsable"]
+    prompt = "filters.solvability.prompt=code_judge_solvability"
+    chain("solvability", file, "engine.error_rate=0.3", prompt, to="d")
+    assert len(asked) == 70, "another prompt is another question to the judge"
 
 
 def test_votes_outweigh_a_judge_that_errs(chain, questions):
