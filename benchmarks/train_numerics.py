@@ -21,8 +21,8 @@ from sq.models.load import load_model
 from sq.models.losses import qpo_loss
 from sq.models.pack import TokenSequence
 from sq.models.packed_forward import pack_loss, row_logps
-from sq.train import setup
-from sq.train.fit import _prepared  # the rows exactly as the stage makes them
+from sq.train.fit import prepare  # the rows exactly as the stage makes them
+from sq.train.model import set_up_attention
 
 ROWS = 32
 
@@ -32,12 +32,12 @@ def main(s: dict[str, Any]) -> None:
     torch.set_num_threads(s["threads"])
     with tempfile.TemporaryDirectory() as output:
         job = job_of(s, output)
-        _, _, task = _prepared(job)
+        encode = prepare(job).reader.encoding.encode
     with open(s["rows"]) as file:
-        items = [task.encode({"id": str(i), **json.loads(line)}) for i, line in zip(range(ROWS), file, strict=False)]
-    rows = [row for item in items for row in item.rows]
+        items = [encode({"id": str(i), **json.loads(line)}) for i, line in zip(range(ROWS), file, strict=False)]
+    rows = [TokenSequence(*sequence) for item in items for sequence in item.sequences]
     model = load_model(job.model, dtype="float32").eval()
-    attention = setup.set_up_attention(job, model)
+    attention = set_up_attention(model, job.trainer, share_prefix=job.stage.share_prefix)
     pack = collate(rows, prefix=shared_prefix(rows), paired=s["task"] == "qpo")
     with torch.no_grad():
         if s["task"] == "qpo":

@@ -13,7 +13,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 
 from sq.core.config import build, conf_dir
-from sq.train import loop
+from sq.train import trainer
 from sq.train.config import TrainJob
 from sq.train.progress import TrainingProgress
 
@@ -66,7 +66,7 @@ def job_of(s: dict[str, Any], output: str) -> TrainJob:
 
 def main(s: dict[str, Any]) -> None:
     """Train for so many steps and print the rate."""
-    loop.TrainingProgress = Clock  # type: ignore[misc]
+    trainer.TrainingProgress = Clock  # type: ignore[misc]
     with tempfile.TemporaryDirectory() as output:
         job_of(s, output).run()
     # As on TRL's side: the reference pass by its share of the rows, and the median step, the first not counted.

@@ -6,6 +6,7 @@ with gradient accumulation and several ranks the divisor is that of the whole gl
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -51,23 +52,64 @@ def sum_by_owner(values: Tensor, owners: Tensor, count: int) -> Tensor:
     return torch.segment_reduce(values.double(), "sum", lengths=lengths, initial=0, unsafe=True)
 
 
+PairLoss = Callable[[Tensor], Tensor]
+"""[pairs] margins (reward of chosen less reward of rejected) to [pairs] losses."""
+
+
+def sigmoid_loss(margins: Tensor) -> Tensor:
+    """−log σ(m): DPO (arXiv 2305.18290)."""
+    return -F.logsigmoid(margins)
+
+
+def hinge_loss(margins: Tensor) -> Tensor:
+    """max(0, 1 − m): SLiC (arXiv 2305.10425) with a reference."""
+    return torch.relu(1 - margins)
+
+
+def ipo_loss(margins: Tensor, beta: float) -> Tensor:
+    """(m/β − 1/2β)²: IPO (arXiv 2310.12036, equation 17), with β for its τ."""
+    return ((margins - 0.5) / beta).square()
+
+
+def robust_loss(margins: Tensor, label_smoothing: float) -> Tensor:
+    """(−(1 − ε) log σ(m) + ε log σ(−m)) / (1 − 2ε): unbiased where ε of the pairs are flipped (arXiv 2403.00409)."""
+    straight, flipped = F.logsigmoid(margins), F.logsigmoid(-margins)
+    return (label_smoothing * flipped - (1 - label_smoothing) * straight) / (1 - 2 * label_smoothing)
+
+
 def qpo_loss(
-    chosen: Tensor, rejected: Tensor, reference_chosen: Tensor, reference_rejected: Tensor, *, beta: float
+    chosen: Tensor,
+    rejected: Tensor,
+    reference_chosen: Tensor,
+    reference_rejected: Tensor,
+    *,
+    beta: float,
+    loss: PairLoss = sigmoid_loss,
+    lengths: tuple[Tensor, Tensor] | None = None,
 ) -> QPOLoss:
-    """−log σ(β[(log π(y_w) − log π_ref(y_w)) − (log π(y_l) − log π_ref(y_l))]), the mean over pairs.
+    """The mean over pairs of `loss` at β[(log π(y_w) − log π_ref(y_w)) − (log π(y_l) − log π_ref(y_l))].
 
     Args:
         chosen: [pairs] log-probabilities of the improved questions under the policy, summed over tokens (in fp64: they
             are large, and what counts is their difference).
         rejected: the same of the original questions.
-        reference_chosen: [pairs] the same under the reference; with `reference_rejected` equal to the policy's the
-            loss is ln 2 exactly.
+        reference_chosen: [pairs] the same under the reference; with `reference_rejected` equal to the policy's all
+            margins are 0 exactly, and the sigmoid loss is ln 2.
         beta: how strongly the policy is held to the reference.
+        loss: what is made of a margin.
+        lengths: tokens of both sides, by which their log-probabilities are divided.
     """
-    chosen_rewards = beta * (chosen - reference_chosen).float()
-    rejected_rewards = beta * (rejected - reference_rejected).float()
-    loss = -F.logsigmoid(chosen_rewards - rejected_rewards).mean()
-    return QPOLoss(loss, chosen_rewards.detach(), rejected_rewards.detach())
+    chosen_ratios, rejected_ratios = chosen - reference_chosen, rejected - reference_rejected
+    if lengths is not None:
+        chosen_ratios, rejected_ratios = chosen_ratios / lengths[0], rejected_ratios / lengths[1]
+    chosen_rewards, rejected_rewards = beta * chosen_ratios.float(), beta * rejected_ratios.float()
+    losses = loss(chosen_rewards - rejected_rewards)
+    return QPOLoss(losses.mean(), chosen_rewards.detach(), rejected_rewards.detach())
+
+
+def nll_loss(logps: Tensor, lengths: Tensor) -> Tensor:
+    """The mean over rows of −log π(y) / |y|: the SFT term beside a preference (arXiv 2404.19733, equation 2)."""
+    return -(logps / lengths).float().mean()
 
 
 def regression_loss(predicted: Tensor, labels: Tensor, weights: Tensor) -> Tensor:

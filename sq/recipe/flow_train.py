@@ -7,7 +7,8 @@ from sq.recipe.cost import PlanStage, Work
 from sq.recipe.flow import Flow, problems_of
 from sq.recipe.flow_synth import served
 from sq.train.config import TrainJob
-from sq.train.stages import PretrainStage, StageConfig
+from sq.train.pretrain import PretrainStage
+from sq.train.stage import StageConfig
 
 PHASES = {"qft": "QFT", "qpo": "QPO", "difficulty": "filter", "sft": "student", "pretrain": "base"}
 WHAT = {

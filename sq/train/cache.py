@@ -7,18 +7,16 @@ keys until it is listed with the reason why it does not matter. A path is no set
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
-from sq.core.config import flatten
+from sq.core.chat import ChatFormat
 from sq.core.files import digest_of
-from sq.data.sources import digest
+from sq.train.stage import Encoding
 
 if TYPE_CHECKING:
     from sq.data.module import PackPlan
     from sq.models.attention import Attention
-    from sq.train.config import TrainJob
-    from sq.train.rows import Task
 
 _NEITHER = {
     "data.input": "a path: the source's digest is in the key",
@@ -31,7 +29,10 @@ _NEITHER = {
          "stage.weight_decay", "stage.beta2", "stage.grad_clip", "stage.epochs", "stage.max_steps"),
         "of the optimiser, which comes later",
     ),
-    "stage.beta": "of the loss, which takes log-probabilities as they are",
+    **dict.fromkeys(
+        ("stage.beta", "stage.loss", "stage.length_normalised", "stage.nll", "stage.label_smoothing"),
+        "of the loss, which takes log-probabilities as they are",
+    ),
     "stage.pack_tokens": "the limit of a row and the packs are in the keys",
     "stage.batch_packs": "how many packs make a step",
     "stage.batch_rows": "as pack_tokens",
@@ -70,24 +71,23 @@ IGNORED_BY_TOKENS = _NEITHER | {
 """Settings that tokenised rows do not depend on, and why."""
 
 
-def cache_directory(job: TrainJob) -> Path:
-    """Where tokenised rows and reference log-probabilities are kept while the run needs them."""
-    return Path(job.trainer.cache) if job.trainer.cache else Path(job.output_dir) / "cache"
+def tokens_key(
+    settings: Mapping[str, Any], *, source: str, chat: ChatFormat, encoding: Encoding, instruction: str, limit: int
+) -> str:
+    """Of tokenised rows: the digest of the source, the chat format, the limit of a row, and the job's settings."""
+    made_by = (chat.digest, encoding.template, instruction)
+    return digest_of(source, *made_by, str(limit), _deciding(settings, IGNORED_BY_TOKENS))
 
 
-def tokens_key(job: TrainJob, task: Task, limit: int) -> str:
-    """Of tokenised rows: the source's content, the chat format, the limit of a row, and the settings."""
-    source = "" if task.rows else digest(job.data, task.domain)
-    made_by = (task.chat.digest, task.template, task.domain.instruction)
-    return digest_of(source, *made_by, str(limit), _settings(job, IGNORED_BY_TOKENS))
-
-
-def references_key(job: TrainJob, tokens: str, weights: str, plan: PackPlan, attention: Attention, device: str) -> str:
+def references_key(
+    settings: Mapping[str, Any], *, tokens: str, weights: str, plan: PackPlan, attention: Attention, device: str
+) -> str:
     """Of reference log-probabilities: weights, rows, how they are packed, and the arithmetic."""
     packs = json.dumps([plan.packing.packs, plan.prefix])
-    return digest_of(tokens, weights, packs, str(attention), device, _settings(job, IGNORED_BY_REFERENCES))
+    return digest_of(tokens, weights, packs, str(attention), device, _deciding(settings, IGNORED_BY_REFERENCES))
 
 
-def _settings(job: TrainJob, ignored: dict[str, str]) -> str:
-    groups = {name: getattr(job, name) for name in ("stage", "model", "domain", "data", "trainer", "seed")}
-    return json.dumps({k: str(v) for k, v in flatten(groups).items() if k not in ignored}, sort_keys=True)
+def _deciding(settings: Mapping[str, Any], ignored: Mapping[str, str]) -> str:
+    groups = ("stage.", "model.", "domain.", "data.", "trainer.", "seed")
+    kept = {k: str(v) for k, v in settings.items() if k.startswith(groups) and k not in ignored}
+    return json.dumps(kept, sort_keys=True)

@@ -15,7 +15,7 @@ from sq.core.tracking import TrackingConfig
 from sq.data.sources import SourceConfig, check_there
 from sq.domains.base import DomainConfig
 from sq.models.load import ModelConfig
-from sq.train.stages import StageConfig
+from sq.train.stage import StageConfig
 
 
 class Precision(Enum):
@@ -92,6 +92,11 @@ class TrainerConfig:
     cache: str | None = setting(
         None, help="directory for tokenised rows and reference log-probs, to share over a sweep"
     )
+
+    @property
+    def world(self) -> int:
+        """Processes of the whole training."""
+        return self.devices * self.nodes
 
 
 @dataclass(frozen=True, kw_only=True)

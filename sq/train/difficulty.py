@@ -6,129 +6,96 @@ no padding, so "last" needs no guessing. The loss is the mean squared error agai
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-from torch import Tensor
-from torchmetrics import KendallRankCorrCoef, Metric, SpearmanCorrCoef
+from sq.core.config import setting
+from sq.train.head_stage import HeadLoss, HeadStage
+from sq.train.stage import EncodedRow, Encoding, LossContext, LossInput, PackLoss, RowContext, StageLoss, UnusableRow
 
-from sq.core.chat import ChatFormat
-from sq.data.module import StepPack
-from sq.data.tokens import TokenizedExample
-from sq.models.losses import regression_loss
-from sq.models.pack import TokenSequence
-from sq.models.regressor import make_head, predictions
-from sq.train.base import BaseModule
-from sq.train.config import TrainJob
-from sq.train.held_out import HeldOutRows
-from sq.train.rows import Task, UnusableRow
-from sq.train.stages import DifficultyStage
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BINS = 10
 SPREAD = 0.05
 """Standard deviation that even a perfectly known label is given, so that no weight goes to infinity."""
 
 
-class DifficultyModule(BaseModule):
+@dataclass(frozen=True, kw_only=True)
+class DifficultyStage(HeadStage):
+    """Regression of fail rates on the last token's hidden state."""
+
+    reads: ClassVar[str] = "fail_rate"
+    next_command: ClassVar[str] = (
+        "python synthesize.py stage=filter {domain} filters=[difficulty] filters.difficulty.model.name=difficulty "
+        "filters.difficulty.{path} input=outputs/questions-tiny"
+    )
+
+    certainty_weights: bool = setting(False, help="labels from more samples count for more")
+
+    def encoding(self, context: RowContext) -> Encoding:
+        """Questions with their fail rates: labels of the `fail_rate` stage, or any file with that column."""
+
+        def encode(row: dict[str, Any]) -> EncodedRow:
+            rate = float(row["fail_rate"])
+            if not 0 <= rate <= 1:
+                raise UnusableRow("rate", f"fail_rate={rate} is not between 0 and 1")
+            weight = certainty(rate, row.get("n")) if self.certainty_weights else 1.0
+            return EncodedRow([context.chat.question_ids(row["question"])], (rate, weight))
+
+        return Encoding(need=("question", "fail_rate"), encode=encode)
+
+    def make_loss(self, context: LossContext) -> StageLoss:
+        return DifficultyLoss(context, float(context.rows.values[:, 0].mean()), self.head_lr)
+
+
+class DifficultyLoss(HeadLoss):
     """Mean squared error of a linear head, and how well the order is kept on held-out rows."""
 
-    stage: DifficultyStage
-    metric_names = ("loss", "mae")
-    keep_last = True
+    head_note: ClassVar[str] = "regressor.json"
 
-    def prepare(self) -> None:
-        values = self.data.train.values
-        self.head = make_head(self.model, float(values[:, 0].mean()))
-        output = self.model.get_output_embeddings()
-        if output is not None and output.weight is not self.model.get_input_embeddings().weight:
-            output.requires_grad_(False)  # it has no part in the loss, and DDP would wait for its gradient
+    def __init__(self, context: LossContext, bias: float, head_lr: float | None) -> None:
+        super().__init__(context, bias, head_lr)
         self.bins: list[dict[str, float]] = []
-        self.held_out = HeldOutRows()
 
-    def divisor(self, items: Any) -> float:
-        return float(self.data.train.values[list(items), 1].sum())
+    def __call__(self, batch: LossInput) -> PackLoss:
+        from sq.models.losses import regression_loss
 
-    def loss_of(self, batch: StepPack, kind: str) -> Tensor:
-        rows = list(batch.pack.rows)
-        found = predictions(self.model, self.head, batch.pack, self.attention)
-        source = self.data.train if kind == "train" else self.data.held_out
-        known = torch.tensor(source.values[rows], device=found.device)
-        errors = found - known[:, 0]
-        loss = regression_loss(found, known[:, 0], known[:, 1])
-        counts = bool(batch.divisor)
-        self.metric(kind, "loss").update(loss.detach() / known[:, 1].sum(), weight=known[:, 1].sum() * counts)
-        self.metric(kind, "mae").update(errors.detach().abs().mean(), weight=len(rows) * counts)
-        if kind == "val" and counts:
-            self.held_out.note(found, known[:, 0])
-        return loss
+        rates, weights = batch.values[:, 0], batch.values[:, 1]
+        predicted = self.predict(batch.pack)
+        loss, total = regression_loss(predicted, rates, weights), float(weights.sum())
+        error = (predicted.detach() - rates).abs().mean()
+        means = {"loss": (loss.detach() / total, total), "mae": (error, len(rates))}
+        return PackLoss(total=loss, means=means, held_out=(predicted, rates))
 
-    def metrics(self, kind: str) -> dict[str, float]:
-        found = super().metrics(kind)
-        if kind == "val":
-            calibration = Calibration(BINS)
-            metrics = {"spearman": SpearmanCorrCoef(), "kendall": KendallRankCorrCoef(), "calibration": calibration}
-            predicted, known = self.held_out.take()
-            for name, metric in metrics.items():
-                metric.sync_on_compute = False  # the rows are those of all processes
-                metric.update(predicted, known)
-                found[f"val/{name}"] = float(metric.compute())
-            self.bins = calibration.table()
-        return found
+    def metrics(self, kind: str, means: dict[str, float], held_out: Tensor | None) -> dict[str, float]:
+        import torch
+        from torchmetrics.functional import kendall_rank_corrcoef, spearman_corrcoef
+
+        if held_out is None:
+            return means
+        predicted, rates = held_out
+        self.bins, error = calibration(predicted, rates)
+        return means | {
+            "spearman": spearman_corrcoef(predicted, rates).item(),
+            "kendall": torch.as_tensor(kendall_rank_corrcoef(predicted, rates)).item(),
+            "calibration": error,
+        }
 
     def tables(self) -> dict[str, list[dict[str, float]]]:
         return {"calibration": self.bins} if self.bins else {}
 
-    def extra_groups(self) -> list[dict[str, Any]]:
-        lr = self.stage.head_lr or self.stage.lr
-        return [{"params": list(self.head.parameters()), "weight_decay": 0.0, "lr": lr}]
 
-
-class Calibration(Metric):
-    """Mean distance between predicted and real rate, by bins of the prediction, each bin by its share of the rows."""
-
-    full_state_update = False
-
-    def __init__(self, bins: int) -> None:
-        super().__init__()
-        self.bins = bins
-        self.add_state("sums", torch.zeros(bins, 3), dist_reduce_fx="sum")
-
-    def update(self, predicted: Tensor, known: Tensor) -> None:
-        """Take in predictions and labels."""
-        place = (predicted * self.bins).long().clamp(0, self.bins - 1)
-        told = torch.stack([torch.ones_like(predicted), predicted, known.to(predicted)], dim=1)
-        self.sums.index_add_(0, place, told)  # type: ignore[operator]
-
-    def compute(self) -> Tensor:
-        """The error over all rows."""
-        sums = self.sums
-        assert isinstance(sums, Tensor)
-        return (sums[:, 1] - sums[:, 2]).abs().sum() / sums[:, 0].sum().clamp(min=1)
-
-    def table(self) -> list[dict[str, float]]:
-        """What is in each bin that has rows: how many, and their mean prediction and label."""
-        sums = self.sums
-        assert isinstance(sums, Tensor)
-        filled = ((i, *row) for i, row in enumerate(sums.tolist()) if row[0])
-        return [
-            {"from": i / self.bins, "to": (i + 1) / self.bins, "rows": n, "predicted": p / n, "known": k / n}
-            for i, n, p, k in filled
-        ]
-
-
-def task(job: TrainJob, chat: ChatFormat) -> Task:
-    """Questions with their fail rates: labels of the `fail_rate` stage, or any file with that column."""
-    stage = job.stage
-    assert isinstance(stage, DifficultyStage)
-
-    def encode(row: dict[str, Any]) -> TokenizedExample:
-        rate = float(row["fail_rate"])
-        if not 0 <= rate <= 1:
-            raise UnusableRow("rate", f"fail_rate={rate} is not between 0 and 1")
-        weight = certainty(rate, row.get("n")) if stage.certainty_weights else 1.0
-        return TokenizedExample((TokenSequence(*chat.question_ids(row["question"])),), row["id"], (rate, weight))
-
-    return Task(need=("question", "fail_rate"), encode=encode, chat=chat, domain=job.domain.create())
+def calibration(predicted: Tensor, rates: Tensor, bins: int = BINS) -> tuple[list[dict[str, float]], float]:
+    """Bins of the prediction: how many rows are in each, and their mean prediction and fail rate; and the mean distance
+    between these two, each bin by its rows."""
+    place = (predicted * bins).long().clamp(0, bins - 1)
+    table = []
+    for i in place.unique().tolist():
+        here = place == i
+        means = {"predicted": float(predicted[here].mean()), "known": float(rates[here].mean())}
+        table.append({"from": i / bins, "to": (i + 1) / bins, "rows": float(here.sum()), **means})
+    return table, sum(row["rows"] * abs(row["predicted"] - row["known"]) for row in table) / len(rates)
 
 
 def certainty(rate: float, n: Any) -> float:

@@ -1,4 +1,4 @@
-"""From a `TrainJob` to exported weights: check, tokenise, load, train with Lightning, export, say where.
+"""From a `TrainJob` to exported weights: rows, token sequences, packs, Lightning's Trainer, export.
 
 The same command continues from the last checkpoint; a finished run is not run again. Layout of `output_dir`: `model/`
 (Hugging Face form), `train.json` (the config that made it, and the final figures), `rejects.jsonl`; while it runs also
@@ -10,189 +10,252 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sq.core.chat import ChatFormat
 from sq.core.config import conf_dir, flatten
-from sq.core.count import count_noun
 from sq.core.errors import ConfigError, RowError
 from sq.core.files import DirectoryLock
 from sq.core.quoting import quote_override
 from sq.core.recovery import make_directory
-from sq.core.tracking import DataRef, track
-from sq.models.load import NEW_TINY, eos_ids, fingerprint, load_tokenizer
-from sq.train.cache import cache_directory, tokens_key
-from sq.train.config import TrainJob
-from sq.train.launch import environment_kept, processes, rank
+from sq.core.tracking import DataRef, Run, track
+from sq.data.sources import digest
+from sq.domains.base import DomainConfig
+from sq.models.load import NEW_TINY, ModelConfig, eos_ids, fingerprint, load_tokenizer
+from sq.train.cache import references_key, tokens_key
+from sq.train.config import Precision, TrainJob
+from sq.train.launch import as_node, environment_kept, processes, rank
 from sq.train.record import NAME, identity, plan_to_follow, read_record, update_record, write_record
-from sq.train.stages import DifficultyStage, PretrainStage, QFTStage, QPOStage, RewardStage, SFTStage, StageConfig
+from sq.train.stage import LossContext, RowContext, StageConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-    from sq.train.rows import Task, TrainingRows
+    from sq.train.rows import RowReader, TrainingRows
 
 log = logging.getLogger(__name__)
 
 
 def fit(job: TrainJob) -> Path:
     """Run the job to its end, from where an earlier run of the same command stopped."""
-    with environment_kept(), processes(job):
+    with environment_kept(), processes(job.trainer, as_node(job)):
         return _fit(job)
 
 
 def _fit(job: TrainJob) -> Path:
     from sq.train.checkpoints import checkpoints
-    from sq.train.rows import REJECTS, row_limit, tokenized_rows
-    from sq.train.setup import check_machine, resolve_precision
+    from sq.train.model import checked_trainer
 
     output, first = Path(job.output_dir), rank() == 0
     if not first:  # one process speaks, and one is tracked
         logging.getLogger("sq").setLevel(logging.ERROR)
         job = replace(job, tracking=replace(job.tracking, enabled=False))
-    tokenizer, chat, task = _prepared(job)
-    job = resolve_precision(job)
-    check_machine(job)
-    limit = row_limit(job, tokenizer.model_max_length)
-    decided = tokens_key(job, task, limit)
-    weights = f"new:{job.seed}" if job.model.path == NEW_TINY else fingerprint(job.model)
-    mine = identity(job, data=decided, model=weights)
-    record = read_record(output, mine) or {"config": mine}
+    job = replace(job, trainer=checked_trainer(job.trainer, job.stage))
+    given = prepare(job)
+    record = read_record(output, given.identity) or {"config": given.identity}
     if "figures" in record and (output / "model").is_dir():
         log.info("%s: already trained -> %s", job.stage.name, output / "model")
         return output / "model"
-    plan = plan_to_follow(job, record) if checkpoints(output / "checkpoints") else None
-    _make(output)
-    lock = DirectoryLock(output) if first else None
-    try:
-        try:
-            data = tokenized_rows(job, task, limit, decided, cache_directory(job))
-        except RowError as error:
-            _leave_nothing(job)
-            raise RowError(f"{str(error).replace('columns={', 'data.columns={')}{_whence(job)}") from error
+    planned = plan_to_follow(record, job.trainer, output) if checkpoints(output / "checkpoints") else None
+    with _claimed(output, first):
+        rows = _read_rows(given, job.stage, output)
         with track(
-            job.tracking, stage=job.stage.name, params=flatten(job), inputs=[_reference(job, data)],
-            directory=output, identity=mine,
+            job.tracking, stage=job.stage.name, params=given.settings, inputs=[_data_ref(job, given, rows)],
+            directory=output, identity=given.identity,
         ) as run:  # fmt: skip
             if first:
-                write_record(output, {**record, "run": run.id, "held_out": data.held_out_digest})
-                if len(data.held_out):
-                    run.tag("sq.held_out", data.held_out_digest)
-                shutil.copyfile(data.directory / REJECTS, output / REJECTS)
+                _record_rows(output, record, rows, run)
             started = time.monotonic()
-            from sq.train.loop import train
-
-            metrics = train(job, tokenizer, chat, data, weights, run, plan)
+            metrics = _train(job, given, rows, run, planned)
             if first:
-                run.output("model", str(output / "model"), digest="", rows=len(data.train))
+                run.output("model", str(output / "model"), digest="", rows=len(rows.train))
         if first:  # done only once its run is: a training that is passed over later would stay killed there
-            seconds = time.monotonic() - started
-            told = {"rows": len(data.train), "tokens": round(metrics["train/tokens"]), "seconds": round(seconds, 1)}
-            update_record(output, figures=metrics, **told)
-            _finish(job, data, metrics, seconds)
-    finally:
-        if lock is not None:
-            lock.release()
+            seconds, tokens = round(time.monotonic() - started, 1), round(metrics["train/tokens"])
+            update_record(output, figures=metrics, rows=len(rows.train), tokens=tokens, seconds=seconds)
+            shutil.rmtree(output / "checkpoints", ignore_errors=True)
+            given.drop_cache()
+            log.info(
+                "%s: %s -> %s | %s | %.0f s | next: %s",
+                job.stage.name, rows.summary, output / "model", _format_losses(metrics), seconds,
+                next_command(job.stage, job.model, job.domain, output / "model"),
+            )  # fmt: skip
     return output / "model"
 
 
-def _make(output: Path) -> None:
-    """The run's directory, unless it is another program's."""
+@dataclass(frozen=True, kw_only=True)
+class PreparedRun:
+    """What is checked and known of a run before any row is read or weight is loaded."""
+
+    tokenizer: PreTrainedTokenizerFast
+    chat: ChatFormat
+    reader: RowReader
+    settings: dict[str, Any]
+    tokens: str
+    """The key of the tokenised rows."""
+    weights: str
+    """The fingerprint of the weights to begin with."""
+    cache: Path
+    shared: bool
+    """Whether the cache is the user's own, and stays."""
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What decides the weights to come."""
+        return identity(self.settings, data=self.tokens, model=self.weights)
+
+    def drop_cache(self) -> None:
+        """Delete what only this run needed."""
+        if not self.shared:
+            shutil.rmtree(self.cache, ignore_errors=True)
+
+
+def prepare(job: TrainJob) -> PreparedRun:
+    """Tokenizer, chat format (its contract checked), how rows become tokens, and the keys of all that."""
+    from sq.train.rows import RowReader, row_limit
+
+    model, stage, domain = job.model, job.stage, job.domain.create()
+    new = model.path == NEW_TINY
+    if new and not stage.new_weights:
+        raise ConfigError(f"model={model.name} has no weights yet; make some with stage=pretrain, or choose another")
+    tokenizer = stage.new_tokenizer(domain, job.seed) if new else load_tokenizer(model)
+    chat = ChatFormat.from_tokenizer(tokenizer, model.chat, eos_ids=() if new else eos_ids(model), key="model.chat")
+    encoding = stage.encoding(RowContext(chat=chat, tokenizer=tokenizer, domain=domain, source=job.data, seed=job.seed))
+    limit = row_limit(
+        job.data.max_tokens, pack_tokens=stage.pack_tokens, max_length=model.max_length,
+        context=max(tokenizer.model_max_length, model.positions or 0), model=model.name,
+    )  # fmt: skip
+    settings = flatten(job)
+    key = tokens_key(
+        settings, source="" if encoding.generate else digest(job.data, domain), chat=chat, encoding=encoding,
+        instruction=domain.instruction, limit=limit.tokens,
+    )  # fmt: skip
+    reader = RowReader(
+        source=job.data, domain=domain, encoding=encoding, limit=limit, validation=stage.validation, seed=job.seed
+    )
+    return PreparedRun(
+        tokenizer=tokenizer, chat=chat, reader=reader, settings=settings, tokens=key,
+        weights=f"new:{job.seed}" if new else fingerprint(model),
+        cache=Path(job.trainer.cache or Path(job.output_dir) / "cache"), shared=job.trainer.cache is not None,
+    )  # fmt: skip
+
+
+def _train(
+    job: TrainJob, given: PreparedRun, rows: TrainingRows, run: Run, planned: Mapping[str, int] | None
+) -> dict[str, float]:
+    """Train on `rows`, write `model/`, and return the final figures. A stopped run goes on as `planned`."""
+    from sq.train.export import write_model
+    from sq.train.model import check_context, check_parity_gate, device_name, trainable_model
+    from sq.train.module import TrainingModule
+    from sq.train.packs import training_packs
+    from sq.train.progress import format_plan
+    from sq.train.trainer import prepare_process, run_training
+
+    output, stage, trainer, seed = Path(job.output_dir), job.stage, job.trainer, job.seed
+    prepare_process(trainer.threads, seed)
+    trained = trainable_model(job.model, trainer, stage, given.tokenizer, seed)
+    model, attention = trained.model, trained.attention
+    check_context(model, rows.longest)
+    half = trainer.precision is not Precision.FP32
+    loss = stage.make_loss(
+        LossContext(model=model, attention=attention, rows=rows.train, kernel=trained.head.kernel, half=half)
+    )
+    prefix = rows.common_prefix() if attention.shares_prefix else 0
+    packs = training_packs(rows, stage, loss, prefix=prefix, world=trainer.world, seed=seed, record=planned)
+    if rank() == 0:
+        update_record(output, plan=packs.plan.record())
+    if trainer.parity_check:
+        check_parity_gate(model, rows.train, attention, packs.plan.prefix)
+    if trainer.compile:
+        model.base_model.compile(dynamic=True)
+    log.info("%s", format_plan(job.model.name, trained, rows, packs, stage, trainer))
+    module = TrainingModule(
+        model, loss, rows, stage=stage, trainer=trainer, steps=packs.train.steps, seed=seed,
+        checkpoints=output / "checkpoints",
+    )  # fmt: skip
+    references = None
+    if stage.needs_reference:
+        key = references_key(
+            given.settings, tokens=given.tokens, weights=given.weights, plan=packs.plan, attention=attention,
+            device=device_name(trainer),
+        )  # fmt: skip
+        references = given.cache / f"reference-{key}.safetensors"
+    result = run_training(module, packs, run, references)
+    if result.state is not None:
+        write_model(
+            output / "model", trained, result.state, config=job.model, lora=trainer.lora, head_note=loss.head_note,
+            tokenizer=given.tokenizer, chat=given.chat, origin={"stage": stage.name, "run": run.id, "seed": seed},
+        )  # fmt: skip
+    return result.metrics
+
+
+@contextmanager
+def _claimed(output: Path, first: bool) -> Iterator[None]:
+    """The run's directory, unless it is another program's, locked by the first process."""
     others = [name for name in ("manifest.json", "model") if (output / name).exists()]
     if others and not (output / NAME).exists():
         raise ConfigError(f"{output} holds {others[0]}, which no training put there; choose a new output_dir=")
     make_directory(output)
+    lock = DirectoryLock(output) if first else None
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
 
 
-def _leave_nothing(job: TrainJob) -> None:
-    """No row, no run: the directory goes too, if it held nothing else."""
-    if not job.trainer.cache:
-        shutil.rmtree(cache_directory(job), ignore_errors=True)
-    with suppress(OSError):
-        Path(job.output_dir).rmdir()
+def _read_rows(given: PreparedRun, stage: StageConfig, output: Path) -> TrainingRows:
+    try:
+        return given.reader.read(given.cache / f"tokens-{given.tokens}")
+    except RowError as error:
+        source = given.reader.source
+        given.drop_cache()
+        with suppress(OSError):  # no row, no run: the directory goes too, if it held nothing else
+            output.rmdir()
+        text = str(error).replace("columns={", "data.columns={")
+        if stage.reads and not (source.input or source.mix):
+            text += (
+                f". stage={stage.name} reads what synthesize.py stage={stage.reads} makes: give "
+                "data.input=<its output_dir>"
+            )
+        raise RowError(text) from error
 
 
-def _prepared(job: TrainJob) -> tuple[PreTrainedTokenizerFast, ChatFormat, Task]:
-    """Tokenizer, chat format (its contract checked) and what the stage makes of a row, before any weight is loaded."""
-    from sq.train import pretrain
-
-    new = job.model.path == NEW_TINY
-    if new and not isinstance(job.stage, PretrainStage):
-        raise ConfigError(
-            f"model={job.model.name} has no weights yet; make some with stage=pretrain, or choose another model"
-        )
-    tokenizer = pretrain.new_tokenizer(job) if new else load_tokenizer(job.model)
-    ends = () if new else eos_ids(job.model)
-    chat = ChatFormat.from_tokenizer(tokenizer, job.model.chat, eos_ids=ends, key="model.chat")
-    if isinstance(job.stage, PretrainStage):
-        return tokenizer, chat, pretrain.task(job, chat, tokenizer)
-    return tokenizer, chat, _task(job, job.stage, chat, tokenizer)
-
-
-def _task(job: TrainJob, stage: StageConfig, chat: ChatFormat, tokenizer: PreTrainedTokenizerFast) -> Task:
-    from sq.train import difficulty, qft, qpo, reward, sft
-
-    if isinstance(stage, QFTStage):
-        return qft.task(job, chat)
-    if isinstance(stage, QPOStage):
-        return qpo.task(job, chat)
-    if isinstance(stage, DifficultyStage):
-        return difficulty.task(job, chat)
-    if isinstance(stage, RewardStage):
-        return reward.task(job, chat, tokenizer)
-    if isinstance(stage, SFTStage):
-        return sft.task(job, chat)
-    raise ConfigError(f"stage={stage.name} is not a training stage")
-
-
-def _reference(job: TrainJob, data: TrainingRows) -> DataRef:
+def _data_ref(job: TrainJob, given: PreparedRun, rows: TrainingRows) -> DataRef:
     name = job.data.input or ("+".join(job.data.mix or ()) or f"domain {job.domain.name}")
-    return DataRef(name=name, path=job.data.input or "", digest=data.digest, rows=len(data.train) + len(data.held_out))
+    count = len(rows.train) + len(rows.held_out)
+    return DataRef(name=name, path=job.data.input or "", digest=given.tokens, rows=count)
 
 
-def _whence(job: TrainJob) -> str:
-    """Where the rows of a stage are made that the domain's own seeds do not have."""
-    makers = {QPOStage: "stage=rewrite", DifficultyStage: "stage=fail_rate", RewardStage: "stage=answers"}
-    maker = makers.get(type(job.stage))
-    if maker is None or job.data.input or job.data.mix:
-        return ""
-    return f". stage={job.stage.name} reads what synthesize.py {maker} makes: give data.input=<its output_dir>"
+def _record_rows(output: Path, record: Mapping[str, Any], rows: TrainingRows, run: Run) -> None:
+    from sq.train.rows import REJECTS
+
+    held_out = rows.held_out.digest()
+    write_record(output, {**record, "run": run.id, "held_out": held_out})
+    if len(rows.held_out):
+        run.tag("sq.held_out", held_out)
+    shutil.copyfile(rows.directory / REJECTS, output / REJECTS)
 
 
-def _finish(job: TrainJob, data: TrainingRows, metrics: dict[str, Any], seconds: float) -> None:
-    output = Path(job.output_dir)
-    shutil.rmtree(output / "checkpoints", ignore_errors=True)
-    if not job.trainer.cache:
-        shutil.rmtree(cache_directory(job), ignore_errors=True)
-    rejected = sum(n for reason, n in data.counts.items() if reason != "truncated")
-    given = count_noun(len(data.train) + len(data.held_out) + rejected, "row")
-    before = f" (before {metrics['val/loss_before']:.4f})" if "val/loss_before" in metrics else ""
-    held_out = f", held out {metrics['val/loss']:.4f}{before}" if "val/loss" in metrics else ""
-    log.info(
-        "%s: %s in, %s rejected -> %s | loss %.4f%s | %.0f s | next: %s",
-        job.stage.name, given, f"{rejected:,}", output / "model",
-        metrics.get("train/loss", float("nan")), held_out, seconds, next_command(job, output / "model"),
-    )  # fmt: skip
+def _format_losses(metrics: Mapping[str, float]) -> str:
+    text = f"loss {metrics.get('train/loss', float('nan')):.4f}"
+    if "val/loss" in metrics:
+        text += f", held out {metrics['val/loss']:.4f}"
+    return text + (f" (before {metrics['val/loss_before']:.4f})" if "val/loss_before" in metrics else "")
 
 
-def next_command(job: TrainJob, model: Path) -> str:
+def next_command(stage: StageConfig, model: ModelConfig, domain: DomainConfig, weights: Path) -> str:
     """What one would do with the weights."""
-    stage, name, path = job.stage, job.model.name, quote_override("model.path", model)
+    path = quote_override("model.path", weights)
     # The model's YAML says how it is spoken to where its template does not.
-    known = f"model={name} " if (conf_dir() / "model" / f"{name}.yaml").is_file() else ""
-    tuned = f"{known}{quote_override('model.name', f'{name}-{stage.name}')} {path}"
-    domain = quote_override("domain", job.domain.name)
-    if isinstance(stage, QFTStage | QPOStage):
-        return f"python synthesize.py stage=questions {domain} {tuned}"
-    if isinstance(stage, DifficultyStage):
-        scorer = f"filters.difficulty.model.name=difficulty {quote_override('filters.difficulty.model.path', model)}"
-        return f"python synthesize.py stage=filter {domain} filters=[difficulty] {scorer} input=outputs/questions-tiny"
-    if isinstance(stage, RewardStage):
-        return f"python synthesize.py stage=select {domain} engine=hf {path} input=outputs/answers-tiny"
-    if isinstance(stage, PretrainStage):
-        return f"python train.py stage=sft {domain} {known}{path}"
-    benchmarks = ",".join(job.domain.benchmarks)
-    return f"python evaluate.py {f'benchmark=[{benchmarks}] ' if benchmarks else ''}{tuned}"
+    own = f"model={model.name} " if (conf_dir() / "model" / f"{model.name}.yaml").is_file() else ""
+    return stage.next_command.format(
+        domain=quote_override("domain", domain.name),
+        model=own,
+        path=path,
+        tuned=f"{own}{quote_override('model.name', f'{model.name}-{stage.name}')} {path}",
+        benchmarks=f"benchmark=[{','.join(domain.benchmarks)}] " if domain.benchmarks else "",
+    )

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from sq.core.errors import ConfigError, SqError
-from sq.train.config import Precision, TrainerConfig, TrainJob
+from sq.train.config import Precision, TrainerConfig
 
 if TYPE_CHECKING:
     from lightning.pytorch.strategies import Strategy
@@ -51,23 +51,23 @@ def environment_kept() -> Iterator[None]:
 
 
 @contextmanager
-def processes(job: TrainJob) -> Iterator[None]:
-    """While the block runs, so do the other processes of this machine."""
-    count = job.trainer.devices
+def processes(trainer: TrainerConfig, job: Any) -> Iterator[None]:
+    """While the block runs, so do the other processes of this machine, which do the same `job`."""
+    count = trainer.devices
     if started_outside():
         yield
         return
-    if count == 1 and job.trainer.nodes == 1:
+    if count == 1 and trainer.nodes == 1:
         try:
             yield
         finally:
             os.environ.pop("LOCAL_RANK", None)  # Lightning's DDP leaves it, and the next job would seem one of several
         return
-    if job.trainer.nodes > 1:
+    if trainer.nodes > 1:
         raise ConfigError(
-            f"trainer.nodes={job.trainer.nodes}: start the same command on every node, with "
-            f"torchrun --nnodes={job.trainer.nodes} --nproc-per-node={count} --rdzv-endpoint=HOST:29500 train.py ..., "
-            f"or with srun --nodes={job.trainer.nodes} --ntasks-per-node={count} python train.py ..."
+            f"trainer.nodes={trainer.nodes}: start the same command on every node, with "
+            f"torchrun --nnodes={trainer.nodes} --nproc-per-node={count} --rdzv-endpoint=HOST:29500 train.py ..., "
+            f"or with srun --nodes={trainer.nodes} --ntasks-per-node={count} python train.py ..."
         )
     with tempfile.TemporaryDirectory() as scratch:
         plan, environment = Path(scratch) / "job.json", _environment(count)

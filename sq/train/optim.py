@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sq.core.errors import ConfigError
-from sq.train.stages import Optimizer, StageConfig
+from sq.train.stage import Optimizer, StageConfig
 
 
 def make_optimizer(groups: list[dict[str, Any]], stage: StageConfig) -> torch.optim.Optimizer:

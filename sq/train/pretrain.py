@@ -6,58 +6,55 @@ is something left for QFT and QPO to improve.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from sq.core.chat import ChatFormat
-from sq.core.errors import ConfigError
-from sq.data.readers import BadRow
-from sq.data.tokens import TokenizedExample
-from sq.models.pack import TokenSequence
-from sq.models.tiny import make_tokenizer
-from sq.train.base import TokenModule
-from sq.train.config import TrainJob
-from sq.train.rows import Task
-from sq.train.stages import PretrainStage
+from sq.core.chat import SupervisedTokens
+from sq.core.config import setting
+from sq.domains.base import Document, Domain
+from sq.train.stage import EncodedRow, Encoding, RowContext
+from sq.train.token_stage import TokenStage
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-    from sq.domains.base import Document
-
 TOKENIZER_DOCUMENTS = 20_000
 
 
-class PretrainModule(TokenModule):
-    """Cross-entropy over every token."""
+@dataclass(frozen=True, kw_only=True)
+class PretrainStage(TokenStage):
+    """Next-token prediction on the domain's text, from random weights: how the tiny base is made."""
 
+    new_weights: ClassVar[bool] = True
+    next_command: ClassVar[str] = "python train.py stage=sft {domain} {model}{path}"
 
-def new_tokenizer(job: TrainJob) -> PreTrainedTokenizerFast:
-    """The tokenizer of a new tiny model, learnt from the domain's text."""
-    return make_tokenizer(_text(d) for d in job.domain.create().corpus(TOKENIZER_DOCUMENTS, job.seed))
+    documents: int = setting(100_000, ge=1, help="documents of the domain's corpus")
 
+    def new_tokenizer(self, domain: Domain, seed: int) -> PreTrainedTokenizerFast:
+        """Learnt from the domain's text."""
+        from sq.models.tiny import make_tokenizer
 
-def task(job: TrainJob, chat: ChatFormat, tokenizer: PreTrainedTokenizerFast) -> Task:
-    """The domain's corpus; every token is a target. Plain text ends with the pad token, which thereby means an end."""
-    stage, domain = job.stage, job.domain.create()
-    if not isinstance(stage, PretrainStage):
-        raise ConfigError(f"stage={stage.name} is not pretraining")
+        return make_tokenizer(_text(document) for document in domain.corpus(TOKENIZER_DOCUMENTS, seed))
 
-    def rows(bad: Callable[[BadRow], None]) -> Iterator[dict[str, Any]]:
-        for number, document in enumerate(domain.corpus(stage.documents, job.seed)):
-            yield {"id": f"document {number}", **asdict(document)}
+    def encoding(self, context: RowContext) -> Encoding:
+        """Every token is a target. Plain text ends with the pad token, which thereby means an end."""
+        chat, tokenizer = context.chat, context.tokenizer
 
-    def encode(row: dict[str, Any]) -> TokenizedExample:
-        if row["text"]:
-            ids = [*tokenizer(row["text"], add_special_tokens=False)["input_ids"], tokenizer.pad_token_id]
-        elif row["solution"]:
-            ids = list(chat.training_ids(row["question"], row["solution"]).ids)
-        else:
-            ids = list(chat.question_ids(row["question"]).ids)
-        return TokenizedExample((TokenSequence(ids, 0),), row["id"])
+        def generate() -> Iterator[dict[str, Any]]:
+            for number, document in enumerate(context.domain.corpus(self.documents, context.seed)):
+                yield {"id": f"document {number}", **asdict(document)}
 
-    return Task(need=(), encode=encode, rows=rows, chat=chat, domain=domain)
+        def encode(row: dict[str, Any]) -> EncodedRow:
+            if row["text"]:
+                ids = (*tokenizer(row["text"], add_special_tokens=False)["input_ids"], tokenizer.pad_token_id)
+            elif row["solution"]:
+                ids = chat.training_ids(row["question"], row["solution"]).ids
+            else:
+                ids = chat.question_ids(row["question"]).ids
+            return EncodedRow([SupervisedTokens(ids, 0)])
+
+        return Encoding(need=(), encode=encode, generate=generate)
 
 
 def _text(document: Document) -> str:

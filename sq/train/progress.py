@@ -11,9 +11,16 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from tqdm import tqdm
 
+from sq.core.count import count_noun
 from sq.core.tracking import Run
 from sq.data.module import PackLoader
 from sq.models.adapters import size
+from sq.train.config import TrainerConfig
+from sq.train.model import TrainableModel
+from sq.train.module import warmup_steps
+from sq.train.packs import TrainingPacks
+from sq.train.rows import TrainingRows
+from sq.train.stage import StageConfig
 
 PEAKS = {
     "GB200": 2500, "B200": 2250, "GH200": 989, "H200": 989, "H100 PCIe": 756, "H100 NVL": 835, "H100": 989, "H800": 989,
@@ -35,14 +42,13 @@ class TrainingProgress(Callback):
         self._step = -1
 
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
-        shown = not trainer.is_global_zero
         self._bar = tqdm(
             total=self.steps,
             initial=trainer.global_step,
             unit="step",
             dynamic_ncols=True,
             mininterval=1.0,
-            disable=shown,
+            disable=not trainer.is_global_zero,
         )
         self._mark, self._step = (time.monotonic(), module.tokens_seen, module.targets_seen), trainer.global_step
         self._flops = flops_per_token(module.model)
@@ -73,17 +79,47 @@ class TrainingProgress(Callback):
         metrics["train/grad_norm"] = module.grad_norm
         if module.device.type == "cuda":
             metrics["train/memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
-            work = self._flops[0] * rate + self._flops[1] * (module.targets_seen - targets) / seconds
-            share = utilisation(work, torch.cuda.get_device_name(module.device))
+            flops = self._flops[0] * rate + self._flops[1] * (module.targets_seen - targets) / seconds
+            share = utilisation(flops, torch.cuda.get_device_name(module.device))
             if share is not None:
                 metrics["train/mfu"] = share
         self._mark = (now, module.tokens_seen, module.targets_seen)
         self.final = metrics
-        shown = f"loss {metrics['train/loss']:.4f}, {metrics['train/tokens_per_s']:,.0f} tokens/s"
+        text = f"loss {metrics['train/loss']:.4f}, {metrics['train/tokens_per_s']:,.0f} tokens/s"
         if "train/mfu" in metrics:
-            shown += f", {metrics['train/mfu']:.0%} of the GPU"
-        self._bar.set_postfix_str(shown)
+            text += f", {metrics['train/mfu']:.0%} of the GPU"
+        self._bar.set_postfix_str(text)
         self.run.metrics(metrics, step=step)
+
+
+def format_plan(
+    name: str,
+    trained: TrainableModel,
+    rows: TrainingRows,
+    packs: TrainingPacks,
+    stage: StageConfig,
+    trainer: TrainerConfig,
+) -> str:
+    """In one block what is about to happen to the model `name`."""
+    parameters = list(trained.model.parameters())
+    total = sum(size(p) for p in parameters)
+    share = sum(p.numel() for p in parameters if p.requires_grad) / total
+    plan, packing, steps, attention = packs.plan, packs.plan.packing, packs.train.steps, trained.attention
+    unit = "pair" if rows.train.segments == 2 else "row"
+    devices = "device" if trainer.world == 1 else f"devices, {trainer.strategy}"
+    shared = f", a prefix of {plan.prefix} tokens computed once per pack" if plan.prefix else ""
+    per_step = round(plan.batch_packs * len(rows.train) / len(packing.packs))
+    return (
+        f"{stage.name} of {name}\n"
+        f"  model      {total:,} parameters, {100 * share:.4g}% trainable, {trainer.precision.name.lower()} on "
+        f"{trainer.world} {devices}\n"
+        f"  data       {count_noun(len(rows.train), unit)} ({len(rows.held_out):,} held out) in "
+        f"{count_noun(len(packing.packs), 'pack')} of {packing.capacity:,} tokens, {packing.efficiency:.1%} full\n"
+        f"  steps      {steps:,} of {count_noun(plan.batch_packs, 'pack')} (about {count_noun(per_step, unit)}), "
+        f"warm-up {warmup_steps(stage, steps)}, peak lr {stage.lr:g}, {stage.schedule.value}, {stage.optimizer.value}\n"
+        f"  attention  {attention.kernel.value}{shared} ({attention.reason})\n"
+        f"  head       {trained.head.kernel.value}, at supervised positions only ({trained.head.reason})"
+    )
 
 
 def validate(trainer: L.Trainer, module: Any, loader: PackLoader | None) -> dict[str, float]:

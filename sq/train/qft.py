@@ -6,24 +6,23 @@ and in sampling (`sq/core/chat.py`).
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
-from sq.core.chat import ChatFormat
-from sq.data.tokens import TokenizedExample
-from sq.models.pack import TokenSequence
-from sq.train.base import TokenModule
-from sq.train.config import TrainJob
-from sq.train.rows import Task
+from sq.train.stage import EncodedRow, Encoding, RowContext
+from sq.train.token_stage import TokenStage
 
 
-class QFTModule(TokenModule):
-    """Cross-entropy over question tokens and the end token."""
+@dataclass(frozen=True, kw_only=True)
+class QFTStage(TokenStage):
+    """Question fine-tuning: loss on the question and the end token only."""
 
+    next_command: ClassVar[str] = "python synthesize.py stage=questions {domain} {tuned}"
 
-def task(job: TrainJob, chat: ChatFormat) -> Task:
-    """Questions as prefix, question, end."""
+    def encoding(self, context: RowContext) -> Encoding:
+        """Questions as prefix, question, end."""
 
-    def encode(row: dict[str, Any]) -> TokenizedExample:
-        return TokenizedExample((TokenSequence(*chat.question_ids(row["question"])),), row["id"])
+        def encode(row: dict[str, Any]) -> EncodedRow:
+            return EncodedRow([context.chat.question_ids(row["question"])])
 
-    return Task(need=("question",), encode=encode, chat=chat, domain=job.domain.create())
+        return Encoding(need=("question",), encode=encode)

@@ -2,76 +2,153 @@
 
 A pair is an improved question (chosen) and the sampled one it was made from (rejected). Both follow the same prefix
 ids as in QFT and sampling. The reference's log-probabilities are computed once, before the first step, in the very
-packs that training uses; then the loss starts at ln 2 exactly, which is checked (the released code, with a policy in
-fp16 and a reference in bf16, does not).
+packs that training uses; then all margins start at 0 exactly and the loss at ln 2 (or what another `loss` is at 0),
+which is checked (the released code, with a policy in fp16 and a reference in bf16, does not).
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import torch
-from torch import Tensor
+from sq.core.config import setting
+from sq.core.errors import SqError
+from sq.train.stage import (
+    EncodedRow,
+    Encoding,
+    LossContext,
+    LossInput,
+    PackLoss,
+    RowContext,
+    StageConfig,
+    StageLoss,
+    UnusableRow,
+)
 
-from sq.core.chat import ChatFormat
-from sq.core.errors import ConfigError, SqError
-from sq.data.module import StepPack
-from sq.data.tokens import TokenizedExample
-from sq.models.losses import QPOLoss, qpo_loss
-from sq.models.pack import Pack, TokenSequence
-from sq.models.packed_forward import row_logps
-from sq.train.base import BaseModule
-from sq.train.config import Precision, TrainJob
-from sq.train.rows import Task, UnusableRow
-from sq.train.stages import QPOStage
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
-LN2 = math.log(2)
+    from sq.models.losses import PairLoss, QPOLoss
+    from sq.models.pack import Pack
 
 
-class QPOModule(BaseModule):
-    """−log σ of how much more the policy has moved towards chosen than towards rejected."""
+class Preference(Enum):
+    """What is made of a pair's margin; the functions are in `models/losses.py`."""
 
-    stage: QPOStage
-    metric_names = (
-        "loss", "accuracy", "margin", "reward_chosen", "reward_rejected", "logp_chosen", "logp_rejected",
-        "tokens_chosen", "tokens_rejected", "kl",
-    )  # fmt: skip
+    SIGMOID = "sigmoid"
+    IPO = "ipo"
+    HINGE = "hinge"
+    ROBUST = "robust"
 
-    def prepare(self) -> None:
-        """Dropout would make policy and reference differ at step 0 already."""
-        switch_off_dropout(self.model)
 
-    def reference_of(self, pack: Pack) -> Tensor:
-        """[N] log-probability of each side of the pack's pairs under the weights as they are."""
+@dataclass(frozen=True, kw_only=True)
+class QPOStage(StageConfig):
+    """Question preference optimisation: DPO without a prompt over pairs of questions."""
+
+    reads: ClassVar[str] = "rewrite"
+    needs_reference: ClassVar[bool] = True
+    next_command: ClassVar[str] = "python synthesize.py stage=questions {domain} {tuned}"
+
+    beta: float = setting(0.1, gt=0, help="how strongly the model is held to where it began")
+    loss: Preference = setting(Preference.SIGMOID, help="sigmoid (the paper's), ipo, hinge or robust")
+    length_normalised: bool = setting(False, help="divide each side's log-probability by its tokens")
+    nll: float = setting(0.0, ge=0, help="how much of the SFT loss on the chosen question is added")
+    label_smoothing: float = setting(0.0, ge=0, lt=0.5, help="loss=robust: the share of pairs that are flipped")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.label_smoothing and self.loss is not Preference.ROBUST:
+            raise ValueError(f"label_smoothing={self.label_smoothing} is for loss=robust; set it to 0")
+
+    def encoding(self, context: RowContext) -> Encoding:
+        """Pairs of questions. One without a difference teaches nothing and is rejected, as is one with no text."""
+        chat = context.chat
+
+        def encode(row: dict[str, Any]) -> EncodedRow:
+            for side in ("chosen", "rejected"):
+                if not row[side].strip():
+                    raise UnusableRow("empty", f"{side} is empty")
+            chosen, rejected = chat.question_ids(row["chosen"]), chat.question_ids(row["rejected"])
+            if chosen == rejected:
+                raise UnusableRow("same", "chosen and rejected are the same")
+            return EncodedRow([chosen, rejected])
+
+        return Encoding(need=("chosen", "rejected"), encode=encode)
+
+    def make_loss(self, context: LossContext) -> StageLoss:
+        return QPOStageLoss(context, self)
+
+    def pair_loss(self) -> PairLoss:
+        """The function of margins that `loss` names."""
+        from sq.models import losses
+
+        if self.loss is Preference.IPO:
+            return partial(losses.ipo_loss, beta=self.beta)
+        if self.loss is Preference.ROBUST:
+            return partial(losses.robust_loss, label_smoothing=self.label_smoothing)
+        return losses.hinge_loss if self.loss is Preference.HINGE else losses.sigmoid_loss
+
+
+class QPOStageLoss(StageLoss):
+    """How much more the policy has moved towards chosen than towards rejected, and what that costs."""
+
+    def __init__(self, context: LossContext, stage: QPOStage) -> None:
+        super().__init__(context)
+        self.stage, self.half, self.pair_loss = stage, context.half, stage.pair_loss()
+        switch_off_dropout(self.model)  # it would make policy and reference differ at step 0 already
+
+    def reference(self, pack: Pack) -> Tensor:
+        """[sequences] log-probability of each side of the pack's pairs under the weights as they are."""
+        from sq.models.packed_forward import row_logps
+
         return row_logps(self.model, pack, self.attention)
 
-    def loss_of(self, batch: StepPack, kind: str) -> Tensor:
-        reference = self.reference[kind][list(batch.pack.rows)]
-        logps = row_logps(self.model, batch.pack, self.attention)
-        out = qpo_loss(logps[0::2], logps[1::2], reference[:, 0], reference[:, 1], beta=self.stage.beta)
-        if kind == "train" and batch.divisor and self.global_step == 0 and torch.is_grad_enabled():
-            self._check_start(float(out.loss.detach()), batch.pack)
-        self._note(out, logps.detach(), reference, batch, kind)
-        return out.loss * len(batch.pack.rows)
+    def __call__(self, batch: LossInput) -> PackLoss:
+        from sq.models.losses import nll_loss, qpo_loss
 
-    def _check_start(self, loss: float, pack: Pack) -> None:
-        dtype = torch.float32 if self.job.trainer.precision is Precision.FP32 else torch.bfloat16
-        bound = rounding_bound(dtype, self.stage.beta, pack.supervised, len(pack.rows))
-        if not abs(loss - LN2) <= bound:
+        assert batch.reference is not None
+        stage, reference, tokens = self.stage, batch.reference, _targets(batch.pack)
+        logps = self.reference(batch.pack)
+        lengths = (tokens[0::2], tokens[1::2])
+        out = qpo_loss(
+            logps[0::2], logps[1::2], reference[:, 0], reference[:, 1],
+            beta=stage.beta, loss=self.pair_loss, lengths=lengths if stage.length_normalised else None,
+        )  # fmt: skip
+        if batch.first_step:
+            self._check_start(float(out.loss.detach()), tokens)
+        loss, extra = out.loss, {}
+        if stage.nll:
+            nll = nll_loss(logps[0::2], lengths[0])
+            loss, extra = loss + stage.nll * nll, {"nll": nll.detach()}
+        pairs = len(batch.pack.rows)
+        measured = self._measured(out, logps.detach(), reference, tokens) | extra | {"loss": loss.detach()}
+        return PackLoss(total=loss * pairs, means={name: (value.mean(), pairs) for name, value in measured.items()})
+
+    def _check_start(self, loss: float, tokens: Tensor) -> None:
+        import torch
+
+        dtype = torch.bfloat16 if self.half else torch.float32
+        pairs = len(tokens) // 2
+        start, slope = start_of(self.pair_loss)
+        variance = float((1 / tokens if self.stage.length_normalised else tokens).sum())
+        bound = 1e-6 * max(1.0, start) + rounding_bound(dtype, slope * self.stage.beta, variance, pairs)
+        if not abs(loss - start) <= bound:
             raise SqError(
-                f"QPO starts at a loss of {loss:.8f} instead of ln 2 = {LN2:.8f}, further off than rounding in "
-                f"{str(dtype).removeprefix('torch.')} explains ({bound:.1e} for {len(pack.rows)} pairs of "
-                f"{pack.supervised} tokens in all): policy and reference are not the same model. Dropout or a changed "
-                "cache may be why: delete the cached reference log-probabilities, or try trainer.compile=false and "
-                "trainer.precision=fp32"
+                f"QPO starts at a loss of {loss:.8f} instead of {start:.8f} (stage.loss={self.stage.loss.value} where "
+                "policy and reference are the same; sigmoid: ln 2), further off than rounding in "
+                f"{str(dtype).removeprefix('torch.')} explains ({bound:.1e} for {pairs} pairs of "
+                f"{int(tokens.sum())} tokens in all): policy and reference are not the same model. Dropout or a "
+                "changed cache may be why: delete the cached reference log-probabilities, or try trainer.compile=false "
+                "and trainer.precision=fp32"
             )
 
-    def _note(self, out: QPOLoss, logps: Tensor, reference: Tensor, batch: StepPack, kind: str) -> None:
-        pack = batch.pack
-        tokens = torch.bincount(pack.owners, minlength=len(pack.lengths)).float()
-        metrics = {
-            "loss": out.loss.detach(),
+    @staticmethod
+    def _measured(out: QPOLoss, logps: Tensor, reference: Tensor, tokens: Tensor) -> dict[str, Tensor]:
+        return {
             "accuracy": out.accuracies,
             "margin": out.margins,
             "reward_chosen": out.chosen_rewards,
@@ -83,41 +160,41 @@ class QPOModule(BaseModule):
             # Rejected questions were sampled from the reference: this estimates KL(reference ‖ policy) of a question.
             "kl": reference[:, 1] - logps[1::2],
         }
-        for name, values in metrics.items():
-            self.metric(kind, name).update(values.mean(), weight=len(pack.rows) if batch.divisor else 0)
 
 
-def rounding_bound(dtype: torch.dtype, beta: float, tokens: int, pairs: int) -> float:
-    """How far from ln 2 a pack of `pairs` with `tokens` in all may start.
+def _targets(pack: Pack) -> Tensor:
+    """[sequences] supervised tokens of each."""
+    return pack.owners.bincount(minlength=len(pack.lengths)).float()
 
-    Kernels that repeat themselves give ln 2 exactly. Those that do not (another order of sums, a compiled forward pass)
+
+def start_of(pair_loss: PairLoss) -> tuple[float, float]:
+    """The loss where policy and reference are the same, and how fast it changes with the margin there."""
+    import torch
+
+    with torch.enable_grad():
+        margins = torch.zeros(1, requires_grad=True)
+        loss = pair_loss(margins)
+        (slope,) = torch.autograd.grad(loss.sum(), margins)
+    return loss.item(), abs(slope.item())
+
+
+def rounding_bound(dtype: torch.dtype, slope: float, variance: float, pairs: int) -> float:
+    """How far from its start the loss of a pack of `pairs` may be by rounding; `slope` is d loss / d log-ratio.
+
+    Kernels that repeat themselves give it exactly. Those that do not (another order of sums, a compiled forward pass)
     move each token's log-probability by a few units of `dtype`'s rounding, at random: 3 were measured (bf16, rows in
-    packs against rows one by one). 16 are allowed, beyond chance and still far below dropout or other weights.
+    packs against rows one by one). 16 are allowed, beyond chance and still far below dropout or other weights. The
+    variance of all sides' sums of such units is their number of tokens.
     """
-    return 1e-6 + 16 * torch.finfo(dtype).eps * beta / 2 * math.sqrt(tokens) / pairs
+    import torch
 
-
-def task(job: TrainJob, chat: ChatFormat) -> Task:
-    """Pairs of questions. A pair without a difference teaches nothing and is rejected, as is one with an empty side."""
-    if job.trainer.lora.dropout:
-        raise ConfigError(
-            f"trainer.lora.dropout={job.trainer.lora.dropout} must be 0 in QPO: it compares log-probabilities"
-        )
-
-    def encode(row: dict[str, Any]) -> TokenizedExample:
-        for side in ("chosen", "rejected"):
-            if not row[side].strip():
-                raise UnusableRow("empty", f"{side} is empty")
-        chosen, rejected = chat.question_ids(row["chosen"]), chat.question_ids(row["rejected"])
-        if chosen == rejected:
-            raise UnusableRow("same", "chosen and rejected are the same")
-        return TokenizedExample((TokenSequence(*chosen), TokenSequence(*rejected)), row["id"])
-
-    return Task(need=("chosen", "rejected"), encode=encode, chat=chat, domain=job.domain.create())
+    return 16 * torch.finfo(dtype).eps * slope * math.sqrt(variance) / pairs
 
 
 def switch_off_dropout(model: torch.nn.Module) -> None:
     """No dropout anywhere: neither in layers of that kind nor in rates that attention reads from its module."""
+    import torch
+
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0

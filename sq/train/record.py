@@ -5,26 +5,26 @@ whether a run is done, the same one to be continued, or another one that must no
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sq.core.config import flatten
 from sq.core.errors import ConfigError
 from sq.core.files import write_files
-from sq.train.config import TrainJob
+from sq.train.config import TrainerConfig
 
 NAME = "train.json"
-_HABITS = ("output_dir", "tracking.", "trainer.")
+_IGNORED = ("output_dir", "tracking.", "trainer.", "domain.benchmarks")
 _DECIDING = ("trainer.precision", "trainer.lora.", "trainer.export", "trainer.attention")
 
 
-def identity(job: TrainJob, *, data: str, model: str) -> dict[str, str]:
-    """What decides the weights: the config, but neither where they go nor on which hardware and how it is watched."""
-    settings = {k: str(v) for k, v in flatten(job).items() if not k.startswith(_HABITS) or k.startswith(_DECIDING)}
-    settings = {k: v for k, v in settings.items() if not k.startswith("domain.benchmarks")}
-    for place in ("data.input", "model.path", "model.name"):  # their content counts, below
-        settings.pop(place, None)
-    return {**settings, "data (content)": data, "model (weights)": model}
+def identity(settings: Mapping[str, Any], *, data: str, model: str) -> dict[str, str]:
+    """What decides the weights: the job's settings, but neither where they go nor on which hardware and how it is
+    watched. Of data and model the content counts, not where it is."""
+    places = ("data.input", "model.path", "model.name")
+    deciding = {k: v for k, v in settings.items() if not k.startswith(_IGNORED) or k.startswith(_DECIDING)}
+    mine = {k: str(v) for k, v in deciding.items() if k not in places}
+    return {**mine, "data (content)": data, "model (weights)": model}
 
 
 def read_record(output: Path, mine: dict[str, str]) -> dict[str, Any] | None:
@@ -52,18 +52,17 @@ def read_record(output: Path, mine: dict[str, str]) -> dict[str, Any] | None:
     return earlier
 
 
-def plan_to_follow(job: TrainJob, record: dict[str, Any]) -> dict[str, int]:
-    """The plan that the checkpoints in the directory belong to.
+def plan_to_follow(record: Mapping[str, Any], trainer: TrainerConfig, output: Path) -> dict[str, int]:
+    """The plan that the checkpoints in `output` belong to.
 
     Raises:
         ConfigError: where as many processes as there are now cannot follow it.
     """
     plan: dict[str, int] | None = record.get("plan")
-    stopped = f"{job.output_dir} was stopped in the midst of training"
+    stopped = f"{output} was stopped in the midst of training"
     if plan is None:
         raise ConfigError(f"{stopped} by a version that kept no plan of its steps; start again in another output_dir=")
-    trainer, packs = job.trainer, plan["packs_per_step"]
-    nodes, world = trainer.nodes, trainer.devices * trainer.nodes
+    packs, nodes, world = plan["packs_per_step"], trainer.nodes, trainer.world
     able = [n for n in range(1, packs + 1) if packs % n == 0]
     why = f"its steps of {packs} packs cannot be shared evenly by {world} processes"
     if trainer.strategy == "deepspeed":

@@ -1,4 +1,4 @@
-"""QPO's reference log-probabilities: once, before the first step, by the model itself while it still is the reference.
+"""Reference log-probabilities: once, before the first step, by the model itself while it still is the reference.
 
 No second model is held. They are computed in the very packs of training, because sums in another packing round another
 way, and cached by weights and data; a resumed run, whose model has moved on, must find them there.
@@ -42,23 +42,23 @@ class References(Callback):
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
         cached = trainer.strategy.broadcast(self.path.exists())
         if cached:
-            found = load_file(self.path)
+            values = load_file(self.path)
             log.info("reference log-probabilities: from %s", self.path)
         elif trainer.global_step:
             raise SqError(
                 f"this run was stopped at step {trainer.global_step}, and its reference log-probabilities {self.path} "
                 "are gone; they cannot be made from weights that have moved. Delete "
-                f"{module.job.output_dir} and start again"
+                f"{module.checkpoints.parent} and start again"
             )
         else:
             started = time.monotonic()
-            found = {kind: _computed(trainer, module, loader) for kind, loader in self.loaders.items()}
+            values = {kind: _computed(trainer, module, loader) for kind, loader in self.loaders.items()}
             if trainer.is_global_zero:
-                _save(found, self.path)
+                _save(values, self.path)
             trainer.strategy.barrier()
-            pairs = sum(len(values) for values in found.values())
+            pairs = sum(len(part) for part in values.values())
             log.info("reference log-probabilities of %s: %.1f s", count_noun(pairs, "pair"), time.monotonic() - started)
-        module.reference = {kind: values.to(module.device) for kind, values in found.items()}
+        module.reference = {kind: part.to(module.device) for kind, part in values.items()}
 
 
 @torch.no_grad()

@@ -12,12 +12,11 @@ import logging
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sq.core.chat import ChatFormat
 from sq.core.count import count_noun
 from sq.core.errors import ConfigError, RowError
 from sq.data.locate import InputKind, locate
@@ -27,34 +26,19 @@ from sq.data.sources import DOMAIN_ROWS, read_source
 from sq.data.tokens import TokenizedExample, TokenRows, TokenWriter, fill_once
 from sq.domains.base import Domain
 from sq.models.pack import TokenSequence
-from sq.train.config import TooLong, TrainJob
+from sq.train.config import DataConfig, TooLong
+from sq.train.stage import EncodedRow, Encoding, UnusableRow
 
 log = logging.getLogger(__name__)
 REJECTS = "rejects.jsonl"
 
 
-class UnusableRow(Exception):
-    """A row that this stage cannot train on: a word to count by, and more."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason, self.detail = reason, detail
-
-
 @dataclass(frozen=True, kw_only=True)
-class Task:
-    """What a stage needs of a row, and how it becomes tokens."""
+class RowLimit:
+    """How many tokens a row may have, and the words for what sets that."""
 
-    need: Collection[str]
-    encode: Callable[[dict[str, Any]], TokenizedExample]
-    rows: Callable[[Callable[[BadRow], None]], Iterator[dict[str, Any]]] | None = None
-    """Where the rows come from if not from `data`."""
-    expand: Callable[[Iterator[dict[str, Any]]], Iterator[dict[str, Any]]] | None = None
-    """What makes several items of a row of the source."""
-    template: str = ""
-    """The chat template, where rows are made by it as it stands and not by `chat`."""
-    chat: ChatFormat
-    domain: Domain
+    tokens: int
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,145 +48,171 @@ class TrainingRows:
     train: TokenRows
     held_out: TokenRows
     counts: dict[str, int]
-    digest: str
-    held_out_digest: str
-    """Of the held-out rows as they are measured: figures about others cannot be compared."""
     directory: Path
 
+    @property
+    def summary(self) -> str:
+        """How many rows there were, and how many of them were rejected."""
+        rejected = sum(n for reason, n in self.counts.items() if reason != "truncated")
+        return f"{count_noun(len(self.train) + len(self.held_out) + rejected, 'row')} in, {rejected:,} rejected"
 
-def tokenized_rows(job: TrainJob, task: Task, limit: int, identity: str, cache: Path) -> TrainingRows:
-    """The rows of `job`, from the cache where an earlier run or another process has made them."""
-    made = fill_once(cache / f"tokens-{identity}", lambda directory: _write(job, task, limit, directory))
-    counts = json.loads((made / "counts.json").read_text())
-    train, held_out = (TokenRows.open(made / part) for part in ("train", "held_out"))
-    shown = ", ".join(f"{n:,} {reason}" for reason, n in counts.items())
-    if not len(train):
-        raise RowError(_nothing_left(job, len(held_out), shown, made))
-    if counts:
-        log.warning("%s used, others: %s (see %s)", count_noun(len(train) + len(held_out), "row"), shown, REJECTS)
-        if counts.keys() & {"too-long", "truncated"}:
-            log.warning("%s", _limit_told(job, limit))
-    return TrainingRows(
-        train=train,
-        held_out=held_out,
-        counts=counts,
-        digest=identity,
-        held_out_digest=held_out.digest(),
-        directory=made,
-    )
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest row."""
+        return max(self.train.longest, self.held_out.longest)
+
+    def common_prefix(self) -> int:
+        """How many opening tokens all rows have in common, held-out ones too."""
+        mine = self.train.common_prefix()
+        if not len(self.held_out):
+            return len(mine)
+        other = self.held_out.common_prefix()
+        differ = (i for i, (a, b) in enumerate(zip(mine, other, strict=False)) if a != b)
+        return next(differ, min(len(mine), len(other)))
 
 
-def _nothing_left(job: TrainJob, held_out: int, shown: str, made: Path) -> str:
-    """Why there is no row to train on, with the first of those that were rejected."""
-    if held_out:
-        return f"all {held_out} rows are held out by stage.validation={job.stage.validation}: lower it"
-    with (made / REJECTS).open(encoding="utf-8") as file:
-        first = [json.loads(line) for line in itertools.islice(file, 3)]
-    listed = "".join(f"\n  {each['id']}: {each['detail']}" for each in first)
-    return f"no row is left to train on: {shown or 'the source is empty'}.{' The first:' if first else ''}{listed}"
+@dataclass(frozen=True, kw_only=True)
+class RowReader:
+    """The rows of a source as a stage's token sequences."""
 
+    source: DataConfig
+    domain: Domain
+    encoding: Encoding
+    limit: RowLimit
+    validation: float
+    """Share of the rows that is held out."""
+    seed: int
 
-def row_limit(job: TrainJob, model_max: int) -> int:
-    """How long a row may be: what fits into a pack, the model's context, and `data.max_tokens`."""
-    wanted = job.data.max_tokens
-    model_max = max(model_max, job.model.positions or 0)
-    most = min(job.stage.pack_tokens, job.model.max_length or job.stage.pack_tokens, model_max)
-    if wanted is not None and wanted > most:
-        raise ConfigError(
-            f"data.max_tokens={wanted} is more than fits: stage.pack_tokens={job.stage.pack_tokens}, the "
-            f"model's context {job.model.max_length or model_max}"
+    def read(self, directory: Path) -> TrainingRows:
+        """The rows in `directory`, where an earlier run or another process may have put them."""
+        if self.encoding.whole and self.source.too_long is TooLong.TRUNCATE:
+            raise ConfigError(
+                "data.too_long=truncate would cut the end off rows, and with it what this stage learns from; use reject"
+            )
+        filled = fill_once(directory, self._write)
+        counts = json.loads((filled / "counts.json").read_text())
+        train, held_out = (TokenRows.open(filled / part) for part in ("train", "held_out"))
+        listed = ", ".join(f"{n:,} {reason}" for reason, n in counts.items())
+        if not len(train):
+            raise RowError(self._nothing_left(len(held_out), listed, filled / REJECTS))
+        if counts:
+            log.warning("%s used, others: %s (see %s)", count_noun(len(train) + len(held_out), "row"), listed, REJECTS)
+            if counts.keys() & {"too-long", "truncated"}:
+                log.warning("%s", self.limit.reason)
+        return TrainingRows(train=train, held_out=held_out, counts=counts, directory=filled)
+
+    def _nothing_left(self, held_out: int, listed: str, rejects: Path) -> str:
+        """Why there is no row to train on, with the first of those that were rejected."""
+        if held_out:
+            return f"all {held_out} rows are held out by stage.validation={self.validation}: lower it"
+        with rejects.open(encoding="utf-8") as file:
+            first = [json.loads(line) for line in itertools.islice(file, 3)]
+        details = "".join(f"\n  {each['id']}: {each['detail']}" for each in first)
+        return (
+            f"no row is left to train on: {listed or 'the source is empty'}.{' The first:' if first else ''}{details}"
         )
-    return wanted or most
 
+    def _write(self, directory: Path) -> None:
+        counts: Counter[str] = Counter()
+        with (
+            (directory / REJECTS).open("w", encoding="utf-8") as file,
+            TokenWriter(directory / "train") as train,
+            TokenWriter(directory / "held_out") as held_out,
+        ):
 
-def _limit_told(job: TrainJob, limit: int) -> str:
-    """What bounds a row's length, and how to let longer ones in."""
-    if limit == job.data.max_tokens:
-        return f"rows may have {limit:,} tokens, as data.max_tokens says: raise it, and stage.pack_tokens if need be"
-    if limit == job.stage.pack_tokens:
-        return f"rows may have {limit:,} tokens, as stage.pack_tokens says: raise it to take longer ones"
-    return (
-        f"rows may have {limit:,} tokens, the context of model {job.model.name}: model.positions=N lets it learn a "
-        f"longer one, with stage.pack_tokens={job.stage.pack_tokens} or more"
-    )
+            def reject(name: str, reason: str, detail: str, row: object) -> None:
+                counts[reason] += 1
+                line = {"id": name, "reason": reason, "detail": detail, "row": row}
+                file.write(json.dumps(line, default=repr) + "\n")
 
+            def bad(row: BadRow) -> None:
+                reject(f"{row.file}:{row.line}", row.reason, row.detail, row.text)
 
-def _write(job: TrainJob, task: Task, limit: int, directory: Path) -> None:
-    counts: Counter[str] = Counter()
-    with (
-        (directory / REJECTS).open("w", encoding="utf-8") as file,
-        TokenWriter(directory / "train") as train,
-        TokenWriter(directory / "held_out") as held_out,
-    ):
+            rows = self.encoding.generate() if self.encoding.generate else self._source_rows(bad)
+            for number, row in enumerate(self.encoding.expand(rows) if self.encoding.expand else rows):
+                name = str(row.get("id", number))
+                try:
+                    encoded, cut = _fitted(self.encoding.encode(row), self.limit.tokens, self.source.too_long)
+                except UnusableRow as error:
+                    reject(name, error.reason, error.detail, row)
+                    continue
+                except RowError as error:
+                    reject(name, "unusable", str(error), row)
+                    continue
+                counts["truncated"] += cut
+                sequences = tuple(TokenSequence(*sequence) for sequence in encoded.sequences)
+                validation = in_validation({"id": name, **row}, share=self.validation, seed=self.seed)
+                (held_out if validation else train).add(TokenizedExample(sequences, name, encoded.values))
+        (directory / "counts.json").write_text(json.dumps({k: v for k, v in counts.most_common() if v}))
 
-        def reject(name: str, reason: str, detail: str, row: object) -> None:
-            counts[reason] += 1
-            line = {"id": name, "reason": reason, "detail": detail, "row": row}
-            file.write(json.dumps(line, default=repr) + "\n")
-
-        def bad(row: BadRow) -> None:
-            reject(f"{row.file}:{row.line}", row.reason, row.detail, row.text)
-
-        source = task.rows(bad) if task.rows else _rows_used(job, task, bad)
-        for number, row in enumerate(task.expand(source) if task.expand else source):
-            name = str(row.get("id", number))
-            try:
-                item, cut = _fitted(task.encode(row), limit, job.data.too_long)
-            except UnusableRow as error:
-                reject(name, error.reason, error.detail, row)
-                continue
-            except RowError as error:
-                reject(name, "unusable", str(error), row)
-                continue
-            counts["truncated"] += cut
-            validation = in_validation({"id": name, **row}, share=job.stage.validation, seed=job.seed)
-            (held_out if validation else train).add(item)
-    (directory / "counts.json").write_text(json.dumps({k: v for k, v in counts.most_common() if v}))
-
-
-def _rows_used(job: TrainJob, task: Task, bad: Callable[[BadRow], None]) -> Iterator[dict[str, Any]]:
-    """All rows that are held out and, of the others, the first `data.limit`: what is measured is the same at any limit.
-
-    Of a domain, which may have no end, rows are held out of as many as are taken where there is no limit.
-    """
-    limit, share, most = job.data.limit, job.stage.validation, math.inf
-    if limit is None or not share:
-        yield from read_source(job.data, task.need, bad, domain=task.domain)
-        return
-    whole = replace(job.data, limit=None)
-    if not job.data.mix and locate(job.data.input or "domain", job.data.split).kind is InputKind.DOMAIN:
-        most = DOMAIN_ROWS
-        whole = replace(job.data, limit=sys.maxsize if limit > DOMAIN_ROWS else None)
-    taken = 0
-    for number, row in enumerate(read_source(whole, task.need, bad, domain=task.domain)):
-        if in_validation(row, share=share, seed=job.seed):
-            if number < most:
-                yield row
-        elif taken < limit:
-            taken += 1
-            yield row
-        elif number >= most:
+    def _source_rows(self, bad: Callable[[BadRow], None]) -> Iterator[dict[str, Any]]:
+        """All rows that are held out and, of the others, the first `data.limit`: what is measured is the same at any
+        limit. Of a domain, which may have no end, rows are held out of as many as are taken where there is no limit.
+        """
+        source, most = self.source, math.inf
+        limit, need = source.limit, self.encoding.need
+        if limit is None or not self.validation:
+            yield from read_source(source, need, bad, domain=self.domain)
             return
+        whole = replace(source, limit=None)
+        if not source.mix and locate(source.input or "domain", source.split).kind is InputKind.DOMAIN:
+            most = DOMAIN_ROWS
+            whole = replace(source, limit=sys.maxsize if limit > DOMAIN_ROWS else None)
+        taken = 0
+        for number, row in enumerate(read_source(whole, need, bad, domain=self.domain)):
+            if in_validation(row, share=self.validation, seed=self.seed):
+                if number < most:
+                    yield row
+            elif taken < limit:
+                taken += 1
+                yield row
+            elif number >= most:
+                return
 
 
-def _fitted(item: TokenizedExample, limit: int, too_long: TooLong) -> tuple[TokenizedExample, bool]:
-    """The item within the limit (for a pair, both sides together), and whether it was cut for that.
+def row_limit(
+    max_tokens: int | None, *, pack_tokens: int, max_length: int | None, context: int, model: str
+) -> RowLimit:
+    """How long a row may be: what fits into a pack, the model's context, and `data.max_tokens`."""
+    most = min(pack_tokens, max_length or pack_tokens, context)
+    if max_tokens is not None and max_tokens > most:
+        raise ConfigError(
+            f"data.max_tokens={max_tokens} is more than fits: stage.pack_tokens={pack_tokens}, the "
+            f"model's context {max_length or context}"
+        )
+    limit = max_tokens or most
+    if limit == max_tokens:
+        reason = "as data.max_tokens says: raise it, and stage.pack_tokens if need be"
+    elif limit == pack_tokens:
+        reason = "as stage.pack_tokens says: raise it to take longer ones"
+    else:
+        reason = (
+            f"the context of model {model}: model.positions=N lets it learn a longer one, with "
+            f"stage.pack_tokens={pack_tokens} or more"
+        )
+    return RowLimit(tokens=limit, reason=f"rows may have {limit:,} tokens, {reason}")
+
+
+def _fitted(row: EncodedRow, limit: int, too_long: TooLong) -> tuple[EncodedRow, bool]:
+    """The row within the limit (for a pair, both sides together), and whether it was cut for that.
 
     Cutting keeps the end token, which is what tells the model to stop.
     """
-    length = sum(len(row.ids) for row in item.rows)
-    for row in item.rows:
-        if len(row.ids) <= max(row.start, 1):
-            raise UnusableRow("nothing-supervised", f"{len(row.ids)} tokens, none of which carries loss")
+    length = sum(len(sequence.ids) for sequence in row.sequences)
+    for sequence in row.sequences:
+        if len(sequence.ids) <= max(sequence.start, 1):
+            raise UnusableRow("nothing-supervised", f"{len(sequence.ids)} tokens, none of which carries loss")
     if length <= limit:
-        return item, False
+        return row, False
     if too_long is TooLong.REJECT:
         raise UnusableRow("too-long", f"{length} tokens, limit {limit}")
-    share = limit // len(item.rows)
-    rows = tuple(
-        row if len(row.ids) <= share else TokenSequence((*row.ids[: share - 1], row.ids[-1]), row.start)
-        for row in item.rows
-    )
-    if any(len(row.ids) <= max(row.start, 1) for row in rows):
+    share = limit // len(row.sequences)
+    sequences = [
+        sequence
+        if len(sequence.ids) <= share
+        else sequence._replace(ids=(*sequence.ids[: share - 1], sequence.ids[-1]))
+        for sequence in row.sequences
+    ]
+    if any(len(sequence.ids) <= max(sequence.start, 1) for sequence in sequences):
         raise UnusableRow("too-long", f"{length} tokens, of which the limit {limit} leaves only the prompt")
-    return item._replace(rows=rows), True
+    return row._replace(sequences=sequences), True

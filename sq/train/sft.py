@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
-from sq.core.chat import ChatFormat
-from sq.data.tokens import TokenizedExample
-from sq.models.pack import TokenSequence
-from sq.train.base import TokenModule
-from sq.train.config import TrainJob
-from sq.train.rows import Task
+from sq.train.stage import EncodedRow, Encoding, RowContext
+from sq.train.token_stage import TokenStage
 
 
-class SFTModule(TokenModule):
-    """Cross-entropy over solution tokens and the end token."""
+@dataclass(frozen=True, kw_only=True)
+class SFTStage(TokenStage):
+    """Fine-tuning on questions with solutions; loss on the solution and the end token only."""
 
+    def encoding(self, context: RowContext) -> Encoding:
+        """Questions with what to learn for an answer: the response that a stage has kept, or a seed's own solution."""
 
-def task(job: TrainJob, chat: ChatFormat) -> Task:
-    """Questions with what to learn for an answer: the response that a stage has kept, or a seed's own solution."""
-    domain = job.domain.create()
+        def encode(row: dict[str, Any]) -> EncodedRow:
+            instruction = context.domain.instruction
+            return EncodedRow([context.chat.training_ids(row["question"], row["response"], instruction=instruction)])
 
-    def encode(row: dict[str, Any]) -> TokenizedExample:
-        ids = chat.training_ids(row["question"], row["response"], instruction=domain.instruction)
-        return TokenizedExample((TokenSequence(*ids),), row["id"])
-
-    return Task(need=("question", "response"), encode=encode, chat=chat, domain=domain)
+        return Encoding(need=("question", "response"), encode=encode)

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
 from torch.autograd import gradcheck
 
 from sq.models.losses import (
+    PairLoss,
     correctness_loss,
+    hinge_loss,
+    ipo_loss,
+    nll_loss,
     preference_loss,
     qpo_loss,
     regression_loss,
+    robust_loss,
+    sigmoid_loss,
     sum_by_owner,
 )
 
@@ -38,6 +45,43 @@ def test_qpo_golden_numbers() -> None:
     assert loss.loss.item() == pytest.approx(expected, rel=1e-6)
     assert loss.chosen_rewards.tolist() == [0.5, -1.0] and loss.rejected_rewards.tolist() == [-0.5, 0.5]
     assert loss.margins.tolist() == [1.0, -1.5] and loss.accuracies.tolist() == [1.0, 0.0]
+
+
+PAIRS = ([-10.0, -20.0], [-12.0, -15.0], [-11.0, -18.0], [-11.0, -16.0])  # at beta 0.5, margins of 1 and −1.5
+LENGTHS = (torch.tensor([2.0, 4.0]), torch.tensor([1.0, 2.0]))  # log-ratios a token: 0.5 + 1 = 1.5 and −0.5 − 0.5 = −1
+
+
+def softplus(x: float) -> float:
+    return math.log1p(math.exp(x))
+
+
+@pytest.mark.parametrize(
+    ("loss", "summed", "normalised", "start"),
+    [
+        (sigmoid_loss, [softplus(-1), softplus(1.5)], [softplus(-0.75), softplus(0.5)], math.log(2)),
+        (hinge_loss, [0.0, 2.5], [0.25, 1.5], 1.0),
+        # (1/β · margin − 1/2β)² = (2 − 1)² and (−3 − 1)²; a token: (1.5 − 1)² and (−1 − 1)².
+        (partial(ipo_loss, beta=0.5), [1.0, 16.0], [0.25, 4.0], 1.0),
+        (
+            partial(robust_loss, label_smoothing=0.25),
+            [1.5 * softplus(-1) - 0.5 * softplus(1), 1.5 * softplus(1.5) - 0.5 * softplus(-1.5)],
+            [1.5 * softplus(-0.75) - 0.5 * softplus(0.75), 1.5 * softplus(0.5) - 0.5 * softplus(-0.5)],
+            math.log(2),
+        ),
+    ],
+)
+def test_preference_losses_by_hand(loss: PairLoss, summed: list[float], normalised: list[float], start: float) -> None:
+    pairs = [torch.tensor(side, dtype=torch.float64) for side in PAIRS]
+    for lengths, expected in ((None, summed), (LENGTHS, normalised)):
+        out = qpo_loss(*pairs, beta=0.5, loss=loss, lengths=lengths)
+        assert out.loss.item() == pytest.approx(sum(expected) / 2, rel=1e-6)
+    same = qpo_loss(*pairs[:2], *pairs[:2], beta=0.5, loss=loss, lengths=LENGTHS)
+    assert same.loss.item() == pytest.approx(start, rel=1e-6)
+
+
+def test_nll_is_a_mean_over_rows_of_a_mean_over_tokens() -> None:
+    logps = torch.tensor([-10.0, -3.0], dtype=torch.float64)
+    assert nll_loss(logps, torch.tensor([4.0, 1.0])).item() == pytest.approx((2.5 + 3) / 2)
 
 
 def test_qpo_gradient_in_closed_form() -> None:

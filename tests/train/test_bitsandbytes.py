@@ -13,7 +13,8 @@ from sq.models.load import ModelConfig, load_model, stored_dtype
 from sq.train.fit import fit
 from sq.train.optim import make_optimizer
 from sq.train.progress import flops_per_token
-from sq.train.stages import Optimizer, QFTStage
+from sq.train.qft import QFTStage
+from sq.train.stage import Optimizer
 
 bnb = pytest.importorskip("bitsandbytes", "0.50", reason="bitsandbytes is not installed")
 

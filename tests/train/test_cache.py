@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from sq.core.errors import ConfigError, SqError
-from sq.train import qpo
+from sq.models import losses
 from sq.train.fit import fit
 from sq.train.launch import rank, started_outside
 from sq.train.progress import TrainingProgress
@@ -34,7 +34,7 @@ def test_a_sweep_shares_tokens_and_references(job, pairs, tmp_path, caplog):
 
 def test_a_resumed_run_does_not_make_references_of_moved_weights(job, pairs, tmp_path, monkeypatch):
     words = (f"data.input={pairs}", "stage.batch_rows=4", "trainer.checkpoint_every=2")
-    own, calls = qpo.qpo_loss, []
+    own, calls = losses.qpo_loss, []
 
     def breaks(*args, **kwargs):
         out = own(*args, **kwargs)
@@ -42,7 +42,7 @@ def test_a_resumed_run_does_not_make_references_of_moved_weights(job, pairs, tmp
         return replace(out, loss=out.loss * math.nan) if len(calls) > 8 else out
 
     with monkeypatch.context() as patched:
-        patched.setattr(qpo, "qpo_loss", breaks)
+        patched.setattr(losses, "qpo_loss", breaks)
         with pytest.raises(SqError, match="the loss is nan"):
             fit(job("qpo", *words))
     assert list((tmp_path / "out" / "checkpoints").glob("*.ckpt"))

@@ -6,6 +6,7 @@ The settings are read off the dataclasses, so that a new one is tested without b
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import shutil
 import types
@@ -17,17 +18,20 @@ from typing import Any
 
 import pytest
 
+from sq.core.config import flatten
 from sq.core.tracking import TrackingConfig
 from sq.data.bin_packing import pack_rows
 from sq.data.module import PackPlan
+from sq.data.sources import digest
 from sq.domains.arithmetic import ArithmeticConfig
 from sq.models.attention import Attention, Kernel
 from sq.models.load import ModelConfig
-from sq.train.cache import IGNORED_BY_REFERENCES, IGNORED_BY_TOKENS, cache_directory, references_key, tokens_key
+from sq.train import difficulty, pretrain, qft, reward, sft  # noqa: F401 - known by their classes
+from sq.train.cache import IGNORED_BY_REFERENCES, IGNORED_BY_TOKENS, references_key, tokens_key
 from sq.train.config import DataConfig, TrainerConfig, TrainJob
-from sq.train.fit import _prepared, fit
-from sq.train.rows import Task, tokenized_rows
-from sq.train.stages import QPOStage, StageConfig
+from sq.train.fit import PreparedRun, fit, prepare
+from sq.train.qpo import Preference, QPOStage
+from sq.train.stage import StageConfig
 
 
 def settings(kind: type, group: str) -> Iterator[tuple[str, Any, Any]]:
@@ -40,7 +44,13 @@ def settings(kind: type, group: str) -> Iterator[tuple[str, Any, Any]]:
             yield f"{group}.{field.name}", hints[field.name], field.metadata.get("choices")
 
 
-STAGES = StageConfig.__subclasses__()
+def stages(kind: type) -> Iterator[type]:
+    """The stages below a class; those in between have none of their own `encoding`."""
+    for sub in kind.__subclasses__():
+        yield from stages(sub) if inspect.isabstract(sub) else [sub]
+
+
+STAGES = list(stages(StageConfig))
 GROUPS = {"data": DataConfig, "model": ModelConfig, "trainer": TrainerConfig}
 EVERY = {s[0]: (*s, stage) for stage in [*STAGES, QPOStage] for s in settings(stage, "stage")}
 EVERY |= {s[0]: (*s, QPOStage) for group, kind in GROUPS.items() for s in settings(kind, group)}
@@ -49,6 +59,7 @@ GIVEN = {
     "data.mix": {"data.mix": {"pairs.jsonl": 1}, "data.input": None},
     "stage.batch_rows": {"stage.batch_rows": 4, "stage.batch_packs": None},
     "stage.batch_packs": {"stage.batch_packs": 2, "stage.batch_rows": None},
+    "stage.label_smoothing": {"stage.label_smoothing": 0.1, "stage.loss": Preference.ROBUST},
     "trainer.lora.quantize": {"trainer.lora.quantize": True, "trainer.lora.rank": 4},
     "model.chat.date": {"model.chat.date": "2001-01-01"},
     "model.chat.reasoning": {"model.chat.reasoning": ["<a>", "</a>"]},
@@ -87,7 +98,7 @@ def value_of(config: Any, name: str) -> Any:
 
 
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainJob, Task]:
+def base(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainJob, PreparedRun]:
     """A job, and what it makes of rows, to change one setting of."""
     directory = tmp_path_factory.mktemp("keys")
     for name in ("pairs.jsonl", "copy.jsonl"):
@@ -97,16 +108,16 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainJob, Task]:
         domain=ArithmeticConfig(), data=DataConfig(input=str(directory / "pairs.jsonl")), trainer=TrainerConfig(),
         tracking=TrackingConfig(enabled=False), output_dir="out",
     )  # fmt: skip
-    return made, _prepared(made)[2]
+    return made, prepare(made)
 
 
 @pytest.mark.parametrize("name", EVERY)
 def test_a_setting_changes_the_keys_or_is_listed(
-    name: str, base: tuple[TrainJob, Task], monkeypatch: pytest.MonkeyPatch
+    name: str, base: tuple[TrainJob, PreparedRun], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the same rows, packs, weights and attention each time."""
     _, hint, choices, stage = EVERY[name]
-    made, task = base
+    made, given = base
     monkeypatch.chdir(Path(made.data.input or "").parent)
     made = dataclasses.replace(made, stage=stage(name="stage", lr=1e-3))
     changed = replaced(made, other(name, hint, choices, value_of(made, name)))
@@ -115,8 +126,13 @@ def test_a_setting_changes_the_keys_or_is_listed(
     attention = Attention(kernel=Kernel.SDPA, reason="", shares_prefix=True)
 
     def keys(job: TrainJob) -> tuple[str, str]:
-        tokens = tokens_key(job, task, 64)
-        return tokens, references_key(job, tokens, "weights", plan, attention, "cpu")
+        settings = flatten(job)
+        tokens = tokens_key(
+            settings, source=digest(job.data, given.reader.domain), chat=given.chat, encoding=given.reader.encoding,
+            instruction="", limit=64,
+        )  # fmt: skip
+        others = {"tokens": tokens, "weights": "weights", "plan": plan, "attention": attention, "device": "cpu"}
+        return tokens, references_key(settings, **others)
 
     same = [mine == yours for mine, yours in zip(keys(made), keys(changed), strict=True)]
     assert same == [name in IGNORED_BY_TOKENS, name in IGNORED_BY_REFERENCES]
@@ -175,12 +191,8 @@ def test_what_follows_from_a_listed_setting_counts(
 def test_certainty_weights_are_not_those_of_an_earlier_run(job: Callable[..., TrainJob], labels: Path) -> None:
     def weights(*words: str) -> set[float]:
         made = job("difficulty", f"data.input={labels}", *words)
-        task = _prepared(made)[2]
-        return set(
-            tokenized_rows(made, task, 256, tokens_key(made, task, 256), cache_directory(made))
-            .train.values[:, 1]
-            .tolist()
-        )
+        given = prepare(made)
+        return set(given.reader.read(given.cache / given.tokens).train.values[:, 1].tolist())
 
     assert weights() == {1.0}
     assert len(weights("stage.certainty_weights=true")) > 1

@@ -16,7 +16,7 @@ from sq.core.errors import RowError
 from sq.engine.hf import HFConfig
 from sq.models.load import eos_ids
 from sq.synth.model_client import ModelClient
-from sq.train.fit import _prepared, fit, next_command
+from sq.train.fit import fit, next_command, prepare
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_training_and_sampling_have_the_same_prefix_end_and_stops(job, with_ends
     qft = job("qft", f"model.path={path}")
     qpo = job("qpo", f"model.path={path}", f"data.input={pairs}")
     sampled = ModelClient(qft.model, HFConfig()).chat
-    for trained in (_prepared(qft)[1], _prepared(qpo)[1]):
+    for trained in (prepare(qft).chat, prepare(qpo).chat):
         assert trained.question_prefix_ids == sampled.question_prefix_ids
         assert trained.end_ids == sampled.end_ids
         assert trained.stop_ids == sampled.stop_ids
@@ -55,7 +55,7 @@ def test_the_next_command_is_one_that_composes(stage, model, directory):
     """With the by-hand chat texts of a base model, which its weights alone do not bring."""
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         made = build(compose("train", overrides=[f"stage={stage}", f"model={model}", "domain=math"]))
-    words = shlex.split(next_command(made, Path(directory, "model")))
+    words = shlex.split(next_command(made.stage, made.model, made.domain, Path(directory, "model")))
     assert words[0] == "python"
     entry, overrides = words[1].removesuffix(".py"), words[2:]
     given = [o if re.match(r"(stage|model|filters|domain|engine|benchmark)=", o) else f"++{o}" for o in overrides]

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import torch
 
-from sq.train.base import BaseModule
 from sq.train.config import TrainJob
 from sq.train.fit import fit
+from sq.train.module import TrainingModule
 
 GOLDEN = Path(__file__).with_name("golden.json")
 PACKS, STEPS = 2, 5
@@ -52,9 +52,9 @@ def test_the_first_steps_are_as_they_were(stage: str, job: Callable[..., TrainJo
 def _measured(made: TrainJob) -> dict[str, list[float]]:
     """The loss of each step and the norm of its gradient."""
     parts, norms = [], []
-    step, clip = BaseModule.training_step, torch.nn.utils.clip_grad_norm_
+    step, clip = TrainingModule.training_step, torch.nn.utils.clip_grad_norm_
 
-    def noted_step(self: BaseModule, batch: Any, index: int) -> Any:
+    def noted_step(self: TrainingModule, batch: Any, index: int) -> Any:
         loss = step(self, batch, index)
         parts.append(float(loss.detach()))
         return loss
@@ -64,7 +64,7 @@ def _measured(made: TrainJob) -> dict[str, list[float]]:
         return norms[-1]
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(BaseModule, "training_step", noted_step)
+        patched.setattr(TrainingModule, "training_step", noted_step)
         patched.setattr(torch.nn.utils, "clip_grad_norm_", noted_norm)
         fit(made)
     losses = [sum(parts[i : i + PACKS]) / PACKS for i in range(0, len(parts), PACKS)]

@@ -11,7 +11,8 @@ from sq.core.config import build
 from sq.core.errors import ConfigError
 from sq.train import optim
 from sq.train.optim import MasterAdamW, check_optimizer, make_optimizer, parameter_groups
-from sq.train.stages import Optimizer, QFTStage
+from sq.train.qft import QFTStage
+from sq.train.stage import Optimizer
 
 
 def model():
@@ -74,7 +75,7 @@ def test_a_state_that_was_saved_goes_on_the_same():
 
 @pytest.mark.parametrize("name", ["adamw_8bit", "paged_adamw_32bit"])
 def test_without_bitsandbytes_its_optimisers_are_refused(name, monkeypatch):
-    node = {"_target_": "sq.train.stages.QFTStage", "name": "qft", "lr": 1e-4, "optimizer": name}
+    node = {"_target_": "sq.train.qft.QFTStage", "name": "qft", "lr": 1e-4, "optimizer": name}
     stage = build(node, QFTStage)
     assert stage.optimizer is Optimizer(name)
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)

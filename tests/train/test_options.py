@@ -15,12 +15,13 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from sq.core.errors import ConfigError, SqError
+from sq.models import packed_forward
 from sq.models.adapters import Adapters, add_adapters
 from sq.models.parity import ParityError
-from sq.train import base, setup
+from sq.train import model, module
 from sq.train.config import Precision
 from sq.train.fit import fit
-from sq.train.stages import QFTStage
+from sq.train.qft import QFTStage
 
 SHORT = (
     "data.limit=24",
@@ -75,20 +76,20 @@ def test_options_that_do_not_change_the_numbers(job, words, tmp_path):
 
 def test_adapters_are_trained_alone_and_merged_on_export(job, tiny_model, tmp_path, caplog):
     with caplog.at_level("INFO"):
-        model = fit(job("qft", *SHORT, "trainer.lora.rank=4", "trainer.lora.targets=[q_proj]", "stage.lr=0.05"))
-    before, after = load_file(tiny_model / "model.safetensors"), load_file(model / "model.safetensors")
+        exported = fit(job("qft", *SHORT, "trainer.lora.rank=4", "trainer.lora.targets=[q_proj]", "stage.lr=0.05"))
+    before, after = load_file(tiny_model / "model.safetensors"), load_file(exported / "model.safetensors")
     assert before.keys() == after.keys()
     changed = {name for name in before if not torch.allclose(before[name], after[name], atol=1e-6)}
     assert changed == {f"model.layers.{i}.self_attn.q_proj.weight" for i in range(2)}
     assert re.search(r"[0-9.]+% trainable", caplog.text) and "100% trainable" not in caplog.text
-    AutoModelForCausalLM.from_pretrained(model)
+    AutoModelForCausalLM.from_pretrained(exported)
 
 
 def test_adapters_are_on_every_linear_layer_but_the_head(tiny_model):
-    model = AutoModelForCausalLM.from_pretrained(tiny_model)
-    linear = {name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)}
-    add_adapters(model, Adapters(rank=2, alpha=2, dropout=0.0, targets=[]))
-    adapted = {name.partition(".lora_")[0] for name, p in model.named_parameters() if p.requires_grad}
+    loaded = AutoModelForCausalLM.from_pretrained(tiny_model)
+    linear = {name for name, part in loaded.named_modules() if isinstance(part, torch.nn.Linear)}
+    add_adapters(loaded, Adapters(rank=2, alpha=2, dropout=0.0, targets=[]))
+    adapted = {name.partition(".lora_")[0] for name, p in loaded.named_parameters() if p.requires_grad}
     assert adapted == linear - {"lm_head"} and "lm_head" in linear
 
 
@@ -113,20 +114,20 @@ def test_half_precision_trains_and_qpo_still_starts_at_ln_2(job, precision, stag
     ],
 )
 def test_precision_auto_is_bf16_where_the_processor_has_it(job, monkeypatch, has_bf16, words, chosen):
-    monkeypatch.setattr(setup, "cpu_has_bf16", lambda: has_bf16)
+    monkeypatch.setattr(model, "cpu_has_bf16", lambda: has_bf16)
     made = job("qft", "trainer.accelerator=cpu", "trainer.precision=auto", *words)
-    assert setup.resolve_precision(made).trainer.precision is chosen
+    assert model.resolve_precision(made.trainer, made.stage.optimizer).precision is chosen
 
 
 def test_a_loss_that_is_no_number_stops_with_step_rows_and_checkpoint(job, monkeypatch, tmp_path):
-    own = base.pack_loss
+    own = packed_forward.pack_loss
 
     def broken(*args):
         out = own(*args)
         return replace(out, total=out.total * math.nan) if seen.append(1) or len(seen) > 5 else out
 
     seen = []
-    monkeypatch.setattr(base, "pack_loss", broken)
+    monkeypatch.setattr(packed_forward, "pack_loss", broken)
     words = (
         "data.limit=24",
         "stage.batch_packs=1",
@@ -148,7 +149,7 @@ def test_qpo_refuses_to_start_elsewhere_than_ln_2(job, pairs, monkeypatch):
     monkeypatch.setattr(
         qpo, "switch_off_dropout", lambda model: [setattr(m, "attention_dropout", 0.5) for m in model.modules()]
     )
-    with pytest.raises(SqError, match=r"QPO starts at a loss of .* instead of ln 2 = 0\.69314718"):
+    with pytest.raises(SqError, match=r"QPO starts at a loss of .* instead of 0\.69314718"):
         fit(job("qpo", f"data.input={pairs}", "stage.max_steps=1"))
 
 
@@ -196,7 +197,11 @@ def test_how_far_from_ln_2_qpo_may_start_depends_on_the_arithmetic(job, pairs, m
             ["trainer.lora.rank=4", "trainer.lora.targets=[q_prj]"],
             r"targets has q_prj, but the model's linear layers are .*q_proj",
         ),
-        ("qpo", ["trainer.lora.rank=4", "trainer.lora.dropout=0.1"], r"trainer\.lora\.dropout=0\.1 must be 0 in QPO"),
+        (
+            "qpo",
+            ["trainer.lora.rank=4", "trainer.lora.dropout=0.1"],
+            r"lora\.dropout=0\.1 must be 0 with stage=qpo",
+        ),
         ("qft", ["trainer.accelerator=gpu"], r"trainer\.accelerator=gpu, but torch sees no GPU here"),
         ("qft", ["trainer.attention=flash"], r"attention=flash needs a GPU"),
         ("qft", ["model=tiny-new", "model.path=new:tiny"], r"has no weights yet; make some with stage=pretrain"),
@@ -215,34 +220,25 @@ def test_two_sizes_of_a_step_are_one_too_many(job):
 
 
 def test_rows_beyond_the_models_context_are_refused(job):
-    with pytest.raises(
-        ConfigError, match=r"the longest row has \d+ tokens, but the model's context is 16; set data\.max_tokens=16"
-    ):
-        made = job("qft", *SHORT)
-        model, _ = setup.load(made, None)
-        model.config.max_position_embeddings = 16
-        import sq.train.loop as loop
-
-        class Rows:
-            longest = 20
-
-        class Data:
-            train = held_out = Rows()
-
-        loop.setup.check_context(model, Data())
+    made = job("qft")
+    loaded, _ = model.load(made.model, made.trainer, None, 0)
+    loaded.config.max_position_embeddings = 16
+    message = r"the longest row has 20 tokens, but the model's context is 16; set data\.max_tokens=16"
+    with pytest.raises(ConfigError, match=message):
+        model.check_context(loaded, 20)
 
 
 @pytest.mark.parametrize(("schedule", "end"), [("cosine", 0.0), ("linear", 0.0), ("constant", 1.0)])
 def test_the_learning_rate_rises_falls_and_ends_where_it_should(schedule, end):
-    from sq.train.stages import Schedule
+    from sq.train.stage import Schedule
 
     stage = QFTStage(name="qft", lr=1.0, warmup=0.1, schedule=Schedule(schedule))
-    factors = [base.lr_factor(stage, step, 100) for step in range(101)]
+    factors = [module.lr_factor(stage, step, 100) for step in range(101)]
     assert factors[0] == pytest.approx(1 / 11) and factors[10] == 1.0 and factors[100] == pytest.approx(end, abs=1e-9)
     assert all(a <= b for a, b in zip(factors[:10], factors[1:11], strict=True))
     assert all(a >= b for a, b in zip(factors[10:], factors[11:], strict=False))
     fixed = QFTStage(name="qft", lr=1.0, warmup_steps=20)
-    assert base.lr_factor(fixed, 19, 100) == pytest.approx(20 / 21) and base.lr_factor(fixed, 20, 100) == 1.0
+    assert module.lr_factor(fixed, 19, 100) == pytest.approx(20 / 21) and module.lr_factor(fixed, 20, 100) == 1.0
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from sq.core.errors import ConfigError
-from sq.train import loop
+from sq.train import trainer
 from sq.train.fit import fit
 
 ROOT = Path(__file__).parents[2]
@@ -148,7 +148,7 @@ def test_a_run_goes_on_as_planned_on_another_number_of_processes(command, job, t
 def test_processes_that_cannot_follow_the_plan_are_refused(words, message, job, monkeypatch):
     given = ("data.limit=20", "stage.epochs=4", "stage.validation=0", "trainer.checkpoint_every=2")
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        patched.setattr(loop.Checkpoints, "_prune", lambda self: signal.raise_signal(signal.SIGINT))
+        patched.setattr(trainer.Checkpoints, "_prune", lambda self: signal.raise_signal(signal.SIGINT))
         fit(job("qft", *given))
     monkeypatch.setenv("LOCAL_RANK", "0")  # as if a launcher had started the others
     with pytest.raises(ConfigError, match=message):
@@ -195,9 +195,9 @@ def test_changed_rows_under_the_same_name_are_refused(job, tmp_path):
 def test_the_last_checkpoints_and_the_best_stay_while_it_runs(job, tmp_path, monkeypatch):
     kept = []
     monkeypatch.setattr(
-        loop.Checkpoints,
+        trainer.Checkpoints,
         "_prune",
-        lambda self, own=loop.Checkpoints._prune: (
+        lambda self, own=trainer.Checkpoints._prune: (
             own(self),
             kept.append(sorted(p.name for p in self.directory.iterdir())),
         ),

@@ -12,7 +12,7 @@ from sq.engine.base import ScoreRequest
 from sq.engine.hf import HFConfig
 from sq.models.load import ModelConfig
 from sq.train.fit import fit
-from sq.train.reward import WithinQuestion
+from sq.train.reward import within_question
 
 
 def record(job):
@@ -118,11 +118,7 @@ def test_what_cannot_be_trained_on_is_told(job, graded, tmp_path):
 
 
 def test_pairwise_accuracy_is_within_a_question():
-    metric = WithinQuestion()
-    metric.update(torch.tensor([3.0, 1.0, 0.0]), torch.tensor([1, 0, 0]), torch.tensor([0, 0, 1]))
-    metric.update(torch.tensor([0.0, 5.0, 2.0]), torch.tensor([1, 0, 1]), torch.tensor([1, 2, 3]))
+    scores, right = torch.tensor([3.0, 1.0, 0.0, 0.0, 5.0, 2.0]), torch.tensor([1, 0, 0, 1, 0, 1])
     # Question 0: one pair won; question 1: a tie; questions 2 and 3 have no pair.
-    assert float(metric.compute()) == pytest.approx(0.75)
-    lonely = WithinQuestion()
-    lonely.update(torch.tensor([1.0]), torch.tensor([1]), torch.tensor([0]))
-    assert math.isnan(float(lonely.compute()))
+    assert within_question(scores, right, torch.tensor([0, 0, 1, 1, 2, 3])) == pytest.approx(0.75)
+    assert math.isnan(within_question(scores[:1], right[:1], torch.tensor([0])))

@@ -9,21 +9,14 @@ import pytest
 from sq.core.errors import ConfigError, RowError
 from sq.data.tokens import TokenizedExample, TokenRows, TokenWriter, fill_once
 from sq.models.pack import TokenSequence
-from sq.train.cache import tokens_key
-from sq.train.fit import _prepared
-from sq.train.rows import row_limit, tokenized_rows
+from sq.train.fit import prepare
 
 
 def made(job, stage, *words):
-    config = job(stage, *words)
-    tokenizer, chat, task = _prepared(config)
-    limit = row_limit(config, 512)
-    from pathlib import Path
-
-    directory = Path(config.output_dir) / "cache"
-    data = tokenized_rows(config, task, limit, tokens_key(config, task, limit), directory)
+    given = prepare(job(stage, *words))
+    data = given.reader.read(given.cache / given.tokens)
     rejects = [json.loads(line) for line in (data.directory / "rejects.jsonl").read_text().splitlines()]
-    return data, rejects, chat, tokenizer
+    return data, rejects, given.chat, given.tokenizer
 
 
 def questions(path, texts):
@@ -217,7 +210,7 @@ def test_held_out_rows_are_the_same_at_any_limit(job, tmp_path, source, shuffle)
     small, large, whole = made_of.values()
     assert len(small.train) == 20 and len(large.train) == 80 and len(whole.train) > 300
     assert 20 < len(whole.held_out) < 100
-    assert {data.held_out_digest for data in made_of.values()} == {whole.held_out_digest}
+    assert {data.held_out.digest() for data in made_of.values()} == {whole.held_out.digest()}
     assert names(small.held_out) == names(large.held_out) == names(whole.held_out)
     assert names(small.train) < names(large.train) < names(whole.train)
     assert names(whole.train).isdisjoint(names(whole.held_out))
@@ -239,13 +232,13 @@ def test_a_domain_gives_more_than_it_has_by_default_and_holds_out_the_same(job, 
         )
         found.append(made(job, "qft", *words)[0])
     assert [len(data.train) for data in found] == [30, 150]
-    assert len({data.held_out_digest for data in found}) == 1 and 3 < len(found[0].held_out) < 25
+    assert len({data.held_out.digest() for data in found}) == 1 and 3 < len(found[0].held_out) < 25
 
 
 def test_other_rows_held_out_have_another_digest(job, tmp_path):
     source = questions(tmp_path / "q.jsonl", [f"What is {i} + {i}?" for i in range(200)])
     digests = {
-        made(job, "qft", source, "stage.validation=0.3", *words, f"output_dir={tmp_path / str(i)}")[0].held_out_digest
+        made(job, "qft", source, "stage.validation=0.3", *words, f"output_dir={tmp_path / str(i)}")[0].held_out.digest()
         for i, words in enumerate([(), ("seed=1",), ("stage.validation=0.2",)])
     }
     assert len(digests) == 3

@@ -71,5 +71,5 @@ def test_several_nodes_need_a_launcher(job):
     with pytest.raises(
         ConfigError, match=r"trainer\.nodes=2: start the same command on every node, with torchrun --nnodes=2"
     ):
-        with processes(job("qft", "trainer.nodes=2")):
+        with processes(job("qft", "trainer.nodes=2").trainer, None):
             pass

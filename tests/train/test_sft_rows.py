@@ -4,10 +4,8 @@ import json
 
 import pytest
 
-from sq.core.chat import ChatFormat
 from sq.data.sources import read_source
-from sq.models.load import load_tokenizer
-from sq.train.sft import task
+from sq.train.fit import prepare
 
 
 @pytest.mark.parametrize(
@@ -21,8 +19,7 @@ from sq.train.sft import task
 def test_the_response_is_learnt_where_there_is_one(job, tmp_path, row, learnt):
     (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
     one = job("sft", f"data.input={tmp_path / 'rows.jsonl'}")
-    tokenizer = load_tokenizer(one.model)
-    work = task(one, ChatFormat.from_tokenizer(tokenizer, one.model.chat))
-    (found,) = read_source(one.data, work.need)
-    (learning,) = work.encode(found).rows
-    assert tokenizer.decode(learning.ids[learning.start :], skip_special_tokens=True).strip() == learnt
+    given = prepare(one)
+    (read,) = read_source(one.data, given.reader.encoding.need)
+    (learning,) = given.reader.encoding.encode(read).sequences
+    assert given.tokenizer.decode(learning.ids[learning.start :], skip_special_tokens=True).strip() == learnt

@@ -8,8 +8,8 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from sq.core.errors import ConfigError
-from sq.train.base import BaseModule
 from sq.train.fit import fit
+from sq.train.module import TrainingModule
 
 
 def record(job):
@@ -36,7 +36,7 @@ def test_a_smaller_last_step_is_its_own_packs_and_nothing_else(stage, job, pairs
     made = job(stage, f"data.input={sources[stage]}", "stage.batch_rows=null", "stage.batch_packs=7", "stage.epochs=1",
                "stage.validation=0", "stage.pack_tokens=448")  # fmt: skip
     losses, gradients, standing_in = [], [], []
-    step = BaseModule.training_step
+    step = TrainingModule.training_step
 
     def noted(module, batch, index):
         loss = step(module, batch, index)
@@ -47,8 +47,8 @@ def test_a_smaller_last_step_is_its_own_packs_and_nothing_else(stage, job, pairs
     def after(module):
         gradients.append(torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None]))
 
-    monkeypatch.setattr(BaseModule, "training_step", noted)
-    monkeypatch.setattr(BaseModule, "on_after_backward", after)
+    monkeypatch.setattr(TrainingModule, "training_step", noted)
+    monkeypatch.setattr(TrainingModule, "on_after_backward", after)
     fit(made)
     assert any(standing_in[-6:]) and not any(standing_in[:-6]) and len(losses) % 7 == 0
     for i, stands_in in enumerate(standing_in):
@@ -103,12 +103,11 @@ def test_difficulty_orders_questions_and_its_export_is_a_classifier(job, labels)
 
 
 def test_calibration_is_the_distance_in_each_bin():
-    from sq.train.difficulty import Calibration
+    from sq.train.difficulty import calibration
 
-    metric = Calibration(10)
-    metric.update(torch.tensor([0.05, 0.07, 0.95, 1.3]), torch.tensor([0.0, 0.0, 1.0, 0.5]))
-    assert float(metric.compute()) == pytest.approx((0.12 + abs(2.25 - 1.5)) / 4)
-    assert [(row["from"], row["rows"]) for row in metric.table()] == [(0.0, 2.0), (0.9, 2.0)]
+    bins, error = calibration(torch.tensor([0.05, 0.07, 0.95, 1.3]), torch.tensor([0.0, 0.0, 1.0, 0.5]))
+    assert error == pytest.approx((0.12 + abs(2.25 - 1.5)) / 4)
+    assert [(row["from"], row["rows"]) for row in bins] == [(0.0, 2.0), (0.9, 2.0)]
 
 
 def test_a_label_of_more_samples_counts_for_more():

@@ -1,14 +1,14 @@
-"""The one level over LightningModule: optimiser, schedule, exact normalisation, and what is measured.
+"""The LightningModule of every stage: optimiser, schedule, exact normalisation, and what is measured.
 
-A stage's module says what the loss of a pack is. It is summed, and divided by the figure of the whole optimiser step
-that comes with the pack, so micro-batches and devices do not change the result.
+The stage's loss of a pack is summed, and divided by the divisor of the whole optimiser step that comes with the pack,
+so micro-batches and devices do not change the result.
 """
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import lightning as L
 import torch
@@ -18,63 +18,58 @@ from transformers import PreTrainedModel
 
 from sq.core.errors import SqError
 from sq.data.module import StepPack
-from sq.models.attention import Attention
-from sq.models.fused import HeadChoice, HeadKernel, choose_head
 from sq.models.pack import Pack
-from sq.models.packed_forward import pack_loss
 from sq.train.checkpoints import checkpoints, step_of
-from sq.train.config import Precision, TrainJob
+from sq.train.config import TrainerConfig
+from sq.train.held_out import HeldOutRows
 from sq.train.optim import make_optimizer, parameter_groups
 from sq.train.rows import TrainingRows
 from sq.train.shard import shard
-from sq.train.stages import Schedule, StageConfig
+from sq.train.stage import LossInput, Schedule, StageConfig, StageLoss
 
 
-class BaseModule(L.LightningModule):
-    """Trains `model` on packs; `steps` is the length of the whole schedule."""
-
-    metric_names: ClassVar[tuple[str, ...]] = ("loss",)
-    """Means that are kept for training ("train") and validation ("val")."""
-    keep_last: ClassVar[bool] = False
-    """Whether packs keep each row's last token in the input."""
+class TrainingModule(L.LightningModule):
+    """Trains `model` on packs with the loss of its stage; `steps` is the length of the whole schedule."""
 
     def __init__(
-        self, job: TrainJob, model: PreTrainedModel, attention: Attention, data: TrainingRows, steps: int
-    ) -> None:
+        self, model: PreTrainedModel, loss: StageLoss, rows: TrainingRows, *,
+        stage: StageConfig, trainer: TrainerConfig, steps: int, seed: int, checkpoints: Path,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.job, self.stage, self.steps, self.data = job, job.stage, steps, data
-        self.model, self.attention = model, attention
+        self.model, self.head, self.loss, self.rows = model, loss.head, loss, rows
+        self.stage, self.config, self.steps, self.seed, self.checkpoints = stage, trainer, steps, seed, checkpoints
         self.reference: dict[str, Tensor] = {}
         self.reference_pass = False
-        self.head_choice = HeadChoice(kernel=HeadKernel.CHUNKED, reason="the stage's loss needs it")
         self.tokens_seen, self.targets_seen, self.grad_norm = 0, 0, 0.0
-        self.means = torch.nn.ModuleDict(
-            {f"{k}_{n}": MeanMetric() for k in ("train", "val") for n in self.metric_names}
-        )
-        self.strict_loading = not job.trainer.lora.rank
-        self.prepare()
-
-    def prepare(self) -> None:
-        """What a stage does to its model before training."""
-
-    def loss_of(self, batch: StepPack, kind: str) -> Tensor:
-        """The pack's loss, summed over what `divisor` counts; `kind` is "train" or "val"."""
-        raise TypeError(f"{type(self).__name__} has no loss")
-
-    def divisor(self, items: Any) -> float:
-        """What the loss of these items is divided by: here their number."""
-        return float(len(items))
-
-    def reference_of(self, pack: Pack) -> Tensor:
-        """What is computed once of every pack before training, where a stage needs that."""
-        raise TypeError(f"{type(self).__name__} has no reference")
+        self.means: dict[str, dict[str, MeanMetric]] = {"train": {}, "val": {}}
+        self.held_out = HeldOutRows()
+        self.strict_loading = not trainer.lora.rank
 
     def forward(self, batch: StepPack, kind: str) -> Tensor:
-        return self.reference_of(batch.pack) if kind == "reference" else self.loss_of(batch, kind)
+        """The pack's loss, for "train" or "val"; what is computed of it before training, for "reference"."""
+        if kind == "reference":
+            return self.loss.reference(batch.pack)
+        items = list(batch.pack.rows)
+        rows = self.rows.train if kind == "train" else self.rows.held_out
+        out = self.loss(
+            LossInput(
+                pack=batch.pack,
+                values=torch.tensor(rows.values[items], device=self.device),
+                reference=self.reference[kind][items] if self.reference else None,
+                training=kind == "train",
+                first_step=kind == "train" and bool(batch.divisor) and self.global_step == 0,
+            )
+        )
+        for name, (value, weight) in out.means.items():
+            mean = self.means[kind].setdefault(name, MeanMetric().to(self.device))
+            mean.update(value, weight=weight if batch.divisor else 0)
+        if kind == "val" and out.held_out and batch.divisor:
+            self.held_out.add(*out.held_out)
+        return out.total
 
     def on_train_batch_start(self, batch: StepPack, batch_idx: int) -> None:
         # Random numbers are a function of the pack: a resumed run draws the same, on any number of processes.
-        torch.manual_seed(hash((self.job.seed, batch.number, 0)) & (2**63 - 1))
+        torch.manual_seed(hash((self.seed, batch.number, 0)) & (2**63 - 1))
 
     def training_step(self, batch: StepPack, index: int) -> Tensor:
         total: Tensor = self(batch, "train")
@@ -86,51 +81,39 @@ class BaseModule(L.LightningModule):
         self.targets_seen += batch.pack.supervised
         # Lightning divides by the packs accumulated and averages over processes; the step's own divisor is exact.
         divided = self.trainer.accumulate_grad_batches
-        if self.job.trainer.strategy == "deepspeed":  # whose engine divides by them once more
+        if self.config.strategy == "deepspeed":  # whose engine divides by them once more
             divided *= divided
         return total * (divided * self.trainer.world_size / batch.divisor)
 
     def validation_step(self, batch: StepPack, index: int) -> Tensor:
         return self(batch, "reference" if self.reference_pass else "val")  # type: ignore[no-any-return]
 
-    def metric(self, kind: str, name: str) -> MeanMetric:
-        """The running mean of a figure."""
-        found = self.means[f"{kind}_{name}"]
-        assert isinstance(found, MeanMetric)
-        return found
-
     def metrics(self, kind: str) -> dict[str, float]:
-        """The means since the last call, over all processes (which must all call)."""
-        found = {}
-        for name in self.metric_names:
-            mean = self.metric(kind, name)
-            if not mean.update_called:  # a kernel of others does not tell every figure
-                continue
-            found[f"{kind}/{name}"] = float(mean.compute())
-            mean.reset()
-        return found
-
-    def tables(self) -> dict[str, list[dict[str, float]]]:
-        """What is told of the last look at held-out rows beyond single figures."""
-        return {}
+        """The figures since the last call, over all processes (which must all call)."""
+        means = {}
+        for name, mean in self.means[kind].items():
+            if mean.update_called:
+                means[name] = float(mean.compute())
+                mean.reset()
+        columns = self.held_out.take() if kind == "val" else None
+        return {f"{kind}/{name}": value for name, value in self.loss.metrics(kind, means, columns).items()}
 
     def configure_model(self) -> None:
-        if self.job.trainer.strategy == "fsdp":
+        if self.config.strategy == "fsdp":
             assert self.device_mesh is not None
-            shard(self, self.model, self.job.trainer.precision, self.device_mesh["data_parallel"])
+            shard(self, self.model, self.config.precision, self.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> Any:
-        groups = parameter_groups(self.model, self.stage.weight_decay) + self.extra_groups()
+        groups = parameter_groups(self.model, self.stage.weight_decay)
+        if self.head is not None:
+            lr = self.loss.head_lr or self.stage.lr
+            groups.append({"params": list(self.head.parameters()), "weight_decay": 0.0, "lr": lr})
         optimizer = make_optimizer(groups, self.stage)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(self.stage, step, self.steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
-    def extra_groups(self) -> list[dict[str, Any]]:
-        """Parameters beside the model's."""
-        return []
-
     def configure_gradient_clipping(self, optimizer: Any, *args: Any, **kwargs: Any) -> None:
-        if self.job.trainer.strategy == "deepspeed":  # its engine clips, in its step
+        if self.config.strategy == "deepspeed":  # its engine clips, in its step
             return
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.stage.grad_clip or math.inf)
@@ -140,7 +123,7 @@ class BaseModule(L.LightningModule):
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
-        if self.job.trainer.strategy == "deepspeed":
+        if self.config.strategy == "deepspeed":
             norm = self.trainer.model.get_global_grad_norm()  # type: ignore[union-attr,operator]
             if norm is not None:
                 self._take_norm(float(norm))
@@ -151,7 +134,7 @@ class BaseModule(L.LightningModule):
             self._stop(f"the gradient's norm is {norm}", None)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if self.job.trainer.lora.rank:  # the frozen weights are where they were
+        if self.config.lora.rank:  # the frozen weights are where they were
             trained = {name for name, p in self.named_parameters() if p.requires_grad}
             state = checkpoint["state_dict"]
             checkpoint["state_dict"] = {name: state[name] for name in state if name in trained}
@@ -165,39 +148,14 @@ class BaseModule(L.LightningModule):
             counts.update({name: count + moved for name, count in counts.items()})
 
     def _stop(self, what: str, pack: Pack | None) -> None:
-        rows = "" if pack is None else ", rows " + ", ".join(self.data.train.name(i) for i in pack.rows[:8])
+        rows = "" if pack is None else ", rows " + ", ".join(self.rows.train.name(i) for i in pack.rows[:8])
         more = " …" if pack is not None and len(pack.rows) > 8 else ""
-        last = max(checkpoints(Path(self.job.output_dir) / "checkpoints"), default=None, key=step_of)
+        last = max(checkpoints(self.checkpoints), default=None, key=step_of)
         good = "There is no checkpoint yet" if last is None else f"The last checkpoint, {last}, is good"
         raise SqError(
             f"{what} at step {self.global_step}{rows}{more}. {good}; lower stage.lr, or "
             "train in fp32 (trainer.precision=fp32), in another output_dir"
         )
-
-
-class TokenModule(BaseModule):
-    """A stage whose loss is cross-entropy over supervised tokens."""
-
-    metric_names = ("loss", "token_accuracy")
-
-    def prepare(self) -> None:
-        half = self.job.trainer.precision is not Precision.FP32
-        self.head_choice = choose_head(self.model, HeadKernel(self.job.trainer.head), half=half)
-
-    def divisor(self, items: Any) -> float:
-        return float(sum(self.data.train.supervised(i) for i in items))
-
-    def loss_of(self, batch: StepPack, kind: str) -> Tensor:
-        out = pack_loss(self.model, batch.pack, self.attention, self.head_choice.kernel)
-        weight = out.count if batch.divisor else 0
-        self.metric(kind, "loss").update(out.total.detach() / out.count, weight=weight)
-        if out.correct is not None:
-            self.metric(kind, "token_accuracy").update(out.correct / out.count, weight=weight)
-        return out.total
-
-    def metrics(self, kind: str) -> dict[str, float]:
-        found = super().metrics(kind)
-        return found | {f"{kind}/perplexity": math.exp(min(found[f"{kind}/loss"], 50))}
 
 
 def lr_factor(stage: StageConfig, step: int, steps: int) -> float:

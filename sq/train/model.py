@@ -1,0 +1,183 @@
+"""The model as it is trained: checked against the machine, loaded, cast, with adapters, with its attention."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from sq.core.cpu import cpu_has_bf16
+from sq.core.errors import ConfigError
+from sq.data.collate import collate
+from sq.data.tokens import TokenRows
+from sq.models.adapters import Adapters, add_adapters, keep_layout, quantized_arguments
+from sq.models.attention import Attention, Kernel, choose_attention
+from sq.models.fused import HeadChoice, HeadKernel, choose_head
+from sq.models.load import NEW_TINY, ModelConfig, load_model, stored_dtype
+from sq.models.parity import check_parity
+from sq.models.tiny import make_model
+from sq.train.config import LoraConfig, Precision, TrainerConfig
+from sq.train.optim import check_optimizer
+from sq.train.stage import Optimizer, StageConfig
+from sq.train.token_stage import TokenStage
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+log = logging.getLogger(__name__)
+PARITY_ROWS = 6
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainableModel:
+    """A model ready to be trained."""
+
+    model: PreTrainedModel
+    stored: torch.dtype
+    """The number format its weights came in, and go out in."""
+    attention: Attention
+    head: HeadChoice
+
+
+def checked_trainer(trainer: TrainerConfig, stage: StageConfig) -> TrainerConfig:
+    """The trainer with `precision=auto` replaced by what this hardware is fastest in.
+
+    Raises:
+        ConfigError: for what this machine or stage cannot do, before weights are loaded.
+    """
+    trainer = resolve_precision(trainer, stage.optimizer)
+    check_optimizer(stage)
+    if stage.optimizer is not Optimizer.ADAMW and trainer.strategy == "fsdp":
+        raise ConfigError(
+            f"stage.optimizer={stage.optimizer.value} cannot work on FSDP's shards (bitsandbytes knows none); use "
+            "stage.optimizer=adamw, whose state FSDP spreads over the processes, or trainer.strategy=deepspeed or ddp"
+        )
+    if stage.optimizer is not Optimizer.ADAMW and trainer.precision is Precision.BF16:
+        raise ConfigError(
+            f"stage.optimizer={stage.optimizer.value} keeps no fp32 copy of bf16 weights, which would round small "
+            "updates away; use trainer.precision=bf16_mixed with it"
+        )
+    if trainer.head in ("liger", "cce") and not isinstance(stage, TokenStage):
+        raise ConfigError(
+            f"trainer.head={trainer.head} is for cross-entropy; stage={stage.name} needs trainer.head=auto"
+        )
+    if stage.needs_reference and trainer.lora.dropout:
+        raise ConfigError(
+            f"trainer.lora.dropout={trainer.lora.dropout} must be 0 with stage={stage.name}: it compares "
+            "log-probabilities with those of a reference"
+        )
+    return trainer
+
+
+def resolve_precision(trainer: TrainerConfig, optimizer: Optimizer) -> TrainerConfig:
+    """The trainer with a precision that is not `auto`."""
+    device = device_of(trainer)
+    if trainer.precision is not Precision.AUTO:
+        return trainer
+    able = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bf16()
+    masters = optimizer is Optimizer.ADAMW and trainer.strategy != "deepspeed"
+    chosen = (Precision.BF16 if masters else Precision.BF16_MIXED) if able else Precision.FP32
+    return replace(trainer, precision=chosen)
+
+
+def device_of(trainer: TrainerConfig) -> torch.device:
+    """Where this process computes."""
+    if trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        raise ConfigError("trainer.accelerator=gpu, but torch sees no GPU here; use trainer.accelerator=cpu")
+    if trainer.accelerator == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    local = int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or 0)
+    if local >= torch.cuda.device_count():
+        raise ConfigError(f"trainer.devices={trainer.devices}, but there are {torch.cuda.device_count()} GPUs")
+    return torch.device("cuda", local)
+
+
+def device_name(trainer: TrainerConfig) -> str:
+    """The kind of device this process computes on."""
+    device = device_of(trainer)
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def trainable_model(
+    config: ModelConfig, trainer: TrainerConfig, stage: StageConfig, tokenizer: PreTrainedTokenizerFast, seed: int
+) -> TrainableModel:
+    """The model with what it is trained with."""
+    model, stored = load(config, trainer, tokenizer, seed)
+    attention = set_up_attention(model, trainer, share_prefix=stage.share_prefix)
+    head = HeadChoice(kernel=HeadKernel.CHUNKED, reason="the stage's loss needs it")
+    if isinstance(stage, TokenStage):
+        head = choose_head(model, HeadKernel(trainer.head), half=trainer.precision is not Precision.FP32)
+    return TrainableModel(model=model, stored=stored, attention=attention, head=head)
+
+
+def load(
+    config: ModelConfig, trainer: TrainerConfig, tokenizer: PreTrainedTokenizerFast, seed: int
+) -> tuple[PreTrainedModel, torch.dtype]:
+    """The model to train, and the number format its weights came in."""
+    lora = trainer.lora
+    if config.path == NEW_TINY:
+        model: PreTrainedModel = make_model(tokenizer, seed)
+        stored = model.dtype
+    elif lora.quantize:
+        exact = trainer.precision is Precision.FP32
+        model = load_model(config, **quantized_arguments(torch.float32 if exact else torch.bfloat16))
+        keep_layout(model)
+        stored = stored_dtype(config)
+    else:
+        model = load_model(config)
+        stored = model.dtype
+    if not lora.quantize:
+        # FSDP keeps fp32 shards and gathers them in bf16.
+        half = trainer.precision is Precision.BF16 and trainer.strategy != "fsdp"
+        model = model.bfloat16() if half else model.float()
+    if lora.rank:
+        add_adapters(model, adapters(lora))
+    if trainer.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return model.train().to(device_of(trainer)), stored
+
+
+def adapters(lora: LoraConfig) -> Adapters:
+    """The adapters that the settings describe."""
+    return Adapters(rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, targets=lora.targets)
+
+
+def set_up_attention(model: PreTrainedModel, trainer: TrainerConfig, *, share_prefix: bool) -> Attention:
+    """Choose the attention over packs.
+
+    Raises:
+        ConfigError: rows would run one by one, and in shards: a process with fewer rows would keep the others waiting.
+    """
+    attention = choose_attention(model, Kernel(trainer.attention), share_prefix=share_prefix)
+    if not attention.packs and trainer.strategy in ("fsdp", "deepspeed") and trainer.world > 1:
+        raise ConfigError(
+            f"trainer.strategy={trainer.strategy} needs packs, and here rows run one by one ({attention.reason}): "
+            "processes with different numbers of rows would wait for each other for ever; use trainer.strategy=ddp"
+        )
+    return attention
+
+
+def check_context(model: PreTrainedModel, longest: int) -> None:
+    """Refuse rows beyond the positions that the model has."""
+    positions = int(model.config.get_text_config().to_dict().get("max_position_embeddings") or 0)
+    if positions and longest > positions:
+        raise ConfigError(
+            f"the longest row has {longest} tokens, but the model's context is {positions}; set "
+            f"data.max_tokens={positions} (longer rows are rejected and counted, or cut with data.too_long=truncate)"
+        )
+
+
+def check_parity_gate(model: PreTrainedModel, rows: TokenRows, attention: Attention, prefix: int) -> None:
+    """Refuse to train where packed and unpacked training are not the same on this model."""
+    if not attention.packs:
+        log.info("parity of packed and unpacked training: rows run one by one, there is nothing to compare")
+        return
+    order = sorted(range(len(rows)), key=lambda i: rows.lengths[i])
+    spread = [order[round(k * (len(order) - 1) / max(1, PARITY_ROWS - 1))] for k in range(PARITY_ROWS)]
+    chosen = [row for item in dict.fromkeys(spread) for row in rows.rows(item)]
+    report = check_parity(model, chosen, attention, collate, prefix=prefix)
+    report.require()
+    log.info(report.describe())

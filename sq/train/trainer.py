@@ -1,0 +1,174 @@
+"""The training itself: Lightning's Trainer made and run, from the last checkpoint or the beginning to the end."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import signal
+import threading
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+import torch.distributed as dist
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+
+from sq.core.tracking import Run
+from sq.data.module import PackLoader
+from sq.train.checkpoints import Checkpoints, best_checkpoint, checkpoints, step_of
+from sq.train.config import TrainerConfig
+from sq.train.launch import precision, strategy
+from sq.train.module import TrainingModule
+from sq.train.packs import TrainingPacks
+from sq.train.progress import TrainingProgress, validate
+from sq.train.reference import References
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedModule:
+    """What training gave: its last figures, and (on the first process) the weights to export by name."""
+
+    metrics: dict[str, float]
+    state: Mapping[str, Tensor] | None
+
+
+def run_training(module: TrainingModule, packs: TrainingPacks, run: Run, references: Path | None) -> TrainedModule:
+    """Train `module` on `packs`; `references` is where its reference log-probabilities are, or go to."""
+
+    def measure(trainer: L.Trainer, module: Any) -> dict[str, float]:
+        metrics = validate(trainer, module, packs.held_out)
+        run.metrics(metrics, step=trainer.global_step)
+        return metrics
+
+    loader, directory = packs.train, module.checkpoints
+    last = max(checkpoints(directory), default=None, key=step_of)
+    if last is not None:
+        loader.first_step = step_of(last)
+        log.info("continuing from step %d of %d", loader.first_step, loader.steps)
+    progress = TrainingProgress(run, every=module.config.log_every, steps=loader.steps)
+    end = _FinalValidation(packs.held_out, run)
+    callbacks: list[Callback] = [_StopOnSignal()]  # before references are computed, which takes a while
+    if references is not None:
+        callbacks.append(References(packs.loaders(), references))
+    callbacks += [end, progress, Checkpoints(directory, module.config, measure)]
+    trainer = _trainer(module, loader, callbacks)
+    try:
+        trainer.fit(module, loader, ckpt_path=None if last is None else str(last), weights_only=False)
+    except SystemExit as error:
+        if trainer.interrupted:  # Lightning turns Ctrl-C into an exit
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        if dist.is_available() and dist.is_initialized():
+            dist.destroy_process_group()  # the next job of a sweep makes its own
+    run.metrics(end.metrics, step=loader.steps)
+    for name, rows in module.loss.tables().items():
+        run.table(name, rows)
+    return TrainedModule(metrics=progress.final | end.metrics | {"train/tokens": packs.tokens}, state=end.state)
+
+
+def prepare_process(threads: int | None, seed: int) -> None:
+    """Threads and seed of this process, and only those of Lightning's messages that a user can do something about."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for module in ("lightning", "torchmetrics"):
+        warnings.filterwarnings("ignore", module=module)
+    for message in (".*does not have many workers.*", ".*isinstance.treespec.*", ".*lr_scheduler.step.*"):
+        warnings.filterwarnings("ignore", message=message)
+    if threads:
+        torch.set_num_threads(threads)
+    L.seed_everything(seed, verbose=False)
+
+
+class _StopOnSignal(Callback):
+    """SIGTERM stops a run as it would without Lightning, whose handler has all processes meet, wherever each of them
+    is: told to one of two, it makes both wait for ever. What is lost is done again from the last checkpoint."""
+
+    def __init__(self) -> None:
+        self.handler = signal.getsignal(signal.SIGTERM)
+
+    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self.handler)
+
+
+class _FinalValidation(Callback):
+    """Held-out rows measured before the first step and after the last, while all processes are there; the weights."""
+
+    def __init__(self, held_out: PackLoader | None, run: Run) -> None:
+        self.held_out, self.run = held_out, run
+        self.before: dict[str, float] = {}
+        self.metrics: dict[str, float] = {}
+        self.state: Mapping[str, Tensor] | None = None
+
+    def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
+        if trainer.global_step == 0 and self.held_out is not None:
+            self.before = validate(trainer, module, self.held_out)
+            self.run.metrics(self.before, step=0)
+            log.info("held-out rows before the first step: loss %.4f", self.before["val/loss"])
+
+    def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
+        self.metrics = validate(trainer, module, self.held_out)
+        self.metrics |= {f"{name}_before": value for name, value in self.before.items() if name == "val/loss"}
+        state = _gathered(trainer, module)
+        best = best_checkpoint(module.checkpoints)
+        if trainer.is_global_zero:
+            if module.config.export == "best" and best is not None and best[1] < self.metrics["val/loss"]:
+                log.info("exporting %s, the best on held-out rows (%.4f)", best[0].name, best[1])
+                state = _state_in(best[0])
+                self.metrics["val/loss_exported"] = best[1]
+            self.state = state
+
+
+def _state_in(checkpoint: Path) -> Mapping[str, Tensor]:
+    """The module's state in a checkpoint of ours; DeepSpeed's is a directory with a part of each process."""
+    if checkpoint.is_file():
+        state: Mapping[str, Tensor] = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
+        return state
+    from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
+
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # it tells each step
+        found: Mapping[str, Tensor] = get_fp32_state_dict_from_zero_checkpoint(str(checkpoint), tag="checkpoint")
+    return found
+
+
+def _gathered(trainer: L.Trainer, module: Any) -> Mapping[str, Tensor]:
+    """The module's whole state on the first process, from wherever its shards are. All processes take part."""
+    if module.config.strategy != "deepspeed":
+        return trainer.strategy.lightning_module_state_dict()
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(list(module.parameters()), modifier_rank=None):
+        return {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
+
+
+def _trainer(module: TrainingModule, loader: PackLoader, callbacks: list[Callback]) -> L.Trainer:
+    config: TrainerConfig = module.config
+    return L.Trainer(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        num_nodes=config.nodes,
+        strategy=strategy(config),
+        **precision(config),
+        max_steps=loader.steps,
+        max_epochs=1,
+        accumulate_grad_batches=loader.accumulate,
+        gradient_clip_val=(module.stage.grad_clip or None) if config.strategy == "deepspeed" else None,
+        callbacks=callbacks,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        use_distributed_sampler=False,
+        val_check_interval=None,
+        num_sanity_val_steps=0,
+        default_root_dir=module.checkpoints.parent,
+    )
