@@ -14,12 +14,10 @@ def split_answer(row: dict[str, Any], form: str) -> None:
     """Give the row a solution and a final answer where one text holds both."""
     answer, solution = row.get("answer"), row.get("solution")
     if form in ("auto", "gsm8k") and isinstance(answer, str) and solution is None:
-        found = split_gsm8k(answer)
-        if found:
-            row["solution"], row["answer"] = found
+        if parts := split_gsm8k(answer):
+            row["solution"], row["answer"] = parts
     elif form in ("auto", "math") and isinstance(solution, str) and answer is None:
-        boxed = last_boxed(solution)
-        if boxed is not None:
+        if (boxed := last_boxed(solution)) is not None:
             row["answer"] = boxed
 
 
@@ -48,5 +46,5 @@ def last_boxed(solution: str) -> str | None:
 
 
 def _unbraced(solution: str) -> str | None:
-    found = re.findall(r"\\boxed\s+(\w+)", solution)
-    return found[-1] if found else None
+    words = re.findall(r"\\boxed\s+(\w+)", solution)
+    return words[-1] if words else None

@@ -1,7 +1,7 @@
 """From a foreign record to a row: which of its columns is which, of what type, with a usable text and an id.
 
-Other people's names for a question are known, and a map settles the rest. Columns nobody asked for pass through as they
-are; `sq.core.rows.fit_row` packs them into `extra` where a row is written.
+Usual names for a question need no map. Columns that are not asked for pass through as they are; `sq.core.rows.fit_row`
+packs them into `extra` where a row is written.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from sq.core.config import nearest
 from sq.core.errors import RowError
-from sq.core.rows import COLUMNS, LINEAGE, canonical, content_id, text_problem, value_problem, with_extra
+from sq.core.rows import COLUMNS, LINEAGE, canonical, check_row, content_id, text_problem, value_problem, with_extra
 from sq.data.answers import split_answer
 
 ALIASES: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -60,10 +60,8 @@ class Columns:
         have = tuple(have)
         plan = self._plan(have)
         if isinstance(plan, tuple):
-            hint = (
-                " A file without a header line is read with header=false and columns 0, 1, ..." if self._untyped else ""
-            )
-            raise RowError(f"{what} {plan[1].rstrip('.')}.{hint}" if hint else f"{what} {plan[1]}")
+            hint = ". A file without a header line is read with header=false and columns 0, 1, ..."
+            raise RowError(f"{what} {plan[1].rstrip('.') + hint if self._untyped else plan[1]}")
 
     def row(self, record: Mapping[str, Any], number: int, run: str, seen: SeenContents) -> dict[str, Any] | Problem:
         """The row that `record`, the source's `number`th, stands for."""
@@ -78,13 +76,12 @@ class Columns:
         row = {ours: record[theirs] for ours, theirs in plan.items()}
         split_answer(row, self._form)
         for ours in self.need.keys() - row.keys():  # a solution or response that only the answer's own text gave
-            found = _alias(ours, row.keys())
-            if len(found) == 1:
-                row[ours] = row[found[0]]
-        problem = self._check_needed(row)
-        if problem:
+            theirs = _alias(ours, row.keys())
+            if len(theirs) == 1:
+                row[ours] = row[theirs[0]]
+        if problem := self._check_needed(row):
             return problem
-        self._settle_others(row)
+        self._fit_others(row)
         return self._identify(row, record, number, run, seen)
 
     def _plan(self, have: tuple[str, ...]) -> dict[str, str] | Problem:
@@ -99,15 +96,15 @@ class Columns:
         for ours in dict.fromkeys(("question", *self.need, "solution", "answer")):
             if ours in plan:
                 continue
-            found = _alias(ours, plan.keys())
-            if len(found) > 1 and ours in self.need:
-                shown = " and ".join(repr(t) for t in found)
-                detail = f"has {shown}, and either may be the '{ours}'; say which: columns={{{ours}: {found[0]}}}"
+            names = _alias(ours, plan.keys())
+            if len(names) > 1 and ours in self.need:
+                both = " and ".join(map(repr, names))
+                detail = f"has {both}, and either may be the '{ours}'; say which: columns={{{ours}: {names[0]}}}"
                 return "ambiguous_column", detail
-            if found == ("answer",):  # whether it holds the solution too is known row by row
+            if names == ("answer",):  # whether it holds the solution too is known row by row
                 continue
-            if len(found) == 1 and not (found[0] in self.need and ours not in self.need):
-                plan[ours] = plan[found[0]] if found[0] in COLUMNS else plan.pop(found[0])
+            if len(names) == 1 and not (names[0] in self.need and ours not in self.need):
+                plan[ours] = plan[names[0]] if names[0] in COLUMNS else plan.pop(names[0])
         for ours in self.need:
             if ours not in plan and not self._within(ours, plan):
                 return "missing_column", _missing(ours, have)
@@ -127,17 +124,18 @@ class Columns:
                 return "missing_column", f"has no value in the column '{name}'" if given else _missing(name, row)
             problem = value_problem(value, kind)
             if isinstance(value, str) and pa.types.is_string(kind):
-                found = text_problem(value)
-                if found and (name not in self._any_text or (value and "surrogate" in found)):
-                    if "surrogate, U+DC" in found and any("\udc80" <= c <= "\udcff" for c in value):
+                unusable = text_problem(value)
+                if unusable and (name not in self._any_text or (value and "surrogate" in unusable)):
+                    if any("\udc80" <= c <= "\udcff" for c in value):
                         return "invalid_utf8", f"column '{name}' is not UTF-8"
-                    return ("empty_text" if found[3:] in ("empty", "blank") else "bad_text"), f"column '{name}' {found}"
+                    reason = "empty_text" if unusable[3:] in ("empty", "blank") else "bad_text"
+                    return reason, f"column '{name}' {unusable}"
             elif problem:
                 return "mistyped_column", f"column '{name}' {problem}"
             row[name] = value
         return None
 
-    def _settle_others(self, row: dict[str, Any]) -> None:
+    def _fit_others(self, row: dict[str, Any]) -> None:
         """Columns of ours that nobody needs here: of the right type, or moved to `extra`, so that nothing is lost."""
         foreign = {}
         for name in row.keys() & COLUMNS.keys() - self.need.keys() - set(LINEAGE.names):
@@ -187,15 +185,7 @@ class Columns:
 
 def _has_lineage(row: Mapping[str, Any]) -> bool:
     """Whether the row comes from an earlier stage and keeps its id."""
-    return (
-        "id" in row
-        and "run" in row
-        and not any(
-            value_problem(row.get(field.name), field.type)
-            for field in LINEAGE
-            if not field.nullable or row.get(field.name) is not None
-        )
-    )
+    return "id" in row and "run" in row and not check_row({n: row.get(n) for n in LINEAGE.names}, LINEAGE)
 
 
 class SeenContents:
@@ -215,9 +205,8 @@ class SeenContents:
         self._used += 1
         if 3 * self._used > 2 * len(self._table):
             old, self._table = self._table, array("Q", bytes(16 * len(self._table)))
-            for known in old:
-                if known:
-                    self._put(known)
+            for key in filter(None, old):
+                self._put(key)
         return 0
 
     def _put(self, key: int) -> bool:

@@ -14,7 +14,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,13 +22,11 @@ from sq.core.config import build, setting
 from sq.core.count import count_noun
 from sq.core.errors import ConfigError, RowError
 from sq.data.columns import Columns, Need, SeenContents
-from sq.data.documents import read_json
-from sq.data.locate import InputKind, LocatedInput, locate
-from sq.data.order import in_validation, mixed, shuffled
-from sq.data.readers import BadRow, Record, bad_row, read_csv, read_jsonl
-from sq.data.tables import read_hub, read_parquet, read_saved, resolve_revision
-
-__all__ = ["BadRow", "WeightedSource", "SourceConfig", "check_there", "digest", "in_validation", "parts", "read_source"]
+from sq.data.hub import read_hub, read_saved, resolve_revision
+from sq.data.locate import InputKind, LocatedInput, format_of, locate
+from sq.data.order import mixed, shuffled
+from sq.data.readers import read_file
+from sq.data.records import BadRow, Record, bad_row
 
 log = logging.getLogger(__name__)
 Rejects = Callable[[BadRow], None] | list[BadRow] | None
@@ -106,7 +104,7 @@ def read_source(
         RowError: at once where there is nothing usable; later where a further file of the source has no usable row.
     """
     note = rejects.append if isinstance(rejects, list) else rejects or (lambda bad: None)
-    return _ready(config, ReadContext(need=need, note=note, domain=domain, any_text=any_text, seen=SeenContents()))
+    return _checked(config, ReadContext(need=need, note=note, domain=domain, any_text=any_text, seen=SeenContents()))
 
 
 def check_there(config: SourceConfig) -> None:
@@ -122,21 +120,21 @@ def digest(config: SourceConfig, domain: Domain | None = None) -> str:
     """A digest of a source's content (of the hub: its commit), for the ledger and for tracking; no path is in it."""
     if config.mix:
         return _hash(*(f"{name}={digest(part.source, domain)}" for name, part in parts(config).items()))
-    found = locate(_input(config, domain), config.split)
-    if found.kind is InputKind.STAGE:
+    source = locate(_input(config, domain), config.split)
+    if source.kind is InputKind.STAGE:
         from sq.core.ledger import read_manifest
 
-        return read_manifest(found.paths[0]).digest
-    if found.kind is InputKind.HUB:
-        commit = resolve_revision(found.name, config.revision)
-        return _hash("hub", found.name, commit, config.subset or "", config.split or "")
-    if found.kind is InputKind.DOMAIN:
-        its = _domain(found.name, domain)
+        return read_manifest(source.paths[0]).digest
+    if source.kind is InputKind.HUB:
+        commit = resolve_revision(source.name, config.revision)
+        return _hash("hub", source.name, commit, config.subset or "", config.split or "")
+    if source.kind is InputKind.DOMAIN:
+        its = _domain(source.name, domain)
         return _hash("domain", its.name, its.digest, config.split or "", str(config.seed))
-    if found.kind is InputKind.SAVED:
-        files = sorted(p for p in found.paths[0].rglob("*.arrow") if p.is_file())
+    if source.kind is InputKind.SAVED:
+        files = sorted(p for p in source.paths[0].rglob("*.arrow") if p.is_file())
         return _hash(*(_file_digest(p) for p in files), config.split or "")
-    return _hash(*(_file_digest(p) for p in found.paths))
+    return _hash(*(_file_digest(p) for p in source.paths))
 
 
 def parts(config: SourceConfig) -> dict[str, WeightedSource]:
@@ -145,7 +143,7 @@ def parts(config: SourceConfig) -> dict[str, WeightedSource]:
     Raises:
         ValueError: naming the part of a mix that cannot be used.
     """
-    found = {}
+    sources = {}
     for name, value in (config.mix or {}).items():
         given = {"input": name, "weight": value} if not isinstance(value, Mapping) else dict(value)
         weight = given.pop("weight", None)
@@ -159,11 +157,11 @@ def parts(config: SourceConfig) -> dict[str, WeightedSource]:
             raise ValueError("; ".join(error.problems)) from error
         if source.input is None and not source.mix:
             raise ValueError(f"mix.{name} has no input")
-        found[name] = WeightedSource(source=source, weight=weight)
-    if len({part.weight is None for part in found.values()}) > 1:
-        without = ", ".join(name for name, part in found.items() if part.weight is None)
+        sources[name] = WeightedSource(source=source, weight=weight)
+    if len({part.weight is None for part in sources.values()}) > 1:
+        without = ", ".join(name for name, part in sources.items() if part.weight is None)
         raise ValueError(f"mix: give every source a weight, or none; {without} has none")
-    return found
+    return sources
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,13 +175,13 @@ class ReadContext:
     seen: SeenContents
 
 
-def _ready(config: SourceConfig, reading: ReadContext) -> Iterator[dict[str, Any]]:
+def _checked(config: SourceConfig, context: ReadContext) -> Iterator[dict[str, Any]]:
     """The rows of a source or mix, the first of them already read: what is wrong shows now."""
     if config.mix:
-        streams = {name: (_ready(part.source, reading), part.weight) for name, part in parts(config).items()}
+        streams = {name: (_checked(part.source, context), part.weight) for name, part in parts(config).items()}
         rows = mixed(streams, config.seed)
     else:
-        rows = _read(config, reading)
+        rows = _rows(config, context)
     if config.shuffle:
         rows = shuffled(rows, config.seed)
     if config.limit is not None:
@@ -194,39 +192,34 @@ def _ready(config: SourceConfig, reading: ReadContext) -> Iterator[dict[str, Any
     return itertools.chain([first], rows)
 
 
-def _read(config: SourceConfig, reading: ReadContext) -> Iterator[dict[str, Any]]:
-    found = locate(_input(config, reading.domain), config.split)
+def _rows(config: SourceConfig, context: ReadContext) -> Iterator[dict[str, Any]]:
+    source = locate(_input(config, context.domain), config.split)
+    is_table = source.kind is InputKind.FILES and format_of(source.paths[0]) in ("csv", "tsv")
     columns = Columns(
-        reading.need,
-        config.columns or {},
-        form=config.form,
-        any_text=reading.any_text,
-        untyped=found.format in ("csv", "tsv"),
-        source=found.name,
-    )
-    run = f"source:{digest(config, reading.domain)}"
-    uniform = found.format not in ("jsonl", "json") and found.kind is not InputKind.DOMAIN
-    use = partial(_usable, columns=columns, run=run, reading=reading, uniform=uniform)
-    if found.kind is InputKind.FILES:
-        several = len(found.paths) > 1
-        files = ((_file_records(path, found.format, config), path.name) for path in found.paths)
-        return itertools.chain.from_iterable(use(rows, what=name, may_be_empty=several) for rows, name in files)
-    return use(_records(found, config, reading.domain), what=found.name, may_be_empty=False)
+        context.need, config.columns or {}, form=config.form, any_text=context.any_text, untyped=is_table,
+        source=source.name,
+    )  # fmt: skip
+    run = f"source:{digest(config, context.domain)}"
+    if source.kind is InputKind.FILES:
+        files = [(path.name, read_file(path, header=config.header, split=config.split)) for path in source.paths]
+    else:
+        files = [(source.name, _records(source, config, context.domain))]
+    for name, records in files:
+        yield from _usable(records, columns, run, context, name, len(files) > 1, source.has_columns)
 
 
 def _usable(
     records: Iterable[Record | BadRow],
-    *,
     columns: Columns,
     run: str,
-    reading: ReadContext,
-    what: str,
+    context: ReadContext,
+    name: str,
     may_be_empty: bool,
-    uniform: bool,
+    has_columns: bool,
 ) -> Iterator[dict[str, Any]]:
     """The rows of one file or dataset; its bad ones are noted, and counted at its end.
 
-    Where all rows have the same columns (`uniform`) a missing one is told at the first row, not rejected row by row.
+    Where all rows have the same columns a missing one is an error at the first row, not a reject row by row.
     """
     reasons: Counter[str] = Counter()
     examples: list[str] = []
@@ -236,53 +229,38 @@ def _usable(
             number, value = record
             if names is None:
                 names = tuple(value)
-                if uniform:
-                    columns.check_first(names, what)
-            row = columns.row(value, number, run, reading.seen)
+                if has_columns:
+                    columns.check_first(names, name)
+            row = columns.row(value, number, run, context.seen)
             if isinstance(row, dict):
                 good += 1
                 yield row
                 continue
-            record = bad_row(what, number, *row, json.dumps(value, ensure_ascii=False, default=repr))
+            record = bad_row(name, number, *row, json.dumps(value, ensure_ascii=False, default=repr))
         reasons[record.reason] += 1
-        if len(examples) < 3:
-            examples.append(str(record))
-        reading.note(record)
+        examples += [str(record)] if len(examples) < 3 else []
+        context.note(record)
     counts = ", ".join(f"{n:,} {reason}" for reason, n in reasons.most_common())
-    if good:
-        if reasons:
-            log.warning("%s: %s used, %d rejected (%s)", what, count_noun(good, "row"), reasons.total(), counts)
-    elif not reasons:
-        if not may_be_empty:
-            raise RowError(f"{what} has no rows")
-    else:
-        if set(reasons) <= {"missing_column", "ambiguous_column"} and names is not None:
-            columns.check_first(names, what)
-        raise RowError(f"{what} has no usable row; rejected: {counts}. The first:\n  " + "\n  ".join(examples))
+    if good and reasons:
+        log.warning("%s: %s used, %d rejected (%s)", name, count_noun(good, "row"), reasons.total(), counts)
+    elif reasons:
+        if names is not None and set(reasons) <= {"missing_column", "ambiguous_column"}:
+            columns.check_first(names, name)
+        raise RowError(f"{name} has no usable row; rejected: {counts}. The first:\n  " + "\n  ".join(examples))
+    elif not good and not may_be_empty:
+        raise RowError(f"{name} has no rows")
 
 
-def _file_records(path: Path, form: str, config: SourceConfig) -> Iterator[Record | BadRow]:
-    if form == "parquet":
-        return read_parquet(path)
-    if form == "json":
-        return read_json(path, config.split)
-    if form == "jsonl":
-        return read_jsonl(path)
-    return read_csv(path, "\t" if form == "tsv" else ",", config.header)
-
-
-def _records(found: LocatedInput, config: SourceConfig, domain: Domain | None) -> Iterable[Record | BadRow]:
-    if found.kind is InputKind.HUB:
-        return read_hub(
-            found.name, config.subset, config.split, config.revision, resolve_revision(found.name, config.revision)
-        )
-    if found.kind is InputKind.SAVED:
-        return read_saved(found.paths[0], config.split)
-    if found.kind is InputKind.STAGE:
+def _records(source: LocatedInput, config: SourceConfig, domain: Domain | None) -> Iterator[Record | BadRow]:
+    if source.kind is InputKind.HUB:
+        return read_hub(source.name, config.subset, config.split, config.revision)
+    if source.kind is InputKind.SAVED:
+        return read_saved(source.paths[0], config.split)
+    if source.kind is InputKind.STAGE:
         from sq.core.ledger import read_rows
 
-        return enumerate(read_rows(found.paths[0]), 1)
-    seeds = _domain(found.name, domain).seeds(config.limit or DOMAIN_ROWS, config.seed, config.split or "train")
+        return enumerate(read_rows(source.paths[0]), 1)
+    seeds = _domain(source.name, domain).seeds(config.limit or DOMAIN_ROWS, config.seed, config.split or "train")
     return enumerate(map(dict, seeds), 1)
 
 

@@ -12,7 +12,8 @@ import pytest
 from sq.core.config import build
 from sq.core.errors import ConfigError, RowError
 from sq.core.rows import CANDIDATE, PAIR, QUESTION, check_row, fit_row
-from sq.data.sources import SourceConfig, digest, in_validation, read_source
+from sq.data.order import in_validation
+from sq.data.sources import SourceConfig, digest, read_source
 
 DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
 ROWS = [

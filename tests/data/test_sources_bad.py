@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sq.core.errors import RowError
 from sq.core.rows import QUESTION, check_row, fit_row
-from sq.data import readers
+from sq.data import readers, records
 from sq.data.sources import SourceConfig, read_source
 
 GOOD = b'{"question": "What is 2 + 2?"}'
@@ -104,7 +104,7 @@ def test_a_line_of_100_megabytes_costs_itself_alone(tmp_path, monkeypatch):
     rejects = []
     assert len(read(path, rejects)) == 2
     assert [(r.line, r.reason) for r in rejects] == [(2, "too_long")] and "104,857,6" in rejects[0].detail
-    assert len(rejects[0].text) <= readers.KEPT_TEXT + 100
+    assert len(rejects[0].text) <= records.KEPT_TEXT + 100
 
 
 def test_a_long_csv_field_is_read_and_a_longer_one_rejected(tmp_path, monkeypatch):
@@ -298,7 +298,7 @@ def test_a_damaged_row_group_costs_its_rows_alone(tmp_path):
 def test_a_truncated_parquet_is_refused(tmp_path, cut):
     pq.write_table(pa.table({"question": [f"{i}?" for i in range(3000)]}), tmp_path / "a.parquet")
     data = (tmp_path / "a.parquet").read_bytes()
-    with pytest.raises(RowError, match="a.parquet cannot be read as parquet, it may be cut off"):
+    with pytest.raises(RowError, match="a.parquet cannot be read as parquet, is it cut off"):
         read(put(tmp_path, data[: int(len(data) * cut)], "a.parquet"))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from sq.core.errors import RowError
 from sq.core.rows import QUESTION
-from sq.data import tables
+from sq.data import hub as hub_module
 from sq.data.sources import SourceConfig, digest, read_source
 
 ROWS = [{"question": f"{i}?", "answer": f"work\n#### {i}"} for i in range(30)]
@@ -33,7 +33,7 @@ def hub(monkeypatch):
         return datasets.IterableDatasetDict(made)
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    monkeypatch.setattr(tables, "resolve_revision", lambda name, revision: revision or COMMIT)
+    monkeypatch.setattr(hub_module, "resolve_revision", lambda name, revision: revision or COMMIT)
     monkeypatch.setattr("sq.data.sources.resolve_revision", lambda name, revision: revision or COMMIT)
     return calls
 
@@ -100,5 +100,5 @@ def test_the_cache_tells_the_commit_where_the_hub_cannot(monkeypatch, tmp_path):
     refs = tmp_path / "datasets--openai--gsm8k" / "refs"
     refs.mkdir(parents=True)
     (refs / "main").write_text(COMMIT)
-    assert tables.resolve_revision("openai/gsm8k", None) == COMMIT
-    assert tables.resolve_revision("openai/gsm8k", "f" * 40) == "f" * 40
+    assert hub_module.resolve_revision("openai/gsm8k", None) == COMMIT
+    assert hub_module.resolve_revision("openai/gsm8k", "f" * 40) == "f" * 40

@@ -1,0 +1,68 @@
+"""What a reader of files yields: a record with its number, or a `BadRow` that says why there is none."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+from sq.core.errors import RowError
+
+MAX_LINE = 16 * 2**20
+"""A line or record longer than this is rejected: it is no question, and would have to fit in memory."""
+KEPT_TEXT = 20_000
+"""Characters of a bad line that are kept."""
+BROKEN = (EOFError, OSError, zlib.error)
+"""What reading a file raises that breaks off."""
+Record = tuple[int, dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BadRow:
+    """A line that gave no row: where it stands, why in one word to count by, why in full, and its text."""
+
+    file: str
+    line: int
+    reason: str
+    detail: str
+    text: str = ""
+    unit: str = "line"
+
+    def __str__(self) -> str:
+        return f"{self.file}, {self.unit} {self.line}: {self.detail}"
+
+    def row(self) -> dict[str, Any]:
+        """The bad line as a row for a stage's rejects."""
+        return {"file": self.file, "line": self.line, "text": self.text}
+
+
+def bad_row(file: str, line: int, reason: str, detail: str, text: str = "", unit: str = "line") -> BadRow:
+    """A `BadRow` whose text is valid and not too long to keep."""
+    clean = text.encode("utf-8", "replace").decode("utf-8")
+    if len(clean) > KEPT_TEXT:
+        clean = f"{clean[:KEPT_TEXT]} ... (cut; {len(text):,} characters in all)"
+    return BadRow(file=file, line=line, reason=reason, detail=detail, text=clean, unit=unit)
+
+
+def json_record(value: Any, number: int, file: str, unit: str) -> Record | BadRow:
+    """A JSON value that stands for a row."""
+    if isinstance(value, dict):
+        return number, value
+    return bad_row(file, number, "not_an_object", no_object(value), json.dumps(value), unit)
+
+
+def no_object(value: object) -> str:
+    """What is wrong with a JSON value that stands where a row should."""
+    return f"is a JSON {type(value).__name__}, but one object per row is expected"
+
+
+def refuse_repeated(names: list[str], what: str) -> None:
+    """Raise a `RowError` where a column's name comes twice."""
+    if twice := sorted({n for n in names if names.count(n) > 1}):
+        raise RowError(f"{what} has the column {', '.join(map(repr, twice))} more than once; rename one of them")
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, short."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
