@@ -1,4 +1,4 @@
-"""A run on disk as the report sees it: its stages and their directories, by recipe.json or found by what they hold.
+"""A run on disk as the report sees it: its stages and their directories, by recipe.json or by what directories hold.
 
 A directory made by `sq run` says itself what its stages are. Any other directory is searched: ledgers know their stage
 and what they read by digests, trained models their configuration, evaluations their benchmarks.
@@ -51,7 +51,6 @@ class StageArtifacts:
     status: str = "done"
     seconds: float | None = None
     cpu_seconds: float | None = None
-    last: str = ""
 
     @cached_property
     def manifest(self) -> Manifest | None:
@@ -59,6 +58,11 @@ class StageArtifacts:
         with suppress(LedgerError):
             return read_manifest(self.directory)
         return None
+
+    @property
+    def row_count(self) -> int:
+        """Rows that it has so far."""
+        return self.manifest.rows if self.manifest else 0
 
     @cached_property
     def record(self) -> dict[str, Any]:
@@ -68,8 +72,7 @@ class StageArtifacts:
     @cached_property
     def benchmarks(self) -> dict[str, Path]:
         """The ledgers of scores of an evaluation, by benchmark."""
-        found = {path.parent.parent.name: path.parent for path in sorted(self.directory.glob("*/scores/manifest.json"))}
-        return dict(found)
+        return {path.parent.parent.name: path.parent for path in sorted(self.directory.glob("*/scores/manifest.json"))}
 
     def rows(self, *columns: str) -> Iterator[dict[str, Any]]:
         """Its rows, with those of the columns that it has."""
@@ -87,12 +90,16 @@ class StageArtifacts:
 
     def sample(self, count: int, *columns: str) -> list[dict[str, Any]]:
         """At most so many rows, the same ones whenever they are asked for, in no order that matters."""
-        return chosen(self.rows("id", *columns), count)
+        return draw(self.rows("id", *columns), count)
+
+    def questions(self, count: int) -> list[str]:
+        """The questions of such a sample."""
+        return [row["question"] for row in self.sample(count, "question")]
 
     def sample_with_rejects(self, count: int, column: str, *columns: str) -> list[dict[str, Any]]:
         """At most so many of its rows and rejects taken together, of those that have a value in `column`."""
         everything = chain(self.rows("id", column, *columns), (row for row, _, _ in self.rejects()))
-        return chosen((row for row in everything if row.get(column) is not None), count)
+        return draw((row for row in everything if row.get(column) is not None), count)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,23 +141,32 @@ class RunArtifacts:
         return None
 
     @cached_property
+    def oracle(self) -> Domain | None:
+        """The domain, where it has an exact oracle."""
+        return self.domain if self.domain is not None and self.domain.oracle_label("") is not None else None
+
+    @cached_property
     def finals(self) -> list[StageArtifacts]:
         """The selections that are the dataset that the run was made for: those of its last condition, one seed's."""
-        made = [s for s in self.of("select") if s.manifest is not None and "figure" not in s.tags]
+        selections = [s for s in self.of("select") if s.manifest is not None and "figure" not in s.tags]
         if self.final_name:
-            return [s for s in made if s.name == self.final_name]
-        made = [s for s in made if s.variant] or made  # beside conditions, side studies are none
-        own = [s for s in made if s.variant == made[-1].variant]
-        seed = min((s.tags.get("seed", "") for s in own), default="")
-        return [s for s in own if s.tags.get("seed", "") == seed]
+            return [s for s in selections if s.name == self.final_name]
+        selections = [s for s in selections if s.variant] or selections  # beside conditions, sweeps are none
+        last = [s for s in selections if s.variant == selections[-1].variant]
+        seed = min((s.tags.get("seed", "") for s in last), default="")
+        return [s for s in last if s.tags.get("seed", "") == seed]
+
+    @property
+    def final_rows(self) -> int:
+        """Rows of the dataset."""
+        return sum(stage.row_count for stage in self.finals)
 
     @property
     def filters(self) -> list[StageArtifacts]:
         """The filters that the dataset went through; where there is none yet, those that there are."""
         through = self.chain(self.finals)
-        return [s for s in self.of("filter") if s in through] or [
-            s for s in self.of("filter") if "figure" not in s.tags
-        ]
+        filters = self.of("filter")
+        return [s for s in filters if s in through] or [s for s in filters if "figure" not in s.tags]
 
     @property
     def dataset(self) -> str:
@@ -158,26 +174,26 @@ class RunArtifacts:
         digests = [s.manifest.digest for s in self.finals if s.manifest]
         return digests[0] if len(digests) == 1 else digest_of(*digests)
 
-    def made_from(self, stage: StageArtifacts) -> list[StageArtifacts]:
+    def inputs_of(self, stage: StageArtifacts) -> list[StageArtifacts]:
         """The stages whose rows this one read: by their digests, else (a mix of them) as the recipe says."""
         if stage.manifest is None:
             return []
-        ledgers = [s for s in self.stages if s.manifest is not None and s.manifest.rows and s is not stage]
+        ledgers = [s for s in self.stages if s.row_count and s is not stage]
         read = set(stage.manifest.inputs.values())
         by_digest = [s for s in ledgers if s.manifest is not None and s.manifest.digest in read]
         return by_digest[:1] or [s for s in ledgers if s.name in stage.reads and s.kind in ROWS]
 
     def chain(self, stages: Sequence[StageArtifacts]) -> list[StageArtifacts]:
         """Stages and those that their rows went through before, in the run's order."""
-        known: list[StageArtifacts] = []
+        through: list[StageArtifacts] = []
         new = list(stages)
         while new:
-            known += new
-            new = [s for stage in new for s in self.made_from(stage) if s not in known]
-        return [stage for stage in self.stages if stage in known]
+            through += new
+            new = [s for stage in new for s in self.inputs_of(stage) if s not in through]
+        return [stage for stage in self.stages if stage in through]
 
-    def shown(self, path: Path) -> str:
-        """A path as the page tells it: below the run's directory, never where that lies on this machine."""
+    def relative(self, path: Path) -> str:
+        """A path as the page has it: below the run's directory, never where that lies on this machine."""
         here, inner = self.directory.resolve(), path.resolve()
         return str(inner.relative_to(here)) if inner.is_relative_to(here) else inner.name
 
@@ -203,9 +219,9 @@ def find_run(directory: Path) -> RunArtifacts:
         recipe = read_json(directory / RECIPE)
         if not isinstance(recipe.get("stages"), list):
             raise ConfigError(f"{directory / RECIPE} cannot be read: it lists no stages. Run the same sq run again")
-        stages = [_named(stage, directory, recipe) for stage in recipe["stages"] if isinstance(stage, dict)]
+        stages = [_from_recipe(stage, directory, recipe) for stage in recipe["stages"] if isinstance(stage, dict)]
     else:
-        stages = _searched(directory)
+        stages = _search(directory)
     if not any(stage.directory.is_dir() for stage in stages):
         raise RowError(
             f"{directory} holds no stage's output: neither {RECIPE} nor a directory with manifest.json or train.json. "
@@ -214,7 +230,7 @@ def find_run(directory: Path) -> RunArtifacts:
     return RunArtifacts(directory=directory, recipe=recipe, stages=stages)
 
 
-def chosen(rows: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+def draw(rows: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     """At most `count` of the rows, drawn by a hash of their ids, so that a rerun and another machine draw the same."""
     return heapq.nsmallest(count, rows, key=lambda row: digest_of("report", str(row.get("id"))))
 
@@ -222,63 +238,58 @@ def chosen(rows: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any]]:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object in a file; empty where there is no file, or none with an object in it."""
     with suppress(OSError, ValueError):
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return found if isinstance(found, dict) else {}
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return content if isinstance(content, dict) else {}
     return {}
 
 
-def _named(said: Mapping[str, Any], directory: Path, recipe: Mapping[str, Any]) -> StageArtifacts:
+def mapping(value: Any) -> Mapping[str, Any]:
+    """A value of somebody's JSON where a mapping belongs: empty where it is none."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def _from_recipe(entry: Mapping[str, Any], directory: Path, recipe: Mapping[str, Any]) -> StageArtifacts:
     """A stage as recipe.json has it."""
-    name = str(said.get("name", ""))
-    tags = said.get("tags")
+    name = str(entry.get("name", ""))
     return StageArtifacts(
         name=name,
-        kind=str(said.get("stage") or said.get("script") or ""),
-        directory=_place(str(said.get("output_dir") or name), name, directory, str(recipe.get("output_dir") or "")),
-        variant=said.get("variant") or None,
-        tags={str(k): str(v) for k, v in tags.items()} if isinstance(tags, dict) else {},
-        overrides=tuple(str(o) for o in said.get("overrides") or ()),
-        reads=tuple(str(r) for r in said.get("reads") or ()),
-        script=str(said.get("script") or ""),
-        status=str(said.get("status") or ""),
-        seconds=said.get("seconds"),
-        cpu_seconds=said.get("cpu_seconds"),
-        last=str(said.get("last") or ""),
+        kind=str(entry.get("stage") or entry.get("script") or ""),
+        directory=_place(str(entry.get("output_dir") or name), name, directory, str(recipe.get("output_dir") or "")),
+        variant=entry.get("variant") or None,
+        tags={str(k): str(v) for k, v in mapping(entry.get("tags")).items()},
+        overrides=tuple(str(o) for o in entry.get("overrides") or ()),
+        reads=tuple(str(r) for r in entry.get("reads") or ()),
+        script=str(entry.get("script") or ""),
+        status=str(entry.get("status") or ""),
+        seconds=entry.get("seconds"),
+        cpu_seconds=entry.get("cpu_seconds"),
     )
 
 
-def _place(said: str, name: str, directory: Path, root: str) -> Path:
+def _place(written: str, name: str, directory: Path, root: str) -> Path:
     """Where a stage is: below the run's directory if it stood there, which may have been moved since."""
-    inside = Path(said)
+    inside = Path(written)
     if root and inside.is_relative_to(root):
         inside = directory / inside.relative_to(root)
-    return next((path for path in (inside, Path(said), directory / name) if path.is_dir()), inside)
+    return next((path for path in (inside, Path(written), directory / name) if path.is_dir()), inside)
 
 
-def _searched(directory: Path) -> list[StageArtifacts]:
-    """The stages below a directory, in the order of the method, made before read."""
-    found: dict[Path, StageArtifacts] = {}
+def _search(directory: Path) -> list[StageArtifacts]:
+    """The stages below a directory, in the order of the method."""
+    stages: dict[Path, StageArtifacts] = {}
+
+    def add(where: Path, kind: str, script: str) -> None:
+        name = str(where.relative_to(directory)) if where != directory else directory.resolve().name
+        stages[where] = StageArtifacts(name=name, kind=kind, directory=where, script=script)
+
     for path in sorted(directory.rglob("manifest.json")):
         with suppress(LedgerError):
             manifest = read_manifest(path.parent)
             if "verdict" in manifest.schema and path.parent.name == "scores":
-                where = path.parent.parent.parent
-                found[where] = StageArtifacts(
-                    name=_name(where, directory), kind="evaluate", directory=where, script="evaluate"
-                )
+                add(path.parent.parent.parent, "evaluate", "evaluate")
             elif kind := manifest.config.get("stage.name"):
-                where = path.parent
-                found[where] = StageArtifacts(
-                    name=_name(where, directory), kind=kind, directory=where, script="synthesize"
-                )
+                add(path.parent, kind, "synthesize")
     for path in sorted(directory.rglob("train.json")):
-        kind = read_json(path).get("config", {}).get("stage.name")
-        if kind:
-            where = path.parent
-            found[where] = StageArtifacts(name=_name(where, directory), kind=kind, directory=where, script="train")
-    return sorted(found.values(), key=lambda s: (ORDER.index(s.kind) if s.kind in ORDER else len(ORDER), s.name))
-
-
-def _name(where: Path, directory: Path) -> str:
-    relative = where.relative_to(directory)
-    return str(relative) if relative.parts else directory.resolve().name
+        if kind := read_json(path).get("config", {}).get("stage.name"):
+            add(path.parent, kind, "train")
+    return sorted(stages.values(), key=lambda s: (ORDER.index(s.kind) if s.kind in ORDER else len(ORDER), s.name))

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sq import __version__
+from sq.core.columns import CHAT, TABLE
 from sq.core.count import count_noun
 from sq.core.errors import ConfigError, LedgerError, RowError
 from sq.core.files import DirectoryLock, plain_errors, sync_directory
@@ -41,19 +42,7 @@ EARLIER = "sq-dataset-1"
 SHARD = 100_000
 """Rows of a shard."""
 BATCH = 1_000
-LEFT_OUT = ("question_id", "question_finish_reason", "judge_reply", "extra", "rank", "well_formed", "format_problem",
-            "response_finish_reason", "duplicate_of", "duplicate_kind", "duplicate_similarity", "query", "response",
-            "overlap_benchmark", "overlap_item", "overlap_ngram")  # fmt: skip
-"""What says nothing of a row that was selected, or is the run's own affair."""
-_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-_FIRST = pa.schema(
-    [
-        pa.field("query", pa.string(), nullable=False),
-        pa.field("response", pa.string(), nullable=False),
-        pa.field("prompt", _MESSAGES, nullable=False),
-        pa.field("completion", _MESSAGES, nullable=False),
-    ]
-)
+_FIRST = ("query", "response")
 
 
 def build(directory: Path, output: Path | None = None, *, licence: str | None = None, name: str | None = None) -> Path:
@@ -69,31 +58,29 @@ def build(directory: Path, output: Path | None = None, *, licence: str | None = 
         SqError: no finished selection, or a directory in the way.
     """
     artifacts = selection(directory)
-    made = {"format": FORMAT, "rows_digest": artifacts.dataset, "licence": licence, "name": name}
-    target = output or (
-        directory.with_name(f"{directory.name}-dataset") if artifacts.final_name else directory / "dataset"
-    )
-    if _there(target, made):
+    content = {"format": FORMAT, "rows_digest": artifacts.dataset, "licence": licence, "name": name}
+    beside = directory.with_name(f"{directory.name}-dataset") if artifacts.final_name else directory / "dataset"
+    target = output or beside
+    if _is_there(target, content):
         log.info("build: %s has these rows already", target)
         return target
-    rows = sum(stage.manifest.rows for stage in artifacts.finals if stage.manifest)
     staging = target.with_name(f".{target.name}.building")
     with plain_errors(staging, "write it"):
         staging.mkdir(parents=True, exist_ok=True)
         lock = DirectoryLock(staging)
         try:
-            _emptied(staging)
+            _clear(staging)
             schema = _schema(artifacts.finals)
-            shards = _write_shards(artifacts.finals, staging / "data", schema, rows)
+            shards = _write_shards(artifacts.finals, staging / "data", schema, artifacts.final_rows)
             (staging / "README.md").write_text(card(artifacts, schema, licence=licence, name=name), encoding="utf-8")
-            note = {**made, "sq": __version__, "rows": rows, "shards": shards, "columns": schema.names}
-            (staging / NOTE).write_text(json.dumps(note, indent=1) + "\n", encoding="utf-8")
-            _synced(staging)
+            counts = {"sq": __version__, "rows": artifacts.final_rows, "shards": shards, "columns": schema.names}
+            (staging / NOTE).write_text(json.dumps({**content, **counts}, indent=1) + "\n", encoding="utf-8")
+            _sync(staging)
             os.rename(staging, target)
             sync_directory(target.parent)
         finally:
             lock.release()
-    log.info("build: %s in %s -> %s", count_noun(rows, "row"), count_noun(shards, "shard"), target)
+    log.info("build: %s in %s -> %s", count_noun(artifacts.final_rows, "row"), count_noun(shards, "shard"), target)
     return target
 
 
@@ -120,22 +107,21 @@ def selection(directory: Path) -> RunArtifacts:
     if not artifacts.finals:
         raise RowError(f"{directory} has no stage=select yet; run the recipe to its selection first")
     for stage in artifacts.finals:
-        assert stage.manifest is not None
-        if not stage.manifest.finished:
+        if stage.manifest is not None and not stage.manifest.finished:
             raise LedgerError(
                 f"{stage.directory} is not finished; run the command that makes it again, it continues where it stopped"
             )
-    if not any(stage.manifest.rows for stage in artifacts.finals if stage.manifest):
+    if not artifacts.final_rows:
         raise RowError(f"{artifacts.finals[0].directory} has no rows: every candidate was rejected (see its rejects)")
     return artifacts
 
 
-def _there(target: Path, made: Mapping[str, Any]) -> bool:
+def _is_there(target: Path, content: Mapping[str, Any]) -> bool:
     """Whether the very same dataset stands there already; anything else in the way is refused."""
     if not target.exists():
         return False
     note = read_json(target / NOTE)
-    if all(note.get(key) == value for key, value in made.items()):
+    if all(note.get(key) == value for key, value in content.items()):
         return True
     what = "another dataset" if note.get("format") else "something that sq build has not made"
     if note.get("format") == EARLIER:
@@ -145,18 +131,19 @@ def _there(target: Path, made: Mapping[str, Any]) -> bool:
 
 def _schema(stages: Sequence[StageArtifacts]) -> pa.Schema:
     """The columns: query, response and their chat form first, then what is known of the rows; no column of nulls."""
-    wanted = [field for field in EXAMPLE if field.name not in LEFT_OUT]
-    known: set[str] = set()
+    wanted = [field for field in EXAMPLE if TABLE[field.name].dataset and field.name not in _FIRST]
+    filled: set[str] = set()
     for row in (row for stage in stages for row in stage.rows(*(field.name for field in wanted))):
-        known.update(name for name, value in row.items() if value is not None and value != [])
-        if len(known) == len(wanted):
+        filled.update(name for name, value in row.items() if value is not None and value != [])
+        if len(filled) == len(wanted):
             break
-    return pa.schema([*_FIRST, *(field for field in wanted if field.name in known)])
+    first = [EXAMPLE.field(name) for name in _FIRST] + [pa.field(c.name, c.type, nullable=False) for c in CHAT]
+    return pa.schema([*first, *(field for field in wanted if field.name in filled)])
 
 
 def _write_shards(stages: Sequence[StageArtifacts], directory: Path, schema: pa.Schema, rows: int) -> int:
     directory.mkdir(parents=True)
-    names = [field.name for field in schema if field.name not in ("prompt", "completion")]
+    names = [name for name in schema.names if name in TABLE]
     stream = (row for stage in stages for row in stage.rows(*names))
     shards = -(-rows // SHARD)
     for number in range(shards):
@@ -183,8 +170,8 @@ def _example(row: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _emptied(staging: Path) -> None:
-    """What a build that was killed has left."""
+def _clear(staging: Path) -> None:
+    """Take away what a build that was killed has left."""
     for path in staging.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
@@ -192,7 +179,7 @@ def _emptied(staging: Path) -> None:
             path.unlink()
 
 
-def _synced(directory: Path) -> None:
+def _sync(directory: Path) -> None:
     for path in sorted(directory.rglob("*")):
         if path.is_file():
             with path.open("rb") as file:

@@ -12,8 +12,8 @@ from xml.etree.ElementTree import Element, tostring
 
 from markupsafe import Markup
 
-from sq.report.html import INVALID, join, valid
-
+INVALID = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
+"""Characters that no HTML may hold."""
 MATH = re.compile(
     r"(?<!\\)\$\$(?P<a>.{1,4000}?)(?<!\\)\$\$|\\\[(?P<b>.{1,4000}?)\\\]|\\\((?P<c>.{1,2000}?)\\\)"
     r"|(?<![\\$])\$(?P<d>(?![\s\d,.]+\s)[^$\n]{1,1000}?)(?<![\s\\])\$(?!\d)"
@@ -53,21 +53,20 @@ class UnreadError(ValueError):
 
 def rich(text: str) -> Markup:
     """A text with its formulas drawn; everything else escaped, line breaks kept by the style of its element."""
-    pieces: list[str] = []
-    end = 0
-    for found in MATH.finditer(text):
-        pieces += [text[end : found.start()], formula(found)]
-        end = found.end()
-    return join([*pieces, text[end:]])
+    text, pieces, end = INVALID.sub("\ufffd", text), [], 0
+    for match in MATH.finditer(text):
+        pieces += [text[end : match.start()], formula(match)]
+        end = match.end()
+    return Markup("").join([*pieces, text[end:]])
 
 
-def formula(found: re.Match[str]) -> Markup:
+def formula(match: re.Match[str]) -> Markup:
     """One formula as MathML; its source where it cannot be read."""
-    source = next(part for part in found.group("a", "b", "c", "d", "e", "f") if part is not None)
+    source = next(part for part in match.group("a", "b", "c", "d", "e", "f") if part is not None)
     try:
-        return mathml(source, block=found.group("a") is not None or found.group("b") is not None)
+        return mathml(source, block=match.group("a") is not None or match.group("b") is not None)
     except UnreadError:
-        return Markup("<code>{}</code>").format(valid(found[0]))
+        return Markup("<code>{}</code>").format(match[0])
 
 
 def mathml(source: str, *, block: bool = False) -> Markup:
@@ -80,9 +79,9 @@ def mathml(source: str, *, block: bool = False) -> Markup:
 
     source = INVALID.sub("\ufffd", source)
     _check_source(source)
-    known = ENVIRONMENT.sub(_environment, source)
+    readable = COMMENT.sub(r"\1\\%", ENVIRONMENT.sub(_environment, source))
     try:
-        root = convert_to_element(COMMENT.sub(r"\1\\%", known), display="block" if block else "inline")
+        root = convert_to_element(readable, display="block" if block else "inline")
     except Exception as error:  # the library's errors have no common class, and IndexError and RecursionError are among
         raise UnreadError(f"{type(error).__name__}: {error}") from error
     _clean(root)
@@ -106,10 +105,10 @@ def _check_source(source: str) -> None:
             raise UnreadError(f"the environment {name} is not known")
 
 
-def _environment(found: re.Match[str]) -> str:
+def _environment(match: re.Match[str]) -> str:
     """An end of an environment by the library's name for it; in braces, or a power of a matrix is drawn wrong."""
-    edge = f"\\{found[1]}{{{ENVIRONMENTS[found[2]]}}}"
-    return f"{{{edge}" if found[1] == "begin" else f"{edge}}}"
+    edge = f"\\{match[1]}{{{ENVIRONMENTS[match[2]]}}}"
+    return f"{{{edge}" if match[1] == "begin" else f"{edge}}}"
 
 
 def _clean(element: Element, depth: int = 0) -> None:

@@ -1,9 +1,8 @@
-"""HTML by templates (`templates/*.html.j2`) that escape every value: text of models never becomes part of the page."""
+"""HTML and Markdown by templates (`templates/`). HTML escapes every value: no model's text becomes part of the page."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -11,36 +10,50 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from sq.core.count import count_noun
 from sq.core.files import digest_of
-
-INVALID = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff]")
-"""Characters that no HTML may hold."""
+from sq.report import format
+from sq.report.formulas import INVALID, rich
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """One part of the page: what it shows, in a line, and the thing itself."""
+    """One part of the page; its template names its title, a summary in a line, and its place in the paper."""
 
     id: str
     title: str
-    says: str
-    body: Markup
+    summary: str
     paper: str = ""
-    """Which figure or table of the paper it stands beside."""
+    body: Markup = Markup()
 
 
-def render(template: str, /, **values: Any) -> Markup:
-    """A template filled in; values that are no `Markup` are escaped."""
-    return Markup(environment().get_template(template).render(**values))
+def section(name: str, /, **values: Any) -> Section:
+    """The section that the template NAME.html.j2 makes of these values."""
+    module = environment().get_template(f"{name}.html.j2").make_module(values)
+    title, summary, paper = (
+        Markup(" ".join(getattr(module, key, "").split())) for key in ("title", "summary", "paper")
+    )
+    return Section(id=name, title=title, summary=summary, paper=paper, body=Markup(str(module)))
+
+
+def render(template: str, /, **values: Any) -> str:
+    """A template filled in; HTML is `Markup`, whose values were escaped unless they were markup themselves."""
+    text = environment().get_template(template).render(**values)
+    return Markup(text) if ".html" in template else text
 
 
 @cache
 def environment() -> Environment:
-    """The templates of this package."""
-    return Environment(
-        loader=PackageLoader("sq.report"), autoescape=True, undefined=StrictUndefined, finalize=valid,
-        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=False,
+    """The templates of this package, with what they can say of numbers."""
+    made = Environment(
+        loader=PackageLoader("sq.report"), autoescape=lambda name: name is not None and ".html" in name,
+        undefined=StrictUndefined, finalize=valid, trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.do"],
     )  # fmt: skip
+    filters = ("percent", "number", "interval", "points", "hours", "price", "reasons", "cut")
+    made.filters |= {name: getattr(format, name) for name in filters}
+    made.filters |= {"noun": count_noun, "rich": rich, "line": one_line}
+    made.globals |= {"wilson_interval": format.wilson_interval, "anchor": anchor}
+    return made
 
 
 def valid(value: Any) -> Any:
@@ -48,37 +61,11 @@ def valid(value: Any) -> Any:
     return value if isinstance(value, Markup) or not isinstance(value, str) else INVALID.sub("\ufffd", value)
 
 
-def join(parts: Iterable[str]) -> Markup:
-    """Parts one after the other, each escaped unless it is markup."""
-    return Markup("").join(map(valid, parts))
+def anchor(caption: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """An id for a table, unique on the page and the same whenever it is made."""
+    return f"t-{digest_of(caption, *head, *(str(row[0]) for row in rows))[:10]}"
 
 
-def table(
-    head: Sequence[str], rows: Sequence[Sequence[str]], *, caption: str, words: int = 1, foot: Sequence[str] = ()
-) -> Markup:
-    """A table with a caption and header cells that screen readers follow; the first `words` columns are text.
-
-    Args:
-        head: the columns' names.
-        rows: cells; the first of each row is its header.
-        caption: what the table holds.
-        words: how many columns from the left are text; the others are numbers, set to the right.
-        foot: a last row, set apart.
-    """
-    name = f"t-{digest_of(caption, *head, *(row[0] for row in rows))[:10]}"
-    return render("table.html.j2", id=name, head=head, rows=rows, caption=caption, words=words, foot=foot)
-
-
-def note(text: str) -> Markup:
-    """A remark below a figure or table."""
-    return render("note.html.j2", text=text)
-
-
-def details(summary: str, *parts: str) -> Markup:
-    """What is shown when the reader asks for it."""
-    return render("details.html.j2", summary=summary, body=join(parts))
-
-
-def heading(text: str) -> Markup:
-    """Of a part of a section."""
-    return render("heading.html.j2", text=text)
+def one_line(text: Any) -> str:
+    """A text as a cell of a Markdown table: nothing in it ends the cell."""
+    return " ".join(str(text).split()).replace("|", "\\|")

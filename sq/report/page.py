@@ -1,7 +1,7 @@
 """The report: one HTML page that needs nothing but itself, the PNG files of its figures beside it, both in MLflow.
 
-Each section is a module that looks at the run and says nothing where there is nothing to show. A page can be made at
-any time, of a run that is still going on too; it says then which stages are missing.
+Each section is a function that looks at the run and returns nothing where there is nothing to show. A page can be made
+at any time, of a run that is still going on too; it says then which stages are missing.
 """
 
 from __future__ import annotations
@@ -11,40 +11,29 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-
-from markupsafe import Markup
 
 from sq import __version__
 from sq.core.count import count_noun
 from sq.core.errors import SqError
 from sq.core.files import plain_errors, write_files
 from sq.core.tracking import Run, TrackingConfig, track
-from sq.report import (
-    ablation,
-    benchmarks,
-    content,
-    cost,
-    difficulty,
-    embedding,
-    environment,
-    funnel,
-    judge,
-    overlap,
-    safety,
-    sample,
-    studies,
-    training,
-)  # fmt: skip
-from sq.report.artifacts import RunArtifacts, find_run
+from sq.report import content, tables
+from sq.report.ablation import Condition, ablation, conditions, record
+from sq.report.artifacts import RunArtifacts, find_run, mapping
+from sq.report.difficulty import difficulty
+from sq.report.embedding import question_map
+from sq.report.format import percent
+from sq.report.funnel import funnel
 from sq.report.html import Section, render
-from sq.report.measure import percent
-from sq.report.style import Plots
+from sq.report.overlap import overlap
+from sq.report.plots import Plots
+from sq.report.safety import safety
+from sq.report.samples import samples
+from sq.report.sweeps import sweeps
 
 log = logging.getLogger(__name__)
 PAGE = "index.html"
-Make = Callable[[], Section | None]
 
 
 def write_report(
@@ -71,64 +60,55 @@ def write_report(
     target = output or directory / "report"
     with plain_errors(target, "write it"):
         target.mkdir(parents=True, exist_ok=True)
-    figures = Plots(directory=target)
-    known = ablation.conditions(artifacts)
-    sections = list(_sections(artifacts, figures, known, embed, guard))
-    page = format_page(artifacts, sections, known)
+    plots = Plots(directory=target)
+    compared = conditions(artifacts)
+    sections = list(_sections(artifacts, plots, compared, embed, guard))
+    page = render(
+        "page.html.j2", title=artifacts.title, sections=sections, unfinished=_unfinished(artifacts),
+        highlights=_highlights(artifacts, compared), version=__version__, now=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+    )  # fmt: skip
     write_files(target, {PAGE: page.encode("utf-8", "replace")})
     if artifacts.variants:
-        write_files(directory, {"ablation.json": (json.dumps(ablation.record(known), indent=1) + "\n").encode()})
+        write_files(directory, {"ablation.json": (json.dumps(record(compared), indent=1) + "\n").encode()})
     with _logged_to(artifacts, target, run) as tracked:
-        for file in figures.files:
+        for file in plots.files:
             tracked.artifact(file, "figures")
         tracked.artifact(target / PAGE, "report")
-    log.info(
-        "report: %s, %s -> %s",
-        count_noun(len(sections), "section"),
-        count_noun(len(figures.files), "figure"),
-        target / PAGE,
-    )
+    counts = f"{count_noun(len(sections), 'section')}, {count_noun(len(plots.files), 'figure')}"
+    log.info("report: %s -> %s", counts, target / PAGE)
     return target / PAGE
 
 
-def format_page(artifacts: RunArtifacts, sections: Sequence[Section], known: Sequence[ablation.Condition]) -> str:
-    """The page as one text."""
-    return render(
-        "page.html.j2", title=artifacts.title, sections=sections, unfinished=_unfinished(artifacts),
-        highlights=_highlights(artifacts, known), version=__version__, now=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-    )  # fmt: skip
-
-
 def _sections(
-    artifacts: RunArtifacts, figures: Plots, known: Sequence[ablation.Condition], embed: str | None, guard: str | None
+    artifacts: RunArtifacts, plots: Plots, compared: Sequence[Condition], embed: str | None, guard: str | None
 ) -> Iterator[Section]:
     """Every section that has something to show; one that fails says why, and the others stand."""
-    parts: list[tuple[str, Make]] = [
-        ("What each step changed", partial(ablation.section, artifacts, figures, known)),
-        ("The funnel", partial(funnel.section, artifacts, figures)),
-        ("Difficulty", partial(difficulty.section, artifacts, figures)),
-        ("Side studies", partial(studies.section, artifacts, figures)),
-        ("Benchmarks", partial(benchmarks.section, artifacts)),
-        ("Judges", partial(judge.section, artifacts)),
-        ("Trainings", partial(training.section, artifacts)),
-        ("Topics", partial(content.topics, artifacts, figures)),
-        ("Map of questions", partial(embedding.section, artifacts, figures, embed)),
-        ("Overlap with benchmarks", partial(overlap.section, artifacts)),
-        ("Duplicates", partial(content.duplicates, artifacts)),
-        ("Lengths", partial(content.lengths, artifacts, figures)),
-        ("Safety", partial(safety.section, artifacts, figures.directory, guard)),
-        ("Cost", partial(cost.section, artifacts)),
-        ("Rows", partial(sample.section, artifacts)),
-        ("How to make it again", partial(environment.section, artifacts)),
-    ]
-    for title, make in parts:
+    parts: dict[str, Callable[[], Section | None]] = {
+        "ablation": lambda: ablation(artifacts, plots, compared),
+        "funnel": lambda: funnel(artifacts, plots),
+        "difficulty": lambda: difficulty(artifacts, plots),
+        "sweeps": lambda: sweeps(artifacts, plots),
+        "benchmarks": lambda: tables.benchmarks(artifacts),
+        "metrics": lambda: tables.stage_metrics(artifacts),
+        "trainings": lambda: tables.trainings(artifacts),
+        "topics": lambda: content.topics(artifacts, plots),
+        "map": lambda: question_map(artifacts, plots, embed),
+        "overlap": lambda: overlap(artifacts),
+        "duplicates": lambda: content.duplicates(artifacts),
+        "lengths": lambda: content.lengths(artifacts, plots),
+        "safety": lambda: safety(artifacts, plots.directory, guard),
+        "cost": lambda: tables.cost(artifacts),
+        "rows": lambda: samples(artifacts),
+        "reproduction": lambda: tables.reproduction(artifacts),
+    }
+    for name, make in parts.items():
         try:
-            made = make()
+            section = make()
         except SqError as error:
-            log.warning("report: %s is not shown: %s", title, error)
-            made = Section(id=title.lower().replace(" ", "-"), title=title, says=f"Not shown: {error}", body=Markup())
-        if made is not None:
-            yield made
+            log.warning("report: %s is not shown: %s", name, error)
+            section = Section(id=name, title=name.capitalize(), summary=f"Not shown: {error}")
+        if section is not None:
+            yield section
 
 
 def _unfinished(artifacts: RunArtifacts) -> str:
@@ -141,43 +121,41 @@ def _unfinished(artifacts: RunArtifacts) -> str:
     return f"This run is not finished: {done} of {count_noun(len(artifacts.stages), 'stage')} are done. Missing: {few}."
 
 
-def _highlights(artifacts: RunArtifacts, conditions: Sequence[ablation.Condition]) -> list[tuple[str, str, str]]:
+def _highlights(artifacts: RunArtifacts, compared: Sequence[Condition]) -> list[tuple[str, str, str]]:
     """The few numbers that come first: name, value, and what it is of."""
-    told: list[tuple[str, str, str]] = []
+    highlights: list[tuple[str, str, str]] = []
     if finals := artifacts.finals:
-        rows = sum(s.manifest.rows for s in finals if s.manifest)
-        told.append(
-            ("rows in the dataset", f"{rows:,}", f"from {', '.join(artifacts.shown(s.directory) for s in finals)}")
-        )
-    steps = conditions if artifacts.variants else []
+        places = ", ".join(artifacts.relative(s.directory) for s in finals)
+        highlights.append(("rows in the dataset", f"{artifacts.final_rows:,}", f"from {places}"))
     for key, name in (("solvable", "solvable questions"), ("student", "student's accuracy")):
-        known = [(c.name, f) for c in steps if (f := c.figures[key]) is not None]
-        if known:
-            last, first = known[-1], known[0]
-            said = f"{last[0]}; {first[0]} {percent(first[1].value)}" if len(known) > 1 else last[0]
-            told.append((name, percent(last[1].value), said))
+        values = [(c.name, value) for c in compared if artifacts.variants and (value := c.metrics[key]) is not None]
+        if values:
+            (first, before), (last, after) = values[0], values[-1]
+            about = f"{last}; {first} {percent(before.value)}" if len(values) > 1 else last
+            highlights.append((name, percent(after.value), about))
     seconds = artifacts.recipe.get("seconds") or sum(s.seconds or 0.0 for s in artifacts.stages)
     if isinstance(seconds, int | float) and seconds:
         minutes = f"{seconds / 60:,.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
-        told.append(("time", minutes, count_noun(len(artifacts.stages), "stage")))
-    return told
+        highlights.append(("time", minutes, count_noun(len(artifacts.stages), "stage")))
+    return highlights
 
 
 @contextmanager
 def _logged_to(artifacts: RunArtifacts, target: Path, run: Run | None) -> Iterator[Run]:
     """The run that is given; else a child of the recipe's, where it is tracked at all."""
-    said = artifacts.recipe.get("tracking")
-    if run is not None or not isinstance(said, dict) or not said.get("uri"):
+    tracking = mapping(artifacts.recipe.get("tracking"))
+    uri = str(tracking.get("uri") or "")
+    if run is not None or not uri:
         yield run or Run("untracked")
         return
-    database = Path(str(said["uri"]).removeprefix("sqlite:///"))
-    if str(said["uri"]).startswith("sqlite") and not database.is_absolute() and not database.exists():
+    database = Path(uri.removeprefix("sqlite:///"))
+    if uri.startswith("sqlite") and not database.is_absolute() and not database.exists():
         log.warning("report: not tracked: there is no %s here; start it where the recipe was run", database)
         yield Run("untracked")
         return
     try:
-        experiment = str(said.get("experiment") or "scalequest")
-        config = TrackingConfig(uri=str(said["uri"]), experiment=experiment, parent=said.get("run_id") or None)
+        experiment = str(tracking.get("experiment") or "scalequest")
+        config = TrackingConfig(uri=uri, experiment=experiment, parent=tracking.get("run_id") or None)
     except ValueError as error:
         log.warning("report: not tracked: %s", error)
         yield Run("untracked")

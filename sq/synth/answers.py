@@ -19,7 +19,6 @@ from sq.engine.failures import rejected
 from sq.synth.config import SynthJob, SynthStage
 from sq.synth.model_client import ModelClient, RequestFlow
 from sq.synth.stage import ItemResult, StageInput, StageSpec, seed_of
-from sq.synth.stage_metrics import StageSummary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +51,7 @@ class AnswersStage(SynthStage):
             usages=(solver.usage,),
             inputs=inputs,
             unit="question",
-            report=_report,
+            metrics=_metrics,
             then="synthesize.py stage=select input",
         )
 
@@ -123,7 +122,7 @@ class AnswerSampler:
         }
 
 
-def _report(directory: Path) -> StageSummary:
+def _metrics(directory: Path) -> dict[str, float]:
     columns = ["response_answer", "correct", "response_tokens", "response_finish_reason"]
     total = answered = graded = right = tokens = cut = 0
     for row in read_rows(directory, columns=columns):
@@ -134,8 +133,4 @@ def _report(directory: Path) -> StageSummary:
         tokens += row["response_tokens"] or 0
         cut += row["response_finish_reason"] == "length"
     metrics = {"answered": answered / max(total, 1), "cut_off": cut / max(total, 1), "tokens": float(tokens)}
-    text = f"{metrics['answered']:.1%} with a final answer, {metrics['cut_off']:.1%} cut off"
-    if graded:
-        metrics["correct"] = right / graded
-        text += f", {right / graded:.1%} right where a reference tells"
-    return StageSummary(metrics=metrics, told=text)
+    return {**metrics, **({"correct": right / graded} if graded else {})}

@@ -21,7 +21,6 @@ from sq.engine.failures import rejected
 from sq.synth.config import SynthJob, SynthStage
 from sq.synth.model_client import ModelClient, RequestFlow
 from sq.synth.stage import ItemResult, StageInput, StageSpec, seed_of
-from sq.synth.stage_metrics import StageSummary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +52,7 @@ class FailRateStage(SynthStage):
             usages=(solver.usage,),
             inputs=inputs,
             unit="problem",
-            report=lambda directory: _report(directory, self.n),
+            metrics=lambda directory: _metrics(directory, self.n),
             then="train.py stage=difficulty data.input",
         )
 
@@ -138,7 +137,7 @@ class FailRateLabeller:
         }
 
 
-def _report(directory: Path, most: int) -> StageSummary:
+def _metrics(directory: Path, most: int) -> dict[str, float]:
     labels = tokens = solutions = 0
     saved = wrong = width = 0.0
     for row in read_rows(directory, columns=["k", "n", "ci_low", "ci_high", "solver_tokens"]):
@@ -149,7 +148,7 @@ def _report(directory: Path, most: int) -> StageSummary:
         width += row["ci_high"] - row["ci_low"]
         saved += (most - row["n"]) * row["solver_tokens"] / row["n"]
     count = max(labels, 1)
-    metrics = {
+    return {
         "fail_rate": wrong / count,
         "interval_width": width / count,
         "solutions": float(solutions),
@@ -157,7 +156,3 @@ def _report(directory: Path, most: int) -> StageSummary:
         "tokens_saved": saved,
         "tokens_saved_share": saved / max(saved + tokens, 1.0),
     }
-    text = f"mean fail rate {metrics['fail_rate']:.3f}, {solutions / count:.1f} solutions a problem"
-    if saved:
-        text += f", {saved:,.0f} tokens saved ({metrics['tokens_saved_share']:.0%}) by stopping early"
-    return StageSummary(metrics=metrics, told=text)

@@ -25,11 +25,10 @@ from sq.engine.meter import Usage
 from sq.synth.config import SynthJob, SynthStage
 from sq.synth.filters.base import FilterContext, FilterItem
 from sq.synth.filters.solvability import SolvabilityFilter
-from sq.synth.filters.synthetic_negatives import EARLIER, planted_metrics
+from sq.synth.filters.synthetic_negatives import EARLIER
 from sq.synth.model_client import ModelClient
-from sq.synth.questions import format_oracle_metrics, oracle_metrics
+from sq.synth.questions import oracle_metrics
 from sq.synth.stage import ItemResult, StageInput, StageSpec, bad_item
-from sq.synth.stage_metrics import StageSummary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +58,7 @@ class FilterStage(SynthStage):
             inputs=inputs,
             independent=False,
             ignored_fields=frozenset(["stage.scores", "filters.solvability.measure", "filters.solvability.planted"]),
-            report=lambda directory: _report(directory, domain, chain.metrics()),
+            metrics=lambda directory: _metrics(directory, domain, chain.metrics()),
             stale=lambda metrics: _lacks_measurement(job, metrics),
             then="synthesize.py stage=answers input",
         )
@@ -138,25 +137,15 @@ def _item_result(item: WorkItem) -> ItemResult:
     return ItemResult(key=item.key, rejects=[Reject(row=case.row, reason=case.reason, detail=case.detail)])
 
 
-def _report(directory: Path, domain: Domain, measured: Mapping[str, float]) -> StageSummary:
-    metrics = oracle_metrics((row["question"] for row in read_rows(directory, columns=["question"])), domain)
-    texts = [format_oracle_metrics(metrics)]
+def _metrics(directory: Path, domain: Domain, of_filters: Mapping[str, float]) -> dict[str, float]:
     judged = _judged(directory)
-    if counts := Counter(answer.value for _, answer in judged):
-        metrics |= {f"verdicts/{label}": float(count) for label, count in counts.items()}
-        texts.append("the judge said " + ", ".join(f"{answer} to {count:,}" for answer, count in counts.most_common()))
-    if errors := _judge_by_oracle(judged, domain):
-        metrics |= errors
-        shares = ", ".join(f"{name.partition('judge_')[2]} {value:.1%}" for name, value in errors.items())
-        texts.append(f"by the oracle its {shares}")
-    if "judge/planted" in measured:
-        removed = [
-            f"{measured[key]:.1%} ({measured[f'{key}_low']:.1%} to {measured[f'{key}_high']:.1%}) of {name}"
-            for key, name in planted_metrics(measured).items()
-        ]
-        texts.append(f"measured on {measured['judge/planted']:,.0f} questions it removes {', '.join(removed)}")
-    texts += [f"{k.split('/')[1]} {v:.2%} clean" for k, v in measured.items() if k.startswith("overlap/")]
-    return StageSummary(metrics={**metrics, **measured}, told=" | ".join(filter(None, texts)))
+    counts = Counter(answer.value for _, answer in judged)
+    return {
+        **oracle_metrics((row["question"] for row in read_rows(directory, columns=["question"])), domain),
+        **{f"verdicts/{label}": float(count) for label, count in counts.most_common()},
+        **_judge_by_oracle(judged, domain),
+        **of_filters,
+    }
 
 
 def _judged(directory: Path) -> list[tuple[str, YesNo]]:

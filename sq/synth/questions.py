@@ -28,7 +28,6 @@ from sq.models.load import ModelConfig
 from sq.synth.config import SynthJob, SynthStage
 from sq.synth.model_client import ModelClient, RequestFlow
 from sq.synth.stage import ItemResult, StageSpec, seed_of
-from sq.synth.stage_metrics import StageSummary
 
 __all__ = ["QuestionsStage", "oracle_metrics", "question_problem", "repeats", "seed_of"]
 
@@ -63,7 +62,7 @@ class QuestionsStage(SynthStage):
             usages=tuple(g.client.usage for g in generators),
             total=self.count,
             unit="sample",
-            report=lambda directory: _report(directory, job.domain.create(), job.engine.seed_bits),
+            metrics=lambda directory: _metrics(directory, job.domain.create(), job.engine.seed_bits),
             then=f"synthesize.py stage=filter {'engine=oracle ' if job.domain.name in ORACLES else ''}input",
         )
 
@@ -153,13 +152,6 @@ def oracle_metrics(questions: Iterator[str], domain: Domain) -> dict[str, float]
     return {"oracle/solvable": len(steps) / len(labels), "oracle/steps": sum(steps) / max(1, len(steps))}
 
 
-def format_oracle_metrics(metrics: dict[str, float]) -> str:
-    """The oracle's metrics in words; nothing where there is no oracle."""
-    if not metrics:
-        return ""
-    return f"by the oracle {metrics['oracle/solvable']:.1%} solvable, {metrics['oracle/steps']:.2f} steps"
-
-
 def _in_turn(items: Iterator[WorkItem], run: str) -> Iterator[ItemResult]:
     """Each generator's items with its own engine; one engine at a time."""
     for generator, own in itertools.groupby(items, key=lambda item: item.payload[0]):
@@ -192,20 +184,14 @@ def _model(job: SynthJob, name: str) -> ModelConfig:
     return replace(job.model, name=given.parent.name if given.name == "model" else given.name, path=name)
 
 
-def _report(directory: Path, domain: Domain, seed_bits: int) -> StageSummary:
+def _metrics(directory: Path, domain: Domain, seed_bits: int) -> dict[str, float]:
     counts = Counter(row["generator"] for row in read_rows(directory, columns=["generator"]))
-    metrics = oracle_metrics((row["question"] for row in read_rows(directory, columns=["question"])), domain)
-    shares = {f"rows/{name}": float(n) for name, n in counts.items()} if len(counts) > 1 else {}
-    repeated = {
+    return {
+        **oracle_metrics((row["question"] for row in read_rows(directory, columns=["question"])), domain),
+        **({f"rows/{name}": float(n) for name, n in counts.items()} if len(counts) > 1 else {}),
         "repeated": float(_repeated(row["question"] for row in read_rows(directory, columns=["question"]))),
         "repeated_by_seed": sum(n * (n - 1) / 2 for n in counts.values()) / 2**seed_bits,
     }
-    texts = [
-        ", ".join(f"{int(n):,} of {name.removeprefix('rows/')}" for name, n in shares.items()),
-        format_oracle_metrics(metrics),
-        _format_repeated(repeated, seed_bits),
-    ]
-    return StageSummary(metrics={**metrics, **shares, **repeated}, told=" | ".join(filter(None, texts)))
 
 
 def _repeated(texts: Iterator[str]) -> int:
@@ -215,12 +201,3 @@ def _repeated(texts: Iterator[str]) -> int:
     digests = (int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") for text in texts)
     values = np.fromiter(digests, dtype=np.uint64)
     return len(values) - len(np.unique(values))
-
-
-def _format_repeated(metrics: dict[str, float], seed_bits: int) -> str:
-    """How many questions are there twice, and how many of them equal seeds account for, where that is any."""
-    expected = metrics["repeated_by_seed"]
-    if not metrics["repeated"] and expected < 0.05:
-        return ""
-    why = f", {expected:,.1f} expected because the engine tells {seed_bits} bits of a seed apart"
-    return f"{metrics['repeated']:,.0f} the same as an earlier one{why if expected >= 0.05 else ''}"

@@ -31,7 +31,6 @@ from sq.synth.filters.solvability import judge_prompt, load_prompt
 from sq.synth.filters.words import words_of
 from sq.synth.model_client import ModelClient, RequestFlow
 from sq.synth.stage import ItemResult, StageInput, StageSpec, seed_of
-from sq.synth.stage_metrics import StageSummary
 
 JUDGED_TOGETHER = 512
 """Pairs that a judge of its own is given at a time."""
@@ -91,7 +90,7 @@ class RewriteStage(SynthStage):
             inputs=inputs,
             ignored_fields=frozenset(name for name in flatten(self, "stage") if name.startswith(JUDGE)),
             unit="question",
-            report=lambda directory: pair_report(directory, domain),
+            metrics=lambda directory: pair_metrics(directory, domain),
             then="train.py stage=qpo data.input",
         )
 
@@ -243,7 +242,7 @@ def _rejected(item: WorkItem, pair: dict[str, Any], reason: str, detail: str) ->
     return ItemResult(key=item.key, rejects=[Reject(row=pair, reason=reason, detail=detail)])
 
 
-def pair_report(directory: Path, domain: Domain) -> StageSummary:
+def pair_metrics(directory: Path, domain: Domain) -> dict[str, float]:
     """How many pairs of each direction, how long, and by the oracle how often the chosen one is better."""
     counts: Counter[str] = Counter()
     chosen = rejected = 0
@@ -254,22 +253,10 @@ def pair_report(directory: Path, domain: Domain) -> StageSummary:
         rejected += len(row["rejected"].split())
         labels.append((domain.oracle_label(row["chosen"]), domain.oracle_label(row["rejected"])))
     total = max(counts.total(), 1)
-    metrics = {f"pairs/{name}": float(count) for name, count in counts.items()}
+    metrics = {f"pairs/{name}": float(count) for name, count in sorted(counts.items())}
     metrics |= {"words/chosen": chosen / total, "words/rejected": rejected / total}
-    text = ", ".join(f"{count:,} {name}" for name, count in sorted(counts.items()))
-    text += f", {chosen / total:.0f} words chosen, {rejected / total:.0f} rejected"
-    both = list(_both(iter(labels)))
+    both = [(one, other) for one, other in labels if one is not None and other is not None]
     if both:
-        metrics |= {
-            "oracle/chosen_solvable": sum(c.solvable for c, _ in both) / len(both),
-            "oracle/rejected_solvable": sum(r.solvable for _, r in both) / len(both),
-        }
-        text += (
-            f" | by the oracle {metrics['oracle/chosen_solvable']:.1%} of the chosen solvable, "
-            f"{metrics['oracle/rejected_solvable']:.1%} of the rejected"
-        )
-    return StageSummary(metrics=metrics, told=text)
-
-
-def _both(labels: Iterator[tuple[Any, Any]]) -> Iterator[tuple[Any, Any]]:
-    return ((one, other) for one, other in labels if one is not None and other is not None)
+        metrics["oracle/chosen_solvable"] = sum(c.solvable for c, _ in both) / len(both)
+        metrics["oracle/rejected_solvable"] = sum(r.solvable for _, r in both) / len(both)
+    return metrics

@@ -29,7 +29,6 @@ from sq.engine.failures import rejected
 from sq.synth.config import SynthJob, SynthStage
 from sq.synth.model_client import ModelClient, RequestFlow
 from sq.synth.stage import ItemResult, StageInput, StageSpec, bad_item
-from sq.synth.stage_metrics import StageSummary
 
 
 class SelectionMethod(Enum):
@@ -78,7 +77,7 @@ class SelectStage(SynthStage):
             inputs=inputs,
             independent=False,
             unit="question",
-            report=lambda directory: _report(directory, domain),
+            metrics=lambda directory: _metrics(directory, domain),
             then="train.py stage=sft data.input",
         )
 
@@ -221,7 +220,7 @@ def _candidate(row: dict[str, Any], index: int, question: str) -> dict[str, Any]
     return fit_row({**row, "question_id": question, "response_index": index if given is None else given}, CANDIDATE)
 
 
-def _report(directory: Path, domain: Domain) -> StageSummary:
+def _metrics(directory: Path, domain: Domain) -> dict[str, float]:
     """How often the chosen one is right, and how often a candidate at random: by reference or oracle."""
     chosen, agreement = [], []
     for row in read_rows(directory):
@@ -230,15 +229,8 @@ def _report(directory: Path, domain: Domain) -> StageSummary:
     others = [_right(json.loads(row["row"]), domain) for row in read_rejects(directory)]
     graded = [right for right in chosen if right is not None]
     every = graded + [right for right in others if right is not None]
-    metrics, texts = {}, []
-    if graded:
-        metrics = {"correct/chosen": sum(graded) / len(graded), "correct/random": sum(every) / len(every)}
-        best, random = metrics.values()
-        texts.append(f"{best:.1%} of the chosen are right, {random:.1%} of all candidates")
-    if agreement:
-        metrics["agreement"] = sum(agreement) / len(agreement)
-        texts.append(f"{metrics['agreement']:.1%} of the tests that came with candidates are passed by most of them")
-    return StageSummary(metrics=metrics, told="; ".join(texts))
+    shares = {"correct/chosen": graded, "correct/random": every if graded else [], "agreement": agreement}
+    return {name: sum(values) / len(values) for name, values in shares.items() if values}
 
 
 def _right(row: Any, domain: Domain) -> bool | None:

@@ -32,7 +32,8 @@ from sq.domains.base import Domain
 from sq.engine.failures import unfinished
 from sq.engine.meter import Usage
 from sq.synth.config import SynthJob
-from sq.synth.stage_metrics import StageMetrics, StageSummary
+from sq.synth.metrics import format_metrics
+from sq.synth.stage_metrics import StageMetrics
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +46,6 @@ class ItemResult:
     rows: list[dict[str, Any]] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     failure: str | None = None
-
-
-def _empty_summary(directory: Path) -> StageSummary:
-    return StageSummary()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +64,8 @@ class StageSpec:
     ignored_fields: frozenset[str] = frozenset()
     """Settings that decide no row, and may differ when a stage is continued."""
     total: int | None = None
-    report: Callable[[Path], StageSummary] = _empty_summary
+    metrics: Callable[[Path], Mapping[str, float]] = lambda directory: {}
+    """What is measured of the finished directory; `metrics.py` has the table of names."""
     stale: Callable[[Mapping[str, float]], bool] = lambda metrics: False
     """Whether the metrics of a finished stage lack what is asked for now."""
     independent: bool = True
@@ -100,16 +98,16 @@ def run_stage(job: SynthJob, spec: StageSpec) -> dict[str, float]:
                 done, left = count_noun(ledger.done, spec.unit), count_noun(len(failures), spec.unit)
                 raise unfinished(f"{name}: {done} done, {left} left -> {directory}", failures)
             summary = ledger.finish()
-            report = file.kept(summary.digest)
-            if report is None or spec.stale(report.metrics):
-                report = spec.report(directory)
-                file.keep(summary.digest, report)
+            measured = file.kept(summary.digest)
+            if measured is None or spec.stale(measured):
+                measured = spec.metrics(directory)
+                file.keep(summary.digest, measured)
         finally:
             spec.close()
-        metrics = {**_counts(summary), **report.metrics, **file.usage}
+        metrics = {**_counts(summary), **measured, **file.usage}
         run.output(name, directory, digest=summary.digest, rows=summary.rows)
         run.metrics(metrics)
-    _print_summary(job, spec, summary, report, time.monotonic() - started)
+    _print_summary(job, spec, summary, measured, time.monotonic() - started)
     return metrics
 
 
@@ -152,7 +150,7 @@ def _counts(summary: LedgerSummary) -> dict[str, float]:
 
 
 def _print_summary(
-    job: SynthJob, spec: StageSpec, summary: LedgerSummary, report: StageSummary, seconds: float
+    job: SynthJob, spec: StageSpec, summary: LedgerSummary, measured: Mapping[str, float], seconds: float
 ) -> None:
     reasons = ", ".join(f"{n:,} {reason}" for reason, n in sorted(summary.reasons.items()))
     given, rows, rejects = (
@@ -164,7 +162,7 @@ def _print_summary(
     resumed = f", {summary.resumed:,} of them done before" if summary.resumed else ""
     parts = [
         f"{job.stage.name}: {counts}{f' ({reasons})' if reasons else ''}{resumed} -> {job.output_dir}",
-        report.told,
+        format_metrics(job.stage.name, measured),
         "retry_engine_rejects=true asks again for those of the engine" if "engine" in summary.reasons else "",
         f"{seconds:.0f} s",
         _next_command(job, spec) if summary.rows else "",

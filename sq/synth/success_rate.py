@@ -22,7 +22,7 @@ from sq.engine.failures import rejected
 from sq.synth.config import SynthJob
 from sq.synth.filters.words import words_of
 from sq.synth.model_client import ModelClient, RequestFlow
-from sq.synth.rewrite import PairSource, RewriteStage, pair_report
+from sq.synth.rewrite import PairSource, RewriteStage, pair_metrics
 from sq.synth.stage import ItemResult, StageInput, StageSpec, bad_item, seed_of
 
 AGREED = 0.75
@@ -49,7 +49,7 @@ def pairs_by_success(job: SynthJob, stage: RewriteStage) -> StageSpec:
         inputs=inputs,
         independent=False,
         unit="window",
-        report=lambda directory: pair_report(directory, domain),
+        metrics=lambda directory: pair_metrics(directory, domain),
         then="train.py stage=qpo data.input",
     )
 

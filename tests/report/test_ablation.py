@@ -11,13 +11,14 @@ from sq.core.yes_no import YesNo
 from sq.data.sources import SourceConfig
 from sq.domains.arithmetic import ArithmeticDomain
 from sq.domains.qa import QAConfig, QADomain
-from sq.report import measure
+from sq.report import quality
 from sq.report.ablation import conditions, format_ablation
 from sq.report.artifacts import find_run
 from sq.report.build import build
 from sq.report.page import write_report
 from sq.synth.config import SynthJob
-from sq.synth.filters.synthetic_negatives import SyntheticNegatives, planted_metrics
+from sq.synth.filters.synthetic_negatives import SyntheticNegatives
+from sq.synth.metrics import shares
 from sq.synth.stage_metrics import read_stage_metrics
 
 pytestmark = pytest.mark.slow
@@ -86,15 +87,17 @@ def share(directory):
 def test_another_judge_of_the_filters_output_is_told_and_compared_where_it_judged_both(run):
     judged(run, "second", "filter", *B)
     first = conditions(find_run(as_mathematics(run, *PLAIN, "second")))[2]
-    assert first.untold == {"solvable": "by its own judge"} and first.solvable is None
-    (other,) = first.others.values()
+    assert first.by_its_own == {"solvable": "by its own judge"} and first.metrics["solvable"] is None
+    (other,) = first.by_other_judges.values()
     assert other.value == pytest.approx(share(run / "second")) and other.value < 1
     judged(run, "second-raw", "questions-raw", *B)
     judged(run, "second-qft", "questions-qft", *B)
     root = as_mathematics(run, *PLAIN, "second", "second-raw", "second-qft")
     rows, changes = lines(root)
     names = ("second-raw", "second-qft", "second")
-    assert [c.solvable.value for c in conditions(find_run(root))] == pytest.approx([share(run / n) for n in names])
+    assert [c.metrics["solvable"].value for c in conditions(find_run(root))] == pytest.approx(
+        [share(run / n) for n in names]
+    )
     assert "own judge" not in rows["+filter"] and len(changes) == 2 and "+QFT -> +filter: solvable" in changes[1]
 
 
@@ -104,10 +107,14 @@ def test_the_same_judge_counts_where_it_votes_anew(run):
     judged(run, "same-seed", "filter", *drawn)
     judged(run, "carried", "filter", "seed=5", filters="language")
     last = conditions(find_run(as_mathematics(run, *PLAIN, "greedy", "same-seed", "carried")))[2]
-    assert last.solvable is None and last.untold and not last.others
+    assert last.metrics["solvable"] is None and last.by_its_own and not last.by_other_judges
     judged(run, "anew", "filter", *drawn, "seed=5")
     last = conditions(find_run(as_mathematics(run, *PLAIN, "greedy", "same-seed", "carried", "anew")))[2]
-    assert last.solvable.value == pytest.approx(share(run / "anew")) and last.solvable.value < 1 and not last.untold
+    assert (
+        last.metrics["solvable"].value == pytest.approx(share(run / "anew"))
+        and last.metrics["solvable"].value < 1
+        and not last.by_its_own
+    )
 
 
 def test_a_judge_of_a_mix_tells_each_of_its_sources_apart(run):
@@ -115,13 +122,13 @@ def test_a_judge_of_a_mix_tells_each_of_its_sources_apart(run):
     judged(run, "both", mix, *A)
     whole = conditions(find_run(as_mathematics(run, *PLAIN)))
     mixed = conditions(find_run(as_mathematics(run, "questions-raw", "questions-qft", "both")))
-    assert [c.solvable for c in mixed] == [c.solvable for c in whole[:2]]
+    assert [c.metrics["solvable"] for c in mixed] == [c.metrics["solvable"] for c in whole[:2]]
 
 
 def test_of_many_questions_kept_and_rejected_ones_are_drawn_alike(run, monkeypatch):
-    monkeypatch.setattr(measure, "MOST", 20)
+    monkeypatch.setattr(quality, "MOST", 20)
     found = find_run(as_mathematics(run, *PLAIN))
-    (solvable,) = measure.quality([found.stages[1]], found).solvable.values()
+    (solvable,) = quality.quality([found.stages[1]], found).solvable.values()
     assert solvable.count == 20, "not 20 of the kept beside all that were rejected"
 
 
@@ -132,13 +139,14 @@ def test_the_card_says_what_a_judge_removes_and_no_precision_of_a_mix_that_was_p
         composed("synthesize", SynthJob, said).run()
     as_mathematics(run, "questions-qft", "measured", "answers", "select")
     text = (build(run / "select", tmp_path / "dataset") / "README.md").read_text()
-    figures = read_stage_metrics(run / "measured")["figures"]
+    metrics = read_stage_metrics(run / "measured")["figures"]
     limits = text.partition("## Limits")[2]
-    assert f"judge removes {figures['judge/recall']:.1%} (" in limits and "of questions spoiled on purpose" in limits
-    assert f"removes {figures['judge/wrongly_removed']:.1%} (" in limits
-    assert (
-        f"calls {figures['oracle/judge_precision']:.1%} unsolvable" in limits and "among those it removes" not in limits
+    assert f"judge removes {metrics['judge/recall']:.1%} (" in limits and "of questions spoiled on purpose" in limits
+    assert f"removes {metrics['judge/wrongly_removed']:.1%} (" in limits
+    precision = (
+        f"Of the questions that the judge removed, the oracle calls {metrics['oracle/judge_precision']:.1%} unsol"
     )
+    assert precision in limits and "precision" not in limits and "among those it removes" not in limits
 
 
 def test_without_an_oracle_what_is_removed_unspoiled_is_no_error():
@@ -148,6 +156,6 @@ def test_without_an_oracle_what_is_removed_unspoiled_is_no_error():
         planted.consider(row["question"])
     figures = planted.metrics([*map(YesNo, "yes no yes yes yes no no no no yes".split())])
     assert figures["judge/recall"] == 0.8 and figures["judge/removed_as_they_came"] == 0.2
-    assert planted_metrics(figures).keys() == {"judge/recall", "judge/removed_as_they_came"}
+    assert [m.name for m, *_ in shares("filter", figures)] == ["judge/recall", "judge/removed_as_they_came"]
     earlier = {"judge/recall": 0.8, "judge/wrongly_removed": 0.2, "judge/precision": 0.8}
-    assert planted_metrics(earlier).keys() == {"judge/recall"}, "it took every question for solvable"
+    assert [m.name for m, *_ in shares("filter", earlier)] == ["judge/recall"], "it took every question for solvable"

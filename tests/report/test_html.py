@@ -1,6 +1,7 @@
 """Text of models on a page is shown, and never becomes part of the page; formulas are drawn, or shown as they are."""
 
 import json
+import re
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from jinja2 import UndefinedError
 from markupsafe import Markup
 
 from sq.report.formulas import ATTRIBUTES, DEPTH, ELEMENTS, UnreadError, mathml, rich
-from sq.report.html import join, note, render, table
+from sq.report.html import environment, render
 
 MATH_TEST = Path(__file__).parents[3] / "shared/data/math_test.jsonl"
 PIECES = st.sampled_from(
@@ -56,9 +57,12 @@ def test_any_text_comes_back_as_it_was_and_brings_no_element(text):
 
 
 def test_every_template_escapes_and_knows_its_values():
-    assert "&lt;b&gt;" in note("<b>") and "<b>" not in note("<b>")
+    pages = [name for name in environment().list_templates() if ".html" in name]
+    sources = [environment().loader.get_source(environment(), name)[0] for name in pages]
+    assert len(pages) > 15 and all(map(environment().autoescape, pages))
+    assert not any(re.search(r"\|\s*safe\b|autoescape", source) for source in sources)
     with pytest.raises(UndefinedError):
-        render("note.html.j2")
+        render("figure.html.j2")
 
 
 @given(st.one_of(st.text(), st.lists(PIECES, max_size=40).map("".join)))
@@ -68,10 +72,10 @@ def test_formulas_bring_only_elements_of_ours_whatever_the_text(text):
 
 
 def test_only_markup_passes_unescaped():
-    assert join(["<b>", Markup("<i></i>")]) == "&lt;b&gt;<i></i>"
-    assert join(["\x00\ud800"]) == "\ufffd\ufffd" and "\ufffd\ufffd" in note("\x00\ud800")
-    made = table(["a", "<b>"], [["r<1>", "2 to 3"]], caption="<c>", foot=["<all>", "2"])
+    table = environment().get_template("macros.html.j2").module.table
+    made = table("<c>", ["a", "<b>"], [["r<1>", "2 to 3"], [Markup("<i></i>"), "\x00\ud800"]], foot=["<all>", "2"])
     assert "<b>" not in made and "r&lt;1&gt;" in made and "&lt;all&gt;" in made and "&lt;c&gt;" in made
+    assert "<i></i>" in made and "\ufffd\ufffd" in made
     assert 'scope="row"' in made and 'scope="col"' in made and "2\u00a0to\u00a03" in made
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from sq.core.ledger import read_manifest
 from sq.recipe.experiment import read_runs
-from sq.report import sample
+from sq.report import samples
 from sq.report.ablation import format_ablation
 from sq.report.page import write_report
 
@@ -52,7 +52,7 @@ class Page(HTMLParser):
 def written(made):
     """The page, and its text as a browser reads it."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(sample, "EACH_REASON", 100)  # all rows are shown, whichever of them the judge errs on
+        patched.setattr(samples, "EACH_REASON", 100)  # all rows are shown, whichever of them the judge errs on
         path = write_report(made, embed="package:tiny-base")
     text = path.read_text(encoding="utf-8")
     return path, text, Page(text)
@@ -75,10 +75,10 @@ def test_text_of_the_rows_is_text(written):
 
 def test_every_section_with_data_is_there_and_says_what_it_is(written):
     _, text, page = written
-    for name in ("ablation", "funnel", "difficulty", "studies", "benchmarks", "judges", "topics", "map", "overlap",
-                 "duplicates", "lengths", "cost", "rows", "environment"):  # fmt: skip
+    for name in ("ablation", "funnel", "difficulty", "sweeps", "benchmarks", "metrics", "topics", "map", "overlap",
+                 "duplicates", "lengths", "cost", "rows", "reproduction"):  # fmt: skip
         assert name in page.ids, name
-    assert "safety" not in page.ids and "training" not in page.ids, "what has no data is left out"
+    assert "safety" not in page.ids and "trainings" not in page.ids, "what has no data is left out"
     assert "Not shown" not in page.text
     assert "+QFT" in page.text and "the exact oracle" in page.text and "sq run recipe=mini" in page.text
 

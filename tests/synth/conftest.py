@@ -12,6 +12,8 @@ from sq.core.columns import TABLE
 from sq.core.config import build, conf_dir
 from sq.core.ledger import read_manifest
 from sq.synth.config import SynthJob
+from sq.synth.metrics import metrics_of
+from sq.synth.stage_metrics import read_stage_metrics
 
 sys.path.append(str(Path(__file__).parent))  # helper modules beside this file
 
@@ -40,6 +42,9 @@ def run(job, tmp_path):
         metrics = job(stage, *overrides, f"output_dir={tmp_path / to}").run()
         unknown = [name for name in read_manifest(tmp_path / to).schema if name not in TABLE]
         assert not unknown, f"stage={stage} writes columns that sq/core/columns.py does not know: {unknown}"
+        measured = read_stage_metrics(tmp_path / to)["figures"]
+        known = {name + end for _, name, _ in metrics_of(stage, measured) for end in ("", "_low", "_high")}
+        assert measured.keys() <= known, f"sq/synth/metrics.py does not know {measured.keys() - known}"
         return metrics
 
     return done

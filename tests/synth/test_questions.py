@@ -144,8 +144,8 @@ def test_questions_that_equal_seeds_give_twice_are_expected_and_counted(job, ran
     different = len({row["question"] for row in read_rows(tmp_path / "q")})
     assert different <= 16 and metrics["repeated"] == 40 - different
     assert metrics["repeated_by_seed"] == 40 * 39 / 2 / 16
-    said = f"{40 - different} the same as an earlier one, 48.8 expected because the engine tells 4 bits of a seed apart"
-    assert said in caplog.text
+    repeated = f"{40 - different} the same as an earlier one, 48.8 expected because the engine takes seeds for equal"
+    assert repeated in caplog.text
     whole = replace(synth_job, engine=EchoConfig(), output_dir=str(tmp_path / "w")).run()
     assert whole["repeated"] == 0 and whole["repeated_by_seed"] < 1e-15
 

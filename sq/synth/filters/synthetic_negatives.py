@@ -10,19 +10,12 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from sq.core.intervals import wilson
 from sq.core.yes_no import YesNo
 from sq.domains.base import Domain
 
-NAMES = {
-    "judge/recall": "questions spoiled on purpose",
-    "judge/wrongly_removed": "the same questions unspoiled, which the exact oracle calls solvable",
-    "judge/removed_as_they_came": "the same questions unspoiled, of which some may be unsolvable",
-}
-"""Of which questions a metric says how many the judge removes."""
 EARLIER = "judge/precision"
 """Stands in the metrics of an earlier sq, which took every question for solvable as it came."""
 SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z$\\])")
@@ -63,12 +56,6 @@ class SyntheticNegatives:
             low, high = wilson(removed, half)
             metrics |= {f"judge/{name}": removed / max(half, 1), f"judge/{name}_low": low, f"judge/{name}_high": high}
         return metrics
-
-
-def planted_metrics(metrics: Mapping[str, Any]) -> dict[str, str]:
-    """The keys of what was measured on planted questions, each with which questions they are."""
-    measured = {key: name for key, name in NAMES.items() if isinstance(metrics.get(key), int | float)}
-    return {key: name for key, name in measured.items() if key == "judge/recall" or EARLIER not in metrics}
 
 
 def unsolvable_variant(question: str, rng: random.Random, domain: Domain) -> str | None:

@@ -9,11 +9,12 @@ from sq.core.errors import ConfigError, RowError
 from sq.core.ledger import Ledger, WorkItem
 from sq.core.rows import EXAMPLE
 from sq.report.artifacts import RunArtifacts, find_run
-from sq.report.cost import section as cost
+from sq.report.changes import change, over_seeds, share
 from sq.report.funnel import steps
 from sq.report.licences import UNKNOWN, licence_of
-from sq.report.measure import change_of, over_seeds, share, spread
+from sq.report.plots import spread
 from sq.report.safety import read_reply
+from sq.report.tables import cost
 
 
 def ledger(directory, stage, count, schema=EXAMPLE, *, inputs=None, finish=True, prefix=""):
@@ -42,7 +43,7 @@ def test_a_directory_without_a_recipe_is_searched(tmp_path):
     ledger(tmp_path / "t", "answers", 3, inputs={"input": digest}, prefix="t")
     found = find_run(tmp_path)
     assert [(s.name, s.kind) for s in found.stages] == [("t", "answers"), ("deep/er/s", "select")]
-    assert [s.name for s in found.made_from(found.stages[0])] == ["deep/er/s"]
+    assert [s.name for s in found.inputs_of(found.stages[0])] == ["deep/er/s"]
     assert [(s.entered, s.rows) for s in steps(found)] == [(3, 3), (2, 2)]
 
 
@@ -106,9 +107,9 @@ def test_cost_shows_the_bill_beside_its_forecast_and_survives_odd_files(tmp_path
 
 
 def test_changes_are_gains_only_beyond_their_interval():
-    assert change_of(share(10, 100), share(60, 100)).verdict == "gain"
-    assert change_of(share(60, 100), share(10, 100)).verdict == "loss"
-    assert change_of(share(50, 100), share(55, 100)).verdict == "no difference shown"
+    assert change(share(10, 100), share(60, 100)).direction == "gain"
+    assert change(share(60, 100), share(10, 100)).direction == "loss"
+    assert change(share(50, 100), share(55, 100)).direction == "no difference shown"
     three = over_seeds([share(10, 100), share(20, 100), share(30, 100)])
     assert three.value == pytest.approx(0.2) and three.high - three.value == pytest.approx(4.30265 * 0.1 / 3**0.5)
     assert three.low == 0.0, "a share is none below 0"

@@ -1,15 +1,15 @@
 """Figures: drawn once for the page (inline SVG in the page's own colours, light or dark) and once as a PNG file.
 
 A drawing gets a `Style` with its colours. For the page they are stand-ins that become CSS variables, so that one
-picture serves a light screen, a dark one and paper. The series' colours are told apart by people who see no red or
-green (Okabe and Ito), and series differ in shape as well.
+picture serves a light screen, a dark one and paper. People who see no red or green can tell the series' colours apart
+(Okabe and Ito), and series differ in shape as well.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from sq.core.files import write_files
+from sq.core.intervals import Interval
 from sq.report.html import render
 
 if TYPE_CHECKING:
@@ -36,6 +37,10 @@ class Style:
     grid: str
     surface: str
     series: tuple[str, ...]
+
+    def color(self, number: int) -> str:
+        """The colour of a series by its number."""
+        return self.series[number % len(self.series)]
 
 
 PRINTED = Style(
@@ -80,8 +85,9 @@ class Plots:
         write_files(self.directory, {f"{name}.png": image})
         self.files.append(self.directory / f"{name}.png")
         with _style(name, STAND_IN):
-            view, drawing_of = _svg(_saved(drawing(STAND_IN), "svg").decode("utf-8"), f"figure-{name}")
-        return render("figure.html.j2", id=f"figure-{name}", view=view, drawing=drawing_of, alt=alt, caption=caption)
+            view, shapes = _svg(_saved(drawing(STAND_IN), "svg").decode("utf-8"), f"figure-{name}")
+        values = {"id": f"figure-{name}", "view": view, "drawing": shapes, "alt": alt, "caption": caption}
+        return Markup(render("figure.html.j2", **values))
 
 
 def axes(
@@ -108,6 +114,68 @@ def percent_axis(axis: Any) -> None:
     from matplotlib.ticker import FuncFormatter
 
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{round(100 * value, 6):g}%"))
+
+
+def error_bars(
+    ax: Any, places: Sequence[tuple[float, Interval, Sequence[Interval]]], style: Style, number: int, *,
+    label: str | None = None, line: bool = True, aside: float = 0.0,
+) -> None:  # fmt: skip
+    """Means with their intervals; where a mean is of several seeds, each seed's as a small dot, so far aside."""
+    marker, color = MARKERS[number % len(MARKERS)], style.color(number)
+    xs, means = [x for x, _, _ in places], [mean.value for _, mean, _ in places]
+    errors = [[m.value - m.low for _, m, _ in places], [m.high - m.value for _, m, _ in places]]
+    ax.errorbar(xs, means, yerr=errors, fmt=marker + ("-" if line else ""), capsize=4, color=color, label=label,
+                linewidth=1.2, markersize=6)  # fmt: skip
+    for x, _, seeds in places:
+        if len(seeds) > 1:
+            ax.plot([x + aside] * len(seeds), [s.value for s in seeds], ".", color=color, alpha=0.7, markersize=5)
+
+
+def named_places(ax: Any, names: Sequence[str]) -> None:
+    """Names below the places 0, 1, ... of an axis, aslant where they are long."""
+    ax.set_xticks(range(len(names)), names, rotation=0 if max(map(len, names)) < 15 else 20)
+    ax.set_xlim(-0.5, len(names) - 0.5)
+
+
+def histograms(
+    bins: tuple[int, float, float], series: Mapping[str, Sequence[float]], label: str, style: Style
+) -> Figure:
+    """One below the other on the same axes: the share of each series' values in each bin, and a dotted mean.
+
+    Args:
+        bins: how many, from where, to where; a value outside counts to the nearest.
+        series: values by name.
+        label: what the values are.
+        style: the colours.
+    """
+    count, low, high = bins
+    figure, plots = axes(style, height=1.15 * len(series) + 0.6, rows=len(series), sharex=True, sharey=True)
+    width = (high - low) / count
+    for number, (ax, (name, values)) in enumerate(zip(plots, series.items(), strict=True)):
+        middles = [low + (i + 0.5) * width for i in range(count)]
+        ax.bar(middles, spread(values, *bins), width=0.86 * width, color=style.color(number))
+        ax.axvline(sum(values) / len(values), color=style.text, linewidth=1, linestyle=":")
+        ax.set_title(f"{name} ({len(values):,})", loc="left")
+        percent_axis(ax.yaxis)
+    plots[-1].set_xlabel(label)
+    return figure
+
+
+def spread(values: Sequence[float], bins: int, low: float, high: float) -> list[float]:
+    """The share of the values in each of `bins` equal bins; what lies outside goes to the nearest."""
+    counts = [0] * bins
+    for value in values:
+        counts[min(bins - 1, max(0, int((value - low) / (high - low) * bins)))] += 1
+    return [count / max(1, len(values)) for count in counts]
+
+
+def horizontal_bars(ax: Any, names: Sequence[str], style: Style) -> None:
+    """An axis for bars from left to right, the first name on top, their legend above."""
+    ax.set_yticks(range(len(names)), names)
+    ax.invert_yaxis()
+    ax.grid(False)
+    ax.grid(True, axis="x", color=style.grid, linewidth=0.6)
+    ax.legend(loc="lower center", bbox_to_anchor=(0.45, 1.0), ncols=3)
 
 
 @contextmanager

@@ -2,13 +2,13 @@
 
 import re
 
-from sq.report.style import PRINTED, Plots, axes
+from sq.report.plots import PRINTED, Plots, axes
 
 
-def drawing(look):
-    figure, (ax,) = axes(look)
-    ax.bar(["<a>", "$b$"], [1, 2], color=look.series[0])
-    ax.scatter([0, 1], [1, 2], color=look.series[1])
+def drawing(style):
+    figure, (ax,) = axes(style)
+    ax.bar(["<a>", "$b$"], [1, 2], color=style.series[0])
+    ax.scatter([0, 1], [1, 2], color=style.series[1])
     return figure
 
 

@@ -1,0 +1,103 @@
+"""Rows to look at: selected ones and, for every reason there is, rejected ones, each with its story through the stages.
+
+A hash of ids draws them, so that a second report has the same. The page filters, searches and turns pages by itself;
+without scripts all of them stand there.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sq.core.columns import TABLE
+from sq.report.artifacts import RunArtifacts, StageArtifacts, draw
+from sq.report.format import cut
+from sq.report.funnel import UNITS
+from sq.report.html import Section, section
+
+KEPT = 100
+"""Selected rows in the sample."""
+EACH_REASON = 5
+"""Rejected rows of each stage and reason."""
+LONGEST = 300
+"""Characters of a value."""
+TEXTS = {name: name.capitalize() for name, column in TABLE.items() if column.sample == "text"}
+TEXTS |= {"response": "Answer", "text": "Line"}
+"""Columns that are drawn as texts, and their labels; `text` is a line of a file that was no row."""
+VALUES = [name for name, column in TABLE.items() if column.sample == "value"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """What one stage made of a row: kept it, or rejected it for a reason."""
+
+    stage: StageArtifacts
+    row: Mapping[str, Any]
+    reason: str = ""
+    detail: str = ""
+
+    @property
+    def question(self) -> str:
+        """The id of the question that it is or answers."""
+        return str(self.row.get("question_id") or self.row.get("id") or "")
+
+    @property
+    def texts(self) -> list[tuple[str, str, str]]:
+        """Its texts: column, label, text."""
+        return [(key, label, str(self.row[key])) for key, label in TEXTS.items() if self.row.get(key)]
+
+    @property
+    def values(self) -> list[tuple[str, str]]:
+        """Its other columns, but those that no sample shows."""
+        hidden = {*TEXTS, *(TABLE.keys() - VALUES), "file"}
+        return [(k, _plain(v)) for k, v in self.row.items() if v not in (None, [], "") and k not in hidden]
+
+    @property
+    def why(self) -> str:
+        """The detail of its reason, where its row does not say that itself."""
+        return "" if any(self.detail in str(self.row.get(key)) for key in TABLE.keys() - VALUES) else self.detail
+
+
+def samples(artifacts: RunArtifacts) -> Section | None:
+    """The rows, to be searched and paged through."""
+    events = sample(artifacts)
+    stories = _stories(artifacts, {event.question for event in events if event.question})
+    rows = [(event, stories.get(event.question, {}).values()) for event in events]
+    return section("rows", rows=rows) if rows else None
+
+
+def sample(artifacts: RunArtifacts) -> list[Event]:
+    """Rows of the final selection (else of the last filter, else questions), and rejects of every stage."""
+    full = [s for s in [*artifacts.of("questions"), *artifacts.of("filter")] if s.row_count]
+    last = artifacts.finals or full[-1:]
+    events = [Event(stage=stage, row=row) for stage in last for row in draw(stage.rows(), KEPT // len(last))]
+    for stage in artifacts.of(*UNITS):
+        by_reason: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for row, reason, detail in stage.rejects():
+            by_reason[reason].append({"id": row.get("id"), "row": row, "detail": detail})
+            if len(by_reason[reason]) >= 50 * EACH_REASON:
+                by_reason[reason] = draw(iter(by_reason[reason]), EACH_REASON)
+        for reason, rejects in by_reason.items():
+            few = draw(iter(rejects), EACH_REASON)
+            events += [Event(stage=stage, row=r["row"], reason=reason, detail=r["detail"]) for r in few]
+    return events
+
+
+def _stories(artifacts: RunArtifacts, wanted: set[str]) -> Mapping[str, Mapping[str, Sequence[Event]]]:
+    """What each stage made of these questions and their candidates: by question and by stage, in the run's order."""
+    stories: dict[str, dict[str, list[Event]]] = defaultdict(lambda: defaultdict(list))
+    for stage in artifacts.of(*(UNITS.keys() - {"rewrite"})):
+        kept = (Event(stage=stage, row=row) for row in stage.rows(*VALUES))
+        rejects = (Event(stage=stage, row=row, reason=why, detail=detail) for row, why, detail in stage.rejects())
+        for event in (event for events in (kept, rejects) for event in events):
+            if event.question in wanted:
+                stories[event.question][stage.name].append(event)
+    return stories
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list):
+        value = ", ".join(map(str, value))
+    return cut(f"{value:.6g}" if isinstance(value, float) else str(value), LONGEST)

@@ -1,0 +1,150 @@
+"""Sections that are tables of what the run's files say: evaluations, metrics of stages, trainings, cost, commands."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sq.core.intervals import share_interval
+from sq.core.provenance import git_state, hardware, versions
+from sq.core.secrets import redact
+from sq.eval.paper import BENCHMARKS, SCALEQUEST, base_of, paper_figure
+from sq.report.artifacts import RunArtifacts, StageArtifacts, mapping, read_json
+from sq.report.changes import accuracies_by_grader
+from sq.report.html import Section, section
+from sq.synth.metrics import shares
+from sq.synth.stage_metrics import read_stage_metrics
+
+LOSSES = {
+    "qft": "cross-entropy of questions",
+    "sft": "cross-entropy of solutions",
+    "qpo": "preference loss (ln 2 = 0.693 at the start)",
+    "reward": "loss of a right solution's score against a wrong one's",
+    "difficulty": "squared error of fail rates",
+    "pretrain": "cross-entropy of text",
+}
+REPEATED = ("val/loss", "val/perplexity", "val/logp", "val/tokens", "val/reward")
+"""Metrics that have a column of their own or say in other words what the loss or the margin says; MLflow has them."""
+
+
+def benchmarks(artifacts: RunArtifacts) -> Section | None:
+    """Every evaluation by benchmark and grader, beside the paper's number for the same base model."""
+    rows = []
+    stages = [stage for stage in artifacts.of("evaluate") if stage.benchmarks]
+    for stage in stages:
+        named = [o.partition("=")[2] for o in stage.overrides if o.lstrip("+").startswith(("model", "base="))]
+        base = base_of(*(named or [stage.name]))
+        for name in stage.benchmarks:
+            for grader, right in accuracies_by_grader(stage, name).items():
+                accuracy = share_interval(list(right.values()))
+                rows.append((stage.name, name, grader, accuracy, paper_figure(base, name), base))
+    if not rows:
+        return None
+    return section("benchmarks", rows=rows, evaluations=len(stages), columns=BENCHMARKS, students=SCALEQUEST)
+
+
+def stage_metrics(artifacts: RunArtifacts) -> Section | None:
+    """What stages measured of themselves: the judge on planted questions, how often answers are right."""
+    rows = []
+    for stage in artifacts.of("filter", "rewrite", "answers", "select", "fail_rate"):
+        metrics = read_stage_metrics(stage.directory).get("figures", {})
+        rows += [(stage.name, *share) for share in shares(stage.kind, metrics)]
+    return section("metrics", rows=rows, spoiled=any("spoiled" in row[1].about for row in rows)) if rows else None
+
+
+def trainings(artifacts: RunArtifacts) -> Section | None:
+    """What each training ended with, on its rows and on held-out ones, from its train.json."""
+    rows = []
+    for stage in artifacts.of(*LOSSES):
+        if metrics := mapping(stage.record.get("figures")):
+            held_out = {
+                key.removeprefix("val/").replace("_", " "): value
+                for key, value in metrics.items()
+                if key.startswith("val/") and not key.startswith(REPEATED) and isinstance(value, int | float)
+            }
+            config = mapping(stage.record.get("config"))
+            rows.append({
+                "name": stage.name, "loss": LOSSES[stage.kind], "held_out": held_out, "lr": config.get("stage.lr", "–"),
+                "epochs": config.get("stage.epochs", "–"), "last": metrics.get("train/loss"),
+                "held_out_loss": metrics.get("val/loss"),
+            })  # fmt: skip
+    return section("trainings", rows=rows) if rows else None
+
+
+def cost(artifacts: RunArtifacts) -> Section | None:
+    """What the run took, in the layout of the paper's Table 4: the bill beside its forecast, the plan, the clock."""
+    bill, plan = (read_json(artifacts.directory / f"{name}.json") for name in ("bill", "plan"))
+    documents = [
+        {**_document(document), "file": file, "took": took}
+        for file, took, document in (("bill.json", "really took", bill), ("plan.json", "was forecast to take", plan))
+        if _rows(document.get("stages"))
+    ]
+    paper = mapping(plan.get("paper"))
+    values = {"documents": documents, "paper": paper, "paper_rows": _rows(paper.get("rows")),
+              "changes": _rows(plan.get("changes")), "timed": [s for s in artifacts.stages if s.seconds]}  # fmt: skip
+    return section("cost", artifacts=artifacts, **values) if any(values.values()) else None
+
+
+def _document(document: Mapping[str, Any]) -> dict[str, Any]:
+    """A bill or a plan, with what a file of another version may lack."""
+    device = document.get("hardware")
+    stages = [{**row, "forecast": mapping(row.get("forecast"))} for row in _rows(document.get("stages"))]
+    forecast = mapping(document.get("forecast"))
+    total = {**mapping(document.get("total")), "forecast": mapping(forecast.get("total")) or forecast}
+    return {
+        "stages": stages,
+        "total": total,
+        "machine": str(mapping(device).get("name", "") if isinstance(device, Mapping) else device or ""),
+        "currency": str(document.get("currency") or "USD"),
+        "has_forecast": any(row["forecast"] for row in stages),
+        "has_prices": any(row.get("price") for row in [*stages, total]),
+    }
+
+
+def _rows(value: Any) -> Sequence[Mapping[str, Any]]:
+    return [row for row in value if isinstance(row, Mapping)] if isinstance(value, list) else []
+
+
+def reproduction(artifacts: RunArtifacts) -> Section:
+    """How to make this run again: the command, each stage's own command, seed, commit, versions and hardware."""
+    recipe, git, machine = artifacts.recipe, git_state(), hardware()
+    tracking, run_on = mapping(recipe.get("tracking")), mapping(recipe.get("hardware"))
+    gpus = run_on.get("gpus")
+    parts = [run_on.get("name"), f"{run_on['cores']} cores" if run_on.get("cores") else "",
+             ", ".join(map(str, gpus)) if isinstance(gpus, list) else gpus]  # fmt: skip
+    facts = {
+        **{key: recipe.get(key) for key in ("command", "recipe")},
+        "seed": str(recipe.get("seed", "")),
+        "domain": recipe.get("domain") or (artifacts.domain.name if artifacts.domain else ""),
+        **{key: recipe.get(key) for key in ("started", "finished")},
+        "seconds": f"{recipe['seconds']:,.0f}" if isinstance(recipe.get("seconds"), int | float) else "",
+        "run on": ", ".join(str(part) for part in parts if part),
+        "tracked as": " ".join(str(tracking.get(k) or "") for k in ("experiment", "run_id")).strip(),
+        "commit": f"{git['commit'][:12]}{' with changes' if git.get('dirty') == 'true' else ''}" if git else "",
+        "this machine": f"{machine['cpu']}, {machine['cores']} cores, GPUs: {machine['gpus']}",
+    }
+    return section(
+        "reproduction",
+        facts=[[name, without_places(str(value), artifacts)] for name, value in facts.items() if value],
+        commands=[without_places(command(stage), artifacts) for stage in artifacts.stages if stage.overrides],
+        versions=list(versions().items()),
+    )
+
+
+def command(stage: StageArtifacts) -> str:
+    """A stage's own command line."""
+    words = [f"{stage.script}.py", *stage.overrides]
+    if not any(o.startswith("output_dir=") for o in stage.overrides):
+        words.append(f"output_dir={stage.directory}")
+    return "python " + shlex.join(words)
+
+
+def without_places(text: str, artifacts: RunArtifacts) -> str:
+    """A text without secrets, and without the places of the working directory and the run on this machine."""
+    text = redact(text)
+    for place in (str(artifacts.directory.resolve().parent), os.getcwd()):
+        if place != "/":
+            text = text.replace(f"{place}/", "").replace(place, ".")
+    return text
