@@ -39,8 +39,8 @@ def test_grade_keeps_rows_and_order_and_tells_the_score(outputs, capsys):
     assert [r["dart_verdict"] for r in graded] == ["correct", "wrong", None, None]
     assert "error" in graded[2] and "line 4 is not JSON" in graded[3]["error"]
     shown = capsys.readouterr().out
-    assert "strict: 25.0% of 4 rows are correct (2 error, 1 correct, 1 wrong)" in shown
-    assert "dart: 25.0%" in shown and "2 rows could not be graded" in shown
+    assert "strict: 50.0% of 2 rows correct (1 correct, 1 wrong)" in shown and "dart: 50.0%" in shown
+    assert "not counted, as they could not be graded: 2 rows of 4" in shown
     assert f"graded rows: {outputs.with_name('outputs.graded.jsonl')}" in shown
 
 

@@ -10,7 +10,7 @@ from typing import Any
 def add(commands: Any) -> None:
     """The sub-command's arguments."""
     parser = commands.add_parser("grade", help="grade outputs in a file against its references")
-    parser.add_argument("file", type=Path, help="jsonl, jsonl.gz or parquet")
+    parser.add_argument("file", type=Path, help="jsonl, jsonl.gz, csv or parquet")
     parser.add_argument(
         "--output", type=Path, help="where the graded rows go; default: NAME.graded.SUFFIX beside the file"
     )
@@ -25,6 +25,7 @@ def add(commands: Any) -> None:
 def _run(parsed: argparse.Namespace) -> None:
     from tqdm import tqdm
 
+    from sq.core.count import count_noun
     from sq.core.errors import ConfigError
     from sq.eval.grade_file import Columns, grade_file
     from sq.eval.grader_config import GraderConfig
@@ -46,9 +47,11 @@ def _run(parsed: argparse.Namespace) -> None:
 
         config = GraderConfig(workers=parsed.workers)
         summary = grade_file(parsed.file, parsed.output, profiles, columns, config, progress=show)
-    for profile, verdicts in summary.verdicts.items():
-        counts = ", ".join(f"{count:,} {verdict}" for verdict, count in verdicts.most_common())
-        print(f"{profile}: {100 * summary.score(profile):.1f}% of {summary.rows:,} rows are correct ({counts})")
+    for profile, statuses in summary.statuses.items():
+        counts = ", ".join(f"{count:,} {status}" for status, count in statuses.most_common())
+        graded = count_noun(summary.rows - summary.errors, "row")
+        print(f"{profile}: {100 * summary.score(profile):.1f}% of {graded} correct ({counts})")
     if summary.errors:
-        print(f"{summary.errors:,} rows could not be graded; each says why in its column 'error'")
+        errors = count_noun(summary.errors, "row")
+        print(f"not counted, as they could not be graded: {errors} of {summary.rows:,} (see their column 'error')")
     print(f"graded rows: {summary.output}")

@@ -8,7 +8,6 @@ compared in the grader's worker processes, which can be killed; a model's words 
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,10 +24,6 @@ if TYPE_CHECKING:
 NEED = ("question", "answer", "solution")
 _PLACES = {"boxed": ("boxed",), "stated": ("boxed", "hashes", "phrase", "bold", "whole")}
 """Where an answer may stand for each setting of `extract`; `any` takes the last formula or number too."""
-_NUMBER = re.compile(
-    r"\s*\$?\s*([-+]?(?:\d[\d,]*(?:\.\d+)?|\.\d+))"
-    r"(?:\s*(?:\\times|\\cdot|×|\*)\s*10\s*\^\s*\{?([-+]?\d+)\}?|[eE]([-+]?\d+))?"
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +94,8 @@ class QADomain:
 
         if answer.strip() == reference.strip():
             return True
-        pair = Pair(prediction=_boxed(answer), reference=_boxed(reference), tolerance=self._error(reference))
+        allowed = self.config.tolerance
+        pair = Pair(prediction=_boxed(answer), reference=_boxed(reference), relative_tolerance=allowed)
         return self._grader.grade_one(pair).correct
 
     def vote(self, question: Mapping[str, Any], answers: Sequence[str], responses: Sequence[str]) -> AnswerGroups:
@@ -109,14 +105,6 @@ class QADomain:
     def oracle_label(self, question: str) -> OracleLabel | None:
         """None: nothing exact can be said of a question from outside."""
         return None
-
-    def _error(self, reference: str) -> float | None:
-        """The absolute error that a reference allows; none where it is no number or must be met exactly."""
-        found = _NUMBER.match(reference) if self.config.tolerance else None
-        if found is None or self.config.tolerance is None:
-            return None
-        digits, power, exponent = found.groups()
-        return abs(float(digits.replace(",", ""))) * 10.0 ** int(power or exponent or 0) * self.config.tolerance
 
     @cached_property
     def _grader(self) -> Grader:

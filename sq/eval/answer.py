@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,12 @@ from typing import Any
 import pyarrow as pa
 from tqdm import tqdm
 
-from sq.core.config import flatten
 from sq.core.count import count_noun
+from sq.core.errors import UnfinishedError
 from sq.core.ledger import Ledger, LedgerSummary, Reject, WorkItem, read_rows
 from sq.core.retry import Retry
 from sq.core.rows import SCORE, fit_row, row_id
-from sq.engine.base import Engine, Request, Result, Sampling
+from sq.engine.base import Engine, Request, Result
 from sq.engine.config import EngineConfig
 from sq.engine.failures import FailureLimit, has_failed, unfinished
 from sq.eval.benchmarks import Problems, UnusableProblem
@@ -35,13 +36,28 @@ ANSWER = pa.schema([f for f in SCORE if f.name not in GRADED])
 """A score's row before it is graded."""
 
 
+@dataclass(kw_only=True)
 class LazyEngine:
     """Starts the engine when the first request needs it: a finished run is read back without one."""
 
-    def __init__(self, config: EngineConfig, model: ModelConfig) -> None:
-        self._config, self._model = config, model
-        self.limit, self.reject_failed = FailureLimit(config), config.reject_failed
-        self._engine: Engine | None = None
+    config: EngineConfig
+    model: ModelConfig
+    _engine: Engine | None = field(default=None, init=False)
+
+    @cached_property
+    def identity(self) -> str:
+        """What the model is known by."""
+        return self.config.identity(self.model)
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What of the engine and its model decides answers."""
+        return {**self.config.fingerprint_fields(self.model), "model": self.identity}
+
+    @cached_property
+    def limit(self) -> FailureLimit:
+        """The share of requests that may fail."""
+        return FailureLimit(self.config)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
         """As `sq.engine.base.Engine.generate`."""
@@ -50,7 +66,7 @@ class LazyEngine:
         if first is None:
             return
         if self._engine is None:
-            self._engine = self._config.create(self._model)
+            self._engine = self.config.create(self.model)
         yield from self._engine.generate(chain([first], requests))
 
     def close(self) -> None:
@@ -60,52 +76,41 @@ class LazyEngine:
             self._engine = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class AnswerSettings:
-    """What decides a model's answers, the same for every benchmark of a run."""
+def answer_all(
+    problems: Mapping[str, Problems],
+    builders: Mapping[str, RequestBuilder],
+    engine: LazyEngine,
+    output_dir: Path,
+    *,
+    run: str,
+    retry: bool = False,
+) -> dict[str, list[LedgerSummary]]:
+    """Answer every benchmark's problems by one engine, which is freed before anything is graded.
 
-    model: str
-    engine: Mapping[str, Any]
-    """What of the engine decides them."""
-    sampling: Sampling
-    seed: int
-    run: str
-    retry: bool = False
-    """Whether to ask again what could not be answered in an earlier run."""
+    Args:
+        problems: by benchmark.
+        builders: what makes a benchmark's problems into requests.
+        engine: answers them.
+        output_dir: the benchmarks' directories are in it.
+        run: the id of the run that the answers are of.
+        retry: ask again what could not be answered in an earlier run.
 
-    def identity(self, asker: RequestBuilder) -> dict[str, Any]:
-        """Flat and plain, for the ledger."""
-        return {
-            **self.engine,
-            **flatten(self.sampling, "sampling"),
-            "model": self.model,
-            "prompt": asker.digest,
-            "seed": self.seed,
-        }
-
-
-def answer(
-    name: str, problems: Problems, directory: Path, asker: RequestBuilder, engine: LazyEngine, how: AnswerSettings
-) -> list[LedgerSummary]:
-    """Fill the ledgers of a benchmark's answers, one for each round of a conversation."""
-    by_round: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for problem in problems.by_id.values():
-        by_round[problem.get("round", 1)].append(problem)
-    if any(problem.get("messages") for problem in problems.by_id.values()):
-        asker.check_dialogue(name)
-    replies: dict[str, list[str]] = {}
-    summaries: list[LedgerSummary] = []
-    for number, in_round in sorted(by_round.items()):
-        where = answers_dir(directory, number)
-        unusable = problems.unusable if number == 1 else []
-        inputs = {"problems": problems.digest, **({"before": summaries[-1].digest} if summaries else {})}
-        if summaries:
-            archive_if_outdated(where, inputs)
-        summaries.append(_round(name, in_round, unusable, where, asker, engine, how, inputs, replies))
-        if number < len(by_round):
-            for row in read_rows(where, columns=["item", "sample", "parents", "prediction"]):
-                if row["sample"] == 0:
-                    replies.setdefault(row["parents"][-1], []).append(row["prediction"])
+    Returns:
+        What the ledgers of answers hold, by benchmark: one for each round of a conversation.
+    """
+    summaries: dict[str, list[LedgerSummary]] = {}
+    unfinished_benchmarks: list[str] = []
+    try:
+        for name, of_one in problems.items():
+            answering = _Answering(name=name, builder=builders[name], engine=engine, run=run, retry=retry)
+            try:
+                summaries[name] = answering.answer(of_one, output_dir / name)
+            except UnfinishedError as error:  # the other benchmarks need not wait for it
+                unfinished_benchmarks.append(str(error))
+    finally:
+        engine.close()
+    if unfinished_benchmarks:
+        raise UnfinishedError("\n".join(unfinished_benchmarks))
     return summaries
 
 
@@ -114,82 +119,120 @@ def answers_dir(directory: Path, number: int = 1) -> Path:
     return directory / ("answers" if number == 1 else f"answers-{number}")
 
 
-def _round(
-    name: str,
-    problems: list[dict[str, Any]],
-    unusable: list[UnusableProblem],
-    where: Path,
-    asker: RequestBuilder,
-    engine: LazyEngine,
-    how: AnswerSettings,
-    inputs: dict[str, str],
-    replies: dict[str, list[str]],
-) -> LedgerSummary:
-    by_id = {p["id"]: p for p in problems}
-    identity = {**how.identity(asker), "benchmark": name, "problems": len(problems)}
-    items = chain((WorkItem(p["id"], p) for p in problems), (WorkItem(b.key, b) for b in unusable))
-    retry = Retry(row=lambda row: row["prediction_finish_reason"] == "error") if how.retry else None
-    with Ledger.open(where, schema=ANSWER, config=identity, inputs=inputs, retry=retry) as ledger:
+def read_answers(directory: Path, rounds: int, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The answers of a benchmark, round by round."""
+    for number in range(1, rounds + 1):
+        yield from read_rows(answers_dir(directory, number), columns=columns)
 
-        def requests() -> Iterator[Request]:
-            for item in ledger.todo(items):
-                if isinstance(item.payload, UnusableProblem):
-                    reject = Reject(row=item.payload.row, reason=item.payload.reason, detail=item.payload.detail)
-                    ledger.record(item.key, rejects=[reject])
-                else:
-                    said = replies.get(_first_of(item.payload), [])
-                    yield asker.request(item.payload, how.sampling, how.seed, said)
 
+@dataclass(frozen=True, kw_only=True)
+class _Round:
+    """The problems that are asked together, and the model's replies to those of earlier rounds, by conversation."""
+
+    problems: dict[str, dict[str, Any]]
+    unusable: Sequence[UnusableProblem]
+    replies: Mapping[str, list[str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Answering:
+    """One benchmark being answered."""
+
+    name: str
+    builder: RequestBuilder
+    engine: LazyEngine
+    run: str
+    retry: bool
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides an answer, flat and plain, for the ledger."""
+        return {**self.engine.fingerprint, **self.builder.fingerprint, "benchmark": self.name}
+
+    def answer(self, problems: Problems, directory: Path) -> list[LedgerSummary]:
+        """Fill the ledgers of a benchmark's answers, one for each round of a conversation."""
+        by_round: dict[int, dict[str, dict[str, Any]]] = defaultdict(dict)
+        for key, problem in problems.by_id.items():
+            by_round[problem.get("round", 1)][key] = problem
+        if any(problem.get("messages") for problem in problems.by_id.values()):
+            self.builder.check_dialogue(self.name)
+        replies: dict[str, list[str]] = defaultdict(list)
+        summaries: list[LedgerSummary] = []
+        for number, asked in sorted(by_round.items()):
+            where, inputs = answers_dir(directory, number), {"problems": problems.digest}
+            if summaries:
+                inputs["before"] = summaries[-1].digest
+                archive_if_outdated(where, inputs)
+            unusable = problems.unusable if number == 1 else []
+            summaries.append(self._fill(where, inputs, _Round(problems=asked, unusable=unusable, replies=replies)))
+            if number < len(by_round):
+                for row in read_rows(where, columns=["item", "sample", "parents", "prediction"]):
+                    if row["sample"] == 0:
+                        replies[row["parents"][-1]].append(row["prediction"])
+        return summaries
+
+    def _fill(self, where: Path, inputs: Mapping[str, str], asked: _Round) -> LedgerSummary:
+        """Fill the ledger of one round."""
+        identity = {**self.identity, "problems": len(asked.problems)}
+        retry = Retry(row=lambda row: row["prediction_finish_reason"] == "error") if self.retry else None
         bar, refused, failures = None, 0, list[str]()
-        for result in engine.limit.watch(engine.generate(requests())):
-            bar = bar or tqdm(desc=name, total=len(problems), unit="problem", dynamic_ncols=True)
-            if has_failed(result) and not engine.reject_failed:
-                failures.append(str(result.error))
-                continue
-            ledger.record(result.key, rows=list(_rows(name, by_id[result.key], result, asker, how)))
-            refused += result.error is not None
-            bar.update()
-        if bar is not None:
-            bar.close()
-        if refused:
-            log.warning("%s: the engine could not answer %s, counted as wrong", name, count_noun(refused, "problem"))
-        if failures:
-            done, left = count_noun(ledger.done, "problem"), count_noun(len(failures), "problem")
-            raise unfinished(f"{name}: {done} done, {left} left -> {where}", failures)
-        return ledger.finish()
+        with Ledger.open(where, schema=ANSWER, config=identity, inputs=inputs, retry=retry) as ledger:
+            for result in self.engine.limit.watch(self.engine.generate(self._requests(ledger, asked))):
+                bar = bar or tqdm(desc=self.name, total=len(asked.problems), unit="problem", dynamic_ncols=True)
+                if has_failed(result) and not self.engine.config.reject_failed:
+                    failures.append(str(result.error))
+                    continue
+                ledger.record(result.key, rows=list(self._rows(asked.problems[result.key], result)))
+                refused += result.error is not None
+                bar.update()
+            if bar is not None:
+                bar.close()
+            if refused:
+                problems = count_noun(refused, "problem")
+                log.warning("%s: the engine could not answer %s, counted as wrong", self.name, problems)
+            if failures:
+                done, left = count_noun(ledger.done, "problem"), count_noun(len(failures), "problem")
+                raise unfinished(f"{self.name}: {done} done, {left} left -> {where}", failures)
+            return ledger.finish()
 
+    def _requests(self, ledger: Ledger, asked: _Round) -> Iterator[Request]:
+        """The requests that have no answer yet; problems that cannot be used are rejected on the way."""
+        items = chain(
+            (WorkItem(key, problem) for key, problem in asked.problems.items()),
+            (WorkItem(problem.key, problem) for problem in asked.unusable),
+        )
+        for item in ledger.todo(items):
+            problem = item.payload
+            if isinstance(problem, UnusableProblem):
+                reject = Reject(row=problem.row, reason=problem.reason, detail=problem.detail)
+                ledger.record(item.key, rejects=[reject])
+            else:
+                conversation = problem["parents"][-1] if problem.get("round", 1) > 1 else problem["id"]
+                yield self.builder.request(problem, asked.replies.get(conversation, []))
 
-def _first_of(problem: dict[str, Any]) -> str:
-    """The id of the conversation that a problem belongs to: its first question's."""
-    return str(problem["parents"][-1]) if problem.get("round", 1) > 1 else str(problem["id"])
-
-
-def _rows(
-    name: str, problem: dict[str, Any], result: Result, asker: RequestBuilder, how: AnswerSettings
-) -> Iterator[dict[str, Any]]:
-    """One row for each answer; a problem that the engine could not answer has `n` empty ones, so that it counts."""
-    known = {k: v for k, v in problem.items() if k not in ("messages", "tolerance", "round", "code")}
-    given = {**how.identity(asker), "benchmark": name, "item": problem["id"]}
-    for sample in range(how.sampling.n):
-        said = result.completions[sample] if sample < len(result.completions) else None
-        row = {
-            **known,
-            "id": row_id("answer", **given, sample=sample),
-            "run": how.run,
-            "model": how.model,
-            "seed": how.seed,
-            "parents": [problem["id"], *(problem.get("parents") or [])],
-            "benchmark": name,
-            "item": problem["id"],
-            "sample": sample,
-            "prediction": said.text if said else "",
-            "reference": problem["answer"],
-            "prediction_model": how.model,
-            "prediction_prompt": asker.digest,
-            "prediction_finish_reason": said.finish_reason if said else "error",
-            "prediction_tokens": said.tokens if said else 0,
-            "prediction_prompt_tokens": result.prompt_tokens,
-        }
-        if said is None:
-            row["engine_error"] = result.error or "no answer came back"
-        yield fit_row(row, ANSWER)
+    def _rows(self, problem: dict[str, Any], result: Result) -> Iterator[dict[str, Any]]:
+        """One row for each answer; a problem that the engine could not answer has `n` empty ones: it counts."""
+        columns = {k: v for k, v in problem.items() if k not in ("messages", "tolerance", "round", "code")}
+        for sample in range(self.builder.sampling.n):
+            completion = result.completions[sample] if sample < len(result.completions) else None
+            row = {
+                **columns,
+                "id": row_id("answer", **self.identity, item=problem["id"], sample=sample),
+                "run": self.run,
+                "model": self.engine.identity,
+                "seed": self.builder.seed,
+                "parents": [problem["id"], *(problem.get("parents") or [])],
+                "benchmark": self.name,
+                "item": problem["id"],
+                "sample": sample,
+                "prediction": completion.text if completion else "",
+                "reference": problem["answer"],
+                "prediction_model": self.engine.identity,
+                "prediction_prompt": self.builder.digest,
+                "prediction_finish_reason": completion.finish_reason if completion else "error",
+                "prediction_tokens": completion.tokens if completion else 0,
+                "prediction_prompt_tokens": result.prompt_tokens,
+            }
+            if completion is None:
+                row["engine_error"] = result.error or "no answer came back"
+            yield fit_row(row, ANSWER)

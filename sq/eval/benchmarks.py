@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,17 +16,21 @@ from sq.core.config import setting
 from sq.core.errors import ConfigError, RowError
 from sq.core.rows import content_id, row_id
 from sq.domains.base import DomainConfig
-from sq.eval.checkers import AnswerChecker, DomainChecker
+from sq.eval.grader_config import GraderConfig
 from sq.eval.prompting import FormatConfig
 from sq.sandbox.config import SandboxConfig
 
 if TYPE_CHECKING:
-    from sq.data.sources import SourceConfig
+    from sq.eval.checkers import AnswerChecker
 
 log = logging.getLogger(__name__)
 NUMBER = re.compile(r"[-+]?\$?\s?(?:\d{1,3}(?:,\d{3})+|\d+)?\.?\d*(?:[eE][-+]?\d+)?%?")
 MAX_LOGGED = 5
 """Problems without a usable reference that are named in the log; all of them are in the rejects."""
+REFERENCE, DIALOGUE = "reference", "dialogue"
+"""Why a row that was read is no usable problem."""
+Problem = dict[str, Any]
+"""A row with `id`, `question`, `answer` and what there is to group it by; `messages`, `round`, `tolerance`, `code`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,9 +47,18 @@ class UnusableProblem:
 class Problems:
     """A benchmark, read: problems by id, in order; those that cannot be used; a digest of where they came from."""
 
-    by_id: dict[str, dict[str, Any]]
+    by_id: dict[str, Problem]
     unusable: list[UnusableProblem] = field(default_factory=list)
     digest: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GradingConfig:
+    """What a run decides of how answers are checked; a benchmark takes what it needs."""
+
+    profiles: Sequence[str]
+    grader: GraderConfig
+    sandbox: SandboxConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +68,7 @@ class BenchmarkConfig:
     name: str = setting(help="short name, used in paths and tables")
 
     def load(self, limit: int | None, seed: int) -> Problems:
-        """Read the problems: each has `id`, `question`, `answer` and what there is to group them by."""
+        """Read the problems."""
         raise TypeError(f"benchmark {self.name} has no problems of its own")
 
     @property
@@ -67,9 +80,9 @@ class BenchmarkConfig:
         """How its questions are put, given how the run's are."""
         return form
 
-    def checker(self, problems: Problems, sandbox: SandboxConfig) -> AnswerChecker | None:
-        """The check of its own that decides, which may run programs in a sandbox; none: the graders do."""
-        return None
+    def checker(self, problems: Problems, grading: GradingConfig) -> AnswerChecker:
+        """What grades its answers."""
+        raise TypeError(f"benchmark {self.name} has no check of its own")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,44 +94,49 @@ class DomainBenchmark(BenchmarkConfig):
 
     def load(self, limit: int | None, seed: int) -> Problems:
         rows = self.domain.create().seeds(min(limit or self.count, self.count), seed, "test")
-        found = {content_id({"question": row["question"]}): row for row in rows}
-        return Problems(by_id={key: {"id": key, **row} for key, row in found.items()}, digest=f"{self.name}-{seed}")
+        by_id = {content_id({"question": row["question"]}): row for row in rows}
+        return Problems(by_id={key: {"id": key, **row} for key, row in by_id.items()}, digest=f"{self.name}-{seed}")
 
     @property
     def instruction(self) -> str:
         return self.domain.create().instruction
 
-    def checker(self, problems: Problems, sandbox: SandboxConfig) -> AnswerChecker:
+    def checker(self, problems: Problems, grading: GradingConfig) -> AnswerChecker:
+        from sq.eval.checkers import DomainChecker
+
         return DomainChecker(self.domain.create())
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProblemSet(BenchmarkConfig):
-    """Problems with reference answers, from the hub or from a file."""
+class PublishedBenchmark(BenchmarkConfig):
+    """Problems that others have published, on the hub or in a file."""
 
     path: str | None = setting(None, help="a local file or directory in place of the hub")
     hub: str | None = setting(None, help="dataset on the Hugging Face hub")
     subset: str | None = setting(None, help="its configuration, where it has several")
     split: str | None = setting("test", help="its split")
     revision: str | None = setting(None, help="its commit, branch or tag")
-    form: str = setting("auto", choices=("auto", "gsm8k", "math", "plain"), help="how answers are written")
     columns: dict[str, str] = setting({}, help="our column -> their name for it")
-    header: bool = setting(True, help="csv, tsv: the first line has the names")
-    groups: dict[str, str] = setting({}, help="level, topic, source -> their column; scores are given by each")
-    expects: str = setting("any", choices=("any", "numeric", "boxed"), help="what every reference must be")
-    tolerance: str | None = setting(None, help="their column with the absolute error a reference allows")
-    dialogue: str | None = setting(None, help="their column with a conversation (MathChat)")
-    rounds: int = setting(1, ge=1, help="questions of a conversation; the model's own replies stand between them")
-
-    def __post_init__(self) -> None:
-        for column in self.groups.keys() - {"level", "topic", "source"}:
-            raise ValueError(f"groups.{column}: groups are level, topic and source")
 
     def load(self, limit: int | None, seed: int) -> Problems:
-        from sq.data.sources import SourceConfig
-
         if not self.path and not self.hub:
             raise ConfigError(f"benchmark {self.name} is on no hub; say where it is: benchmark.{self.name}.path=FILE")
+        rows, problems = self._read(limit)
+        for row in rows:
+            for problem in self._problems_in(row):
+                if isinstance(problem, UnusableProblem):
+                    problems.unusable.append(problem)
+                else:
+                    problems.by_id[problem["id"]] = problem
+        self._report(problems)
+        return problems
+
+    def _read(self, limit: int | None) -> tuple[list[dict[str, Any]], Problems]:
+        """The rows that can be read; what cannot is among the unusable problems."""
+        from sq.data.readers import BadRow
+        from sq.data.sources import SourceConfig, digest, read_source
+
+        options, needed = self._reading
         source = SourceConfig(
             input=self.path or self.hub,
             columns=self.columns or None,
@@ -126,87 +144,115 @@ class ProblemSet(BenchmarkConfig):
             split=None if self.path else self.split,
             subset=None if self.path else self.subset,
             revision=None if self.path else self.revision,
-            form=self.form,
-            header=self.header,
+            **options,
         )
-        need = ("question", "solution" if self.form == "math" else "answer")
-        rows, unusable, origin = read_published(self.name, source, need, local=bool(self.path))
-        found = Problems(by_id={}, unusable=unusable, digest=origin)
-        for row in rows:
-            for problem in self._problems(row):
-                if isinstance(problem, UnusableProblem):
-                    found.unusable.append(problem)
-                else:
-                    found.by_id[problem["id"]] = problem
-        self._report(found)
-        return found
+        unread: list[BadRow] = []
+        try:
+            rows, origin = list(read_source(source, needed, unread)), digest(source)
+        except RowError as error:
+            fix = "" if self.path else f". A local copy is read with benchmark.{self.name}.path=FILE"
+            raise RowError(f"benchmark {self.name}: {error}{fix}") from error
+        unusable = [
+            UnusableProblem(key=row_id("bad", file=b.file, line=b.line), row=b.row(), reason=b.reason, detail=b.detail)
+            for b in unread
+        ]
+        return rows, Problems(by_id={}, unusable=unusable, digest=self._digest(origin))
 
-    def _problems(self, row: dict[str, Any]) -> Iterator[dict[str, Any] | UnusableProblem]:
-        """The problems in a row: one, or one for each round of its conversation."""
+    @property
+    def _reading(self) -> tuple[dict[str, Any], Sequence[str]]:
+        """Further settings of its source, and the columns it needs."""
+        raise NotImplementedError
+
+    def _problems_in(self, row: dict[str, Any]) -> Iterator[Problem | UnusableProblem]:
+        """The problems in a row."""
+        raise NotImplementedError
+
+    def _digest(self, origin: str) -> str:
+        """What its problems are known by, given a digest of what they were read from."""
+        return origin
+
+    def _report(self, problems: Problems) -> None:
+        unusable = [p.detail for p in problems.unusable if p.reason in (REFERENCE, DIALOGUE)]
+        details = "; ".join(unusable[:MAX_LOGGED])
+        if not problems.by_id:
+            raise RowError(f"benchmark {self.name} has no usable problem: {details}")
+        if unusable:
+            more = f" and {len(unusable) - MAX_LOGGED} more, in the rejects" if len(unusable) > MAX_LOGGED else ""
+            total = len(unusable) + len(problems.by_id)
+            log.warning("%s: %d of %d problems are left out: %s%s", self.name, len(unusable), total, details, more)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProblemSet(PublishedBenchmark):
+    """Problems with reference answers."""
+
+    form: str = setting("auto", choices=("auto", "gsm8k", "math", "plain"), help="how answers are written")
+    header: bool = setting(True, help="csv, tsv: the first line has the names")
+    groups: dict[str, str] = setting({}, help="level, topic, source -> their column; scores are given by each")
+    expects: str = setting("any", choices=("any", "numeric", "boxed"), help="what every reference must be")
+    tolerance: str | None = setting(None, help="their column with the absolute error a reference allows")
+    relative_tolerance: float | None = setting(
+        None, gt=0, lt=1, help="the relative error that every reference allows (profile strict): 0.05 is 5%"
+    )
+    dialogue: str | None = setting(None, help="their column with a conversation (MathChat)")
+    rounds: int = setting(1, ge=1, help="questions of a conversation; the model's own replies stand between them")
+
+    def __post_init__(self) -> None:
+        for column in self.groups.keys() - {"level", "topic", "source"}:
+            raise ValueError(f"groups.{column}: groups are level, topic and source")
+
+    def checker(self, problems: Problems, grading: GradingConfig) -> AnswerChecker:
+        from sq.eval.checkers import EqualityChecker
+
+        tolerances = {key: t for key, p in problems.by_id.items() if (t := _number(p.get("tolerance"))) is not None}
+        return EqualityChecker(grading.grader, grading.profiles, tolerances, self.relative_tolerance)
+
+    @property
+    def _reading(self) -> tuple[dict[str, Any], Sequence[str]]:
+        options = {"form": self.form, "header": self.header}
+        return options, ("question", "solution" if self.form == "math" else "answer")
+
+    def _problems_in(self, row: dict[str, Any]) -> Iterator[Problem | UnusableProblem]:
+        """One, or one for each round of its conversation."""
         if self.tolerance:
             row["tolerance"] = row.get(self.tolerance)
-        if self.dialogue:
-            from sq.eval.dialogue import turns_of
-
-            turns = turns_of(row, self.dialogue, self.rounds)
-            if isinstance(turns, str):
-                yield UnusableProblem(key=row["id"], row=row, reason="dialogue", detail=turns)
-                return
-            yield from (self._checked(turn) for turn in turns)
-        else:
+        if not self.dialogue:
             yield self._checked(row)
+            return
+        from sq.eval.dialogue import turns_of
 
-    def _checked(self, row: dict[str, Any]) -> dict[str, Any] | UnusableProblem:
+        turns = turns_of(row, self.dialogue, self.rounds)
+        if isinstance(turns, str):
+            yield UnusableProblem(key=row["id"], row=row, reason=DIALOGUE, detail=turns)
+        else:
+            yield from (self._checked(turn) for turn in turns)
+
+    def _checked(self, row: dict[str, Any]) -> Problem | UnusableProblem:
         from sq.data.answers import last_boxed
 
         answer, solution = (row.get("answer") or "").strip(), row.get("solution")
-        problem = None if answer else "there is no reference answer"
+        fault = None if answer else "there is no reference answer"
         if self.expects == "numeric" and not is_number(answer):
-            problem = f"the reference {_shortened(answer)} is no number"
+            fault = f"the reference {_shortened(answer)} is no number"
         if self.expects == "boxed" and not (isinstance(solution, str) and last_boxed(solution)):
-            problem = "the solution has no answer in a box"
-        if problem:
-            return UnusableProblem(
-                key=row["id"], row=row, reason="reference", detail=f"row {row.get('source_row')}: {problem}"
-            )
+            fault = "the solution has no answer in a box"
+        if fault:
+            detail = f"row {row.get('source_row')}: {fault}"
+            return UnusableProblem(key=row["id"], row=row, reason=REFERENCE, detail=detail)
         groups = {ours: _label(row[theirs]) for ours, theirs in self.groups.items() if row.get(theirs) is not None}
         return {**row, **groups, "answer": answer}
-
-    def _report(self, found: Problems) -> None:
-        odd = [b for b in found.unusable if b.reason in ("reference", "dialogue")]
-        if not found.by_id:
-            reasons = "; ".join(b.detail for b in odd[:MAX_LOGGED])
-            raise RowError(f"benchmark {self.name} has no usable problem: {reasons}")
-        if odd:
-            more = f" and {len(odd) - MAX_LOGGED} more, in the rejects" if len(odd) > MAX_LOGGED else ""
-            reasons = "; ".join(b.detail for b in odd[:MAX_LOGGED])
-            total = len(odd) + len(found.by_id)
-            log.warning("%s: %d of %d problems are left out: %s%s", self.name, len(odd), total, reasons, more)
-
-
-def read_published(
-    name: str, source: SourceConfig, need: tuple[str, ...], *, local: bool
-) -> tuple[list[dict[str, Any]], list[UnusableProblem], str]:
-    """The rows of benchmark `name`, what is no row of it, and a digest of where they came from."""
-    from sq.data.readers import BadRow
-    from sq.data.sources import digest, read_source
-
-    unread: list[BadRow] = []
-    try:
-        rows, origin = list(read_source(source, need, unread)), digest(source)
-    except RowError as error:
-        fix = "" if local else f". A local copy is read with benchmark.{name}.path=FILE"
-        raise RowError(f"benchmark {name}: {error}{fix}") from error
-    unusable = [
-        UnusableProblem(key=row_id("bad", file=b.file, line=b.line), row=b.row(), reason=b.reason, detail=b.detail)
-        for b in unread
-    ]
-    return rows, unusable, origin
 
 
 def is_number(text: str) -> bool:
     """Whether a reference is a single number: a sign, currency, thousands separators and a percent sign are allowed."""
     return bool(NUMBER.fullmatch(text.strip())) and any(c.isdigit() for c in text)
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return None if value in (None, "") else float(str(value))
+    except ValueError:
+        return None
 
 
 def _label(value: Any) -> str:

@@ -1,31 +1,43 @@
-"""How answers are graded where the graders of mathematics are not asked: by a domain's exact check, or by tests."""
+"""How answers are graded: by the graders of mathematics, by a domain's exact check, or (`code.py`) by tests."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sq.domains.base import Domain
+from sq.eval.grader_config import GraderConfig
+
+if TYPE_CHECKING:
+    from sq.eval.grade import Grade, Pair
+    from sq.eval.grader import Grader
 
 EXACT = "exact"
 """The profile of a domain that checks its own answers."""
+_GRADER_CODE = ("answer_text", "boxes", "extract", "grade", "grade_status", "negated_answers", "equal/*")
+Answer = Mapping[str, Any]
+GradeRow = dict[str, Any]
+"""A grade's columns: `extracted`, `correct`, `verdict`, `reason` and, where it is known, `where` it stood."""
 
 
 class AnswerChecker(Protocol):
     """Grades a benchmark's answers."""
 
     @property
-    def profile(self) -> str:
-        """What its verdicts are called in tables."""
+    def profiles(self) -> Sequence[str]:
+        """What its graders are called in tables; the first one's score is the score."""
         ...
 
     @property
     def version(self) -> str:
-        """What decides its verdicts; with another one, scores are made again."""
+        """What decides its grades; with another one, answers are graded again."""
         ...
 
-    def grade(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """For each answer, in order: `extracted`, `correct`, `verdict`, `reason` and, where it is known, `where`."""
+    def grade(self, answers: Sequence[Answer]) -> list[dict[str, GradeRow]]:
+        """For each answer, in order, its grade by profile."""
         ...
 
     def close(self) -> None:
@@ -33,24 +45,102 @@ class AnswerChecker(Protocol):
         ...
 
 
+class EqualityChecker:
+    """The graders of mathematics, in worker processes that the first answer starts.
+
+    Args:
+        config: the bounds of a worker.
+        profiles: whose rules decide, for each grade of an answer.
+        tolerances: the absolute error that some problems allow, by their ids.
+        relative_tolerance: the relative error that every reference allows.
+    """
+
+    def __init__(
+        self,
+        config: GraderConfig,
+        profiles: Sequence[str],
+        tolerances: Mapping[str, float] | None = None,
+        relative_tolerance: float | None = None,
+    ) -> None:
+        self.profiles = profiles
+        self.version = grader_version() + (f"-rtol{relative_tolerance:g}" if relative_tolerance else "")
+        self._config, self._tolerances, self._relative = config, tolerances or {}, relative_tolerance
+        self._grader: Grader | None = None
+
+    def grade(self, answers: Sequence[Answer]) -> list[dict[str, GradeRow]]:
+        """As `AnswerChecker.grade`."""
+        from sq.eval.grader import Grader
+
+        self._grader = self._grader or Grader(self._config)
+        pairs = [self._pair(answer) for answer in answers]
+        grades = zip(*(self._grader.grade(pairs, profile) for profile in self.profiles), strict=True)
+        return [dict(zip(self.profiles, map(_grade_row, of_one), strict=True)) for of_one in grades]
+
+    def close(self) -> None:
+        """As `AnswerChecker.close`."""
+        if self._grader is not None:
+            self._grader.close()
+            self._grader = None
+
+    def _pair(self, answer: Answer) -> Pair:
+        from sq.eval.grade import Pair
+
+        return Pair(
+            prediction=answer["prediction"],
+            reference=answer["reference"],
+            question=answer["question"],
+            tolerance=self._tolerances.get(answer["item"]),
+            relative_tolerance=self._relative,
+            finish_reason=answer["prediction_finish_reason"],
+        )
+
+
 class DomainChecker:
     """A domain's exact check."""
 
-    profile = EXACT
+    profiles = (EXACT,)
 
     def __init__(self, domain: Domain) -> None:
         self._domain = domain
         self.version = domain.name
 
-    def grade(self, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    def grade(self, answers: Sequence[Answer]) -> list[dict[str, GradeRow]]:
         """As `AnswerChecker.grade`."""
-        found = []
-        for row in rows:
-            answer = self._domain.final_answer(row["prediction"])
-            correct = answer is not None and self._domain.check(answer, row["reference"])
-            status = "unparsed" if answer is None else "correct" if correct else "wrong"
-            found.append({"extracted": answer, "correct": correct, "verdict": status, "reason": "exact check"})
-        return found
+        return [{EXACT: self._grade(answer)} for answer in answers]
 
     def close(self) -> None:
         """Nothing is held."""
+
+    def _grade(self, answer: Answer) -> GradeRow:
+        final = self._domain.final_answer(answer["prediction"])
+        correct = final is not None and self._domain.check(final, answer["reference"])
+        status = "unparsed" if final is None else "correct" if correct else "wrong"
+        return {"extracted": final, "correct": correct, "verdict": status, "reason": "exact check"}
+
+
+@lru_cache
+def grader_version() -> str:
+    """A digest of the graders of mathematics: their code, and the release of the library they compute with."""
+    from importlib.metadata import version
+
+    digest = hashlib.blake2b(digest_size=6)
+    here = Path(__file__).parent
+    for file in sorted(p for pattern in _GRADER_CODE for p in here.glob(f"{pattern}.py")):
+        digest.update(file.name.encode() + file.read_bytes())
+    digest.update(version("mpmath").encode())
+    return digest.hexdigest()
+
+
+def storable(text: str) -> str:
+    """A text without what UTF-8 cannot write."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _grade_row(grade: Grade) -> GradeRow:
+    return {
+        "extracted": storable(grade.extracted) if grade.location.value != "nowhere" else None,
+        "correct": grade.correct,
+        "verdict": grade.status.value,
+        "reason": storable(grade.reason),
+        "where": grade.location.value,
+    }

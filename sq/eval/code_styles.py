@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sq.domains.code.extract import parse
+from sq.domains.code.blocks import parse
 from sq.sandbox.programs import unittests_in
 
 STYLES = ("auto", "humaneval", "mbpp", "bigcodebench")

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sq.eval.equal import dart, strict
+from sq.eval.equal.numbers import Tolerance
 from sq.eval.extract import AnswerLocation, Extraction, extract, extract_reference
 from sq.eval.grade_status import EqualityResult, GradeStatus
 from sq.eval.grader_config import Profile
@@ -22,6 +23,7 @@ class Pair:
         reference: the true answer, or a solution that ends in one (a box, or `####`).
         question: the problem; profile dart looks for "find all ... separated by commas" in it.
         tolerance: an absolute error the reference allows.
+        relative_tolerance: a relative error it allows.
         finish_reason: what ended the output; `length` means that it was cut off.
     """
 
@@ -29,6 +31,7 @@ class Pair:
     reference: str
     question: str = ""
     tolerance: float | None = None
+    relative_tolerance: float | None = None
     finish_reason: str | None = None
 
 
@@ -78,7 +81,7 @@ def _grade_strict(pair: Pair) -> tuple[Extraction, EqualityResult]:
         return found, EqualityResult(
             GradeStatus.UNPARSED, "cut off before an answer" if found.cut_off else "no answer was found"
         )
-    return found, strict.equal(found.answer, reference, tolerance=pair.tolerance)
+    return found, strict.equal(found.answer, reference, Tolerance(pair.tolerance, pair.relative_tolerance))
 
 
 def _grade_dart(pair: Pair) -> tuple[Extraction, EqualityResult]:

@@ -1,21 +1,22 @@
 """`sq grade FILE`: anyone's outputs graded, row by row, into the same rows with a verdict and the reason for it.
 
 Rows stream through the grading processes in order; a line that cannot be read, or a row without its answer, becomes a
-row that says so, and the rest go on.
+row that says so, counts in no score, and the rest go on.
 """
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import os
 import zlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,14 @@ import pyarrow.parquet as pq
 
 from sq.core.config import nearest
 from sq.core.errors import RowError
+from sq.eval.checkers import storable
 from sq.eval.grade import Grade, Pair
 from sq.eval.grader import Grader
 from sq.eval.grader_config import GraderConfig, Profile
 
+SUFFIXES = (".jsonl.gz", ".jsonl", ".parquet", ".csv")
 _CHUNK = 512
-_ADDED = ("extracted", "correct", "verdict", "reason")
+_GRADE_COLUMNS = ("extracted", "correct", "verdict", "reason")
 Row = dict[str, Any]
 
 
@@ -46,16 +49,17 @@ class Columns:
 
 @dataclass(kw_only=True)
 class GradingSummary:
-    """How many rows were graded, how many could not be, and the verdicts by profile."""
+    """How many rows there are, how many of them could not be graded, and the statuses of the others by profile."""
 
     output: Path
     rows: int = 0
     errors: int = 0
-    verdicts: dict[str, Counter[str]] = field(default_factory=dict)
+    statuses: dict[str, Counter[str]] = field(default_factory=dict)
 
     def score(self, profile: str) -> float:
-        """The share of all rows that is correct under a profile."""
-        return self.verdicts[profile]["correct"] / self.rows if self.rows else 0.0
+        """The share of the rows that could be graded that is correct under a profile."""
+        graded = self.rows - self.errors
+        return self.statuses[profile]["correct"] / graded if graded else 0.0
 
 
 def grade_file(
@@ -69,7 +73,7 @@ def grade_file(
     """Grade a file of outputs.
 
     Args:
-        source: jsonl, jsonl.gz or parquet, with a prediction and a reference in each row.
+        source: jsonl, jsonl.gz, csv or parquet, with a prediction and a reference in each row.
         output: where the graded rows go, by suffix one of the same; none: beside the source, `NAME.graded.SUFFIX`.
         profiles: whose rules decide; the first one's columns are `extracted`, `correct`, `verdict` and `reason`, those
             of a further one carry its name in front (`dart_correct`).
@@ -83,29 +87,18 @@ def grade_file(
     path, target = Path(source), _target(Path(source), output)
     rules, names = _profiles(profiles), columns or Columns()
     rows = _checked(_read(path), names, path)
-    summary = GradingSummary(output=target, verdicts={p.value: Counter() for p in rules})
+    summary = GradingSummary(output=target, statuses={p.value: Counter() for p in rules})
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         with Grader(config) as grader:
-            _write(part, target, _counted(_graded(rows, grader, rules, names), summary, rules, progress))
+            _write(part, target, _counted(_graded(rows, grader, rules, names), summary, progress))
         part.replace(target)
     except OSError as error:  # what reading raises is a RowError by now
         raise RowError(f"{target} cannot be written: {error.strerror or error}; name another --output") from error
     finally:
-        _remove_partial(part)
+        with suppress(OSError):  # where nothing can be written, nothing is there
+            part.unlink(missing_ok=True)
     return summary
-
-
-def _remove_partial(part: Path) -> None:
-    with suppress(OSError):  # where nothing can be written, nothing is there
-        part.unlink(missing_ok=True)
-
-
-def grade_rows(
-    rows: Iterable[Row], grader: Grader, profiles: Sequence[str], columns: Columns | None = None
-) -> Iterator[Row]:
-    """The same rows with their grades, in order; for rows that are in memory or come from elsewhere."""
-    return _graded(iter(rows), grader, _profiles(profiles), columns or Columns())
 
 
 def _profiles(names: Sequence[str]) -> list[Profile]:
@@ -136,43 +129,44 @@ def _target(source: Path, output: str | Path | None) -> Path:
 
 
 def _suffix(path: Path) -> str:
-    for suffix in (".jsonl.gz", ".jsonl", ".parquet"):
+    for suffix in SUFFIXES:
         if path.name.endswith(suffix):
             return suffix
-    raise RowError(f"{path} is not .jsonl, .jsonl.gz or .parquet by its name")
+    raise RowError(f"{path} is not .jsonl, .jsonl.gz, .csv or .parquet by its name")
 
 
 def _read(path: Path) -> Iterator[Row]:
-    if path.name.endswith(".parquet"):
-        try:
+    """The rows of a file; what is none has its `line` and an `error` alone."""
+    try:
+        if path.name.endswith(".parquet"):
             with pq.ParquetFile(path) as file:
                 for batch in file.iter_batches(batch_size=_CHUNK):
                     yield from batch.to_pylist()
-        except (pa.ArrowInvalid, OSError) as error:
-            raise RowError(f"{path} cannot be read as parquet: {error}") from error
-        return
-    try:
-        with gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield _parsed(line, number)
-    except (OSError, EOFError, zlib.error) as error:
+        elif path.name.endswith(".csv"):
+            csv.field_size_limit(2**24)
+            with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
+                reader = csv.DictReader(text, strict=True)
+                for row in reader:
+                    fits = None not in row and None not in row.values()
+                    error = f"line {reader.line_num} has another number of fields than the header"
+                    yield row if fits else {"line": reader.line_num, "error": error}
+        else:
+            with gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as lines:
+                yield from (_parsed(line, number) for number, line in enumerate(lines, 1) if line.strip())
+    except (pa.ArrowInvalid, csv.Error, OSError, EOFError, zlib.error) as error:
         raise RowError(f"{path} cannot be read to its end: {error}") from error
 
 
 def _parsed(line: bytes, number: int) -> Row:
+    text = line[:200].decode("utf-8", "replace").strip()
+    start = repr(text[:40] + ("..." if len(text) > 40 else ""))
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
-        return {"line": number, "error": f"line {number} is not JSON ({_start(line)}): {error}"}
+        return {"line": number, "error": f"line {number} is not JSON ({start}): {error}"}
     if not isinstance(row, dict):
-        return {"line": number, "error": f"line {number} is {type(row).__name__}, not an object: {_start(line)}"}
+        return {"line": number, "error": f"line {number} is {type(row).__name__}, not an object: {start}"}
     return row
-
-
-def _start(line: bytes) -> str:
-    text = line[:200].decode("utf-8", "replace").strip()
-    return repr(text[:40] + ("..." if len(text) > 40 else ""))
 
 
 def _checked(rows: Iterator[Row], names: Columns, path: Path) -> Iterator[Row]:
@@ -180,21 +174,16 @@ def _checked(rows: Iterator[Row], names: Columns, path: Path) -> Iterator[Row]:
     head = list(islice(rows, _CHUNK))
     if not head:
         raise RowError(f"{path} has no rows")
-    found = dict.fromkeys(key for row in head if not _unreadable(row) for key in row)
-    if not found:
+    there = dict.fromkeys(key for row in head if not _unreadable(row) for key in row)
+    if not there:
         raise RowError(f"{path} has no row that can be read: {next((r['error'] for r in head), 'its rows are empty')}")
     for option, name in (("prediction", names.prediction), ("reference", names.reference)):
-        if name not in found:
-            hint = nearest(name, found)
+        if name not in there:
+            hint = nearest(name, there)
             raise RowError(
-                f"{path} has no column '{name}'{hint} (columns: {', '.join(found)}); name the {option} with --{option}"
+                f"{path} has no column '{name}'{hint} (columns: {', '.join(there)}); name the {option} with --{option}"
             )
-    return _chained(head, rows)
-
-
-def _chained(head: list[Row], rest: Iterator[Row]) -> Iterator[Row]:
-    yield from head
-    yield from rest
+    return chain(head, rows)
 
 
 def _unreadable(row: Row) -> bool:
@@ -208,9 +197,9 @@ def _graded(rows: Iterator[Row], grader: Grader, rules: list[Profile], names: Co
         grades = [iter(list(grader.grade(good, profile))) for profile in rules]
         for row, pair in zip(chunk, pairs, strict=True):
             if isinstance(pair, Pair):
-                yield {**row, **_columns([next(g) for g in grades])}
+                yield {**row, **_columns(rules, [next(g) for g in grades])}
             else:
-                yield {**row, **_empty_grade(rules), "error": pair}
+                yield {**row, **_columns(rules, []), "error": pair}
 
 
 def _pair(row: Row, names: Columns) -> Pair | str:
@@ -229,43 +218,40 @@ def _pair(row: Row, names: Columns) -> Pair | str:
         if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
             return f"{name} is {type(value).__name__} ({str(value)[:40]}); a text or a number is needed"
         values[option] = str(value)
-    tolerance = row.get(names.tolerance)
+    tolerance, reason = row.get(names.tolerance), row.get(names.finish_reason)
     try:
         allowed = None if tolerance in (None, "") else float(str(tolerance))
     except ValueError:
         return f"{names.tolerance} is {tolerance!r}; a number is needed"
-    reason = row.get(names.finish_reason)
     return Pair(
-        **values,
+        prediction=values["prediction"],
+        reference=values["reference"],
         question=str(row.get(names.question) or ""),
         tolerance=allowed,
         finish_reason=None if reason is None else str(reason),
     )
 
 
-def _columns(grades: list[Grade]) -> Row:
+def _columns(rules: list[Profile], grades: list[Grade]) -> Row:
+    """The columns that are added to a row; without grades, those of a row that could not be graded."""
     added: Row = {}
-    for place, grade in enumerate(grades):
-        front = "" if place == 0 else f"{grade.profile.value}_"
-        values = (grade.extracted, grade.correct, grade.status.value, grade.reason)
-        added.update({front + name: value for name, value in zip(_ADDED, values, strict=True)})
+    for place, profile in enumerate(rules):
+        grade = grades[place] if grades else None
+        values = (
+            (grade.extracted, grade.correct, grade.status.value, grade.reason) if grade else (None, False, None, None)
+        )
+        front = f"{profile.value}_" if place else ""
+        added.update({front + name: value for name, value in zip(_GRADE_COLUMNS, values, strict=True)})
     return added
 
 
-def _empty_grade(rules: list[Profile]) -> Row:
-    fronts = ["", *(f"{p.value}_" for p in rules[1:])]
-    return {front + name: False if name == "correct" else None for front in fronts for name in _ADDED}
-
-
-def _counted(
-    rows: Iterator[Row], summary: GradingSummary, rules: list[Profile], progress: Callable[[int], None] | None
-) -> Iterator[Row]:
+def _counted(rows: Iterator[Row], summary: GradingSummary, progress: Callable[[int], None] | None) -> Iterator[Row]:
     for row in rows:
         summary.rows += 1
         summary.errors += row["verdict"] is None
-        for place, profile in enumerate(rules):
-            verdict = row["verdict" if place == 0 else f"{profile.value}_verdict"]
-            summary.verdicts[profile.value][verdict or "error"] += 1
+        for place, (profile, statuses) in enumerate(summary.statuses.items()):
+            if status := row[f"{profile}_verdict" if place else "verdict"]:
+                statuses[status] += 1
         if progress is not None:
             progress(summary.rows)
         yield row
@@ -274,13 +260,17 @@ def _counted(
 def _write(part: Path, target: Path, rows: Iterator[Row]) -> None:
     if target.name.endswith(".parquet"):
         _write_parquet(part, rows)
-        return
-    opened = (
-        gzip.open(part, "wt", encoding="ascii") if target.name.endswith(".gz") else part.open("w", encoding="ascii")
-    )
-    with opened as file:
-        for row in rows:
-            file.write(json.dumps(row, default=str) + "\n")
+    elif target.name.endswith(".csv"):
+        head = list(islice(rows, _CHUNK))
+        names = dict.fromkeys([*(key for row in head for key in row), "error"])
+        with part.open("w", encoding="utf-8", newline="", errors="surrogateescape") as file:
+            writer = csv.DictWriter(file, list(names), extrasaction="ignore")
+            writer.writeheader()
+            writer.writerows({k: _text(v) for k, v in row.items() if v is not None} for row in chain(head, rows))
+    else:
+        zipped = target.name.endswith(".gz")
+        with gzip.open(part, "wt", encoding="ascii") if zipped else part.open("w", encoding="ascii") as lines:
+            lines.writelines(json.dumps(row, default=str) + "\n" for row in rows)
 
 
 def _write_parquet(part: Path, rows: Iterator[Row]) -> None:
@@ -290,7 +280,9 @@ def _write_parquet(part: Path, rows: Iterator[Row]) -> None:
             if writer is None:
                 names = dict.fromkeys(["error", *(key for row in chunk for key in row)])
                 writer = pq.ParquetWriter(part, pa.schema([(n, _type([r.get(n) for r in chunk])) for n in names]))
-            writer.write_table(pa.Table.from_pylist([_storable(r, writer.schema) for r in chunk], schema=writer.schema))
+            texts = {f.name for f in writer.schema if pa.types.is_string(f.type)}
+            plain = [{k: _text(v) if k in texts and v is not None else v for k, v in row.items()} for row in chunk]
+            writer.write_table(pa.Table.from_pylist(plain, schema=writer.schema))
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise RowError(f"the rows have no common type for parquet ({error}); name a .jsonl output") from error
     finally:
@@ -301,17 +293,11 @@ def _write_parquet(part: Path, rows: Iterator[Row]) -> None:
 def _type(values: list[Any]) -> pa.DataType:
     """The type of a column; text where its values have none in common."""
     try:
-        found = pa.array([v.encode("utf-8", "replace").decode() if isinstance(v, str) else v for v in values]).type
+        common = pa.array([storable(v) if isinstance(v, str) else v for v in values]).type
     except (pa.ArrowInvalid, pa.ArrowTypeError):
         return pa.string()
-    return pa.string() if pa.types.is_null(found) else found
-
-
-def _storable(row: Row, schema: pa.Schema) -> Row:
-    texts = {f.name for f in schema if pa.types.is_string(f.type)}
-    return {k: _text(v) if k in texts and v is not None else v for k, v in row.items()}
+    return pa.string() if pa.types.is_null(common) else common
 
 
 def _text(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return text.encode("utf-8", "replace").decode()
+    return storable(value if isinstance(value, str) else json.dumps(value, default=str))

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from sq.core.chat import ChatFormat
@@ -32,95 +33,111 @@ class FormatConfig:
     prompt: PromptConfig
 
 
+@dataclass(frozen=True, kw_only=True)
 class RequestBuilder:
-    """Turns problems into requests for one model, by one format. Nothing of the model but its tokenizer is read."""
+    """Turns problems into requests for one model, by one format. Nothing of the model but its tokenizer is read.
 
-    def __init__(
-        self, model: ModelConfig, form: FormatConfig, *, instruction: str | None = None, ids: bool = True
-    ) -> None:
-        """Prepare and check the format.
+    Attributes:
+        model: whose tokenizer and chat template are used.
+        form: how questions are put.
+        sampling: how answers are sampled; where they stop follows from the format.
+        seed: of the run.
+        instruction: a domain's own, in place of the format's words.
+        ids: False for an engine that reads chat messages; then no tokenizer is needed.
+    """
 
-        Args:
-            model: whose tokenizer and chat template are used.
-            form: how questions are put.
-            instruction: a domain's own, in place of the format's words.
-            ids: False for an engine that reads chat messages; then no tokenizer is needed.
-        """
-        self._form, self._instruction = form, instruction
-        self._system = model.chat.system
-        self._prompt = Prompt(form.prompt)
-        self._tokenizer = load_tokenizer(model) if ids else None
-        self._chat = self._chat_of(model) if form.chat or instruction is not None else None
-        self.stop_ids = self._stops(model)
-        self.digest = self._digest()
-
-    def request(
-        self, problem: Mapping[str, Any], sampling: Sampling, seed: int, replies: Sequence[str] = ()
-    ) -> Request:
-        """The request for answers to a problem; `replies` are the model's own to the questions before it."""
-        key = problem["id"]
-        ask: dict[str, Any] = {"key": key, "sampling": sampling, "seed": seed_of(key, seed)}
-        if problem.get("messages") or self._tokenizer is None:
-            return Request(messages=self._messages(problem, replies), **ask)
-        text = self._text(problem["question"])
-        if self._chat is not None:
-            return Request(prompt_ids=self._chat.answer_ids(text), **ask)
-        return Request(prompt_ids=tuple(self._tokenizer(text).input_ids), **ask)
+    model: ModelConfig
+    form: FormatConfig
+    sampling: Sampling
+    seed: int
+    instruction: str | None = None
+    ids: bool = True
 
     @property
+    def fingerprint(self) -> dict[str, Any]:
+        """What decides the requests of given problems, flat and plain."""
+        return {**flatten(self._sampling, "sampling"), "prompt": self.digest, "seed": self.seed}
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of the format."""
+        probe = self._chat.digest if self._chat else self._tokenizer and self._tokenizer(self._text("x")).input_ids
+        parts = [flatten(self.form), self.instruction, self.model.chat.system, probe]
+        return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+    def request(self, problem: Mapping[str, Any], replies: Sequence[str] = ()) -> Request:
+        """The request for answers to a problem; `replies` are the model's own to the questions before it."""
+        key = problem["id"]
+        ask: dict[str, Any] = {"key": key, "sampling": self._sampling, "seed": seed_of(key, self.seed)}
+        if problem.get("messages") or self._tokenizer is None:
+            return Request(messages=self._messages(problem, replies), **ask)
+        return Request(prompt_ids=tuple(self._ids(problem["question"])), **ask)
+
     def shortest(self) -> int | None:
-        """Tokens of a prompt with next to nothing asked in it; None where the engine makes the prompt."""
-        if self._tokenizer is None:
-            return None
-        return len(self._chat.answer_ids(self._text("?")) if self._chat else self._tokenizer(self._text("?")).input_ids)
+        """Tokens of a prompt with next to nothing asked in it; None where the engine makes the prompt.
+
+        Raises:
+            ConfigError: where the model has no such format, or its answers would never end.
+        """
+        return len(self._ids("?")) if self._tokenizer and self._sampling.stop_token_ids else None
 
     def check_dialogue(self, benchmark: str) -> None:
         """Refuse a benchmark of conversations where the model has no template to put them in."""
         if self._tokenizer is not None and (self._chat is None or self._tokenizer.chat_template is None):
             raise ConfigError(
                 f"benchmark {benchmark} is a conversation, and model '{self._tokenizer.name_or_path}' with "
-                f"format={self._form.name} has no chat template for it; leave it out, or choose format=chat"
+                f"format={self.form.name} has no chat template for it; leave it out, or choose format=chat"
             )
 
+    @cached_property
+    def _tokenizer(self) -> Any:
+        return load_tokenizer(self.model) if self.ids else None
+
+    @cached_property
+    def _chat(self) -> ChatFormat | None:
+        if self._tokenizer is None or not (self.form.chat or self.instruction is not None):
+            return None
+        try:
+            ends = eos_ids(self.model)
+            return ChatFormat.from_tokenizer(self._tokenizer, self.model.chat, eos_ids=ends, key="model.chat")
+        except ConfigError as error:
+            raise ConfigError(f"{error}. {PLAIN_TEXT_FIX}") from error
+
+    @cached_property
+    def _sampling(self) -> Sampling:
+        """With the ids that end an answer."""
+        if self._tokenizer is None or self._chat is not None:
+            return replace(self.sampling, stop_token_ids=self._chat.answer_stop_ids if self._chat else ())
+        own = [self._tokenizer.eos_token_id, *eos_ids(self.model)]
+        stops = tuple(dict.fromkeys(i for i in own if i is not None))
+        if not stops:
+            raise ConfigError(
+                f"model {self.model.name} has no eos token, so its answers would never end; choose format=chat"
+            )
+        return replace(self.sampling, stop_token_ids=stops)
+
+    @cached_property
+    def _prompt(self) -> Prompt:
+        return Prompt(self.form.prompt)
+
+    def _ids(self, question: str) -> Sequence[int]:
+        text = self._text(question)
+        ids: Sequence[int] = self._chat.answer_ids(text) if self._chat else self._tokenizer(text).input_ids
+        return ids
+
     def _text(self, question: str) -> str:
-        if self._instruction is not None:
-            return "\n".join(filter(None, (question.strip(), self._instruction)))
+        if self.instruction is not None:
+            return "\n".join(filter(None, (question.strip(), self.instruction)))
         return self._prompt.render(question=question.strip())
 
     def _messages(self, problem: Mapping[str, Any], replies: Sequence[str]) -> tuple[Message, ...]:
         own = iter(replies)
         before = problem.get("messages") or []
-        said = [dict(m) if m["content"] is not None else {**m, "content": next(own)} for m in before]
-        said.append({"role": "user", "content": problem["question"]})
-        said[0] = {**said[0], "content": self._text(said[0]["content"])}
-        system = [{"role": "system", "content": self._system}] if self._system else []
-        return (*system, *said)
-
-    def _chat_of(self, model: ModelConfig) -> ChatFormat | None:
-        if self._tokenizer is None:
-            return None
-        try:
-            return ChatFormat.from_tokenizer(self._tokenizer, model.chat, eos_ids=eos_ids(model), key="model.chat")
-        except ConfigError as error:
-            raise ConfigError(f"{error}. {PLAIN_TEXT_FIX}") from error
-
-    def _stops(self, model: ModelConfig) -> tuple[int, ...]:
-        if self._tokenizer is None:
-            return ()
-        if self._chat is not None:
-            return self._chat.answer_stop_ids
-        own = [self._tokenizer.eos_token_id, *eos_ids(model)]
-        stops = tuple(dict.fromkeys(i for i in own if i is not None))
-        if not stops:
-            raise ConfigError(
-                f"model {model.name} has no eos token, so its answers would never end; choose format=chat"
-            )
-        return stops
-
-    def _digest(self) -> str:
-        probe = self._chat.digest if self._chat else self._tokenizer and self._tokenizer(self._text("x")).input_ids
-        parts = [flatten(self._form), self._instruction, self._system, probe]
-        return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
+        messages = [dict(m) if m["content"] is not None else {**m, "content": next(own)} for m in before]
+        messages.append({"role": "user", "content": problem["question"]})
+        messages[0] = {**messages[0], "content": self._text(messages[0]["content"])}
+        system = self.model.chat.system
+        return (*([{"role": "system", "content": system}] if system else []), *messages)
 
 
 def seed_of(key: str, seed: int) -> int:

@@ -1,4 +1,4 @@
-"""What a finished evaluation tells: figures with intervals beside the paper's, and where the graders disagree."""
+"""What a finished evaluation says: metrics with intervals beside the paper's, and where the graders disagree."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from typing import Any
 from sq.core.count import count_noun
 from sq.core.intervals import Interval
 from sq.core.ledger import read_rows
+from sq.eval.metrics import compute_metrics, read_graded
 from sq.eval.paper import paper_figure
+from sq.eval.score import scores_dir
 
 MetricsByProfile = dict[str, dict[str, Interval]]
 """By profile, then by name."""
@@ -28,6 +30,22 @@ class BenchmarkSummary:
     metrics: MetricsByProfile
     left_out: int = 0
     disagreements: list[dict[str, Any]] = field(default_factory=list)
+
+
+def summarize(
+    name: str, directory: Path, *, ks: Sequence[int], rewards: Mapping[str, float] | None, left_out: int
+) -> BenchmarkSummary:
+    """The metrics of a benchmark's scores, and where its graders disagree, which `disagreements.jsonl` lists too."""
+    scores = scores_dir(directory)
+    differing = list(disagreements(scores))
+    write_jsonl(directory / "disagreements.jsonl", differing)
+    metrics = {p: compute_metrics(g, ks=ks, rewards=rewards) for p, g in read_graded(scores).items()}
+    return BenchmarkSummary(name=name, metrics=metrics, left_out=left_out, disagreements=differing)
+
+
+def format_report(summaries: Sequence[BenchmarkSummary], base: str | None) -> str:
+    """What is printed: the table, and what does not fit into it."""
+    return "\n".join(filter(None, (format_table(summaries, base), format_details(summaries))))
 
 
 def disagreements(scores: Path) -> Iterator[dict[str, Any]]:

@@ -14,7 +14,7 @@ from sq.core.rows import CANDIDATE, LINEAGE, row_id
 from sq.engine.base import ScoreRequest
 from sq.engine.config import EngineConfig
 from sq.engine.failures import FailureLimit, has_failed, rejected, unfinished
-from sq.eval.answer import answers_dir
+from sq.eval.answer import read_answers
 from sq.eval.outdated import archive_if_outdated
 from sq.models.load import ModelConfig
 
@@ -27,7 +27,8 @@ def reward(
     model: ModelConfig,
     engine: EngineConfig,
     run: str,
-    retry: Retry | None = None,
+    *,
+    retry: bool = False,
 ) -> dict[str, float]:
     """Score every answer of a benchmark; the rewards by the answers' ids."""
     name = engine.identity(model)
@@ -35,7 +36,8 @@ def reward(
     inputs = {f"answers-{n}": summary.digest for n, summary in enumerate(answers, 1)}
     where = directory / "rewards"
     archive_if_outdated(where, inputs)
-    with Ledger.open(where, schema=REWARD, config=identity, inputs=inputs, retry=retry) as ledger:
+    again = Retry(reject=lambda reject: bool(reject["reason"] == "engine")) if retry else None
+    with Ledger.open(where, schema=REWARD, config=identity, inputs=inputs, retry=again) as ledger:
         waiting = ledger.todo(_items(directory, len(answers)))
         if (first := next(waiting, None)) is not None:
             started, failures = engine.create(model), list[str]()
@@ -63,9 +65,8 @@ def reward(
 
 
 def _items(directory: Path, rounds: int) -> Iterator[WorkItem]:
-    for number in range(1, rounds + 1):
-        for row in read_rows(answers_dir(directory, number), columns=["id", "question", "prediction"]):
-            yield WorkItem(row["id"], row)
+    for row in read_answers(directory, rounds, columns=["id", "question", "prediction"]):
+        yield WorkItem(row["id"], row)
 
 
 def _requests(first: WorkItem, rest: Iterator[WorkItem]) -> Iterator[ScoreRequest]:

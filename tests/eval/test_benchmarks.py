@@ -9,10 +9,12 @@ from hydra import compose, initialize_config_dir
 from sq.core.config import build, conf_dir
 from sq.core.errors import ConfigError, RowError
 from sq.domains.arithmetic.domain import ArithmeticConfig
-from sq.eval.benchmarks import BenchmarkConfig, ProblemSet, is_number
+from sq.eval.benchmarks import BenchmarkConfig, GradingConfig, ProblemSet, is_number
 from sq.eval.checkers import DomainChecker
 from sq.eval.dialogue import conversation, reference_in
+from sq.eval.grader_config import GraderConfig
 from sq.eval.paper import base_of, paper_figure
+from sq.sandbox.config import SandboxConfig
 
 DATA = Path(__file__).parent.parent.parent.parent / "shared" / "data"
 real = pytest.mark.skipif(not DATA.is_dir(), reason="the benchmark files are not on this machine")
@@ -200,9 +202,28 @@ def test_the_papers_figures_stand_beside_the_same_base_only(names, base):
 
 def test_a_domains_exact_check_tells_right_from_wrong_and_from_nothing():
     rows = [{"prediction": text, "reference": "15"} for text in (r"So \boxed{15}.", r"So \boxed{16}.", "So fifteen.")]
-    found = DomainChecker(ArithmeticConfig().create()).grade(rows)
-    assert [(row["extracted"], row["correct"], row["verdict"]) for row in found] == [
+    grades = [grade["exact"] for grade in DomainChecker(ArithmeticConfig().create()).grade(rows)]
+    assert [(grade["extracted"], grade["correct"], grade["verdict"]) for grade in grades] == [
         ("15", True, "correct"),
         ("16", False, "wrong"),
         (None, False, "unparsed"),
     ]
+
+
+def test_a_relative_tolerance_of_the_benchmark_reaches_the_grader(tmp_path):
+    path = written(tmp_path, [{"question": "g?", "answer": "9.81"}, {"question": "m?", "answer": "2 \\text{ kg}"}])
+    answers = [("9.8", 0), ("9.6", 0), ("2050 g", 1), ("2.2 kg", 1), ("x", 0)]
+    correct = {}
+    for tolerance in ("null", "0.05"):
+        minerva = benchmark("minerva_math", f"path={path}", "form=plain", f"relative_tolerance={tolerance}")
+        problems = minerva.load(None, 0)
+        keys = list(problems.by_id)
+        rows = [
+            {"item": keys[k], "prediction": text, "reference": problems.by_id[keys[k]]["answer"], "question": "?",
+             "prediction_finish_reason": "stop"} for text, k in answers
+        ]  # fmt: skip
+        grading = GradingConfig(profiles=["strict"], grader=GraderConfig(workers=1), sandbox=SandboxConfig())
+        checker = minerva.checker(problems, grading)
+        correct[checker.version] = [grade["strict"]["correct"] for grade in checker.grade(rows)]
+        checker.close()
+    assert list(correct.values()) == [[False] * 5, [True, True, True, False, False]], "two versions: graded again"

@@ -107,7 +107,7 @@ def test_problems_that_cannot_be_used_are_told_and_left_out(tmp_path, caplog):
     assert "its tests do not parse" in caplog.text and "entry_point" in caplog.text
     with pytest.raises(RowError, match="no usable problem.*are of no style known here"):
         problems_of(tmp_path, "HUMANEVAL", [{"task_id": "1", "prompt": "Add."}])
-    with pytest.raises(ConfigError, match="say where: benchmark.own.path=FILE"):
+    with pytest.raises(ConfigError, match="say where it is: benchmark.own.path=FILE"):
         CodeBenchmark(name="own").load(None, 0)
 
 

@@ -1,6 +1,7 @@
 """`sq grade FILE`: the same rows with their grades, in order, whatever is wrong with a line."""
 
 import argparse
+import csv
 import gzip
 import json
 
@@ -10,11 +11,7 @@ import pytest
 
 from sq.cli import grade as grade_command
 from sq.core.errors import RowError
-from sq.eval.disagree import Disagreements
-from sq.eval.grade import Pair
-from sq.eval.grade_file import Columns, grade_file, grade_rows
-from sq.eval.grade_status import GradeStatus
-from sq.eval.grader import Grader
+from sq.eval.grade_file import Columns, grade_file
 from sq.eval.grader_config import GraderConfig
 
 CONFIG = GraderConfig(workers=2)
@@ -61,7 +58,7 @@ def test_rows_come_back_in_order_with_their_grades(outputs):
     [
         ("sub.jsonl", "is a directory; name a file"),
         ("no/such/o.jsonl", "there is no directory"),
-        ("o.csv", "is not .jsonl, .jsonl.gz or .parquet by its name"),
+        ("o.tsv", "is not .jsonl, .jsonl.gz, .csv or .parquet by its name"),
     ],
 )
 def test_an_output_that_cannot_be_written_is_one_clear_line(outputs, tmp_path, name, message):
@@ -96,7 +93,7 @@ def test_several_profiles_add_their_columns(outputs, tmp_path):
     last = read(summary.output)[2]
     assert (last["correct"], last["verdict"]) == (True, "correct")
     assert (last["dart_correct"], last["dart_verdict"]) == (False, "wrong")
-    assert summary.verdicts["dart"] == {"correct": 1, "wrong": 2}
+    assert summary.statuses["dart"] == {"correct": 1, "wrong": 2}
 
 
 def test_parquet_in_and_out(outputs, tmp_path):
@@ -124,7 +121,7 @@ def test_a_bad_line_becomes_a_row_with_its_error(tmp_path):
     summary = grade_file(path, config=CONFIG)
     rows = read(summary.output)
     assert [r["verdict"] for r in rows] == ["correct", *[None] * 7, "wrong", "correct"]
-    assert (summary.rows, summary.errors) == (10, 7)
+    assert (summary.rows, summary.errors, summary.score("strict")) == (10, 7, 2 / 3), "of the three that have a grade"
     assert "line 2 is not JSON" in rows[1]["error"]
     assert "line 3 is list, not an object" in rows[2]["error"]
     assert "prediction is missing" in rows[3]["error"] and "prediction is missing" in rows[4]["error"]
@@ -148,7 +145,7 @@ def test_a_reference_of_several_answers_and_an_allowed_error(tmp_path):
     ("change", "message"),
     [
         ({"source": "none.jsonl"}, "there is no file"),
-        ({"source": "out.csv"}, "is not .jsonl, .jsonl.gz or .parquet"),
+        ({"source": "out.tsv"}, "is not .jsonl, .jsonl.gz, .csv or .parquet"),
         ({"output": "out.jsonl"}, "is the input"),
         ({"output": "nowhere/x.jsonl"}, "there is no directory"),
         ({"output": "x.txt"}, "is not .jsonl"),
@@ -171,25 +168,25 @@ def test_an_empty_or_broken_file_is_said(tmp_path):
     with pytest.raises(RowError, match="has no rows"):
         grade_file(tmp_path / "empty.jsonl", config=CONFIG)
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 no")
-    with pytest.raises(RowError, match="cannot be read as parquet"):
+    with pytest.raises(RowError, match="broken.parquet cannot be read"):
         grade_file(tmp_path / "broken.parquet", config=CONFIG)
     (tmp_path / "cut.jsonl.gz").write_bytes(gzip.compress(b'{"prediction": "1", "reference": "1"}\n' * 5000)[:-40])
     with pytest.raises(RowError, match="cannot be read to its end"):
         grade_file(tmp_path / "cut.jsonl.gz", config=CONFIG)
 
 
-def test_rows_from_memory_and_where_profiles_disagree():
-    said = [("1", "1"), ("3.04", "0.0304"), (".5", "0.5"), ("5", "the sum of all of the numbers is even when n is odd")]
-    rows = [{"prediction": p, "reference": r} for p, r in said]
-    with Grader(CONFIG) as grader:
-        assert [r["correct"] for r in grade_rows(rows, grader, ["strict"])] == [True, False, True, False]
-        verdicts = {grader.grade_one(Pair(**rows[3]), profile).status for profile in ("strict", "dart")}
-        assert verdicts == {GradeStatus.UNVERIFIABLE, GradeStatus.WRONG}  # neither is correct: no disagreement
-        finder = Disagreements(grader)
-        found = list(finder.of(Pair(**r) for r in rows))
-    assert [d.index for d in found] == [1, 2]
-    assert "strict: wrong" in found[0].reason and "dart: correct" in found[0].reason
-    assert finder.scores() == {"strict": 0.5, "dart": 0.5}
+def test_csv_in_and_out(tmp_path):
+    path = tmp_path / "o.csv"
+    path.write_bytes(
+        b'\xef\xbb\xbfprediction,reference,note\n"1,000",1000,"two\nlines, \xc3\xa9"\n007,8,\n5,5\n,3,x\n\xff,1,\n'
+    )
+    summary = grade_file(path, config=CONFIG)
+    with summary.output.open(newline="", encoding="utf-8", errors="replace") as file:
+        rows = list(csv.DictReader(file))
+    assert [r["verdict"] for r in rows] == ["correct", "wrong", "", "unparsed", "wrong"]
+    assert (rows[0]["note"], rows[1]["prediction"]) == ("two\nlines, é", "007"), "text as it stood"
+    assert "line 5 has another number of fields" in rows[2]["error"] and (summary.rows, summary.errors) == (5, 1)
+    assert read(grade_file(path, tmp_path / "o.jsonl", config=CONFIG).output)[0]["reference"] == "1000"
 
 
 def test_profiles_may_be_named_together_on_the_command_line(tmp_path, capsys):
@@ -199,8 +196,8 @@ def test_profiles_may_be_named_together_on_the_command_line(tmp_path, capsys):
     parsed = parser.parse_args(["grade", str(tmp_path / "a.jsonl"), "--profile", "strict,dart", "--workers", "1"])
     parsed.run(parsed)
     printed = capsys.readouterr().out
-    assert "strict: 0.0% of 1 rows" in printed
-    assert "dart: 100.0% of 1 rows" in printed
+    assert "strict: 0.0% of 1 row correct" in printed
+    assert "dart: 100.0% of 1 row correct" in printed
 
 
 def test_a_list_of_answers_is_told_to_be_rows(tmp_path):

@@ -7,9 +7,10 @@ import pytest
 
 from sq.core.intervals import mean_interval, share_interval
 from sq.core.ledger import Ledger, WorkItem
-from sq.core.rows import SCORE, fit_row
-from sq.eval.grade import Pair
-from sq.eval.grader import GraderConfig
+from sq.core.rows import fit_row
+from sq.eval.answer import ANSWER
+from sq.eval.checkers import EqualityChecker
+from sq.eval.grader_config import GraderConfig
 from sq.eval.report import (
     BenchmarkSummary,
     disagreements,
@@ -19,7 +20,7 @@ from sq.eval.report import (
     metric_rows,
     write_jsonl,
 )
-from sq.eval.score import LazyGrader
+from sq.eval.score import score, scores_dir
 
 PAIRS = [
     ("\\boxed{(0,1)}", "[0,1]", (False, True)),  # dart takes an open interval for a closed one
@@ -32,31 +33,19 @@ PAIRS = [
 @pytest.fixture
 def scores(tmp_path):
     """A ledger of scores, as the real graders grade `PAIRS`."""
-    grader = LazyGrader(GraderConfig(workers=1), ("strict", "dart"))
-    pairs = [Pair(prediction=p, reference=r) for p, r, _ in PAIRS]
-    try:
-        graded = {name: grader.grade(pairs, name) for name in grader.profiles}
-    finally:
-        grader.close()
-    with Ledger.open(tmp_path / "scores", schema=SCORE, config={}) as ledger:
-        for item in ledger.todo(WorkItem(f"a{i}", i) for i in range(len(PAIRS))):
-            said, reference, _ = PAIRS[item.payload]
-            rows = [
-                fit_row(
-                    {
-                        "id": f"{item.key}-{profile}", "run": "r", "parents": [item.key], "question": "?",
-                        "benchmark": "b", "item": f"p{item.payload}", "sample": 0, "profile": profile,
-                        "prediction": said, "reference": reference, "extracted": g[item.payload].extracted,
-                        "correct": g[item.payload].correct, "verdict": g[item.payload].status.value,
-                        "reason": g[item.payload].reason,
-                    },
-                    SCORE,
-                )
-                for profile, g in graded.items()
-            ]  # fmt: skip
-            ledger.record(item.key, rows)
-        ledger.finish()
-    return tmp_path / "scores"
+    rows = [
+        {
+            "id": f"a{i}", "run": "r", "parents": [f"p{i}"], "question": "?", "benchmark": "b", "item": f"p{i}",
+            "sample": 0, "prediction": prediction, "reference": reference, "prediction_finish_reason": "stop",
+        }
+        for i, (prediction, reference, _) in enumerate(PAIRS)
+    ]  # fmt: skip
+    with Ledger.open(tmp_path / "answers", schema=ANSWER, config={}) as ledger:
+        for item in ledger.todo(WorkItem(row["id"], row) for row in rows):
+            ledger.record(item.key, [fit_row(item.payload, ANSWER)])
+        answers = ledger.finish()
+    score(tmp_path, [answers], EqualityChecker(GraderConfig(workers=1), ("strict", "dart")))
+    return scores_dir(tmp_path)
 
 
 def test_the_graders_differ_where_they_are_known_to_and_both_say_why(scores, tmp_path):

@@ -17,7 +17,7 @@ import pytest
 
 from sq.core.errors import ConfigError, EngineError, LedgerError, UnfinishedError
 from sq.core.ledger import read_manifest, read_rejects, read_rows
-from sq.eval import score as scoring
+from sq.eval import checkers
 from sq.eval.compare import compare
 from sq.eval.prompting import seed_of
 
@@ -88,7 +88,7 @@ def test_another_setting_in_the_same_directory_is_refused(slow, random_tiny, pro
 def test_a_new_grader_grades_again_without_asking_again(slow, random_tiny, problems, tmp_path, monkeypatch, caplog):
     first = slow.job(random_tiny, tmp_path / "ev", *arguments(problems, "limit=6"), log=str(tmp_path / "log")).run()
     log = (tmp_path / "log").read_text()
-    monkeypatch.setattr(scoring, "grader_version", lambda: "another")
+    monkeypatch.setattr(checkers, "grader_version", lambda: "another")
     again = slow.job(random_tiny, tmp_path / "ev", *arguments(problems, "limit=6"), log=str(tmp_path / "log")).run()
     assert again == first and (tmp_path / "log").read_text() == log
     kept = [p.name for p in (tmp_path / "ev/gsm8k").iterdir() if p.name.startswith("scores-")]
@@ -97,10 +97,10 @@ def test_a_new_grader_grades_again_without_asking_again(slow, random_tiny, probl
 
 
 def test_any_change_of_the_graders_code_is_another_grader(tmp_path, monkeypatch):
-    shutil.copytree(Path(scoring.__file__).parent, tmp_path / "eval")
-    monkeypatch.setattr(scoring, "__file__", str(tmp_path / "eval" / "score.py"))
-    version = scoring.grader_version.__wrapped__
-    assert version() == scoring.grader_version()
+    shutil.copytree(Path(checkers.__file__).parent, tmp_path / "eval")
+    monkeypatch.setattr(checkers, "__file__", str(tmp_path / "eval" / "checkers.py"))
+    version = checkers.grader_version.__wrapped__
+    assert version() == checkers.grader_version()
     code = "import sys, sq.eval.grade; print(*[m for m in sys.modules if m.startswith('sq.eval.')])"
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert len(modules) > 20

@@ -19,7 +19,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sq.core.errors import EngineError
-from sq.eval import sandbox as home
 from sq.sandbox import isolation
 from sq.sandbox.config import SandboxConfig
 from sq.sandbox.inside import confine, jobs, seccomp
@@ -383,10 +382,6 @@ def test_the_numbers_of_system_calls_are_this_machines():
         assert int(x86[name]) == number, name
     for name, (_, number) in (seccomp.BOTH | seccomp.ALONE).items():
         assert int(arm[name]) == number, name
-
-
-def test_evaluation_has_its_name():
-    assert home.Sandbox is Sandbox and home.SandboxConfig is SandboxConfig and set(home.__all__) <= set(vars(home))
 
 
 def test_its_own_processes_import_nothing_heavy():

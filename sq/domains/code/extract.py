@@ -1,31 +1,43 @@
-"""The program in what a model wrote: a fenced block that parses. Nothing here runs it."""
+"""The program in what a model wrote: from a fenced block, from bare code, or as a continuation of a prompt.
+
+Chat models answer with fenced blocks among prose, base models go on where the prompt stopped. What comes out is always
+self-contained: what the prompt gives before the function (imports, helpers) stands before it. Nothing here runs it.
+"""
 
 from __future__ import annotations
 
 import ast
-import builtins
 import re
-import warnings
-from collections import deque
 from collections.abc import Iterator, Sequence
-from textwrap import dedent
+from dataclasses import dataclass
 from typing import Any
 
-MAX_TEXT = 60_000
-"""Characters looked at, from the end."""
-MAX_BLOCKS = 30
-"""The last ones of a text."""
-_FENCE = re.compile(
-    r"(?:^[ \t]*(?=`{3}|~{3})|(?=```[ \t]*python3?[ \t]*$))(`{3,}|~{3,})[ \t]*([\w+#.-]*)[^\n`]*\n",
-    re.MULTILINE | re.IGNORECASE,
+from sq.core.thinking import UNFINISHED, answer_start
+from sq.domains.code.blocks import (
+    DEFINITIONS,
+    MAX_TEXT,
+    blocks,
+    completed,
+    defines,
+    first_line,
+    is_test,
+    longest,
+    names,
+    parse,
 )
-"""A fence alone on its line; behind words it must say that Python follows."""
-_STRING_FENCES = 4
-_MOST_CUTS = 200
-"""Lines that are tried as the end of code without one; what follows them is prose."""
-_ODD_SPACES = {0xA0: " ", 0x200B: None, 0xFEFF: None}
-_PYTHON = ("", "python", "python3", "py", "py3")
-_DEFINES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+_STOPS = ("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "</s>", "<｜end▁of▁sentence｜>", "<|end_of_text|>")
+_STARTS = re.compile(r"^(?:from\s|import\s|def\s|class\s|async\s|@|[A-Za-z_]\w*\s*=)", re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractedProgram:
+    """A program, or why there is none."""
+
+    source: str | None
+    location: str
+    """block, text or continuation; else nowhere."""
+    reason: str = ""
 
 
 def program_in(text: str) -> str | None:
@@ -33,34 +45,48 @@ def program_in(text: str) -> str | None:
 
     Only closed blocks of Python that parse count: one that was cut off is no program. A function of tests is none.
     """
-    fallback: str | None = None
-    found = list(_parsed(text.removeprefix("\ufeff")))
-    for at, (source, tree) in reversed(list(enumerate(found))):
-        if any(isinstance(node, _DEFINES) and not _is_test(node) for node in tree.body):
-            return completed(source, [other for other, _ in found[:at]])
-        if fallback is None and any(
-            not isinstance(node, ast.Assert | ast.Import | ast.ImportFrom) for node in tree.body
-        ):
-            fallback = source
-    return fallback
+    sources = [source for source, _ in _parsed(text.removeprefix("\ufeff"))]
+    return _last_defining(sources) or next((s for s in reversed(sources) if _acts(s)), None)
 
 
-def parse(source: str) -> ast.Module | None:
-    """The syntax tree of a program, or None where it does not parse."""
-    if len(source) > MAX_TEXT:
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            return ast.parse(source)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            return None
+def extract_program(
+    output: str, *, prompt: str = "", entry: str = "", finish_reason: str | None = None
+) -> ExtractedProgram:
+    """The program of an output.
+
+    Args:
+        output: all that the model wrote.
+        prompt: the code it was given to complete; empty where the task was told in words alone.
+        entry: the name that its program must define; empty where it is free.
+        finish_reason: `length` means that the output was cut off, and a program that was not finished is none.
+    """
+    text = output[-MAX_TEXT:].removeprefix("\ufeff").replace("\r\n", "\n")
+    text = text[: min((at for stop in _STOPS if (at := text.find(stop)) > 0), default=len(text))]
+    start = answer_start(text)
+    if start == UNFINISHED:
+        return ExtractedProgram(source=None, location="nowhere", reason="cut off while thinking")
+    text, cut = text[start or 0 :], finish_reason == "length"
+    before, fence, _ = text.partition("```")
+    found = None
+    if fence and before.strip() and before.strip("\n")[0].isspace():  # a body; the prompt opened what is closed here
+        found = _bare(before, prompt, entry, cut=False)
+    found = found or _in_blocks(text, prompt, entry, cut)
+    if not fence and found is None:
+        found = _bare(text, prompt, entry, cut)
+    elif (found is None or not defines(found[0], entry)) and _begins(entry, before):
+        found = _bare(before, prompt, entry, cut=False) or found
+    if found is None:
+        return ExtractedProgram(
+            source=None, location="nowhere", reason="cut off before a program's end" if cut else "no program"
+        )
+    source, where = found
+    return ExtractedProgram(source=_with_preamble(source, prompt, entry), location=where)
 
 
 def without_tests(source: str) -> str:
     """A program without the asserts and example calls beside its functions: they may be wrong where it is right."""
     tree = parse(source)
-    defined = {node.name for node in tree.body if isinstance(node, _DEFINES)} if tree else set()
+    defined = {node.name for node in tree.body if isinstance(node, DEFINITIONS)} if tree else set()
     if tree is None or not defined:
         return source
     kept = [node for node in tree.body if not _is_example(node, {*defined, "print"})]
@@ -75,7 +101,7 @@ def without_tests(source: str) -> str:
 def asserted(text: str) -> Iterator[tuple[str, list[Any], Any]]:
     """Each `assert f(1, 2) == 3` on plain values in the blocks of a text: the function, its arguments, the value."""
     for _, tree in _parsed(text):
-        tests = [node for node in tree.body if isinstance(node, ast.FunctionDef) and _is_test(node)]
+        tests = [node for node in tree.body if isinstance(node, ast.FunctionDef) and is_test(node)]
         for node in (*tree.body, *(node for test in tests for node in test.body)):
             found = _call(node.test) if isinstance(node, ast.Assert) else None
             if found is not None:
@@ -88,133 +114,103 @@ def normal(source: str) -> str:
     return ast.dump(tree) if tree is not None else source
 
 
-def blocks(text: str, *, unclosed: bool = False) -> list[str]:
-    """The blocks of Python in a text, without their fences, fixed where they do not parse as they stand.
+def _last_defining(sources: Sequence[str], entry: str = "") -> str | None:
+    """The last block that defines the entry, after what it uses of the blocks before it."""
+    for at, source in reversed(list(enumerate(sources))):
+        if defines(source, entry):
+            return completed(source, sources[:at])
+    return None
 
-    Args:
-        text: what a model wrote.
-        unclosed: let the last one lack its end.
-    """
-    found: deque[str] = deque(maxlen=MAX_BLOCKS)
-    at = 0
-    while start := _FENCE.search(text, at):
-        mark = start[1]
-        close = re.compile(rf"^[ \t]*{mark[0]}{{{len(mark)},}}[ \t]*$", re.MULTILINE)
-        is_python = start[2].lower() in _PYTHON
-        end = close.search(text, start.end())
-        if end is None:
-            inner = text[start.end() :]
-            if is_python and (unclosed or mark in inner):  # its end may stand behind its last line
-                found.append(_fixed(inner.partition(mark)[0], cut=mark not in inner))
+
+def _in_blocks(text: str, prompt: str, entry: str, cut: bool) -> tuple[str, str] | None:
+    """The last block that defines the entry; else one that continues the prompt; else the last that is Python."""
+    sources = blocks(text, unclosed=not cut)
+    if source := _last_defining(sources, entry):
+        return source, "block"
+    for source in reversed(sources):
+        if prompt and (whole := _continued(prompt, source, entry)):
+            return whole, "continuation"
+    last = next((s for s in reversed(sources) if names(s)), sources[-1] if sources else None)
+    return (last, "block") if last is not None else None
+
+
+def _bare(text: str, prompt: str, entry: str, cut: bool) -> tuple[str, str] | None:
+    """Code without fences: a continuation of the prompt, or a program with prose around it."""
+    again = _begins(entry, text)
+    indented = text.strip("\n")[:1].isspace()
+    if prompt and (indented or not again) and (whole := _continued(prompt, text, entry)):
+        return whole, "continuation"
+    start = _STARTS.search(text)
+    if start is None:
+        return None
+    source = longest(text[start.start() :])
+    if (
+        source is None
+        or not defines(source, entry)
+        or (cut and source.count("\n") + 1 >= _lines(text[start.start() :]))
+    ):
+        return None
+    return source, "text"
+
+
+def _continued(prompt: str, text: str, entry: str) -> str | None:
+    """The prompt with the body that an output begins with; what is not indented any more belongs to something else."""
+    lines = text.strip("\n").split("\n")
+    if lines and lines[0] and not lines[0][0].isspace():  # the first line's indentation is often lost
+        if _STARTS.match(lines[0]) and not lines[0].lstrip().startswith(("import ", "from ")) and "=" not in lines[0]:
+            return None
+        if any(line.startswith("return") for line in lines):  # that of every line is
+            lines = [f"    {line}" if line else line for line in lines]
+        body = lines[0] if lines[0][0].isspace() else f"    {lines[0]}"
+    else:
+        body = lines[0] if lines else ""
+    kept = [body]
+    for line in lines[1:]:
+        if line and not line[0].isspace() and not line.startswith((")", "]", "}", "#", '"""', "'''")):
             break
-        for _ in range(_STRING_FENCES if is_python else 0):  # a fence within a string of the program is not its end
-            later = close.search(text, end.end()) if _within_string(text[start.end() : end.start()]) else None
-            if later is None:
-                break
-            end = later
-        if is_python:
-            found.append(_fixed(text[start.end() : end.start()]))
-        at = end.end()
-    return list(found)
+        kept.append(line)
+    whole = longest(prompt.rstrip("\n") + "\n" + "\n".join(kept))
+    return whole if whole and len(whole) > len(prompt.rstrip()) + 1 and _has_body(whole, entry) else None
 
 
-def _within_string(source: str) -> bool:
-    """Whether a block ends within a string of three quotes, by what its syntax error says."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            ast.parse(dedent(source[-MAX_TEXT:]))
-        except SyntaxError as error:
-            return "unterminated triple-quoted" in str(error)
-        except (ValueError, RecursionError, MemoryError):
-            return False
+def _has_body(source: str, entry: str) -> bool:
+    """Whether the function does something besides saying what it is for."""
+    tree = parse(source)
+    for node in tree.body if tree else ():
+        if isinstance(node, DEFINITIONS) and (not entry or node.name == entry):
+            first = node.body[0]
+            documented = isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant)
+            return len(node.body) > (1 if documented else 0)
     return False
 
 
-def names(source: str) -> set[str]:
-    """What a program defines or assigns at its top level, also under `if`, `try` and `with`."""
+def _begins(entry: str, text: str) -> bool:
+    return bool(entry and re.search(rf"^(?:async )?def {re.escape(entry)}\b", text, re.MULTILINE))
+
+
+def _with_preamble(source: str, prompt: str, entry: str) -> str:
+    """A program after what its prompt gives before the function: imports, helpers, constants."""
+    if not prompt or source.startswith(prompt.rstrip("\n")):
+        return source
+    tree = parse(prompt) or parse(prompt.rstrip("\n") + "\n    pass\n")
+    lines = prompt.split("\n")
+    own = names(source)
+    given = [
+        "\n".join(lines[first_line(node) - 1 : node.end_lineno])
+        for node in (tree.body if tree else ())
+        if not (isinstance(node, DEFINITIONS) and (node.name == entry or node.name in own))
+    ]
+    return "\n".join([*given, "", source]) if given else source
+
+
+def _lines(text: str) -> int:
+    return text.rstrip().count("\n") + 1
+
+
+def _acts(source: str) -> bool:
+    """Whether a program does more than import and assert."""
     tree = parse(source)
-    return set(_defined(tree.body, imports=False)) if tree else set()
-
-
-def completed(source: str, others: Sequence[str]) -> str:
-    """A program after what it uses of other blocks: helpers and imports that were given in blocks of their own."""
-    have: dict[str, str] = {}
-    for other in others:
-        tree = parse(other) if other != source else None
-        lines = other.splitlines()
-        for node in tree.body if tree else ():
-            if isinstance(node, (*_DEFINES, ast.Import, ast.ImportFrom, ast.Assign)) and not _is_test(node):
-                text = "\n".join(lines[first_line(node) - 1 : node.end_lineno])
-                have |= dict.fromkeys(_defined([node]), text)
-    whole = source
-    for _ in have:
-        wanted = [have[name] for name in sorted(_missing(whole)) if name in have]
-        if not wanted:
-            break
-        whole = "\n\n".join([*dict.fromkeys(wanted), whole])
-    return whole if parse(whole) else source
-
-
-def first_line(node: ast.stmt) -> int:
-    """The line a statement begins at, its decorators included."""
-    decorators = node.decorator_list if isinstance(node, _DEFINES) else []
-    return min([node.lineno, *(d.lineno for d in decorators)])
-
-
-def _defined(body: Sequence[ast.stmt], *, imports: bool = True) -> Iterator[str]:
-    for node in body:
-        if isinstance(node, _DEFINES):
-            yield node.name
-        elif isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            yield from (n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name))
-        elif isinstance(node, ast.Import | ast.ImportFrom) and imports:
-            yield from ((alias.asname or alias.name).partition(".")[0] for alias in node.names)
-        elif isinstance(node, ast.If | ast.Try | ast.With):
-            handlers = node.handlers if isinstance(node, ast.Try) else ()
-            inner = [*node.body, *getattr(node, "orelse", ()), *(n for h in handlers for n in h.body)]
-            yield from _defined(inner, imports=imports)
-
-
-def _missing(source: str) -> set[str]:
-    """Names that a program uses and nowhere makes."""
-    tree = parse(source)
-    used: set[str] = set()
-    made = set(vars(builtins))
-    for node in ast.walk(tree) if tree else ():
-        if isinstance(node, ast.Name):
-            (used if isinstance(node.ctx, ast.Load) else made).add(node.id)
-        elif isinstance(node, ast.arg):
-            made.add(node.arg)
-        elif isinstance(node, (*_DEFINES, ast.Import, ast.ImportFrom)):
-            made.update(_defined([node]))
-        elif isinstance(node, ast.ExceptHandler) and node.name:
-            made.add(node.name)
-    return used - made
-
-
-def _fixed(block: str, *, cut: bool = False) -> str:
-    """A block as it parses: moved to the margin, with spaces that are spaces; else as it is.
-
-    Where its end is missing, what follows the program's last whole line is not taken.
-    """
-    block = block.rstrip().strip("\n")
-    even = dedent(block)
-    for candidate in (block, even, even.translate(_ODD_SPACES)):
-        if parse(candidate) is not None:
-            return candidate
-    return (cut and longest(even)) or block
-
-
-def longest(source: str) -> str | None:
-    """The longest run of whole lines, from the first, that parses and is not empty."""
-    lines = source.rstrip().split("\n")
-    for end in range(len(lines), max(0, len(lines) - _MOST_CUTS), -1):
-        tree = parse("\n".join(lines[:end]))
-        if tree is not None and tree.body:
-            return "\n".join(lines[:end])
-    return None
+    return any(not isinstance(n, ast.Assert | ast.Import | ast.ImportFrom) for n in (tree.body if tree else ()))
 
 
 def _parsed(text: str) -> Iterator[tuple[str, ast.Module]]:
@@ -222,16 +218,6 @@ def _parsed(text: str) -> Iterator[tuple[str, ast.Module]]:
         tree = parse(source)
         if tree is not None and tree.body:
             yield source, tree
-
-
-def _is_test(node: ast.stmt) -> bool:
-    """Whether it is a function that does nothing but test others: called so, or it asserts and returns nothing."""
-    if not isinstance(node, ast.FunctionDef):
-        return False
-    if node.name.startswith("test"):
-        return True
-    asserts = any(isinstance(inner, ast.Assert) for inner in node.body)
-    return asserts and not any(isinstance(inner, ast.Return | ast.Yield) for inner in ast.walk(node))
 
 
 def _is_example(node: ast.stmt, known: set[str]) -> bool:

@@ -14,7 +14,8 @@ from functools import cached_property
 from typing import Any
 
 from sq.domains.base import AnswerGroups
-from sq.domains.code.extract import asserted, normal, parse, without_tests
+from sq.domains.code.blocks import parse
+from sq.domains.code.extract import asserted, normal, without_tests
 from sq.sandbox.config import SandboxConfig
 from sq.sandbox.pool import Sandbox
 from sq.sandbox.programs import Asserts, Calls, Program, ProgramResult

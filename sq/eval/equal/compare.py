@@ -9,7 +9,7 @@ from collections.abc import Callable
 from itertools import product
 
 from sq.eval.equal import conditions, matrices, parameters, plus_minus, relations, sets, vectors
-from sq.eval.equal.numbers import same_base, same_quantity, without_degrees, without_unit_letter
+from sq.eval.equal.numbers import Tolerance, same_base, same_quantity, without_degrees, without_unit_letter
 from sq.eval.equal.tree import (
     Base,
     Clock,
@@ -34,7 +34,7 @@ _OPEN = {"(": "(", "<<": "(", "[": "[", "]": "(", "\\{": "{"}
 class Comparison:
     """One comparison, with the tolerance that the reference allows."""
 
-    def __init__(self, tolerance: float | None = None) -> None:
+    def __init__(self, tolerance: Tolerance) -> None:
         self.tolerance = tolerance
 
     def __call__(self, answer: Node, reference: Node) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from typing import Any, NamedTuple
 
 from mpmath import mp  # type: ignore[import-untyped]
 
@@ -23,7 +24,22 @@ FLOAT_DIGITS = 12
 """Digits from which a decimal is taken for a float and compared to a relative 1e-11."""
 
 
-def same_number(a: Node, b: Node, tolerance: float | None = None) -> bool:
+class Tolerance(NamedTuple):
+    """The error that a reference allows."""
+
+    absolute: float | None = None
+    relative: float | None = None
+
+    def allows(self, gap: Any, reference: Any) -> bool:
+        """Whether an answer may be `gap` away from the value of its reference."""
+        allowed = max(self.absolute or 0, (self.relative or 0) * abs(reference))
+        return bool(allowed and gap <= allowed * (1 + mp.mpf(10) ** -9))
+
+
+EXACT = Tolerance()
+
+
+def same_number(a: Node, b: Node, tolerance: Tolerance = EXACT) -> bool:
     """Whether `a` answers `b`, both expressions without units."""
     try:
         if same(a, b):
@@ -33,7 +49,7 @@ def same_number(a: Node, b: Node, tolerance: float | None = None) -> bool:
     return not (symbols(a) | symbols(b)) and _near(a, b, tolerance)
 
 
-def same_quantity(a: Node, b: Node, tolerance: float | None = None) -> bool:
+def same_quantity(a: Node, b: Node, tolerance: Tolerance = EXACT) -> bool:
     """Whether `a` answers `b` where either may carry a unit, a percent sign or degrees."""
     a, b = _measured(a, b), _measured(b, a)
     x, unit_a = (a.value, a.unit) if isinstance(a, Quantity) else (a, "")
@@ -146,16 +162,16 @@ def _units_in(node: Node, values: list[Node]) -> str:
     return ""
 
 
-def _near(a: Node, b: Node, tolerance: float | None) -> bool:
+def _near(a: Node, b: Node, tolerance: Tolerance) -> bool:
     written_a, written_b = decimal_of(a), decimal_of(b)
-    if tolerance is None and written_a is None and written_b is None:
+    if tolerance == EXACT and written_a is None and written_b is None:
         return False
     with mp.workdps(50):
         x, y = value_at(a, {}), value_at(b, {})
         if x is None or y is None:
             return False
         gap, scale = abs(x - y), max(abs(x), abs(y))
-        if tolerance is not None and gap <= tolerance * (1 + mp.mpf(10) ** -9):
+        if tolerance.allows(gap, y):
             return True
         digits = max(written_a.digits if written_a else 0, written_b.digits if written_b else 0)
         if digits >= FLOAT_DIGITS and gap <= scale * mp.mpf(10) ** -11:

@@ -10,6 +10,7 @@ import re
 from sq.eval.equal.compare import Comparison
 from sq.eval.equal.normalise import MAX_ANSWER, literal, tidy
 from sq.eval.equal.number_words import as_ratio, spellings
+from sq.eval.equal.numbers import EXACT, Tolerance
 from sq.eval.equal.numerals import close_repeating
 from sq.eval.equal.parser import readings
 from sq.eval.equal.tree import Node, ParseError, Seq, Text
@@ -35,13 +36,13 @@ _LABEL = re.compile(
 _LISTED = re.compile(r",\s|;|=|\band\b|\bor\b|[{(]")
 
 
-def equal(answer: str, reference: str, *, tolerance: float | None = None) -> EqualityResult:
-    """Grade an extracted answer against an extracted reference.
+def equal(answer: str, reference: str, tolerance: Tolerance = EXACT) -> EqualityResult:
+    """Compare an extracted answer with an extracted reference.
 
     Args:
         answer: what the model answered, without the text around it.
         reference: the true answer.
-        tolerance: an absolute error that the reference allows (OlympiadBench gives one for some problems).
+        tolerance: the error that the reference allows (OlympiadBench gives one for some problems).
     """
     if not reference.strip():
         return EqualityResult(GradeStatus.UNVERIFIABLE, "the reference is empty")
@@ -54,7 +55,7 @@ def equal(answer: str, reference: str, *, tolerance: float | None = None) -> Equ
         return EqualityResult(GradeStatus.CORRECT, "same text")
     wanted, given = split_choice(theirs), split_choice(ours)
     if wanted and not given:  # the letter or the value is the answer
-        return equal(ours, wanted[0] if choice(ours) else wanted[1], tolerance=tolerance)
+        return equal(ours, wanted[0] if choice(ours) else wanted[1], tolerance)
     if given and not wanted and choice(theirs) is None:
         ours = given[1]
     said = _in_words(ours, theirs)
@@ -91,7 +92,7 @@ def _in_words(ours: str, theirs: str) -> EqualityResult | None:
     return None
 
 
-def _as_mathematics(ours: str, theirs: str, tolerance: float | None) -> EqualityResult:
+def _as_mathematics(ours: str, theirs: str, tolerance: Tolerance) -> EqualityResult:
     references, problem = _read(theirs)
     answers, trouble = ([], "it is prose") if is_prose(ours) and not is_words(ours) else _read(ours)
     try:

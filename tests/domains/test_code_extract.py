@@ -2,7 +2,7 @@
 
 import pytest
 
-from sq.eval.code_extract import extract_program
+from sq.domains.code.extract import extract_program
 
 PROMPT = (
     "from typing import List\nLIMIT = 9\n\ndef helper(x):\n    return x\n\n"
