@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 
 from sq.core.config import flatten, setting
 from sq.engine.base import Engine
-from sq.models.load import ModelConfig, fingerprint, is_scorer
+from sq.models.load import ModelConfig, architectures, context_length, fingerprint, is_scorer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +17,8 @@ class EngineConfig:
 
     reads_ids: ClassVar[bool] = True
     """Whether prompts go to it as token ids of the job's model, made by the chat contract; else as chat messages."""
+    loads_weights: ClassVar[bool] = False
+    """Whether it serves any model that it is given; else what stands in the model's place."""
     seed_bits: ClassVar[int] = 63
     """Bits of a seed that it tells apart. With fewer, requests with one prompt may draw the same: see `questions`."""
     ignored_fields: ClassVar[Mapping[str, str]] = {
@@ -79,3 +81,37 @@ class EngineConfig:
     def create(self, model: ModelConfig) -> Engine:
         """Start the engine on `model`."""
         raise TypeError(f"{type(self).__name__} starts no engine")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalEngineConfig(EngineConfig):
+    """Base of the engines that load a model's weights."""
+
+    loads_weights: ClassVar[bool] = True
+    ignored_fields: ClassVar[Mapping[str, str]] = {
+        "step_reward": "counts where the model rewards steps, and only there"
+    }
+
+    dtype: str = setting(
+        "auto",
+        choices=("auto", "float32", "bfloat16", "float16"),
+        help="auto: model.dtype, and where that is auto too as in the weights; fp32 for bf16 on a CPU that has none; "
+        "vLLM on a GPU generates in bf16 with weights in fp32",
+    )
+    max_model_len: int | None = setting(None, ge=16, help="context length; default: the model's own")
+    step_reward: str = setting(
+        "min", choices=("min", "product", "last"), help="the score of a process reward model, of its steps' rewards"
+    )
+
+    def context(self, model: ModelConfig) -> int | None:
+        """As set, else the model's own."""
+        return self.max_model_len or context_length(model)
+
+    def fingerprint_fields(self, model: ModelConfig) -> dict[str, Any]:
+        """With the context that replies are cut off at."""
+        steps = any("ProcessReward" in name for name in architectures(model))
+        return {
+            **super().fingerprint_fields(model),
+            "engine.max_model_len": self.context(model),
+            **({"engine.step_reward": self.step_reward} if steps else {}),
+        }

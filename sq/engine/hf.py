@@ -17,11 +17,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from sq.core.config import setting
 from sq.core.errors import EngineError
 from sq.engine.base import Completion, Request, Result, Sampling, ScoreRequest, ScoreResult
-from sq.engine.config import EngineConfig
+from sq.engine.config import LocalEngineConfig
 from sq.models.load import (
     ModelConfig,
     computed_in,
-    context_length,
     fingerprint,
     is_scorer,
     load_classifier,
@@ -37,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class HFConfig(EngineConfig):
+class HFConfig(LocalEngineConfig):
     """How transformers serves a model."""
 
     ignored_fields: ClassVar = {
@@ -49,28 +48,14 @@ class HFConfig(EngineConfig):
     }
 
     device: str = setting("auto", help="auto (CUDA, then Apple's MPS, then CPU), cpu, cuda, cuda:1, mps")
-    dtype: str = setting(
-        "auto",
-        choices=("auto", "float32", "bfloat16", "float16"),
-        help="auto: model.dtype, and where that is auto too as in the weights; fp32 for bf16 on a CPU that has none",
-    )
     attention: str = setting("sdpa", choices=("sdpa", "eager", "flash_attention_2"), help="how attention is computed")
-    max_model_len: int | None = setting(None, ge=16, help="context length; default: the model's own")
     window: int = setting(256, ge=1, help="requests read, and sorted by length, at a time")
     batch_size: int = setting(32, ge=1, help="sequences decoded, or scored, together")
     batch_tokens: int = setting(16384, ge=16, help="tokens of a batch with its padding: bounds the memory")
 
-    def context(self, model: ModelConfig) -> int | None:
-        """As set, else the model's own."""
-        return self.max_model_len or context_length(model)
-
     def resolved(self, model: ModelConfig) -> Self:
         """With the number format."""
         return replace(self, dtype=computed_in(model, self.dtype, _device_name(self.device).partition(":")[0]))
-
-    def fingerprint_fields(self, model: ModelConfig) -> dict[str, Any]:
-        """With the context that replies are cut off at."""
-        return super().fingerprint_fields(model) | {"engine.max_model_len": self.context(model)}
 
     def create(self, model: ModelConfig) -> HFEngine:
         """Start the engine on `model`."""
@@ -84,12 +69,15 @@ class HFEngine:
         self.config, self.model = config, model
         self.fingerprint = fingerprint(model)
         self._scores = is_scorer(model)
+        from sq.engine.hf_score import own_code
+
         device = _device(config.device)
         dtype = config.resolved(model).dtype
         try:
             load = load_classifier if self._scores else load_model
-            self._loaded: Any = load(model, dtype=dtype, attention=config.attention).eval().to(device)
-            self._tokenizer: Any = load_tokenizer(model)
+            with own_code(model):
+                self._loaded: Any = load(model, dtype=dtype, attention=config.attention).eval().to(device)
+                self._tokenizer: Any = load_tokenizer(model)
         except (RuntimeError, ImportError) as error:  # no room for it, no FlashAttention
             raise EngineError(
                 f"model {model.name} ({model.path}) cannot be put on {device}: {str(error).splitlines()[0]}. "

@@ -1,24 +1,25 @@
-"""Scores by a sequence classifier with one label: a reward model, or a difficulty regressor of ours.
+"""Scores by a reward model or a difficulty regressor of ours.
 
-Replies to one question stand side by side in a pack, where the question is computed once and no padding is. Other
-conversations are sorted by length and scored in batches of like length: padding costs as much as text does, so a batch
-pads little (naive padding is slower than one at a time on a CPU). The state that is scored is that of the last
-real token also where the padding token is the end token, which transformers' own pooling gets wrong.
+Replies to one question stand side by side in a pack, where the question is computed once and no padding is; so do
+questions, which share the chat's opening. What packs cannot pass is sorted by length and scored in batches of like
+length: padding costs as much as text does. The state that is scored is that of the last real token also where the
+padding token is the end token, which transformers' own pooling gets wrong.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+import transformers
 from transformers.modeling_layers import GenericForSequenceClassification
 
 from sq.core.errors import ConfigError, EngineError
 from sq.engine.base import ScoreRequest, ScoreResult
-from sq.engine.exchange import OVERFLOWED, Exchange
+from sq.engine.conversations import Conversations
 from sq.models.attention import Attention, Kernel, choose_attention
 from sq.models.load import ModelConfig
 from sq.models.pack import Pack
@@ -42,9 +43,11 @@ class Scorer:
     """Scores conversations with `model`."""
 
     def __init__(self, model: Any, named: ModelConfig, config: HFConfig, max_len: int) -> None:
-        self._model, self._config, self._name = model, config, named.name
-        self._exchange = Exchange(named, model.config.to_dict(), max_len)
+        self._model, self._config, self._named = model, config, named
+        self._conversations = Conversations(named, model.config.to_dict(), max_len, config.step_reward)
         self._attention = _attention(model)
+        if isinstance(head := getattr(model, "score", None), torch.nn.Module):  # in fp32, as vLLM's
+            head.float().register_forward_pre_hook(lambda _, args: (args[0].float(),))
         self._own_pad = model.config.get_text_config().pad_token_id
 
     def score(self, source: Iterator[ScoreRequest]) -> Iterator[ScoreResult]:
@@ -53,12 +56,12 @@ class Scorer:
             alone: list[EncodedConversation] = []
             families: dict[tuple[tuple[tuple[str, str], ...], ...], list[EncodedConversation]] = {}
             for request in window:
-                ids = self._exchange.ids(request)
+                ids = self._conversations.ids(request)
                 if isinstance(ids, ScoreResult):
                     yield ids
                     continue
                 opening = tuple(tuple(sorted(message.items())) for message in request.messages[:-1])
-                family = families.setdefault(opening, []) if opening and self._attention is not None else alone
+                family = families.setdefault(opening, []) if self._attention is not None else alone
                 family.append(EncodedConversation(request.key, ids))
             for family in families.values():
                 if len(family) > 1:
@@ -105,19 +108,31 @@ class Scorer:
             ids[i, : len(one.ids)] = torch.tensor(one.ids)
             mask[i, : len(one.ids)] = 1
         device = self._model.device
-        scores = self._model(input_ids=ids.to(device), attention_mask=mask.to(device))[0]
-        if scores.shape != (len(asked), 1):
-            each = "x".join(map(str, scores.shape[1:]))
-            raise EngineError(f"model {self._name} gives {each} numbers a conversation; a reward model gives one")
-        values = scores[:, 0].float().tolist()
-        return [_result(a, value + self._exchange.bias) for a, value in zip(asked, values, strict=True)]
+        with own_code(self._named):
+            scores = self._model(input_ids=ids.to(device), attention_mask=mask.to(device))[0].float()
+        if scores.shape[-1] != (1 if self._conversations.step_id is None else 2):
+            raise EngineError(
+                f"model {self._named.name} gives {scores.shape[-1]} numbers a conversation; a reward model gives one"
+            )
+        numbers = [self._read(scores_L, one.ids) for scores_L, one in zip(scores, asked, strict=True)]
+        return [self._conversations.result(*one, n) for one, n in zip(asked, numbers, strict=True)]
+
+    def _read(self, scores: torch.Tensor, ids: tuple[int, ...]) -> list[list[float]]:
+        """The numbers that count: a conversation's [labels], or of each token's [T, labels] the last or each step's."""
+        if scores.dim() == 1:
+            return [scores.tolist()]
+        step = self._conversations.step_id
+        places = [len(ids) - 1] if step is None else [i for i, token in enumerate(ids) if token == step]
+        return scores[places].tolist()
 
     @torch.inference_mode()
     def _pack(self, asked: Sequence[EncodedConversation], shared: int) -> list[ScoreResult]:
         assert self._attention is not None
         states = last_states(self._model, _packed(asked, shared).to(self._model.device), self._attention)
-        values = self._model.score(states)[:, 0].float().tolist()
-        return [_result(a, value + self._exchange.bias) for a, value in zip(asked, values, strict=True)]
+        return [
+            self._conversations.result(*one, [n])
+            for one, n in zip(asked, self._model.score(states).tolist(), strict=True)
+        ]
 
     def _filler(self, last: set[int]) -> int:
         """The id to pad with, set in the model's config too, which looks for the last id that is another one."""
@@ -125,6 +140,20 @@ class Scorer:
         filler: int = next(i for i in (*own, *range(len(last) + 1)) if i not in last)
         self._model.config.get_text_config().pad_token_id = filler
         return filler
+
+
+@contextmanager
+def own_code(model: ModelConfig) -> Iterator[None]:
+    """Where a model's own code runs, which may be written for another transformers: says so."""
+    try:
+        yield
+    except (AttributeError, TypeError, ImportError) as error:
+        if not model.trust_remote_code:
+            raise
+        raise EngineError(
+            f"the code of model {model.name} does not run with transformers {transformers.__version__} ({error}). "
+            "Use engine=vllm, or a reward model without code of its own: model=skywork-reward-v2-qwen3-8b"
+        ) from error
 
 
 def _attention(model: Any) -> Attention | None:
@@ -161,9 +190,3 @@ def _packed(asked: Sequence[EncodedConversation], shared: int) -> Pack:
         last=torch.tensor(last),
         rows=tuple(range(len(asked))),
     )
-
-
-def _result(asked: EncodedConversation, score: float) -> ScoreResult:
-    if not math.isfinite(score):
-        return ScoreResult(key=asked.key, error=OVERFLOWED)
-    return ScoreResult(key=asked.key, score=score, tokens=len(asked.ids))

@@ -62,6 +62,11 @@ class RayConfig(EngineConfig):
         return self.inner.reads_ids
 
     @property
+    def loads_weights(self) -> bool:  # type: ignore[override]  # as the inner engine
+        """Whether it serves any model that it is given."""
+        return self.inner.loads_weights
+
+    @property
     def seed_bits(self) -> int:  # type: ignore[override]  # as the inner engine
         """Bits of a seed that it tells apart."""
         return self.inner.seed_bits

@@ -17,9 +17,9 @@ from sq.core.errors import EngineError
 from sq.engine import vllm_environment
 from sq.engine.adapters import adapter
 from sq.engine.base import Completion, Engine, Request, Result, ScoreRequest, ScoreResult
-from sq.engine.config import EngineConfig
+from sq.engine.config import LocalEngineConfig
 from sq.engine.vllm_start import SPEED_ONLY, adapter_request, check_arguments, start, stop
-from sq.models.load import Dtype, ModelConfig, computed_in, context_length, fingerprint, is_scorer
+from sq.models.load import Dtype, ModelConfig, computed_in, fingerprint, is_scorer
 
 if TYPE_CHECKING:
     from vllm.outputs import RequestOutput
@@ -39,7 +39,7 @@ AnyResult = TypeVar("AnyResult")
 
 
 @dataclass(frozen=True, kw_only=True)
-class VLLMConfig(EngineConfig):
+class VLLMConfig(LocalEngineConfig):
     """How vLLM serves a model; one config for CPU and GPU."""
 
     ignored_fields: ClassVar = {
@@ -52,13 +52,6 @@ class VLLMConfig(EngineConfig):
         "attention": "the same numbers up to rounding",
     }
 
-    dtype: str = setting(
-        "auto",
-        choices=("auto", "float32", "bfloat16", "float16"),
-        help="auto: model.dtype, and where that is auto too as in the weights, but on a GPU bf16 for fp32; "
-        "fp32 for bf16 on a CPU that has none",
-    )
-    max_model_len: int | None = setting(None, ge=16, help="context length; default: the model's own")
     window: int = setting(512, ge=1, help="requests in the engine at once")
     max_num_seqs: int = setting(256, ge=1, help="sequences decoded together")
     tensor_parallel: int = setting(1, ge=1, help="GPUs that share one model")
@@ -101,17 +94,12 @@ class VLLMConfig(EngineConfig):
         return replace(self, dtype=dtype)
 
     def fingerprint_fields(self, model: ModelConfig) -> dict[str, Any]:
-        """With the context that replies are cut off at, and whose sampling it is: the same seed draws other tokens."""
+        """With the adapter, and whose sampling it is: the same seed draws other tokens."""
         args = {name: value for name, value in self.args.items() if name not in SPEED_ONLY}
-        return EngineConfig.fingerprint_fields(replace(self, args=args), model) | {
-            "engine.max_model_len": self.context(model),
+        return LocalEngineConfig.fingerprint_fields(replace(self, args=args), model) | {
             "engine.lora": self.lora and adapter(self.lora)[1],
             "engine.sampler": "sq" if self.own_sampling else "vllm",
         }
-
-    def context(self, model: ModelConfig) -> int | None:
-        """As set, else the model's own."""
-        return self.max_model_len or context_length(model)
 
     def prepare(self) -> None:
         """Settings that torch and vLLM read when they are imported."""
@@ -282,13 +270,6 @@ def _seed_worker(worker: Any, seed: int) -> None:
     from vllm.utils.torch_utils import set_random_seed
 
     set_random_seed(seed)
-
-
-def raw_score() -> Any:
-    """Parameters that ask a pooling model for the number of its head, without the sigmoid."""
-    from vllm import PoolingParams
-
-    return PoolingParams(task="classify", use_activation=False)
 
 
 def _result(key: str, outputs: list[RequestOutput]) -> Result:

@@ -1,19 +1,20 @@
 """vLLM as a pooling model: scores of reward models and regressors, on a CPU or a GPU.
 
 Replies to one question share its blocks in the prefix cache, conversations of any length go together without padding,
-and the number is the head's own, without vLLM's sigmoid.
+and the numbers are the head's own, without vLLM's activation.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from vllm import PoolingParams
+
 from sq.core.errors import EngineError
 from sq.engine.base import Request, Result, ScoreRequest, ScoreResult
-from sq.engine.exchange import OVERFLOWED, Exchange
-from sq.engine.vllm import Prepared, VLLMConfig, raw_score, stream, submit_to
+from sq.engine.conversations import Conversations
+from sq.engine.vllm import Prepared, VLLMConfig, stream, submit_to
 from sq.engine.vllm_start import adapter_request, start, stop
 from sq.models.load import ModelConfig
 
@@ -25,13 +26,17 @@ class VLLMScorer:
         self.config, self.model = config, model
         self.fingerprint = config.identity(model)
         self._llm = start(config, model, scores=True)
-        model_config = self._llm.llm_engine.model_config
-        if model_config.hf_config.num_labels != 1:
+        try:
+            model_config = self._llm.llm_engine.model_config
+            hf_config = model_config.hf_config.to_dict()
+            max_len = int(model_config.max_model_len)
+            self._conversations = Conversations(model, hf_config, max_len, config.step_reward)
+            if not self._conversations.by_token and model_config.hf_config.num_labels != 1:
+                labels = model_config.hf_config.num_labels
+                raise EngineError(f"model {model.name} gives {labels} numbers; a reward model gives one")
+        except BaseException:
             self.close()
-            raise EngineError(
-                f"model {model.name} gives {model_config.hf_config.num_labels} numbers; a reward model gives one"
-            )
-        self._exchange = Exchange(model, model_config.hf_config.to_dict(), int(model_config.max_model_len))
+            raise
         self._lora = adapter_request(config)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
@@ -55,11 +60,13 @@ class VLLMScorer:
         )  # fmt: skip
 
     def _prepare(self, request: ScoreRequest) -> Prepared | ScoreResult:
-        ids = self._exchange.ids(request)
-        return ids if isinstance(ids, ScoreResult) else (list(ids), {request.key: raw_score()})
+        ids = self._conversations.ids(request)
+        if isinstance(ids, ScoreResult):
+            return ids
+        task = "token_classify" if self._conversations.by_token else "classify"
+        params = PoolingParams(task=task, use_activation=False, step_tag_id=self._conversations.step_id)
+        return list(ids), {request.key: params}
 
     def _result(self, key: str, outputs: list[Any]) -> ScoreResult:
-        value = float(outputs[0].outputs.data.reshape(-1)[0]) + self._exchange.bias
-        if not math.isfinite(value):
-            return ScoreResult(key=key, error=OVERFLOWED)
-        return ScoreResult(key=key, score=value, tokens=len(outputs[0].prompt_token_ids))
+        data = outputs[0].outputs.data.float()
+        return self._conversations.result(key, outputs[0].prompt_token_ids, data.reshape(-1, data.shape[-1]).tolist())

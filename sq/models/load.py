@@ -198,18 +198,23 @@ def _configuration(config: ModelConfig) -> Any:
 def load_classifier(config: ModelConfig, *, dtype: str | None = None, attention: str = "sdpa") -> PreTrainedModel:
     """A sequence classifier (a difficulty regressor, a reward model) in `dtype`, from safetensors.
 
-    A reward model with code of its own, which may be registered under `AutoModel` alone, loads with
-    `trust_remote_code` said aloud.
+    Qwen's reward models need no code of their own (`qwen_reward.py`). Another's, which may be registered under
+    `AutoModel` alone, loads with `trust_remote_code` said aloud.
     """
     from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
+
+    from sq.models.qwen_reward import QwenReward
 
     quiet()
     path = locate(config)
     trusted = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
     try:
-        registered = AutoConfig.from_pretrained(path, **trusted).to_dict().get("auto_map") or {}
+        known = AutoConfig.from_pretrained(path, **trusted)
+        registered = known.to_dict().get("auto_map") or {}
         alone = "AutoModel" in registered and "AutoModelForSequenceClassification" not in registered
-        kind = AutoModel if alone and config.trust_remote_code else AutoModelForSequenceClassification
+        kind: Any = AutoModel if alone and config.trust_remote_code else AutoModelForSequenceClassification
+        if QwenReward.fits(known):
+            kind, trusted = QwenReward, {"revision": config.revision}
         model = kind.from_pretrained(
             path, dtype=dtype or config.dtype.value, attn_implementation=attention, use_safetensors=True, **trusted
         )
@@ -220,11 +225,15 @@ def load_classifier(config: ModelConfig, *, dtype: str | None = None, attention:
 
 def is_scorer(config: ModelConfig) -> bool:
     """Whether the model gives scores (a sequence classifier, a reward model) and no text."""
+    return any(name.endswith("ForSequenceClassification") or "Reward" in name for name in architectures(config))
+
+
+def architectures(config: ModelConfig) -> tuple[str, ...]:
+    """What the model's configuration calls its class."""
     try:
-        names = _configuration(config).architectures or ()
+        return tuple(_configuration(config).architectures or ())
     except (OSError, ValueError) as error:
         raise _not_found(config, locate(config), "config", error) from error
-    return any(name.endswith("ForSequenceClassification") or "Reward" in name for name in names)
 
 
 def export(

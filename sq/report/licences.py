@@ -9,7 +9,7 @@ LICENCES: tuple[tuple[str, str], ...] = (
     (r"^\w+-oracle-\d", "a program of sq, no model"),
     (r"qwen-?2(\.5)?-(math|coder)-(1\.5b|7b)", "Apache-2.0"),
     (r"qwen-?2(\.5)?-math-72b", "Qwen licence"),
-    (r"qwen-?3-", "Apache-2.0"),
+    (r"skywork-reward-v2-qwen3|qwen-?3-", "Apache-2.0"),
     (r"smollm-?2", "Apache-2.0"),
     (r"r1-distill-qwen", "MIT"),
     (r"deepseek-(math|coder)", "DeepSeek licence (use-based restrictions)"),

@@ -26,7 +26,7 @@ def by_hydra(script, overrides):
         ("train", ["stage=sft", "domain=math", "domain.seeds.mix=null", "domain.seeds.input=FILE"]),
         ("synthesize", ["stage=filter", "filters=[format,overlap]", "filters.overlap.benchmarks={g: a}", "limit=4"]),
         ("synthesize", ["engine=ray", "engine@engine.inner=hf", "stage=answers", "input=in", "columns={a: b}"]),
-        ("synthesize", ["stage=select", "engine=node-hf", "engine.replicas=4", "model.trust_remote_code=true"]),
+        ("synthesize", ["stage=select", "engine=node-vllm", "engine.replicas=4", "model.trust_remote_code=true"]),
         ("evaluate", ["benchmark=[gsm8k,math]", "benchmark.gsm8k.split=train", "n=4", "+model@reward=tiny-base"]),
         ("evaluate", ["engine=oracle", "engine.error_rate=0.1", "+format@formats.me=alpaca", "profiles=[dart]"]),
         ("evaluate", ["~format", "tracking=none", "tracking.tags={a: '1'}", "model={name: x}"]),

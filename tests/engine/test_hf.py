@@ -8,14 +8,11 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
-from sq.core.chat import ChatFormat
 from sq.core.errors import ConfigError, EngineError
-from sq.data.scoring import score_questions
 from sq.engine import hf, hf_decode
 from sq.engine.base import Request, Sampling, ScoreRequest
 from sq.engine.hf import HFConfig
-from sq.models.load import Dtype, ModelConfig, load_model, load_tokenizer
-from sq.models.regressor import Regressor, export_regressor
+from sq.models.load import Dtype, ModelConfig
 
 GREEDY = Sampling(temperature=0.0, max_tokens=8)
 
@@ -279,24 +276,6 @@ def test_conversations_that_cannot_be_scored_are_errors(reward):
     assert "tokens, and the model's context 64" in scores["long"].error and "at least one" in scores["none"].error
     assert scores["long"].refused and not scores["none"].refused
     assert scores["good"].score is not None
-
-
-def test_a_difficulty_regressor_scores_a_question_as_it_does_in_packs(model, tmp_path):
-    loaded, tokenizer = load_model(model), load_tokenizer(model)
-    head = {"weight": torch.randn(1, 64, generator=torch.Generator().manual_seed(2)) / 8, "bias": torch.tensor([0.3])}
-    chat = ChatFormat.from_tokenizer(tokenizer, model.chat)
-    kind = {"dtype": torch.float32, "origin": {}}
-    export_regressor(loaded, loaded.state_dict(), head, tokenizer, chat, tmp_path / "made", **kind)
-    named = ModelConfig(name="difficulty", path=str(tmp_path / "made"), dtype=Dtype.FP32)
-    questions = [f"How many apples are {i} and {i * i} apples" + " more" * i + "?" for i in range(12)]
-    wanted = score_questions(Regressor(named), questions)
-    engine = HFConfig(device="cpu", batch_size=4).create(named)
-    asked = [ScoreRequest(key=q, messages=({"role": "user", "content": q},)) for q in questions]
-    scores = {s.key: s.score for s in engine.score(asked)}
-    assert [scores[q] for q in questions] == pytest.approx(wanted, abs=1e-3)
-    assert len({round(s, 3) for s in wanted}) > 6
-    two = ScoreRequest(key="two", messages=(*asked[0].messages, {"role": "assistant", "content": "5"}))
-    assert "scores one question, and there are 2 messages" in next(engine.score([two])).error
 
 
 def test_each_model_does_what_it_is_for(engine, reward, model, tmp_path):
