@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedModel
 
 from sq.models.fused import HeadKernel, fused_cross_entropy
+from sq.models.losses import token_losses
 
 CHUNK_LOGITS = 1 << 27
 """Logits held at a time, 512 MiB in fp32: those of 880 positions with a vocabulary of 152,000."""
@@ -32,23 +33,29 @@ class Head:
     cap: float | None = None
     kernel: HeadKernel = HeadKernel.CHUNKED
 
-    def cross_entropy(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor | None]:
+    def cross_entropy(
+        self, states: Tensor, targets: Tensor, label_smoothing: float = 0.0
+    ) -> tuple[Tensor, Tensor | None]:
         """Cross-entropy summed over [S, H] states and [S] targets, and how many predictions are right.
 
         The kernels of others, used where gradients are wanted, do not tell the latter.
         """
         if self.kernel is not HeadKernel.CHUNKED and torch.is_grad_enabled():
             return self._by_kernel(states, targets), None
-        logps, right = self.logps(states, targets)
-        return -logps.sum(), right
+        losses, right = self._losses(states, targets, label_smoothing)
+        return losses.sum(), right
 
     def logps(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """[S] log-probabilities of the targets, and how many of them are the most probable token."""
-        chunks = zip(states.split(self.chunk), targets.split(self.chunk), strict=True)
-        parts = [checkpoint(self._logps_of_chunk, *chunk, use_reentrant=False) for chunk in chunks]
-        return torch.cat([logps for logps, _ in parts]), torch.stack([right for _, right in parts]).sum()
+        losses, right = self._losses(states, targets, 0.0)
+        return -losses, right
 
-    def _logps_of_chunk(self, states: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    def _losses(self, states: Tensor, targets: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
+        chunks = zip(states.split(self.chunk), targets.split(self.chunk), strict=True)
+        parts = [checkpoint(self._losses_of_chunk, *chunk, label_smoothing, use_reentrant=False) for chunk in chunks]
+        return torch.cat([losses for losses, _ in parts]), torch.stack([right for _, right in parts]).sum()
+
+    def _losses_of_chunk(self, states: Tensor, targets: Tensor, label_smoothing: float) -> tuple[Tensor, Tensor]:
         kind = states.device.type
         mixed, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
         # A cast of its own for each chunk: their gradients meet in the fp32 weight, not in a bf16 copy that they share.
@@ -59,8 +66,8 @@ class Head:
         if self.cap is not None:
             logits = torch.tanh(logits / self.cap) * self.cap
         logps = logits.log_softmax(-1)
-        wanted = logps.gather(1, targets[:, None])[:, 0]
-        return wanted, (logps.detach().argmax(-1) == targets).sum()  # the latter is not computed again: it comes last
+        losses = token_losses(logps, targets, label_smoothing)
+        return losses, (logps.detach().argmax(-1) == targets).sum()  # the latter is not computed again: it comes last
 
     def _by_kernel(self, states: Tensor, targets: Tensor) -> Tensor:
         module, kind = self.module, states.device.type

@@ -1,6 +1,6 @@
-"""The losses of rows, as pure functions of tensors: QPO, regression, reward (paper §3.1, §3.2).
+"""All losses, as pure functions of tensors: of tokens, QPO, regression, reward (paper §3.1, §3.2).
 
-Cross-entropy of tokens is in `head.py`, where their logits are. Sums and counts come apart where a mean would be wrong:
+Sums and counts come apart where a mean would be wrong:
 with gradient accumulation and several ranks the divisor is that of the whole global batch, which no single pack knows.
 """
 
@@ -40,6 +40,15 @@ class QPOLoss:
     def accuracies(self) -> Tensor:
         """1 where the chosen side is rewarded more."""
         return (self.margins > 0).float()
+
+
+def token_losses(logps: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """[S] −log p of the targets, from the [S, V] log-probabilities of the vocabulary; every token loss comes from here.
+
+    Label smoothing ε asks for (1 − ε) of the target and ε of the whole vocabulary evenly (arXiv 1512.00567, section 7).
+    """
+    losses = -logps.gather(1, targets[:, None])[:, 0]
+    return losses if not label_smoothing else (1 - label_smoothing) * losses - label_smoothing * logps.mean(-1)
 
 
 def sum_by_owner(values: Tensor, owners: Tensor, count: int) -> Tensor:

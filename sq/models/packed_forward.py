@@ -14,15 +14,16 @@ from sq.models.pack import Pack
 
 
 def pack_loss(
-    model: PreTrainedModel, pack: Pack, attention: Attention, kernel: HeadKernel = HeadKernel.CHUNKED
-) -> TokenLoss:
+    model: PreTrainedModel, pack: Pack, attention: Attention, kernel: HeadKernel = HeadKernel.CHUNKED,
+    label_smoothing: float = 0.0,
+) -> TokenLoss:  # fmt: skip
     """Cross-entropy summed over the pack's supervised tokens, their number and how many are predicted right.
 
     Divide `total` by the supervised tokens of the whole global batch, not of the pack.
     """
     head = head_of(model, kernel)
     states = hidden_states(model, pack, attention)[pack.sources]
-    total, correct = head.cross_entropy(states, pack.targets)
+    total, correct = head.cross_entropy(states, pack.targets, label_smoothing)
     return TokenLoss(total, pack.supervised, correct)
 
 

@@ -60,9 +60,10 @@ def checked_trainer(trainer: TrainerConfig, stage: StageConfig) -> TrainerConfig
             f"stage.optimizer={stage.optimizer.value} keeps no fp32 copy of bf16 weights, which would round small "
             "updates away; use trainer.precision=bf16_mixed with it"
         )
-    if trainer.head in ("liger", "cce") and not isinstance(stage, TokenStage):
+    if trainer.head in ("liger", "cce") and not _is_cross_entropy(stage):
+        smoothed = " with stage.label_smoothing" if isinstance(stage, TokenStage) else ""
         raise ConfigError(
-            f"trainer.head={trainer.head} is for cross-entropy; stage={stage.name} needs trainer.head=auto"
+            f"trainer.head={trainer.head} is for cross-entropy; stage={stage.name}{smoothed} needs trainer.head=auto"
         )
     if stage.needs_reference and trainer.lora.dropout:
         raise ConfigError(
@@ -108,9 +109,14 @@ def trainable_model(
     model, stored = load(config, trainer, tokenizer, seed)
     attention = set_up_attention(model, trainer, share_prefix=stage.share_prefix)
     head = HeadChoice(kernel=HeadKernel.CHUNKED, reason="the stage's loss needs it")
-    if isinstance(stage, TokenStage):
+    if _is_cross_entropy(stage):
         head = choose_head(model, HeadKernel(trainer.head), half=trainer.precision is not Precision.FP32)
     return TrainableModel(model=model, stored=stored, attention=attention, head=head)
+
+
+def _is_cross_entropy(stage: StageConfig) -> bool:
+    """Whether kernels of others can compute its loss."""
+    return isinstance(stage, TokenStage) and not stage.label_smoothing
 
 
 def load(

@@ -22,6 +22,7 @@ from sq.models.losses import (
     robust_loss,
     sigmoid_loss,
     sum_by_owner,
+    token_losses,
 )
 
 
@@ -98,6 +99,14 @@ def test_qpo_does_not_overflow() -> None:
     near = torch.tensor([0.0])
     assert qpo_loss(far, near, near, near, beta=1.0).loss.item() == pytest.approx(1e4)
     assert qpo_loss(near, far, near, near, beta=1.0).loss.item() == 0.0
+
+
+def test_label_smoothing_by_hand() -> None:
+    logps = torch.tensor([[1 / 2, 1 / 4, 1 / 8, 1 / 8]] * 2).log()
+    targets = torch.tensor([0, 2])
+    # −log2 p is 1 and 3 for the targets, 9/4 for the mean of the vocabulary; 0.8·1 + 0.2·9/4 = 1.25.
+    for smoothing, expected in ((0.0, [1.0, 3.0]), (0.2, [1.25, 2.85])):
+        assert (token_losses(logps, targets, smoothing) / math.log(2)).tolist() == pytest.approx(expected)
 
 
 def test_regression_by_hand() -> None:

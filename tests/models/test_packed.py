@@ -46,7 +46,12 @@ def test_the_head_in_chunks_is_the_head(bias: bool, scale: float, cap: float | N
     torch.testing.assert_close(found, torch.autograd.grad((expected * weights).sum(), inputs, retain_graph=True))
     total, _ = head.cross_entropy(states, targets)
     torch.testing.assert_close(total, F.cross_entropy(logits, targets, reduction="sum"))
-    torch.testing.assert_close(torch.autograd.grad(total, inputs), torch.autograd.grad(-expected.sum(), inputs))
+    gradients = torch.autograd.grad(total, inputs)
+    torch.testing.assert_close(gradients, torch.autograd.grad(-expected.sum(), inputs, retain_graph=True))
+    total, _ = head.cross_entropy(states, targets, 0.1)
+    smoothed = F.cross_entropy(logits, targets, reduction="sum", label_smoothing=0.1)
+    torch.testing.assert_close(total, smoothed)
+    torch.testing.assert_close(torch.autograd.grad(total, inputs), torch.autograd.grad(smoothed, inputs))
 
 
 def test_under_autocast_gradients_of_chunks_meet_in_fp32() -> None:
@@ -162,6 +167,21 @@ def test_accumulation_over_packs_is_exact(make_model: Make, rows: list[TokenSequ
         (pack_loss(model, part, attention).total / count).backward()
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(parameter.grad, expected[name], rtol=1e-4, atol=1e-6)
+
+
+def test_labels_are_smoothed_in_a_pack_as_in_rows_alone(
+    make_model: Make, rows: list[TokenSequence], prefix: int
+) -> None:
+    model = make_model("llama").eval()
+    pack = collate(rows, prefix=prefix)
+    packed = pack_loss(model, pack, choose_attention(model), label_smoothing=0.2)
+    model.set_attn_implementation("eager")
+    alone = torch.zeros(())
+    for row in rows:
+        ids, first = torch.tensor(row.ids), max(row.start, 1)
+        logits = model(input_ids=ids[None]).logits[0, first - 1 : -1]
+        alone += F.cross_entropy(logits, ids[first:], reduction="sum", label_smoothing=0.2)
+    torch.testing.assert_close(packed.total, alone, rtol=1e-5, atol=1e-4)
 
 
 def test_last_states_are_those_of_rows_alone(make_model: Make, rows: list[TokenSequence], prefix: int) -> None:

@@ -119,6 +119,44 @@ def test_precision_auto_is_bf16_where_the_processor_has_it(job, monkeypatch, has
     assert model.resolve_precision(made.trainer, made.stage.optimizer).precision is chosen
 
 
+def test_labels_are_smoothed_in_training_and_not_on_held_out_rows(job, tmp_path):
+    words = ("model.path=package:tiny", "stage.max_steps=1", "stage.validation=0.1", "stage.batch_packs=2")
+    plain, smoothed = (
+        job("sft", *words, f"stage.label_smoothing={e}", f"output_dir={tmp_path / str(e)}") for e in (0, 0.1)
+    )
+    fit(plain), fit(smoothed)
+    assert metrics(smoothed)["train/loss"] > metrics(plain)["train/loss"] + 0.5
+    assert metrics(smoothed)["val/loss_before"] == metrics(plain)["val/loss_before"]
+    assert "train/perplexity" not in metrics(smoothed) and "val/perplexity" in metrics(smoothed)
+
+
+@pytest.mark.parametrize(
+    ("words", "start"),
+    [
+        (["stage.loss=ipo"], 25.0),
+        (["stage.loss=ipo", "stage.length_normalised=true", "stage.beta=1"], 0.25),
+        (["stage.loss=hinge"], 1.0),
+        (["stage.loss=robust", "stage.label_smoothing=0.1"], math.log(2)),
+        (["stage.loss=sigmoid", "stage.length_normalised=true", "stage.beta=2"], math.log(2)),
+    ],
+)
+def test_each_loss_of_qpo_starts_where_it_should_and_falls(job, pairs, words, start):
+    made = job("qpo", f"data.input={pairs}", *words, "stage.lr=0.003", "stage.epochs=3", "stage.batch_rows=8",
+               "stage.warmup_steps=0", "stage.validation=0.2")  # fmt: skip
+    fit(made)
+    assert metrics(made)["val/loss_before"] == pytest.approx(start, rel=1e-6)
+    assert metrics(made)["train/loss"] < 0.97 * start and metrics(made)["train/accuracy"] > 0.7
+
+
+def test_qpo_with_a_share_of_sft_loss_keeps_the_chosen_likely(job, pairs, tmp_path):
+    words = (f"data.input={pairs}", "stage.lr=0.003", "stage.epochs=4", "stage.batch_rows=8", "stage.validation=0.2")
+    plain, both = (job("qpo", *words, f"stage.nll={n}", f"output_dir={tmp_path / str(n)}") for n in (0, 1))
+    fit(plain), fit(both)
+    ours, theirs = metrics(both), metrics(plain)
+    assert ours["val/logp_chosen"] > theirs["val/logp_chosen"] and "val/nll" not in theirs
+    assert ours["val/loss_before"] == pytest.approx(math.log(2) + math.log(1024), abs=0.1)  # a model that knows nothing
+
+
 def test_a_loss_that_is_no_number_stops_with_step_rows_and_checkpoint(job, monkeypatch, tmp_path):
     own = packed_forward.pack_loss
 
@@ -191,6 +229,11 @@ def test_how_far_from_ln_2_qpo_may_start_depends_on_the_arithmetic(job, pairs, m
             r"trainer\.strategy=fsdp needs packs, and here rows run one by one \(asked for\).*use trainer\.st.*=ddp",
         ),
         ("qft", ["trainer.head=liger"], r"trainer\.head=liger cannot be used: no GPU.*use trainer\.head=auto"),
+        (
+            "qft",
+            ["trainer.head=cce", "stage.label_smoothing=0.1"],
+            r"trainer\.head=cce .*stage=qft with stage\.label_smoothing needs trainer\.head=auto",
+        ),
         ("qpo", ["trainer.head=cce"], r"trainer\.head=cce is for cross-entropy; stage=qpo needs trainer\.head=auto"),
         (
             "qft",
@@ -212,6 +255,11 @@ def test_what_cannot_be_done_is_told_with_a_mend(job, pairs, stage, words, messa
         pytest.skip("this machine has a GPU")
     with pytest.raises(ConfigError, match=message):
         fit(job(stage, *(["data.limit=9"] if stage == "qft" else [f"data.input={pairs}"]), *words))
+
+
+def test_smoothed_labels_of_pairs_are_for_the_robust_loss(job):
+    with pytest.raises(ConfigError, match=r"stage: label_smoothing=0\.1 is for loss=robust; set it to 0"):
+        job("qpo", "stage.label_smoothing=0.1")
 
 
 def test_two_sizes_of_a_step_are_one_too_many(job):
