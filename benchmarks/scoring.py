@@ -142,7 +142,7 @@ def _scorer(path: str, directory: Path, dtype: str) -> ModelConfig:
     head = nn.Linear(model.config.hidden_size, 1)
     nn.init.normal_(head.weight, std=0.02, generator=torch.Generator().manual_seed(0))
     chat = ChatFormat.from_tokenizer(tokenizer, named.chat)
-    state = model.state_dict()
+    state = model.state_dict().items()
     export_regressor(
         model, state, head.state_dict(), tokenizer, chat, directory, dtype=getattr(torch, dtype), origin={}
     )

@@ -72,9 +72,9 @@ def keep_layout(model: PreTrainedModel) -> None:
 
 
 def size(parameter: nn.Parameter) -> int:
-    """How many numbers a parameter holds: one in 4 bit is stored two to a byte."""
+    """How many numbers a parameter holds: one in 4 bit is stored two to a byte, and under ZeRO-3 none is here."""
     state = getattr(parameter, "quant_state", None)
-    return parameter.numel() if state is None else int(state.shape.numel())
+    return int(getattr(parameter, "ds_numel", parameter.numel())) if state is None else int(state.shape.numel())
 
 
 def _config(model: PreTrainedModel, adapters: Adapters) -> Any:

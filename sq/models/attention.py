@@ -6,15 +6,15 @@ attention registry. It finds where the rows lie in the `pack_layout` argument th
 one it is transformers' own SDPA, so generating and plain batches go on working.
 
 On CPU, and on a GPU without better, rows of like length are gathered into batches of small attention problems: work
-grows with the square of the rows' lengths, not of the pack's. FlashAttention takes the rows' boundaries as they are.
-FlexAttention takes prefix sharing to the GPU.
+grows with the square of the rows' lengths, not of the pack's. On a GPU FlashAttention takes the rows' boundaries as
+they are, and FlexAttention shares the prefix, where that saves a tenth of the tokens or more.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
@@ -30,10 +30,13 @@ from sq.core.errors import ConfigError
 from sq.models.flex import FlexLayout, flex_attention_over, flex_layout_of
 from sq.models.layout import Layout, layout_of, merge, split
 from sq.models.pack import Pack
+from sq.models.varlen import TORCH, VarlenLayout, flash_implementation, varlen_attention_over, varlen_layout_of
 
 log = logging.getLogger(__name__)
 NAME = "sq_packed"
 KNOWN_LAYERS = {"full_attention", "sliding_attention"}
+WORTH_SHARING = 0.1
+"""Share of the tokens that a shared prefix has to save: below, FlashAttention without it is faster."""
 
 
 class Kernel(Enum):
@@ -53,6 +56,12 @@ class Attention:
     kernel: Kernel
     reason: str
     shares_prefix: bool
+    flash: str = ""
+    """Under `flash`, the build of FlashAttention."""
+    windows: tuple[int | None, ...] = (None,)
+    """The sliding windows of the model's layers; None for a layer that sees the whole row."""
+    pad_to: int = 0
+    """Tokens that packs are padded to, so that a compiled model sees one size; 0 leaves them as they are."""
 
     @property
     def packs(self) -> bool:
@@ -60,26 +69,38 @@ class Attention:
         return self.kernel is not Kernel.UNPACKED
 
 
-def choose_attention(model: PreTrainedModel, wanted: Kernel = Kernel.AUTO, *, share_prefix: bool = True) -> Attention:
+def choose_attention(
+    model: PreTrainedModel, wanted: Kernel = Kernel.AUTO, *, share_prefix: bool = True, half: bool | None = None,
+    saved: float = 1.0,
+) -> Attention:  # fmt: skip
     """Choose the attention for packs, switch `model` to it, and log the choice with its reason.
+
+    Args:
+        model: on the device where it will run.
+        wanted: a kernel by name, or `auto`.
+        share_prefix: whether packs may share a prefix.
+        half: whether it computes in half precision, where its weights do not tell.
+        saved: the share of all tokens that sharing the prefix saves.
 
     Raises:
         ConfigError: when a kernel is asked for by name that this machine or model cannot run.
     """
     obstacle = _obstacle(model)
-    on_gpu = next(model.parameters()).is_cuda
+    parameter = next(model.parameters())
+    machine = _Machine(on_gpu=parameter.is_cuda, half=parameter.dtype.itemsize < 4 if half is None else half)
     if obstacle and wanted in (Kernel.AUTO, Kernel.UNPACKED):
         chosen = Attention(kernel=Kernel.UNPACKED, reason=obstacle, shares_prefix=False)
     elif obstacle:
         raise ConfigError(f"attention={wanted.value} cannot be used: {obstacle}; use attention=auto")
     elif wanted is Kernel.AUTO:
-        chosen = _best(on_gpu, share_prefix)
+        chosen = _best(model, machine, share_prefix, saved)
     else:
-        chosen = _asked_for(wanted, on_gpu, share_prefix)
+        chosen = _asked_for(wanted, model, machine, share_prefix)
+    chosen = replace(chosen, windows=_windows(model))
     if not chosen.packs:
         _prepare_unpacked(model)
-    elif chosen.kernel is Kernel.FLASH:
-        model.set_attn_implementation("flash_attention_2")
+    elif chosen.kernel is Kernel.FLASH and chosen.flash != TORCH:
+        model.set_attn_implementation(chosen.flash)
     else:
         AttentionInterface.register(NAME, packed_attention)
         AttentionMaskInterface.register(NAME, sdpa_mask)
@@ -97,17 +118,18 @@ def attention_arguments(attention: Attention, pack: Pack) -> dict[str, Any]:
     """What the model's forward needs, beside ids and positions, to keep the rows of `pack` apart."""
     if pack.prefix and not attention.shares_prefix:
         raise ValueError(f"{attention.kernel.value} attention cannot run a pack that shares a prefix; collate without")
+    layout: Any
     if attention.kernel is Kernel.FLASH:
-        bounds = torch.tensor([0, *pack.lengths], dtype=torch.int32).cumsum(0, dtype=torch.int32)
-        bounds = bounds.to(pack.input_ids.device)
-        longest = max(pack.lengths)
-        return {
-            "cu_seq_lens_q": bounds,
-            "cu_seq_lens_k": bounds,
-            "max_length_q": longest,
-            "max_length_k": longest,
-        }
-    layout = flex_layout_of(pack) if attention.kernel is Kernel.FLEX else layout_of(pack)
+        layout = varlen_layout_of(pack)
+        if attention.flash != TORCH:
+            return {
+                "cu_seq_lens_q": layout.bounds,
+                "cu_seq_lens_k": layout.bounds,
+                "max_length_q": layout.longest,
+                "max_length_k": layout.longest,
+            }
+    else:
+        layout = flex_layout_of(pack, attention.windows) if attention.kernel is Kernel.FLEX else layout_of(pack)
     # A mask with four dimensions is taken as ready: transformers then builds none (a dense one is T by T).
     return {"attention_mask": pack.input_ids.new_zeros(1, 1, 0, 0), "pack_layout": layout}
 
@@ -119,7 +141,7 @@ def packed_attention(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    pack_layout: Layout | FlexLayout | None = None,
+    pack_layout: Layout | FlexLayout | VarlenLayout | None = None,
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
@@ -147,6 +169,14 @@ def packed_attention(
             raise RuntimeError("attention=flex has neither attention sinks nor dropout; use attention=sdpa")
         out = flex_attention_over(query, key, value, pack_layout, scale, sliding_window, softcap)
         return out.transpose(1, 2), None
+    if isinstance(pack_layout, VarlenLayout):
+        if s_aux is not None or dropout or softcap is not None:
+            raise RuntimeError(
+                "attention=flash by torch has neither sinks, soft-capping nor dropout; use attention=sdpa"
+            )
+        dtype = _working_dtype(query)
+        q, k, v = (x[0].transpose(0, 1).to(dtype) for x in (query, key, value))
+        return varlen_attention_over(q, k, v, pack_layout, scale, sliding_window)[None], None
     rule = _Rule(scale=scale, window=sliding_window, softcap=softcap, sinks=s_aux, dropout=dropout)
     dtype = _working_dtype(query)
     q, k, v = (x[0].transpose(0, 1).to(dtype) for x in (query, key, value))
@@ -267,29 +297,58 @@ def _prepare_unpacked(model: PreTrainedModel) -> None:
         model.set_attn_implementation("eager" if written_out else "sdpa")
 
 
-def _best(on_gpu: bool, share_prefix: bool) -> Attention:
-    if not on_gpu:
+@dataclass(frozen=True, kw_only=True)
+class _Machine:
+    """Where the model computes, and in what."""
+
+    on_gpu: bool
+    half: bool
+
+    def flash(self, model: PreTrainedModel) -> tuple[str, str]:
+        """The build of FlashAttention that can run, and why none can."""
+        build = flash_implementation()
+        config = model.config.get_text_config().to_dict()
+        if not self.on_gpu:
+            return "", "needs a GPU"
+        if not self.half:
+            return "", "computes in half precision alone, and here is fp32 (trainer.precision=bf16 is half)"
+        if build == TORCH and config.get("attn_logit_softcapping"):
+            return "", "needs the flash-attn package where scores are soft-capped"
+        return build, "" if build else "needs the flash-attn package, or a newer torch"
+
+
+def _best(model: PreTrainedModel, machine: _Machine, share_prefix: bool, saved: float) -> Attention:
+    if not machine.on_gpu:
         return Attention(kernel=Kernel.SDPA, reason="no GPU: SDPA, row by row in groups", shares_prefix=share_prefix)
-    has_flash = importlib.util.find_spec("flash_attn") is not None
+    build, obstacle = machine.flash(model)
     has_flex = importlib.util.find_spec("triton") is not None
-    if share_prefix and has_flex:
-        return Attention(kernel=Kernel.FLEX, reason="prefix sharing on a GPU", shares_prefix=True)
-    if has_flash:
-        reason = "flash-attn is installed" + ("; prefix sharing needs triton, which is not" if share_prefix else "")
-        return Attention(kernel=Kernel.FLASH, reason=reason, shares_prefix=False)
-    if has_flex:
-        return Attention(kernel=Kernel.FLEX, reason="flash-attn is not installed", shares_prefix=share_prefix)
-    return Attention(
-        kernel=Kernel.SDPA, reason="neither flash-attn nor triton is installed", shares_prefix=share_prefix
-    )
+    worth = share_prefix and saved >= WORTH_SHARING
+    if has_flex and (worth or not build):
+        reason = f"a shared prefix saves {saved:.0%} of the tokens" if worth else f"FlashAttention {obstacle}"
+        return Attention(kernel=Kernel.FLEX, reason=reason, shares_prefix=share_prefix)
+    if build:
+        missing = "; prefix sharing needs triton, which is not installed" if worth else ""
+        return Attention(kernel=Kernel.FLASH, reason=f"by {build}{missing}", shares_prefix=False, flash=build)
+    reason = f"triton is not installed, and FlashAttention {obstacle}"
+    return Attention(kernel=Kernel.SDPA, reason=reason, shares_prefix=share_prefix)
 
 
-def _asked_for(wanted: Kernel, on_gpu: bool, share_prefix: bool) -> Attention:
-    if wanted is Kernel.FLASH and not (on_gpu and importlib.util.find_spec("flash_attn")):
-        raise ConfigError("attention=flash needs a GPU and the flash-attn package; use attention=auto")
-    if wanted is Kernel.FLEX and not (on_gpu and importlib.util.find_spec("triton")):
+def _asked_for(wanted: Kernel, model: PreTrainedModel, machine: _Machine, share_prefix: bool) -> Attention:
+    build, obstacle = machine.flash(model)
+    if wanted is Kernel.FLASH and obstacle:
+        raise ConfigError(f"attention=flash {obstacle}; use attention=auto")
+    if wanted is Kernel.FLEX and not (machine.on_gpu and importlib.util.find_spec("triton")):
         raise ConfigError(
             "attention=flex needs a GPU and triton (FlexAttention cannot train on CPU); use attention=auto"
         )
     shares = share_prefix and wanted in (Kernel.SDPA, Kernel.FLEX)
-    return Attention(kernel=wanted, reason="asked for", shares_prefix=shares)
+    flash = build if wanted is Kernel.FLASH else ""
+    return Attention(kernel=wanted, reason="asked for", shares_prefix=shares, flash=flash)
+
+
+def _windows(model: PreTrainedModel) -> tuple[int | None, ...]:
+    """The sliding windows that the model's layers ask for."""
+    config = model.config.get_text_config().to_dict()
+    window = config.get("sliding_window")
+    kinds = config.get("layer_types") or ["sliding_attention" if window else "full_attention"]
+    return tuple(dict.fromkeys(window if kind == "sliding_attention" else None for kind in kinds))

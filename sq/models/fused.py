@@ -1,15 +1,15 @@
-"""The head's cross-entropy by kernels of others, on a GPU where they are installed: cut-cross-entropy and Liger.
+"""The head's cross-entropy by kernels of others, on a GPU where they are installed: Liger and cut-cross-entropy.
 
-Neither makes logits at all, ours a chunk at a time; what comes out is the same loss. They are optional: which head is
-used is chosen once, with the reason, and a kernel that is asked for by name and cannot run is refused. QPO keeps ours:
-it needs the log-probability of each row, and they give the sum over all.
+Liger adds the head's gradient up in fp32; cut-cross-entropy does so as `cce_kahan_full_c`, which its release 25.1.1
+has not: there it skips small terms and rounds each sum. What comes out is the same loss as ours. They are optional:
+which is used is chosen once, with the reason, and a kernel that is asked for by name and cannot run is refused. QPO
+keeps ours: it needs the log-probability of each row, and they give the sum over all.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -31,13 +31,15 @@ class HeadKernel(Enum):
 
 
 PACKAGES = {
-    HeadKernel.CCE: ("cut_cross_entropy", "cut-cross-entropy", "pip install cut-cross-entropy"),
     HeadKernel.LIGER: ("liger_kernel", "liger-kernel", "pip install -U liger-kernel"),
-}
+    HeadKernel.CCE: (
+        "cut_cross_entropy", "cut-cross-entropy", "install cut-cross-entropy from its sources, apple/ml-cross-entropy",
+    ),
+}  # fmt: skip
 """Module, name and how to install it, the one that is preferred first."""
 
-Fused = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
-"""[S, H] states, [V, H] weight, [S] targets and [V] bias to the summed cross-entropy."""
+CCE_PRESET = "cce_kahan_full_c"
+"""Of cut-cross-entropy's: the head's gradient of every token, added up with compensation."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +76,9 @@ def fused_cross_entropy(
     """Cross-entropy summed over [S, H] states, whose logits are weight·state + bias, capped at ±`cap`."""
     if kernel is HeadKernel.CCE:
         linear_cross_entropy = importlib.import_module("cut_cross_entropy").linear_cross_entropy
-        loss: Tensor = linear_cross_entropy(states, weight, targets, bias=bias, softcap=cap, reduction="sum")
+        loss: Tensor = linear_cross_entropy(
+            states, weight, targets, bias=bias, softcap=cap, reduction="sum", impl=CCE_PRESET
+        )
         return loss.float()
     total: Tensor = _liger(cap)(weight, states, targets, bias)
     return total.float()
@@ -94,7 +98,15 @@ def _obstacle(model: PreTrainedModel, kernel: HeadKernel, half: bool) -> str:
         return _liger_refusal()
     if not half:
         return "cut-cross-entropy's kernels are made for half precision (trainer.precision=bf16)"
-    return ""
+    return _cce_refusal()
+
+
+def _cce_refusal() -> str:
+    try:
+        names = importlib.import_module("cut_cross_entropy.cce_utils").CCEPresets.names
+    except (ImportError, AttributeError):
+        names = set()
+    return "" if CCE_PRESET in names else f"this cut-cross-entropy has no {CCE_PRESET}, which is exact"
 
 
 def _liger(cap: float | None) -> Any:

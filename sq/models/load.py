@@ -1,4 +1,4 @@
-"""Models: the only place that loads weights, and the one that writes them in Hugging Face form.
+"""Models: the only place that loads weights.
 
 A model is named by its YAML in `conf/model/`: a hub id, a local directory, `package:NAME` for what ships with `sq`,
 or `fetch:NAME` for what `sq model NAME` fetches and converts. Weights are safetensors only, and code from a model's
@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -25,7 +22,6 @@ from sq.core.hub import check_hub, hub_host
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 NEW_TINY = "new:tiny"
@@ -234,46 +230,6 @@ def architectures(config: ModelConfig) -> tuple[str, ...]:
         return tuple(_configuration(config).architectures or ())
     except (OSError, ValueError) as error:
         raise _not_found(config, locate(config), "config", error) from error
-
-
-def export(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerFast,
-    directory: Path,
-    *,
-    dtype: str | None = None,
-    origin: dict[str, Any],
-    state: Mapping[str, Tensor] | None = None,
-) -> Path:
-    """Write model and tokenizer to `directory` in Hugging Face form, whole or not at all.
-
-    `origin` (parents, stage, run) goes beside the weights as `sq.json`, so that a row's model can be traced. `state`
-    are the weights where the model does not hold them itself (it is in shards over several processes).
-    """
-    import torch
-
-    staging = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    target = getattr(torch, dtype) if dtype else model.dtype
-    held = model.state_dict() if state is None else state
-    tied = model.all_tied_weights_keys  # converted, they would no longer share storage, and be written twice
-    state = {n: t.to(target) if t.is_floating_point() else t for n, t in held.items() if n not in tied}
-    quiet()
-    model.save_pretrained(staging, state_dict=state)
-    told = json.loads((staging / "config.json").read_text())  # names the model's own type, not that of `state`
-    (staging / "config.json").write_text(
-        json.dumps(told | {"dtype": str(target).removeprefix("torch.")}, indent=2) + "\n"
-    )
-    tokenizer.save_pretrained(staging)
-    (staging / "sq.json").write_text(json.dumps(origin, indent=2, sort_keys=True) + "\n")
-    for path in staging.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-    if directory.exists():
-        shutil.rmtree(directory)
-    staging.rename(directory)
-    return directory
 
 
 def fingerprint(config: ModelConfig) -> str:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 class TokenSequence(NamedTuple):
@@ -63,3 +64,16 @@ class Pack:
         """The same pack on `device`."""
         names = ("input_ids", "position_ids", "segment_ids", "sources", "targets", "owners", "last")
         return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
+
+    def padded(self, size: int) -> Pack:
+        """The same with tokens of no row behind, `size` in all; they are a row of their own, and predict nothing."""
+        more = size - self.tokens
+        if more <= 0:
+            return self
+        return replace(
+            self,
+            input_ids=F.pad(self.input_ids, (0, more)),
+            position_ids=F.pad(self.position_ids, (0, more)),
+            segment_ids=F.pad(self.segment_ids, (0, more), value=len(self.lengths)),
+            lengths=(*self.lengths, more),
+        )

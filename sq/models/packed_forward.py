@@ -42,13 +42,14 @@ def hidden_states(model: PreTrainedModel, pack: Pack, attention: Attention) -> T
     """[T, H] the body's output for every token of the pack."""
     body = model.base_model
     if attention.packs:
+        tokens, pack = pack.tokens, pack.padded(attention.pad_to)
         out = body(
             input_ids=pack.input_ids[None],
             position_ids=pack.position_ids[None],
             use_cache=False,
             **attention_arguments(attention, pack),
         )
-        return out.last_hidden_state[0]  # type: ignore[no-any-return]
+        return out.last_hidden_state[0, :tokens]  # type: ignore[no-any-return]
     if pack.prefix:
         raise ValueError("rows that run one by one cannot share a prefix; collate with prefix=0")
     rows = pack.input_ids.split(pack.lengths)

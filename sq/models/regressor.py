@@ -9,9 +9,8 @@ b or leaves it, the order is the same.
 from __future__ import annotations
 
 import json
-import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 from sq.core.chat import ChatFormat
 from sq.core.errors import ConfigError
 from sq.models.attention import Attention, choose_attention
+from sq.models.export import replaced, write_weights
 from sq.models.load import ModelConfig, computed_in, eos_ids, load_classifier, load_tokenizer, locate
 from sq.models.pack import Pack
 from sq.models.packed_forward import last_states
@@ -72,7 +72,7 @@ def predictions(model: PreTrainedModel, head: nn.Linear, pack: Pack, attention: 
 
 def export_regressor(
     model: PreTrainedModel,
-    state: Mapping[str, Tensor],
+    state: Iterable[tuple[str, Tensor]],
     head: Mapping[str, Tensor],
     tokenizer: PreTrainedTokenizerFast,
     chat: ChatFormat,
@@ -82,28 +82,18 @@ def export_regressor(
     origin: dict[str, Any],
     note: str = NOTE,
 ) -> Path:
-    """Write `state` (the model's weights by name) and the head as a sequence classifier, whole or not at all.
+    """Write `state` (the model's weights by name) and the head as a sequence classifier.
 
     `note` is the file that b goes to: it says what the classifier is for.
     """
-    from huggingface_hub import save_torch_state_dict
-
     config = _classifier_config(model, chat)
-    staging = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
-    body = {name: tensor.to(dtype) for name, tensor in state.items() if name.startswith(f"{model.base_model_prefix}.")}
-    body["score.weight"] = head["weight"].to(dtype)
-    save_torch_state_dict({name: t.contiguous() for name, t in body.items()}, staging)
-    config.dtype = dtype
-    config.save_pretrained(staging)
-    tokenizer.save_pretrained(staging)
-    told = {"bias": float(head["bias"]), "chat": chat.record()}
-    (staging / note).write_text(json.dumps(told, indent=2) + "\n")
-    (staging / "sq.json").write_text(json.dumps(origin, indent=2, sort_keys=True) + "\n")
-    if directory.exists():
-        shutil.rmtree(directory)
-    staging.rename(directory)
+    body = ((name, tensor) for name, tensor in state if name.startswith(f"{model.base_model_prefix}."))
+    with replaced(directory, origin) as staging:
+        write_weights(chain(body, [("score.weight", head["weight"])]), staging, dtype)
+        config.dtype = dtype
+        config.save_pretrained(staging)
+        tokenizer.save_pretrained(staging)
+        (staging / note).write_text(json.dumps({"bias": float(head["bias"]), "chat": chat.record()}, indent=2) + "\n")
     return directory
 
 

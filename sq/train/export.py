@@ -10,7 +10,8 @@ from torch import Tensor
 
 from sq.core.chat import ChatFormat
 from sq.models.adapters import merged
-from sq.models.load import ModelConfig, export, load_model
+from sq.models.export import export
+from sq.models.load import ModelConfig, load_model
 from sq.models.regressor import export_regressor
 from sq.train.config import LoraConfig
 from sq.train.model import TrainableModel, adapters
@@ -35,18 +36,15 @@ def write_model(
     origin = {**origin, "base": config.path, "chat": chat.record()}
     if head_note:
         head = _part(state, "head.")
-        export_regressor(model, weights, head, tokenizer, chat, directory, dtype=stored, origin=origin, note=head_note)
+        export_regressor(
+            model, weights.items(), head, tokenizer, chat, directory, dtype=stored, origin=origin, note=head_note
+        )
     else:
-        export(model, tokenizer, directory, dtype=str(stored).removeprefix("torch."), origin=origin, state=weights)
+        export(
+            model, tokenizer, directory, dtype=str(stored).removeprefix("torch."), origin=origin, state=weights.items()
+        )
 
 
 def _part(state: Mapping[str, Tensor], prefix: str) -> Mapping[str, Tensor]:
     """The tensors of a part of the module, by their names in it."""
-    return {name.removeprefix(prefix): _compact(t) for name, t in state.items() if name.startswith(prefix)}
-
-
-def _compact(tensor: Tensor) -> Tensor:
-    """In storage of its own size: rows that do not divide evenly among FSDP's processes come with padding behind them,
-    which safetensors refuses."""
-    whole = tensor.untyped_storage().nbytes() == tensor.nbytes
-    return tensor if whole else tensor.clone()
+    return {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}

@@ -96,7 +96,9 @@ def processes(trainer: TrainerConfig, job: Any) -> Iterator[None]:
 
 def strategy(config: TrainerConfig) -> Strategy | str:
     """Lightning's strategy object."""
-    from lightning.pytorch.strategies import DDPStrategy, DeepSpeedStrategy, ModelParallelStrategy
+    from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy
+
+    from sq.train.shard import ReplicaStrategy
 
     world = config.devices * config.nodes
     if config.strategy == "fsdp":
@@ -111,7 +113,7 @@ def strategy(config: TrainerConfig) -> Strategy | str:
                 f"trainer=deepspeed needs deepspeed ({error}): pip install deepspeed, or use trainer=fsdp"
             ) from error
     if config.strategy == "ddp" or world > 1:
-        return DDPStrategy(gradient_as_bucket_view=True)
+        return ReplicaStrategy(gradient_as_bucket_view=True)
     return "auto"
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 import random
 from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,8 +17,9 @@ from transformers.modeling_utils import AttentionInterface
 
 from sq.core.errors import ConfigError
 from sq.data.collate import collate
+from sq.models import attention as attention_module
 from sq.models.attention import NAME, Attention, Kernel, attention_arguments, choose_attention, packed_attention
-from sq.models.flex import flex_layout_of
+from sq.models.flex import BLOCK, flex_layout_of
 from sq.models.layout import WASTE, layout_of
 from sq.models.pack import Pack, TokenSequence
 from sq.models.packed_forward import hidden_states
@@ -54,11 +58,88 @@ def test_flex_is_masked_attention(shared: int, window: int | None, softcap: floa
     pack = _pack(shared, 20)
     q, k, v = (torch.randn(1, heads, pack.tokens, 16) for heads in (4, 2, 2))
     out, _ = packed_attention(
-        nn.Module(), q, k, v, None, pack_layout=flex_layout_of(pack), scaling=0.4, sliding_window=window,
-        softcap=softcap,
+        nn.Module(), q, k, v, None, pack_layout=flex_layout_of(pack, (None, window)), scaling=0.4,
+        sliding_window=window, softcap=softcap,
     )  # fmt: skip
     expected = _written_out(q, k, v, pack, 0.4, window, softcap, None)
     torch.testing.assert_close(out[0], expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shared", [0, 5, 128, 200, 300])
+@pytest.mark.parametrize("window", [None, 1, 64, 128, 129, 255, 256, 400])
+def test_flex_visits_the_blocks_that_hold_something_and_skips_the_rule_in_whole_ones(
+    shared: int, window: int | None
+) -> None:
+    draw = random.Random(shared)
+    own = [draw.choice((1, 3, 40, 127, 128, 129, 500)) for _ in range(8)]
+    rows = [TokenSequence([0] * (300 + n + 1), 300) for n in own]
+    pack = collate(rows, prefix=shared).padded(0 if window else 2500)
+    segments, positions = pack.segment_ids, pack.position_ids
+    mask = flex_layout_of(pack, (window,)).masks[window]
+    i, j = torch.meshgrid(*(2 * [torch.arange(pack.tokens)]), indexing="ij")
+    rule = mask.mask_mod(None, None, i, j)
+    distance = positions[:, None] - positions[None, :]
+    expected = ((segments[:, None] == segments[None, :]) | (segments[None, :] < 0)) & (i >= j)
+    expected &= distance < (window or 1 << 30)
+    assert torch.equal(rule, expected)
+    count = -(-pack.tokens // BLOCK)
+    more = count * BLOCK - pack.tokens
+    blocks, filled = (
+        nn.functional.pad(expected, (0, more, 0, more), value=beyond)
+        .view(count, BLOCK, count, BLOCK).permute(0, 2, 1, 3).flatten(2)
+        for beyond in (False, True)
+    )  # fmt: skip
+    partial, whole = _dense(mask.kv_num_blocks, mask.kv_indices), _dense(mask.full_kv_num_blocks, mask.full_kv_indices)
+    assert not (partial & whole).any()
+    assert filled[whole].all(), "a block taken as whole has a pair that must not see each other"
+    assert (blocks.any(-1) <= (partial | whole)).all(), "a block that holds something is left out"
+    if window is None:
+        assert torch.equal(blocks.any(-1), partial | whole), "a block that holds nothing is visited"
+    assert mask.kv_indices.dtype == torch.int32 and mask.kv_indices.numel() == count**2
+
+
+@pytest.mark.parametrize("window", [None, 4])
+def test_flash_attention_by_torch_is_masked_attention(window: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel needs a GPU: a function that takes its arguments as its documentation has them stands in."""
+    from torch.nn.attention import varlen
+
+    def row_by_row(q, k, v, cu_seq_q, cu_seq_k, max_q, max_k, *, scale, window_size, enable_gqa):  # type: ignore[no-untyped-def]
+        assert enable_gqa and window_size[1] == 0 and max_q == max_k >= cu_seq_q.diff().max()
+        parts = []
+        for start, stop in zip(cu_seq_q.tolist(), cu_seq_k.tolist()[1:], strict=False):
+            allowed = torch.ones(stop - start, stop - start, dtype=torch.bool).tril()
+            allowed = allowed if window_size[0] < 0 else allowed.triu(-window_size[0])
+            one = (x[start:stop].transpose(0, 1)[None] for x in (q, k, v))
+            out = nn.functional.scaled_dot_product_attention(*one, attn_mask=allowed, scale=scale, enable_gqa=True)
+            parts.append(out[0].transpose(0, 1))
+        return torch.cat(parts)
+
+    assert {"scale", "window_size", "enable_gqa"} <= set(inspect.signature(varlen.varlen_attn).parameters)
+    monkeypatch.setattr(varlen, "varlen_attn", row_by_row)
+    pack = _pack(0, 20)
+    q, k, v = (torch.randn(1, heads, pack.tokens, 16) for heads in (4, 2, 2))
+    attention = Attention(kernel=Kernel.FLASH, reason="", shares_prefix=False, flash="torch")
+    layout = attention_arguments(attention, pack)["pack_layout"]
+    out, _ = packed_attention(nn.Module(), q, k, v, None, pack_layout=layout, scaling=0.4, sliding_window=window)
+    torch.testing.assert_close(out[0], _written_out(q, k, v, pack, 0.4, window, None, None), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kernel", [Kernel.FLEX, Kernel.SDPA])
+def test_padding_changes_nothing(
+    make_model: Make, rows: list[TokenSequence], prefix: int, kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model("gemma3-sliding").eval()
+    attention = choose_attention(model)
+    pack = collate(rows, prefix=prefix)
+    with torch.no_grad():
+        expected = hidden_states(model, pack, attention)
+        padded = replace(attention, kernel=kernel, pad_to=128)
+        sizes: list[int] = []
+        model.base_model.register_forward_pre_hook(
+            lambda _, args, kwargs: sizes.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+        )
+        torch.testing.assert_close(hidden_states(model, pack, padded), expected, rtol=1e-4, atol=1e-5)
+    assert sizes == [128]
 
 
 def test_groups_hold_little_padding_and_every_token_once() -> None:
@@ -94,6 +175,40 @@ def test_gpu_kernels_are_refused_without_a_gpu(make_model: Make, wanted: Kernel)
         choose_attention(make_model("llama"), wanted)
 
 
+@pytest.mark.parametrize(
+    ("build", "half", "share", "saved", "kernel", "reason"),
+    [
+        ("torch", True, True, 0.3, Kernel.FLEX, "a shared prefix saves 30% of the tokens"),
+        ("torch", True, True, 0.09, Kernel.FLASH, "by torch"),
+        ("flash_attention_3", True, False, 0.3, Kernel.FLASH, "by flash_attention_3"),
+        ("flash_attention_2", False, True, 0.09, Kernel.FLEX, "computes in half precision alone"),
+        ("", True, True, 0.0, Kernel.FLEX, "needs the flash-attn package"),
+    ],
+)
+def test_on_a_gpu_the_choice_is_by_what_a_prefix_saves_and_what_is_there(
+    build: str, half: bool, share: bool, saved: float, kernel: Kernel, reason: str, make_model: Make,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    model = _as_on_gpu(make_model("llama"), monkeypatch, build)
+    attention = choose_attention(model, share_prefix=share, half=half, saved=saved)
+    assert attention.kernel is kernel and reason in attention.reason
+    assert attention.flash == (build if kernel is Kernel.FLASH else "")
+
+
+def test_flash_attention_in_fp32_is_refused_with_the_setting(make_model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = _as_on_gpu(make_model("llama"), monkeypatch, "flash_attention_2")
+    with pytest.raises(ConfigError, match=r"attention=flash computes in half.*trainer\.precision=bf16.*attention=auto"):
+        choose_attention(model, Kernel.FLASH)
+
+
+@pytest.mark.parametrize(
+    ("family", "windows"),
+    [("llama", (None,)), ("mistral-sliding", (6,)), ("qwen2-sliding", (None, 5)), ("gemma3-sliding", (6, None))],
+)
+def test_the_windows_of_a_models_layers(family: str, windows: tuple[int | None, ...], make_model: Make) -> None:
+    assert choose_attention(make_model(family)).windows == windows
+
+
 def test_a_model_that_cannot_keep_rows_apart_runs_unpacked(rows: list[TokenSequence]) -> None:
     model = MambaForCausalLM(MambaConfig(vocab_size=97, hidden_size=16, num_hidden_layers=1, state_size=4))
     attention = choose_attention(model)
@@ -120,11 +235,11 @@ def test_unpacked_gives_the_same_states(make_model: Make, rows: list[TokenSequen
 
 
 def test_flash_attention_is_told_the_rows_bounds(rows: list[TokenSequence]) -> None:
-    attention = Attention(kernel=Kernel.FLASH, reason="", shares_prefix=False)
+    attention = Attention(kernel=Kernel.FLASH, reason="", shares_prefix=False, flash="flash_attention_3")
     arguments = attention_arguments(attention, collate(rows[:3]))
     assert arguments["cu_seq_lens_q"].tolist() == arguments["cu_seq_lens_k"].tolist() == [0, 7, 18, 36]
     assert arguments["cu_seq_lens_q"].dtype == torch.int32
-    assert arguments["max_length_q"] == arguments["max_length_k"] == 18
+    assert arguments["max_length_q"] == arguments["max_length_k"] == 32
 
 
 def test_a_pack_with_a_shared_prefix_needs_a_kernel_that_shares(
@@ -176,6 +291,21 @@ def test_gradient_checkpointing_changes_nothing(make_model: Make, rows: list[Tok
     for name, parameter in model.named_parameters():
         if name in expected:
             torch.testing.assert_close(parameter.grad, expected[name])
+
+
+def _as_on_gpu(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch, build: str) -> PreTrainedModel:
+    on_gpu = SimpleNamespace(is_cuda=True, dtype=torch.float32)
+    monkeypatch.setattr(model, "parameters", lambda: iter([on_gpu]))
+    monkeypatch.setattr(model, "set_attn_implementation", lambda name: None)
+    monkeypatch.setattr(attention_module, "flash_implementation", lambda: build)
+    return model
+
+
+def _dense(counts: torch.Tensor, indices: torch.Tensor) -> torch.Tensor:
+    found = torch.zeros(indices.shape[2:], dtype=torch.bool)
+    for row, (count, order) in enumerate(zip(counts.flatten().tolist(), indices[0, 0].tolist(), strict=True)):
+        found[row, order[:count]] = True
+    return found
 
 
 def _pack(shared: int, longest: int) -> Pack:

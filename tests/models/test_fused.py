@@ -42,10 +42,11 @@ def test_a_kernel_asked_for_by_name_is_refused_with_a_mend(make_model: Make, wan
 @pytest.mark.parametrize(
     ("installed", "half", "kernel", "reason"),
     [
-        (("cut_cross_entropy", "liger_kernel"), True, HeadKernel.CCE, "cut-cross-entropy is installed"),
-        (("cut_cross_entropy",), False, HeadKernel.CHUNKED, "made for half precision.*liger-kernel is not installed"),
+        (("cut_cross_entropy", "liger_kernel"), True, HeadKernel.LIGER, "liger-kernel is installed"),
+        (("cut_cross_entropy",), True, HeadKernel.CCE, "cut-cross-entropy is installed"),
+        (("cut_cross_entropy",), False, HeadKernel.CHUNKED, "liger-kernel is not installed.*made for half precision"),
         (("liger_kernel",), False, HeadKernel.LIGER, "liger-kernel is installed"),
-        ((), True, HeadKernel.CHUNKED, "cut-cross-entropy is not installed; liger-kernel is not installed"),
+        ((), True, HeadKernel.CHUNKED, "liger-kernel is not installed; cut-cross-entropy is not installed"),
     ],
 )
 def test_on_a_gpu_the_choice_is_by_what_is_installed(
@@ -56,6 +57,8 @@ def test_on_a_gpu_the_choice_is_by_what_is_installed(
     model = SimpleNamespace(get_output_embeddings=lambda: head, parameters=lambda: iter([on_gpu]))
     monkeypatch.setattr(fused.importlib.util, "find_spec", lambda name: name in installed or None)
     monkeypatch.setitem(sys.modules, "liger_kernel.transformers", _liger())
+    presets = SimpleNamespace(names={"cce", "cce_kahan_full_c"})
+    monkeypatch.setitem(sys.modules, "cut_cross_entropy.cce_utils", SimpleNamespace(CCEPresets=presets))
     choice = choose_head(model, half=half)  # type: ignore[arg-type]
     assert choice.kernel is kernel
     assert re.search(reason, choice.reason)
@@ -67,6 +70,12 @@ def test_a_liger_without_fp32_sums_is_refused(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setitem(sys.modules, "liger_kernel.transformers", SimpleNamespace(LigerFusedLinearCrossEntropyLoss=old))
     assert "too old" in fused._liger_refusal()
+
+
+def test_a_cut_cross_entropy_without_exact_sums_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The release on PyPI (25.1.1) has neither presets nor a bias."""
+    monkeypatch.setitem(sys.modules, "cut_cross_entropy.cce_utils", None)
+    assert "this cut-cross-entropy has no cce_kahan_full_c" in fused._cce_refusal()
 
 
 @pytest.mark.parametrize("kernel", [HeadKernel.CCE, HeadKernel.LIGER])
@@ -101,8 +110,9 @@ def test_where_no_gradient_is_wanted_our_head_counts_right_ones(
 
 def _cce(
     e: Tensor, c: Tensor, targets: Tensor, bias: Tensor | None = None, softcap: float | None = None,
-    reduction: str = "mean",
+    reduction: str = "mean", impl: str = "cce",
 ) -> Tensor:  # fmt: skip
+    assert impl == "cce_kahan_full_c"
     logits = F.linear(e, c, bias)
     logits = logits if softcap is None else torch.tanh(logits / softcap) * softcap
     return F.cross_entropy(logits, targets, reduction=reduction)
@@ -115,6 +125,6 @@ def _liger() -> SimpleNamespace:
             self.reduction, self.softcap = reduction, softcap
 
         def __call__(self, lin_weight: Tensor, _input: Tensor, target: Tensor, bias: Tensor | None = None) -> Tensor:
-            return _cce(_input, lin_weight, target, bias, self.softcap, self.reduction)
+            return _cce(_input, lin_weight, target, bias, self.softcap, self.reduction, "cce_kahan_full_c")
 
     return SimpleNamespace(LigerFusedLinearCrossEntropyLoss=LigerFusedLinearCrossEntropyLoss)

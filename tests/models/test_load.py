@@ -2,18 +2,20 @@
 
 import json
 import shutil
+import weakref
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from sq.core.errors import ConfigError
 from sq.core.hub import check_hub
+from sq.models.export import export
 from sq.models.load import (
     Dtype,
     ModelConfig,
     computed_in,
     context_length,
-    export,
     fingerprint,
     load_model,
     load_tokenizer,
@@ -88,6 +90,32 @@ def test_an_export_takes_the_place_of_an_earlier_one_and_may_be_smaller(random_t
     assert not (where / "old.txt").exists()
     assert load_model(config(where)).dtype == torch.bfloat16
     assert load_model(config(where), dtype="float32").dtype == torch.float32
+
+
+def test_an_export_holds_a_file_of_weights_at_a_time(random_tiny, tmp_path, monkeypatch):
+    """The weights come in fp32 one by one, as from shards, and leave in bf16 in several files."""
+    model, tokenizer = load_model(config(random_tiny), dtype="float32"), load_tokenizer(config(random_tiny))
+    held, most = {}, 0
+
+    def stream():
+        nonlocal most
+        for name, tensor in model.state_dict().items():
+            tensor = tensor.clone()
+            held[name] = weakref.ref(tensor)
+            yield name, tensor
+            del tensor
+            most = max(most, sum(ref() is not None for ref in held.values()))
+
+    monkeypatch.setattr("sq.models.export.FILE_BYTES", 300_000)
+    where = export(model, tokenizer, tmp_path / "model", dtype="bfloat16", origin={}, state=stream())
+    assert most <= 1, "no weight stays in the format it came in"
+    files = sorted(where.glob("*.safetensors"))
+    sizes = [sum(t.nbytes for t in load_file(file).values()) for file in files]
+    largest = max(2 * p.numel() for p in model.parameters())
+    assert len(files) > 5 and all(size <= max(300_000, largest) for size in sizes)
+    again = load_model(config(where))
+    for name, tensor in again.state_dict().items():
+        assert torch.equal(tensor, model.state_dict()[name].bfloat16())
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,20 @@
-"""The optimiser over bf16 weights: fp32 masters, stepped a part at a time, are AdamW in fp32."""
+"""The optimiser over bf16 weights: fp32 gradients and fp32 masters are AdamW in fp32."""
 
 import copy
+import random
 import sys
 
 import pytest
 import torch
 from torch import nn
+from transformers import AutoModelForCausalLM
 
 from sq.core.config import build
 from sq.core.errors import ConfigError
-from sq.train import optim
+from sq.data.collate import collate
+from sq.models.attention import choose_attention
+from sq.models.pack import TokenSequence
+from sq.models.packed_forward import pack_loss
 from sq.train.optim import MasterAdamW, check_optimizer, make_optimizer, parameter_groups
 from sq.train.qft import QFTStage
 from sq.train.stage import Optimizer
@@ -23,19 +28,23 @@ def model():
 def gradients(of, step):
     torch.manual_seed(step)
     for parameter in of.parameters():
-        parameter.grad = torch.randn(parameter.shape).to(parameter.dtype)
+        parameter.grad = torch.randn(parameter.shape).bfloat16().float()
 
 
-@pytest.mark.parametrize("elements", [1, 100, 1 << 26])
-def test_masters_are_adamw_in_fp32_however_they_are_cut(elements, monkeypatch):
-    monkeypatch.setattr(optim, "STEP_ELEMENTS", elements)
+def masters(of, decay=0.0, **stage):
+    made = make_optimizer(parameter_groups(of, decay), QFTStage(name="qft", beta2=0.99, **{"lr": 1e-3} | stage))
+    assert isinstance(made, MasterAdamW)
+    return made
+
+
+def test_masters_are_adamw_in_fp32():
     half, full = model(), model().float()
-    ours = MasterAdamW(parameter_groups(half, 0.1), 1e-3, (0.9, 0.99))
+    ours = masters(half, 0.1)
     theirs = torch.optim.AdamW(parameter_groups(full, 0.1), 1e-3, (0.9, 0.99), fused=True)
     for step in range(5):
         gradients(half, step)
         for parameter, other in zip(half.parameters(), full.parameters(), strict=True):
-            other.grad = parameter.grad.float()
+            other.grad = parameter.grad.clone()
         for optimizer in (ours, theirs):
             for group in optimizer.param_groups:
                 group["lr"] = 1e-3 / (step + 1)
@@ -50,21 +59,54 @@ def test_masters_are_adamw_in_fp32_however_they_are_cut(elements, monkeypatch):
 
 
 def test_updates_below_the_resolution_of_bf16_add_up():
-    weight = nn.Parameter(torch.ones(4, dtype=torch.bfloat16))
-    ours = MasterAdamW([{"params": [weight], "weight_decay": 0.0}], 1e-4, (0.9, 0.99))
+    of = nn.Linear(4, 1, bias=False).bfloat16()
+    weight = nn.init.ones_(of.weight)
+    ours = masters(of, lr=1e-4)
     for _ in range(100):
-        weight.grad = torch.ones_like(weight)
+        weight.grad = torch.ones_like(weight, dtype=torch.float32)
         ours.step()
     assert weight.float().mean().item() == pytest.approx(0.99, abs=0.004)
 
 
+def test_gradients_of_bf16_weights_add_up_in_fp32(tiny_model):
+    """Those of 64 packs against a run in fp32: 0.3% off; added up in bf16 they were 1.1% off."""
+
+    def summed(dtype):
+        of = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.bfloat16).to(dtype)
+        attention = choose_attention(of)
+        make_optimizer(parameter_groups(of, 0.0), QFTStage(name="qft", lr=1e-3))
+        draw = random.Random(0)
+        for _ in range(64):
+            rows = [TokenSequence([draw.randrange(64) for _ in range(60)], 8) for _ in range(2)]
+            pack = collate(rows)
+            (pack_loss(of, pack, attention).total / (64 * pack.supervised)).backward()
+        return torch.cat([p.grad.float().flatten() for p in of.parameters()])
+
+    exact, half = summed(torch.float32), summed(torch.bfloat16)
+    assert float((half - exact).norm() / exact.norm()) < 0.005
+
+
+@pytest.mark.parametrize(("optimizer", "each"), [("adamw", 18), ("adamw_8bit", 12)])
+def test_what_a_parameter_in_bf16_costs(optimizer, each):
+    if optimizer != "adamw":
+        pytest.importorskip("bitsandbytes", "0.50", reason="bitsandbytes is not installed")
+    of = nn.Linear(512, 512, bias=False).bfloat16()
+    ours = masters(of, optimizer=Optimizer(optimizer))
+    of(torch.randn(2, 512).bfloat16()).sum().backward()
+    gradient = of.weight.grad
+    ours.step()
+    state = [t for held in ours._inner.state.values() for t in held.values() if isinstance(t, torch.Tensor)]
+    held = sum(t.nbytes for t in (of.weight, gradient, *ours.masters(), *state))
+    assert held / of.weight.numel() == pytest.approx(each, rel=0.02)
+
+
 def test_a_state_that_was_saved_goes_on_the_same():
     one = model()
-    first = MasterAdamW(parameter_groups(one, 0.0), 1e-3, (0.9, 0.99))
+    first = masters(one)
     gradients(one, 0)
     first.step()
     two = copy.deepcopy(one)
-    second = MasterAdamW(parameter_groups(two, 0.0), 1e-3, (0.9, 0.99))
+    second = masters(two)
     second.load_state_dict(copy.deepcopy(first.state_dict()))
     for of, optimizer in ((one, first), (two, second)):
         gradients(of, 1)
