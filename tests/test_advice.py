@@ -24,7 +24,7 @@ from sq.core.compose import loosened
 from sq.core.config import build, conf_dir
 from sq.core.config_help import groups, known_keys, stages_of
 from sq.core.errors import ConfigError
-from sq.recipe.check import check
+from sq.recipe.jobs import check
 from sq.recipe.load import load_recipe
 
 ROOT = Path(__file__).resolve().parents[1]

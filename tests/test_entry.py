@@ -74,6 +74,12 @@ def test_help_and_config_read_well(script, args):
     assert "model:" in config and "output_dir:" in config and "seed: 7" in config
 
 
+def test_help_is_that_of_the_stage_and_the_overrides_given():
+    shown = run("train", "stage=qft", "stage.lr=1e-3", "--help").stdout
+    assert "(for stage=qft)" in shown and re.search(r"\n  name: qft", shown) and re.search(r"\n  lr: 0\.001", shown)
+    assert "head_lr:" not in shown, "a key of stage=difficulty, which is the first by name"
+
+
 HEAVY = ("torch", "vllm", "transformers", "mlflow", "lightning", "datasets", "ray", "pandas")
 
 

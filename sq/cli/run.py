@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sq.recipe.expand import Stage
     from sq.recipe.load import Recipe
     from sq.recipe.run import RecipeResult
+    from sq.recipe.stages import Stage
 
 ABOUT = """\
 Run a recipe of conf/recipe/ (or a YAML of your own): every stage that is not done yet, each in its own process, in the
@@ -58,11 +58,13 @@ class _Help(argparse.Action):
 
 def _run(parsed: argparse.Namespace) -> None:
     from sq.recipe.load import load_recipe
-    from sq.recipe.run import run_recipe, selected
+    from sq.recipe.run import format_selection, run_recipe, selected
 
     name, overrides = _named(parsed.overrides)
     recipe = load_recipe(name, overrides, tiny=parsed.tiny)
     stages = selected(recipe, parsed.until, parsed.only)
+    if patterns := parsed.until or parsed.only:
+        print(format_selection(recipe, stages, patterns), file=sys.stderr)
     if parsed.dry_run:
         return _dry_run(recipe, stages)
     _closing(recipe, run_recipe(recipe, stages, command=_typed(), redo=parsed.redo))
@@ -92,7 +94,7 @@ def _named(words: list[str]) -> tuple[str, list[str]]:
 
 def _dry_run(recipe: Recipe, stages: Sequence[Stage]) -> None:
     """The commands in their order, each as it can be copied; comments say what a stage is for."""
-    from sq.recipe.check import check
+    from sq.recipe.jobs import check
     from sq.recipe.process import command
 
     check(stages)
@@ -105,7 +107,7 @@ def _dry_run(recipe: Recipe, stages: Sequence[Stage]) -> None:
 def _closing(recipe: Recipe, outcome: RecipeResult) -> None:
     """What stands at the end: the ablation, the bill and the report of a complete run; else what is left."""
     from sq.core.count import count_noun
-    from sq.recipe.progress import clock
+    from sq.recipe.formats import clock
 
     directory, record = recipe.output_dir, outcome.record
     if not outcome.complete:

@@ -58,7 +58,7 @@ def main(name: str, job: type[Job], about: str | None) -> None:
     arguments = [loosened(a) for a in sys.argv[1:]]
     with plain_errors(package):
         if {"-h", "--help"} & set(arguments):
-            print(help_text(name, package, about or ""))
+            print(help_text(name, package, about or "", [a for a in arguments if "=" in a]))
         elif "--cfg" in arguments and "job" in arguments:
             config = compose(name, [a for a in arguments if a not in ("--cfg", "job")], package)
             print(show_config(plain(config)), end="")
@@ -100,18 +100,19 @@ def run(name: str, job: type[Job], package: str) -> None:
         raise failures[0]
 
 
-def help_text(name: str, package: str, about: str) -> str:
-    """What `--help` prints: use, groups with their options, every key with its default and meaning."""
+def help_text(name: str, package: str, about: str, overrides: Sequence[str] = ()) -> str:
+    """What `--help` prints: use, groups with their options, every key with its value under these overrides."""
     own = stages_of(package)
-    stage = [f"stage={own[0]}"] if own else []
-    config = plain(compose(name, stage, package))
+    default = [f"stage={own[0]}"] if own and not any(o.startswith("stage=") for o in overrides) else []
+    config = plain(compose(name, [*default, *overrides], package))
+    stage = next((o.partition("=")[2] for o in [*default, *overrides] if o.startswith("stage=")), "")
     listed = show_groups(config)
     if own:
         listed = re.sub(r"(  stage= +).*", rf"\1{' '.join(own)}", listed)
     usage = f"python {name}.py {'stage=STAGE ' if own else ''}[GROUP=OPTION ...] [key=value ...]"
     return (
         f"{about.strip()}\n\nUsage: {usage}\n\nGroups, and their options:\n{listed}\n\n"
-        f"Every key, with its default{f' (for stage={own[0]})' if own else ''}; override any as key=value:\n\n"
+        f"Every key, with its default{f' (for stage={stage})' if own else ''}; override any as key=value:\n\n"
         f"{show_config(config)}\n"
         "Run the same command again to continue after a kill. -m sweeps over values: -m seed=1,2,3\n"
         "--cfg job prints the configuration as composed from your overrides."

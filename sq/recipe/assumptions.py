@@ -31,10 +31,6 @@ class AssumptionsConfig:
     chars_per_token: float = setting(4.2, gt=0, help="of the prompts' English")
     keep: dict[str, float] = setting({}, help="share of what reaches a filter or stage that it keeps")
     filter_rows: float = setting(2000, gt=0, help="rows a second through the filters that need no model")
-    verdict: float = setting(1, ge=0, help="short judge: tokens of a verdict without reasoning")
-    doubtful: float = setting(0.2, ge=0, le=1, help="short judge: share of questions that are reasoned about after all")
-    first: int = setting(2, ge=1, help="adaptive: answers asked for at first")
-    agree: float = setting(2 / 3, ge=0, le=1, help="adaptive: share of questions whose first answers agree")
     sources: dict[str, str] = setting({}, help="where each figure is from")
 
     def __post_init__(self) -> None:
@@ -51,9 +47,10 @@ class AssumptionsConfig:
         """The share that a filter or stage keeps; all where nothing is supposed."""
         return self.keep.get(name, 1.0)
 
-    def samples(self, n: float) -> float:
-        """Answers a question where sampling ends as soon as the first ones agree."""
-        return n if n <= self.first else self.agree * self.first + (1 - self.agree) * n
+    @property
+    def of_seed(self) -> float:
+        """Tokens of a seed question."""
+        return self.seed or self.question
 
 
 def assumption_names() -> list[str]:

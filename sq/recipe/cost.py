@@ -7,13 +7,13 @@ and prefix sharing do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
 from sq.recipe.hardware import HardwareConfig
 
 
-class Work(Enum):
+class Use(Enum):
     """What a stage does with its model."""
 
     GENERATE = "generate"
@@ -30,7 +30,7 @@ class PlanStage:
     name: str
     phase: str
     what: str
-    work: Work
+    use: Use
     model: str = ""
     parameters: float = 0.0
     """Billion active parameters."""
@@ -45,6 +45,7 @@ class PlanStage:
     """Tokens of a completion."""
     epochs: float = 1.0
     forward_only: float = 0.0
+    """Passes over the data without a backward pass, such as QPO's reference."""
     recompute: bool = False
     step_tokens: float = 0.0
     """Tokens of an optimiser step; it is one pass over the data where that has fewer. At least one step is done."""
@@ -52,11 +53,8 @@ class PlanStage:
     """Where training ends, whatever the rows."""
     kept: float = 0.0
     api: tuple[float, float] = (0.0, 0.0)
+    """Dollars for a token in and a token out."""
     filter_rows: float = 2000.0
-    doubtful: float = 0.0
-    """Share of the rows that are read and answered a second time, at `output` tokens."""
-    second: float = 0.0
-    """Tokens of the second completion."""
     first: bool = True
     """False: the process is there already, from what the stage did before."""
     note: str = ""
@@ -74,14 +72,9 @@ class Cost:
     start: float
     """Seconds until the stage's processes work."""
     gpus: int
+    hours: float
+    """Device hours: the work, and the start of every device; none where a machine with GPUs does not need them."""
     price: float
-    device: bool = True
-    """Whether it needs the device: on a machine with GPUs, work without a model does not."""
-
-    @property
-    def hours(self) -> float:
-        """Device hours: the work, and the start of every device."""
-        return (self.busy + self.start * self.gpus) / 3600 if self.device else 0.0
 
     @property
     def seconds(self) -> float:
@@ -89,30 +82,36 @@ class Cost:
         return self.busy / self.gpus + self.start
 
 
-def cost(stage: PlanStage, hardware: HardwareConfig, gpus: int = 1, *, fp8: bool = False) -> Cost:
+def cost(stage: PlanStage, hardware: HardwareConfig, gpus: int = 1) -> Cost:
     """The forecast of one stage on so many devices."""
     texts = stage.rows * stage.samples
-    if stage.work is Work.NONE:
-        return _cost(stage, hardware, 1, 0.0, 0.0, stage.rows / stage.filter_rows, hardware.start_other)
-    if stage.work is Work.API:
+    read = hardware.prefill_seconds(stage.parameters)
+    tokens_in, tokens_out, busy, start = 0.0, 0.0, 0.0, hardware.start_engine
+    if stage.use is Use.NONE:
+        busy, start = stage.rows / stage.filter_rows, hardware.start_other
+    elif stage.use is Use.TRAIN:
+        tokens_in, start = _trained_on(stage, texts * stage.prompt), hardware.start_train
+        busy = tokens_in * hardware.train_seconds(
+            stage.parameters, forward_only=stage.forward_only, recompute=stage.recompute
+        )
+    elif stage.use is Use.SCORE:
+        tokens_in, busy = texts * (stage.shared + stage.prompt), texts * stage.prompt * read
+    else:
         tokens_in, tokens_out = stage.rows * (stage.shared + stage.prompt), texts * stage.output
-        dollars = tokens_in * stage.api[0] + tokens_out * stage.api[1]
-        done = _cost(stage, hardware, 1, tokens_in, tokens_out, 0.0, 0.0)
-        return replace(done, price=dollars)
-    if stage.work is Work.TRAIN:
-        tokens = _trained_on(stage, texts * stage.prompt)
-        each = hardware.train_seconds(stage.parameters, forward_only=stage.forward_only, recompute=stage.recompute)
-        return _cost(stage, hardware, gpus, tokens, 0.0, tokens * each, hardware.start_train)
-    read = hardware.prefill_seconds(stage.parameters, fp8=fp8)
-    if stage.work is Work.SCORE:
-        tokens = texts * (stage.shared + stage.prompt)
-        return _cost(stage, hardware, gpus, tokens, 0.0, texts * stage.prompt * read, hardware.start_engine)
-    again = 1 + stage.doubtful
-    tokens_in = stage.rows * (stage.shared + stage.prompt) * again
-    tokens_out = texts * (stage.output + stage.doubtful * stage.second)
-    busy = stage.rows * stage.prompt * again * read
-    busy += tokens_out * hardware.decode_seconds(stage.parameters, fp8=fp8)
-    return _cost(stage, hardware, gpus, tokens_in, tokens_out, busy, hardware.start_engine)
+        busy = stage.rows * stage.prompt * read + tokens_out * hardware.decode_seconds(stage.parameters)
+    if stage.use is Use.API:
+        busy = start = 0.0
+    if stage.use in (Use.API, Use.NONE):
+        gpus = 1
+    if not stage.first:
+        start = max(0.0, start - hardware.start_other)
+    needs_device = stage.use not in (Use.NONE, Use.API) or not hardware.gpu
+    hours = (busy + start * gpus) / 3600 if needs_device else 0.0
+    asked = tokens_in * stage.api[0] + tokens_out * stage.api[1] if stage.use is Use.API else 0.0
+    return Cost(
+        stage=stage, tokens_in=tokens_in, tokens_out=tokens_out, busy=busy, start=start, gpus=gpus, hours=hours,
+        price=hours * hardware.price + asked,
+    )  # fmt: skip
 
 
 def _trained_on(stage: PlanStage, once: float) -> float:
@@ -120,21 +119,3 @@ def _trained_on(stage: PlanStage, once: float) -> float:
     step = min(stage.step_tokens, once)
     tokens = max(once * stage.epochs, step)
     return min(tokens, stage.most_steps * step) if stage.most_steps else tokens
-
-
-def _cost(
-    stage: PlanStage,
-    hardware: HardwareConfig,
-    gpus: int,
-    tokens_in: float,
-    tokens_out: float,
-    busy: float,
-    start: float,
-) -> Cost:
-    start = start if stage.first else max(0.0, start - hardware.start_other)
-    device = stage.work not in (Work.NONE, Work.API) or not hardware.gpu
-    made = Cost(
-        stage=stage, tokens_in=tokens_in, tokens_out=tokens_out, busy=busy, start=start, gpus=gpus, price=0.0,
-        device=device,
-    )  # fmt: skip
-    return replace(made, price=made.hours * hardware.price)

@@ -18,14 +18,14 @@ class Devices:
     """The machine's GPUs and cores, lent to stages."""
 
     def __init__(self, parallel: int) -> None:
-        found = hardware()
-        self.cores = int(found["cores"])
-        self.gpus = _gpus(found["gpus"])
+        facts = hardware()
+        self.cores = int(facts["cores"])
+        self.gpus = _visible_gpus(facts["gpus"])
         self._parallel = parallel
         self._lent: dict[str, list[str]] = {}
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """The machine in a few words."""
         gpus = f", {len(self.gpus)} GPUs" if self.gpus else ""
         several = f", up to {self._parallel} stages side by side" if self._parallel > 1 else ""
@@ -33,7 +33,7 @@ class Devices:
 
     def take(self, stage: str, job: Any) -> bool:
         """Lend a stage the GPUs that it needs; False where they are not free now."""
-        need = min(gpus_of(job), len(self.gpus))
+        need = min(gpus_needed(job), len(self.gpus))
         taken = {gpu for gpus in self._lent.values() for gpu in gpus}
         free = [gpu for gpu in self.gpus if gpu not in taken]
         if len(free) < need:
@@ -54,24 +54,24 @@ class Devices:
         return gpus | {name: threads for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if name not in os.environ}
 
 
-def gpus_of(job: Any) -> int:
+def gpus_needed(job: Any) -> int:
     """How many GPUs a job's processes would use where there are any."""
     if isinstance(job, TrainJob):
         return 0 if job.trainer.accelerator == "cpu" else job.trainer.devices
-    return _served(job.engine) + (_served(job.reward_engine) if isinstance(job, EvalJob) else 0)
+    return _of_engine(job.engine) + (_of_engine(job.reward_engine) if isinstance(job, EvalJob) else 0)
 
 
-def _served(engine: EngineConfig | None) -> int:
+def _of_engine(engine: EngineConfig | None) -> int:
     if isinstance(engine, RayConfig):
-        return engine.replicas * _served(engine.inner)
+        return engine.replicas * _of_engine(engine.inner)
     if isinstance(engine, VLLMConfig):
         return engine.tensor_parallel
     return 1 if isinstance(engine, HFConfig) else 0
 
 
-def _gpus(told: str) -> list[str]:
+def _visible_gpus(listed: str) -> list[str]:
     """Their numbers, as CUDA_VISIBLE_DEVICES has them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return [gpu for gpu in visible.split(",") if gpu.strip() not in ("", "-1")]
-    return [] if told == "none" else [str(i) for i in range(len(told.split("; ")))]
+    return [] if listed == "none" else [str(i) for i in range(len(listed.split("; ")))]

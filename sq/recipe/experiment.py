@@ -1,7 +1,7 @@
 """`sq compare EXPERIMENT`: the runs of an experiment as a table of what was varied, means over seeds with intervals.
 
 Runs of one setting that differ in nothing but their seed are one group. Of a directory only the latest run counts, so a
-job that was killed and run again is there once; runs that did not finish are left out, and how many is told.
+job that was killed and run again is there once; runs that did not finish are left out and counted.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import stdev
+from statistics import fmean, stdev
 from typing import Any
 
 from sq.core.config import nearest
@@ -20,12 +20,13 @@ from sq.core.errors import ConfigError, SqError
 from sq.core.intervals import student
 from sq.core.secrets import redact
 from sq.core.tracking_mlflow import connect, whole_uri
+from sq.recipe.formats import columns
 
-USUAL = ("accuracy", "oracle/solvable", "correct/chosen", "val/loss", "train/loss")
+USUAL_METRICS = ("accuracy", "oracle/solvable", "correct/chosen", "val/loss", "train/loss")
 """How a metric ends that is looked at where none is named: the one that most runs have, the first of several."""
-LOWER = ("loss", "perplexity", "mse", "mae", "error", "kl", "seconds", "duplicates", "rejects")
+LOWER_IS_BETTER = ("loss", "perplexity", "mse", "mae", "error", "kl", "seconds", "duplicates", "rejects")
 """Words in the name of a metric of which less is better."""
-_INCIDENTAL = ("output_dir", "tracking.", "model.path", "model.name", "data.input", "input", "source.", "stage.scores")
+_IGNORED = ("output_dir", "tracking.", "model.path", "model.name", "data.input", "input", "source.", "stage.scores")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,15 +41,15 @@ class Group:
 
     def mean(self, metric: str) -> float | None:
         """The mean, None where no run has the metric."""
-        found = self.values.get(metric)
-        return sum(found) / len(found) if found else None
+        values = self.values.get(metric)
+        return fmean(values) if values else None
 
     def spread(self, metric: str) -> float | None:
         """Half the width of the 95% interval of the mean by Student's t; None for a single run."""
-        found = self.values.get(metric, [])
-        if len(found) < 2:
+        values = self.values.get(metric, [])
+        if len(values) < 2:
             return None
-        return student(len(found) - 1) * stdev(found) / math.sqrt(len(found))
+        return student(len(values) - 1) * stdev(values) / math.sqrt(len(values))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,15 +74,15 @@ class ExperimentComparison:
         """The group with the best mean; None where means are of other rows and say nothing about each other."""
         if not self.comparable(metric):
             return None
-        known = [g for g in self.groups if g.mean(metric) is not None]
         sign = -1.0 if less_is_better(metric) else 1.0
-        return max(known, key=lambda g: sign * (g.mean(metric) or 0.0), default=None)
+        measured = [g for g in self.groups if g.mean(metric) is not None]
+        return max(measured, key=lambda g: sign * (g.mean(metric) or 0.0), default=None)
 
 
 def less_is_better(metric: str) -> bool:
     """By its name."""
     words = metric.lower().replace("/", "_").split("_")
-    return any(word in words for word in LOWER)
+    return any(word in words for word in LOWER_IS_BETTER)
 
 
 def compare_runs(
@@ -104,25 +105,23 @@ def compare_runs(
         raise SqError(
             f"there is no {path}: nothing was tracked here; say where: --tracking-uri sqlite:///FILE or http://..."
         )
-    found = [run for run in read_runs(uri, experiment) if run["tags"].get("sq.stage") not in ("sweep", "recipe")]
-    if stage is not None:
-        stages = sorted({run["tags"].get("sq.stage", "") for run in found})
-        if stage not in stages:
-            raise ConfigError(
-                f"--stage {stage}: no run is of it{nearest(stage, stages)}; there are {', '.join(stages)}"
-            )
-        found = [run for run in found if run["tags"].get("sq.stage") == stage]
-    runs, left_out = _counting(found)
+    every = [run for run in read_runs(uri, experiment) if run["tags"].get("sq.stage") not in ("sweep", "recipe")]
+    stages = sorted({run["tags"].get("sq.stage", "") for run in every})
+    if stage is not None and stage not in stages:
+        raise ConfigError(f"--stage {stage}: no run is of it{nearest(stage, stages)}; there are {', '.join(stages)}")
+    runs, left_out = _latest([run for run in every if stage in (None, run["tags"].get("sq.stage"))])
     if not runs:
-        raise SqError(f"experiment {experiment!r} has no finished run{_told(left_out)}")
-    chosen = [_metric(name, runs) for name in metrics] or [_usual(runs)]
-    having = [run for run in runs if any(metric in run["metrics"] for metric in chosen)]
-    if len(having) < len(runs):
-        left_out["without that metric"] = len(runs) - len(having)
-    keys = tuple(_setting(name, having) for name in by) if by else _varied(having)
+        raise SqError(f"experiment {experiment!r} has no finished run{_format_left_out(left_out)}")
+    names = {metric for run in runs for metric in run["metrics"]}
+    chosen = [_full_name(name, names, "--metric") for name in metrics] or [_usual_metric(runs)]
+    measured = [run for run in runs if any(metric in run["metrics"] for metric in chosen)]
+    if len(measured) < len(runs):
+        left_out["without that metric"] = len(runs) - len(measured)
+    keys = tuple(_setting(name, measured) for name in by) if by else _varied(measured)
     return ExperimentComparison(
-        experiment=experiment, by=keys, metrics=tuple(chosen), groups=_grouped(having, keys, chosen), left_out=left_out
-    )
+        experiment=experiment, by=keys, metrics=tuple(chosen), groups=_grouped(measured, keys, chosen),
+        left_out=left_out,
+    )  # fmt: skip
 
 
 def read_runs(uri: str, experiment: str, where: str = "") -> list[dict[str, Any]]:
@@ -133,17 +132,17 @@ def read_runs(uri: str, experiment: str, where: str = "") -> list[dict[str, Any]
         experiment: The experiment's name.
         where: MLflow's filter, such as `tags.sq.stage = 'sft'`.
     """
-    shown = f"MLflow at {redact(whole_uri(uri))}"
+    place = f"MLflow at {redact(whole_uri(uri))}"
     try:
         client = connect(whole_uri(uri))
-        found = client.get_experiment_by_name(experiment)
-        names = [] if found else [e.name for e in client.search_experiments()]
-        runs = client.search_runs([found.experiment_id], where, max_results=50_000) if found else ()
+        stored = client.get_experiment_by_name(experiment)
+        names = [] if stored else [e.name for e in client.search_experiments()]
+        runs = client.search_runs([stored.experiment_id], where, max_results=50_000) if stored else ()
     except Exception as error:
-        raise SqError(f"{shown} cannot be read: {redact(str(error)).splitlines()[0]}") from error
-    if found is None:
+        raise SqError(f"{place} cannot be read: {redact(str(error)).splitlines()[0]}") from error
+    if stored is None:
         near = nearest(experiment, names) or "."
-        raise SqError(f"{shown} has no experiment {experiment!r}{near} It has: {', '.join(names) or 'none'}")
+        raise SqError(f"{place} has no experiment {experiment!r}{near} It has: {', '.join(names) or 'none'}")
     return [
         {
             "id": r.info.run_id, "name": r.info.run_name, "status": r.info.status, "start": r.info.start_time,
@@ -156,44 +155,35 @@ def read_runs(uri: str, experiment: str, where: str = "") -> list[dict[str, Any]
 
 def value_of(run: Mapping[str, Any], key: str) -> str:
     """A setting of a run; of a resumed run the latest; tags are settings too."""
-    found = [v for k, v in run["params"].items() if k == key or (k.startswith("resumed-") and k.endswith(f"/{key}"))]
-    return str(found[-1]) if found else str(run["tags"].get(key, "-"))
+    values = [v for k, v in run["params"].items() if k == key or (k.startswith("resumed-") and k.endswith(f"/{key}"))]
+    return str(values[-1] if values else run["tags"].get(key, "-"))
 
 
 def format_comparison(compared: ExperimentComparison) -> str:
     """The table, the best of each metric marked with a star."""
-    from sq.recipe.plan_text import columns
-
-    seeds = max((len(g.runs) for g in compared.groups), default=1)
-    heads = [*(key.removeprefix("stage.") for key in compared.by), "runs", *compared.metrics]
-    best = {metric: compared.best(metric) for metric in compared.metrics}
-    held_out = any(m.startswith("val/") for m in compared.metrics) and any(g.held_out for g in compared.groups)
-    usual = Counter(_held_out(g) for g in compared.groups).most_common(1)[0][0]
-    heads += ["held out"] if held_out else []
-    rows = [heads]
-    for group in compared.groups:
-        cells = []
-        for metric in compared.metrics:
-            mean, spread = group.mean(metric), group.spread(metric)
-            text = "-" if mean is None else _with_spread(mean, spread)
-            alone = len(compared.groups) == 1
-            cells.append(f"{text} {'*' if group is best[metric] and not alone else ' '}")
+    groups, metrics = compared.groups, compared.metrics
+    heads = [*(key.removeprefix("stage.") for key in compared.by), "runs", *metrics]
+    best = {metric: compared.best(metric) if len(groups) > 1 else None for metric in metrics}
+    held_out = any(m.startswith("val/") for m in metrics) and any(g.held_out for g in groups)
+    usual = Counter(_held_out(g) for g in groups).most_common(1)[0][0]
+    rows = [[*heads, "held out"] if held_out else heads]
+    for group in groups:
+        cells = [f"{_mean_and_spread(group, metric)} {'*' if group is best[metric] else ' '}" for metric in metrics]
         if held_out:
             cells.append(f"{_held_out(group)} {' ' if _held_out(group) == usual else '!'}")
         rows.append([*group.setting, str(len(group.runs)), *cells])
-    lines = [
-        f"{compared.experiment}: {count_noun(sum(len(g.runs) for g in compared.groups), 'run')}, "
-        f"{count_noun(len(compared.groups), 'setting')}"
-    ]
+    runs = count_noun(sum(len(g.runs) for g in groups), "run")
+    lines = [f"{compared.experiment}: {runs}, {count_noun(len(groups), 'setting')}"]
     lines += columns(rows, left=len(compared.by))
-    apart = [m for m in compared.metrics if not compared.comparable(m)]
-    marks = [f"* best {m} ({'lowest' if less_is_better(m) else 'highest'})" for m in compared.metrics if m not in apart]
-    marks += ["± is the 95% interval of the mean over seeds"] if seeds > 1 else []
+    apart = [m for m in metrics if not compared.comparable(m)]
+    marks = [f"* best {m} ({'lowest' if less_is_better(m) else 'highest'})" for m in metrics if m not in apart]
+    if max((len(g.runs) for g in groups), default=1) > 1:
+        marks.append("± is the 95% interval of the mean over seeds")
     lines += ["; ".join(marks)] if marks else []
     if apart:
         lines.append(f"! held-out rows differ or are unknown: {', '.join(apart)} of these cannot be compared")
     if compared.left_out:
-        lines.append(f"left out{_told(compared.left_out)}")
+        lines.append(f"left out{_format_left_out(compared.left_out)}")
     return "\n".join(lines)
 
 
@@ -202,43 +192,41 @@ def _held_out(group: Group) -> str:
     return "+".join(digest[:6] for digest in sorted(group.held_out)) or "unknown"
 
 
-def _with_spread(mean: float, spread: float | None) -> str:
+def _mean_and_spread(group: Group, metric: str) -> str:
     """A mean to the last digit that its interval leaves any sense to."""
-    if spread is None or spread <= 0:
+    mean, spread = group.mean(metric), group.spread(metric)
+    if mean is None:
+        return "-"
+    if not spread:
         return f"{mean:.4g}"
     digits = min(8, max(0, 2 - math.floor(math.log10(spread))))
     return f"{mean:,.{digits}f} ± {spread:,.{digits}f}"
 
 
-def _counting(runs: Iterable[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, int]]:
+def _latest(runs: Iterable[dict[str, Any]]) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """The latest run of each directory, newest first as they come; how many others there are, by their end."""
-    seen: set[str] = set()
+    directories: set[str] = set()
     kept: list[dict[str, Any]] = []
-    left: dict[str, int] = defaultdict(int)
+    left: Counter[str] = Counter()
     for run in runs:
-        place = run["tags"].get("sq.directory", run["id"])
-        if place in seen:
+        directory = run["tags"].get("sq.directory", run["id"])
+        if directory in directories:
             left["run again since"] += 1
-            continue
-        seen.add(place)
-        if run["status"] == "FINISHED":
+        elif run["status"] == "FINISHED":
             kept.append(run)
         else:
             left[run["status"].lower()] += 1
+        directories.add(directory)
     return kept, dict(left)
-
-
-def _metric(name: str, runs: Sequence[Mapping[str, Any]]) -> str:
-    return _named(name, {metric for run in runs for metric in run["metrics"]}, "--metric")
 
 
 def _setting(name: str, runs: Sequence[Mapping[str, Any]]) -> str:
     params = {key for run in runs for key in run["params"] if not key.startswith("resumed-")}
     tags = {key for run in runs for key in run["tags"] if not key.startswith(("mlflow.", "hardware.", "version."))}
-    return _named(name, params, "--by", tags)
+    return _full_name(name, params, "--by", tags)
 
 
-def _named(name: str, there: set[str], flag: str, also: Collection[str] = ()) -> str:
+def _full_name(name: str, there: set[str], flag: str, also: Collection[str] = ()) -> str:
     """A whole name, or the end of just one."""
     if name in there or name in also:
         return name
@@ -253,11 +241,11 @@ def _named(name: str, there: set[str], flag: str, also: Collection[str] = ()) ->
     )
 
 
-def _usual(runs: Sequence[Mapping[str, Any]]) -> str:
+def _usual_metric(runs: Sequence[Mapping[str, Any]]) -> str:
     names: Counter[str] = Counter(metric for run in runs for metric in run["metrics"])
-    known = [name for end in USUAL for name in sorted(names) if name == end or name.endswith(f"/{end}")]
-    if known:
-        return max(known, key=lambda name: names[name])
+    usual = [name for end in USUAL_METRICS for name in sorted(names) if name == end or name.endswith(f"/{end}")]
+    if usual:
+        return max(usual, key=lambda name: names[name])
     raise ConfigError(f"say what to compare: --metric {' | '.join(sorted(names)[:12]) or '(the runs have none)'}")
 
 
@@ -269,21 +257,23 @@ def _varied(runs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         for key in keys:
             values[key].add(value_of(run, key))
     several = len({run["tags"].get("sq.stage") for run in runs}) > 1
-    found = [
+    varied = [
         key
-        for key, seen in sorted(values.items())
-        if len(seen) > 1 and not key.startswith(_INCIDENTAL) and key.rpartition(".")[2] not in ("seed", "seeds", "name")
+        for key, different in sorted(values.items())
+        if len(different) > 1
+        and not key.startswith(_IGNORED)
+        and key.rpartition(".")[2] not in ("seed", "seeds", "name")
     ]
-    if len(found) > 4:  # runs of different kinds have little in common
-        found = [key for key in found if "-" not in values[key]][:4]
+    if len(varied) > 4:  # runs of different kinds have little in common
+        varied = [key for key in varied if "-" not in values[key]][:4]
     # Over seeds each run reads a directory of its own; two of one seed on different data are no repetition.
     for key in (key for key in ("data.input", "input") if len(values[key]) > 1):
         read: dict[tuple[str, ...], set[str]] = defaultdict(set)
         for run in runs:
-            read[tuple(value_of(run, k) for k in (*found, "seed"))].add(value_of(run, key))
+            read[tuple(value_of(run, k) for k in (*varied, "seed"))].add(value_of(run, key))
         if any(len(places) > 1 for places in read.values()):
-            found.append(key)
-    return (("sq.stage",) if several else ()) + tuple(found)
+            varied.append(key)
+    return (("sq.stage",) if several else ()) + tuple(varied)
 
 
 def _grouped(runs: Sequence[Mapping[str, Any]], keys: Sequence[str], metrics: Sequence[str]) -> list[Group]:
@@ -314,5 +304,5 @@ def as_number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _told(left: Mapping[str, int]) -> str:
+def _format_left_out(left: Mapping[str, int]) -> str:
     return ": " + ", ".join(f"{count} {what}" for what, count in left.items()) if left else ""

@@ -41,8 +41,8 @@ def figure(compared: ExperimentComparison) -> Any:
     from matplotlib.figure import Figure
 
     count = len(compared.metrics)
-    made = Figure(figsize=(6.4 * count, 4.2), layout="constrained")
-    for panel, metric in zip(made.subplots(1, count, squeeze=False)[0], compared.metrics, strict=True):
+    picture = Figure(figsize=(6.4 * count, 4.2), layout="constrained")
+    for panel, metric in zip(picture.subplots(1, count, squeeze=False)[0], compared.metrics, strict=True):
         if compared.by and _numeric([g.setting[0] for g in compared.groups]):
             _lines(panel, compared, metric)
         else:
@@ -52,8 +52,8 @@ def figure(compared: ExperimentComparison) -> Any:
     seeds = max((len(g.runs) for g in compared.groups), default=1)
     note = f"; mean and 95% interval of {seeds} seeds" if seeds > 1 else ""
     note += "" if all(map(compared.comparable, compared.metrics)) else "; held-out rows differ, not to be compared"
-    made.suptitle(f"{compared.experiment}{note}", fontsize=11)
-    return made
+    picture.suptitle(f"{compared.experiment}{note}", fontsize=11)
+    return picture
 
 
 def _lines(panel: Axes, compared: ExperimentComparison, metric: str) -> None:
@@ -72,12 +72,8 @@ def _lines(panel: Axes, compared: ExperimentComparison, metric: str) -> None:
         ys = [g.mean(metric) or 0.0 for g in groups]
         spread = [g.spread(metric) or 0.0 for g in groups]
         label = ", ".join(f"{_short(k)} {v}" for k, v in zip(compared.by[1:], setting, strict=True))
-        look: dict[str, Any] = {
-            "marker": MARKERS[index % len(MARKERS)],
-            "color": COLOURS[index % len(COLOURS)],
-            "capsize": 3,
-        }
-        panel.errorbar(xs, ys, yerr=spread if any(spread) else None, label=label, **look)
+        style: dict[str, Any] = {"marker": MARKERS[index % 6], "color": COLOURS[index % 6], "capsize": 3}
+        panel.errorbar(xs, ys, yerr=spread if any(spread) else None, label=label, **style)
         best = compared.best(metric)
         if best in groups and len(compared.groups) > 1:
             at = groups.index(best)

@@ -6,33 +6,64 @@ Counts are those of the stages' settings; what filters let through and how long 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
+from omegaconf import OmegaConf
+
+from sq.core.config import conf_dir
 from sq.core.errors import ConfigError
 from sq.data.sources import DOMAIN_ROWS, SourceConfig, parts
+from sq.domains.oracle import OracleConfig
+from sq.engine.config import EngineConfig
+from sq.engine.openai import OpenAIConfig
+from sq.engine.ray import RayConfig
 from sq.eval.benchmarks import BenchmarkConfig, DomainBenchmark
 from sq.eval.config import EvalJob
 from sq.models.load import ModelConfig
 from sq.recipe.assumptions import AssumptionsConfig
-from sq.recipe.cost import PlanStage
+from sq.recipe.cost import PlanStage, Use
 from sq.recipe.sizes import SizesConfig
+from sq.synth.answers import AnswersStage
 from sq.synth.config import SynthJob
+from sq.synth.fail_rate import FailRateStage
+from sq.synth.filter import FilterStage
+from sq.synth.filters.base import FilterConfig
+from sq.synth.filters.difficulty import DifficultyFilter
+from sq.synth.filters.solvability import SolvabilityFilter
+from sq.synth.questions import QuestionsStage
+from sq.synth.rewrite import PairSource, RewriteStage
+from sq.synth.select import SelectionMethod, SelectStage
 from sq.train.config import TrainJob
+from sq.train.pretrain import PretrainStage
+from sq.train.stage import StageConfig
 
 Job = TrainJob | SynthJob | EvalJob
+T = TypeVar("T")
 DOMAIN = "domain"
 """An input that means the domain's own problems."""
+PHASES = {"qft": "QFT", "qpo": "QPO", "pretrain": "base", "sft": "student", "reward": "reward model"}
+TRAININGS = {
+    "qft": "train on questions", "qpo": "train on pairs", "difficulty": "train scorer", "sft": "train student",
+    "pretrain": "train base", "reward": "train reward model",
+}  # fmt: skip
 
 
-@dataclass(frozen=True, kw_only=True)
-class Planned:
-    """A stage of a recipe: its name, its job, and whether it belongs to the paper's table."""
-
-    name: str
-    job: Job
-    note: str = ""
+def flow(jobs: Mapping[str, Job], assume: AssumptionsConfig, sizes: SizesConfig) -> list[PlanStage]:
+    """What every stage does, in the order given."""
+    rows = Flow(assume, sizes)
+    planned: list[PlanStage] = []
+    for name, job in jobs.items():
+        if isinstance(job, TrainJob):
+            planned.append(_trained(name, job, rows))
+        elif isinstance(job, SynthJob):
+            planned += _synthesised(name, job, rows)
+        else:
+            planned.append(_evaluated(name, job, rows))
+    for_pairs = {rows.wrote[place] for place in rows.for_pairs - rows.for_more if place in rows.wrote}
+    return [replace(stage, phase="QPO") if stage.name in for_pairs else stage for stage in planned]
 
 
 @dataclass
@@ -45,6 +76,7 @@ class Flow:
     per_question: dict[str, float] = field(default_factory=dict)
     """Rows of a directory that belong to one question: the candidates of `answers`."""
     trained: dict[str, float] = field(default_factory=dict)
+    """Billion parameters of the model in a directory."""
     generators: dict[str, dict[str, float]] = field(default_factory=dict)
     """Rows of a directory by generator."""
     wrote: dict[str, str] = field(default_factory=dict)
@@ -61,8 +93,7 @@ class Flow:
             ConfigError: where that cannot be known.
         """
         if source.mix:
-            each = [self.rows_of(part.source) for part in parts(source).values()]
-            total = sum(each)
+            total = sum(self.rows_of(part.source) for part in parts(source).values())
         elif source.input is None or source.input.partition(":")[0] == DOMAIN:
             total = float(source.limit or DOMAIN_ROWS)
         else:
@@ -70,62 +101,46 @@ class Flow:
         return min(total, source.limit) if source.limit else total
 
     def _rows_at(self, path: str) -> float:
-        if (made := self.made(path, self.rows)) is not None:
-            return made
-        if path in self.sizes.rows:
-            return self.sizes.rows[path]
-        if (held := _on_disk(Path(path))) is not None:
-            return held
+        for count in (_above(path, self.rows), self.sizes.rows.get(path), _rows_on_disk(Path(path))):
+            if count is not None:
+                return count
         raise ConfigError(f"how many rows {path} has is not known; say it: sizes.rows.'{path}'=10000, or set a limit")
-
-    def made(self, path: str, known: dict[str, float]) -> float | None:
-        """What is known of the stage that writes `path` or a directory above it."""
-        place = Path(path)
-        return next((known[str(p)] for p in (place, *place.parents) if str(p) in known), None)
 
     def billions(self, model: ModelConfig) -> float:
         """Billion active parameters of a model, which a stage of the recipe may have trained."""
-        trained = self.made(model.path, self.trained)
+        trained = _above(model.path, self.trained)
         return self.sizes.billions(model.path) if trained is None else trained
 
-    def source_of(self, source: SourceConfig) -> str | None:
-        """The directory of the stage that a source reads, if it is one of the recipe's."""
-        if source.input is None:
-            return None
-        place = Path(source.input)
-        return next((str(p) for p in (place, *place.parents) if str(p) in self.rows), None)
+    def source_of(self, source: SourceConfig) -> str:
+        """The directory of the stage that a source reads; none where it is no stage's."""
+        return _above(source.input, {place: place for place in self.rows}) or "" if source.input else ""
+
+    def asked(self, model: ModelConfig, engine: EngineConfig) -> dict[str, Any]:
+        """How a model is asked: on our devices, over an API, or not at all where an oracle stands in its place."""
+        engine = engine.inner if isinstance(engine, RayConfig) else engine
+        if isinstance(engine, OracleConfig):
+            return {"use": Use.NONE, "model": model.name}
+        if isinstance(engine, OpenAIConfig):
+            own = (engine.price_in / 1e6, engine.price_out / 1e6)
+            price = own if any(own) else self.sizes.price(engine.served or model.path)
+            return {"use": Use.API, "model": model.name, "api": price}
+        return {"use": Use.GENERATE, "model": model.name, "parameters": self.billions(model)}
+
+    def prompt(self, name: str) -> tuple[float, float]:
+        """Tokens of a prompt's text before the question, which all requests share, and after it."""
+        template = str(OmegaConf.load(conf_dir() / "prompt" / f"{name}.yaml").template)
+        before, _, after = template.partition("{question}")
+        per = self.assume.chars_per_token
+        return self.assume.prefix + len(before) / per, len(after) / per
 
 
-def flow(stages: Iterable[Planned], assume: AssumptionsConfig, sizes: SizesConfig) -> tuple[list[PlanStage], Flow]:
-    """What every stage does, in the order given, and what is known at the end."""
-    from sq.recipe.flow_synth import synthesised
-    from sq.recipe.flow_train import evaluated, trained
-
-    known = Flow(assume, sizes)
-    found: list[PlanStage] = []
-    for stage in stages:
-        job = stage.job
-        if isinstance(job, TrainJob):
-            found += trained(stage.name, job, known)
-        elif isinstance(job, SynthJob):
-            found += synthesised(stage.name, job, known)
-        else:
-            found += evaluated(stage.name, job, known)
-    names = {known.wrote[place] for place in known.for_pairs - known.for_more if place in known.wrote}
-    return [replace(one, phase="QPO") if one.name in names else one for one in found], known
+def _above(path: str, of: Mapping[str, T]) -> T | None:
+    """What `of` has for `path` or the nearest directory above it."""
+    return next((of[str(place)] for place in (Path(path), *Path(path).parents) if str(place) in of), None)
 
 
-def problems_of(benchmark: BenchmarkConfig, sizes: SizesConfig) -> float:
-    """How many problems a benchmark has."""
-    if isinstance(benchmark, DomainBenchmark):
-        return float(benchmark.count)
-    if benchmark.name in sizes.rows:
-        return float(sizes.rows[benchmark.name])
-    raise ConfigError(f"how many problems {benchmark.name} has is not known; say it: sizes.rows.{benchmark.name}=500")
-
-
-def _on_disk(path: Path) -> float | None:
-    """Rows of a finished stage's directory or of a jsonl file on this disk."""
+def _rows_on_disk(path: Path) -> float | None:
+    """Rows of a finished stage's directory or of a jsonl or Parquet file on this disk."""
     if (path / "manifest.json").is_file():
         from sq.core.ledger import read_manifest
 
@@ -138,3 +153,186 @@ def _on_disk(path: Path) -> float | None:
 
         return float(pq.read_metadata(path).num_rows)
     return None
+
+
+def _synthesised(name: str, job: SynthJob, flow: Flow) -> list[PlanStage]:
+    """What one synthesis stage does; what it writes is noted in `flow`."""
+    stage, place = job.stage, job.output_dir
+    if isinstance(stage, QuestionsStage):
+        planned = _questions(name, job, stage, flow)
+        flow.generators[place] = {one.model: one.kept for one in planned}
+        flow.wrote[place] = name
+        flow.rows[place] = sum(one.kept for one in planned)
+    else:
+        read = flow.source_of(job.source)
+        (flow.for_pairs if isinstance(stage, RewriteStage) else flow.for_more).add(read)
+        if read in flow.generators:
+            flow.generators[place] = flow.generators[read]
+        rows = flow.rows_of(job.source)
+        if isinstance(stage, FilterStage):
+            planned = _filters(name, job, rows, flow)
+        elif isinstance(stage, SelectStage):
+            planned = [_select(name, job, stage, rows, flow.per_question.get(read, 1.0), flow)]
+        else:
+            planned = [_of_each_row(name, job, rows, flow)]
+        flow.rows[place] = planned[-1].kept
+        if isinstance(stage, FailRateStage | AnswersStage):
+            flow.per_question[place] = stage.n
+    return [replace(one, first=i == 0) for i, one in enumerate(planned)]
+
+
+def _questions(name: str, job: SynthJob, stage: QuestionsStage, flow: Flow) -> list[PlanStage]:
+    shares = stage.generators or {job.model.name: 1.0}
+    planned = []
+    for generator, share in shares.items():
+        model = _generator(generator, job.model) if stage.generators else job.model
+        count = stage.count * share / sum(shares.values())
+        planned.append(PlanStage(
+            name=name, phase="questions", what="generate questions", **flow.asked(model, job.engine), rows=count,
+            shared=flow.assume.prefix, output=min(flow.assume.question, stage.max_tokens),
+            kept=count * flow.assume.kept("questions"),
+        ))  # fmt: skip
+    return planned
+
+
+def _generator(name: str, like: ModelConfig) -> ModelConfig:
+    path = conf_dir() / "model" / f"{name}.yaml"
+    if path.is_file():
+        return replace(like, name=name, path=str(OmegaConf.load(path).path))
+    return replace(like, name=Path(name).parent.name if Path(name).name == "model" else Path(name).name, path=name)
+
+
+def _of_each_row(name: str, job: SynthJob, rows: float, flow: Flow) -> PlanStage:
+    """A stage that asks a model about each of its rows."""
+    stage, assume, asked = job.stage, flow.assume, flow.asked(job.model, job.engine)
+    solved = assume.question + assume.instruction
+    if isinstance(stage, AnswersStage):
+        return PlanStage(
+            name=name, phase="answers", what=f"answer, {stage.n} each", **asked, rows=rows, samples=float(stage.n),
+            prompt=solved, output=min(assume.answer, stage.max_tokens), kept=rows * stage.n,
+        )  # fmt: skip
+    if isinstance(stage, FailRateStage):
+        return PlanStage(
+            name=name, phase="difficulty", what="count failures", **asked, rows=rows, samples=float(stage.n),
+            prompt=assume.of_seed + assume.instruction, output=min(assume.answer, stage.max_tokens), kept=rows,
+        )  # fmt: skip
+    if isinstance(stage, RewriteStage) and stage.source is PairSource.SUCCESS_RATE:
+        return PlanStage(
+            name=name, phase="QPO", what="pairs by success rates", **asked, rows=rows, samples=float(stage.k),
+            prompt=solved, output=min(assume.answer, stage.max_tokens), kept=rows * assume.kept("success_rate"),
+        )  # fmt: skip
+    if isinstance(stage, RewriteStage):
+        share, solvable, harder = stage.solvability, flow.prompt(stage.solvability_prompt), flow.prompt(
+            stage.difficulty_prompt)  # fmt: skip
+        shared, after = (share * a + (1 - share) * b for a, b in zip(solvable, harder, strict=True))
+        output = min(assume.rewrite, stage.max_tokens) + (assume.judge if stage.judge_prompt else 0.0)
+        return PlanStage(
+            name=name, phase="QPO", what="improve into pairs", **asked, rows=rows, shared=shared,
+            prompt=assume.question + after, output=output, kept=rows * assume.kept("rewrite"),
+        )  # fmt: skip
+    return PlanStage(
+        name=name, phase="other", what="no model", use=Use.NONE, rows=rows, kept=rows, note="not forecast",
+        filter_rows=assume.filter_rows,
+    )  # fmt: skip
+
+
+def _filters(name: str, job: SynthJob, rows: float, flow: Flow) -> list[PlanStage]:
+    """Each filter that asks a model is a line of its own; the others together are one, before them."""
+    assume, left = flow.assume, rows
+    asking: list[PlanStage] = []
+    for label, config in job.filters.items():
+        share = _share_looked_at(config, flow.generators.get(flow.source_of(job.source), {}))
+        kept = left * (1 - share * (1 - assume.kept(label)))
+        if isinstance(config, SolvabilityFilter):
+            shared, after = flow.prompt(config.prompt)
+            asking.append(PlanStage(
+                name=name, phase="filter", what="judge solvability", **flow.asked(job.model, job.engine), rows=left,
+                samples=float(config.votes), shared=shared, prompt=assume.question + after,
+                output=min(assume.judge, config.max_tokens), kept=kept,
+            ))  # fmt: skip
+        elif isinstance(config, DifficultyFilter):
+            asking.append(PlanStage(
+                name=name, phase="filter", what="score difficulty", use=Use.SCORE, rows=left * share,
+                model=config.model.name if config.model else "", prompt=assume.question + 1, kept=kept,
+                parameters=flow.billions(config.model) if config.model else 0.0,
+            ))  # fmt: skip
+        left = kept
+    free = PlanStage(
+        name=name, phase="filter", what="filters without a model", use=Use.NONE, rows=rows,
+        filter_rows=assume.filter_rows, kept=asking[0].rows if asking else left,
+    )  # fmt: skip
+    return [free, *asking[:-1], replace(asking[-1], kept=left)] if asking else [free]
+
+
+def _share_looked_at(config: FilterConfig, generators: Mapping[str, float]) -> float:
+    """Share of the rows that a filter looks at: the paper samples one of two generators by difficulty."""
+    total = sum(generators.values())
+    if not isinstance(config, DifficultyFilter) or not config.generators or not total:
+        return 1.0
+    return sum(generators.get(name, 0.0) for name in config.generators) / total
+
+
+def _select(name: str, job: SynthJob, stage: SelectStage, rows: float, n: float, flow: Flow) -> PlanStage:
+    """Rows here are questions; each has n candidates."""
+    assume, questions = flow.assume, rows / n
+    asked = flow.asked(job.model, job.engine)
+    scores = stage.method in (SelectionMethod.REWARD, SelectionMethod.WEIGHTED) and asked["use"] is Use.GENERATE
+    return PlanStage(
+        name=name, phase="reward", what="score answers" if scores else "choose by votes",
+        **({**asked, "use": Use.SCORE} if scores else {"use": Use.NONE}), rows=questions, samples=n,
+        prompt=assume.question + assume.instruction + assume.answer, kept=questions * assume.kept("select"),
+        filter_rows=assume.filter_rows,
+    )  # fmt: skip
+
+
+def _trained(name: str, job: TrainJob, flow: Flow) -> PlanStage:
+    stage = job.stage
+    documents = stage.documents if isinstance(stage, PretrainStage) else None
+    rows = flow.rows_of(job.data) if documents is None else float(documents)
+    parameters = flow.trained[job.output_dir] = flow.billions(job.model)
+    samples, tokens = _texts(stage.name, flow.per_question.get(flow.source_of(job.data), 1.0), flow.assume)
+    return PlanStage(
+        name=name, phase=PHASES.get(stage.name, stage.name), what=TRAININGS.get(stage.name, f"train {stage.name}"),
+        use=Use.TRAIN, model=job.model.name, parameters=parameters, rows=rows, samples=samples, prompt=tokens,
+        epochs=stage.epochs if documents is None else 1.0, forward_only=1.0 if stage.name == "qpo" else 0.0,
+        recompute=job.trainer.gradient_checkpointing, step_tokens=_step_tokens(stage, samples * tokens),
+        most_steps=stage.max_steps, kept=rows,
+    )  # fmt: skip
+
+
+def _texts(stage: str, n: float, assume: AssumptionsConfig) -> tuple[float, float]:
+    """Texts of a row of this stage, and tokens of a text. The prefix is shared, so it is as good as free.
+
+    `n` is how many solutions stand in a row, where a reward model learns from a solver's graded ones.
+    """
+    solution = assume.question + assume.instruction + assume.answer
+    if stage == "qpo":
+        return 2.0, assume.question + 1
+    if stage in ("sft", "reward"):
+        return n if stage == "reward" else 1.0, solution
+    return 1.0, assume.of_seed + (assume.answer if stage == "pretrain" else 1)
+
+
+def _step_tokens(stage: StageConfig, row: float) -> float:
+    """Tokens of one optimiser step."""
+    return stage.batch_rows * row if stage.batch_rows else float((stage.batch_packs or 1) * stage.pack_tokens)
+
+
+def _evaluated(name: str, job: EvalJob, flow: Flow) -> PlanStage:
+    """One evaluation, over all its benchmarks."""
+    count = sum(min(_problems(b, flow.sizes), job.limit or float("inf")) for b in job.benchmark.values())
+    named = next(iter(job.benchmark)) if len(job.benchmark) == 1 else f"{len(job.benchmark)} benchmarks"
+    return PlanStage(
+        name=name, phase="evaluation", what=f"evaluate, {named}", **flow.asked(job.model, job.engine), rows=count,
+        samples=float(job.n), prompt=flow.assume.of_seed + flow.assume.instruction,
+        output=min(flow.assume.answer, job.max_tokens), kept=count,
+    )  # fmt: skip
+
+
+def _problems(benchmark: BenchmarkConfig, sizes: SizesConfig) -> float:
+    """How many problems a benchmark has."""
+    if isinstance(benchmark, DomainBenchmark):
+        return float(benchmark.count)
+    if benchmark.name in sizes.rows:
+        return float(sizes.rows[benchmark.name])
+    raise ConfigError(f"how many problems {benchmark.name} has is not known; say it: sizes.rows.{benchmark.name}=500")

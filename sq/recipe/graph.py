@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from sq.core.config import nearest
 from sq.core.errors import ConfigError
 
 REFERENCE = re.compile(r"@(?P<stage>[\w.+-]+)(?P<path>/.*)?")
+Reading = Mapping[str, Sequence[str]]
+"""Stage -> the stages that it reads."""
 
 
 def references(value: Any) -> Iterator[str]:
@@ -20,9 +23,8 @@ def references(value: Any) -> Iterator[str]:
         if found := REFERENCE.fullmatch(value):
             yield found["stage"]
     elif isinstance(value, Mapping):
-        for key, child in value.items():
-            yield from references(key)
-            yield from references(child)
+        for pair in value.items():
+            yield from references(pair)
     elif isinstance(value, list | tuple):
         for child in value:
             yield from references(child)
@@ -35,23 +37,15 @@ def reads(settings: Mapping[str, Any]) -> tuple[str, ...]:
 
 def renamed(value: Any, names: Mapping[str, str]) -> Any:
     """The setting with references to a key of `names` turned into references to what it names."""
-
-    def place(stage: str, path: str) -> str:
-        return f"@{names.get(stage, stage)}{path}"
-
-    return _mapped(value, place)
+    return _replaced(value, lambda stage: f"@{names.get(stage, stage)}")
 
 
 def resolved(value: Any, directories: Mapping[str, Path]) -> Any:
     """The setting with paths in the place of references."""
-
-    def place(stage: str, path: str) -> str:
-        return f"{directories[stage]}{path}"
-
-    return _mapped(value, place)
+    return _replaced(value, lambda stage: str(directories[stage]))
 
 
-def ordered(reading: Mapping[str, Sequence[str]]) -> list[str]:
+def ordered(reading: Reading) -> list[str]:
     """The stages so that each comes after all it reads; otherwise in the order given.
 
     Raises:
@@ -65,30 +59,32 @@ def ordered(reading: Mapping[str, Sequence[str]]) -> list[str]:
     ]
     if problems:
         raise ConfigError(*problems)
+    try:
+        TopologicalSorter(reading).prepare()
+    except CycleError as error:
+        raise ConfigError(f"stages read each other in a circle: {' reads '.join(reversed(error.args[1]))}") from error
     done: dict[str, None] = {}
     waiting = list(reading)
     while waiting:
-        ready = next((name for name in waiting if all(other in done for other in reading[name])), None)
-        if ready is None:
-            raise ConfigError(f"stages read each other in a circle: {' reads '.join(_circle(reading, waiting))}")
+        ready = next(name for name in waiting if all(other in done for other in reading[name]))
         done[ready] = None
         waiting.remove(ready)
     return list(done)
 
 
-def closure(reading: Mapping[str, Sequence[str]], names: Sequence[str]) -> set[str]:
+def closure(reading: Reading, names: Sequence[str]) -> set[str]:
     """These stages and all that they need."""
-    found: set[str] = set()
-    open_ = list(names)
-    while open_:
-        name = open_.pop()
-        if name not in found:
-            found.add(name)
-            open_ += reading[name]
-    return found
+    needed: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in needed:
+            needed.add(name)
+            waiting += reading[name]
+    return needed
 
 
-def dependents(reading: Mapping[str, Sequence[str]], names: Sequence[str]) -> set[str]:
+def dependents(reading: Reading, names: Sequence[str]) -> set[str]:
     """These stages and all that need them."""
     found = set(names)
     for name in ordered(reading):
@@ -97,41 +93,37 @@ def dependents(reading: Mapping[str, Sequence[str]], names: Sequence[str]) -> se
     return found
 
 
-def named(pattern: str, bases: Mapping[str, str], flag: str) -> list[str]:
+def matching(pattern: str, templates: Mapping[str, str], flag: str) -> list[str]:
     """The stages that a person means: by name, by the name before it was repeated, or by a pattern with a star.
+
+    Args:
+        pattern: what was typed after the flag.
+        templates: stage -> its name in the YAML, before it was repeated.
+        flag: for the message.
 
     Raises:
         ConfigError: where there is none.
     """
-    plain = {name: plain_name(base) for name, base in bases.items()}
-    found = [n for n in bases if fnmatch.fnmatchcase(n, pattern) or pattern in (bases[n], plain[n])]
+    plain = {name: plain_name(template) for name, template in templates.items()}
+    found = [n for n in templates if fnmatch.fnmatchcase(n, pattern) or pattern in (templates[n], plain[n])]
     if not found:
-        names = dict.fromkeys([*bases, *plain.values()])
+        names = dict.fromkeys([*templates, *plain.values()])
         raise ConfigError(f"{flag} {pattern}: no stage has that name{nearest(pattern, names) or '.'} "
-                          f"Stages: {', '.join(bases)}")  # fmt: skip
+                          f"Stages: {', '.join(templates)}")  # fmt: skip
     return found
 
 
-def plain_name(base: str) -> str:
+def plain_name(template: str) -> str:
     """The name of a stage that is repeated without what it is repeated over: sft of sft-{of}."""
-    return re.sub(r"-?\{\w+\}", "", base)
+    return re.sub(r"-?\{\w+\}", "", template)
 
 
-def _circle(reading: Mapping[str, Sequence[str]], waiting: Sequence[str]) -> list[str]:
-    path = [waiting[0]]
-    while True:
-        following = next(other for other in reading[path[-1]] if other in waiting)
-        if following in path:
-            return [*path[path.index(following) :], following]
-        path.append(following)
-
-
-def _mapped(value: Any, place: Any) -> Any:
+def _replaced(value: Any, stage_text: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         found = REFERENCE.fullmatch(value)
-        return place(found["stage"], found["path"] or "") if found else value
+        return stage_text(found["stage"]) + (found["path"] or "") if found else value
     if isinstance(value, Mapping):
-        return {_mapped(key, place): _mapped(child, place) for key, child in value.items()}
+        return {_replaced(key, stage_text): _replaced(child, stage_text) for key, child in value.items()}
     if isinstance(value, list | tuple):
-        return [_mapped(child, place) for child in value]
+        return [_replaced(child, stage_text) for child in value]
     return value

@@ -27,10 +27,8 @@ class HardwareConfig:
     about: str = setting("", help="which model exactly")
     gpu: bool = setting(True, help="false: a machine that computes on its CPU")
     peak: float = setting(gt=0, help="dense bf16 TFLOP/s by the data sheet")
-    peak_fp8: float | None = setting(None, gt=0, help="dense FP8 TFLOP/s; none: it has no FP8")
     reference: float = setting(7.6, gt=0, help="billion parameters of the model that `decode` is of")
     decode: float = setting(gt=0, help="tokens generated in a second, bf16, hundreds of sequences together")
-    decode_fp8: float | None = setting(None, gt=0, help="the same with FP8 weights and cache")
     prefill_share: float = setting(gt=0, le=1, help="share of the peak that reading a prompt reaches")
     train_share: float = setting(gt=0, le=1, help="share of the peak that training reaches, packed")
     most_decode: float = setting(60_000, gt=0, help="tokens/s that the engine generates however small the model")
@@ -46,19 +44,17 @@ class HardwareConfig:
         if missing := [name for name in SOURCED if name not in self.sources]:
             raise ValueError(f"sources={sorted(self.sources)} does not say where {', '.join(missing)} is from")
 
-    def decode_seconds(self, parameters: float, *, fp8: bool = False) -> float:
+    def decode_seconds(self, parameters: float) -> float:
         """Seconds to generate one token with a model of so many billion active parameters."""
-        rate = self.decode_fp8 if fp8 and self.decode_fp8 else self.decode
-        overhead = min(1 / self.most_decode, 1 / rate)
-        return overhead + (1 / rate - overhead) * parameters / self.reference
+        overhead = min(1 / self.most_decode, 1 / self.decode)
+        return overhead + (1 / self.decode - overhead) * parameters / self.reference
 
-    def prefill_seconds(self, parameters: float, *, fp8: bool = False) -> float:
+    def prefill_seconds(self, parameters: float) -> float:
         """Seconds to read one token of a prompt: 2 FLOPs a parameter at a share of the peak."""
-        peak = self.peak_fp8 if fp8 and self.peak_fp8 else self.peak
-        return 1 / self.most_prefill + 2 * parameters * 1e9 / (peak * 1e12 * self.prefill_share)
+        return 1 / self.most_prefill + 2 * parameters * 1e9 / (self.peak * 1e12 * self.prefill_share)
 
     def train_seconds(self, parameters: float, *, forward_only: float = 0.0, recompute: bool = False) -> float:
-        """Seconds to train on one token: 6 FLOPs a parameter, 8 with activations recomputed, 2 a mere look."""
+        """Seconds to train on one token: 6 FLOPs a parameter, 8 with activations recomputed, 2 a forward pass."""
         flops = (8 if recompute else 6) + 2 * forward_only
         return 1 / self.most_train + flops * parameters * 1e9 / (self.peak * 1e12 * self.train_share)
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from sq.core.errors import SqError
 from sq.core.provenance import process_is_gone, process_name
 from sq.core.secrets import redact, redact_command
-from sq.recipe.expand import Stage
 from sq.recipe.record import now
+from sq.recipe.stages import Stage
 
 PATIENCE = 20.0
 """Seconds that a stage has to end by itself after it was asked to."""
@@ -137,15 +137,13 @@ def _program(script: str) -> list[str]:
     """The entry script of the checkout this package is in, else the package's own."""
     file = Path(__file__).resolve().parents[2] / f"{script}.py"
     if not file.is_file():
-        return [sys.executable, "-m", "sq.recipe.script", script]
+        return [sys.executable, "-m", "sq.recipe.jobs", script]
     return [sys.executable, file.name if file.parent == Path.cwd() else str(file)]
 
 
 def _python() -> str:
     """What one types for this Python."""
-    found = shutil.which("python")
-    if found and os.path.realpath(found) == os.path.realpath(sys.executable) and Path(found).parent == Path(
-        sys.executable).parent:  # fmt: skip
+    if shutil.which("python") == str(Path(sys.executable).with_name("python")):
         return "python"
     with suppress(ValueError):
         return str(Path(sys.executable).relative_to(Path.cwd()))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TextIO
 
+from sq.core.intervals import share_interval
 from sq.core.secrets import redact
+from sq.eval.compare import benchmarks_in, shares_by_grader
 
-_EVERY = 0.25
-"""Seconds between two looks at the running stages."""
+_SECONDS_BETWEEN_DRAWS = 0.25
 
 
 class ProgressDisplay:
@@ -20,28 +23,28 @@ class ProgressDisplay:
     def __init__(self, stream: TextIO | None = None, *, live: bool | None = None) -> None:
         self._stream = stream or sys.stderr
         self.is_live = self._stream.isatty() if live is None else live
-        self._drawn = 0
-        self._looked = 0.0
+        self._lines = 0
+        self._drawn_at = 0.0
 
-    def say(self, text: str) -> None:
+    def print_line(self, text: str) -> None:
         """A line that stays."""
         self._erase()
         print(redact(text), file=self._stream, flush=True)
 
-    def due(self) -> bool:
+    def is_due(self) -> bool:
         """Whether it is time to draw the live lines again."""
-        return self.is_live and time.monotonic() - self._looked >= _EVERY
+        return self.is_live and time.monotonic() - self._drawn_at >= _SECONDS_BETWEEN_DRAWS
 
     def draw(self, lines: Sequence[str]) -> None:
         """Put these lines in the place of the live ones."""
         if not self.is_live:
             return
-        self._looked = time.monotonic()
+        self._drawn_at = time.monotonic()
         width = shutil.get_terminal_size().columns
         self._erase()
         self._stream.write("".join(f"{redact(line)[: width - 1]}\n" for line in lines))
         self._stream.flush()
-        self._drawn = len(lines)
+        self._lines = len(lines)
 
     def clear(self) -> None:
         """Take the live lines away."""
@@ -49,14 +52,29 @@ class ProgressDisplay:
         self._stream.flush()
 
     def _erase(self) -> None:
-        if self._drawn:
-            self._stream.write(f"\x1b[{self._drawn}A\x1b[J")
-            self._drawn = 0
+        if self._lines:
+            self._stream.write(f"\x1b[{self._lines}A\x1b[J")
+            self._lines = 0
 
 
-def clock(seconds: float) -> str:
-    """A duration as one reads it: 8 s, 3 min 05 s, 2 h 10 min."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+def stage_summary(script: str, directory: Path, lines: Sequence[str]) -> str:
+    """The line that a finished stage is remembered by: scores of an evaluation, else the end of its log."""
+    return format_scores(directory) if script == "evaluate" else shortened(lines[-1] if lines else "")
+
+
+def shortened(line: str) -> str:
+    """A stage's closing line without its name, its directory, its seconds and the command that follows."""
+    kept = [part for part in line.split(" | ") if not re.fullmatch(r"[\d,]+ s|next: .*", part.strip())]
+    if kept:
+        kept[0] = re.sub(r" -> \S+$", "", re.sub(r"^[\w-]+: ", "", kept[0]))
+    return " | ".join(part.strip() for part in kept)
+
+
+def format_scores(directory: Path) -> str:
+    """Each benchmark's accuracy under its first grader, with its interval."""
+    parts = []
+    for name, scores in benchmarks_in(directory).items():
+        for shares in list(shares_by_grader(scores).values())[:1]:
+            a = share_interval(list(shares.values()))
+            parts.append(f"{name} {a.value:.1%} of {a.count:,} problems right ({a.low:.1%} to {a.high:.1%})")
+    return ", ".join(parts)

@@ -8,29 +8,47 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from sq import __version__
 from sq.core.errors import LedgerError, SqError
 from sq.core.files import digest_of, write_files
 from sq.core.ledger import read_manifest, read_rejects, read_rows
 from sq.core.manifest import NAME as MANIFEST
-from sq.core.manifest import canonical
+from sq.core.manifest import Manifest, canonical
+from sq.core.provenance import hardware
+from sq.core.secrets import redact_command
 from sq.models.load import ModelConfig, fingerprint
-from sq.recipe.expand import Stage
+from sq.recipe.load import Recipe
+from sq.recipe.stages import Stage
 
 NAME = "recipe.json"
 TRAINED = "train.json"
-WAITING, RUNNING, DONE, FAILED, STOPPED = "waiting", "running", "done", "failed", "stopped"
-_INCIDENTAL = re.compile(
+_IGNORED = re.compile(
     r"output_dir$|tracking($|\.)|trainer($|\.)|stage\.scores$"
     r"|(reward_)?engine\.(window|max_num_seqs|tensor_parallel|gpu_memory|cpu_cache_gib|eager|replicas)$"
 )
-_DECIDING = re.compile(r"trainer\.(precision|lora\.|export|attention)")
+"""Settings that say where or how a stage runs, not what comes out of it; but these of the trainer's do decide:"""
+_NOT_IGNORED = re.compile(r"trainer\.(precision|lora\.|export|attention)")
+_FORMER_NAMES = {"read": "input_digests", "made": "output_digest", "seen": "stat_signature"}
+"""Keys of a stage in files of earlier versions."""
+
+
+class Status(StrEnum):
+    """Of a stage, and of the whole."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    STOPPED = "stopped"
 
 
 @dataclass(kw_only=True)
@@ -48,19 +66,26 @@ class StageRecord:
     log: str
     digest: str
     """Of the command: what decides the stage's rows or weights, beside what it reads."""
-    status: str = WAITING
+    status: str = Status.WAITING
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     attempts: int = 0
     last: str = ""
+    """The line it ended with."""
     run_id: str | None = None
-    read: dict[str, str] = field(default_factory=dict)
-    """What it read: stage -> digest of what that had made."""
-    made: str = ""
-    seen: str = ""
-    """Size and time of the files behind `made`, so that weights are not hashed again."""
+    input_digests: dict[str, str] = field(default_factory=dict)
+    """What it read: stage -> output digest of that stage."""
+    output_digest: str = ""
+    stat_signature: str = ""
+    """Size and time of the files behind `output_digest`, so that weights are not hashed again."""
     process: str = ""
     """The process that runs it, while one does."""
+
+    def forget(self) -> None:
+        """Put it back to before its first attempt."""
+        self.status, self.last, self.run_id, self.attempts = Status.WAITING, "", None, 0
+        self.input_digests, self.output_digest, self.stat_signature = {}, "", ""
+        self.seconds = self.cpu_seconds = 0.0
 
 
 @dataclass(kw_only=True)
@@ -79,13 +104,17 @@ class RecipeRecord:
     started: str = field(default_factory=lambda: now())
     finished: str | None = None
     seconds: float = 0.0
-    status: str = RUNNING
+    status: str = Status.RUNNING
     engine: str = ""
     stages: list[StageRecord] = field(default_factory=list)
 
     def stage(self, name: str) -> StageRecord:
         """The record of a stage."""
         return next(stage for stage in self.stages if stage.name == name)
+
+    def input_digests(self, stage: Stage) -> dict[str, str]:
+        """What a stage would read now: stage -> output digest."""
+        return {name: self.stage(name).output_digest for name in stage.reads}
 
     def write(self) -> None:
         """Replace the file, atomically."""
@@ -103,47 +132,64 @@ def read_record(directory: Path) -> RecipeRecord | None:
     if not path.exists():
         return None
     try:
-        doc = json.loads(path.read_text(encoding="utf-8"))
-        stages = [StageRecord(**_known_fields(StageRecord, stage)) for stage in doc.pop("stages")]
-        return RecipeRecord(**_known_fields(RecipeRecord, doc), stages=stages)
+        document = json.loads(path.read_text(encoding="utf-8"))
+        stages = [StageRecord(**_fields_of(StageRecord, stage)) for stage in document.pop("stages")]
+        return RecipeRecord(**_fields_of(RecipeRecord, document), stages=stages)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise LedgerError(
             f"{path} cannot be read ({error}). Delete it: stages that are there already are looked at, not run again"
         ) from error
 
 
+def updated_record(recipe: Recipe, command: str) -> RecipeRecord:
+    """The record to run with: what an earlier run has left, for the stages that the recipe has now."""
+    earlier = read_record(recipe.output_dir)
+    before = {stage.name: stage for stage in earlier.stages} if earlier else {}
+    fresh = RecipeRecord(
+        recipe=recipe.name, title=recipe.title, seed=[*recipe.config.seeds, recipe.config.seed][0],
+        domain=recipe.config.domain, output_dir=str(recipe.output_dir), command=command, sq=__version__,
+        tracking=earlier.tracking if earlier else {}, hardware=_machine(), engine=recipe.engine,
+        stages=[_stage_record(recipe, stage, before.get(stage.name)) for stage in recipe.stages],
+    )  # fmt: skip
+    if earlier is None:
+        return fresh
+    return replace(fresh, started=earlier.started, finished=earlier.finished, seconds=earlier.seconds,
+                   status=earlier.status)  # fmt: skip
+
+
 def command_digest(stage: Stage) -> str:
     """A digest of what decides a stage beside what it reads: no path of ours, no hardware, no tracking."""
-    deciding = {k: v for k, v in stage.settings.items() if not _INCIDENTAL.match(k) or _DECIDING.match(k)}
+    deciding = {k: v for k, v in stage.settings.items() if not _IGNORED.match(k) or _NOT_IGNORED.match(k)}
     return digest_of(stage.script, canonical(deciding))
 
 
 def output_digest(record: StageRecord) -> str | None:
     """A digest of what a stage's directory holds; none where the stage has not come to its end there.
 
-    Keeps `record.seen`, so that a model is hashed once and afterwards only looked at.
+    Keeps `record.stat_signature`, so that a model is hashed once and afterwards only looked at.
     """
     directory = Path(record.output_dir)
     with suppress(OSError, SqError, ValueError, KeyError):
         if record.script == "train":
-            return _trained(directory, record)
+            return _digest_of_weights(directory, record)
         ledgers = _ledgers(directory, record.script)
         if ledgers and all(ledger.finished for ledger in ledgers.values()):
             return digest_of(*(f"{place}={ledger.digest}" for place, ledger in ledgers.items()))
     return None
 
 
-def run_of(record: StageRecord) -> str | None:
+def tracked_run(record: StageRecord) -> str | None:
     """The id of the tracked run that a stage's directory names."""
     directory = Path(record.output_dir)
     with suppress(OSError, SqError, ValueError, KeyError):
         if record.script == "train":
-            found = json.loads((directory / TRAINED).read_text()).get("run")
-            return str(found) if found else None
+            return json.loads((directory / TRAINED).read_text()).get("run") or None
         for place in _ledgers(directory, record.script):
-            row = next(_runs(directory / place), None)
-            if row:
-                return row
+            rows = read_rows(directory / place, columns=["run"], verify=False)
+            rejects = (json.loads(reject["row"]) for reject in read_rejects(directory / place))
+            for source in (rows, rejects):
+                if run := next((row["run"] for row in source if row.get("run")), None):
+                    return str(run)
     return None
 
 
@@ -152,37 +198,53 @@ def now() -> str:
     return datetime.now().astimezone().isoformat(timespec="seconds")
 
 
-def _trained(directory: Path, record: StageRecord) -> str | None:
+def _stage_record(recipe: Recipe, stage: Stage, before: StageRecord | None) -> StageRecord:
+    """A stage's record. Its settings are as they were: whether they still are the same is for the run to say."""
+    fresh = StageRecord(
+        name=stage.name, script=stage.script, stage=stage.kind, variant=stage.variant, tags=stage.tags,
+        reads=list(stage.reads), overrides=redact_command(list(stage.overrides)), output_dir=str(stage.output_dir),
+        log=str(recipe.output_dir / "logs" / f"{stage.name}.log"), digest=command_digest(stage),
+    )  # fmt: skip
+    if before is None:
+        return fresh
+    return replace(
+        before, script=fresh.script, stage=fresh.stage, variant=fresh.variant, tags=fresh.tags, reads=fresh.reads,
+        output_dir=fresh.output_dir, log=fresh.log,
+    )  # fmt: skip
+
+
+def _machine() -> dict[str, Any]:
+    facts = hardware()
+    gpus = [] if facts["gpus"] == "none" else facts["gpus"].split("; ")
+    return {
+        "name": gpus[0].partition(",")[0] if gpus else facts["cpu"],
+        "cores": int(facts["cores"]),
+        "memory_gib": facts.get("memory_gib"),
+        "gpus": gpus,
+        "system": f"{facts['system']}, Python {sys.version.split()[0]}",
+    }
+
+
+def _digest_of_weights(directory: Path, record: StageRecord) -> str | None:
     if "figures" not in json.loads((directory / TRAINED).read_text()):
         return None
     model = directory / "model"
     files = [model / "config.json", *sorted(model.glob("*.safetensors")), directory / TRAINED]
-    seen = digest_of(*(f"{f.name} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in files))
-    if not (record.made and record.seen == seen):
-        record.seen = seen
-        return fingerprint(ModelConfig(name=record.name, path=str(model)))
-    return record.made
+    signature = digest_of(*(f"{f.name} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in files))
+    if record.output_digest and record.stat_signature == signature:
+        return record.output_digest
+    record.stat_signature = signature
+    return fingerprint(ModelConfig(name=record.name, path=str(model)))
 
 
-def _ledgers(directory: Path, script: str) -> Mapping[str, Any]:
+def _ledgers(directory: Path, script: str) -> Mapping[str, Manifest]:
     """The ledgers that a stage leaves, by their place in its directory: its own, or answers and scores."""
-    places = [Path()] if script == "synthesize" else [p.parent.relative_to(directory) for p in _below(directory)]
-    return {place.as_posix(): read_manifest(directory / place) for place in sorted(places)}
+    places = [directory] if script == "synthesize" else [p.parent for p in sorted(directory.glob(f"*/*/{MANIFEST}"))]
+    return {place.relative_to(directory).as_posix(): read_manifest(place) for place in places}
 
 
-def _below(directory: Path) -> Iterator[Path]:
-    return directory.glob(f"*/*/{MANIFEST}")
-
-
-def _runs(ledger: Path) -> Iterator[str]:
-    for row in read_rows(ledger, columns=["run"], verify=False):
-        yield str(row["run"])
-    for reject in read_rejects(ledger):
-        if run := json.loads(reject["row"]).get("run"):
-            yield str(run)
-
-
-def _known_fields(cls: Any, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values that the class has; a later version may have written more."""
+def _fields_of(cls: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that the class has, under the names it has for them; a later version may have written more."""
     names = {f.name for f in fields(cls)}
-    return {key: value for key, value in values.items() if key in names}
+    renamed = {_FORMER_NAMES.get(key, key): value for key, value in values.items()}
+    return {key: value for key, value in renamed.items() if key in names}

@@ -83,7 +83,7 @@ def cost(artifacts: RunArtifacts) -> Section | None:
     ]
     paper = mapping(plan.get("paper"))
     values = {"documents": documents, "paper": paper, "paper_rows": _rows(paper.get("rows")),
-              "changes": _rows(plan.get("changes")), "timed": [s for s in artifacts.stages if s.seconds]}  # fmt: skip
+              "timed": [s for s in artifacts.stages if s.seconds]}  # fmt: skip
     return section("cost", artifacts=artifacts, **values) if any(values.values()) else None
 
 

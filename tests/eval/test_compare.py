@@ -6,7 +6,7 @@ from sq.core.errors import RowError
 from sq.core.ledger import Ledger, WorkItem
 from sq.core.rows import SCORE, fit_row, row_id
 from sq.eval.compare import compare, format_comparison
-from sq.recipe.summary import format_scores
+from sq.recipe.progress import format_scores
 
 
 def evaluation(directory, right, *, benchmark="gsm8k", profiles=("strict",), samples=1, finish=True, grader="x"):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sq.core.errors import ConfigError
-from sq.recipe.graph import closure, dependents, named, ordered, reads, renamed, resolved
+from sq.recipe.graph import closure, dependents, matching, ordered, reads, renamed, resolved
 
 names = st.integers(0, 12).map("s{}".format)
 
@@ -70,8 +70,8 @@ def test_references_are_found_and_replaced_wherever_they_stand():
 
 def test_stages_are_meant_by_name_by_the_name_before_they_were_repeated_or_by_a_pattern():
     bases = {"qft": "qft", "sft-a": "sft-{of}", "sft-b": "sft-{of}", "sft-mix": "sft-mix"}
-    assert named("qft", bases, "--only") == ["qft"]
-    assert named("sft", bases, "--only") == ["sft-a", "sft-b"]
-    assert named("sft-*", bases, "--only") == ["sft-a", "sft-b", "sft-mix"]
+    assert matching("qft", bases, "--only") == ["qft"]
+    assert matching("sft", bases, "--only") == ["sft-a", "sft-b"]
+    assert matching("sft-*", bases, "--only") == ["sft-a", "sft-b", "sft-mix"]
     with pytest.raises(ConfigError, match=r"--until qtf: no stage has that name, did you mean 'qft'\?"):
-        named("qtf", bases, "--until")
+        matching("qtf", bases, "--until")

@@ -4,8 +4,9 @@ import pytest
 import yaml
 
 from sq.core.errors import ConfigError
-from sq.recipe.check import check
+from sq.recipe.jobs import check
 from sq.recipe.load import best_engine, load_recipe
+from sq.recipe.run import format_selection, selected
 
 RECIPE = {
     "_target_": "sq.recipe.config.RecipeConfig",
@@ -95,7 +96,7 @@ def test_tiny_changes_what_the_recipe_says_and_a_person_has_the_last_word(recipe
     found = recipe("questions=9", tiny=True)
     assert {"stage.count=9", "stage.max_tokens=32"} <= set(stages(found)["questions"].overrides)
     assert str(found.output_dir) == "elsewhere"
-    with pytest.raises(ConfigError, match="says not what --tiny should change"):
+    with pytest.raises(ConfigError, match="does not say what --tiny should change"):
         load_recipe(str(without(RECIPE, "tiny", tmp_path)), tiny=True)
 
 
@@ -125,7 +126,16 @@ def test_a_recipe_builds_on_another(recipe, tmp_path):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("qqft.stage.lr=1", r"qqft\.stage\.lr=1 sets nothing of this recipe, did you mean 'qft'\?"),
+        ("qqft.stage.lr=1", r"qqft\.stage\.lr=1 sets nothing of this recipe, did you mean 'qft\.stage\.lr'\?"),
+        (
+            "sft-raw.model=tiny",
+            r"sft-raw\.model='tiny' sets nothing.*did you mean 'sft\.model'\? It sets all of sft-\{of\}",
+        ),
+        ("let.questions=5", r"let\.questions=5 sets nothing of this recipe, did you mean 'questions'\?"),
+        ("let.seeds=5", r"let\.seeds=5 sets nothing of this recipe, did you mean 'counts\.seeds'\?"),
+        ("counts.seedz=5", r"counts\.seedz=5 changes nothing.*did you mean 'counts\.seeds'\?"),
+        ("seeds=500", r"seeds=500 is no list: give seeds=\[0,1,2\]; the count is counts\.seeds=500"),
+        ("title.x=5", r"title\.x=5: title is one value and has no keys"),
         ("stages.qtf.set.x=1", r"qtf is no stage of this recipe, did you mean 'qft'\?"),
         ("quesions=3", r"quesions=3 sets nothing of this recipe, did you mean 'questions'\?"),
         ("seed=x", "seed='x' is not a whole number"),
@@ -241,3 +251,19 @@ def test_every_command_is_checked_before_the_first_runs_and_all_problems_are_tol
 def test_what_a_command_would_refuse_is_told_with_the_stage(recipe, override, message):
     with pytest.raises(ConfigError, match=message):
         check(recipe(override).stages)
+
+
+@pytest.mark.parametrize(
+    ("how", "text"),
+    [
+        ({"only": "sft"}, "stages: sft-raw, sft-qft"),
+        ({"only": "questions"}, "stages: questions; not questions-raw ('questions*' means those too)"),
+        ({"only": "questions*"}, "stages: questions, questions-raw"),
+        ({"until": "questions"}, "stages: qft, questions; not questions-raw ('questions*' means those too)"),
+    ],
+)
+def test_what_was_chosen_is_said_and_what_has_a_like_name_and_was_not(recipe, how, text):
+    raw = {"script": "synthesize", "set": {"stage": "questions", "stage.count": "{questions}"}}
+    loaded = recipe(stages={**RECIPE["stages"], "questions-raw": raw})
+    (patterns,) = how.values()
+    assert format_selection(loaded, selected(loaded, **how), patterns) == text

@@ -11,13 +11,12 @@ import yaml
 
 from sq.core.errors import LedgerError
 from sq.recipe import devices
-from sq.recipe.carry_over import carry_over_record
-from sq.recipe.check import check
+from sq.recipe.formats import clock
+from sq.recipe.jobs import check
 from sq.recipe.load import load_recipe
 from sq.recipe.process import format_command, tail
-from sq.recipe.progress import ProgressDisplay, clock
-from sq.recipe.record import RecipeRecord, command_digest, output_digest, read_record
-from sq.recipe.summary import shortened
+from sq.recipe.progress import ProgressDisplay, shortened
+from sq.recipe.record import command_digest, output_digest, read_record, updated_record
 
 
 @pytest.fixture
@@ -112,9 +111,9 @@ def test_a_closing_line_is_kept_without_what_the_recipe_says_itself(line, kept):
 
 def test_a_terminal_shows_live_lines_and_a_file_does_not():
     there, file = io.StringIO(), io.StringIO()
-    for screen in (ProgressDisplay(there, live=True), ProgressDisplay(file, live=False)):
-        screen.draw(["one", "two"])
-        screen.say("done")
+    for display in (ProgressDisplay(there, live=True), ProgressDisplay(file, live=False)):
+        display.draw(["one", "two"])
+        display.print_line("done")
     assert there.getvalue() == "one\ntwo\n\x1b[2A\x1b[Jdone\n" and file.getvalue() == "done\n"
     assert [clock(s) for s in (8.2, 185, 7800)] == ["8 s", "3 min 05 s", "2 h 10 min"]
 
@@ -122,7 +121,7 @@ def test_a_terminal_shows_live_lines_and_a_file_does_not():
 def test_no_secret_reaches_the_record_or_the_log(recipe, monkeypatch):
     monkeypatch.setenv("MY_API_KEY", "very-secret-value-123")
     found = recipe(SFT, "sft.model.path=very-secret-value-123")
-    record = carry_over_record(found, "sq run x")
+    record = updated_record(found, "sq run x")
     found.output_dir.mkdir()
     record.write()
     assert "very-secret" not in (found.output_dir / "recipe.json").read_text()
@@ -132,10 +131,10 @@ def test_no_secret_reaches_the_record_or_the_log(recipe, monkeypatch):
 def test_a_record_comes_back_as_it_was_and_a_damaged_one_is_told(recipe):
     found = recipe(SFT)
     found.output_dir.mkdir()
-    record = carry_over_record(found, "sq run x")
+    record = updated_record(found, "sq run x")
     record.stages[0].seconds = 3.5
     record.write()
-    assert read_record(found.output_dir) == record and carry_over_record(found, "sq run x") == record
+    assert read_record(found.output_dir) == record and updated_record(found, "sq run x") == record
     (found.output_dir / "recipe.json").write_text('{"recipe": "x"}')
     with pytest.raises(LedgerError, match=r"recipe\.json cannot be read .*Delete it"):
         read_record(found.output_dir)
@@ -143,7 +142,7 @@ def test_a_record_comes_back_as_it_was_and_a_damaged_one_is_told(recipe):
 
 def test_what_a_stage_has_not_finished_is_not_made(recipe, tmp_path):
     found = recipe({**SFT, **ANSWERS})
-    record: RecipeRecord = carry_over_record(found, "sq run x")
+    record = updated_record(found, "sq run x")
     assert [output_digest(stage) for stage in record.stages] == [None, None]
     directory = Path(record.stages[0].output_dir)
     (directory / "model").mkdir(parents=True)
@@ -153,7 +152,7 @@ def test_what_a_stage_has_not_finished_is_not_made(recipe, tmp_path):
 
 def test_an_installed_package_has_the_scripts_without_a_checkout(tmp_path):
     def run(*words):
-        command = [sys.executable, "-m", "sq.recipe.script", *words]
+        command = [sys.executable, "-m", "sq.recipe.jobs", *words]
         return subprocess.run(
             command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
         )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sq.recipe.check import check
+from sq.recipe.jobs import check
 from sq.recipe.load import load_recipe, recipes
 
 

@@ -38,7 +38,7 @@ def test_a_recipe_runs_from_nothing_to_its_end(finished, record_of):
         )
         assert Path(directory / stage["log"]).read_text().startswith("$ ")
         assert re.search(rf"\[\d/4\] {stage['name']} +\d+ s  {re.escape(stage['last'])}", done.stderr), done.stderr
-    assert record["stages"][1]["read"] == {"labels": record["stages"][0]["made"]}
+    assert record["stages"][1]["input_digests"] == {"labels": record["stages"][0]["output_digest"]}
     assert read_manifest(directory / "outputs/small/select").finished
     assert (directory / "outputs/small/sft/model/model.safetensors").is_file()
 

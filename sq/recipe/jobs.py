@@ -1,0 +1,88 @@
+"""Every stage's command composed and built before the first one runs: an error in the twentieth is reported at once.
+
+`python -m sq.recipe.jobs train stage=...` is `train.py stage=...` where the package is installed without a checkout.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from sq.core.compose import compose
+from sq.core.config import build, load_target, nearest
+from sq.core.errors import ConfigError
+from sq.core.manifest import canonical
+from sq.recipe.graph import references
+from sq.recipe.stages import Stage
+
+JOBS = {
+    "train": "sq.train.config.TrainJob",
+    "synthesize": "sq.synth.config.SynthJob",
+    "evaluate": "sq.eval.config.EvalJob",
+}
+"""The root config of each entry script."""
+ABOUT = {"train": "Train a model.", "synthesize": "Make rows with a model.", "evaluate": "Measure a model."}
+
+
+def check(stages: Iterable[Stage]) -> dict[str, Any]:
+    """The job of each stage; of stages that differ in their seed alone, that of the first of them.
+
+    Raises:
+        ConfigError: with every problem of every stage, each under the stage's name.
+    """
+    stages = list(stages)
+    jobs: dict[str, Any] = {}
+    problems = list(_wrong_references(stages))
+    built: dict[str, Any] = {}
+    for stage in stages:
+        command = _command_of_any_seed(stage)
+        if command not in built:
+            built[command] = None
+            try:
+                path = JOBS[stage.script]
+                config = compose(stage.script, stage.overrides, path.rpartition(".config.")[0])
+                built[command] = build(config, load_target(path))
+            except ConfigError as error:
+                problems += [f"stage {stage.name}: {problem}" for problem in error.problems]
+        jobs[stage.name] = built[command]
+    if problems:
+        raise ConfigError(*problems)
+    return jobs
+
+
+def _command_of_any_seed(stage: Stage) -> str:
+    """What is the same in the stages of several seeds, of which one is built for all: all but the seed in it."""
+    settings = {key: value for key, value in stage.settings.items() if key != "seed"}
+    text = f"{stage.script} {canonical(settings)}"
+    return text.replace(f"-s{stage.tags['seed']}", "") if "seed" in stage.tags else text
+
+
+def _wrong_references(stages: list[Stage]) -> Iterator[str]:
+    """References that name a stage of the wrong kind: rows where weights are needed, or the other way round."""
+    scripts = {stage.name: stage.script for stage in stages}
+    for stage in stages:
+        for key, value in stage.settings.items():
+            for other in references(value):
+                script = scripts.get(other)
+                where = f"stage {stage.name}: {key}={value!r}"
+                if key in ("input", "data.input") and script in ("train", "evaluate"):
+                    yield f"{where} reads rows, but @{other} is a stage of {script}.py"
+                elif key.endswith("model.path") and script in ("synthesize", "evaluate"):
+                    yield f"{where} is to be a model, but @{other} is a stage of {script}.py"
+                elif key.endswith("model.path") and script == "train" and value == f"@{other}":
+                    yield f"{where} is to be a model; write @{other}/model"
+
+
+def run_entry_script() -> None:
+    """Take the script's name off the command line and run it."""
+    from sq.core.entry import main
+
+    name = sys.argv.pop(1) if len(sys.argv) > 1 else ""
+    if name not in JOBS:
+        sys.exit(f"error: {name!r} is not one of {', '.join(JOBS)}{nearest(name, JOBS)}")
+    main(name, load_target(JOBS[name]), ABOUT[name])
+
+
+if __name__ == "__main__":
+    run_entry_script()
