@@ -21,15 +21,16 @@ def add(commands: Any) -> None:
 
 
 def _run(parsed: argparse.Namespace) -> None:
-    from sq.doctor import examine, format_finding
+    from sq.core.count import count_noun
+    from sq.doctor import examine
 
     problems = 0
     for heading, findings in examine(trials=not parsed.quick, timeout=parsed.timeout):
         if findings:
             print(f"\n{heading}", flush=True)
         for finding in findings:
-            print(f"  {format_finding(finding)}".replace("\n", "\n  "), flush=True)
+            print(f"  {finding}".replace("\n", "\n  "), flush=True)
             problems += finding.level == "problem"
-    print(f"\n{problems} problems" if problems != 1 else "\n1 problem")
+    print(f"\n{count_noun(problems, 'problem')}")
     if problems:
         sys.exit(1)

@@ -6,13 +6,11 @@ interpreter down with it, is one line of the report. Nothing beyond the standard
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from sq.doctor import environment, installed, machine, smoke_test
 from sq.doctor.finding import Finding
-
-__all__ = ["Finding", "examine", "format_finding"]
 
 
 def examine(*, trials: bool = True, timeout: float = 180.0) -> Iterator[tuple[str, list[Finding]]]:
@@ -24,21 +22,11 @@ def examine(*, trials: bool = True, timeout: float = 180.0) -> Iterator[tuple[st
     """
     with ThreadPoolExecutor(max_workers=1) as pool:
         imports = pool.submit(installed.imports, timeout) if trials else None
-        yield "Packages", [*installed.python(), *installed.packages()]
+        yield "Packages", [installed.python(), *installed.packages()]
         loaded = imports.result() if imports else installed.ImportResult()
         yield "Imports", loaded.findings
-        parts: list[tuple[str, Callable[[], list[Finding]]]] = [
-            ("Machine", lambda: machine.findings(loaded.facts)),
-            ("Extras", lambda: installed.extras(has_gpu=machine.has_gpu())),
-            ("Surroundings", environment.findings),
-        ]
-        for heading, look in parts:
-            yield heading, look()
+        yield "Machine", machine.findings(loaded.facts)
+        yield "Extras", installed.extras(has_gpu=machine.has_gpu())
+        yield "Surroundings", environment.findings()
         if trials:
             yield "One token by the tiny model", smoke_test.generate(timeout)
-
-
-def format_finding(finding: Finding) -> str:
-    """One line, and the fix below it."""
-    fix = f"\n{'':9}-> {finding.fix}" if finding.fix else ""
-    return f"{finding.level:<8} {finding.name}: {finding.text}{fix}"

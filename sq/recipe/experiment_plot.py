@@ -28,9 +28,8 @@ def write(compared: ExperimentComparison, directory: Path) -> tuple[Path, Path]:
         for group in compared.groups:
             cells: list[Any] = []
             for metric in compared.metrics:
-                mean, spread = group.mean(metric), group.spread(metric)
-                values = " ".join(f"{v:.8g}" for v in group.values.get(metric, []))
-                cells += ["" if mean is None else f"{mean:.8g}", "" if spread is None else f"{spread:.8g}", values]
+                numbers = ["" if x is None else f"{x:.8g}" for x in (group.mean(metric), group.spread(metric))]
+                cells += [*numbers, " ".join(f"{v:.8g}" for v in group.values.get(metric, []))]
             writer.writerow([*group.setting, len(group.runs), *cells, " ".join(sorted(group.held_out))])
     figure(compared).savefig(picture, dpi=150, bbox_inches="tight", facecolor="white")
     return picture, table
@@ -43,10 +42,7 @@ def figure(compared: ExperimentComparison) -> Any:
     count = len(compared.metrics)
     picture = Figure(figsize=(6.4 * count, 4.2), layout="constrained")
     for panel, metric in zip(picture.subplots(1, count, squeeze=False)[0], compared.metrics, strict=True):
-        if compared.by and _numeric([g.setting[0] for g in compared.groups]):
-            _lines(panel, compared, metric)
-        else:
-            _bars(panel, compared, metric)
+        _draw(panel, compared, metric)
         panel.grid(axis="y", alpha=0.25)
         panel.spines[["top", "right"]].set_visible(False)
     seeds = max((len(g.runs) for g in compared.groups), default=1)
@@ -56,56 +52,49 @@ def figure(compared: ExperimentComparison) -> Any:
     return picture
 
 
-def _lines(panel: Axes, compared: ExperimentComparison, metric: str) -> None:
+def _draw(panel: Axes, compared: ExperimentComparison, metric: str) -> None:
     """The first setting along the axis, a line for each combination of the others, the best one marked."""
     series: dict[tuple[str, ...], list[Group]] = {}
     for group in compared.groups:
         if group.mean(metric) is not None:
             series.setdefault(group.setting[1:], []).append(group)
-    values = sorted({as_number(g.setting[0]) or 0.0 for g in compared.groups})
-    log = len(values) > 2 and values[0] > 0 and values[-1] / values[0] >= 8
+    names = list(dict.fromkeys(_first(group) for group in compared.groups))
+    numbers = [as_number(name) for name in names]
+    places = {
+        n: float(i if x is None or None in numbers else x) for i, (n, x) in enumerate(zip(names, numbers, strict=True))
+    }
+    values = sorted(places.values())
+    log = None not in numbers and len(values) > 2 and values[0] > 0 and values[-1] / values[0] >= 8
     if log:
         panel.set_xscale("log")
+    best = compared.best(metric) if len(compared.groups) > 1 else None
     for index, (setting, groups) in enumerate(series.items()):
         shift = 0.012 * (index - (len(series) - 1) / 2)  # so that intervals stand beside each other
-        xs = [_shifted(as_number(g.setting[0]) or 0.0, shift, values, log) for g in groups]
+        xs = [_shifted(places[_first(g)], shift, values, log) for g in groups]
         ys = [g.mean(metric) or 0.0 for g in groups]
         spread = [g.spread(metric) or 0.0 for g in groups]
         label = ", ".join(f"{_short(k)} {v}" for k, v in zip(compared.by[1:], setting, strict=True))
         style: dict[str, Any] = {"marker": MARKERS[index % 6], "color": COLOURS[index % 6], "capsize": 3}
+        style |= {} if None not in numbers else {"ls": ""}
         panel.errorbar(xs, ys, yerr=spread if any(spread) else None, label=label, **style)
-        best = compared.best(metric)
-        if best in groups and len(compared.groups) > 1:
+        if best in groups:
             at = groups.index(best)
             panel.plot([xs[at]], [ys[at]], marker="*", ms=15, color="black", ls="", zorder=5, label="best")
-    panel.set_xticks(values, [f"{v:g}" for v in values])
+    panel.set_xticks(list(places.values()), [n if x is None else f"{x:g}" for n, x in zip(names, numbers, strict=True)])
     panel.minorticks_off()
-    panel.set(xlabel=_short(compared.by[0]), ylabel=metric)
+    panel.set(xlabel=_short(compared.by[0]) if compared.by else "", ylabel=metric)
     if any(panel.get_legend_handles_labels()[1]):
         panel.legend(frameon=False, fontsize=9)
+
+
+def _first(group: Group) -> str:
+    return group.setting[0] if group.setting else "all"
 
 
 def _shifted(value: float, shift: float, values: Sequence[float], log: bool) -> float:
     """A place on the axis a little beside `value`, by a share of the axis."""
     width = values[-1] / values[0] if log else values[-1] - values[0]
     return float(value * width**shift) if log else value + shift * width
-
-
-def _bars(panel: Axes, compared: ExperimentComparison, metric: str) -> None:
-    groups = [g for g in compared.groups if g.mean(metric) is not None]
-    names = [", ".join(g.setting) or "all" for g in groups]
-    best = compared.best(metric)
-    panel.barh(
-        range(len(groups)), [g.mean(metric) or 0.0 for g in groups], xerr=[g.spread(metric) or 0.0 for g in groups],
-        capsize=3, color=[COLOURS[1] if g is best and len(groups) > 1 else COLOURS[0] for g in groups],
-    )  # fmt: skip
-    panel.set_yticks(range(len(groups)), names)
-    panel.invert_yaxis()
-    panel.set(xlabel=metric, ylabel=", ".join(_short(key) for key in compared.by))
-
-
-def _numeric(values: Sequence[str]) -> bool:
-    return len(set(values)) > 1 and all(as_number(value) is not None for value in values)
 
 
 def _short(key: str) -> str:

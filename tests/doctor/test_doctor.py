@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from sq.doctor import environment, format_finding, installed, machine
-from sq.doctor.finding import Finding
+from sq.doctor import environment, installed, machine
+from sq.doctor.finding import problem
 
 ROOT = Path(__file__).parents[2]
 ABORTS = "import os\nos.abort()\n"
@@ -129,7 +129,7 @@ def test_a_token_is_told_as_there_and_its_value_never(monkeypatch, tmp_path):
     monkeypatch.setenv("HF_TOKEN", "hf_" + "abcdefgh" * 4)
     monkeypatch.setenv("OPENAI_API_KEY", "sk-verysecretvalue12345678")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:wordofpass@127.0.0.1:1")
-    text = "\n".join(format_finding(finding) for finding in environment.findings())
+    text = "\n".join(map(str, environment.findings()))
     assert "there (HF_TOKEN)" in text and "key there" in text and "127.0.0.1:1 does not answer" in text
     assert "abcdefgh" not in text and "verysecret" not in text and "wordofpass" not in text
 
@@ -180,6 +180,6 @@ def test_a_full_disk_is_a_problem(monkeypatch):
     assert [f.level for f in found] == ["problem", "problem"]
 
 
-def test_a_finding_is_one_line_and_its_mend():
-    text = format_finding(Finding(level="problem", name="x", text="is broken", fix="fix it"))
+def test_a_finding_is_one_line_and_its_fix():
+    text = str(problem("x", "is broken", "fix it"))
     assert text.splitlines() == ["problem  x: is broken", "         -> fix it"]
