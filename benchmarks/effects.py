@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))
 
 from sq.core.intervals import wilson  # noqa: E402
 from sq.core.ledger import read_rejects, read_rows  # noqa: E402
-from sq.domains.arithmetic import ArithmeticDomain, judge  # noqa: E402
+from sq.domains.arithmetic import ArithmeticDomain, analyse  # noqa: E402
 
 Z = 1.959964
 DOMAIN = ArithmeticDomain()
@@ -222,7 +222,7 @@ CLAIMS: dict[str, Callable[[Effects], dict[str, Any]]] = {
 
 def judged(questions: Path) -> list[int]:
     """The steps of each sample by the oracle; 0 for one that cannot be solved, or was no question at all."""
-    found = [judge(row["question"]) for row in read_rows(questions, columns=["question"])]
+    found = [analyse(row["question"]) for row in read_rows(questions, columns=["question"])]
     return [max(1, j.steps) if j.solvable else 0 for j in found] + [0 for _ in read_rejects(questions)]
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from sq.sandbox.config import SandboxConfig
 from sq.sandbox.pool import Sandbox
-from sq.sandbox.programs import Asserts, Calls, Program, Script
+from sq.sandbox.programs import Asserts, Calls, Program
 
 SOURCE = "def f(x):\n    return x * x + {n}\n"
 TESTS = ["assert f(2) == {m}", "assert f(0) == {n}", "assert f(-2) == {m}"]
@@ -39,7 +39,7 @@ def main() -> None:
     for tier in ("namespaces", "landlock", "weak"):
         config = SandboxConfig(workers=1, isolation=tier, allow_weak=tier == "weak")
         with Sandbox(config) as sandbox:
-            for kind, make in (("asserts", asserts), ("calls", calls), ("script", scripts)):
+            for kind, make in (("asserts", asserts), ("calls", calls)):
                 if tier == "namespaces" or kind == "asserts":
                     measure(f"sandbox, {tier}, {kind}", lambda n, make=make: run(sandbox, make(n)), options)
     measure("fresh python -c, no isolation", fresh, options, share=10)
@@ -79,12 +79,6 @@ def calls(count: int) -> Iterator[Program]:
     for n in range(count):
         tests = Calls(function="f", arguments=[[2], [0], [-2]], expected=[n + 4, n, n + 4])
         yield Program(source=SOURCE.format(n=n), tests=tests)
-
-
-def scripts(count: int) -> Iterator[Program]:
-    """Programs with one input and what they must print: one process each."""
-    for n in range(count):
-        yield Program(source=f"print(int(input()) + {n})", tests=Script(inputs=["2\n"], expected=[f"{n + 2}\n"]))
 
 
 def fresh(count: int) -> float:

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sq.domains.code.blocks import parse
-from sq.sandbox.programs import unittests_in
+from sq.sandbox.programs import count_unittests
 
 STYLES = ("auto", "humaneval", "mbpp", "bigcodebench")
 
@@ -100,7 +100,7 @@ def _mbpp(row: Mapping[str, Any], complete: bool, challenge: bool) -> tuple[str,
 def _bigcodebench(row: Mapping[str, Any], complete: bool, challenge: bool) -> tuple[str, dict[str, Any]]:
     prompt, entry = _maybe(row, "complete_prompt") or _maybe(row, "code_prompt"), _text(row, "entry_point")
     body, start = _maybe(row, "canonical_solution"), _maybe(row, "code_prompt") or prompt
-    if unittests_in(_text(row, "test")) == 0:
+    if count_unittests(_text(row, "test")) == 0:
         raise ValueError("there is no test in a class of unittest")
     asked = prompt if complete else _text(row, "instruct_prompt", "complete_prompt")
     code = {

@@ -23,6 +23,6 @@ class SandboxConfig:
     file_mb: int = setting(16, ge=1, help="size of a file it may write")
     tmp_mb: int = setting(64, ge=1, help="size of its temporary directory, which is in memory")
     tmp_files: int = setting(2048, ge=16, help="files in it")
-    output_mb: int = setting(16, ge=1, le=60, help="what it may print, or answer to a call")
+    output_mb: int = setting(16, ge=1, le=60, help="what it may answer")
     packages: bool = setting(False, help="let programs and tests import the packages of this Python (numpy, ...)")
     warm: list[str] = setting([], help="packages that are loaded once and shared by all programs: [numpy]")

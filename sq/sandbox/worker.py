@@ -1,4 +1,4 @@
-"""One sandbox worker seen from outside: its process, the jobs it is given, and what came of them."""
+"""One sandbox worker seen from outside: its process, the jobs it is given, and the results of them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ import sysconfig
 import tempfile
 import threading
 import time
+from dataclasses import asdict
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 from sq.core.errors import EngineError
-from sq.sandbox import resource_usage, wire
+from sq.sandbox import messages, resource_usage
 from sq.sandbox.config import SandboxConfig
-from sq.sandbox.inside import root
-from sq.sandbox.inside.confine import FULL
-from sq.sandbox.plain import decode_plain, encode
+from sq.sandbox.inside.confine import FULL, Limits
+from sq.sandbox.inside.filesystem import TMP
+from sq.sandbox.plain_values import decode_plain, encode
 from sq.sandbox.programs import (
     Asserts,
     Calls,
@@ -29,18 +31,17 @@ from sq.sandbox.programs import (
     ProgramResult,
     ProgramStatus,
     Raised,
-    Script,
     Unittests,
-    same,
-    same_text,
-    unittests_in,
+    count_unittests,
+    equal_values,
 )
 
 _START_SECONDS = 60
 _GRACE_SECONDS = 30
 """Seconds beyond the deadline after which a worker that ought to have ended a program is itself ended."""
-_LOOK_SECONDS = 0.25
+_WATCH_SECONDS = 0.25
 _ROOT = str(Path(__file__).resolve().parents[2])
+_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
 
 
 class RefusedError(Exception):
@@ -53,50 +54,34 @@ class SandboxWorker:
     def __init__(self, config: SandboxConfig, tier: str) -> None:
         self._config, self._tier = config, tier
         self._lock = threading.Lock()
-        self._closed = False
-        self._said: dict[str, Any] | None = None
+        self._closed = self._ready = False
         self._start()
 
-    def ready(self) -> bool:
-        """Wait until it is ready; whether its programs' system calls are filtered.
-
-        Raises:
-            RefusedError: if the system does not allow its isolation.
-        """
-        if self._said is None:
-            said = self._receive(time.monotonic() + _START_SECONDS)
-            if "refused" in said:
-                raise RefusedError(said["refused"])
-            self._said = said
-        return bool(self._said["filtered"])
+    def await_ready(self) -> None:
+        """Wait until it is ready; a RefusedError if the system does not allow its isolation."""
+        if not self._ready:
+            answer = self._receive(time.monotonic() + _START_SECONDS)
+            if "refused" in answer:
+                raise RefusedError(answer["refused"])
+            self._ready = True
 
     def run(self, program: Program) -> ProgramResult:
-        """The outcome of a program."""
-        nothing = _nothing_to_pass(program.tests)
-        if nothing:
-            return ProgramResult(status=ProgramStatus.INVALID, reason=nothing)
-        header, code, tests = parts_of(program)
+        """The result of a program."""
+        problem = _tests_problem(program.tests)
+        if problem:
+            return ProgramResult(status=ProgramStatus.INVALID, reason=problem)
+        kind, tests = _job_of(program)
         for _attempt in (1, 2):
             try:
-                self.ready()
-                self._send(header, code, tests)
-                told = self._receive(time.monotonic() + self._config.wall_seconds + _GRACE_SECONDS)
-                return outcome_of(program, told)
-            except wire.GoneError as gone:
+                self.await_ready()
+                self._send(kind, program.source, tests)
+                report = self._receive(time.monotonic() + self._config.wall_seconds + _GRACE_SECONDS)
+                return _result_of(program, report)
+            except messages.DisconnectedError as error:
                 self._replace()
-                problem = gone
+                problem = str(error)
         reason = f"the sandbox's own process ended twice on it ({problem})"
-        return outcome_of(program, {"status": ProgramStatus.CRASHED, "reason": reason})
-
-    def _send(self, header: dict[str, Any], code: Any, tests: Any) -> None:
-        files = [_file_of(code), _file_of(tests)]
-        try:
-            socket.send_fds(self._line, [json.dumps(header).encode()], files)
-        except OSError as error:
-            raise wire.GoneError("it is gone") from error
-        finally:
-            for fd in files:
-                os.close(fd)
+        return _result_of(program, {"status": "crashed", "reason": reason})
 
     def stop(self) -> None:
         """End the process, and with it all that it started."""
@@ -105,20 +90,17 @@ class SandboxWorker:
             self._kill()
 
     def _start(self) -> None:
-        self._tmp = tempfile.mkdtemp(prefix="sq-sandbox-") if self._tier != FULL else root.TMP
+        self._ready = False
+        self._tmp = tempfile.mkdtemp(prefix="sq-sandbox-") if self._tier != FULL else TMP
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        given = {
-            "socket": theirs.fileno(),
-            "tier": self._tier,
-            "tmp": self._tmp,
-            "ours": _ROOT,
-            "packages": _packages() if self._config.packages else [],
-            "warm": self._config.warm,
-            "limits": {name: getattr(self._config, name) for name in _LIMITS},
-        }
+        limits = {name: value for name, value in asdict(self._config).items() if name in Limits._fields}
+        paths = sysconfig.get_paths()
+        packages = sorted({paths["purelib"], paths["platlib"]}) if self._config.packages else []
+        settings = {"socket": theirs.fileno(), "tier": self._tier, "tmp": self._tmp, "ours": _ROOT, "limits": limits}
+        settings |= {"packages": packages, "warm": self._config.warm}
         # PATH alone of our environment, and no user site; the hash seed is fixed so that sets have one order.
         self._process = subprocess.Popen(
-            [sys.executable, "-S", "-s", "-P", "-B", "-m", "sq.sandbox.inside.start", json.dumps(given)],
+            [sys.executable, "-S", "-s", "-P", "-B", "-m", "sq.sandbox.inside.start", json.dumps(settings)],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -129,36 +111,45 @@ class SandboxWorker:
             start_new_session=True,
         )
         theirs.close()
-        assert self._process.stdout is not None
-        self._replies = self._process.stdout.fileno()
-        self._said = None
+
+    def _send(self, kind: str, source: str, tests: Any) -> None:
+        files = [_file_of(source), _file_of(tests)]
+        try:
+            socket.send_fds(self._line, [kind.encode()], files)
+        except OSError as error:
+            raise messages.DisconnectedError("it is gone") from error
+        finally:
+            for fd in files:
+                os.close(fd)
 
     def _receive(self, deadline: float) -> dict[str, Any]:
-        """The next message; meanwhile what long programs hold is looked at."""
+        """The next message; meanwhile what long programs use is watched."""
+        assert self._process.stdout is not None
+        replies = self._process.stdout.fileno()
         poll = select.poll()
-        poll.register(self._replies, select.POLLIN | select.POLLHUP)
-        over = None
-        while not poll.poll(_LOOK_SECONDS * 1000):
+        poll.register(replies, select.POLLIN | select.POLLHUP)
+        exceeded = None
+        while not poll.poll(_WATCH_SECONDS * 1000):
             if time.monotonic() > deadline:
-                raise wire.GoneError("it does not answer")
-            over = self._ended_for_more() or over
-        told = wire.receive(self._replies)
-        if over and told.get("status") != "passed":
-            told |= dict(zip(("status", "reason"), over, strict=True))
-        return dict(told)
+                raise messages.DisconnectedError("it does not answer")
+            exceeded = self._end_what_exceeds_limits() or exceeded
+        report = messages.receive(replies)
+        if exceeded and report.get("status") != "passed":
+            report["status"], report["reason"] = exceeded
+        return report
 
-    def _ended_for_more(self) -> tuple[str, str] | None:
-        """End the running programs if together they hold more than is allowed: the status that is, and why."""
-        if sys.platform != "linux" or self._said is None:
+    def _end_what_exceeds_limits(self) -> tuple[str, str] | None:
+        """End the running programs if together they use more than is allowed: the status that is, and why."""
+        if sys.platform != "linux" or not self._ready:
             return None
-        parents = resource_usage.parents()
-        template = resource_usage.below(self._process.pid, parents, 2 if self._tier == FULL else 0)
-        found = resource_usage.too_much(template, parents, self._config)
-        if found is None and self._tier != FULL:
-            found = resource_usage.too_many_files(self._tmp, self._config)
-        if found is not None:
-            resource_usage.end([pid for pid, parent in parents.items() if parent in template])
-        return found
+        parents = resource_usage.parent_pids()
+        templates = resource_usage.descendants(self._process.pid, parents, 2 if self._tier == FULL else 0)
+        exceeded = resource_usage.memory_or_threads_exceeded(templates, parents, self._config)
+        if exceeded is None and self._tier != FULL:
+            exceeded = resource_usage.files_exceeded(self._tmp, self._config)
+        if exceeded is not None:
+            resource_usage.kill([pid for pid, parent in parents.items() if parent in templates])
+        return exceeded
 
     def _replace(self) -> None:
         with self._lock:
@@ -178,35 +169,24 @@ class SandboxWorker:
             shutil.rmtree(self._tmp, ignore_errors=True)
 
 
-_ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
-_LIMITS = (
-    "cpu_seconds", "wall_seconds", "memory_mb", "processes", "file_mb", "tmp_mb", "tmp_files", "output_mb",
-)  # fmt: skip
-
-
-def parts_of(program: Program) -> tuple[dict[str, Any], Any, Any]:
-    """A program as a worker is given it: what the template reads, what the program's process does, what the judge's.
-
-    Of `Calls` and `Script` the expected values stay here.
-    """
-    tests, code = program.tests, [program.source, program.name]
-    header: dict[str, Any] = {"wall": program.wall_seconds}
-    if isinstance(tests, Script):
-        return {**header, "kind": "script"}, code, {"inputs": list(tests.inputs)}
+def _job_of(program: Program) -> tuple[str, dict[str, Any]]:
+    """The kind of a job, and what the process of the tests reads; what calls are expected to give stays here."""
+    tests = program.tests
     if isinstance(tests, Unittests):
-        given = {"tests": tests.tests, "count": unittests_in(tests.tests)}
-        return {**header, "kind": "beside"}, code, given
+        return "unittests", {"tests": tests.tests, "count": count_unittests(tests.tests)}
     if isinstance(tests, Calls):
-        arguments = [[encode(a, _no_object) for a in given] for given in tests.arguments]
-        return {**header, "kind": "calls"}, code, {"function": tests.function, "arguments": arguments}
-    given = {
-        "tests": list(tests.tests),
-        "entry": list(tests.entry),
-        "context": tests.context,
-        "setup": tests.setup,
-        "all": tests.every,
-    }
-    return {**header, "kind": "asserts"}, code, given
+        arguments = [[encode(a, _refuse) for a in given] for given in tests.arguments]
+        return "calls", {"function": tests.function, "arguments": arguments}
+    return "asserts", {**asdict(tests), "tests": list(tests.tests), "entry": list(tests.entry)}
+
+
+def _tests_problem(tests: Asserts | Calls | Unittests) -> str:
+    """Why the tests would be passed by whatever there is; empty where they can tell."""
+    if isinstance(tests, Unittests):
+        count = count_unittests(tests.tests)
+        return "" if count > 0 else "the tests do not parse" if count < 0 else "there is no test in a class of unittest"
+    listed = tests.tests if isinstance(tests, Asserts) else tests.expected
+    return "" if listed is None or len(listed) else "there are no tests"
 
 
 def _file_of(value: Any) -> int:
@@ -216,83 +196,51 @@ def _file_of(value: Any) -> int:
     else:
         with tempfile.TemporaryFile() as file:
             fd = os.dup(file.fileno())
-    data = memoryview(json.dumps(value).encode("ascii"))
-    while data:
-        data = data[os.write(fd, data) :]
+    messages.write_all(fd, json.dumps(value).encode("ascii"))
     return fd
 
 
-def outcome_of(program: Program, told: dict[str, Any]) -> ProgramResult:
-    """The outcome, from what a worker told; what was expected of calls and inputs is compared here."""
-    times: dict[str, Any] = {"cpu_seconds": told.get("cpu", 0.0), "wall_seconds": told.get("wall", 0.0)}
-    status, reason, tests = ProgramStatus(told["status"]), str(told.get("reason", "")), program.tests
-    if isinstance(tests, Calls):
-        results = _results(told.get("said", ""))
-        number, equal = len(tests.arguments), same
-    elif isinstance(tests, Script):
-        results = told.get("results", [])
-        number, equal = len(tests.inputs), same_text
-    else:
-        return ProgramResult(status=status, reason=reason, passed=tuple(told.get("passed", ())), **times)
-    if results and "failed" in results[0]:
-        status, reason = ProgramStatus.ERROR, str(results[0]["failed"])
-    values = [_value(result, text=isinstance(tests, Script)) for result in results[:number] if "failed" not in result]
-    first = next(((r, v) for r, v in zip(results, values, strict=False) if isinstance(v, Raised)), None)
-    if first is not None and status is ProgramStatus.CALLED:
-        status, reason = ProgramStatus(first[0].get("status", "failed")), first[1].error
-    if len(values) < number and status is ProgramStatus.CALLED:
-        status, reason = ProgramStatus.ERROR, "it ended before it was done"
+def _result_of(program: Program, report: dict[str, Any]) -> ProgramResult:
+    """The result, from a worker's report; what was expected of calls is compared here."""
+    status, reason, tests = ProgramStatus(report["status"]), str(report.get("reason", "")), program.tests
+    if not isinstance(tests, Calls):
+        return ProgramResult(status=status, reason=reason, passed=tuple(report.get("passed", ())))
+    number, answers = len(tests.arguments), _answers(report.get("answers", ""))
+    if answers and "failed" in answers[0]:
+        status, reason, answers = ProgramStatus.ERROR, str(answers[0]["failed"]), []
+    values = [_value(answer) for answer in answers[:number]]
+    if status is ProgramStatus.CALLED:
+        raised = next((value for value in values if isinstance(value, Raised)), None)
+        if raised is not None:
+            status, reason = ProgramStatus.FAILED, raised.error
+        elif len(values) < number:
+            status, reason = ProgramStatus.ERROR, "it ended before it was done"
     if status in (ProgramStatus.ERROR, ProgramStatus.FAILED) and "MemoryError" in reason:
         status = ProgramStatus.MEMORY
     values += [Raised(error=reason)] * (number - len(values))
     if tests.expected is None:
-        return ProgramResult(status=status, reason=reason, values=tuple(values), **times)
-    passed = tuple(not isinstance(v, Raised) and equal(v, e) for v, e in zip(values, tests.expected, strict=True))
+        return ProgramResult(status=status, reason=reason, values=tuple(values))
+    passed = tuple(equal_values(v, e) for v, e in zip(values, tests.expected, strict=True))  # Raised equals nothing
     if status is ProgramStatus.CALLED:
         status = ProgramStatus.PASSED if all(passed) else ProgramStatus.FAILED
         reason = "" if all(passed) else f"case {passed.index(False) + 1} is wrong"
-    return ProgramResult(status=status, reason=reason, passed=passed, values=tuple(values), **times)
+    return ProgramResult(status=status, reason=reason, passed=passed, values=tuple(values))
 
 
-def _nothing_to_pass(tests: Asserts | Calls | Script | Unittests) -> str:
-    """Why the tests would be passed by whatever there is; empty where they can tell."""
-    if isinstance(tests, Unittests):
-        count = unittests_in(tests.tests)
-        return "" if count > 0 else "the tests do not parse" if count < 0 else "there is no test in a class of unittest"
-    listed = tests.tests if isinstance(tests, Asserts) else tests.expected
-    return "" if listed is None or len(listed) else "there are no tests"
+def _answers(text: str) -> list[dict[str, Any]]:
+    """The answers in what a program sent; from the first message on that is none, nothing."""
+    sent = messages.split_messages(text.encode("latin-1"))
+    return list(takewhile(lambda message: message.keys() & {"value", "error", "failed"}, sent))
 
 
-def _results(said: str) -> list[dict[str, Any]]:
-    """The messages in what a program said; from the first on that is none, nothing."""
-    data, found = said.encode("latin-1"), []
-    while len(data) >= 4:
-        size = int.from_bytes(data[:4], sys.byteorder)
-        try:
-            message = json.loads(data[4 : 4 + size])
-        except (ValueError, RecursionError):
-            break
-        if not isinstance(message, dict) or not message.keys() & {"value", "error", "failed"}:
-            break
-        # A status is not its to say: of what it sent, nothing else is kept.
-        found.append({k: message[k] for k in ("failed", "error", "value") if k in message})
-        data = data[4 + size :]
-    return found
-
-
-def _value(result: dict[str, Any], *, text: bool) -> Any:
-    if "error" in result:
-        return Raised(error=str(result["error"]))
+def _value(answer: dict[str, Any]) -> Any:
+    if "error" in answer or "value" not in answer:
+        return Raised(error=str(answer.get("error", answer.get("failed"))))
     try:
-        return result["value"] if text else decode_plain(result["value"])
+        return decode_plain(answer["value"])
     except (ValueError, RecursionError) as error:
         return Raised(error=str(error))
 
 
-def _no_object(value: Any) -> Any:
+def _refuse(value: Any) -> Any:
     raise TypeError(f"{value!r} is a {type(value).__name__}; arguments of calls are plain values")
-
-
-def _packages() -> list[str]:
-    paths = sysconfig.get_paths()
-    return sorted({paths["purelib"], paths["platlib"]})

@@ -54,11 +54,12 @@ def f(numbers):
     return out
 """
 on_x86 = pytest.mark.skipif(os.uname().machine != "x86_64", reason="these are the numbers of x86_64")
+TABLES = seccomp.BOTH | seccomp.BY_ARGUMENT | seccomp.LANDLOCK_TOO
 
 
 def numbers(*more):
-    tables = {**seccomp.SAME, **{name: pair[0] for name, pair in (seccomp.BOTH | seccomp.ALONE).items()}}
-    tables |= seccomp.X86_ONLY | seccomp.ALONE_X86
+    tables = {**seccomp.SAME, **{name: pair[0] for name, pair in TABLES.items()}}
+    tables |= seccomp.X86_ONLY | seccomp.LANDLOCK_TOO_X86
     return {name: tables[name] for name in [*REFUSED, *X86_ONLY, *more]}
 
 
@@ -78,7 +79,7 @@ def ask(box, numbers):
 
 @on_x86
 def test_a_program_is_refused_every_call_of_the_table(box):
-    more = [*ALONE, *ALONE_X86] if box.isolation.tier == "landlock" else []
+    more = [*ALONE, *ALONE_X86] if box.tier == "landlock" else []
     asked = numbers(*more)
     assert ask(box, asked) == dict.fromkeys(asked, "EPERM")
 
@@ -131,9 +132,9 @@ def outcome(code, machine, number, *arguments, architecture=None):
 @pytest.mark.parametrize("machine", ARCHITECTURES)
 def test_the_filter_of_each_machine(machine):
     x86 = machine == "x86_64"
-    number = {**seccomp.SAME, **{name: pair[not x86] for name, pair in (seccomp.BOTH | seccomp.ALONE).items()}}
-    number |= seccomp.X86_ONLY | seccomp.ALONE_X86
-    common, alone = seccomp.filter_of(machine), seccomp.filter_alone(4321, machine)
+    number = {**seccomp.SAME, **{name: pair[not x86] for name, pair in TABLES.items()}}
+    number |= seccomp.X86_ONLY | seccomp.LANDLOCK_TOO_X86
+    common, alone = seccomp.base_filter(machine), seccomp.landlock_filter(4321, machine)
     for code, names in (
         (common, [*REFUSED, *(X86_ONLY if x86 else [])]),
         (alone, [*ALONE, "unshare", "setns", *(ALONE_X86 if x86 else [])]),
@@ -147,7 +148,7 @@ def test_the_filter_of_each_machine(machine):
 
 
 def test_what_the_filters_allow_by_the_arguments():
-    common, alone = seccomp.filter_of("x86_64"), seccomp.filter_alone(4321, "x86_64")
+    common, alone = seccomp.base_filter("x86_64"), seccomp.landlock_filter(4321, "x86_64")
     for code, number, arguments, said in (
         (common, 272, [0x20000000], ALLOW),  # unshare: a process namespace, without a capability in vain
         (common, 272, [0x20020000], errno.EPERM),

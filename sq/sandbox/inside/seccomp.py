@@ -2,8 +2,8 @@
 
 Everything that a namespace would not hold alone is refused: sockets, new namespaces and mounts, other processes'
 memory, kernel memory that no limit counts, and every call newer than this table (with ENOSYS, so that the C library
-falls back on an older one). `filter_alone` comes on top of it on a system without namespaces: no child processes, and
-no signal or setting that reaches another process of the same user, or a file that can only be read.
+falls back on an older one). `landlock_filter` comes on top where there are no namespaces: no child processes, and no
+signal or setting that reaches another process of the same user, or a file that can only be read.
 """
 
 from __future__ import annotations
@@ -11,11 +11,9 @@ from __future__ import annotations
 import ctypes
 import errno
 import struct
-import sys
 from collections.abc import Iterable
-from functools import lru_cache
 
-from sq.sandbox.inside.linux import MACHINE, prctl
+from sq.sandbox.inside.syscalls import MACHINE, prctl
 
 ARCHITECTURE = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 NEWEST = 450
@@ -27,8 +25,6 @@ _THREAD = 0x00010000
 _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _LOAD, _AND, _JUMP_EQUAL, _JUMP_GE, _JUMP_SET, _RETURN = 0x20, 0x54, 0x15, 0x35, 0x45, 0x06
 _ARGUMENT = 16
-_SOMEBODY = 0x5EED1D07
-"""Stands for a process's number in the filter that is made once."""
 _PR_SET_SECCOMP, _MODE_FILTER = 22, 2
 
 SAME = {  # the same number on both machines
@@ -39,7 +35,7 @@ SAME = {  # the same number on both machines
 }  # fmt: skip
 BOTH = {  # x86_64, aarch64
     "connect": (42, 203), "bind": (49, 200), "listen": (50, 201), "accept": (43, 202), "accept4": (288, 242),
-    "socketpair": (53, 199), "socket": (41, 198), "unshare": (272, 97), "setns": (308, 268), "mount": (165, 40),
+    "socket": (41, 198), "mount": (165, 40),
     "umount2": (166, 39), "pivot_root": (155, 41), "chroot": (161, 51), "ptrace": (101, 117),
     "process_vm_readv": (310, 270), "process_vm_writev": (311, 271), "kcmp": (312, 272), "perf_event_open": (298, 241),
     "bpf": (321, 280), "userfaultfd": (323, 282), "add_key": (248, 217), "request_key": (249, 218),
@@ -59,8 +55,8 @@ BOTH = {  # x86_64, aarch64
 }  # fmt: skip
 X86_ONLY = {"iopl": 172, "ioperm": 173, "mknod": 133, "modify_ldt": 154, "_sysctl": 156, "uselib": 134, "sysfs": 139}
 
-ALONE = {
-    "kill": (62, 129), "tkill": (200, 130), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240),
+LANDLOCK_TOO = {
+    "tkill": (200, 130), "rt_sigqueueinfo": (129, 138), "rt_tgsigqueueinfo": (297, 240),
     "setpriority": (141, 140), "sched_setaffinity": (203, 122), "sched_setscheduler": (144, 119),
     "sched_setparam": (142, 118), "sched_setattr": (314, 274), "ioprio_set": (251, 30), "fchmod": (91, 52),
     "fchmodat": (268, 53), "fchown": (93, 55), "fchownat": (260, 54), "utimensat": (280, 88), "truncate": (76, 45),
@@ -68,76 +64,60 @@ ALONE = {
     "setpgid": (109, 154),
 }  # fmt: skip
 """Refused besides where no namespace stands between the program and the user's other processes and files."""
-ALONE_X86 = {
+LANDLOCK_TOO_X86 = {
     "fork": 57, "vfork": 58, "chmod": 90, "chown": 92, "lchown": 94, "utime": 132, "utimes": 235, "futimesat": 261,
 }  # fmt: skip
 _TYPE, _STREAM = 0xF, 1
 """A pair of streams can be sent nowhere else; one of datagrams reaches every socket of the machine, by its address."""
-_FCNTL, _IOCTL = {"x86_64": 72, "aarch64": 25}, {"x86_64": 16, "aarch64": 29}
+BY_ARGUMENT = {
+    "clone": (56, 220), "kill": (62, 129), "tgkill": (234, 131), "prlimit64": (302, 261), "fcntl": (72, 25),
+    "ioctl": (16, 29), "unshare": (272, 97), "setns": (308, 268), "socketpair": (53, 199),
+}  # fmt: skip
+"""Refused or not by what is asked of them."""
+_CLONE3 = 435
 _FCNTL_REFUSED = (8, 10, 15, 1024, 1026)
 """F_SETOWN, F_SETSIG, F_SETOWN_EX (the kernel then signals whomever they say), F_SETLEASE, F_NOTIFY."""
 _IOCTL_ALLOWED = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 """TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX. Others change a file's flags, its owner, or a device."""
-_CLONE = {"x86_64": 56, "aarch64": 220}
-_CLONE3 = 435
-_TGKILL = {"x86_64": 234, "aarch64": 131}
-_KILL_CALL = {"x86_64": 62, "aarch64": 129}
-_PRLIMIT = {"x86_64": 302, "aarch64": 261}
 
 
-def available() -> bool:
-    """Whether there is a filter for this machine."""
-    return sys.platform == "linux" and MACHINE in ARCHITECTURE
-
-
-def filter_of(machine: str = MACHINE) -> bytes:
+def base_filter(machine: str = MACHINE) -> bytes:
     """The filter's instructions.
 
     The template is under it too, as that costs nothing for each program; so it lets the two calls through that the
     template makes, a new process namespace and the way back. Without a capability, as in a program, they fail.
     """
     place = _place(machine)
-    unshare, setns, pair = (BOTH[name][place] for name in ("unshare", "setns", "socketpair"))
-    refused = [*SAME.values(), *(both[place] for both in BOTH.values()), *(X86_ONLY.values() if not place else ())]
+    number = {name: pair[place] for name, pair in BY_ARGUMENT.items()}
+    refused = [*SAME.values(), *(pair[place] for pair in BOTH.values()), *(X86_ONLY.values() if not place else ())]
     code = _start(machine)
     code += [_op(_JUMP_GE, NEWEST + 1, 0, 1), _return(_ERRNO | errno.ENOSYS)]
     code += [_op(_JUMP_EQUAL, _CLONE3, 0, 1), _return(_ERRNO | errno.ENOSYS)]
-    code += _argument(_CLONE[machine], [_op(_JUMP_SET, _NAMESPACES, 0, 1), _return(_ERRNO | errno.EPERM)])
-    code += _argument(unshare, [_op(_JUMP_EQUAL, _NEWPID, 1, 0), _return(_ERRNO | errno.EPERM)])
-    code += _argument(setns, [_op(_JUMP_EQUAL, _NEWPID, 1, 0), _return(_ERRNO | errno.EPERM)], which=1)
-    code += _argument(pair, [_op(_AND, _TYPE), _op(_JUMP_EQUAL, _STREAM, 1, 0), _return(_ERRNO | errno.EPERM)], which=1)
-    own = (unshare, setns, pair)
-    return b"".join([*code, *_refusals([number for number in refused if number not in own]), _return(_ALLOW)])
+    code += _argument(number["clone"], [_op(_JUMP_SET, _NAMESPACES, 0, 1), _REFUSE])
+    code += _argument(number["unshare"], [_op(_JUMP_EQUAL, _NEWPID, 1, 0), _REFUSE])
+    code += _argument(number["setns"], [_op(_JUMP_EQUAL, _NEWPID, 1, 0), _REFUSE], which=1)
+    code += _argument(number["socketpair"], [_op(_AND, _TYPE), _op(_JUMP_EQUAL, _STREAM, 1, 0), _REFUSE], which=1)
+    return b"".join([*code, *_each(refused, _REFUSE), _return(_ALLOW)])
 
 
-def filter_alone(pid: int, machine: str = MACHINE) -> bytes:
+def landlock_filter(pid: int, machine: str = MACHINE) -> bytes:
     """What a program is under besides where no namespace stands around it; `pid` may signal itself only.
 
     Short, as the kernel looks through it once for every call that there is whenever a program puts it on.
     """
     place = _place(machine)
-    own = {_KILL_CALL[machine], _TGKILL[machine]}
-    refused = [pair[place] for pair in ALONE.values() if pair[place] not in own]
-    refused += ALONE_X86.values() if not place else ()
-    refused += [BOTH[name][place] for name in ("unshare", "setns")]
+    number = {name: pair[place] for name, pair in BY_ARGUMENT.items()}
+    refused = [pair[place] for pair in LANDLOCK_TOO.values()] + [number["unshare"], number["setns"]]
+    refused += LANDLOCK_TOO_X86.values() if not place else ()
     code = _start(machine)
-    for number in own:
-        code += _argument(number, [_op(_JUMP_EQUAL, pid, 1, 0), _return(_ERRNO | errno.EPERM)])
-    code += _argument(_PRLIMIT[machine], [_op(_JUMP_EQUAL, 0, 1, 0), _return(_ERRNO | errno.EPERM)])
-    code += _argument(_CLONE[machine], [_op(_JUMP_SET, _THREAD, 1, 0), _return(_ERRNO | errno.EAGAIN)])
-    code += _argument(_FCNTL[machine], [*_refusals(_FCNTL_REFUSED)], which=1)
-    code += _argument(_IOCTL[machine], [*_permissions(_IOCTL_ALLOWED), _return(_ERRNO | errno.ENOTTY)], which=1)
-    return b"".join([*code, *_refusals(refused), _return(_ALLOW)])
-
-
-def filter_for(pid: int) -> bytes:
-    """`filter_alone` for a process; made once, and the number put in."""
-    return _alone().replace(_SOMEBODY.to_bytes(4, sys.byteorder), pid.to_bytes(4, sys.byteorder))
-
-
-@lru_cache
-def _alone() -> bytes:
-    return filter_alone(_SOMEBODY)
+    for name in ("kill", "tgkill"):
+        code += _argument(number[name], [_op(_JUMP_EQUAL, pid, 1, 0), _REFUSE])
+    code += _argument(number["prlimit64"], [_op(_JUMP_EQUAL, 0, 1, 0), _REFUSE])
+    code += _argument(number["clone"], [_op(_JUMP_SET, _THREAD, 1, 0), _return(_ERRNO | errno.EAGAIN)])
+    code += _argument(number["fcntl"], _each(_FCNTL_REFUSED, _REFUSE), which=1)
+    allowed = _each(_IOCTL_ALLOWED, _return(_ALLOW))
+    code += _argument(number["ioctl"], [*allowed, _return(_ERRNO | errno.ENOTTY)], which=1)
+    return b"".join([*code, *_each(refused, _REFUSE), _return(_ALLOW)])
 
 
 def install(code: bytes) -> None:
@@ -175,9 +155,8 @@ def _argument(number: int, rules: list[bytes], which: int = 0) -> list[bytes]:
     return [_op(_JUMP_EQUAL, number, 0, len(rules) + 2), load, *rules, _op(_LOAD, 0)]
 
 
-def _permissions(numbers: Iterable[int]) -> list[bytes]:
-    return [part for n in numbers for part in (_op(_JUMP_EQUAL, n, 0, 1), _return(_ALLOW))]
+def _each(numbers: Iterable[int], answer: bytes) -> list[bytes]:
+    return [part for number in sorted(numbers) for part in (_op(_JUMP_EQUAL, number, 0, 1), answer)]
 
 
-def _refusals(numbers: Iterable[int]) -> list[bytes]:
-    return [part for n in sorted(set(numbers)) for part in (_op(_JUMP_EQUAL, n, 0, 1), _return(_ERRNO | errno.EPERM))]
+_REFUSE = _return(_ERRNO | errno.EPERM)

@@ -13,9 +13,9 @@ import os
 import sys
 from typing import Any
 
-from sq.sandbox.inside.peer import reason_of
-from sq.sandbox.inside.program import define
-from sq.sandbox.wire import GoneError, load, receive, send
+from sq.sandbox.inside.remote_calls import reason_of
+from sq.sandbox.inside.run_program import define
+from sq.sandbox.messages import DisconnectedError, read_json, receive, send
 
 NAME = "__test__"
 
@@ -26,15 +26,15 @@ def run(file: int, requests: int, replies: int, longest: int) -> None:
     import unittest.mock
 
     try:
-        module = define(load(file)[0], NAME, sys=sys, os=os, environ=os.environ)  # as BigCodeBench's own harness does
+        module = define(read_json(file), NAME, sys=sys, os=os, environ=os.environ)  # as BigCodeBench's harness does
     except BaseException as error:
         send(replies, {"status": "error", "reason": reason_of(error)})
         return
-    send(replies, {"defined": True})
+    send(replies, {"status": "defined"})
     job = receive(requests)
     space = vars(module)
     space["__builtins__"] = builtins
-    suite, succeeded = unittest.TestSuite(), []
+    succeeded = []
 
     class Result(unittest.TestResult):
         """Counts what succeeded: a test that ended in another way is no success."""
@@ -45,7 +45,7 @@ def run(file: int, requests: int, replies: int, longest: int) -> None:
         def _exc_info_to_string(self, err: Any, test: Any) -> str:
             return reason_of(err[1])
 
-    result = Result()
+    result, suite = Result(), unittest.TestSuite()
     try:
         exec(compile(job["tests"], "<tests>", "exec", dont_inherit=True), space)  # this is the sandbox
         for kind in list(space.values()):
@@ -65,22 +65,22 @@ def run(file: int, requests: int, replies: int, longest: int) -> None:
     send(replies, {"status": "passed", "passed": passed, "nonce": job["nonce"]})
 
 
-def judge(job: dict[str, Any], replies: int, requests: int, longest: int) -> dict[str, Any]:
-    """In another process: hand the tests over when the program is defined, and judge what comes back."""
+def check(job: dict[str, Any], replies: int, requests: int, longest: int) -> dict[str, Any]:
+    """In another process: hand the tests over when the program is defined, and report what comes back."""
     nonce = os.urandom(16).hex()
-    failed = {"status": "error", "reason": "the program ended before the tests did", "passed": [False]}
+    report = {"status": "error", "reason": "the program ended before the tests did", "passed": [False]}
     try:
         answer = receive(replies, longest)
-        if not (isinstance(answer, dict) and answer.get("defined")):
-            return failed | {"reason": str(answer.get("reason") if isinstance(answer, dict) else answer)[:300]}
-        send(requests, {"tests": job["tests"], "nonce": nonce})
-        answer = receive(replies, longest)
-    except GoneError:
-        return failed
-    if isinstance(answer, dict) and answer.get("status") == "failed":
-        return failed | {"status": "failed", "reason": str(answer.get("reason"))[:300]}
-    if not isinstance(answer, dict) or answer.get("nonce") != nonce or answer.get("status") != "passed":
-        return failed | {"reason": "the answer is not the tests' own"}
-    if answer.get("passed") != job["count"]:
-        return failed | {"status": "failed", "reason": f"{answer.get('passed')} of {job['count']} tests were passed"}
-    return {"status": "passed", "reason": "", "passed": [True]}
+        if answer.get("status") == "defined":
+            send(requests, {"tests": job["tests"], "nonce": nonce})
+            answer = receive(replies, longest)
+            if answer.get("status") == "failed":
+                return report | {"status": "failed", "reason": str(answer.get("reason"))[:300]}
+            if answer.get("status") == "passed" and answer.get("nonce") == nonce:
+                number, count = answer.get("passed"), job["count"]
+                if number == count:
+                    return {"status": "passed", "reason": "", "passed": [True]}
+                return report | {"status": "failed", "reason": f"{number} of {count} tests were passed"}
+    except DisconnectedError:
+        return report
+    return report | {"reason": str(answer.get("reason", "the answer is not the tests' own"))[:300]}

@@ -1,4 +1,4 @@
-"""The judge's own process: tests run here, on values that the program's process sent as plain data.
+"""The tests' own process: asserts run here, on values that the program's process sent as plain data.
 
 A test is ordinary code (`assert f(2) == 4`). Names of it that nobody but the program defines are bound to what the
 program made: plain values, or `Remote` objects whose calls go over the line. The program's code never runs here, so
@@ -13,26 +13,24 @@ import types
 from collections.abc import Iterator
 from typing import Any
 
-from sq.sandbox.inside.peer import EndedError, Peer, reason_of
+from sq.sandbox.inside.remote_calls import EndedError, Peer, reason_of
 
 NAME = "tests"
-_SILENT_END = "the program ended before the tests did"
+_ENDED_EARLY = "the program ended before the tests did"
 
 
-def check(job: dict[str, Any], read: int, write: int, longest: int) -> dict[str, Any]:
-    """The outcome of every test of a job: `status`, `reason`, and by test `passed`."""
+def run_tests(job: dict[str, Any], read: int, write: int, longest: int) -> dict[str, Any]:
+    """The report on every test of a job: `status`, `reason`, and by test `passed`."""
     peer = Peer(read, write, _allowed, longest)
     try:
-        return _asserts(job, peer)
+        return _run(job, peer)
     except EndedError as ended:
-        return {"status": "error", "reason": f"{_SILENT_END} ({ended})"}
+        return {"status": "error", "reason": f"{_ENDED_EARLY} ({ended})"}
 
 
-def _asserts(job: dict[str, Any], peer: Peer) -> dict[str, Any]:
-    space: dict[str, Any] = {"__name__": NAME}
+def _run(job: dict[str, Any], peer: Peer) -> dict[str, Any]:
     sys.modules[NAME] = module = types.ModuleType(NAME)
-    module.__dict__.update(space)
-    space = module.__dict__
+    space = vars(module)
     try:
         if job["context"]:
             exec(compile(job["context"], "<context>", "exec", dont_inherit=True), space)  # this is the sandbox
@@ -42,46 +40,44 @@ def _asserts(job: dict[str, Any], peer: Peer) -> dict[str, Any]:
         return {"status": "invalid", "reason": f"the tests cannot be used: {reason_of(error)}"}
     own = set(space) - set(job["entry"])
     wanted = {name for code in (setup, *tests) for name in _names(code)} - own - _BUILTIN | set(job["entry"])
-    problem = _start(peer, sorted(wanted), space, job["entry"])
+    problem = _start_program(peer, sorted(wanted), space, job["entry"])
     if problem:
         return {"status": "error", "reason": problem}
     try:
         exec(setup, space)
     except BaseException as error:
         return {"status": "error", "reason": peer.ended or f"in the set-up of the tests, {reason_of(error)}"}
-    return _judged(tests, space, peer, all_of_them=job["all"])
+    return _run_each(tests, space, peer)
 
 
-def _judged(tests: list[types.CodeType], space: dict[str, Any], peer: Peer, *, all_of_them: bool) -> dict[str, Any]:
-    passed: list[bool] = []
-    reasons: list[str] = []
+def _run_each(tests: list[types.CodeType], space: dict[str, Any], peer: Peer) -> dict[str, Any]:
+    """Run the tests up to the first that fails."""
+    status, reason, number = "passed", "", 0
     for test in tests:
         try:
             exec(test, space)
-            passed.append(not peer.ended)
         except BaseException as error:
-            passed.append(False)
-            reasons.append(f"{_SILENT_END} ({peer.ended})" if peer.ended else f"test {len(passed)}: {reason_of(error)}")
-        if peer.ended or not (passed[-1] or all_of_them):
+            status, reason = "failed", f"test {number + 1}: {reason_of(error)}"
+        if peer.ended:
+            status, reason = "error", f"{_ENDED_EARLY} ({peer.ended})"
+        if status != "passed":
             break
-    passed += [False] * (len(tests) - len(passed))
-    reasons += [_SILENT_END] if peer.ended and not reasons else []
-    status = "passed" if all(passed) else "error" if peer.ended else "failed"
-    return {"status": status, "reason": reasons[0] if reasons else "", "passed": passed}
+        number += 1
+    return {"status": status, "reason": reason, "passed": [True] * number + [False] * (len(tests) - number)}
 
 
-def _start(peer: Peer, wanted: list[str], space: dict[str, Any], entry: list[str]) -> str:
+def _start_program(peer: Peer, wanted: list[str], space: dict[str, Any], entry: list[str]) -> str:
     """Have the program run and bind what it defined; what went wrong, or nothing."""
     answer = peer.first()(wanted)
     if type(answer) is not list or len(answer) != 2 or type(answer[1]) is not dict:
-        return _SILENT_END
-    problem, found = answer
+        return _ENDED_EARLY
+    problem, defined = answer
     if problem is not None:
         kinds = problem.get("types") if type(problem) is dict else None
         text = str(problem.get("text", "")) if type(problem) is dict else ""
         return f"{kinds[0] if type(kinds) is list and kinds else 'error'}: {text}".replace("\n", " ")[:300]
-    space.update({name: value for name, value in found.items() if name in wanted})
-    missing = [name for name in entry if name not in found]
+    space.update({name: value for name, value in defined.items() if name in wanted})
+    missing = [name for name in entry if name not in defined]
     return f"{', '.join(missing)} is not defined" if missing else ""
 
 
@@ -94,11 +90,8 @@ def _names(code: types.CodeType) -> Iterator[str]:
 
 _BUILTIN = set(vars(builtins))
 _CALLABLE = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, type)
-_LOOKED_INTO = ("iter", "next", "len", "bool", "str", "getitem")
-_NEVER = {
-    kind for name in ("eval", "exec", "compile", "open", "getattr", "globals", "locals", "vars", "dir", "breakpoint")
-    if (kind := getattr(builtins, name, None))
-}  # fmt: skip
+_READING = ("iter", "next", "len", "bool", "str", "getitem")
+_NEVER = (eval, exec, compile, open, getattr, globals, locals, vars, dir, breakpoint)
 
 
 def _allowed(op: str, target: Any, rest: list[Any]) -> bool:
@@ -108,4 +101,4 @@ def _allowed(op: str, target: Any, rest: list[Any]) -> bool:
     if op in ("getattr", "setattr"):
         name = rest[0] if rest else ""
         return type(target).__module__ == NAME and isinstance(name, str) and not name.startswith("_")
-    return op in _LOOKED_INTO
+    return op in _READING

@@ -1,7 +1,4 @@
-"""Linux as the sandbox needs it, called through ctypes: namespaces, mounts, capabilities, privileges.
-
-Python 3.11 has none of these calls. Each raises OSError with the call's name, so that a refusal says what was refused.
-"""
+"""Linux calls that Python 3.11 has not, through ctypes; each raises OSError with its name."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ import sys
 
 NEWNS, NEWCGROUP, NEWUTS, NEWIPC = 0x00020000, 0x02000000, 0x04000000, 0x08000000
 NEWUSER, NEWPID, NEWNET = 0x10000000, 0x20000000, 0x40000000
+ALL_NAMESPACES = NEWNS | NEWCGROUP | NEWUTS | NEWIPC | NEWUSER | NEWPID | NEWNET
 
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_REMOUNT, MS_NOATIME, MS_NODIRATIME, MS_BIND, MS_REC = 32, 1024, 2048, 4096, 16384
@@ -19,7 +17,7 @@ MS_PRIVATE, MS_RELATIME = 1 << 18, 1 << 21
 MNT_DETACH = 2
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP, PR_SET_SECUREBITS = 1, 4, 24, 28
-PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 36, 38, 47
+PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT = 38, 47
 _CAP_AMBIENT_CLEAR_ALL = 4
 _SECUREBITS = 0b11000011
 """noroot, no_cap_ambient_raise and their locks: no exec by uid 0 of a namespace, and no ambient set, gives any."""
@@ -45,14 +43,10 @@ def setns(fd: int, kind: int) -> None:
 
 def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
     """The system call of that name."""
-    done = _libc.mount(
-        os.fsencode(source),
-        os.fsencode(target),
-        None if kind is None else kind.encode(),
-        ctypes.c_ulong(flags),
-        None if data is None else data.encode(),
+    what, options = (text.encode() if text else None for text in (kind, data))
+    _check(
+        _libc.mount(os.fsencode(source), os.fsencode(target), what, ctypes.c_ulong(flags), options), f"mount {target}"
     )
-    _check(done, f"mount {target}")
 
 
 def detach(target: str) -> None:
@@ -69,16 +63,6 @@ def prctl(option: int, value: int, third: int = 0) -> None:
     """The system call of that name."""
     arguments = [ctypes.c_ulong(a) for a in (value, third, 0, 0)]
     _check(_libc.prctl(option, *arguments), f"prctl {option}")
-
-
-def die_with_parent() -> None:
-    """Be killed when the process that started this one ends."""
-    prctl(PR_SET_PDEATHSIG, 9)
-
-
-def no_new_privileges() -> None:
-    """From here on no exec gains anything; seccomp needs it too."""
-    prctl(PR_SET_NO_NEW_PRIVS, 1)
 
 
 def bound_capabilities() -> None:
@@ -98,11 +82,7 @@ def drop_capabilities() -> None:
 
 
 def syscall(number: int, *arguments: object) -> int:
-    """A call that the C library has no function for.
-
-    Raises:
-        OSError: with the number, where the kernel refuses.
-    """
+    """A call that the C library has no function for."""
     return _check(_libc.syscall(ctypes.c_long(number), *arguments), f"system call {number}")
 
 

@@ -1,7 +1,6 @@
 """The file system that a program sees: Python's own files, read-only, an empty directory, five devices. Nothing else.
 
-The caller is in user and mount namespaces of its own. Paths stay what they are outside, or extension modules would not
-find their libraries; parents are empty directories of a small tmpfs.
+Paths stay what they are outside, or extension modules would not find their libraries; parents are empty directories.
 """
 
 from __future__ import annotations
@@ -11,22 +10,8 @@ import sys
 import sysconfig
 from collections.abc import Sequence
 
-from sq.sandbox.inside.linux import (
-    MS_BIND,
-    MS_NOATIME,
-    MS_NODEV,
-    MS_NODIRATIME,
-    MS_NOEXEC,
-    MS_NOSUID,
-    MS_PRIVATE,
-    MS_RDONLY,
-    MS_REC,
-    MS_RELATIME,
-    MS_REMOUNT,
-    detach,
-    mount,
-    pivot_root,
-)
+from sq.sandbox.inside import syscalls as sc
+from sq.sandbox.inside.syscalls import detach, mount, pivot_root
 
 TMP = "/box"
 """A program's own directory; /tmp leads there, unless a Python that lies below /tmp is to be seen."""
@@ -35,7 +20,7 @@ _OLD = "/.old"
 _DEVICES = ("null", "zero", "full", "random", "urandom")
 _ALIASES = ("/lib", "/lib64", "/lib32", "/bin")
 _USEFUL = ("/etc/ld.so.cache", "/usr/share/zoneinfo", "/lib64", "/nix/store")
-_KEPT = {8: MS_NOEXEC, 1024: MS_NOATIME, 2048: MS_NODIRATIME, 4096: MS_RELATIME}
+_KEPT = {8: sc.MS_NOEXEC, 1024: sc.MS_NOATIME, 2048: sc.MS_NODIRATIME, 4096: sc.MS_RELATIME}
 """Flags of a mount, as statvfs tells them and as mount takes them, that may not be lost when it is made read-only."""
 
 
@@ -47,9 +32,9 @@ def python_paths(packages: Sequence[str]) -> list[str]:
         wanted.add(f"{sys.base_prefix}/lib")
     for library in _mapped_libraries():  # a system's libraries are many and lie together; elsewhere it is this one
         wanted.add(os.path.dirname(library) if library.startswith(("/usr/", "/lib")) else library)
-    found = {name for p in wanted if os.path.exists(p) for name in (os.path.abspath(p), os.path.realpath(p))}
+    existing = {name for p in wanted if os.path.exists(p) for name in (os.path.abspath(p), os.path.realpath(p))}
     kept: list[str] = []
-    for path in sorted(found):  # a parent comes before what it holds
+    for path in sorted(existing):  # a parent comes before what it holds
         if path != "/" and not any(path == k or path.startswith(k + "/") for k in kept):
             kept.append(path)
     return kept
@@ -57,10 +42,10 @@ def python_paths(packages: Sequence[str]) -> list[str]:
 
 def enter(paths: Sequence[str], tmp_options: str) -> None:
     """Make a new root of `paths` and a fresh directory for the program, and forget the old root."""
-    mount("none", "/", None, MS_REC | MS_PRIVATE)
+    mount("none", "/", None, sc.MS_REC | sc.MS_PRIVATE)
     real = {path: os.path.realpath(path) for path in paths}
     aliases = {alias: os.readlink(alias) for alias in _ALIASES if os.path.islink(alias)}
-    mount("tmpfs", _BASE, "tmpfs", MS_NOSUID | MS_NODEV, "mode=755,size=1m,nr_inodes=2k")
+    mount("tmpfs", _BASE, "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, "mode=755,size=1m,nr_inodes=2k")
     os.mkdir(_BASE + _OLD)
     pivot_root(_BASE, _BASE + _OLD)
     os.chdir("/")
@@ -78,7 +63,7 @@ def enter(paths: Sequence[str], tmp_options: str) -> None:
     fresh_tmp(tmp_options, first=True)
     detach(_OLD)
     os.rmdir(_OLD)
-    mount("none", "/", None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
+    mount("none", "/", None, sc.MS_REMOUNT | sc.MS_BIND | sc.MS_RDONLY | sc.MS_NOSUID | sc.MS_NODEV)
 
 
 def fresh_tmp(options: str, *, first: bool = False) -> None:
@@ -86,7 +71,7 @@ def fresh_tmp(options: str, *, first: bool = False) -> None:
     if not first:
         os.chdir("/")
         detach(TMP)
-    mount("tmpfs", TMP, "tmpfs", MS_NOSUID | MS_NODEV, options)
+    mount("tmpfs", TMP, "tmpfs", sc.MS_NOSUID | sc.MS_NODEV, options)
 
 
 def _bind(path: str, real: str, *, device: bool = False) -> None:
@@ -96,10 +81,10 @@ def _bind(path: str, real: str, *, device: bool = False) -> None:
     else:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o644))
-    mount(source, path, None, MS_BIND)
+    mount(source, path, None, sc.MS_BIND)
     held = os.statvfs(path).f_flag
-    flags = MS_REMOUNT | MS_BIND | MS_NOSUID | sum(ms for st, ms in _KEPT.items() if held & st)
-    mount("none", path, None, flags | (0 if device else MS_RDONLY | MS_NODEV))
+    flags = sc.MS_REMOUNT | sc.MS_BIND | sc.MS_NOSUID | sum(ms for st, ms in _KEPT.items() if held & st)
+    mount("none", path, None, flags | (0 if device else sc.MS_RDONLY | sc.MS_NODEV))
 
 
 def _mapped_libraries() -> set[str]:

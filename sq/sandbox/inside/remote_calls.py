@@ -1,4 +1,4 @@
-"""Two processes that call each other's functions and exchange plain values: the program's, and its judge's.
+"""Two processes that call each other's functions and exchange plain values: the program's, and its tests'.
 
 Objects that are not plain stay where they were made; the other side holds a `Remote`. A Remote answers calls,
 attributes, items, iteration, length and truth by asking; equality it does not ask: it is equal to itself alone.
@@ -7,13 +7,14 @@ attributes, items, iteration, length and truth by asking; equality it does not a
 from __future__ import annotations
 
 import builtins
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sq.sandbox.plain import PlainError, decode, encode
-from sq.sandbox.wire import GoneError, receive, send
+from sq.sandbox.messages import DisconnectedError, receive, send
+from sq.sandbox.plain_values import PlainError, decode, encode
 
-_SHOWN = 300
+_LONGEST_TEXT = 300
 
 
 class EndedError(BaseException):
@@ -25,13 +26,9 @@ class RemoteError(Exception):
 
 
 class Peer:
-    """One end of the line.
+    """One end of the line, whose messages come from `read` and go to `write`.
 
-    Args:
-        read: file descriptor messages come from.
-        write: file descriptor they go to.
-        allow: says whether an operation on an object may be asked of this side.
-        longest: bytes of the longest message that is read.
+    `allow` says whether an operation on an object may be asked of this side; `longest` are the bytes of a message read.
     """
 
     def __init__(self, read: int, write: int, allow: Callable[[str, Any, Any], bool], longest: int) -> None:
@@ -46,33 +43,31 @@ class Peer:
         """Have the other side do something; its result, or its exception raised here."""
         self._asked += 1
         number = self._asked
-        self._send({"ask": number, "op": op, "with": [self.data(a) for a in arguments]})
+        self._send({"ask": number, "op": op, "with": [self.to_data(a) for a in arguments]})
         reply = self._await(number)
         changed = reply.get("changed")
         if changed is not None:
             for ours, theirs in zip(arguments, changed, strict=False):
-                _restore(ours, self.value(theirs))
+                _restore(ours, self.from_data(theirs))
         if "error" in reply:
             raise _exception(reply["error"])
-        return self.value(reply.get("value"))
+        return self.from_data(reply.get("value"))
 
     def serve(self) -> None:
         """Do what is asked until the other side is gone."""
-        try:
+        with contextlib.suppress(DisconnectedError):
             while True:
                 self._answer(receive(self._read, self._longest))
-        except GoneError:
-            return
 
     def first(self) -> Remote:
-        """The object that the other side gave out first, without being asked for it."""
+        """The object that the other side gave out first, unasked."""
         return self._remotes.setdefault(0, Remote(self, 0, "program"))
 
-    def data(self, value: Any) -> Any:
+    def to_data(self, value: Any) -> Any:
         """A value as it is sent."""
         return encode(value, self._export)
 
-    def value(self, data: Any) -> Any:
+    def from_data(self, data: Any) -> Any:
         """The value of what was sent."""
         try:
             return decode(data, self._object)
@@ -83,10 +78,8 @@ class Peer:
         while True:
             try:
                 message = receive(self._read, self._longest)
-            except GoneError as error:
+            except DisconnectedError as error:
                 raise self._end(str(error)) from error
-            if not isinstance(message, dict):
-                raise self._end("what came is no message")
             if "ask" in message:
                 self._answer(message)
             elif message.get("reply") == number:
@@ -101,22 +94,22 @@ class Peer:
     def _send(self, message: Any) -> None:
         try:
             send(self._write, message)
-        except GoneError as error:
+        except DisconnectedError as error:
             raise self._end(str(error)) from error
 
-    def _answer(self, message: Any) -> None:
-        if not isinstance(message, dict) or not isinstance(message.get("with"), list):
-            raise self._end("what came is no message")
+    def _answer(self, message: dict[str, Any]) -> None:
         reply: dict[str, Any] = {"reply": message.get("ask")}
-        given = message["with"]
+        given = message.get("with")
+        if not isinstance(given, list):
+            raise self._end("what came is no message")
         try:
             if not (given and isinstance(given[0], dict) and "l" in given[0]):
                 # A value that was sent is nothing to be asked: `type` among them makes classes that equal everything.
                 raise TypeError("what is asked must be an object of this side")
-            arguments = [self.value(a) for a in given]
+            arguments = [self.from_data(a) for a in given]
             before = self._containers(arguments, given)
             try:
-                reply["value"] = self.data(self._do(str(message.get("op")), arguments))
+                reply["value"] = self.to_data(self._do(str(message.get("op")), arguments))
             finally:
                 after = self._containers(arguments, given)
                 if after != before:
@@ -130,7 +123,7 @@ class Peer:
 
     def _containers(self, arguments: list[Any], given: list[Any]) -> list[Any]:
         """Those arguments that a call may change, as data."""
-        return [self.data(a) if _mutable(g) else None for a, g in zip(arguments, given, strict=True)]
+        return [self.to_data(a) if _mutable(g) else None for a, g in zip(arguments, given, strict=True)]
 
     def _do(self, op: str, arguments: list[Any]) -> Any:
         if op not in _OPERATIONS or not self._allow(op, arguments[0], arguments[1:]):
@@ -217,7 +210,7 @@ class Remote:
 def describe(error: BaseException) -> dict[str, Any]:
     """An exception as plain data: the names of its type and bases, and its text."""
     try:
-        text = str(error)[:_SHOWN]
+        text = str(error)[:_LONGEST_TEXT]
     except BaseException:
         text = ""
     return {"types": [kind.__name__ for kind in type(error).__mro__], "text": text}
@@ -225,8 +218,8 @@ def describe(error: BaseException) -> dict[str, Any]:
 
 def reason_of(error: BaseException) -> str:
     """An exception in a line."""
-    told = describe(error)
-    return f"{told['types'][0]}: {told['text']}".rstrip(": ").replace("\n", " ")[:_SHOWN]
+    plain = describe(error)
+    return f"{plain['types'][0]}: {plain['text']}".rstrip(": ").replace("\n", " ")[:_LONGEST_TEXT]
 
 
 def _ask(remote: Remote, op: str, *arguments: Any) -> Any:
@@ -258,28 +251,26 @@ _OPERATIONS: dict[str, Callable[..., Any]] = {
 
 def _mutable(data: Any) -> bool:
     """Whether what was sent holds a list, a dict or a set, which the other side may have changed."""
-    if isinstance(data, list):
-        return True
-    return isinstance(data, dict) and ("l" not in data and "h" not in data)
+    return isinstance(data, list) or (isinstance(data, dict) and not data.keys() & {"l", "h"})
 
 
 def _restore(ours: Any, theirs: Any) -> None:
     """Make our container what the other side made of its copy of it, in place."""
     if type(ours) is not type(theirs):
         return
-    if isinstance(ours, list | tuple) and len(ours) == len(theirs):
-        for place, (one, other) in enumerate(zip(ours, theirs, strict=True)):
-            if isinstance(ours, list) and not (isinstance(one, list | dict | set) and type(one) is type(other)):
-                ours[place] = other
-            else:
-                _restore(one, other)
-    elif isinstance(ours, list):
+    if isinstance(ours, list) and len(ours) != len(theirs):
         ours[:] = theirs
+    elif isinstance(ours, list | tuple):
+        for place, (one, other) in enumerate(zip(ours, theirs, strict=False)):
+            if isinstance(ours, tuple) or _same_container(one, other):
+                _restore(one, other)
+            else:
+                ours[place] = other
     elif isinstance(ours, dict):
         for key in [k for k in ours if k not in theirs]:
             del ours[key]
         for key, value in theirs.items():
-            if key in ours and isinstance(ours[key], list | dict | set) and type(ours[key]) is type(value):
+            if key in ours and _same_container(ours[key], value):
                 _restore(ours[key], value)
             else:
                 ours[key] = value
@@ -288,9 +279,13 @@ def _restore(ours: Any, theirs: Any) -> None:
         ours.update(theirs)
 
 
-def _exception(told: Any) -> BaseException:
+def _same_container(one: Any, other: Any) -> bool:
+    return isinstance(one, list | dict | set) and type(one) is type(other)
+
+
+def _exception(described: Any) -> BaseException:
     """The exception to raise for what the other side raised: of Python's own types, or a RemoteError."""
-    names, text = (told.get("types"), told.get("text")) if isinstance(told, dict) else (None, None)
+    names, text = (described.get("types"), described.get("text")) if isinstance(described, dict) else (None, None)
     for name in names if isinstance(names, list) else ():
         kind = builtins.__dict__.get(name) if isinstance(name, str) else None
         if isinstance(kind, type) and issubclass(kind, Exception) and kind is not Exception:
