@@ -44,7 +44,7 @@ class AnswerGroups:
     agreement: float | None = None
 
 
-def by_answer(answers: Sequence[str], check: Callable[[str, str], bool]) -> AnswerGroups:
+def group_by_answer(answers: Sequence[str], check: Callable[[str, str], bool]) -> AnswerGroups:
     """Candidates grouped by their answers; the key is the first form of an answer."""
     forms: list[str] = []
     keys: list[str] = []

@@ -47,7 +47,7 @@ class OracleResponder:
 
     version: str
     replies: Mapping[str, Reply]
-    right: Callable[[str, str], bool | None]
+    is_right: Callable[[str, str], bool | None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ class OracleEngine:
                 key=request.key, error=f"the {self.config.domain} oracle reads chat messages, and there is no user's"
             )
         role = role_of(prompt) if self.config.role == AUTO else self.config.role
-        question = find_question(prompt)
+        question = question_in(prompt)
         completions = []
         for i in range(request.sampling.n):
             rng = random.Random(f"{request.seed}:{request.key}:{role}:{i}")
@@ -117,12 +117,12 @@ class OracleEngine:
     def _score(self, key: str, prompt: str, reply: str) -> float:
         rng = random.Random(f"{key}:{prompt}:{reply}")
         err = rng.random() < self.config.error_rate
-        right = self._responder.right(find_question(prompt), reply)
-        low = 0.2 + 0.5 * rng.random() if right is not None else 0.2 * rng.random()
-        return 1.0 if bool(right) is not err else low
+        is_right = self._responder.is_right(question_in(prompt), reply)
+        low = 0.2 + 0.5 * rng.random() if is_right is not None else 0.2 * rng.random()
+        return 1.0 if bool(is_right) is not err else low
 
 
-def find_question(prompt: str) -> str:
+def question_in(prompt: str) -> str:
     """The question inside a prompt: between the last <question> marks, else after a "question:" line, else all of it.
 
     A line that speaks of \\boxed or of a ```python block is the solver's prompt, not part of the question.
@@ -150,8 +150,8 @@ def role_of(prompt: str) -> str:
 
 def _responder(domain: str) -> OracleResponder:
     """What the domain's oracle answers in each role."""
-    found: OracleResponder = importlib.import_module(f"sq.domains.{domain}.oracle_responses").RESPONDER
-    return found
+    responder: OracleResponder = importlib.import_module(f"sq.domains.{domain}.oracle_responses").RESPONDER
+    return responder
 
 
 def _last(messages: Iterable[Message], role: str) -> str | None:

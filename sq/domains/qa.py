@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from sq.core.config import setting
 from sq.core.errors import ConfigError
 from sq.data.sources import SourceConfig, digest, read_source
-from sq.domains.base import AnswerGroups, Document, DomainConfig, OracleLabel, by_answer
+from sq.domains.base import AnswerGroups, Document, DomainConfig, OracleLabel, group_by_answer
 
 if TYPE_CHECKING:
     from sq.eval.grader import Grader
@@ -100,7 +100,7 @@ class QADomain:
 
     def vote(self, question: Mapping[str, Any], answers: Sequence[str], responses: Sequence[str]) -> AnswerGroups:
         """Candidates by their answers."""
-        return by_answer(answers, self.check)
+        return group_by_answer(answers, self.check)
 
     def oracle_label(self, question: str) -> OracleLabel | None:
         """None: nothing exact can be said of a question from outside."""

@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from sq.domains.arithmetic import check, final_answer, judge
+from sq.domains.arithmetic import analyse, check, final_answer
 from sq.domains.arithmetic.world import Reason
 
 SOLVABLE = [
@@ -181,21 +181,23 @@ UNSOLVABLE = [
 
 @pytest.mark.parametrize(("question", "answer", "steps"), SOLVABLE)
 def test_question_written_by_hand(question: str, answer: str, steps: int) -> None:
-    found = judge(question)
+    found = analyse(question)
     assert (found.solvable, found.answer, found.steps) == (True, Fraction(answer), steps), found
     assert check(final_answer(found.solution or "") or "", answer)
 
 
 def test_hand_written_questions_that_hang_on_the_order_of_sentences() -> None:
     given_first = "Tom has 20 pens. Tom gives 5 pens to Ann. Ann has 3 pens. How many pens does Tom have left?"
-    assert judge(given_first).reason is Reason.CONTRADICTION  # Ann had an unknown number and got 5: it cannot be 3 now
-    assert judge("Three quarters of the students leave. How many students are left?").reason is Reason.MISSING
+    assert (
+        analyse(given_first).reason is Reason.CONTRADICTION
+    )  # Ann had an unknown number and got 5: it cannot be 3 now
+    assert analyse("Three quarters of the students leave. How many students are left?").reason is Reason.MISSING
     inverse = "Eva is 7 years old. Eva is 3 years younger than Leo. How old is Leo?"
-    assert judge(inverse).reason is Reason.CONTRADICTION  # the language knows no inverse relations
+    assert analyse(inverse).reason is Reason.CONTRADICTION  # the language knows no inverse relations
 
 
 @pytest.mark.parametrize(("question", "reason"), UNSOLVABLE)
 def test_unsolvable_question_written_by_hand(question: str, reason: Reason) -> None:
-    found = judge(question)
+    found = analyse(question)
     assert (found.solvable, found.reason) == (False, reason), found
     assert found.answer is None and found.solution is None

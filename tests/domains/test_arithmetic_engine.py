@@ -10,8 +10,8 @@ from sq.core.config import build
 from sq.core.errors import ConfigError
 from sq.core.prompts import Prompt, PromptConfig
 from sq.core.yes_no import YesNo
-from sq.domains.arithmetic import check, final_answer, judge, problem, unsolvable
-from sq.domains.oracle import OracleConfig, OracleEngine, find_question
+from sq.domains.arithmetic import analyse, check, final_answer, problem, unsolvable
+from sq.domains.oracle import OracleConfig, OracleEngine, question_in
 from sq.engine.base import Engine, Request, Sampling, ScoreRequest
 
 PROMPTS = Path(__file__).parents[2] / "conf" / "prompt"
@@ -48,13 +48,13 @@ def test_judge(question: str, answer: YesNo) -> None:
 @pytest.mark.parametrize("question", [SOUND, BROKEN, "Tom has 4 apples. How many pears does Ann have?", "Tom apples"])
 def test_improving_solvability(question: str) -> None:
     final = reply("improve_solvability", question)
-    assert judge(str(final)).solvable
+    assert analyse(str(final)).solvable
 
 
 @pytest.mark.parametrize("question", [SOUND, BROKEN])
 def test_raising_difficulty(question: str) -> None:
-    found = judge(str(reply("raise_difficulty", question)))
-    assert found.solvable and found.steps > max(1, judge(question).steps)
+    found = analyse(str(reply("raise_difficulty", question)))
+    assert found.solvable and found.steps > max(1, analyse(question).steps)
 
 
 def test_rating_difficulty_grows_with_the_steps() -> None:
@@ -93,7 +93,7 @@ def test_a_solver_guesses_where_there_is_no_answer() -> None:
     ],
 )
 def test_the_question_is_found_in_a_prompt(text: str) -> None:
-    assert find_question(text) == SOUND
+    assert question_in(text) == SOUND
 
 
 def test_equal_requests_get_equal_replies_and_others_differ() -> None:
@@ -148,7 +148,7 @@ def test_the_judge_errs_as_often_as_told(rate: float) -> None:
     for i, question in enumerate(questions):
         (text,) = ask(engine, asked.render(question=question), key=str(i))
         answer = asked.yes_no(text, "stop")
-        right = YesNo.YES if judge(question).solvable else YesNo.NO
+        right = YesNo.YES if analyse(question).solvable else YesNo.NO
         outcomes.append("unparsable" if answer is YesNo.UNPARSABLE else answer is right)
     assert within(600 - outcomes.count(True), 600, rate)
     assert within(outcomes.count("unparsable"), 600, rate / 4)
@@ -176,7 +176,7 @@ def test_a_failed_rewrite_is_unreadable_unchanged_or_broken(role: str) -> None:
         if not parsed.ok:
             seen.add("unreadable")
         else:
-            seen.add("unchanged" if parsed.value == question else f"solvable: {judge(str(parsed.value)).solvable}")
+            seen.add("unchanged" if parsed.value == question else f"solvable: {analyse(str(parsed.value)).solvable}")
     assert seen == {"unreadable", "unchanged", "solvable: False"}
 
 

@@ -8,28 +8,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sq.domains.arithmetic import judge, problem
+from sq.domains.arithmetic import analyse, problem
 from sq.domains.arithmetic.oracle import ALL_KINDS, MAX_CHARS
 from sq.domains.arithmetic.world import Reason
 
 
 def test_detail_names_the_sentence_at_fault() -> None:
-    found = judge("Tom has 4 apples. Tom gives 9 apples to Ben. How many apples does Tom have left?")
+    found = analyse("Tom has 4 apples. Tom gives 9 apples to Ben. How many apples does Tom have left?")
     assert found.detail == "Tom gives 9 apples to Ben."
 
 
 def test_judgement_cannot_be_changed() -> None:
     with pytest.raises(AttributeError, match="cannot assign"):
-        judge("Tom has 4 apples.").solvable = True  # type: ignore[misc]
+        analyse("Tom has 4 apples.").solvable = True  # type: ignore[misc]
 
 
 def test_solution_is_one_true_equation_per_step_in_the_order_of_the_question() -> None:
-    found = judge("Tom has 12 apples. He buys 7 more apples. He gives 9 apples to Ben. How many apples does he have?")
+    found = analyse("Tom has 12 apples. He buys 7 more apples. He gives 9 apples to Ben. How many apples does he have?")
     assert found.solution == (r"Tom has 12 + 7 = 19 apples. Tom has 19 - 9 = 10 apples. The answer is \boxed{10}.")
 
 
 def test_solution_of_what_is_stated_later_goes_from_the_known_to_the_unknown() -> None:
-    found = judge(
+    found = analyse(
         "Tom has twice as many hats as Ann. Ann has 2 more hats than Ben. Ben has 1 hat. How many hats does Tom have?"
     )
     assert found.solution == r"Ann has 1 + 2 = 3 hats. Tom has 3 * 2 = 6 hats. The answer is \boxed{6}."
@@ -111,7 +111,7 @@ words = st.sampled_from(
 @settings(max_examples=300, deadline=None)
 @given(st.one_of(st.text(max_size=400), st.lists(words, max_size=60).map(" ".join)))
 def test_oracle_takes_any_text(text: str) -> None:
-    found = judge(text)
+    found = analyse(text)
     assert found.solvable == (found.reason is Reason.OK)
     assert found.solvable == (found.answer is not None)
 
@@ -122,7 +122,7 @@ def test_oracle_takes_any_mix_of_its_own_sentences(rng: random.Random, seed: int
     draw = random.Random(seed)
     sentences = [s for _ in range(3) for s in re.split(r"(?<=[.?])\s", problem(draw).question)]
     rng.shuffle(sentences)
-    found = judge(" ".join(sentences))
+    found = analyse(" ".join(sentences))
     for left, op, right, result in EQUATION.findall(found.solution or ""):
         assert holds(left, op, right, result)
 
@@ -156,12 +156,12 @@ def holds(left: str, op: str, right: str, result: str) -> bool:
 )
 def test_huge_texts_are_read_in_one_pass(piece: str) -> None:
     """Quadratic work on a megabyte would not end."""
-    assert not judge(piece * (1_000_000 // len(piece))).solvable
+    assert not analyse(piece * (1_000_000 // len(piece))).solvable
     longest_read = piece * (MAX_CHARS // len(piece))
     for _ in range(10):
-        judge(longest_read)
+        analyse(longest_read)
 
 
 def test_numbers_beyond_all_measure_are_refused() -> None:
     text = "Tom thinks of the number 999999999. " + "Tom multiplies by 999999999. " * 80 + "What number does Tom get?"
-    assert judge(text).reason is Reason.TOO_LONG
+    assert analyse(text).reason is Reason.TOO_LONG

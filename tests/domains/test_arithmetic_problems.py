@@ -9,8 +9,8 @@ from fractions import Fraction
 
 import pytest
 
-from sq.domains.arithmetic import FAMILIES, ArithmeticDomain, check, final_answer, judge, problem
-from sq.domains.arithmetic.families import attempt, distinct_at_least
+from sq.domains.arithmetic import FAMILIES, ArithmeticDomain, analyse, check, final_answer, problem
+from sq.domains.arithmetic.families import count_distinct_at_least, try_problem
 from sq.domains.arithmetic.pairs import PAIRS
 from sq.domains.arithmetic.story import RetryError, Story
 from sq.domains.arithmetic.world import needed
@@ -26,11 +26,11 @@ def read_back(count: int, seed: int) -> collections.Counter[str]:
         family = FAMILIES[rng.choice(names)]
         story = Story(rng, pronouns=family.name not in PAIRS)
         try:
-            family.tell(story, rng.randint(family.low, family.high))
+            family.write(story, rng.randint(family.low, family.high))
         except RetryError:
             continue
         assert story.asked is not None
-        found = judge(story.text)
+        found = analyse(story.text)
         same = found.answer == story.asked.value and found.steps == len(needed(story.asked))
         outcomes["same" if found.solvable and same else f"differs: {found.reason}"] += 1
     return outcomes
@@ -83,7 +83,7 @@ def test_all_steps_are_about_equally_common() -> None:
 def test_every_family_tells_stories_of_all_its_steps(name: str) -> None:
     family, rng = FAMILIES[name], random.Random(5)
     for steps in range(family.low, family.high + 1):
-        told = [one for _ in range(60) if (one := attempt(rng, family, steps)) is not None]
+        told = [one for _ in range(60) if (one := try_problem(rng, family, steps)) is not None]
         assert told, (name, steps)
 
 
@@ -111,7 +111,7 @@ def test_questions_read_well() -> None:
 
 
 def test_a_thousand_million_distinct_questions() -> None:
-    assert distinct_at_least() >= 10**9
+    assert count_distinct_at_least() >= 10**9
 
 
 def test_the_bound_counts_questions_the_generator_writes() -> None:
@@ -119,7 +119,7 @@ def test_the_bound_counts_questions_the_generator_writes() -> None:
         r"\w+ (has|starts with|owns) \d+ \w+\. \w+ \w+ \d+ more \w+\. \w+ (loses|sells) \d+ \w+\. How .*"
     )
     rng = random.Random(8)
-    told = [attempt(rng, FAMILIES["giving"], 2) for _ in range(1_000)]
+    told = [try_problem(rng, FAMILIES["giving"], 2) for _ in range(1_000)]
     assert any(one and pattern.fullmatch(one.question) for one in told)
 
 

@@ -18,32 +18,32 @@ from sq.engine.base import Request, Sampling, ScoreRequest
 DOMAINS = {"arithmetic": ArithmeticConfig, "programs": ProgramsConfig}
 GOLDEN = {
     "arithmetic": {
-        "train": "95d1d60cef33c5f5",
-        "validation": "28c1a7744b1e1d88",
-        "test": "4bf6643d8b798dde",
-        "corpus": "ebd0069d65071f9a",
-        "labels": "58c9c7ff5dbd2e05",
-        "scores": "b1f52e6c80a4e020",
-        "improve_solvability": "a2f6c1bee55edf0c",
-        "raise_difficulty": "85c73dddebd88686",
-        "judge": "ec38323a7bd5e950",
-        "solve": "603fb11377780606",
-        "rate_difficulty": "82d3ede60dc5d8d0",
-        "classify_topic": "5c2677461a4e6c72",
+        "train": "b9be41e672d5b69c",
+        "validation": "efcb9228811f3a49",
+        "test": "1702554b2623510b",
+        "corpus": "610bbed28b094c75",
+        "labels": "e0d59489f168d33a",
+        "scores": "de41ce3cb00332d2",
+        "improve_solvability": "6b7a9d4784418595",
+        "raise_difficulty": "c6df97f3fb4ced52",
+        "judge": "69a540483fd4ce86",
+        "solve": "97c396d5f9cd9b7b",
+        "rate_difficulty": "5e3e8975f1467237",
+        "classify_topic": "7d39fc2cd7ee0c83",
     },
     "programs": {
-        "train": "46da525f37409edd",
-        "validation": "9b825ffae689eac4",
-        "test": "60d12f1d94d9b8e3",
-        "corpus": "6bc9bafe29732349",
-        "labels": "b0cd12028f129380",
-        "scores": "e97219b2b3e1a029",
-        "improve_solvability": "d2357a3e3c58fda1",
-        "raise_difficulty": "30daedb969e4c6d3",
-        "judge": "e03ff530f8fa4a8e",
-        "solve": "4b09c9e1d80c8629",
-        "rate_difficulty": "a938666d4e0336af",
-        "classify_topic": "d2d07eecdef7d7cf",
+        "train": "ea7c02d9b4e26717",
+        "validation": "53d5b5cb040a3ab5",
+        "test": "290ac3a9023cbe29",
+        "corpus": "fa76d1bad3141c3f",
+        "labels": "961203d086fe6342",
+        "scores": "687b41e6003feeaf",
+        "improve_solvability": "dc97b65bf98fcfeb",
+        "raise_difficulty": "23fbe6e26e9f29a9",
+        "judge": "586ed1961495ecef",
+        "solve": "1cbb290944501146",
+        "rate_difficulty": "e15af8db7b4fe554",
+        "classify_topic": "d774d79571ba6828",
     },
 }
 
@@ -57,24 +57,24 @@ def digest(rows):
 
 @functools.cache
 def corpus(name):
-    return list(DOMAINS[name]().create().corpus(400, 5))
+    return list(DOMAINS[name]().create().corpus(160, 5))
 
 
 def texts(name, part):
     """One stream of what a domain gives: seeds of a split, its corpus, or its oracle's replies in a role."""
     domain = DOMAINS[name]().create()
     if part in ("train", "validation", "test"):
-        return list(domain.seeds(200, 3, part))
+        return list(domain.seeds(100, 3, part))
     documents = corpus(name)
     if part == "corpus":
         return [dataclasses.asdict(document) for document in documents]
-    questions = [d.question for d in documents if d.question][:100]  # good, unsolvable and poor ones
+    questions = [d.question for d in documents if d.question][:50]  # good, unsolvable and poor ones
     if part == "labels":
         return [dataclasses.asdict(domain.oracle_label(question)) for question in questions]
     engine = OracleEngine(OracleConfig(domain=name, role="auto" if part == "scores" else part, error_rate=0.4))
     asked = [{"role": "user", "content": question} for question in questions]
     if part == "scores":
-        given = [{"role": "assistant", "content": d.solution} for d in documents if d.question][:100]
+        given = [{"role": "assistant", "content": d.solution} for d in documents if d.question][:50]
         return [r.score for r in engine.score(
             ScoreRequest(key=str(i), messages=(a, g)) for i, (a, g) in enumerate(zip(asked, given, strict=True))
         )]  # fmt: skip

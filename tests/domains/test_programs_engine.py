@@ -9,7 +9,7 @@ from sq.core.config import build
 from sq.core.errors import ConfigError
 from sq.core.yes_no import YesNo
 from sq.domains.oracle import OracleConfig, OracleEngine
-from sq.domains.programs import judge, problem, unsolvable
+from sq.domains.programs import analyse, problem, unsolvable
 from sq.engine.base import Request, Sampling, ScoreRequest
 from sq.synth.filters.solvability import load_prompt
 
@@ -31,7 +31,7 @@ def asked(text, **config):
 def test_rewrites_are_solvable(name, question):
     prompt = load_prompt(name)
     said = prompt.parse(asked(prompt.render(question=question)))
-    assert said.ok and judge(said.value).solvable and said.value != SPOILED
+    assert said.ok and analyse(said.value).solvable and said.value != SPOILED
 
 
 def test_the_judge_says_what_is_so():

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sq.domains.base import Document
-from sq.domains.programs import Reason, add_steps, fix, judge, poor, problem, unsolvable
+from sq.domains.programs import Reason, add_steps, analyse, fix, poor, problem, unsolvable
 from sq.domains.programs.corpus import documents
 from sq.domains.programs.grammar import STARTS, Header, read_header, split
 
@@ -36,7 +36,7 @@ def ran(program, name, args):
     ],
 )
 def test_what_must_come_out(steps, args, value):
-    found = judge(f"{HEAD} {steps} Return the result.")
+    found = analyse(f"{HEAD} {steps} Return the result.")
     assert found.solvable and found.run(dict(zip("ab", args, strict=True))) == value
     assert ran(found.program, "total", args) == value
 
@@ -63,7 +63,7 @@ def test_what_must_come_out(steps, args, value):
     ],
 )
 def test_why_not(text, reason):
-    found = judge(text)
+    found = analyse(text)
     assert found.reason is reason and not found.solvable
     assert found.program is None and found.answer is None and found.solution is None
 
@@ -71,13 +71,13 @@ def test_why_not(text, reason):
 @given(SEEDS, st.integers(1, 6))
 def test_a_task_has_its_steps_and_its_program_gives_the_tests(rng, steps):
     one = problem(rng, low=steps, high=steps)
-    found = judge(one.question)
+    found = analyse(one.question)
     assert found.solvable and found.steps == one.steps == steps
     tests = json.loads(one.answer)
     assert len(tests["calls"]) >= 5
     for args, value in tests["calls"]:
         assert ran(found.program, tests["function"], args) == value
-    assert judge(one.question).answer == one.answer
+    assert analyse(one.question).answer == one.answer
 
 
 def test_a_program_is_tried_on_zero_and_on_negative_numbers_and_on_short_lists():
@@ -96,8 +96,8 @@ def test_a_program_is_tried_on_zero_and_on_negative_numbers_and_on_short_lists()
 @pytest.mark.parametrize("word", ["Add", "if", "max", "r", "4", "_"])
 def test_a_name_that_the_program_cannot_have_is_no_parameter_and_is_mended(word):
     text = f"Write a function solve that takes two integers {word} and b. Take {word} minus b. Return the result."
-    assert read_header(split(text)[0]) is None and not judge(text).solvable
-    assert judge(fix(text, random.Random(0))).solvable
+    assert read_header(split(text)[0]) is None and not analyse(text).solvable
+    assert analyse(fix(text, random.Random(0))).solvable
     assert read_header(f"Write a function {word} that takes an integer a.") is None
 
 
@@ -106,22 +106,22 @@ def test_a_name_that_the_program_cannot_have_is_no_parameter_and_is_mended(word)
 def test_spoiling_mending_and_hardening(rng):
     one = problem(rng)
     spoiled, reason = unsolvable(one.question, rng)
-    assert judge(spoiled).reason is reason is not Reason.OK
-    assert judge(fix(spoiled, rng)).solvable and judge(fix(poor(rng), rng)).solvable
-    assert judge(fix(one.question, rng)).steps == one.steps
+    assert analyse(spoiled).reason is reason is not Reason.OK
+    assert analyse(fix(spoiled, rng)).solvable and analyse(fix(poor(rng), rng)).solvable
+    assert analyse(fix(one.question, rng)).steps == one.steps
     harder = add_steps(one.question, rng)
-    assert harder is not None and judge(harder).steps == one.steps + 1
+    assert harder is not None and analyse(harder).steps == one.steps + 1
     assert add_steps(spoiled, rng) is None
 
 
 @given(st.text(max_size=300))
 def test_any_text_is_judged_and_mended(text):
-    assert not judge(text).solvable
-    assert judge(fix(text, random.Random(0))).solvable
+    assert not analyse(text).solvable
+    assert analyse(fix(text, random.Random(0))).solvable
 
 
 def test_two_numbers_in_one_sentence_must_agree():
-    assert judge(f"{HEAD} Take a. If the result is above 9, make it 8. Return the result.").reason is Reason.UNPARSED
+    assert analyse(f"{HEAD} Take a. If the result is above 9, make it 8. Return the result.").reason is Reason.UNPARSED
 
 
 def test_headers_are_read_as_written():
@@ -134,7 +134,7 @@ def test_headers_are_read_as_written():
 def test_every_start_is_used_and_solvable():
     rng, seen = random.Random(3), set()
     for _ in range(600):
-        seen.add(judge(problem(rng).question).sentences[0].kind.name)
+        seen.add(analyse(problem(rng).question).sentences[0].kind.name)
     assert seen == {kind.name for kind in STARTS}
 
 
@@ -142,6 +142,6 @@ def test_the_corpus_is_mixed_and_repeatable():
     found = list(documents(400, 7))
     assert found[:50] == list(documents(50, 7)) and all(isinstance(d, Document) for d in found)
     bare = [d.question for d in found if d.question and not d.solution]
-    share = sum(judge(text).solvable for text in bare) / len(bare)
+    share = sum(analyse(text).solvable for text in bare) / len(bare)
     assert 0.15 < share < 0.5
     assert all(len(split(text)) for text in bare)

@@ -21,7 +21,7 @@ from hydra import compose, initialize_config_dir
 
 from sq.core.config import build, conf_dir
 from sq.core.ledger import read_rejects, read_rows
-from sq.domains.arithmetic import ArithmeticDomain, judge
+from sq.domains.arithmetic import ArithmeticDomain, analyse
 from sq.train.fit import fit
 
 pytestmark = pytest.mark.slow
@@ -73,7 +73,7 @@ class Writers:
 
     def written(self, name: str, model: Path | None, count: int) -> Questions:
         place = self.sample(name, model, count)
-        found = [judge(row["question"]) for row in read_rows(place, columns=["question"])]
+        found = [analyse(row["question"]) for row in read_rows(place, columns=["question"])]
         steps = [max(1, j.steps) if j.solvable else 0 for j in found]
         return Questions(steps + [0 for _ in read_rejects(place)])
 

@@ -4,10 +4,10 @@ from sq.domains.arithmetic.answers import check, final_answer
 from sq.domains.arithmetic.corpus import documents, facts
 from sq.domains.arithmetic.domain import ArithmeticConfig, ArithmeticDomain
 from sq.domains.arithmetic.families import FAMILIES, Problem, problem
-from sq.domains.arithmetic.oracle import QuestionAnalysis, judge
+from sq.domains.arithmetic.oracle import QuestionAnalysis, analyse
 from sq.domains.arithmetic.rewrite import add_steps, fix
 from sq.domains.arithmetic.splits import split_of
-from sq.domains.arithmetic.variants import poor, unsolvable
+from sq.domains.arithmetic.spoiled_questions import poor, unsolvable
 from sq.domains.arithmetic.world import Reason
 
 __all__ = [
@@ -22,7 +22,7 @@ __all__ = [
     "documents",
     "facts",
     "final_answer",
-    "judge",
+    "analyse",
     "fix",
     "poor",
     "problem",

@@ -14,11 +14,11 @@ def final_answer(text: str) -> str | None:
     """The content of the last `\\boxed{...}` whose braces balance; None where there is none."""
     end = len(text)
     while (start := text.rfind(_BOXED, 0, end)) >= 0:
-        depth, begin = 1, start + len(_BOXED)
-        for i in range(begin, min(end, begin + 2000)):
+        depth, write_start = 1, start + len(_BOXED)
+        for i in range(write_start, min(end, write_start + 2000)):
             depth += (text[i] == "{") - (text[i] == "}")
             if depth == 0:
-                return text[begin:i].strip() or None
+                return text[write_start:i].strip() or None
         end = start
     return None
 

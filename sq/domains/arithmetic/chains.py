@@ -40,23 +40,23 @@ class Chain:
     high: int = 60
 
 
-def tell_chain(chain: Chain, st: Story, steps: int) -> None:
+def write_chain(chain: Chain, st: Story, steps: int) -> None:
     """Write a question of the chain that needs `steps` steps (its caller checks that it does)."""
     s = chain.slots(st)
     ends = [end for end, cost in chain.ends.items() if cost <= steps]
     end = st.choose(ends)
     budget = steps - chain.ends[end]
     start = st.choose([name for name, sort in chain.start.items() if sort != "groups" or budget >= 1])
-    begin(st, start, chain.start[start], chain.high, s)
+    write_start(st, start, chain.start[start], chain.high, s)
     key = chain.key.format_map(s)
     while (left := budget - st.steps(key)) > 0:
-        name, sort = _event(chain, st, left, s)
-        happen(st, name, sort, st.value(key), s)
+        name, sort = _choose_event(chain, st, left, s)
+        write_event(st, name, sort, st.value(key), s)
     for name in end:
-        close(st, name, st.value(key), s)
+        write_end(st, name, st.value(key), s)
 
 
-def _event(chain: Chain, st: Story, left: int, s: Extra) -> tuple[str, str]:
+def _choose_event(chain: Chain, st: Story, left: int, s: Extra) -> tuple[str, str]:
     """An event that `left` steps can pay for; the first of the chain is what the family is about."""
     options = [(name, sort) for name, sort in chain.events.items() if COST[sort] <= left]
     if options and options[0][0] == next(iter(chain.events)) and st.rng.random() < 0.3:
@@ -64,60 +64,60 @@ def _event(chain: Chain, st: Story, left: int, s: Extra) -> tuple[str, str]:
     return st.choose([option for option in options if option[0] != "have.eat" or s["I"] in FOODS])
 
 
-def begin(st: Story, name: str, sort: str, high: int, s: Extra) -> None:
+def write_start(st: Story, name: str, sort: str, high: int, s: Extra) -> None:
     """The opening statement: a number, or some groups of a number."""
     if sort == "groups":
         n, k = product(st, 100)
-        st.say(name, n=n, k=k, **st.days(), **s)
+        st.add_sentence(name, n=n, k=k, **st.days(), **s)
     else:
-        st.say(name, n=st.number(3, high), **st.days(), **s)
+        st.add_sentence(name, n=st.number(3, high), **st.days(), **s)
 
 
-def happen(st: Story, name: str, sort: str, now: int, s: Extra) -> None:
+def write_event(st: Story, name: str, sort: str, now: int, s: Extra) -> None:
     """One event, with a number that fits what there is now."""
     day = st.days()
     if sort == "add":
-        st.say(name, n=st.number(2, min(40, 100 - now)), **s, **day)
+        st.add_sentence(name, n=st.number(2, min(40, 100 - now)), **s, **day)
     elif sort == "sub":
         least = 1 if now < 4 and name.startswith("have") else 2
-        st.say(name, n=st.number(least, min(40, now - 1)), **s, **day)
+        st.add_sentence(name, n=st.number(least, min(40, now - 1)), **s, **day)
     elif sort in ("both", "swap", "gain2", "loss2"):
-        _twice(st, name, sort, now, {**s, **day})
+        _write_double_event(st, name, sort, now, {**s, **day})
     elif sort in ("up", "down"):
         n, k = product(st, 100 - now if sort == "up" else now - 1)
-        st.say(name, n=n, k=k, **s, **day)
+        st.add_sentence(name, n=n, k=k, **s, **day)
     elif sort == "part":
         bottom = st.choose([d for d in (2, 3, 4, 5) if now % d == 0 and now > d])
-        st.say(name, F=(1, bottom), **s)
+        st.add_sentence(name, F=(1, bottom), **s)
     elif sort == "mul":
-        st.say(name, n=st.choose([d for d in range(2, 11) if d * now <= 100 and (now <= 10 or d <= 3)]), **s)
+        st.add_sentence(name, n=st.choose([d for d in range(2, 11) if d * now <= 100 and (now <= 10 or d <= 3)]), **s)
     else:
-        st.say(name, n=divisor(st, now), **s)
+        st.add_sentence(name, n=divisor(st, now), **s)
 
 
-def _twice(st: Story, name: str, sort: str, now: int, s: Extra) -> None:
+def _write_double_event(st: Story, name: str, sort: str, now: int, s: Extra) -> None:
     """Two events in one sentence: down and up, up and down, up twice, down twice."""
     rises = sort in ("swap", "gain2")
     n = st.number(2, min(40, 99 - now if rises else now - 1))
     now = now + n if rises else now - n
     rises = sort in ("both", "gain2")
     m = st.number(2, min(40, 99 - now if rises else now - 1))
-    st.say(name, n=n, m=m, d=n, e=m, **s)
+    st.add_sentence(name, n=n, m=m, d=n, e=m, **s)
 
 
-def close(st: Story, name: str, now: int, s: Extra) -> None:
+def write_end(st: Story, name: str, now: int, s: Extra) -> None:
     """The last sentences; some bring a number of their own."""
     if name.endswith((".need", ".seats", ".goal")):
-        st.say(name, n=st.number(now + 2, min(100, now + 50)), **s)
+        st.add_sentence(name, n=st.number(now + 2, min(100, now + 50)), **s)
     elif name in ("share.do", "team.into", "rope.cut", "split.money", "pages.finish"):
-        st.say(name, k=divisor(st, now), **s)
+        st.add_sentence(name, k=divisor(st, now), **s)
     elif name in ("pack.do", "team.of", "trip.rest"):
-        st.say(name, n=divisor(st, now), **s)
+        st.add_sentence(name, n=divisor(st, now), **s)
     elif name == "money.weeks":
         short = st.value(f"goal {s['A']}") - now
-        st.say(name, n=divisor(st, short), **s)
+        st.add_sentence(name, n=divisor(st, short), **s)
     else:
-        st.say(name, **s)
+        st.add_sentence(name, **s)
 
 
 def divisor(st: Story, value: int) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from sq.domains.arithmetic.families import Problem, problem
 from sq.domains.arithmetic.splits import split_of
-from sq.domains.arithmetic.variants import poor, unsolvable
+from sq.domains.arithmetic.spoiled_questions import poor, unsolvable
 from sq.domains.base import Document
 
 KINDS = {"facts": 10, "worked": 35, "worked in chat": 15, "good": 10, "unsolvable": 16, "poor": 14}

@@ -14,9 +14,9 @@ from sq.core.errors import ConfigError
 from sq.domains.arithmetic import answers
 from sq.domains.arithmetic.corpus import documents
 from sq.domains.arithmetic.families import FAMILIES, MOST_STEPS, problem
-from sq.domains.arithmetic.oracle import judge
+from sq.domains.arithmetic.oracle import analyse
 from sq.domains.arithmetic.splits import SPLITS, question_digest, split_of_digest
-from sq.domains.base import AnswerGroups, Document, DomainConfig, OracleLabel, by_answer
+from sq.domains.base import AnswerGroups, Document, DomainConfig, OracleLabel, group_by_answer
 
 PATIENCE = 20_000
 """Draws in a row that bring nothing new before a domain too narrow for the count is at its end."""
@@ -106,14 +106,14 @@ class ArithmeticDomain:
 
     def oracle_label(self, question: str) -> OracleLabel:
         """The oracle's word on any text: exact, from the text alone."""
-        found = judge(question)
-        answer = None if found.answer is None else str(found.answer)
+        analysis = analyse(question)
+        answer = None if analysis.answer is None else str(analysis.answer)
         return OracleLabel(
-            solvable=found.solvable,
-            reason=found.reason.value,
-            steps=found.steps,
+            solvable=analysis.solvable,
+            reason=analysis.reason.value,
+            steps=analysis.steps,
             answer=answer,
-            topic=found.family or "",
+            topic=analysis.family or "",
         )
 
     def check(self, answer: str, reference: str) -> bool:
@@ -122,4 +122,4 @@ class ArithmeticDomain:
 
     def vote(self, question: Mapping[str, Any], said: Sequence[str], responses: Sequence[str]) -> AnswerGroups:
         """Candidates by their numbers."""
-        return by_answer(said, self.check)
+        return group_by_answer(said, self.check)

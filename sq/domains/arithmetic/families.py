@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sq.domains.arithmetic.chain_families import CHAINS
-from sq.domains.arithmetic.chains import tell_chain
+from sq.domains.arithmetic.chains import write_chain
 from sq.domains.arithmetic.lexicon import ITEMS, NAMES
-from sq.domains.arithmetic.oracle import KINDS, QuestionAnalysis, judge
-from sq.domains.arithmetic.pairs import PAIRS, tell_pair
-from sq.domains.arithmetic.special import SPECIAL
+from sq.domains.arithmetic.oracle import KINDS, QuestionAnalysis, analyse
+from sq.domains.arithmetic.pairs import PAIRS, write_pair
+from sq.domains.arithmetic.scenarios import SCENARIOS
 from sq.domains.arithmetic.story import LIMIT, RetryError, Story
 from sq.domains.arithmetic.world import needed
 
@@ -26,13 +26,13 @@ class Family:
     name: str
     low: int
     high: int
-    tell: Callable[[Story, int], None]
+    write: Callable[[Story, int], None]
 
 
 FAMILIES: dict[str, Family] = {
-    **{n: Family(n, max(1, min(c.ends.values())), 6, functools.partial(tell_chain, c)) for n, c in CHAINS.items()},
-    **{n: Family(n, p.low, p.high, functools.partial(tell_pair, p)) for n, p in PAIRS.items()},
-    **{n: Family(n, low, high, tell) for n, (low, high, tell) in SPECIAL.items()},
+    **{n: Family(n, max(1, min(c.ends.values())), 6, functools.partial(write_chain, c)) for n, c in CHAINS.items()},
+    **{n: Family(n, p.low, p.high, functools.partial(write_pair, p)) for n, p in PAIRS.items()},
+    **{n: Family(n, low, high, write) for n, (low, high, write) in SCENARIOS.items()},
 }
 
 
@@ -60,35 +60,35 @@ def problem(
         steps = rng.randint(low, high)
         family = FAMILIES[_choose(rng, steps, tuple(families) if families else tuple(FAMILIES))]
         for _ in range(12):
-            story = told(rng, family, steps)
+            story = write_story(rng, family, steps)
             if story is None:
                 continue
             if accept is not None and not accept(story.text):
                 break  # and draw the family anew: what is accepted shall be a fair sample
-            written = solved(story, family, steps)
+            written = solve_story(story, family, steps)
             if written is not None:
                 return written
 
 
-def attempt(rng: random.Random, family: Family, steps: int) -> Problem | None:
+def try_problem(rng: random.Random, family: Family, steps: int) -> Problem | None:
     """One try at a question; None where the numbers drawn led nowhere."""
-    story = told(rng, family, steps)
-    return None if story is None else solved(story, family, steps)
+    story = write_story(rng, family, steps)
+    return None if story is None else solve_story(story, family, steps)
 
 
-def told(rng: random.Random, family: Family, steps: int) -> Story | None:
+def write_story(rng: random.Random, family: Family, steps: int) -> Story | None:
     """A story of the family, if it came out with the right number of steps."""
     story = Story(rng, pronouns=family.name not in PAIRS)
     try:
-        family.tell(story, steps)
+        family.write(story, steps)
     except RetryError:
         return None
     return story if story.asked is not None and len(needed(story.asked)) == steps else None
 
 
-def solved(story: Story, family: Family, steps: int) -> Problem | None:
+def solve_story(story: Story, family: Family, steps: int) -> Problem | None:
     """The problem as the oracle reads it in the text alone."""
-    found = judge(story.text)
+    found = analyse(story.text)
     if found.solvable and found.steps == steps and found.peak <= LIMIT:
         return as_problem(story.text, found, family.name)
     return None
@@ -108,7 +108,7 @@ def _choose(rng: random.Random, steps: int, names: tuple[str, ...]) -> str:
     return able[int(rng.random() * len(able))]
 
 
-def distinct_at_least() -> int:
+def count_distinct_at_least() -> int:
     """A lower bound on how many different questions there are, counted on the two-event stories of one family alone.
 
     "Tom has 12 apples. Tom buys 7 more apples. Tom loses 3 apples. How many apples does Tom have?": every name, item,

@@ -246,6 +246,6 @@ def index(kinds: Iterable[Kind]) -> dict[str, tuple[Kind, Template]]:
     return found
 
 
-def show(value: Number) -> str:
+def format_number(value: Number) -> str:
     """A number as it is written in questions and answers: 12, 3/4."""
     return str(value)

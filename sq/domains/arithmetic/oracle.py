@@ -11,24 +11,24 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from sq.domains.arithmetic import (
-    kinds_measures,
-    kinds_money,
-    kinds_places,
-    kinds_progress,
-    kinds_shapes,
-    kinds_things,
+    sentences_measures,
+    sentences_money,
+    sentences_places,
+    sentences_progress,
+    sentences_shapes,
+    sentences_things,
 )
-from sq.domains.arithmetic.grammar import Kind, Slots, Template, index, scan, show
+from sq.domains.arithmetic.grammar import Kind, Slots, Template, format_number, index, scan
 from sq.domains.arithmetic.lexicon import GENDER, SINGULAR
 from sq.domains.arithmetic.world import Node, Reason, UnsolvableError, World, needed
 
 ALL_KINDS = (
-    *kinds_things.KINDS,
-    *kinds_places.KINDS,
-    *kinds_money.KINDS,
-    *kinds_progress.KINDS,
-    *kinds_measures.KINDS,
-    *kinds_shapes.KINDS,
+    *sentences_things.KINDS,
+    *sentences_places.KINDS,
+    *sentences_money.KINDS,
+    *sentences_progress.KINDS,
+    *sentences_measures.KINDS,
+    *sentences_shapes.KINDS,
 )
 KINDS: dict[str, Kind] = {each.name: each for each in ALL_KINDS}
 SKELETONS = index(ALL_KINDS)
@@ -63,7 +63,7 @@ class QuestionAnalysis:
     peak: int = 0
 
 
-def judge(text: str) -> QuestionAnalysis:
+def analyse(text: str) -> QuestionAnalysis:
     """Judge a question from its text alone."""
     if len(text) > MAX_CHARS:
         return QuestionAnalysis(False, Reason.TOO_LONG)
@@ -115,7 +115,7 @@ def run(sentences: list[Sentence]) -> QuestionAnalysis:
                 asked, family = node, sentence.kind.theme
         if asked is None:
             return QuestionAnalysis(False, Reason.NO_QUESTION)
-        world.settle()
+        world.resolve_all()
     except UnsolvableError as error:
         return QuestionAnalysis(False, error.reason, sentence.text)
     if asked.value is None:
@@ -125,7 +125,7 @@ def run(sentences: list[Sentence]) -> QuestionAnalysis:
         return QuestionAnalysis(False, Reason.TOO_LONG, family=family)
     steps = needed(asked)
     answer = Fraction(asked.value)
-    return QuestionAnalysis(True, Reason.OK, "", answer, len(steps), family, worked(steps, answer), int(peak))
+    return QuestionAnalysis(True, Reason.OK, "", answer, len(steps), family, format_solution(steps, answer), int(peak))
 
 
 def execute(world: World, kind: Kind, slots: Slots) -> Node | None:
@@ -143,18 +143,19 @@ def execute(world: World, kind: Kind, slots: Slots) -> Node | None:
     return kind.effect(world, slots)
 
 
-def worked(steps: list[Node], answer: Fraction) -> str:
+def format_solution(steps: list[Node], answer: Fraction) -> str:
     """The worked solution: one short sentence a step, then the boxed answer."""
-    lines = [tell(step) for step in steps]
-    lines.append(rf"The answer is \boxed{{{show(answer)}}}.")
+    lines = [format_step(step) for step in steps]
+    lines.append(rf"The answer is \boxed{{{format_number(answer)}}}.")
     return " ".join(lines)
 
 
-def tell(node: Node) -> str:
+def format_step(node: Node) -> str:
     """One step: "Tom has 12 + 7 = 19 apples."."""
     assert node.left is not None and node.right is not None and node.left.value is not None
     assert node.right.value is not None and node.value is not None
     after = f" {node.after}" if node.after else ""
     if node.value == 1:
         after = " ".join([SINGULAR.get(word, word) for word in after.split(" ")])
-    return f"{node.before} {show(node.left.value)} {node.op} {show(node.right.value)} = {show(node.value)}{after}."
+    left, right, value = map(format_number, (node.left.value, node.right.value, node.value))
+    return f"{node.before} {left} {node.op} {right} = {value}{after}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from sq.domains.arithmetic.chains import Extra, begin, happen
+from sq.domains.arithmetic.chains import Extra, write_event, write_start
 from sq.domains.arithmetic.lexicon import ANIMALS, MAKES, MOVES, TASKS
 from sq.domains.arithmetic.story import RetryError, Story
 
@@ -29,7 +29,7 @@ class Pair:
     cast: Callable[[Story], tuple[list[str], Extra]] = field(default=lambda st: (st.names(3), {}))
 
 
-def tell_pair(pair: Pair, st: Story, steps: int) -> None:
+def write_pair(pair: Pair, st: Story, steps: int) -> None:
     """State one, relate a second (and a third) to it, perhaps change one, ask."""
     who, extra = pair.cast(st)
     name = st.choose([n for n, (_, cost) in pair.ends.items() if cost + 1 <= steps])
@@ -46,13 +46,15 @@ def tell_pair(pair: Pair, st: Story, steps: int) -> None:
         start, spare = st.choose(groups), spare - 1
     else:
         start = st.choose([n for n, sort in pair.start.items() if sort == "n"])
-    begin(st, start, pair.start[start], pair.top, {**extra, mine: who[0]})
+    write_start(st, start, pair.start[start], pair.top, {**extra, mine: who[0]})
     if st.rng.random() < 0.5:
         spare = _maybe_change(pair, st, who[:1], extra, spare)
     changed = len(st.sentences) > 1
     for i in range(relations):
         other = who[0] if i == 0 or st.rng.random() < 0.3 else who[1]
-        relate(st, st.choose(pair.relations), _value(pair, st, other, extra), {**extra, mine: who[i + 1], yours: other})
+        write_comparison(
+            st, st.choose(pair.relations), _value(pair, st, other, extra), {**extra, mine: who[i + 1], yours: other}
+        )
     if spare == 0 and not changed and st.rng.random() < 0.25:
         st.sentences[0], st.sentences[1] = st.sentences[1], st.sentences[0]
     while spare:
@@ -60,16 +62,18 @@ def tell_pair(pair: Pair, st: Story, steps: int) -> None:
     _ask(pair, st, name, count, who[: relations + 1], extra)
 
 
-def relate(st: Story, name: str, base: int, slots: Extra) -> None:
+def write_comparison(st: Story, name: str, base: int, slots: Extra) -> None:
     """A comparison with a number that fits."""
     if name.endswith((".times", ".twice")):
-        st.say(name, M=st.choose([m for m in range(2, 11) if m * base <= 100 and (base <= 10 or m <= 3)]), **slots)
+        st.add_sentence(
+            name, M=st.choose([m for m in range(2, 11) if m * base <= 100 and (base <= 10 or m <= 3)]), **slots
+        )
     elif name.endswith(".fraction"):
-        st.say(name, F=(1, st.choose([d for d in (2, 3, 4, 5) if base % d == 0 and base > d])), **slots)
+        st.add_sentence(name, F=(1, st.choose([d for d in (2, 3, 4, 5) if base % d == 0 and base > d])), **slots)
     elif name.endswith((".fewer", ".less")):
-        st.say(name, n=st.number(2, min(30, base - 1)), **slots)
+        st.add_sentence(name, n=st.number(2, min(30, base - 1)), **slots)
     else:
-        st.say(name, n=st.number(2, min(30, 100 - base)), **slots)
+        st.add_sentence(name, n=st.number(2, min(30, 100 - base)), **slots)
 
 
 def _value(pair: Pair, st: Story, who: str, extra: Extra) -> int:
@@ -82,7 +86,7 @@ def _maybe_change(pair: Pair, st: Story, who: list[str], extra: Extra, spare: in
         return 0
     changed = st.choose(who)
     name = st.choose(list(pair.events))
-    happen(st, name, pair.events[name], _value(pair, st, changed, extra), {**extra, pair.roles[0]: changed})
+    write_event(st, name, pair.events[name], _value(pair, st, changed, extra), {**extra, pair.roles[0]: changed})
     return spare - 1
 
 
@@ -93,7 +97,7 @@ def _ask(pair: Pair, st: Story, name: str, count: int, who: list[str], extra: Ex
         if name in ("age.later", "age.ago"):
             age = _value(pair, st, who[-1], extra)
             slots["n"] = st.number(2, 20) if name == "age.later" else st.number(1, min(20, age - 1))
-        st.say(name, **slots)
+        st.add_sentence(name, **slots)
         return
     asked = who if count == len(who) else [who[-1], st.choose(who[:-1])]
     if name.endswith((".diff", ".less")):
@@ -101,7 +105,7 @@ def _ask(pair: Pair, st: Story, name: str, count: int, who: list[str], extra: Ex
         if _value(pair, st, order[0], extra) == _value(pair, st, order[1], extra):
             raise RetryError
         asked = order
-    st.say(name, **extra, **dict(zip((mine, yours, third), asked, strict=False)))
+    st.add_sentence(name, **extra, **dict(zip((mine, yours, third), asked, strict=False)))
 
 
 def _item(st: Story) -> tuple[list[str], Extra]:

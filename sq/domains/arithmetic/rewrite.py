@@ -11,7 +11,7 @@ from typing import Any
 from sq.domains.arithmetic.families import MOST_STEPS, problem
 from sq.domains.arithmetic.grammar import SLOT_CLASS, Kind, Slots, lex
 from sq.domains.arithmetic.lexicon import CLASS_OF, GENDER
-from sq.domains.arithmetic.oracle import ALL_KINDS, MAX_CHARS, QuestionAnalysis, judge, read_sentence, split
+from sq.domains.arithmetic.oracle import ALL_KINDS, MAX_CHARS, QuestionAnalysis, analyse, read_sentence, split
 from sq.domains.arithmetic.story import CHANGING, LIMIT
 from sq.domains.arithmetic.world import Reason
 
@@ -32,7 +32,7 @@ def fix(question: str, rng: random.Random) -> str:
     """A solvable question close to `question`; one of like family where nothing of it can be kept."""
     sentences = split(question[:MAX_CHARS])
     for _ in range(ROUNDS):
-        found = judge(" ".join(sentences))
+        found = analyse(" ".join(sentences))
         if found.solvable and found.steps:
             return " ".join(sentences)
         repaired = _repair(sentences, found.reason, found.detail, rng)
@@ -47,17 +47,17 @@ def add_steps(question: str, rng: random.Random, steps: int = 1) -> str | None:
 
     Where no sentence fits in, it is another question of the sort; None where `question` is not solvable itself.
     """
-    before = judge(question)
+    before = analyse(question)
     if not before.solvable:
         return None
     goal, sentences = before.steps + steps, split(question)
     for _ in range(steps):
-        now = judge(" ".join(sentences)).steps
+        now = analyse(" ".join(sentences)).steps
         harder = _insert(sentences, now, rng) or _ask_more(sentences, now, rng)
         if harder is None:
             break
         sentences = harder
-        if judge(" ".join(sentences)).steps >= goal:
+        if analyse(" ".join(sentences)).steps >= goal:
             return " ".join(sentences)
     return _fresh(question, rng, goal) if goal <= MOST_STEPS else None
 
@@ -108,7 +108,7 @@ def _filled(sentences: list[str], rng: random.Random) -> list[str] | None:
         filled = sentences
         for i, token in reversed(vague):
             filled = _put(filled, i, token, rng.randint(2, 10))
-        found = judge(" ".join(filled))
+        found = analyse(" ".join(filled))
         if _neat(found, filled) or not (found.solvable or found.reason in (Reason.NEGATIVE, Reason.FRACTIONAL)):
             break
     return filled
@@ -121,15 +121,15 @@ def _renumbered(sentences: list[str], rng: random.Random) -> list[str] | None:
     known = [(i, t) for i, t in places if t.value is not None]
     if not known:
         return None
-    for attempt in range(120):
-        chosen = broken or ([rng.choice(known)] if attempt < 60 else rng.sample(known, rng.randint(1, len(known))))
+    for try_problem in range(120):
+        chosen = broken or ([rng.choice(known)] if try_problem < 60 else rng.sample(known, rng.randint(1, len(known))))
         renewed = sentences
         for i, token in sorted(chosen, key=lambda place: (place[0], place[1].start), reverse=True):
             renewed = _put(renewed, i, token, rng.randint(1, 12) if rng.random() < 0.6 else rng.randint(10, 60))
-        found = judge(" ".join(renewed))
+        found = analyse(" ".join(renewed))
         if _neat(found, renewed) or not (found.solvable or found.reason in (Reason.NEGATIVE, Reason.FRACTIONAL)):
             return renewed
-        if attempt == 59:
+        if try_problem == 59:
             broken = []
     return None
 
@@ -155,7 +155,7 @@ def _stated(sentences: list[str], rng: random.Random) -> list[str] | None:
             slots = _slots(kind, entities, rng)
             if slots is not None:
                 tried = [_render(kind, slots, rng), *sentences]
-                if _neat(judge(" ".join(tried)), tried):
+                if _neat(analyse(" ".join(tried)), tried):
                     return tried
     return None
 
@@ -176,7 +176,7 @@ def _ask_more(sentences: list[str], steps: int, rng: random.Random) -> list[str]
         if slots is None:
             continue
         tried = [*statements, _render(kind, slots, rng)]
-        found = judge(" ".join(tried))
+        found = analyse(" ".join(tried))
         if found.steps > most and _neat(found, tried):
             best, most = tried, found.steps
             tries += 1
@@ -197,7 +197,7 @@ def _insert(sentences: list[str], steps: int, rng: random.Random) -> list[str] |
                     break
                 place = rng.randint(1, len(sentences) - 1) if len(sentences) > 1 else 0
                 tried = [*sentences[:place], _render(kind, slots, rng), *sentences[place:]]
-                found = judge(" ".join(tried))
+                found = analyse(" ".join(tried))
                 if found.steps > steps and _neat(found, tried):
                     return tried
                 if found.steps > steps or found.reason in (Reason.NEGATIVE, Reason.FRACTIONAL):
@@ -213,7 +213,7 @@ def _made_to_fit(candidates: list[list[str]], steps: int, rng: random.Random) ->
             for i, token in reversed(_numbers(tried)):
                 if type(token.value) is int and rng.random() < 0.4:
                     smaller = _put(smaller, i, token, rng.randint(2, max(2, token.value)))
-            found = judge(" ".join(smaller))
+            found = analyse(" ".join(smaller))
             if found.steps > steps and _neat(found, smaller):
                 return smaller
     return None

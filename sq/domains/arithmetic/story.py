@@ -82,7 +82,7 @@ class Story:
     def steps(self, key: str) -> int:
         return len(needed(self.world.now[key])) if key in self.world.now else 0
 
-    def say(self, name: str, **slots: Any) -> None:
+    def add_sentence(self, name: str, **slots: Any) -> None:
         """Write one sentence of the kind, and do what it says."""
         kind = KINDS[name]
         if "n" in slots:

@@ -154,7 +154,7 @@ class World:
         node.resolve()
         return node
 
-    def settle(self) -> None:
+    def resolve_all(self) -> None:
         """Compute everything that can be, now that all sentences are read."""
         for key, node in self.finals.items():
             if key in self.now:

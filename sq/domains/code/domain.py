@@ -15,8 +15,8 @@ from sq.core.config import setting
 from sq.core.errors import ConfigError
 from sq.data.sources import SourceConfig, digest, read_source
 from sq.domains.base import AnswerGroups, Document, DomainConfig, OracleLabel
+from sq.domains.code.execution import ProgramExecutor
 from sq.domains.code.extract import program_in
-from sq.domains.code.trial import Trial
 from sq.sandbox.config import SandboxConfig
 
 INSTRUCTION = (
@@ -49,7 +49,7 @@ class CodeDomain:
     def __init__(self, config: CodeConfig) -> None:
         self.config, self.name = config, config.name
         self.instruction = config.instruction + (TESTS_TOO if config.write_tests else "")
-        self._trial = Trial(config.sandbox)
+        self._executor = ProgramExecutor(config.sandbox)
 
     def seeds(self, count: int, seed: int, split: str = "train") -> Iterator[dict[str, Any]]:
         """Yield up to `count` seed problems; those of CodeFeedback have a solution and no tests."""
@@ -78,11 +78,11 @@ class CodeDomain:
 
     def check(self, answer: str, reference: str) -> bool:
         """Whether a program passes the reference's tests."""
-        return self._trial.passes(answer, reference)
+        return self._executor.passes(answer, reference)
 
     def vote(self, question: Mapping[str, Any], answers: Sequence[str], responses: Sequence[str]) -> AnswerGroups:
         """Programs by which tests they pass, of those that were written beside them and that most of them pass."""
-        return self._trial.by_written_tests(answers, responses)
+        return self._executor.group_by_written_tests(answers, responses)
 
     def oracle_label(self, question: str) -> OracleLabel | None:
         """None: nothing exact can be said of a question from outside."""

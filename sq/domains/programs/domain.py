@@ -11,10 +11,10 @@ from sq.core.config import setting
 from sq.core.errors import ConfigError
 from sq.domains.arithmetic.splits import SPLITS, question_digest, split_of_digest
 from sq.domains.base import AnswerGroups, Document, DomainConfig, OracleLabel
+from sq.domains.code.execution import ProgramExecutor
 from sq.domains.code.extract import program_in
-from sq.domains.code.trial import Trial
 from sq.domains.programs.corpus import documents
-from sq.domains.programs.oracle import MOST_STEPS, arguments, judge
+from sq.domains.programs.oracle import MOST_STEPS, analyse, arguments
 from sq.domains.programs.problems import problem
 from sq.sandbox.config import SandboxConfig
 
@@ -50,7 +50,7 @@ class ProgramsDomain:
         self.config = config or ProgramsConfig()
         self.name = self.config.name
         self.digest = f"{self.config.min_steps}-{self.config.max_steps}"
-        self._trial = Trial(self.config.sandbox)
+        self._executor = ProgramExecutor(self.config.sandbox)
 
     def seeds(self, count: int, seed: int, split: str = "train") -> Iterator[dict[str, Any]]:
         """Yield `count` distinct tasks of a split, or all that there are: question, tests as answer, solution, steps.
@@ -81,16 +81,18 @@ class ProgramsDomain:
 
     def check(self, answer: str, reference: str) -> bool:
         """Whether a program passes the reference's tests, in the sandbox."""
-        return self._trial.passes(answer, reference)
+        return self._executor.passes(answer, reference)
 
     def vote(self, question: Mapping[str, Any], answers: Sequence[str], responses: Sequence[str]) -> AnswerGroups:
         """Programs by what they give for the same calls, whose arguments follow from the task's first sentence."""
-        asked = arguments(str(question["question"]))
-        if asked is None:
-            return self._trial.by_written_tests(answers, responses)
-        return self._trial.by_outputs(answers, *asked)
+        calls = arguments(str(question["question"]))
+        if calls is None:
+            return self._executor.group_by_written_tests(answers, responses)
+        return self._executor.group_by_outputs(answers, *calls)
 
     def oracle_label(self, question: str) -> OracleLabel:
         """The oracle's word on any text; its answer is the tests."""
-        found = judge(question)
-        return OracleLabel(solvable=found.solvable, reason=found.reason.value, steps=found.steps, answer=found.answer)
+        analysis = analyse(question)
+        return OracleLabel(
+            solvable=analysis.solvable, reason=analysis.reason.value, steps=analysis.steps, answer=analysis.answer
+        )

@@ -127,7 +127,7 @@ class Header:
     params: dict[str, type]
 
     def __str__(self) -> str:
-        return HEADER.format(name=self.name, params=said_params(self.params))
+        return HEADER.format(name=self.name, params=format_params(self.params))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +152,7 @@ class Sentence:
         return self.kind.does(*values) if self.kind.starts else self.kind.does(r, *values)
 
 
-def said_params(params: dict[str, type]) -> str:
+def format_params(params: dict[str, type]) -> str:
     """The parameters in words."""
     names, kinds = list(params), list(params.values())
     if kinds[0] is list:

@@ -87,7 +87,7 @@ class TaskAnalysis:
         return result
 
 
-def judge(text: str) -> TaskAnalysis:
+def analyse(text: str) -> TaskAnalysis:
     """Judge any text as a task."""
     if not text.strip():
         return TaskAnalysis(reason=Reason.EMPTY)

@@ -1,6 +1,6 @@
 """What the oracle of the programming tasks says in each role, in the reply formats that the prompts ask for.
 
-Told to err, it does so as a model would: a wrong verdict or program, a rewrite that changes nothing or spoils the task,
+Asked to err, it does so as a model would: a wrong answer or program, a rewrite that changes nothing or spoils the task,
 or a reply that cannot be read.
 """
 
@@ -12,7 +12,7 @@ import re
 
 from sq.domains.oracle import OracleResponder, Reply
 from sq.domains.programs.grammar import INDENT, KINDS, LAST_LINE
-from sq.domains.programs.oracle import judge
+from sq.domains.programs.oracle import analyse
 from sq.domains.programs.problems import add_steps, fix, unsolvable
 
 LEVELS = ("very easy", "easy", "medium", "hard", "hard", "very hard")
@@ -23,22 +23,22 @@ RAMBLING = "Let me think about this task for a while. It looks like a small func
 _BLOCK = re.compile(r"```python\n(.*?)\n?```", re.DOTALL)
 
 
-def improve(question: str, rng: random.Random, err: bool) -> str:
+def improve_solvability(question: str, rng: random.Random, err: bool) -> str:
     """The three parts of a solvability rewrite."""
-    found = judge(question)
+    analysis = analyse(question)
     if err and rng.random() < 0.3:
         return RAMBLING
     if err:
         final = question if rng.random() < 0.6 else unsolvable(fix(question, rng), rng)[0]
-    elif found.solvable and found.steps <= 1:
+    elif analysis.solvable and analysis.steps <= 1:
         final = add_steps(question, rng) or question
     else:
         final = fix(question, rng)
-    fault = "It can be programmed." if found.solvable else f"It cannot be programmed: {found.reason}."
+    fault = "It can be programmed." if analysis.solvable else f"It cannot be programmed: {analysis.reason}."
     return f"CREATED QUESTION: {question}\n\nVERIFICATION AND MODIFICATION: {fault}\n\nFINAL QUESTION: {final}"
 
 
-def harden(question: str, rng: random.Random, err: bool) -> str:
+def raise_difficulty(question: str, rng: random.Random, err: bool) -> str:
     """The four steps of a difficulty rewrite; what is broken is fixed first."""
     if err and rng.random() < 0.3:
         return RAMBLING
@@ -55,59 +55,59 @@ def harden(question: str, rng: random.Random, err: bool) -> str:
     )
 
 
-def verdict(question: str, rng: random.Random, err: bool) -> str:
+def judge_solvability(question: str, rng: random.Random, err: bool) -> str:
     """Reasoning, then Yes or No."""
-    found = judge(question)
+    analysis = analyse(question)
     if err and rng.random() < 0.25:
         return RAMBLING
-    reason = "Each sentence says what to do." if found.solvable else f"There is a fault: {found.reason}."
-    return f"Let me go through the task. {reason}\n\nAnswer: {'Yes' if found.solvable is not err else 'No'}"
+    reason = "Each sentence says what to do." if analysis.solvable else f"There is a fault: {analysis.reason}."
+    return f"Let me go through the task. {reason}\n\nAnswer: {'Yes' if analysis.solvable is not err else 'No'}"
 
 
 def solve(question: str, rng: random.Random, err: bool) -> str:
     """The reference program; wrong by one line where it errs; of a task that has none, a guess."""
-    found = judge(question)
+    analysis = analyse(question)
     if err and rng.random() < 0.25:
         return RAMBLING
-    if found.solution is None:
+    if analysis.solution is None:
         return "The task does not say enough, so I guess.\n```python\ndef solve(a):\n r = a\n return r\n```"
     mistake = f"{INDENT}r = {rng.choice(MISTAKES)}\n{LAST_LINE}"
-    return found.solution.replace(LAST_LINE, mistake) if err else found.solution
+    return analysis.solution.replace(LAST_LINE, mistake) if err else analysis.solution
 
 
-def rate(question: str, rng: random.Random, err: bool) -> str:
+def rate_difficulty(question: str, rng: random.Random, err: bool) -> str:
     """The JSON object of a difficulty rating."""
-    found = judge(question)
+    analysis = analyse(question)
     if err and rng.random() < 0.25:
         return RAMBLING
-    level = LEVELS[min(max(found.steps, 1), 6) - 1]
+    level = LEVELS[min(max(analysis.steps, 1), 6) - 1]
     if err:
         level = rng.choice([name for name in ("very easy", "easy", "medium", "hard", "very hard") if name != level])
-    intent = f"program {found.steps} operations" if found.solvable else "unclear"
+    intent = f"program {analysis.steps} operations" if analysis.solvable else "unclear"
     return json.dumps({"intent": intent, "knowledge": "integers and lists in Python", "difficulty": level}, indent=2)
 
 
-def classify(question: str, rng: random.Random, err: bool) -> str:
+def classify_topic(question: str, rng: random.Random, err: bool) -> str:
     """The topic between its marks."""
     if err and rng.random() < 0.25:
         return RAMBLING
-    header = judge(question).header
+    header = analyse(question).header
     topic = "Lists" if header and list in header.params.values() else "Numbers"
     return f"<TOPIC>{rng.choice(['Strings', 'Other']) if err else topic}</TOPIC>"
 
 
-def right(question: str, reply: str) -> bool | None:
+def is_right(question: str, reply: str) -> bool | None:
     """Whether a reply's program is the reference; what else would do as well is left to the tests."""
-    said = _BLOCK.findall(reply)
-    return judge(question).program == said[-1].strip() if said else None
+    blocks = _BLOCK.findall(reply)
+    return analyse(question).program == blocks[-1].strip() if blocks else None
 
 
 REPLIES: dict[str, Reply] = {
-    "improve_solvability": improve,
-    "raise_difficulty": harden,
-    "judge": verdict,
+    "improve_solvability": improve_solvability,
+    "raise_difficulty": raise_difficulty,
+    "judge": judge_solvability,
     "solve": solve,
-    "rate_difficulty": rate,
-    "classify_topic": classify,
+    "rate_difficulty": rate_difficulty,
+    "classify_topic": classify_topic,
 }
-RESPONDER = OracleResponder(version=f"2-{len(KINDS)}", replies=REPLIES, right=right)
+RESPONDER = OracleResponder(version=f"2-{len(KINDS)}", replies=REPLIES, is_right=is_right)

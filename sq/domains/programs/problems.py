@@ -22,7 +22,7 @@ from sq.domains.programs.grammar import (
     read_sentence,
     split,
 )
-from sq.domains.programs.oracle import MOST_STEPS, Reason, judge
+from sq.domains.programs.oracle import MOST_STEPS, Reason, analyse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +42,14 @@ def problem(rng: random.Random, *, low: int = 1, high: int = 6) -> Problem:
     sentences = [_start(header, goal, rng)]
     while sum(s.kind.steps for s in sentences) < goal:
         sentences.append(_change(header, sentences[-1], rng))
-    question = written(header, sentences)
-    found = judge(question)
-    if found.answer is None or found.solution is None:
-        raise AssertionError(f"the grammar made a task that the oracle does not take ({found.reason}): {question}")
-    return Problem(question=question, answer=found.answer, solution=found.solution, steps=found.steps)
+    question = format_task(header, sentences)
+    analysis = analyse(question)
+    if analysis.answer is None or analysis.solution is None:
+        raise AssertionError(f"the grammar made a task that the oracle does not take ({analysis.reason}): {question}")
+    return Problem(question=question, answer=analysis.answer, solution=analysis.solution, steps=analysis.steps)
 
 
-def written(header: Header, sentences: list[Sentence]) -> str:
+def format_task(header: Header, sentences: list[Sentence]) -> str:
     """The text of a task."""
     return " ".join([str(header), *map(str, sentences), END])
 
@@ -59,9 +59,9 @@ def unsolvable(question: str, rng: random.Random) -> tuple[str, Reason]:
     parts = split(question)
     for reason, spoil in rng.sample(SPOILERS, len(SPOILERS)):
         spoiled = spoil(parts, rng)
-        if spoiled is not None and judge(" ".join(spoiled)).reason is reason:
+        if spoiled is not None and analyse(" ".join(spoiled)).reason is reason:
             return " ".join(spoiled), reason
-    return " ".join(parts[:-1]), judge(" ".join(parts[:-1])).reason
+    return " ".join(parts[:-1]), analyse(" ".join(parts[:-1])).reason
 
 
 def poor(rng: random.Random) -> str:
@@ -84,19 +84,19 @@ def fix(question: str, rng: random.Random) -> str:
         kept = [_start(header, 2, rng)]
     if not sum(s.kind.steps for s in kept):
         kept.append(_change(header, kept[-1], rng))
-    return written(header, kept)
+    return format_task(header, kept)
 
 
 def add_steps(question: str, rng: random.Random, steps: int = 1) -> str | None:
     """The task with `steps` more operations; None where it cannot be programmed itself, or is long enough."""
-    found = judge(question)
-    if not found.solvable or found.header is None or found.steps + steps > MOST_STEPS:
+    analysis = analyse(question)
+    if not analysis.solvable or analysis.header is None or analysis.steps + steps > MOST_STEPS:
         return None
-    sentences = list(found.sentences)
+    sentences = list(analysis.sentences)
     for _ in range(steps):
         at = rng.randint(1, len(sentences))
-        sentences.insert(at, _change(found.header, sentences[at - 1], rng))
-    return written(found.header, sentences)
+        sentences.insert(at, _change(analysis.header, sentences[at - 1], rng))
+    return format_task(analysis.header, sentences)
 
 
 def _header(rng: random.Random) -> Header:
@@ -245,4 +245,4 @@ def _repeating(rng: random.Random) -> str:
 
 def _trivial(rng: random.Random) -> str:
     header = _header(rng)
-    return written(header, [_start(header, 1, rng)])
+    return format_task(header, [_start(header, 1, rng)])

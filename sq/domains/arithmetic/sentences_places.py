@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from sq.domains.arithmetic import gauge as g
+from sq.domains.arithmetic import quantity as g
 from sq.domains.arithmetic.grammar import Effect, Kind, Slots, kind
 from sq.domains.arithmetic.world import Node, Reason, UnsolvableError, World
 
-CROWD = g.Gauge("crowd {P}", "There are", "{P}")
-PLANT = g.Gauge("plant {I}", "There are", "{I}", total=True)
-BUS = g.Gauge("bus", "The bus has", "people")
-HUE = g.Gauge("hue {I} {X}", "There are", "{X} {I}", slot="X")
-SLICES = g.Gauge("slices left", "There are", "slices")
-EATEN = g.Gauge("eaten {A}", "{A} eats", "slices", total=True)
+CROWD = g.Quantity("crowd {P}", "There are", "{P}")
+PLANT = g.Quantity("plant {I}", "There are", "{I}", total=True)
+BUS = g.Quantity("bus", "The bus has", "people")
+HUE = g.Quantity("hue {I} {X}", "There are", "{X} {I}", slot="X")
+SLICES = g.Quantity("slices left", "There are", "slices")
+EATEN = g.Quantity("eaten {A}", "{A} eats", "slices", total=True)
 
 
 def _placed(effect: Effect) -> Effect:
@@ -30,10 +30,10 @@ def _ask_place(w: World, s: Slots) -> Node:
     return w.asked(CROWD.of(s))
 
 
-def _off_and_on(gauge: g.Gauge) -> Effect:
+def _off_and_on(quantity: g.Quantity) -> Effect:
     def effect(w: World, s: Slots) -> None:
-        g.changes("-", gauge)(w, s)
-        g.changes("+", gauge, slot="m")(w, s)
+        g.changes("-", quantity)(w, s)
+        g.changes("+", quantity, slot="m")(w, s)
 
     return effect
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from sq.domains.arithmetic import gauge as g
+from sq.domains.arithmetic import quantity as g
 from sq.domains.arithmetic.grammar import Kind, Slots, kind
 from sq.domains.arithmetic.lexicon import FOODS
 from sq.domains.arithmetic.world import Reason, UnsolvableError, World
 
-HAVE = g.Gauge("have {A} {I}", "{A} has", "{I}")
-POOL = g.Gauge("pool {I}", "They have", "{I}")
-MADE = g.Gauge("made {A} {I} {K}", "{A} {K}", "{I}", total=True)
+HAVE = g.Quantity("have {A} {I}", "{A} has", "{I}")
+POOL = g.Quantity("pool {I}", "They have", "{I}")
+MADE = g.Quantity("made {A} {I} {K}", "{A} {K}", "{I}", total=True)
 
 
 def _two(w: World, s: Slots) -> None:

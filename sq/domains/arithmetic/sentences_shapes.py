@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sq.domains.arithmetic import gauge as g
+from sq.domains.arithmetic import quantity as g
 from sq.domains.arithmetic.grammar import Effect, Kind, Slots, kind
 from sq.domains.arithmetic.world import Node, Number, World, check_amount
 
-CUPS = g.Gauge("cups {Z}", "The recipe needs", "cups of {Z}", whole=False, slot="Z")
-STOCK = g.Gauge("stock {A} {Z}", "{A} has", "cups of {Z}", whole=False)
+CUPS = g.Quantity("cups {Z}", "The recipe needs", "cups of {Z}", whole=False, slot="Z")
+STOCK = g.Quantity("stock {A} {Z}", "{A} has", "cups of {Z}", whole=False)
 
 
 def _shape(w: World, s: Slots) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from sq.domains.arithmetic.families import problem
 from sq.domains.arithmetic.grammar import lex
 from sq.domains.arithmetic.lexicon import ANIMALS, CLASS_OF, GENDER, ITEMS, NAMES, PEOPLE, PLANTS, SHAPES, STUFFS, TASKS
-from sq.domains.arithmetic.oracle import judge, read_sentence, split
+from sq.domains.arithmetic.oracle import analyse, read_sentence, split
 from sq.domains.arithmetic.world import Reason
 
 Spoiler = Callable[[list[str], random.Random], list[str] | None]
@@ -23,9 +23,9 @@ def unsolvable(question: str, rng: random.Random) -> tuple[str, Reason]:
     sentences = split(question)
     for reason, spoil in rng.sample(SPOILERS, len(SPOILERS)):
         spoiled = spoil(sentences, rng)
-        if spoiled is not None and judge(" ".join(spoiled)).reason is reason:
+        if spoiled is not None and analyse(" ".join(spoiled)).reason is reason:
             return " ".join(spoiled), reason
-    return " ".join(sentences[:-1]), judge(" ".join(sentences[:-1])).reason
+    return " ".join(sentences[:-1]), analyse(" ".join(sentences[:-1])).reason
 
 
 def poor(rng: random.Random) -> str:
@@ -45,7 +45,7 @@ def _vague(sentences: list[str], rng: random.Random) -> list[str] | None:
     for i, token in places:
         word = "some money" if token.shape == "$" else rng.choice(["some", "several", "a few"])
         spoiled = _replaced(sentences, i, token.start, token.end, word)
-        if judge(" ".join(spoiled)).reason is Reason.MISSING:
+        if analyse(" ".join(spoiled)).reason is Reason.MISSING:
             return spoiled
     return None
 
@@ -58,7 +58,7 @@ def _dropped(sentences: list[str], rng: random.Random) -> list[str] | None:
     """A statement is left out."""
     for i in rng.sample(range(len(sentences) - 1), len(sentences) - 1):
         spoiled = _named(sentences[:i], sentences[i + 1 :], sentences)
-        if judge(" ".join(spoiled)).reason is Reason.MISSING:
+        if analyse(" ".join(spoiled)).reason is Reason.MISSING:
             return spoiled
     return None
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from sq.domains.arithmetic import gauge as g
+from sq.domains.arithmetic import quantity as g
 from sq.domains.arithmetic.grammar import Effect, Kind, Slots, kind
 from sq.domains.arithmetic.lexicon import SINGULAR
 from sq.domains.arithmetic.world import Node, World
 
-MONEY = g.Gauge("money {A}", "{A} has", "dollars", whole=False)
-EARNED = g.Gauge("earned {A}", "{A} earns", "dollars", whole=False, total=True)
-SPENT = g.Gauge("spent {A}", "{A} spends", "dollars", whole=False, total=True)
-PRICE = g.Gauge("price {I}", "Each {i} costs", "dollars", whole=False, slot="I")
-COST = g.Gauge("cost", "The cost is", "dollars", whole=False)
+MONEY = g.Quantity("money {A}", "{A} has", "dollars", whole=False)
+EARNED = g.Quantity("earned {A}", "{A} earns", "dollars", whole=False, total=True)
+SPENT = g.Quantity("spent {A}", "{A} spends", "dollars", whole=False, total=True)
+PRICE = g.Quantity("price {I}", "Each {i} costs", "dollars", whole=False, slot="I")
+COST = g.Quantity("cost", "The cost is", "dollars", whole=False)
 
 
 def _named(s: Slots) -> Slots:

@@ -25,7 +25,7 @@ MAX_CALLS = 40
 
 
 @dataclass(frozen=True)
-class Trial:
+class ProgramExecutor:
     """The sandbox of a domain; it starts with the first program."""
 
     config: SandboxConfig
@@ -37,18 +37,18 @@ class Trial:
             return normal(source) == normal(reference)
         return self._sandbox.run_one(Program(source=without_tests(source), tests=tests)).ok
 
-    def by_outputs(self, sources: Sequence[str], function: str, calls: Sequence[Sequence[Any]]) -> AnswerGroups:
+    def group_by_outputs(self, sources: Sequence[str], function: str, calls: Sequence[Sequence[Any]]) -> AnswerGroups:
         """Programs grouped by what they give for the same calls; one that fails in all of them stands alone."""
         return AnswerGroups(keys=tuple(_key(i, o) for i, o in enumerate(self._called(sources, function, calls))))
 
-    def by_written_tests(self, sources: Sequence[str], responses: Sequence[str]) -> AnswerGroups:
+    def group_by_written_tests(self, sources: Sequence[str], responses: Sequence[str]) -> AnswerGroups:
         """Programs grouped by which of the tests they pass that models wrote beside them and that most programs pass.
 
         A test is agreed on where more than half of the programs give what it expects; the share of those is the
         agreement. Where no test is agreed on, programs are grouped by what they give for the calls; where there is no
         test at all, by their text.
         """
-        function, tests = _written(responses)
+        function, tests = _written_tests(responses)
         if not tests:
             return AnswerGroups(keys=tuple(map(normal, sources)))
         outcomes = self._called(sources, function, [arguments for arguments, _ in tests])
@@ -70,18 +70,18 @@ class Trial:
         return Sandbox(self.config)
 
 
-def _written(responses: Sequence[str]) -> tuple[str, list[tuple[list[Any], str]]]:
+def _written_tests(responses: Sequence[str]) -> tuple[str, list[tuple[list[Any], str | None]]]:
     """The function that most tests call, and the distinct tests of it: arguments, and the key of the value."""
-    from sq.sandbox import plain
+    from sq.sandbox.plain_values import value_key
 
     found = [test for response in responses for test in asserted(response)]
     if not found:
         return "", []
     function = Counter(name for name, _, _ in found).most_common(1)[0][0]
-    tests: dict[tuple[str, str], list[Any]] = {}
+    tests: dict[tuple[str | None, str | None], list[Any]] = {}
     for name, arguments, value in found:
         if name == function:
-            tests.setdefault((plain.key(arguments), plain.key(value)), arguments)
+            tests.setdefault((value_key(arguments), value_key(value)), arguments)
     return function, [(arguments, value) for (_, value), arguments in list(tests.items())[:MAX_CALLS]]
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sq.domains.arithmetic.chains import happen, product
+from sq.domains.arithmetic.chains import product, write_event
 from sq.domains.arithmetic.lexicon import PEOPLE
-from sq.domains.arithmetic.pairs import relate
+from sq.domains.arithmetic.pairs import write_comparison
 from sq.domains.arithmetic.story import RetryError, Story
 
 WARES = tuple("pens hats toys mugs balls apples kites pencils dolls rolls candles caps".split())
@@ -22,27 +22,27 @@ def shopping(st: Story, steps: int) -> None:
     coupon = steps > done
     low = st.number(2, 9)
     if end == "left":
-        st.say("money.set", A=name, n=st.number(40, 100))
-    st.say("price.set", n=low, I=j)
+        st.add_sentence("money.set", A=name, n=st.number(40, 100))
+    st.add_sentence("price.set", n=low, I=j)
     if two and relation:
-        relate(st, st.choose(["price.more", "price.less", "price.times"]), low, {"I": i, "J": j})
+        write_comparison(st, st.choose(["price.more", "price.less", "price.times"]), low, {"I": i, "J": j})
     elif two:
-        st.say("price.set", n=st.number(2, 9), I=i)
+        st.add_sentence("price.set", n=st.number(2, 9), I=i)
     elif relation:
         raise RetryError
     if two and done == steps and end == "spent" and st.rng.random() < 0.4:
-        st.say("price.lines", n=st.number(2, 6), m=st.number(2, 6), I=i, J=j)
+        st.add_sentence("price.lines", n=st.number(2, 6), m=st.number(2, 6), I=i, J=j)
         return
     if two:
-        st.say("shop.two", A=name, n=st.number(2, 6), m=st.number(2, 6), I=i, J=j)
+        st.add_sentence("shop.two", A=name, n=st.number(2, 6), m=st.number(2, 6), I=i, J=j)
     else:
-        st.say("shop.buy", A=name, n=st.number(2, 9), I=j)
+        st.add_sentence("shop.buy", A=name, n=st.number(2, 9), I=j)
     if coupon:
-        st.say("shop.coupon", A=name, n=st.number(2, 6))
+        st.add_sentence("shop.coupon", A=name, n=st.number(2, 6))
     if end == "change":
         spent = st.value(f"spent {name}")
-        st.say("shop.pay", A=name, n=st.choose([n for n in (10, 20, 30, 40, 50, 60, 80, 100) if n > spent]))
-    st.say({"spent": "spent.ask", "left": "money.ask", "change": "shop.change"}[end], A=name)
+        st.add_sentence("shop.pay", A=name, n=st.choose([n for n in (10, 20, 30, 40, 50, 60, 80, 100) if n > spent]))
+    st.add_sentence({"spent": "spent.ask", "left": "money.ask", "change": "shop.change"}[end], A=name)
 
 
 def prices(st: Story, steps: int) -> None:
@@ -51,14 +51,14 @@ def prices(st: Story, steps: int) -> None:
     name = st.names(1)[0]
     if st.rng.random() < 0.5:
         each, count = product(st, 100)
-        st.say("price.pays", A=name, n=count, d=each * count, I=items[0])
+        st.add_sentence("price.pays", A=name, n=count, d=each * count, I=items[0])
         done = 1
     else:
-        st.say("price.set", n=st.number(2, 20), I=items[0])
+        st.add_sentence("price.set", n=st.number(2, 20), I=items[0])
         done = 0
     if steps > 1 and st.rng.random() < 0.4:
         kind = st.choose(["price.up", "price.down"])
-        st.say(kind, n=st.number(1, min(9, st.value(f"price {items[0]}") - 1)), I=items[0])
+        st.add_sentence(kind, n=st.number(1, min(9, st.value(f"price {items[0]}") - 1)), I=items[0])
         done += 1
     last = 0
     while done + 1 < steps or (done < steps and st.rng.random() < 0.5 and last < 3):
@@ -66,20 +66,20 @@ def prices(st: Story, steps: int) -> None:
             raise RetryError
         base = st.value(f"price {items[last]}")
         slots = {"I": items[last + 1], "J": items[last]}
-        relate(st, st.choose(["price.more", "price.less", "price.times"]), base, slots)
+        write_comparison(st, st.choose(["price.more", "price.less", "price.times"]), base, slots)
         done, last = done + 1, last + 1
     if done == steps:
-        st.say("price.ask", I=items[last])
+        st.add_sentence("price.ask", I=items[last])
     else:
-        st.say("price.line", n=st.number(2, 10), I=items[last])
+        st.add_sentence("price.line", n=st.number(2, 10), I=items[last])
 
 
 def afford(st: Story, steps: int) -> None:
     """How many can be bought with the money there is."""
     name, item = st.names(1)[0], st.thing()
     price = st.number(2, 10)
-    st.say("price.set", n=price, I=item)
-    st.say("money.set", A=name, n=st.number(10, 80))
+    st.add_sentence("price.set", n=price, I=item)
+    st.add_sentence("money.set", A=name, n=st.number(10, 80))
     events = {"money.earn": "add", "money.gift": "add", "money.spend": "sub", "money.save": "up"}
     slots = {"A": name}
     while (left := steps - 1 - st.steps(f"money {name}")) > 0:
@@ -89,10 +89,10 @@ def afford(st: Story, steps: int) -> None:
             goal = price * st.number(2, 10)
             if goal == now or abs(goal - now) < 2:
                 raise RetryError
-            st.say("money.gift" if goal > now else "money.spend", n=abs(goal - now), **slots)
+            st.add_sentence("money.gift" if goal > now else "money.spend", n=abs(goal - now), **slots)
         else:
-            happen(st, kind, events[kind], now, slots)
-    st.say("shop.afford", A=name, I=item)
+            write_event(st, kind, events[kind], now, slots)
+    st.add_sentence("shop.afford", A=name, I=item)
 
 
 def splitting(st: Story, steps: int) -> None:
@@ -101,14 +101,14 @@ def splitting(st: Story, steps: int) -> None:
     people = st.choose(PEOPLE)
     if steps == 1 and st.rng.random() < 0.5:
         n, k = product(st, 100)
-        st.say("split.group", n=n * k, k=k, P=people)
-        st.say("split.ask", P=people)
+        st.add_sentence("split.group", n=n * k, k=k, P=people)
+        st.add_sentence("split.ask", P=people)
         return
-    st.say("money.set", A=a, n=st.number(2, 40))
-    st.say("split.two", A=a, B=b, n=2 * st.number(2, 40))
+    st.add_sentence("money.set", A=a, n=st.number(2, 40))
+    st.add_sentence("split.two", A=a, B=b, n=2 * st.number(2, 40))
     events = {"money.earn": "add", "money.gift": "add", "money.spend": "sub", "money.daily": "down"}
     slots = {"A": a}
     while (left := steps - st.steps(f"money {a}")) > 0:
         kind = st.choose([n for n, sort in events.items() if left > 1 or sort != "down"])
-        happen(st, kind, events[kind], st.value(f"money {a}"), slots)
-    st.say("money.ask", A=a)
+        write_event(st, kind, events[kind], st.value(f"money {a}"), slots)
+    st.add_sentence("money.ask", A=a)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from sq.domains.arithmetic import gauge as g
+from sq.domains.arithmetic import quantity as g
 from sq.domains.arithmetic.grammar import Effect, Kind, Slots, kind
 from sq.domains.arithmetic.world import Node, World
 
-AGE = g.Gauge("age {A}", "{A} is", "years old", whole=False)
-POINTS = g.Gauge("points {A}", "{A} scores", "points", total=True)
-READ = g.Gauge("read {A}", "{A} reads", "pages", total=True)
-LEFT = g.Gauge("pages left", "There are", "pages left")
-WENT = g.Gauge("went {A} {O}", "{A} {O}", "miles", whole=False, total=True)
-GOES = g.Gauge("goes {A}", "{A} goes", "miles", whole=False, total=True)
-TRIP = g.Gauge("trip left", "That leaves", "miles", whole=False)
-HOURS = g.Gauge("hours", "It takes", "hours", whole=False)
-SPEED = g.Gauge("speed", "The speed is", "miles an hour", whole=False)
-SPENT = g.Gauge("minutes {A} {Y}", "{A} spends", "minutes", whole=False, total=True, slot="Y")
-DAY = g.Gauge("minutes {A}", "{A} spends", "minutes", whole=False, total=True)
+AGE = g.Quantity("age {A}", "{A} is", "years old", whole=False)
+POINTS = g.Quantity("points {A}", "{A} scores", "points", total=True)
+READ = g.Quantity("read {A}", "{A} reads", "pages", total=True)
+LEFT = g.Quantity("pages left", "There are", "pages left")
+WENT = g.Quantity("went {A} {O}", "{A} {O}", "miles", whole=False, total=True)
+GOES = g.Quantity("goes {A}", "{A} goes", "miles", whole=False, total=True)
+TRIP = g.Quantity("trip left", "That leaves", "miles", whole=False)
+HOURS = g.Quantity("hours", "It takes", "hours", whole=False)
+SPEED = g.Quantity("speed", "The speed is", "miles an hour", whole=False)
+SPENT = g.Quantity("minutes {A} {Y}", "{A} spends", "minutes", whole=False, total=True, slot="Y")
+DAY = g.Quantity("minutes {A}", "{A} spends", "minutes", whole=False, total=True)
 
 
 def _age_later(op: str) -> Effect:
@@ -67,10 +67,10 @@ def _goes_than(op: str) -> Effect:
     return effect
 
 
-def _both(gauge: g.Gauge) -> Effect:
+def _both(quantity: g.Quantity) -> Effect:
     def effect(w: World, s: Slots) -> None:
-        g.changes("+", gauge)(w, s)
-        g.changes("+", gauge, slot="m")(w, s)
+        g.changes("+", quantity)(w, s)
+        g.changes("+", quantity, slot="m")(w, s)
 
     return effect
 

@@ -1,4 +1,4 @@
-"""A gauge: one sort of quantity (Tom's apples, the water in a tank) and what sentences may do to it.
+"""A quantity (Tom's apples, the water in a tank) and what sentences may do to it.
 
 Most stories state a quantity, change it, compare it with another and ask for it. Those effects are written once here;
 the themes give each its own words.
@@ -13,7 +13,7 @@ from sq.domains.arithmetic.world import Node, Number, World, check_amount
 
 
 @dataclass(frozen=True)
-class Gauge:
+class Quantity:
     """`key`, `before` and `after` are formats over a sentence's slots; `other` is the slot of who is compared with.
 
     `total` marks a quantity that starts at nothing (what was earned so far) and needs no statement.
@@ -47,8 +47,10 @@ class Gauge:
         return w.leaf(value)
 
     def calc(self, w: World, s: Slots, op: str, left: Node, right: Node, before: str | None = None) -> Node:
-        told = self.before if before is None else before
-        return w.calc(op, left, right, told.format_map(s), self.after.format_map(s), whole=self.whole, floor=self.floor)
+        words = self.before if before is None else before
+        return w.calc(
+            op, left, right, words.format_map(s), self.after.format_map(s), whole=self.whole, floor=self.floor
+        )
 
     def change(self, w: World, s: Slots, op: str, by: Node) -> None:
         """Add to or take from the quantity. A total that stood at nothing simply becomes the amount."""
@@ -72,14 +74,14 @@ def counted(w: World, value: Number | None) -> Node:
     return w.leaf(value)
 
 
-def share_of(g: Gauge, w: World, s: Slots, of: Node, part: tuple[int, int]) -> Node:
+def share_of(g: Quantity, w: World, s: Slots, of: Node, part: tuple[int, int]) -> Node:
     """A half, a third, three quarters of a quantity."""
     top, bottom = part
     one = g.calc(w, s, "/", of, w.leaf(bottom), "That is")
     return one if top == 1 else g.calc(w, s, "*", one, w.leaf(top), "That is")
 
 
-def states(g: Gauge, slot: str = "n") -> Effect:
+def states(g: Quantity, slot: str = "n") -> Effect:
     """Tom has 12 apples."""
 
     def effect(w: World, s: Slots) -> None:
@@ -89,7 +91,7 @@ def states(g: Gauge, slot: str = "n") -> Effect:
     return effect
 
 
-def states_groups(g: Gauge, each: str = "n") -> Effect:
+def states_groups(g: Quantity, each: str = "n") -> Effect:
     """Tom has 3 bags with 4 apples in each."""
 
     def effect(w: World, s: Slots) -> None:
@@ -98,29 +100,29 @@ def states_groups(g: Gauge, each: str = "n") -> Effect:
     return effect
 
 
-def changes(op: str, *gauges: Gauge, slot: str = "n") -> Effect:
+def changes(op: str, *quantities: Quantity, slot: str = "n") -> Effect:
     """Tom buys 3 more apples; Tom loses 3 apples."""
 
     def effect(w: World, s: Slots) -> None:
-        node = gauges[0].leaf(w, s[slot])
-        for g in gauges:
+        node = quantities[0].leaf(w, s[slot])
+        for g in quantities:
             g.change(w, s, op, node)
 
     return effect
 
 
-def changes_groups(op: str, *gauges: Gauge, each: str = "n", count: str = "k") -> Effect:
+def changes_groups(op: str, *quantities: Quantity, each: str = "n", count: str = "k") -> Effect:
     """Tom buys 3 bags of 4 apples each; Tom saves $5 each week for 4 weeks."""
 
     def effect(w: World, s: Slots) -> None:
-        node = gauges[0].times(w, s, each, count)
-        for g in gauges:
+        node = quantities[0].times(w, s, each, count)
+        for g in quantities:
             g.change(w, s, op, node)
 
     return effect
 
 
-def takes_part(g: Gauge) -> Effect:
+def takes_part(g: Quantity) -> Effect:
     """Tom gives away half of the apples."""
 
     def effect(w: World, s: Slots) -> None:
@@ -129,7 +131,7 @@ def takes_part(g: Gauge) -> Effect:
     return effect
 
 
-def gives(g: Gauge, slot: str = "n") -> Effect:
+def gives(g: Quantity, slot: str = "n") -> Effect:
     """Tom gives 3 apples to Ben."""
 
     def effect(w: World, s: Slots) -> None:
@@ -140,7 +142,7 @@ def gives(g: Gauge, slot: str = "n") -> Effect:
     return effect
 
 
-def compares(g: Gauge, op: str, slot: str = "n", other: str = "B") -> Effect:
+def compares(g: Quantity, op: str, slot: str = "n", other: str = "B") -> Effect:
     """Tom has 3 more apples than Ben."""
 
     def effect(w: World, s: Slots) -> None:
@@ -150,7 +152,7 @@ def compares(g: Gauge, op: str, slot: str = "n", other: str = "B") -> Effect:
     return effect
 
 
-def multiplies(g: Gauge, other: str = "B") -> Effect:
+def multiplies(g: Quantity, other: str = "B") -> Effect:
     """Tom has twice as many apples as Ben."""
 
     def effect(w: World, s: Slots) -> None:
@@ -160,7 +162,7 @@ def multiplies(g: Gauge, other: str = "B") -> Effect:
     return effect
 
 
-def divides(g: Gauge, other: str = "B") -> Effect:
+def divides(g: Quantity, other: str = "B") -> Effect:
     """Tom has half as many apples as Ben."""
 
     def effect(w: World, s: Slots) -> None:
@@ -174,12 +176,12 @@ def divides(g: Gauge, other: str = "B") -> Effect:
     return effect
 
 
-def asks(g: Gauge) -> Effect:
+def asks(g: Quantity) -> Effect:
     """How many apples does Tom have?"""
     return lambda w, s: w.asked(g.of(s))
 
 
-def asks_total(g: Gauge, *others: str) -> Effect:
+def asks_total(g: Quantity, *others: str) -> Effect:
     """How many apples do Tom and Ben have together?"""
 
     def effect(w: World, s: Slots) -> Node:
@@ -191,7 +193,7 @@ def asks_total(g: Gauge, *others: str) -> Effect:
     return effect
 
 
-def asks_average(g: Gauge, *others: str) -> Effect:
+def asks_average(g: Quantity, *others: str) -> Effect:
     """What is the average of what Tom and Ben have?"""
 
     def effect(w: World, s: Slots) -> Node:
@@ -202,7 +204,7 @@ def asks_average(g: Gauge, *others: str) -> Effect:
     return effect
 
 
-def asks_difference(g: Gauge, more: bool = True, other: str = "B") -> Effect:
+def asks_difference(g: Quantity, more: bool = True, other: str = "B") -> Effect:
     """How many more apples does Tom have than Ben?"""
 
     def effect(w: World, s: Slots) -> Node:
@@ -213,30 +215,30 @@ def asks_difference(g: Gauge, more: bool = True, other: str = "B") -> Effect:
     return effect
 
 
-def asks_needed(g: Gauge, before: str = "That leaves", after: str | None = None, slot: str = "n") -> Effect:
+def asks_needed(g: Quantity, before: str = "That leaves", after: str | None = None, slot: str = "n") -> Effect:
     """How many more points does Tom need to reach 20?"""
 
     def effect(w: World, s: Slots) -> Node:
         goal = g.leaf(w, s[slot])
-        told = (before.format_map(s), (after or g.after).format_map(s))
-        return w.calc("-", goal, w.asked(g.of(s)), *told, whole=g.whole, floor=0)
+        words = (before.format_map(s), (after or g.after).format_map(s))
+        return w.calc("-", goal, w.asked(g.of(s)), *words, whole=g.whole, floor=0)
 
     return effect
 
 
-def splits(g: Gauge, to: str, before: str, after: str | None = None, count: str = "k") -> Effect:
+def splits(g: Quantity, to: str, before: str, after: str | None = None, count: str = "k") -> Effect:
     """Tom shares the apples equally among 4 friends: what each gets, under the key `to`."""
 
     def effect(w: World, s: Slots) -> None:
         by = counted(w, s[count])
-        told = (before, (after or g.after).format_map(s))
-        node = w.calc("/", g.current(w, g.of(s)), by, *told, whole=g.whole)
+        words = (before, (after or g.after).format_map(s))
+        node = w.calc("/", g.current(w, g.of(s)), by, *words, whole=g.whole)
         w.state(to.format_map(s), node)
 
     return effect
 
 
-def packs(g: Gauge, to: str, before: str, after: str, each: str = "n") -> Effect:
+def packs(g: Quantity, to: str, before: str, after: str, each: str = "n") -> Effect:
     """Tom packs the apples into bags of 4: how many bags, under the key `to`."""
 
     def effect(w: World, s: Slots) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from sq.domains.arithmetic import gauge as g
+from sq.domains.arithmetic import quantity as g
 from sq.domains.arithmetic.grammar import Kind, Slots, kind
 from sq.domains.arithmetic.world import World
 
-HEAT = g.Gauge("heat", "It is", "degrees", whole=False, floor=None)
-ROPE = g.Gauge("rope", "The rope is", "meters", whole=False)
-TANK = g.Gauge("tank", "The tank has", "liters", whole=False)
-TALL = g.Gauge("tall", "The plant is", "inches", whole=False)
-VALUE = g.Gauge("value {A}", "{A} gets", "", whole=False, floor=None)
-WEIGHT = g.Gauge("weight {V}", "The {V} weighs", "pounds", whole=False, slot="V")
+HEAT = g.Quantity("heat", "It is", "degrees", whole=False, floor=None)
+ROPE = g.Quantity("rope", "The rope is", "meters", whole=False)
+TANK = g.Quantity("tank", "The tank has", "liters", whole=False)
+TALL = g.Quantity("tall", "The plant is", "inches", whole=False)
+VALUE = g.Quantity("value {A}", "{A} gets", "", whole=False, floor=None)
+WEIGHT = g.Quantity("weight {V}", "The {V} weighs", "pounds", whole=False, slot="V")
 
 
 def _rise_and_fall(w: World, s: Slots) -> None:
