@@ -9,9 +9,9 @@ from sq.eval.equal import environments
 from sq.eval.equal.cursor import Cursor, Grammar
 from sq.eval.equal.lexer import MARKS
 from sq.eval.equal.numerals import mixed_number, number
-from sq.eval.equal.tree import Const, Node, Num, Op, ParseError, Quantity, Rel, Seq, Sym, Text
+from sq.eval.equal.tree import Const, Node, Num, Op, ParseError, Quantity, Rel, Seq, Sym, Text, mapped
 
-_CLOSERS = {"(": (")", "]"), "[": ("]", ")"), "\\{": ("\\}",), "<<": (">>",), "{": ("}",), "]": ("[", "]")}
+_CLOSERS = {"(": (")", "]"), "[": ("]", ")"), "\\{": ("\\}",), "<<": (">>",), "{": ("}",)}
 _CALLED = frozenset({"f", "g", "F", "G"})
 _SETS = frozenset({"R", "Z", "N", "Q", "C"})
 _INVERTED = frozenset({"sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh"})
@@ -63,12 +63,10 @@ class Primaries:
         if token.kind == "num":  # `2^6 3^5`, but `3 5` is no product
             return self.cursor.previous_kind != "num" or (token.spaced and self.cursor.peek(1).text == "^")
         if token.kind == "cmd":
-            return token.text not in ("end", "pmod", "bmod", "mod", "choose")
+            return token.text not in ("end", "pmod", "bmod", "mod")
         if token.text == "|":
             return self.cursor.bars == 0
-        if token.text == "[":
-            return not self.cursor.reversed
-        return token.kind == "op" and token.text in ("(", "{", "\\{", "<<", "lfloor", "lceil")
+        return token.kind == "op" and token.text in ("(", "[", "{", "\\{", "<<", "lfloor", "lceil")
 
     def numeral(self, value: Num) -> Node:
         """A number, or a mixed number where a proper fraction of digits follows."""
@@ -112,8 +110,6 @@ class Primaries:
         if self.cursor.next().text != ")":
             self.cursor.at = mark
             return None
-        if name == "C" and not self.cursor.calls and isinstance(inside, Seq) and len(inside.items) == 2:
-            return Op("binom", inside.items)
         return Op("call", (Sym(name), *(inside.items if isinstance(inside, Seq) and not inside.left else (inside,))))
 
     def comma_inside(self) -> bool:
@@ -131,7 +127,7 @@ class Primaries:
         return False
 
     def function(self, name: str) -> Node:
-        """`sin x`, `sin^2 x`, `log_2 x`, `max(a, b)`."""
+        """`sin x`, `sin^2 x`, `log_2 x`."""
         base = exponent = None
         while self.cursor.peek().text in ("^", "_") and self.cursor.peek().kind == "op":
             if self.cursor.next().text == "_":
@@ -140,11 +136,8 @@ class Primaries:
                 exponent = self.argument(whole_number=True)
         if exponent == _INVERSE and name in _INVERTED:
             name, exponent = "arc" + name, None
-        if name in ("max", "min", "gcd", "lcm"):
-            node: Node = Op(name, self.arguments())
-        else:
-            arg = self.function_argument()
-            node = Op("log", (arg, base)) if base is not None and name == "log" else Op(name, (arg,))
+        arg = self.function_argument()
+        node = Op("log", (arg, base)) if base is not None and name == "log" else Op(name, (arg,))
         return node if exponent is None else Op("pow", (node, exponent))
 
     def function_argument(self) -> Node:
@@ -165,13 +158,6 @@ class Primaries:
                 node = Op("mul", (node, self.grammar.power()))
         self.cursor.depth -= 1
         return node
-
-    def arguments(self) -> tuple[Node, ...]:
-        """The bracketed arguments of max, min, gcd, lcm."""
-        node = self.grammar.power()
-        if isinstance(node, Seq):
-            return node.items
-        raise ParseError("a function of several arguments has one")
 
     def sentence(self, first: str) -> Node:
         """Words, up to the end of the item."""
@@ -254,10 +240,9 @@ class Primaries:
                 inside = self.grammar.sum()
                 self.cursor.expect("r" + opener[1:])
                 return Op(opener[1:], (inside,))
-            outer = self.cursor.bars, self.cursor.reversed
-            self.cursor.bars, self.cursor.reversed = 0, opener == "]"
+            outer, self.cursor.bars = self.cursor.bars, 0
             node = self.inside(opener)
-            self.cursor.bars, self.cursor.reversed = outer
+            self.cursor.bars = outer
             return node
         finally:
             self.cursor.depth -= 1
@@ -278,9 +263,6 @@ class Primaries:
         if opener in ("\\{", "{") and environments.builder_bar(self.cursor):
             return environments.builder(self.cursor, self.grammar, closers)
         node = self.grammar.listed(closers[0])
-        if opener == "{" and self.cursor.peek().text == "choose":
-            self.cursor.next()
-            node = Op("binom", (node, self.grammar.sum()))
         closer = self.cursor.next()
         if closer.kind != "op" or closer.text not in closers:
             raise ParseError("a bracket is not closed")
@@ -289,13 +271,11 @@ class Primaries:
             return Seq("\\{" if opener == "{" else opener, "\\}" if opener == "{" else closer.text, node.items)
         if opener == "\\{":
             return Seq(opener, closer.text, (node,))
-        if opener == "]" or closer.text != closers[0]:
+        if closer.text != closers[0]:
             raise ParseError("an interval with one end is not read")
         return node.value if isinstance(node, Quantity) and node.unit == "dollar" else node
 
 
 def _counting(node: Node) -> Node:
     """An expression whose `i` is a variable."""
-    if isinstance(node, Op):
-        return Op(node.op, tuple(_counting(a) for a in node.args))
-    return Sym("i") if node == Const("i") else node
+    return Sym("i") if node == Const("i") else mapped(node, _counting)

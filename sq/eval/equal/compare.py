@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import product
 
-from sq.eval.equal import conditions, matrices, parameters, plus_minus, relations, sets, vectors
+from sq.eval.equal import conditions, matrices, parameters, plus_minus, relations, sets
 from sq.eval.equal.numbers import Tolerance, same_base, same_quantity, without_degrees, without_unit_letter
 from sq.eval.equal.tree import (
     Base,
@@ -28,7 +28,7 @@ from sq.eval.equal.tree import (
 from sq.eval.equal.words import same_words
 
 MAX_ITEMS = 100
-_OPEN = {"(": "(", "<<": "(", "[": "[", "]": "(", "\\{": "{"}
+_OPEN = {"(": "(", "<<": "(", "[": "[", "\\{": "{"}
 
 
 class Comparison:
@@ -221,7 +221,7 @@ def _sequences(compare: Comparison, a: Node, r: Node) -> bool | None:
 
 
 def _apart(compare: Comparison, a: Node, r: Node) -> bool | None:
-    """One side is a sequence: the other may be named part by part, or a sum of unit vectors."""
+    """One side is a sequence: the other may be named part by part."""
     sequence, other = (a, r) if isinstance(a, Seq) else (r, a)
     if not isinstance(sequence, Seq):
         return None
@@ -229,10 +229,6 @@ def _apart(compare: Comparison, a: Node, r: Node) -> bool | None:
         return compare.ordered(*((other.args[1:], sequence.items) if a is other else (sequence.items, other.args[1:])))
     if sequence.left == "" and _all_named(sequence.items) and isinstance(other, Rel):
         return compare.lists([a] if a is other else list(sequence.items), [r] if r is other else list(sequence.items))
-    if sequence.left in ("(", "<<", "["):
-        parts = vectors.components(other, len(sequence.items))
-        if parts is not None:
-            return compare.ordered(*((parts, sequence.items) if a is other else (sequence.items, parts)))
     return None
 
 
@@ -242,7 +238,7 @@ def _is_point(node: Node) -> bool:
 
 
 def _shut(bracket: str) -> str:
-    return ")" if bracket in (">>", "[") else bracket
+    return ")" if bracket == ">>" else bracket
 
 
 def _any_order(compare: Comparison, a: tuple[Node, ...], r: tuple[Node, ...]) -> bool:
@@ -252,7 +248,10 @@ def _any_order(compare: Comparison, a: tuple[Node, ...], r: tuple[Node, ...]) ->
 def _matrix(compare: Comparison, a: Node, r: Node) -> bool | None:
     ours, theirs = matrices.as_matrix(a), matrices.as_matrix(r)
     if ours is None or theirs is None:  # [[1, 2], [3, 4]]
-        ours, theirs = ours or (vectors.rows(a) if theirs else None), theirs or (vectors.rows(r) if ours else None)
+        ours, theirs = (
+            ours or (matrices.of_rows(a) if theirs else None),
+            theirs or (matrices.of_rows(r) if ours else None),
+        )
     if ours is not None and theirs is not None:
         return len(ours.rows) == len(theirs.rows) and all(
             compare.ordered(x, y) for x, y in zip(ours.rows, theirs.rows, strict=True)
@@ -280,7 +279,7 @@ def _ratio(compare: Comparison, a: Node, r: Node) -> bool | None:
 
 
 _RULES: tuple[Callable[[Comparison, Node, Node], bool | None], ...] = (
-    _words, _clock, conditions.congruent, conditions.excluded, _base, conditions.builders, conditions.cases, _relation,
+    _words, _clock, conditions.congruent, conditions.excluded, _base, _relation,
     _real_sets, _unions, _matrix, _sequences, _ratio,
 )  # fmt: skip
 

@@ -48,7 +48,6 @@ class Cursor:
         self.at = 0
         self.depth = 0
         self.bars = 0
-        self.reversed = False
         self.calls = False
         """Whether every name before a bracket is a function of what stands in it."""
         self.money = r"\usd" in text

@@ -12,7 +12,7 @@ from sq.eval.equal.lexer import FUNCTIONS, GREEK, Token, lex
 from sq.eval.equal.parser import Parser
 from sq.eval.equal.tree import Const, Node, Op, ParseError, Quantity, Rel, Seq, Sym, Text
 
-_KNOWN = (FUNCTIONS | GREEK) - {"max", "min", "gcd", "lcm", "det", "cis"} | frozenset(
+_KNOWN = (FUNCTIONS | GREEK) - {"det", "cis"} | frozenset(
     "frac sqrt binom infty sum prod cdot times div lfloor rfloor lceil rceil le ge pi overline".split()
 )
 _SPELT = {"leq": "le", "leqslant": "le", "leqq": "le", "geq": "ge", "geqslant": "ge", "geqq": "ge", "neq": "ne"}

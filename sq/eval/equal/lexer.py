@@ -17,7 +17,7 @@ MAX_DIGITS = 2_000
 
 FUNCTIONS = frozenset(
     "sin cos tan cot sec csc arcsin arccos arctan arccot arcsec arccsc asin acos atan sinh cosh tanh coth sech csch "
-    "arcsinh arccosh arctanh log ln lg exp cis sqrt abs max min gcd lcm det floor ceil".split()
+    "arcsinh arccosh arctanh log ln lg exp cis sqrt abs det floor ceil".split()
 )
 GREEK = frozenset(
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega "
@@ -42,8 +42,7 @@ _OPERATORS = {
     "lbrack": "[", "rbrack": "]", "bigcup": "cup", "union": "cup",
 }  # fmt: skip
 _STRUCTURE = frozenset(
-    "frac sqrt binom choose sum prod begin end pmod bmod mod text mathrm operatorname mathbb mathsf angle "
-    "triangle".split()
+    "frac sqrt binom sum prod begin end pmod bmod mod text mathrm operatorname mathbb mathsf angle triangle".split()
 )
 
 _TOKEN = re.compile(

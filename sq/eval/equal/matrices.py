@@ -13,7 +13,7 @@ MAX_MATRICES = 6
 def as_matrix(node: Node) -> Matrix | None:
     """The matrix a node stands for once its sums, products and scalar factors are carried out; None if it is none."""
     if isinstance(node, Matrix):
-        return node if node.kind == "matrix" else None
+        return node
     if isinstance(node, Quantity):
         return None
     if not isinstance(node, Op):
@@ -52,6 +52,15 @@ def vector(node: Node) -> tuple[Node, ...] | None:
     if isinstance(node, Seq) and node.left in ("(", "<<", "", "[") and node.right not in ("or",):
         return node.items
     return None
+
+
+def of_rows(node: Node) -> Matrix | None:
+    """The matrix that `[[1, 2], [3, 4]]` writes, row by row."""
+    if not (isinstance(node, Seq) and node.left in ("(", "[") and len(node.items) > 1):
+        return None
+    if not all(isinstance(i, Seq) and i.left in ("(", "[") and len(i.items) > 1 for i in node.items):
+        return None
+    return Matrix(tuple(i.items for i in node.items if isinstance(i, Seq)))
 
 
 def _transposed(node: Node) -> Matrix | None:

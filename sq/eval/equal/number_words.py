@@ -35,7 +35,6 @@ _SCALED = re.compile(
     r"(?P<rest>.{0,40})",
     re.ASCII | re.DOTALL | re.IGNORECASE,
 )
-_KILO = re.compile(r"((?:\\usd\s*-?|-?\d)\d+(?:\.\d+)?)[kK]", re.ASCII)
 _DECIMAL_COMMA = re.compile(r"([-+]?\s*)(0,\d+|[1-9]\d*,(?:\d{2}|\d{4,}))", re.ASCII)
 _RATIO = re.compile(r"(\d[\d.]*)\s*(?:to|\\text\s*\{\s*to\s*\})\s*(\d[\d.]*)", re.ASCII)
 
@@ -54,9 +53,6 @@ def spellings(text: str) -> list[str]:
         money, number, scale, rest = (scaled[k] or "" for k in ("money", "number", "scale", "rest"))
         value = 12 if scale.lower() == "dozen" else _SCALES[scale.lower()]
         return [rf"{money}{number.replace(',', '')} \cdot {value} {rest}".strip(), f"{money}{number} {rest}".strip()]
-    thousands = _KILO.fullmatch(plain)
-    if thousands:
-        return [text, f"{thousands.group(1)} \\cdot 1000"]
     comma = _DECIMAL_COMMA.fullmatch(text)
     if comma:
         return [text, comma.group(1) + comma.group(2).replace(",", ".")]

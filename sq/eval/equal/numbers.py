@@ -15,7 +15,7 @@ from mpmath import mp  # type: ignore[import-untyped]
 from sq.eval.equal import units
 from sq.eval.equal.identity import decimal_of, same, value_at
 from sq.eval.equal.rational import exact
-from sq.eval.equal.tree import Base, Const, Node, Num, Op, Quantity, Sym, symbols
+from sq.eval.equal.tree import Base, Const, Node, Num, Op, Quantity, Sym, mapped, symbols
 from sq.eval.equal.value import Uncomputable
 
 ROUNDED_PLACES = 6
@@ -120,9 +120,7 @@ def without_degrees(node: Node) -> Node:
     """Degree signs off where they stand among terms: `180^{circ} - x` is `180 - x` to who writes no signs."""
     if isinstance(node, Quantity) and node.unit == "degree":
         return node.value
-    if isinstance(node, Op) and node.op in ("add", "mul", "neg", "div"):
-        return Op(node.op, tuple(without_degrees(a) for a in node.args))
-    return node
+    return mapped(node, without_degrees) if isinstance(node, Op) and node.op in ("add", "mul", "neg", "div") else node
 
 
 def as_quantity(node: Node) -> Node:

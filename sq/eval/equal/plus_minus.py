@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import product
 
-from sq.eval.equal.tree import Node, Op, ParseError, Quantity, Rel, Seq, walk
+from sq.eval.equal.tree import Node, Op, ParseError, Seq, mapped, walk
 
 MAX_SIGNS = 3
 
@@ -38,16 +38,8 @@ def expanded(node: Node) -> list[Node]:
 
 
 def _with(node: Node, signs: list[int]) -> Node:
-    if isinstance(node, Op):
-        if node.op in ("pm", "mp"):
-            sign = signs.pop(0) if node.op == "pm" else -(signs[0] if signs else 1)
-            inner = _with(node.args[0], signs)
-            return inner if sign > 0 else Op("neg", (inner,))
-        return Op(node.op, tuple(_with(a, signs) for a in node.args))
-    if isinstance(node, Rel):
-        return Rel(tuple(_with(p, signs) for p in node.parts), node.ops, node.names)
-    if isinstance(node, Quantity):
-        return Quantity(_with(node.value, signs), node.unit)
-    if isinstance(node, Seq):
-        return Seq(node.left, node.right, tuple(_with(i, signs) for i in node.items))
-    return node
+    if isinstance(node, Op) and node.op in ("pm", "mp"):
+        sign = signs.pop(0) if node.op == "pm" else -(signs[0] if signs else 1)
+        inner = _with(node.args[0], signs)
+        return inner if sign > 0 else Op("neg", (inner,))
+    return mapped(node, lambda n: _with(n, signs))

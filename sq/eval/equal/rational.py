@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from math import comb, factorial, gcd, isqrt, lcm
+from math import comb, factorial, isqrt
 
 from sq.eval.equal.tree import Node, Num, Op, Quantity
 
@@ -65,13 +65,6 @@ def _binomial(n: Fraction, k: Fraction) -> Fraction | None:
     return Fraction(comb(int(n), int(k)))
 
 
-def _integers(rule: Callable[..., int]) -> Callable[..., Fraction | None]:
-    def on_integers(*args: Fraction) -> Fraction | None:
-        return Fraction(rule(*(int(a) for a in args))) if all(a.denominator == 1 for a in args) else None
-
-    return on_integers
-
-
 def _product(*args: Fraction) -> Fraction:
     result = Fraction(1)
     for arg in args:
@@ -94,8 +87,4 @@ _EXACT: dict[str, Callable[..., Fraction | None]] = {
     "floor": lambda a: Fraction(a.__floor__()),
     "lceil": lambda a: Fraction(a.__ceil__()),
     "ceil": lambda a: Fraction(a.__ceil__()),
-    "max": lambda *a: max(a),
-    "min": lambda *a: min(a),
-    "gcd": _integers(gcd),
-    "lcm": _integers(lcm),
 }

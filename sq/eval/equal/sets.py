@@ -9,12 +9,10 @@ from typing import Any, NamedTuple
 
 from mpmath import mp  # type: ignore[import-untyped]
 
-from sq.eval.equal.environments import over_whole_numbers
 from sq.eval.equal.identity import DIGITS, value_at
 from sq.eval.equal.tree import Const, Node, Op, Rel, Seq, Sym, replace, symbols
 
 _FLIP = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "!=": "!="}
-MAX_POINTS = 1_000
 _BRACKETS = {"(": False, "[": True, ")": False, "]": True}
 
 
@@ -77,15 +75,11 @@ def _set(node: Node) -> Pieces | None:
 
 
 def _sequence(node: Seq) -> Pieces | None:
-    if node.left in ("(", "[", "]") and len(node.items) == 2:
+    if node.left in ("(", "[") and len(node.items) == 2:
         low, high = (_real(i) for i in node.items)
         if low is None or high is None or low > high:
             return None
-        low_in = node.left == "["
-        high_in = node.right == "]" and node.left != "]" or (node.left == "]" and node.right == "]")
-        if node.right == "[":
-            high_in = False
-        return [Piece(low, low_in, high, high_in)]
+        return [Piece(low, node.left == "[", high, node.right == "]")]
     if node.left == "\\{":
         values = [_real(i) for i in node.items]
         return None if any(v is None for v in values) else [Piece(v, True, v, True) for v in values]
@@ -108,7 +102,7 @@ def _combined(parts: list[Pieces], join: str) -> Pieces:
 
 def _operation(node: Op) -> Pieces | None:
     if node.op == "builder":
-        return _set(node.args[0]) if len(node.args) == 1 else _whole_numbers(node)
+        return _set(node.args[0])
     if node.op not in ("cup", "cap", "setminus"):
         return None
     left, right = _set(node.args[0]), _set(node.args[1])
@@ -117,25 +111,6 @@ def _operation(node: Op) -> Pieces | None:
     if node.op == "cup":
         return left + right
     return _meet(left, right if node.op == "cap" else _complement(_merged(right)))
-
-
-def _whole_numbers(node: Op) -> Pieces | None:
-    """The whole numbers of a set-builder, one by one where they are few."""
-    found = _set(node.args[0]) if over_whole_numbers(node) else None
-    if found is None or any(not mp.isfinite(end) for p in found for end in (p.low, p.high)):
-        return None
-    if sum(p.high - p.low for p in found) > MAX_POINTS or (node.args[2] == Const("N") and _holds(found, 0)):
-        return None  # whether 0 is a natural number is a matter of taste
-    ends = [(int(mp.ceil(p.low)), int(mp.floor(p.high))) for p in found]
-    values = sorted({k for low, high in ends for k in range(low, high + 1) if _holds(found, k)})
-    return [Piece(mp.mpf(k), True, mp.mpf(k), True) for k in values if k > 0 or node.args[2] == Const("Z")]
-
-
-def _holds(pieces: Pieces, value: int) -> bool:
-    return any(
-        (p.low < value or (p.low == value and p.low_in)) and (value < p.high or (p.high == value and p.high_in))
-        for p in pieces
-    )
 
 
 def _relation(node: Rel) -> Pieces | None:

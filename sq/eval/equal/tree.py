@@ -6,7 +6,8 @@ the number `e` and the word `e` are three things, though as plain tuples they wo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple, TypeAlias
@@ -20,34 +21,18 @@ class Num(NamedTuple):
     places: int = 0
 
 
-class Sym(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Sym:
     """A variable, with its subscript and marks in its name."""
 
     name: str
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Sym) and self.name == other.name
 
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    def __hash__(self) -> int:
-        return hash(("Sym", self.name))
-
-
-class Const(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Const:
     """pi, e, i, inf, emptyset, dots, or a set such as R."""
 
     name: str
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Const) and self.name == other.name
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    def __hash__(self) -> int:
-        return hash(("Const", self.name))
 
 
 class Op(NamedTuple):
@@ -74,10 +59,9 @@ class Rel(NamedTuple):
 
 
 class Matrix(NamedTuple):
-    """Rows of cells; `kind` is matrix, array or vmatrix (a determinant)."""
+    """Rows of cells."""
 
     rows: tuple[tuple[Node, ...], ...]
-    kind: str = "matrix"
 
 
 class Quantity(NamedTuple):
@@ -101,19 +85,11 @@ class Clock(NamedTuple):
     half: str
 
 
-class Text(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Text:
     """Words."""
 
     words: str
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Text) and self.words == other.words
-
-    def __ne__(self, other: object) -> bool:
-        return not self == other
-
-    def __hash__(self) -> int:
-        return hash(("Text", self.words))
 
 
 Node: TypeAlias = Num | Sym | Const | Op | Seq | Rel | Matrix | Quantity | Base | Clock | Text
@@ -159,18 +135,21 @@ ANY_INTEGER = "any integer"
 """The name given to a variable that an answer says runs over the integers."""
 
 
+def mapped(node: Node, change: Callable[[Node], Node]) -> Node:
+    """The node with every node directly below it changed."""
+    if isinstance(node, Op):
+        return Op(node.op, tuple(map(change, node.args)))
+    if isinstance(node, Seq):
+        return Seq(node.left, node.right, tuple(map(change, node.items)))
+    if isinstance(node, Rel):
+        return Rel(tuple(map(change, node.parts)), node.ops, node.names)
+    if isinstance(node, Matrix):
+        return Matrix(tuple(tuple(map(change, row)) for row in node.rows))
+    if isinstance(node, Quantity):
+        return Quantity(change(node.value), node.unit)
+    return node
+
+
 def replace(node: Node, table: dict[str, Node]) -> Node:
     """The tree with variables put in place of others."""
-    if isinstance(node, Sym):
-        return table.get(node.name, node)
-    if isinstance(node, Op):
-        return Op(node.op, tuple(replace(a, table) for a in node.args))
-    if isinstance(node, Seq):
-        return Seq(node.left, node.right, tuple(replace(a, table) for a in node.items))
-    if isinstance(node, Rel):
-        return Rel(tuple(replace(a, table) for a in node.parts), node.ops, node.names)
-    if isinstance(node, Matrix):
-        return Matrix(tuple(tuple(replace(a, table) for a in row) for row in node.rows), node.kind)
-    if isinstance(node, Quantity):
-        return Quantity(replace(node.value, table), node.unit)
-    return node
+    return table.get(node.name, node) if isinstance(node, Sym) else mapped(node, lambda n: replace(n, table))

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from math import gcd, lcm
 from typing import Any
 
 import mpmath  # type: ignore[import-untyped]
 from mpmath import mp
 
-from sq.eval.equal.tree import Base, Const, Matrix, Node, Num, Op, Quantity, Sym
+from sq.eval.equal.tree import Base, Const, Node, Num, Op, Quantity, Sym
 
 MAX_LOG2 = 2**40
 """Size of the logarithm of a power, to the base 2."""
@@ -22,10 +21,6 @@ MAX_ARGUMENT = 400
 """log2 of the largest number whose sine or floor is taken."""
 MAX_STEPS = 20_000
 """Operations in one evaluation, the terms of sums included."""
-
-
-MAX_DETERMINANT = 12
-"""Rows of a determinant."""
 
 
 class Uncomputable(ValueError):
@@ -78,10 +73,6 @@ class Evaluator:
             return self.quantity(node)
         if isinstance(node, Base):
             return mp.mpf(int(node.digits, node.base))
-        if isinstance(node, Matrix) and node.kind == "vmatrix":
-            if len(node.rows) > MAX_DETERMINANT:
-                raise Uncomputable("a determinant is too large")
-            return mp.det(mp.matrix([[self.of(c) for c in row] for row in node.rows]))
         if isinstance(node, Op):
             return self.operation(node)
         raise Uncomputable("no number")
@@ -194,15 +185,6 @@ def _real_root(value: Any, index: Any) -> Any:
     return _pow(value, 1 / _nonzero(index))
 
 
-def _whole(rule: Callable[..., int]) -> Callable[..., Any]:
-    def on_whole(*args: Any) -> Any:
-        if not all(mp.isint(_bounded(a)) for a in args):
-            raise Uncomputable("not whole")
-        return mp.mpf(rule(*(int(a) for a in args)))
-
-    return on_whole
-
-
 def _of_bounded(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return lambda value: function(_bounded(value))
 
@@ -221,8 +203,8 @@ _RULES: dict[str, Callable[..., Any]] = {
     "abs": lambda a: abs(a), "ln": lambda a: mp.log(_nonzero(a)), "lg": lambda a: mp.log10(_nonzero(a)),
     "log": lambda a, b=None: mp.log(_nonzero(a)) if b is None else mp.log(_nonzero(a)) / _nonzero(mp.log(_nonzero(b))),
     "lfloor": _of_bounded(mp.floor), "floor": _of_bounded(mp.floor), "lceil": _of_bounded(mp.ceil),
-    "ceil": _of_bounded(mp.ceil), "max": lambda *a: max(a), "min": lambda *a: min(a), "gcd": _whole(gcd),
-    "lcm": _whole(lcm), "arcsin": mp.asin, "arccos": mp.acos, "arctan": mp.atan, "arccot": _arccot, "asin": mp.asin,
+    "ceil": _of_bounded(mp.ceil),
+    "arcsin": mp.asin, "arccos": mp.acos, "arctan": mp.atan, "arccot": _arccot, "asin": mp.asin,
     "acos": mp.acos, "atan": mp.atan, "arcsec": lambda a: mp.acos(1 / _nonzero(a)),
     "arccsc": lambda a: mp.asin(1 / _nonzero(a)), "arcsinh": mp.asinh, "arccosh": mp.acosh, "arctanh": mp.atanh,
     "sin": _of_bounded(mp.sin), "cos": _of_bounded(mp.cos), "tan": _of_bounded(mp.tan), "cot": _of_bounded(mp.cot),

@@ -46,22 +46,8 @@ _MONTHS = {
         ("january february march april may june july august september october november december").split(), 1
     )
 }
-_DAYS = {
-    short: day
-    for day in "monday tuesday wednesday thursday friday saturday sunday".split()
-    for short in (day[:3], day[:4], day[:5])
-}
-_MONTH_NAMES = {
-    m[:3]: m for m in "january february march april june july august september october november december".split()
-}
 _KINDS = frozenset("triangle function number sequence series angle polygon event variable".split())
 """Nouns that an adjective implies: `isosceles` is `isosceles triangle`."""
-_QUADRANTS = {
-    name: number
-    for number, names in enumerate(("i first 1 1st", "ii second 2 2nd", "iii third 3 3rd", "iv fourth 4 4th"), 1)
-    for name in names.split()
-}
-_QUADRANT = re.compile(r"(?:the )?(?:(\w+) )?quadrant(?: (\w+))?")
 _LETTERS = re.compile(r"\(?[A-H]\)?(?:(?:\s*[,;&]\s*|\s+and\s+|\s*,\s*and\s+|)\(?[A-H]\)?){1,7}", re.ASCII)
 _LABELLED = re.compile(r"([A-Z][a-z]{2,9}) ([A-Z]|\d{1,2})", re.ASCII)
 _ITEM = re.compile(r"([A-Za-z][A-Za-z' -]{1,24}):\s*([^\s:][^:]*)", re.ASCII)
@@ -121,10 +107,10 @@ def same_words(prediction: str, reference: str) -> bool:
         return True
     if {left, right} in ({"t", "true"}, {"f", "false"}):
         return True
-    worded = is_words(reference) or is_prose(reference) or _DATE_LIKE.search(reference) or "quadrant" in right
+    worded = is_words(reference) or is_prose(reference) or _DATE_LIKE.search(reference)
     if not left or not worded:
         return False
-    if _one_kind(_bare(left), _bare(right)) or _names(listed[0]) == _names(listed[1]) != []:
+    if _bare(left) == _bare(right) or _names(listed[0]) == _names(listed[1]) != []:
         return True
     date = _date(right)
     return date is not None and _date(left) == date
@@ -209,24 +195,11 @@ def split_choice(text: str) -> tuple[str, str] | None:
 
 
 def _bare(text: str) -> str:
-    """A phrase without its article, its hyphens and its plurals; days and months in full."""
+    """A phrase without its article, its hyphens, its plurals, and a noun that its adjective implies."""
     text = _ARTICLE.sub("", text.replace(" - ", " "))
-    text = _DAYS.get(text) or _MONTH_NAMES.get(text) or text
-    quadrant = _QUADRANT.fullmatch(text)
-    if quadrant and bool(quadrant.group(1)) != bool(quadrant.group(2)):
-        return f"quadrant {_QUADRANTS.get(quadrant.group(1) or quadrant.group(2), text)}"
-    return " ".join(w.removesuffix("s") if len(w) > 3 else w for w in text.split())
-
-
-def _one_kind(a: str, b: str) -> bool:
-    """Whether two phrases are one, but for a noun that the adjective implies, or for the word quadrant."""
-    if a == b:
-        return True
-    short, long = sorted((a, b), key=len)
-    if long.startswith("quadrant "):
-        return long == f"quadrant {_QUADRANTS.get(short)}" and short.startswith(("i", "f", "s", "t"))
-    rest = long.removeprefix(short + " ")
-    return rest != long and rest in _KINDS and short not in _KINDS
+    plain = [w.removesuffix("s") if len(w) > 3 else w for w in text.split()]
+    implied = len(plain) == 2 and plain[1] in _KINDS and plain[0] not in _KINDS
+    return plain[0] if implied else " ".join(plain)
 
 
 def _names(text: str) -> list[str]:
