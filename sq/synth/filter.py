@@ -21,12 +21,11 @@ from sq.core.rows import JUDGED, fit_row
 from sq.core.yes_no import YesNo
 from sq.data.readers import BadRow
 from sq.domains.base import Domain
-from sq.engine.meter import Usage
 from sq.synth.config import SynthJob, SynthStage
 from sq.synth.filters.base import FilterContext, FilterItem
+from sq.synth.filters.models import FilterModels
 from sq.synth.filters.solvability import SolvabilityFilter
 from sq.synth.filters.synthetic_negatives import EARLIER
-from sq.synth.model_client import ModelClient
 from sq.synth.questions import oracle_metrics
 from sq.synth.stage import ItemResult, StageInput, StageSpec, bad_item
 
@@ -44,47 +43,31 @@ class FilterStage(SynthStage):
         domain = job.domain.create()
         source = StageInput(job=job, domain=domain, need=("question",))
         inputs = (source.check(),)
-        usage = Usage()
-        judge = _LazyJudge(job, usage)
-        context = FilterContext(domain=domain, judge=judge, scores=Path(self.scores), seed=job.seed, usage=usage)
+        models = FilterModels(job.model, job.engine)
+        context = FilterContext(domain=domain, models=models, scores=Path(self.scores), seed=job.seed)
         chain = _Chain(source, job, context)
         return StageSpec(
             schema=JUDGED,
             fingerprint_fields=_fingerprint_fields(job, context),
             items=chain.items,
             process=lambda items, run: map(_item_result, items),
-            close=judge.close,
-            usages=(usage,),
+            close=models.close,
+            usages=(models.usage,),
             inputs=inputs,
             independent=False,
-            ignored_fields=frozenset(["stage.scores", "filters.solvability.measure", "filters.solvability.planted"]),
+            ignored_fields=frozenset(["stage.scores"]),
             metrics=lambda directory: _metrics(directory, domain, chain.metrics()),
             stale=lambda metrics: _lacks_measurement(job, metrics),
             then="synthesize.py stage=answers input",
         )
 
 
-class _LazyJudge:
-    """The judge, made when a filter first needs it."""
-
-    def __init__(self, job: SynthJob, usage: Usage) -> None:
-        self._job, self._usage = job, usage
-        self._judge: ModelClient | None = None
-
-    def __call__(self) -> ModelClient:
-        if self._judge is None:
-            self._judge = ModelClient(self._job.model, self._job.engine, self._usage)
-        return self._judge
-
-    def close(self) -> None:
-        if self._judge is not None:
-            self._judge.close()
-
-
 def _fingerprint_fields(job: SynthJob, context: FilterContext) -> dict[str, Any]:
     fingerprint_fields: dict[str, Any] = {"filters": list(job.filters)}
     for name, config in job.filters.items():
-        fingerprint_fields |= flatten(config, f"filters.{name}")
+        settings = flatten(config, f"filters.{name}")
+        ignored = tuple(f"filters.{name}.{field}" for field in config.ignored_fields)
+        fingerprint_fields |= {key: value for key, value in settings.items() if not key.startswith(ignored)}
         fingerprint_fields |= {
             f"filters.{name}.{key}": value for key, value in config.fingerprint_fields(context).items()
         }

@@ -6,7 +6,6 @@ A local OpenAI-compatible server answers as the arithmetic oracle does, and HTTP
 from __future__ import annotations
 
 import json
-import math
 import os
 import subprocess
 import sys
@@ -286,15 +285,3 @@ def test_how_many_failures_stop_a_run(share, results, failed, stops):
         return
     with pytest.raises(EngineError, match="requests failed, more than"):
         list(limit.watch(iter([*good, *bad])))
-
-
-def test_a_difficulty_that_is_no_number_is_not_kept(run, questions, tmp_path, monkeypatch):
-    from sq.synth.filters import difficulty
-
-    monkeypatch.setattr(difficulty.LazyScorer, "__call__", lambda self, texts: [math.nan] * len(texts))
-    monkeypatch.setattr(difficulty, "fingerprint", lambda model: "f00d")
-    settings = ["filters.difficulty.model={name: s, path: package:tiny}", "filters.difficulty.threshold=0.5"]
-    with pytest.raises(EngineError, match="numbers overflowed: nan for"):
-        run("filter", "filters=[difficulty]", *settings, f"input={questions[0]}", f"stage.scores={tmp_path}", to="f")
-    (store,) = tmp_path.glob("difficulty-f00d*/scores.jsonl")
-    assert store.read_bytes() == b""

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from sq.core.errors import ConfigError, DirectoryError
+from sq.core.errors import ConfigError
 from sq.core.ledger import read_rejects, read_rows
 from sq.domains.arithmetic import ArithmeticDomain, unsolvable
 from sq.domains.oracle import OracleEngine
@@ -238,34 +238,6 @@ def test_a_similarity_of_081_is_a_duplicate_and_of_079_is_none(chain, questions,
 def test_overlap_without_benchmarks_is_told(chain, questions):
     with pytest.raises(ConfigError, match="needs benchmarks"):
         chain("overlap", questions(["What is 2 + 2?"]))
-
-
-def test_difficulty_by_threshold_and_to_a_target(chain, questions, tmp_path, monkeypatch):
-    from sq.synth.filters import difficulty
-
-    calls = []
-
-    def score(self, texts):
-        calls.extend(texts)
-        return [int(t.split()[-1].strip("?")) / 100 for t in texts]
-
-    monkeypatch.setattr(difficulty.LazyScorer, "__call__", score)
-    file = questions([f"What comes after {i % 100}?" for i in range(0, 300, 2)])
-    scorer = "filters.difficulty.model={name: scorer, path: 'package:tiny', dtype: fp32}"
-    metrics = chain("difficulty", file, scorer, "filters.difficulty.threshold=0.5", to="a")
-    assert metrics["rows"] == 75 and metrics["rejects/too_easy"] == 75
-    target = ["filters.difficulty.threshold=null", "filters.difficulty.target=[1,3]"]
-    metrics = chain("difficulty", file, scorer, *target, to="b")
-    assert metrics["rows"] == 100 and metrics["rejects/sampled_out"] == 50
-    assert len(calls) == 50  # one score for each distinct text, over both runs
-    assert chain("difficulty", file, scorer, *target, "seed=1", to="drawn")["rejects/sampled_out"] == 50
-    b, c = ([row["id"] for row in read_rows(tmp_path / to)] for to in ("b", "drawn"))
-    assert len(b) == len(c) == 100 and b != c
-    in_bf16 = scorer.replace("fp32", "bf16")
-    chain("difficulty", file, in_bf16, "filters.difficulty.threshold=0.5", to="c")
-    assert len(calls) == 100, "a score in fp32 is none in bf16"
-    with pytest.raises(DirectoryError, match='filters.difficulty.dtype: "float32" there, "bfloat16" now'):
-        chain("difficulty", file, in_bf16, "filters.difficulty.threshold=0.5", to="a")
 
 
 @pytest.mark.parametrize(

@@ -5,16 +5,14 @@ Adding a filter is one file here, with a config and its `apply`, and one YAML in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from sq.engine.meter import Usage
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from sq.domains.base import Domain
-    from sq.synth.model_client import ModelClient
+    from sq.synth.filters.models import FilterModels
 
 
 @dataclass(slots=True)
@@ -37,21 +35,22 @@ class FilterItem:
 
 @dataclass(frozen=True, kw_only=True)
 class FilterContext:
-    """What a filter may use: the domain, the judge, a store of what was scored before, a seed."""
+    """What a filter may use: the domain, models, a store of what was scored before, a seed."""
 
     domain: Domain
-    judge: Callable[[], ModelClient]
+    models: FilterModels
     scores: Path
     seed: int
     metrics: dict[str, float] = field(default_factory=dict)
     """Metrics that a filter reports when its last row is through."""
-    usage: Usage = field(default_factory=Usage)
-    """What judge and scorer are asked, for the bill."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FilterConfig:
     """Base of the filters' configs."""
+
+    ignored_fields: ClassVar[tuple[str, ...]] = ()
+    """Settings that remove no other row, and may differ when a stage is continued."""
 
     def fingerprint_fields(self, context: FilterContext) -> Mapping[str, Any]:
         """What beside its settings decides what it removes: models, prompts, files. Checked before any work."""

@@ -1,46 +1,49 @@
 """Difficulty sampling (paper, section 2.3): overly easy questions go, by a scorer trained on fail rates.
 
-Either all below a threshold go, or questions are sampled to a target distribution over equal bins of [0, 1]. Scores
-are kept (`sq/synth/score_store.py`), so another threshold costs nothing.
+Either all below a threshold go, or questions are sampled to a target distribution over equal bins of [0, 1]. The scorer
+is served by an engine, as the judge is, and never beside it: all rows are read first, and wait on disk. Scores are
+kept (`sq/synth/score_store.py`), so another threshold costs nothing.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
-import math
 import tempfile
-import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import IO, Any, ClassVar
 
 from sq.core.config import setting
-from sq.core.errors import ConfigError, EngineError, problems_under_key
+from sq.core.count import count_noun
+from sq.core.errors import ConfigError, problems_under_key
+from sq.core.ledger import Reject, WorkItem
 from sq.core.rows import row_id
-from sq.engine.meter import Usage
-from sq.models.load import ModelConfig, computed_in, fingerprint
+from sq.engine.base import ScoreRequest
+from sq.engine.config import EngineConfig
+from sq.engine.conversations import REGRESSOR_NOTE
+from sq.engine.failures import rejected, unfinished
+from sq.models.load import ModelConfig, locate
 from sq.synth.filters.base import FilterConfig, FilterContext, FilterItem
+from sq.synth.model_client import ModelClient, RequestFlow
 from sq.synth.score_store import ScoreStore
+from sq.synth.stage import ItemResult
 
-BATCH = 1024
 KEY = "filters.difficulty.model"
-
-
-class DifficultyScorer(Protocol):
-    """Anything that says how hard questions are, from 0 to 1."""
-
-    def __call__(self, questions: Sequence[str]) -> list[float]:
-        """One score a question, in their order."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class DifficultyFilter(FilterConfig):
     """Removes what is too easy, or samples to a target distribution."""
 
+    ignored_fields: ClassVar = ("engine",)
+
     model: ModelConfig | None = setting(None, help="the scorer that stage=difficulty trained: its name and path")
+    engine: EngineConfig | None = setting(
+        None,
+        help="what serves it, as in +engine@filters.difficulty.engine=hf; default: engine=, hf beside an endpoint",
+    )
     threshold: float | None = setting(None, help="keep questions at least so hard")
     target: list[float] = setting([], ge=0, help="or: share of each of so many equal bins from 0 to 1")
     generators: list[str] = setting([], help="only questions of these generators; empty: of all")
@@ -52,111 +55,115 @@ class DifficultyFilter(FilterConfig):
             raise ValueError(f"target={self.target} keeps nothing")
 
     def fingerprint_fields(self, context: FilterContext) -> Mapping[str, Any]:
-        """The scorer's weights."""
-        with problems_under_key(KEY):
-            return {"scorer": fingerprint(self._model), "dtype": scoring_dtype(self._model)}
-
-    def apply(self, cases: Iterator[FilterItem], context: FilterContext) -> Iterator[FilterItem]:
-        """Add difficulty and difficulty_model; remove what is too easy or too many."""
-        scored = self._scored(cases, context)
-        yield from self._sampled(scored, context) if self.target else map(self._above, scored)
-
-    @property
-    def _model(self) -> ModelConfig:
+        """The scorer and its engine."""
         if self.model is None:
             raise ConfigError(
                 "filters=[difficulty] needs a scorer: filters.difficulty.model={name: scorer, path: DIR}, where DIR is "
                 "the model of train.py stage=difficulty"
             )
-        return self.model
+        with problems_under_key(KEY):
+            if not (Path(locate(self.model)) / REGRESSOR_NOTE).is_file():
+                raise ConfigError(
+                    f"model.path={self.model.path!r} is no difficulty regressor of ours: it has no {REGRESSOR_NOTE}"
+                )
+            return {f"scorer.{name}": value for name, value in self._scorer(context).scoring_fields.items()}
 
-    def _scored(self, cases: Iterator[FilterItem], context: FilterContext) -> Iterator[FilterItem]:
-        scorer, name = LazyScorer(self._model, context.usage), fingerprint(self._model)
-        with ScoreStore(context.scores / f"difficulty-{name}-{scoring_dtype(self._model)}") as scores:
-            while block := list(itertools.islice(cases, BATCH)):
-                own = {row_id("difficulty", text=c.question, model=name): c.question for c in block if self._applies(c)}
-                missing = [key for key in own if key not in scores]
-                for key, score in zip(missing, scorer([own[key] for key in missing]), strict=True):
-                    if not math.isfinite(score):
-                        raise EngineError(f"{KEY}: the scorer's numbers overflowed: {score} for {own[key]!r}")
-                    scores.put(key, score)
-                for case in block:
-                    if self._applies(case):
-                        key = row_id("difficulty", text=case.question, model=name)
-                        case.row |= {"difficulty": float(scores.get(key)), "difficulty_model": name}
+    def apply(self, cases: Iterator[FilterItem], context: FilterContext) -> Iterator[FilterItem]:
+        """Add difficulty and difficulty_model; remove what is too easy or too many."""
+        scorer = self._scorer(context)
+        store = f"difficulty-{row_id('scorer', **scorer.scoring_fields)[:12]}"
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogatepass") as file:
+            for case in cases:
+                file.write(json.dumps([case.row, case.reason, case.detail]) + "\n")
+            with ScoreStore(context.scores / store) as scores:
+                context.models.close()  # the judge's memory is the scorer's now
+                try:
+                    rejects = self._score(file, scorer, scores)
+                finally:
+                    scorer.close()
+                drawn = self._draw(file, scores, context.seed)
+                for case in _read(file):
+                    key = self._key(case)
+                    if key in scores:
+                        case.row |= {"difficulty": float(scores.get(key)), "difficulty_model": scorer.identity}
+                        self._remove_easy(case, drawn, context.seed)
+                    elif key in rejects:
+                        case.remove(rejects[key].reason, rejects[key].detail)
                     yield case
 
-    def _applies(self, case: FilterItem) -> bool:
-        return case.reason is None and (not self.generators or case.row.get("generator") in self.generators)
+    def _scorer(self, context: FilterContext) -> ModelClient:
+        assert self.model is not None
+        return context.models.scorer(self.model, self.engine)
 
-    def _above(self, case: FilterItem) -> FilterItem:
-        if self._applies(case) and case.row["difficulty"] < (self.threshold or 0.0):
-            case.remove("too_easy", f"difficulty {case.row['difficulty']:.3f} is below {self.threshold}")
-        return case
+    def _key(self, case: FilterItem) -> str:
+        """The key of a question's score; empty for one that is not scored."""
+        meant = case.reason is None and (not self.generators or case.row.get("generator") in self.generators)
+        return row_id("difficulty", text=case.question) if meant else ""
 
-    def _sampled(self, cases: Iterator[FilterItem], context: FilterContext) -> Iterator[FilterItem]:
-        """Two passes, the rows on disk in between: the bins must be counted before any question can go."""
-        counts: Counter[int] = Counter()
-        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogatepass") as file:
-            ranked: list[tuple[int, str]] = []
-            for case in cases:
-                if self._applies(case):
-                    counts[self._bin(case)] += 1
-                    ranked.append((self._bin(case), row_id("draw", id=case.row["id"], seed=context.seed)))
-                file.write(json.dumps([case.row, case.reason, case.detail]) + "\n")
-            kept = self._drawn(counts, ranked)
-            file.seek(0)
-            for line in file:
-                case = FilterItem(*json.loads(line))
-                if self._applies(case) and row_id("draw", id=case.row["id"], seed=context.seed) not in kept:
-                    case.remove("sampled_out", f"bin {self._bin(case)} of {len(self.target)} has enough")
-                yield case
+    def _score(self, file: IO[str], scorer: ModelClient, scores: ScoreStore) -> dict[str, Reject]:
+        """Score what is not in the store; rejects of questions that the scorer refuses."""
+        asked: set[str] = set()
+        rejects: dict[str, Reject] = {}
+        failures: list[str] = []
 
-    def _drawn(self, counts: Counter[int], ranked: list[tuple[int, str]]) -> set[str]:
+        def items() -> Iterator[WorkItem]:
+            for case in _read(file):
+                key = self._key(case)
+                if key and key not in scores and key not in asked:
+                    asked.add(key)
+                    yield WorkItem(key, case.question)
+
+        for result in scorer.score(items(), _request_flow):
+            if result.failure is not None:
+                failures.append(result.failure)
+            elif result.rejects:
+                rejects[result.key] = result.rejects[0]
+            else:
+                scores.put(result.key, result.rows[0]["score"])
+        if failures:
+            raise unfinished(f"the scorer gave no score to {count_noun(len(failures), 'question')}", failures)
+        return rejects
+
+    def _remove_easy(self, case: FilterItem, drawn: set[str], seed: int) -> None:
+        difficulty = case.row["difficulty"]
+        if self.target and _draw_id(case, seed) not in drawn:
+            case.remove("sampled_out", f"bin {self._bin(difficulty)} of {len(self.target)} has enough")
+        elif not self.target and difficulty < (self.threshold or 0.0):
+            case.remove("too_easy", f"difficulty {difficulty:.3f} is below {self.threshold}")
+
+    def _draw(self, file: IO[str], scores: ScoreStore, seed: int) -> set[str]:
         """As many as there can be with exactly the target's shares, drawn by the seed."""
+        if not self.target:
+            return set()
+        scored = ((case, self._key(case)) for case in _read(file))
+        ranked = sorted((self._bin(scores.get(key)), _draw_id(case, seed)) for case, key in scored if key in scores)
+        counts = Counter(place for place, _ in ranked)
         total = sum(self.target)
         shares = {i: share / total for i, share in enumerate(self.target) if share}
         size = min(counts[i] / share for i, share in shares.items())
-        kept: set[str] = set()
-        room = {i: round(size * share) for i, share in shares.items()}
-        for at, draw in sorted(ranked):
-            if room.get(at, 0) > 0:
-                room[at] -= 1
-                kept.add(draw)
-        return kept
+        left = {i: round(size * share) for i, share in shares.items()}
+        drawn: set[str] = set()
+        for place, draw in ranked:
+            if left.get(place, 0) > 0:
+                left[place] -= 1
+                drawn.add(draw)
+        return drawn
 
-    def _bin(self, case: FilterItem) -> int:
-        return min(len(self.target) - 1, max(0, int(case.row["difficulty"] * len(self.target))))
-
-
-def scoring_dtype(model: ModelConfig) -> str:
-    """The number format that the scorer computes in here."""
-    import torch
-
-    return computed_in(model, "auto", "cuda" if torch.cuda.is_available() else "cpu")
+    def _bin(self, difficulty: float) -> int:
+        return min(len(self.target) - 1, max(0, int(difficulty * len(self.target))))
 
 
-class LazyScorer:
-    """The regressor, loaded when the first question needs it."""
+def _draw_id(case: FilterItem, seed: int) -> str:
+    return row_id("draw", id=case.row["id"], seed=seed)
 
-    def __init__(self, model: ModelConfig, usage: Usage) -> None:
-        self._model, self._usage = model, usage
-        self._regressor: Any = None
 
-    def __call__(self, questions: Sequence[str]) -> list[float]:
-        if not questions:
-            return []
-        from sq.data.scoring import score_questions
-        from sq.models.regressor import Regressor
+def _read(file: IO[str]) -> Iterator[FilterItem]:
+    file.seek(0)
+    return (FilterItem(*json.loads(line)) for line in file)
 
-        begun = time.monotonic()
-        if self._regressor is None:
-            with problems_under_key(KEY):
-                self._regressor = Regressor(self._model)
-            self._usage.start_seconds += time.monotonic() - begun
-            begun = time.monotonic()
-        scores = score_questions(self._regressor, questions)
-        self._usage.score_seconds += time.monotonic() - begun
-        self._usage.scored += len(questions)
-        self._usage.scored_tokens += sum(len(self._regressor.chat.question_ids(text).ids) for text in questions)
-        return scores
+
+def _request_flow(item: WorkItem) -> RequestFlow:
+    (result,) = yield [ScoreRequest(key=item.key, messages=({"role": "user", "content": item.payload},))]
+    if result.score is None:
+        return ItemResult(key=item.key, rejects=[rejected({}, result)])
+    return ItemResult(key=item.key, rows=[{"score": result.score}])

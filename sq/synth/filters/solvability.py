@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from omegaconf import OmegaConf
 
@@ -34,6 +34,8 @@ from sq.synth.stage import ItemResult
 class SolvabilityFilter(FilterConfig):
     """Keeps what the judge (model= and engine= of the job) says can be solved."""
 
+    ignored_fields: ClassVar = ("measure", "planted")
+
     prompt: str = setting("judge_solvability", help="a YAML of conf/prompt/")
     votes: int = setting(1, ge=1, help="times the judge is asked; most verdicts win, a tie is unparsable")
     temperature: float = setting(0.0, ge=0, help="0 is greedy")
@@ -51,11 +53,11 @@ class SolvabilityFilter(FilterConfig):
 
     def fingerprint_fields(self, context: FilterContext) -> Mapping[str, Any]:
         """The judge and its prompt."""
-        return {**context.judge().fingerprint_fields, "prompt": judge_prompt(self.prompt).digest}
+        return {**context.models.judge().fingerprint_fields, "prompt": judge_prompt(self.prompt).digest}
 
     def apply(self, cases: Iterator[FilterItem], context: FilterContext) -> Iterator[FilterItem]:
         """Add the judge's verdict and words; remove what cannot be solved, and what it gave no verdict on."""
-        client, prompt = context.judge(), judge_prompt(self.prompt)
+        client, prompt = context.models.judge(), judge_prompt(self.prompt)
         judge = SolvabilityJudge(self, client, prompt, context.seed)
         with ScoreStore(context.scores / f"solvability-{row_id('judge', **client.fingerprint_fields)[:12]}") as scores:
             planted = SyntheticNegatives(self.planted, context.domain, context.seed) if self.measure else None

@@ -1,0 +1,37 @@
+"""The models that filters ask, made when they are first needed. Their engines share a GPU one after the other."""
+
+from __future__ import annotations
+
+from sq.engine.config import EngineConfig
+from sq.engine.hf import HFConfig
+from sq.engine.meter import Usage
+from sq.models.load import ModelConfig
+from sq.synth.model_client import ModelClient
+
+
+class FilterModels:
+    """The judge (model= and engine= of the job) and the scorer of difficulty."""
+
+    def __init__(self, model: ModelConfig, engine: EngineConfig) -> None:
+        self.usage = Usage()
+        self._model, self._engine = model, engine
+        self._clients: dict[str, ModelClient] = {}
+
+    def judge(self) -> ModelClient:
+        """Says what can be solved."""
+        return self._client("judge", self._model, self._engine)
+
+    def scorer(self, model: ModelConfig, engine: EngineConfig | None = None) -> ModelClient:
+        """Says how hard a question is; on the judge's engine, unless that serves one model alone."""
+        return self._client("scorer", model, engine or (self._engine if self._engine.loads_weights else HFConfig()))
+
+    def close(self) -> None:
+        """Stop the engines. A model that is asked again starts its own again."""
+        for client in self._clients.values():
+            client.close()
+
+    def _client(self, role: str, model: ModelConfig, engine: EngineConfig) -> ModelClient:
+        if role not in self._clients:
+            engine.prepare()
+            self._clients[role] = ModelClient(model, engine, self.usage)
+        return self._clients[role]
