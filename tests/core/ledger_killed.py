@@ -59,6 +59,12 @@ def failing(number: int) -> tuple[list[dict[str, Any]], list[Reject]]:
     return ([], [Reject({"id": f"{number}"}, "engine", "HTTP 500")]) if number % 3 == 1 else even(number)
 
 
+def stale(number: int) -> tuple[list[dict[str, Any]], list[Reject]]:
+    """Of items that depend on each other: one failed, so that no other's rows are to stand."""
+    rows, rejects = even(number)
+    return failing(1) if number == 5 else ([{**row, "text": "stale"} for row in rows], rejects)
+
+
 def of_the_engine(reject: Mapping[str, Any]) -> bool:
     return bool(reject["reason"] == "engine")
 
@@ -70,12 +76,14 @@ def work(
     pause: float = 0.0,
     outcome: Callable[[int], tuple[list[dict[str, Any]], list[Reject]]] = outcome,
     retry: Retry | None = None,
+    stop_at: int | None = None,
 ) -> None:
-    """A stage whose engine holds several items at a time and answers in any order."""
+    """A stage whose engine holds several items at a time and answers in any order; it may stop before the end."""
     log = os.open(directory.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     choose = random.Random(seed)
     with Ledger.open(directory, schema=SCHEMA, config={"count": count}, part_size=4, retry=retry) as ledger:
         running: list[WorkItem] = []
+        answered = 0
 
         def answer_one() -> None:
             item = running.pop(choose.randrange(len(running)))
@@ -87,8 +95,11 @@ def work(
 
         for item in ledger.todo(items(count)):
             running.append(item)
+            if answered == stop_at:
+                return
             if len(running) == 6:
                 answer_one()
+                answered += 1
         while running:
             answer_one()
         ledger.finish()
@@ -220,7 +231,7 @@ def main() -> None:
     if mode == "work":
         work(root, count, pause=float(sys.argv[4]))
         return
-    made = {"retry": even, "retry-whole": even}.get(mode, outcome)
+    made = even if mode.startswith("retry") else outcome
     work(root / "reference", count, outcome=made)  # also brings in, once, what pyarrow imports at first use
     if mode == "points":
         answer = every_point(root, count, lambda directory: None, check_log=True)
@@ -241,12 +252,17 @@ def main() -> None:
 
         answer = every_point(root, count, lost, check_log=False)
     elif mode.startswith("retry"):
-        work(root / "failed", count, outcome=failing)
+        whole, stop_at = "whole" in mode, count - 7 if "journals" in mode else None
+        work(root / "failed", count, seed=7, outcome=stale if whole else failing, stop_at=stop_at)
+        assert any(root.glob("failed/journal-*")) == ("journal" in mode) and any(root.glob("failed/part-*"))
 
         def failed(directory: Path) -> None:
             shutil.copytree(root / "failed", directory)
+            lines = [] if whole else (root / "failed.log").read_text().splitlines(keepends=True)
+            standing = [line for line in lines if "recorded" in line and int(line.rpartition("-")[2]) % 3 != 1]
+            directory.with_suffix(".log").write_text("".join(standing))
 
-        retry = Retry(reject=of_the_engine, whole=mode == "retry-whole")
+        retry = Retry(reject=of_the_engine, whole=whole)
         answer = every_point(root, count, failed, check_log=True, work=partial(work, outcome=even, retry=retry))
     else:
         answer = random_times(root, count, kills=int(sys.argv[4]), seed=int(sys.argv[5]))

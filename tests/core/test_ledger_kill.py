@@ -34,7 +34,8 @@ def test_killed_at_every_change_of_the_disk(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "count", "least"),
-    [("points", 9, 70), ("repair", 10, 30), ("rebuild", 10, 20), ("retry", 6, 40), ("retry-whole", 5, 40)],
+    [("points", 9, 70), ("repair", 10, 30), ("rebuild", 10, 20), ("retry", 6, 40), ("retry-whole", 9, 60)]
+    + [("retry-journals", 16, 60), ("retry-whole-journals", 16, 60)],
 )
 def test_killed_at_every_change_while_it_works_repairs_or_rebuilds(
     tmp_path: Path, mode: str, count: int, least: int
