@@ -18,7 +18,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ class Run:
     def __init__(self, id: str, file: RunFile | None = None, sender: Sender | None = None) -> None:
         self.id, self._file, self._sender = id, file, sender
         self._tables: dict[str, None] = {}
-        self._failed: set[str] = set()
+        self._problems: set[str] = set()
 
     def metrics(self, values: Mapping[str, Any], step: int | None = None) -> None:
         """Log numbers (floats, numpy or torch scalars, NaN and infinity too) at `step`."""
@@ -85,22 +85,13 @@ class Run:
         if points:
             self._put("metrics", step=int(step or 0), time=int(time.time() * 1000), metrics=points)
 
-    def params(self, values: Mapping[str, Any]) -> None:
-        """Log flat settings. Values too long for MLflow are shortened there; `params.json` has them whole."""
-        self._put("params", params=values)
-
     def tag(self, name: str, value: Any) -> None:
-        """Set a tag; a value too long for MLflow is kept whole as an artifact under `tags/`."""
+        """Set a tag."""
         self._put("tags", tags={name: value})
-
-    def data(self, context: str, data: DataRef) -> None:
-        """Log a dataset that is an `input` or an `output` of this run."""
-        path = str(Path(data.path).absolute()) if data.path and "://" not in data.path else data.path
-        self._put("dataset", context=context, **{**asdict(data), "path": path})
 
     def output(self, name: str, path: str | Path, digest: str = "", rows: int | None = None) -> None:
         """Log a dataset (or model) that this run made."""
-        self.data("output", DataRef(name=name, path=str(path), digest=digest, rows=rows))
+        self._dataset("output", DataRef(name=name, path=str(path), digest=digest, rows=rows))
 
     def table(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Log rows as a table, shown by MLflow's table view; columns are the union of the rows' keys."""
@@ -118,13 +109,12 @@ class Run:
     def artifact(self, path: str | Path, to: str = "") -> None:
         """Log a file under `to`: text without its secrets, another file unless a known secret is in it."""
         with self._safely("artifact"):
-            name, data = f"{to}/{Path(path).name}", Path(path).read_bytes() if self._file else b""
+            data = Path(path).read_bytes() if self._file else b""
             if b"\0" not in data:
-                self.text(name, data.decode("utf-8", "replace"))
+                data = redact(data.decode("utf-8", "replace")).encode("utf-8", "replace")
             elif contains_secret(data):
                 raise ValueError(f"{path} is not logged: it holds the value of a secret")
-            else:
-                self._artifact(name, data)
+            self._artifact(f"{to}/{Path(path).name}", data)
 
     def end(self, status: str, error: BaseException | None = None) -> None:
         """Close the run as FINISHED, FAILED or KILLED, and say in one line what could not be sent."""
@@ -137,6 +127,10 @@ class Run:
             file, sender, self._file, self._sender = self._file, self._sender, None, None
             if file and sender:
                 sender.finish()
+
+    def _dataset(self, context: str, data: DataRef) -> None:
+        path = str(Path(data.path).absolute()) if data.path and "://" not in data.path else data.path
+        self._put("dataset", context=context, **{**asdict(data), "path": path})
 
     def _artifact(self, name: str, data: bytes) -> str:
         path = posixpath.normpath(f"/{redact(name)}").lstrip("/")
@@ -156,14 +150,14 @@ class Run:
 
     @contextmanager
     def _safely(self, call: str) -> Iterator[None]:
-        """Nothing that goes wrong in tracking may stop the work; it is said once per call and reason."""
+        """Nothing that goes wrong in tracking may stop the work; each problem is logged once."""
         try:
             yield
         except Exception as error:
-            said = redact(f"{call}: {type(error).__name__}: {error}")[:300]
-            if said not in self._failed and len(self._failed) < 100:
-                self._failed.add(said)
-                log.warning("tracking: %s (in run %s; the work goes on)", said, self.id)
+            problem = redact(f"{call}: {type(error).__name__}: {error}")[:300]
+            if problem not in self._problems and len(self._problems) < 100:
+                self._problems.add(problem)
+                log.warning("tracking: %s (in run %s; the work goes on)", problem, self.id)
 
 
 @contextmanager
@@ -188,16 +182,16 @@ def track(
     remember_named({**params, "tracking.uri": config.uri})
     inputs, uri, file = list(inputs), whole_uri(config.uri), _file(Path(directory))
     own = identity or {name: value for name, value in params.items() if not name.startswith("tracking.")}
-    facts: Record = {"sq.stage": stage, "sq.directory": str(Path(directory).absolute()), **provenance()}
-    known = {"source.name": "command", "user": "user", "source.git.commit": "git.commit"}
-    facts |= {f"mlflow.{name}": facts[fact] for name, fact in known.items() if fact in facts}
+    tags: Record = {"sq.stage": stage, "sq.directory": str(Path(directory).absolute()), **provenance()}
+    for name, ours in (("source.name", "command"), ("user", "user"), ("source.git.commit", "git.commit")):
+        tags |= {f"mlflow.{name}": tags[ours]} if ours in tags else {}
     reads = ",".join(dict.fromkeys(data.run for data in inputs if data.run))
-    facts |= {k: v for k, v in (("sq.seeds", seeds(params)), ("sq.reads", reads)) if v}
+    tags |= {k: v for k, v in (("sq.seeds", seeds(params)), ("sq.reads", reads)) if v}
     header: Record = {
         "id": uuid.uuid4().hex, "name": config.run_name or stage, "uri": uri, "experiment": config.experiment,
         "started": int(time.time() * 1000), "parent": config.parent or os.environ.get("SQ_PARENT_RUN"), "resumed": 0,
         "identity": digest_of(stage, json.dumps(own, sort_keys=True, default=str)),
-        "tags": {**facts, "mlflow.source.type": "LOCAL", **config.tags},
+        "tags": {**tags, "mlflow.source.type": "LOCAL", **config.tags},
     }  # fmt: skip
     last = file.last()
     start = file.end if last.get("sent") == redact(uri) else 0
@@ -210,9 +204,9 @@ def track(
     run = Run(header["id"], file, sender := Sender(file, uri, config.timeout, start))
     sender.start()
     try:
-        run.params(params)
+        run._put("params", params=params)
         for data in inputs:
-            run.data("input", data)
+            run._dataset("input", data)
         yield run
     except BaseException as error:
         run.end(_status(error), None if _status(error) == "FINISHED" else error)
@@ -248,35 +242,29 @@ def send_tracked(directory: str | Path, uri: str | None = None) -> int:
 
 def _file(directory: Path) -> RunFile:
     """The directory's file; while another process tracks in it, one beside that."""
-    for number in itertools.count(1):
-        try:
-            return RunFile(directory / ("metrics.jsonl" if number == 1 else f"metrics-{number}.jsonl"))
-        except OSError:
-            continue
+    for name in itertools.chain(["metrics.jsonl"], (f"metrics-{n}.jsonl" for n in itertools.count(2))):
+        with suppress(OSError):
+            return RunFile(directory / name)
     raise AssertionError
 
 
 def _cell(value: Any) -> Any:
     """A table's cell as JSON has it: numpy scalars are numbers, NaN is null, all that JSON lacks is text."""
-    value = (
-        value.item()
-        if hasattr(value, "item")
-        else value.decode("utf-8", "replace")
-        if isinstance(value, bytes)
-        else value
-    )
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if value is None or isinstance(value, int) else redact(as_text(value))
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, int | float) else redact(as_text(value))
 
 
 def _status(error: BaseException) -> str:
     """FINISHED, FAILED or KILLED: a signal may arrive as KeyboardInterrupt, or as an exit that follows from one."""
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, KeyboardInterrupt | GeneratorExit):
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, KeyboardInterrupt | GeneratorExit):
             return "KILLED"
-        seen = seen.__cause__ or seen.__context__
+        cause = cause.__cause__ or cause.__context__
     if isinstance(error, SystemExit):
         killed = error.code == 128 + signal.SIGTERM or type(error) is not SystemExit  # Lightning has its own
         return "KILLED" if killed else "FAILED" if error.code not in (None, 0) else "FINISHED"

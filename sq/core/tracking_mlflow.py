@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import json
 import logging
 import os
@@ -19,7 +20,6 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from functools import cached_property
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +75,10 @@ class RunFile:
 
     def records(self, start: int = 0) -> list[tuple[int, Record]]:
         """The whole records from this byte on, each with the byte after it."""
-        found = []
-        for line in os.pread(self._fd, os.fstat(self._fd).st_size - start, start).splitlines(keepends=True):
-            if line.endswith(b"\n"):
-                start += len(line)
-                found.append((start, json.loads(line)))
-        return found
+        lines = os.pread(self._fd, os.fstat(self._fd).st_size - start, start).splitlines(keepends=True)
+        ends = itertools.accumulate(map(len, lines), initial=start)
+        next(ends)
+        return [(end, json.loads(line)) for end, line in zip(ends, lines, strict=True) if line.endswith(b"\n")]
 
     def last(self) -> Record:
         """The run it ends with: its header, its `status`, how often it was `opened`, and what MLflow was `sent` all."""
@@ -141,7 +139,7 @@ class Sender(threading.Thread):
         self.file, self.uri, self._timeout, self._sent = file, uri, timeout, start
         self.shown, self.reason, self._refused = redact(uri), "", set[str]()
         self.new, self._closing = threading.Event(), threading.Event()
-        self._run, self._header, self._known, self._params = "", Record(), Record(), Record()
+        self._run, self._resumed, self._logged = "", 0, Record()
 
     @cached_property
     def client(self) -> Any:
@@ -162,15 +160,15 @@ class Sender(threading.Thread):
         """Send what there is; whether MLflow took it."""
         try:
             while batch := self.file.records(self._sent):
-                for op, group in groupby(batch, lambda each: str(each[1]["op"])):
+                for op, group in itertools.groupby(batch, lambda each: str(each[1]["op"])):
                     ends, records = zip(*group, strict=True)
                     self._deliver(op, records)
                     self._sent = ends[-1]
         except Exception as error:  # whatever MLflow raises, the work goes on
-            first, self.reason = not self.reason, _reason(error)
-            if first and not self._closing.is_set():
-                say = "tracking: MLflow at %s does not answer (%s); the work goes on, all is kept in %s"
-                log.warning(say, self.shown, self.reason, self.file.path)
+            text = "tracking: MLflow at %s does not answer (%s); the work goes on, all is kept in %s"
+            if not self.reason and not self._closing.is_set():
+                log.warning(text, self.shown, _reason(error), self.file.path)
+            self.reason = _reason(error)
             return False
         if self.reason:
             log.info("tracking: MLflow at %s is back, what was kept is sent", self.shown)
@@ -183,8 +181,8 @@ class Sender(threading.Thread):
         self.new.set()
         self.join(_PATIENCE)
         if self.is_alive() or self.reason:
-            say = "tracking: MLflow at %s was not reached (%s); the run is whole in %s, and sent by: sq track %s"
-            log.warning(say, self.shown, self.reason or "it takes long", self.file.path, self.file.path.parent)
+            text = "tracking: MLflow at %s was not reached (%s); the run is whole in %s, and sent by: sq track %s"
+            log.warning(text, self.shown, self.reason or "it takes long", self.file.path, self.file.path.parent)
         elif not self._refused:
             self.file.append("sent", uri=self.shown)
         if not self.is_alive():  # else it still reads there
@@ -216,8 +214,8 @@ class Sender(threading.Thread):
             elif op == "params":
                 self._log_params(record["params"])
             elif op == "tags":
-                tags = [(key(k), self._short(v, f"tags/{key(k)}.txt")) for k, v in record["tags"].items()]
-                self.client.log_batch(self._run, tags=[RunTag(*tag) for tag in tags])
+                tags = [RunTag(key(k), _short(v, _TAG, self.file.path.name)) for k, v in record["tags"].items()]
+                self.client.log_batch(self._run, tags=tags)
             elif op == "artifact":
                 path = self.file.artifacts / record["path"]
                 self.client.log_artifact(self._run, str(path), posixpath.dirname(record["path"]) or None)
@@ -229,13 +227,13 @@ class Sender(threading.Thread):
     def _open(self, header: Record) -> None:
         """Find the run, which goes on, or make it."""
         client, name, tags = self.client, header["experiment"], dict(header["tags"])
-        self._header, self._known, self._params = header, {}, {}
+        self._resumed, self._logged = header["resumed"], {}
         if client.get_experiment_by_name(name) is None:  # artifacts of SQLite lie beside it; a server has a place
             path = Path(self.uri.removeprefix("sqlite:///"))
             place = (path.parent / "mlartifacts" / key(name)).as_uri() if path.is_absolute() else None
             client.create_experiment(name, artifact_location=place)
         if found := self._find(header["id"]):
-            self._run, self._known = found.info.run_id, dict(found.data.params)
+            self._run, self._logged = found.info.run_id, dict(found.data.params)
             client.update_run(self._run, status="RUNNING")
         else:
             experiment = client.get_experiment_by_name(name).experiment_id
@@ -260,12 +258,12 @@ class Sender(threading.Thread):
         """Parameters cannot change in MLflow: where a run that goes on has others, they stand beside the first ones."""
         from mlflow.entities import Param
 
-        self._params |= params
-        self.client.log_text(self._run, json.dumps(self._params, indent=1, ensure_ascii=False), "params.json")
-        new, again = {key(k): self._short(v, "") for k, v in params.items()}, f"resumed-{self._header['resumed']}"
-        made = [Param(k if self._known.get(k, v) == v else f"{again}/{k}", v) for k, v in new.items()]
-        for start in range(0, len(made), 25):  # a request holds a million bytes
-            self.client.log_batch(self._run, params=made[start : start + 25])
+        self.client.log_text(self._run, json.dumps(params, indent=1, ensure_ascii=False), "params.json")
+        short = {key(k): _short(v, _PARAM, "params.json") for k, v in params.items()}
+        beside = f"resumed-{self._resumed}/"
+        new = [Param(k if self._logged.get(k, v) == v else beside + k, v) for k, v in short.items()]
+        for start in range(0, len(new), 25):  # a request holds a million bytes
+            self.client.log_batch(self._run, params=new[start : start + 25])
 
     def _log_dataset(self, record: Record) -> None:
         from mlflow.entities import Dataset, DatasetInput, InputTag
@@ -275,15 +273,13 @@ class Sender(threading.Thread):
         data = Dataset(record["name"][:500], digest[:36], "local", json.dumps({"uri": record["path"]}), profile=profile)
         self.client.log_inputs(self._run, [DatasetInput(data, [InputTag("mlflow.data.context", record["context"])])])
 
-    def _short(self, value: Any, file: str) -> str:
-        """A value as MLflow takes it; of one that is too long its head, length and digest, and where the whole is."""
-        limit = _TAG if file else _PARAM
-        if len(text := as_text(value)) <= limit:
-            return text
-        if file:
-            self.client.log_text(self._run, text, file)
-        digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).hexdigest()
-        return f"{text[: limit - 200]}... [{len(text)} characters, blake2b {digest}, whole in {file or 'params.json'}]"
+
+def _short(value: Any, limit: int, file: str) -> str:
+    """A value as MLflow takes it; of one that is too long its head, length and digest, and where the whole is."""
+    if len(text := as_text(value)) <= limit:
+        return text
+    digest = hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).hexdigest()
+    return f"{text[: limit - 200]}... [{len(text)} characters, blake2b {digest}, whole in {file}]"
 
 
 def key(name: str) -> str:
