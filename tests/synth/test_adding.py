@@ -1,0 +1,70 @@
+"""A filter and a model of one's own, as docs/adding.md has them, in a place of their own: no file of sq/ is touched."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from sq.core.ledger import read_rejects, read_rows
+
+ROOT = Path(__file__).parent.parent.parent
+BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """The blocks of the page as the files that it names, the model's path replaced by one that is here."""
+    text = (ROOT / "docs" / "adding.md").read_text()
+    sections = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE))
+    (_, model), (_, code), (_, settings) = BLOCK.findall(sections["A model"])[0], *BLOCK.findall(sections["A filter"])
+    files = {
+        "mine/model/my-model.yaml": re.sub(r"path: .*", "path: package:tiny", model),
+        "mine/filters/shouting.yaml": settings,
+        "shouting.py": code,
+    }
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content)
+    (tmp_path / "q.jsonl").write_text(
+        "".join(
+            json.dumps({"question": text}) + "\n"
+            for text in ("HOW MANY APPLES?", "How many pears?", "FIND THE SUM OF x AND y.")
+        )
+    )
+    return tmp_path
+
+
+def synthesize(directory, *settings):
+    command = [sys.executable, str(ROOT / "synthesize.py"), "--config-dir", "mine", "input=q.jsonl", *settings]
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{directory}"}
+    done = subprocess.run(
+        [*command, "tracking=none"], cwd=directory, env=environment, capture_output=True, text=True, timeout=300
+    )
+    return done.returncode, done.stderr
+
+
+def test_a_filter_is_one_python_file_and_one_yaml(mine):
+    chain = ["stage=filter", "engine=oracle", "filters=[format,shouting]", "filters.shouting.share=0.7"]
+    code, log = synthesize(mine, *chain, "output_dir=f", "stage.scores=s")
+    assert code == 0, log
+    assert [(r["reason"], json.loads(r["row"])["question"]) for r in read_rejects(mine / "f")] == [
+        ("shouting", "HOW MANY APPLES?"),
+        ("shouting", "FIND THE SUM OF x AND y."),
+    ]
+    assert [row["question"] for row in read_rows(mine / "f")] == ["How many pears?"]
+    code, log = synthesize(mine, *chain[:-1], "filters.shouting.shar=0.7", "output_dir=g")
+    assert code == 2 and "unknown key 'filters.shouting.shar' (value 0.7), did you mean 'share'?" in log
+
+
+@pytest.mark.slow
+def test_a_model_is_one_yaml(mine):
+    code, log = synthesize(
+        mine, "stage=answers", "model=my-model", "engine=hf", "stage.n=1", "stage.max_tokens=4", "output_dir=a"
+    )
+    assert code == 0, log
+    rows = list(read_rows(mine / "a"))
+    assert len(rows) == 3 and {row["response_model"] for row in rows} == {"my-model"}
