@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sq.core.config import flatten
-from sq.core.errors import ConfigError, SqError
+from sq.core.errors import SqError
 from sq.core.files import write_files
 from sq.recipe.assumptions import AssumptionsConfig, assumption_names, load_assumptions
 from sq.recipe.cost import Cost, PlanStage, Use, cost
@@ -22,7 +22,7 @@ from sq.recipe.hardware import HardwareConfig, devices_here, hardware_here, load
 from sq.recipe.jobs import check
 from sq.recipe.load import Recipe
 from sq.recipe.paper import RECIPE, beside_the_paper
-from sq.recipe.sizes import SizesConfig, load_sizes
+from sq.recipe.sizes import load_sizes
 
 NAME = "plan.json"
 
@@ -85,7 +85,7 @@ def plan(
     names = assumption_names()
     chosen = assumptions or next((name for name in (recipe.name, recipe.config.domain) if name in names), "math")
     assume = load_assumptions(chosen, dict(given.get("assume", {})))
-    stages = flow(check(recipe.stages) if jobs is None else jobs, assume, _sizes(given.get("sizes", {})))
+    stages = flow(check(recipe.stages) if jobs is None else jobs, assume, load_sizes(given.get("sizes")))
     return Plan(
         recipe=recipe.name, hardware=device, gpus=gpus, assumptions=chosen, assume=assume,
         costs=tuple(cost(stage, device, gpus) for stage in stages), kept=kept_rows(stages),
@@ -140,18 +140,3 @@ def _line(one: Cost) -> dict[str, Any]:
         "tokens_in": one.tokens_in, "tokens_out": one.tokens_out, "gpu_hours": one.hours, "seconds": one.seconds,
         "price": one.price, "kept": stage.kept, "measured": False, "note": stage.note,
     }  # fmt: skip
-
-
-def _sizes(changes: Mapping[str, Any]) -> SizesConfig:
-    """The table of facts with some replaced: keys are `rows.NAME` and `parameters.NAME`."""
-    sizes = load_sizes()
-    for key, value in changes.items():
-        group, _, name = key.partition(".")
-        if group not in ("rows", "parameters") or not name:
-            raise ConfigError(
-                f"sizes.{key}={value!r}: write sizes.rows.NAME=10000 or sizes.parameters.NAME=7.6 (billions)"
-            )
-        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
-            raise ConfigError(f"sizes.{key}={value!r} must be a number above 0")
-        sizes = replace(sizes, **{group: {**getattr(sizes, group), name: value}})
-    return sizes

@@ -20,7 +20,7 @@ from typing import Any
 from sq import __version__
 from sq.core.errors import LedgerError, SqError
 from sq.core.files import digest_of, write_files
-from sq.core.ledger import read_manifest, read_rejects, read_rows
+from sq.core.ledger import read_manifest
 from sq.core.manifest import NAME as MANIFEST
 from sq.core.manifest import Manifest, canonical
 from sq.core.provenance import hardware
@@ -72,7 +72,6 @@ class StageRecord:
     attempts: int = 0
     last: str = ""
     """The line it ended with."""
-    run_id: str | None = None
     input_digests: dict[str, str] = field(default_factory=dict)
     """What it read: stage -> output digest of that stage."""
     output_digest: str = ""
@@ -83,7 +82,7 @@ class StageRecord:
 
     def forget(self) -> None:
         """Put it back to before its first attempt."""
-        self.status, self.last, self.run_id, self.attempts = Status.WAITING, "", None, 0
+        self.status, self.last, self.attempts = Status.WAITING, "", 0
         self.input_digests, self.output_digest, self.stat_signature = {}, "", ""
         self.seconds = self.cpu_seconds = 0.0
 
@@ -175,21 +174,6 @@ def output_digest(record: StageRecord) -> str | None:
         ledgers = _ledgers(directory, record.script)
         if ledgers and all(ledger.finished for ledger in ledgers.values()):
             return digest_of(*(f"{place}={ledger.digest}" for place, ledger in ledgers.items()))
-    return None
-
-
-def tracked_run(record: StageRecord) -> str | None:
-    """The id of the tracked run that a stage's directory names."""
-    directory = Path(record.output_dir)
-    with suppress(OSError, SqError, ValueError, KeyError):
-        if record.script == "train":
-            return json.loads((directory / TRAINED).read_text()).get("run") or None
-        for place in _ledgers(directory, record.script):
-            rows = read_rows(directory / place, columns=["run"], verify=False)
-            rejects = (json.loads(reject["row"]) for reject in read_rejects(directory / place))
-            for source in (rows, rejects):
-                if run := next((row["run"] for row in source if row.get("run")), None):
-                    return str(run)
     return None
 
 

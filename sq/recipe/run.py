@@ -28,7 +28,7 @@ from sq.recipe.plan import NAME as PLAN
 from sq.recipe.plan import write_plan
 from sq.recipe.process import StageProcess, end_left_behind, stop
 from sq.recipe.progress import ProgressDisplay, stage_summary
-from sq.recipe.record import RecipeRecord, Status, now, output_digest, tracked_run, updated_record
+from sq.recipe.record import RecipeRecord, Status, now, output_digest, updated_record
 from sq.recipe.stages import Stage
 from sq.recipe.tracking import parent_run, tracking_overrides
 
@@ -49,7 +49,6 @@ class RecipeResult:
 
     record: RecipeRecord
     ran: list[str] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
     complete: bool = False
     """Whether every stage of the recipe is done, not only those asked for."""
 
@@ -139,11 +138,10 @@ class _Run:
                 each.process, each.status = "", Status.WAITING if each.status == Status.RUNNING else each.status
         self.finished = completed_stages(self.recipe, self.record, stages, redo=self.redo)
         waiting = [stage for stage in stages if stage.name not in self.finished]
-        self.result.skipped = [stage.name for stage in stages if stage.name in self.finished]
         if waiting:
             self._require_inputs(waiting)
             self.jobs = jobs or check(waiting)
-            self._open(len(waiting))
+            self._open(len(stages), len(stages) - len(waiting))
             with parent_run(self.recipe, self.record) as self.environment, _signals_stop():
                 self._run_stages(waiting)
         self.result.complete = all(each.status == Status.DONE for each in self.record.stages)
@@ -160,18 +158,17 @@ class _Run:
                     f"Run it first: --until {missing[0]}"
                 )
 
-    def _open(self, count: int) -> None:
-        self.started = time.monotonic()
-        recipe, skipped = self.recipe, len(self.result.skipped)
+    def _open(self, count: int, done: int) -> None:
+        self.started, recipe = time.monotonic(), self.recipe
         engine = f"engine {recipe.engine}"
         if recipe.config.engine == "auto":
             engine += " (it is installed)" if recipe.engine == "vllm" else " (vLLM is not installed here)"
         self.display.print_line(f"{recipe.name}: {recipe.title}")
         self.display.print_line(
-            f"{count + skipped} stages{f', {skipped} of them done already' if skipped else ''} -> {recipe.output_dir}; "
+            f"{count} stages{f', {done} of them done already' if done else ''} -> {recipe.output_dir}; "
             f"{engine}; {self.devices.description}"
         )
-        if not skipped or not (recipe.output_dir / PLAN).exists():
+        if not done or not (recipe.output_dir / PLAN).exists():
             write_plan(recipe, recipe.output_dir)  # a forecast is made before anything is measured
         self.record.status, self.record.finished = Status.RUNNING, None
         self.record.write()
@@ -245,7 +242,7 @@ class _Run:
             own.last = (process.tail(1) or [""])[0][:500]
             self._write_status(Status.FAILED)
             raise StageFailed(self._failure(process))
-        own.status, own.run_id = Status.DONE, tracked_run(own)
+        own.status = Status.DONE
         own.last = stage_summary(own.script, Path(own.output_dir), process.tail(1))
         self.finished.add(name)
         self.result.ran.append(name)

@@ -7,9 +7,12 @@
 from __future__ import annotations
 
 import json
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from omegaconf import OmegaConf
 
@@ -50,27 +53,33 @@ class SizesConfig:
         return (found[0] / 1e6, found[1] / 1e6) if found else (0.0, 0.0)
 
 
-def load_sizes() -> SizesConfig:
-    """The table."""
-    return build(OmegaConf.load(conf_dir() / "sizes" / "known.yaml"), SizesConfig, key="sizes")
+def load_sizes(changes: Mapping[str, Any] | None = None) -> SizesConfig:
+    """The table, with some of its facts replaced: keys are `rows.NAME` and `parameters.NAME`.
+
+    Raises:
+        ConfigError: for another key, and for a value that is no number above 0.
+    """
+    node: Any = OmegaConf.to_container(OmegaConf.load(conf_dir() / "sizes" / "known.yaml"))
+    for key, value in (changes or {}).items():
+        group, _, name = key.partition(".")
+        if group not in ("rows", "parameters") or not name:
+            raise ConfigError(
+                f"sizes.{key}={value!r}: write sizes.rows.NAME=10000 or sizes.parameters.NAME=7.6 (billions)"
+            )
+        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0:
+            raise ConfigError(f"sizes.{key}={value!r} must be a number above 0")
+        node[group][name] = value
+    return build(node, SizesConfig, key="sizes")
 
 
 def _counted(path: str) -> int | None:
     """Parameters of weights on this disk, from the headers of their safetensors alone; None where there are none."""
     kind, _, name = path.partition(":")
-    directory = Path(__file__).parent.parent / "domains" / "tiny" / name if kind == "package" else Path(path)
-    if path == "new:tiny":
-        directory = Path(__file__).parent.parent / "domains" / "tiny" / "tiny-base"
-    if not directory.is_dir():
-        return None
+    tiny = {"package": name, "new": "tiny-base"}.get(kind)
+    directory = Path(__file__).parent.parent / "domains" / "tiny" / tiny if tiny else Path(path)
     total = 0
     for file in directory.glob("*.safetensors"):
         with file.open("rb") as stream:
             header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-        for tensor, about in header.items():
-            if tensor != "__metadata__":
-                count = 1
-                for size in about["shape"]:
-                    count *= size
-                total += count
+        total += sum(math.prod(about["shape"]) for name, about in header.items() if name != "__metadata__")
     return total or None

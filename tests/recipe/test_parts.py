@@ -1,7 +1,9 @@
 """The parts of a run: what decides a stage, which devices it gets, what is read off a log, what a person sees."""
 
 import io
+import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,14 +11,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sq.core.errors import LedgerError
+from sq.core.errors import ConfigError, LedgerError
+from sq.core.ledger import Ledger
+from sq.core.rows import QUESTION
 from sq.recipe import devices
+from sq.recipe.completed_stages import completed_stages
 from sq.recipe.formats import clock
 from sq.recipe.jobs import check
 from sq.recipe.load import load_recipe
 from sq.recipe.process import format_command, tail
 from sq.recipe.progress import ProgressDisplay, shortened
-from sq.recipe.record import command_digest, output_digest, read_record, updated_record
+from sq.recipe.record import Status, command_digest, output_digest, read_record, updated_record
 
 
 @pytest.fixture
@@ -140,14 +145,80 @@ def test_a_record_comes_back_as_it_was_and_a_damaged_one_is_told(recipe):
         read_record(found.output_dir)
 
 
-def test_what_a_stage_has_not_finished_is_not_made(recipe, tmp_path):
-    found = recipe({**SFT, **ANSWERS})
-    record = updated_record(found, "sq run x")
+def test_a_training_without_its_end_has_no_output_digest(recipe):
+    record = updated_record(recipe({**SFT, **ANSWERS}), "sq run x")
     assert [output_digest(stage) for stage in record.stages] == [None, None]
     directory = Path(record.stages[0].output_dir)
     (directory / "model").mkdir(parents=True)
     (directory / "train.json").write_text('{"config": {}}')
     assert output_digest(record.stages[0]) is None
+
+
+CHAIN = {
+    "labels": {"script": "synthesize", "set": {"stage": "fail_rate", "engine": "oracle"}},
+    "answers": {"script": "synthesize", "set": {"stage": "answers", "input": "@labels", "engine": "oracle"}},
+}
+
+
+@pytest.fixture
+def done_recipe(recipe):
+    """`done_recipe("KEY=VALUE", ...)` -> CHAIN as loaded with these, and its record from when it came to its end."""
+
+    def load(*overrides):
+        record = updated_record(recipe(CHAIN), "sq run x")
+        for stage in record.stages:
+            with Ledger.open(stage.output_dir, schema=QUESTION, config={"stage": stage.name}, inputs={}) as ledger:
+                list(ledger.todo(iter([])))
+                ledger.finish()
+            stage.status, stage.attempts, stage.output_digest = Status.DONE, 1, output_digest(stage)
+        record.stages[1].input_digests = {"labels": record.stages[0].output_digest}
+        return recipe(CHAIN, *overrides), record
+
+    return load
+
+
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        (lambda record: None, {"labels", "answers"}),
+        (lambda record: shutil.rmtree(record.stages[1].output_dir), {"labels"}),
+        (lambda record: shutil.rmtree(record.stages[0].output_dir), set()),
+        (lambda record: record.stages[1].input_digests.update(labels="of other rows"), {"labels"}),
+        (lambda record: setattr(record.stages[1], "output_digest", "of other rows"), {"labels"}),
+        (lambda record: setattr(record.stages[0], "output_digest", ""), set()),
+    ],
+)
+def test_a_stage_is_done_while_it_and_all_that_it_read_are_as_they_were(done_recipe, change, left):
+    loaded, record = done_recipe()
+    change(record)
+    assert completed_stages(loaded, record, loaded.stages, redo=False) == left
+    assert {stage.name for stage in record.stages if stage.status == "done"} == left
+
+
+def test_a_stage_with_other_settings_is_refused_or_made_again_with_all_that_read_it(done_recipe):
+    loaded, record = done_recipe("labels.stage.n=3")
+    with pytest.raises(
+        ConfigError, match=r"labels was made with other settings: stage\.n \(not set there, 3 now\).*--redo"
+    ):
+        completed_stages(loaded, record, loaded.stages, redo=False)
+    assert completed_stages(loaded, record, [], redo=False) == set(), "left as it is until it is asked for"
+    assert all(Path(stage.output_dir).is_dir() for stage in record.stages)
+    assert completed_stages(loaded, record, loaded.stages, redo=True) == set()
+    assert not any(Path(stage.output_dir).exists() for stage in record.stages)
+    assert "stage.n=3" in record.stages[0].overrides and record.stages[1].attempts == 0
+
+
+def test_a_record_of_an_earlier_version_is_read(recipe):
+    found = recipe(SFT)
+    found.output_dir.mkdir()
+    updated_record(found, "sq run x").write()
+    document = json.loads((found.output_dir / "recipe.json").read_text())
+    for key in ("input_digests", "output_digest", "stat_signature"):
+        del document["stages"][0][key]
+    document["stages"][0] |= {"read": {"a": "1"}, "made": "2", "seen": "3", "run_id": "4"}
+    (found.output_dir / "recipe.json").write_text(json.dumps(document))
+    (stage,) = read_record(found.output_dir).stages
+    assert (stage.input_digests, stage.output_digest, stage.stat_signature) == ({"a": "1"}, "2", "3")
 
 
 def test_an_installed_package_has_the_scripts_without_a_checkout(tmp_path):

@@ -238,6 +238,7 @@ def test_rows_flow_by_the_shares_that_the_paper_tells(a100):
     assert a100.kept == pytest.approx(answers.stage.rows)
     (sft,) = by_what(a100, "train student")
     assert sft.stage.rows == a100.kept and sft.stage.epochs == 3
+    assert {one.stage.forward_only for one in by_what(a100, "train on pairs")} == {1.0}, "the reference's pass"
 
 
 def test_models_trained_by_the_recipe_keep_their_size(a100):
