@@ -62,7 +62,7 @@ def _experiment(parsed: argparse.Namespace) -> None:
     uri = parsed.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or TrackingConfig().uri
     by = [name.strip() for name in (parsed.by or "").split(",") if name.strip()]
     metrics = [name.strip() for text in parsed.metric or [] for name in text.split(",") if name.strip()]
-    found = compare_runs(uri, parsed.what[0], by=by, metrics=metrics, stage=parsed.stage)
-    print(format_comparison(found))
-    picture, table = write(found, parsed.output)
+    compared = compare_runs(uri, parsed.what[0], by=by, metrics=metrics, stage=parsed.stage)
+    print(format_comparison(compared))
+    picture, table = write(compared, parsed.output)
     print(f"plot: {picture}\ntable: {table}")

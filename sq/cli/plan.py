@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--gpus", metavar="N", type=int, help="devices that work side by side")
     parser.add_argument("--assumptions", metavar="NAME", help="of conf/assumptions: math, arithmetic, code, long-cot")
     parser.add_argument("--tiny", action="store_true", help="the recipe as sq run --tiny would run it")
-    parser.add_argument("--sources", action="store_true", help="say where each figure is from")
+    parser.add_argument("--sources", action="store_true", help="say where each number is from")
     parser.add_argument("--json", action="store_true", help="print plan.json in place of the table")
     parser.set_defaults(run=_run)
 
@@ -36,21 +36,19 @@ def add(commands: Any) -> None:
 def _run(parsed: argparse.Namespace) -> None:
     import json
 
+    from sq.cli.run import recipe_and_overrides
     from sq.core.errors import ConfigError
-    from sq.recipe.load import load_recipe, recipes
+    from sq.recipe.load import load_recipe
     from sq.recipe.plan import as_json, plan
     from sq.recipe.plan_text import format_plan
 
     if parsed.gpus is not None and parsed.gpus < 1:
         raise ConfigError(f"--gpus {parsed.gpus} must be at least 1")
-    words = parsed.overrides if "=" in parsed.overrides[0] else [f"recipe={parsed.overrides[0]}", *parsed.overrides[1:]]
-    names = [o.partition("=")[2] for o in words if o.startswith("recipe=")]
-    if len(names) != 1:
-        raise ConfigError(f"recipe= must be given once: recipe=NAME, one of {', '.join(recipes())}")
-    changes, rest = _split([o for o in words if not o.startswith("recipe=")])
-    recipe = load_recipe(names[0], rest, tiny=parsed.tiny)
-    found = plan(recipe, hardware=parsed.hardware, gpus=parsed.gpus, assumptions=parsed.assumptions, changes=changes)
-    print(json.dumps(as_json(found), indent=1) if parsed.json else format_plan(found, sources=parsed.sources))
+    name, words = recipe_and_overrides(parsed.overrides)
+    changes, overrides = _split(words)
+    recipe = load_recipe(name, overrides, tiny=parsed.tiny)
+    forecast = plan(recipe, hardware=parsed.hardware, gpus=parsed.gpus, assumptions=parsed.assumptions, changes=changes)
+    print(json.dumps(as_json(forecast), indent=1) if parsed.json else format_plan(forecast, sources=parsed.sources))
 
 
 def _split(overrides: list[str]) -> tuple[dict[str, dict[str, Any]], list[str]]:

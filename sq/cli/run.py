@@ -48,10 +48,9 @@ class _Help(argparse.Action):
         from sq.recipe.load import recipes
 
         parser.print_help()
-        found = recipes()
-        width = max(map(len, found), default=0)
+        width = max(map(len, recipes()), default=0)
         print("\nrecipes:")
-        for name, title in found.items():
+        for name, title in recipes().items():
             print(textwrap.fill(f"  {name:<{width}}  {title}", 110, subsequent_indent=" " * (width + 4)))
         parser.exit()
 
@@ -60,17 +59,17 @@ def _run(parsed: argparse.Namespace) -> None:
     from sq.recipe.load import load_recipe
     from sq.recipe.run import format_selection, run_recipe, selected
 
-    name, overrides = _named(parsed.overrides)
+    name, overrides = recipe_and_overrides(parsed.overrides)
     recipe = load_recipe(name, overrides, tiny=parsed.tiny)
     stages = selected(recipe, parsed.until, parsed.only)
     if patterns := parsed.until or parsed.only:
         print(format_selection(recipe, stages, patterns), file=sys.stderr)
     if parsed.dry_run:
         return _dry_run(recipe, stages)
-    _closing(recipe, run_recipe(recipe, stages, command=_typed(), redo=parsed.redo))
+    _print_end(recipe, run_recipe(recipe, stages, command=_typed_command(), redo=parsed.redo))
 
 
-def _typed() -> str:
+def _typed_command() -> str:
     """This command as it can be typed again, without secrets."""
     from sq.core.secrets import redact_command
 
@@ -78,18 +77,17 @@ def _typed() -> str:
     return shlex.join(redact_command([program, *sys.argv[1:]]))
 
 
-def _named(words: list[str]) -> tuple[str, list[str]]:
+def recipe_and_overrides(words: list[str]) -> tuple[str, list[str]]:
     """The recipe's name among the overrides; the first word may be the bare name."""
     from sq.core.errors import ConfigError
     from sq.recipe.load import recipes
 
-    given = [w.partition("=")[2] for w in words if w.startswith("recipe=")]
-    rest = [w for w in words if not w.startswith("recipe=")]
-    if not given and rest and "=" not in rest[0]:
-        given, rest = [rest[0]], rest[1:]
+    if words and "=" not in words[0]:
+        words = [f"recipe={words[0]}", *words[1:]]
+    given = [word.partition("=")[2] for word in words if word.startswith("recipe=")]
     if len(given) != 1 or not given[0]:
         raise ConfigError(f"recipe= must be given, once: one of {', '.join(recipes())}")
-    return given[0], rest
+    return given[0], [word for word in words if not word.startswith("recipe=")]
 
 
 def _dry_run(recipe: Recipe, stages: Sequence[Stage]) -> None:
@@ -104,20 +102,20 @@ def _dry_run(recipe: Recipe, stages: Sequence[Stage]) -> None:
         print(f"# {about}{' reads ' + ', '.join(stage.reads) if stage.reads else ''}\n{command(stage)}")
 
 
-def _closing(recipe: Recipe, outcome: RecipeResult) -> None:
+def _print_end(recipe: Recipe, result: RecipeResult) -> None:
     """What stands at the end: the ablation, the bill and the report of a complete run; else what is left."""
     from sq.core.count import count_noun
     from sq.recipe.formats import clock
 
-    directory, record = recipe.output_dir, outcome.record
-    if not outcome.complete:
+    directory, record = recipe.output_dir, result.record
+    if not result.complete:
         left = [each.name for each in record.stages if each.status != "done"]
         print(
-            f"{recipe.name}: {count_noun(len(outcome.ran), 'stage')} run, {len(left)} left, next {left[0]}"
+            f"{recipe.name}: {count_noun(len(result.ran), 'stage')} run, {len(left)} left, next {left[0]}"
             f" -> {directory}"
         )
         return
-    if not outcome.ran and (directory / "report" / "index.html").is_file():
+    if not result.ran and (directory / "report" / "index.html").is_file():
         print(f"{recipe.name}: all {len(record.stages)} stages are done -> {directory / 'report' / 'index.html'}")
         return
     _print_results(directory)
@@ -131,13 +129,10 @@ def _print_results(directory: Path) -> None:
     from sq.report.ablation import format_ablation
     from sq.report.page import write_report
 
-    for name, tell in (
-        ("ablation", format_ablation),
-        ("bill", bill),
-        ("report", lambda d: f"report: {write_report(d)}"),
-    ):
+    parts = {"ablation": format_ablation, "bill": bill, "report": lambda d: f"report: {write_report(d)}"}
+    for name, format_part in parts.items():
         try:
-            if text := tell(directory):
+            if text := format_part(directory):
                 print(f"{text}\n")
         except SqError as error:
             print(f"{name}: {error}", file=sys.stderr)
