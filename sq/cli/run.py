@@ -7,7 +7,7 @@ import shlex
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,7 +129,9 @@ def _print_results(directory: Path) -> None:
     from sq.report.ablation import format_ablation
     from sq.report.page import write_report
 
-    parts = {"ablation": format_ablation, "bill": bill, "report": lambda d: f"report: {write_report(d)}"}
+    parts: dict[str, Callable[[Path], str]] = {
+        "ablation": format_ablation, "bill": bill, "report": lambda path: f"report: {write_report(path)}",
+    }  # fmt: skip
     for name, format_part in parts.items():
         try:
             if text := format_part(directory):
