@@ -20,7 +20,7 @@ from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sq.core.config import conf_dir, nearest
+from sq.core.config import conf_dir, nearest, own_conf_dir
 from sq.core.config_help import groups, stage_problem, stages_of
 from sq.core.errors import ConfigError
 
@@ -32,13 +32,14 @@ def compose(script: str, overrides: Sequence[str], package: str) -> DictConfig:
         ConfigError: for overrides that cannot be composed.
     """
     check_stage(overrides, package)
-    texts = [loosened(text) for text in overrides]
+    texts, own = [loosened(text) for text in overrides], own_conf_dir()
+    search = (f"hydra.searchpath=[file://{own}]",) if own else ()
     try:
         parsed = [_parsed(text) for text in texts]
         if any(each.is_sweep_override() for each in parsed):
-            return _chosen(script, tuple(texts))  # Hydra says that several values are a sweep
+            return _chosen(script, (*search, *texts))  # Hydra says that several values are a sweep
         choices = tuple(text for text, each in zip(texts, parsed, strict=True) if _is_choice(each))
-        config = copy.deepcopy(_chosen(script, choices))
+        config = copy.deepcopy(_chosen(script, (*search, *choices)))
         ConfigLoaderImpl._apply_overrides_to_config([each for each in parsed if not _is_choice(each)], config)
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error)) from error

@@ -12,6 +12,7 @@ import difflib
 import importlib
 import math
 import operator
+import os
 import re
 import types
 import typing
@@ -85,6 +86,21 @@ def conf_dir() -> Path:
     package = Path(__file__).resolve().parent.parent
     checkout = package.parent / "conf"
     return checkout if checkout.is_dir() else package / "conf"
+
+
+OWN_CONFIGS = "SQ_CONFIG_DIR"
+
+
+def own_conf_dir() -> Path | None:
+    """A directory of the user's own YAML files beside `conf/`: `--config-dir DIR`, or this variable of the environment.
+
+    Raises:
+        ConfigError: where it is not there.
+    """
+    directory = os.environ.get(OWN_CONFIGS)
+    if directory and not Path(directory).is_dir():
+        raise ConfigError(f"--config-dir (or ${OWN_CONFIGS}) is {directory!r}, which is no directory")
+    return Path(directory).resolve() if directory else None
 
 
 def nearest(name: str, valid: Iterable[str]) -> str:

@@ -7,12 +7,13 @@ import typing
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import yaml
 from omegaconf import MISSING
 
-from sq.core.config import TARGET, conf_dir, dataclass_in, load_target, nearest, type_hints
+from sq.core.config import TARGET, conf_dir, dataclass_in, load_target, nearest, own_conf_dir, type_hints
 from sq.core.errors import ConfigError
 
 
@@ -26,12 +27,17 @@ def known_keys(node: Mapping[str, Any]) -> list[str]:
     return list(_known(node, None, ""))
 
 
-@lru_cache(maxsize=1)
 def groups() -> dict[str, list[str]]:
-    """The config groups and the options of each."""
-    found: dict[str, list[str]] = {}
-    for path in sorted(conf_dir().glob("*/*.yaml")):
-        found.setdefault(path.parent.name, []).append(path.stem)
+    """The config groups and the options of each, the user's own too."""
+    return {group: list(paths) for group, paths in _files(conf_dir(), own_conf_dir()).items()}
+
+
+@lru_cache(maxsize=8)
+def _files(*directories: Path | None) -> dict[str, dict[str, Path]]:
+    found: dict[str, dict[str, Path]] = {}
+    for directory in directories:
+        for path in sorted(directory.glob("*/*.yaml")) if directory else ():
+            found.setdefault(path.parent.name, {}).setdefault(path.stem, path)
     return found
 
 
@@ -45,8 +51,10 @@ def show_groups(used: Mapping[str, Any]) -> str:
 
 
 def stages_of(package: str) -> list[str]:
-    """The stages whose config lives in `package`, as in sq.train."""
-    return [o for o in groups().get("stage", []) if _stage_target(o).startswith(package + ".")]
+    """The stages whose config is in `package`, as in sq.train, or in no package of ours."""
+    paths = _files(conf_dir(), own_conf_dir()).get("stage", {})
+    targets = {option: _target(path) for option, path in paths.items()}
+    return [o for o, target in targets.items() if target.startswith(package + ".") or not target.startswith("sq.")]
 
 
 def stage_problem(stage: str, package: str) -> str | None:
@@ -61,8 +69,8 @@ def stage_problem(stage: str, package: str) -> str | None:
     return f"stage={stage} is not one of {', '.join(own)}{nearest(stage, own)}"
 
 
-def _stage_target(option: str) -> str:
-    for line in (conf_dir() / "stage" / f"{option}.yaml").read_text().splitlines():
+def _target(path: Path) -> str:
+    for line in path.read_text().splitlines():
         if line.startswith(TARGET):
             return line.partition(":")[2].strip()
     return ""

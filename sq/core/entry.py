@@ -6,6 +6,7 @@ before any heavy import. Anything that is not an `SqError` is a defect of ours a
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import re
@@ -33,7 +34,7 @@ from omegaconf import DictConfig, open_dict  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
 from sq.core.compose import check_stage, compose, explain, loosened, plain  # noqa: E402
-from sq.core.config import build, conf_dir  # noqa: E402
+from sq.core.config import OWN_CONFIGS, build, conf_dir, own_conf_dir  # noqa: E402
 from sq.core.config_help import show_config, show_groups, stages_of  # noqa: E402
 from sq.core.errors import ConfigError, SqError, UnfinishedError  # noqa: E402
 
@@ -55,8 +56,8 @@ def main(name: str, job: type[Job], about: str | None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("sq").setLevel(logging.INFO)
     package = job.__module__.rpartition(".")[0]
-    arguments = [loosened(a) for a in sys.argv[1:]]
     with plain_errors(package):
+        arguments = [loosened(a) for a in own_configs(sys.argv[1:])]
         if {"-h", "--help"} & set(arguments):
             print(help_text(name, package, about or "", [a for a in arguments if "=" in a]))
         elif "--cfg" in arguments and "job" in arguments:
@@ -64,7 +65,8 @@ def main(name: str, job: type[Job], about: str | None) -> None:
             print(show_config(plain(config)), end="")
         else:
             check_flags(arguments)
-            sys.argv[1:] = arguments
+            own = own_conf_dir()
+            sys.argv[1:] = [*arguments, "--config-dir", str(own)] if own else arguments
             run(name, job, package)
 
 
@@ -98,6 +100,15 @@ def run(name: str, job: type[Job], package: str) -> None:
             # 75, "the same command goes on", only where that is true of all
             sys.exit(max(codes - {UnfinishedError.exit_code}, default=UnfinishedError.exit_code))
         raise failures[0]
+
+
+def own_configs(arguments: Sequence[str]) -> list[str]:
+    """The arguments without `--config-dir DIR`, which is kept for all who compose, in other processes too."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--config-dir", default=os.environ.get(OWN_CONFIGS, ""))
+    given, others = parser.parse_known_args(list(arguments))
+    os.environ[OWN_CONFIGS] = str(given.config_dir)
+    return others
 
 
 def help_text(name: str, package: str, about: str, overrides: Sequence[str] = ()) -> str:
