@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
         help="of conf/hardware: A100-40G, A100-80G, H100, H200, L4, CPU; default: what is here",
     )
     parser.add_argument("--gpus", metavar="N", type=int, help="devices that work side by side")
-    parser.add_argument("--assumptions", metavar="NAME", help="of conf/assumptions: math, arithmetic, code, long-cot")
+    parser.add_argument("--assumptions", metavar="NAME", help="a name of conf/assumptions/")
     parser.add_argument("--tiny", action="store_true", help="the recipe as sq run --tiny would run it")
     parser.add_argument("--sources", action="store_true", help="say where each number is from")
     parser.add_argument("--json", action="store_true", help="print plan.json in place of the table")

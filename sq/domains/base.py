@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from sq.core.config import setting
+
+DEFAULT_DOMAIN = "arithmetic"
+"""The domain of a run that names none, as in conf/train.yaml and conf/synthesize.yaml."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,9 +103,13 @@ class Domain(Protocol):
 class DomainConfig:
     """Base of the domains' configs."""
 
+    has_oracle: ClassVar[bool] = False
+    """Whether `engine=oracle` can stand in a model's place."""
+
     name: str = setting(help="name of the domain in rows and reports")
     benchmarks: list[str] = setting([], help="what measures its students: names of conf/benchmark/")
     prompts: dict[str, str] = setting({}, help="a role of conf/prompt/ -> the domain's own prompt for it")
+    assumptions: str = setting("math", help="whose lengths sq plan supposes: a name of conf/assumptions/")
 
     def create(self) -> Domain:
         """The domain itself."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from sq.core.config import setting
+from sq.domains.base import DEFAULT_DOMAIN
 from sq.engine.base import Completion, Message, Request, Result, Sampling, ScoreRequest, ScoreResult
 from sq.engine.config import EngineConfig
 from sq.models.load import ModelConfig
@@ -56,7 +57,7 @@ class OracleConfig(EngineConfig):
 
     reads_ids: ClassVar[bool] = False
 
-    domain: str = setting("arithmetic", choices=ORACLES, help="whose oracle: the run's domain")
+    domain: str = setting(DEFAULT_DOMAIN, choices=ORACLES, help="whose oracle: the run's domain")
     role: str = setting(AUTO, choices=(AUTO, *ROLES), help="what it is asked to do; auto: seen from each prompt")
     error_rate: float = setting(0.0, ge=0, le=1, help="share of replies and scores that are wrong or unreadable")
 

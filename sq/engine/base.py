@@ -1,6 +1,6 @@
 """The engine contract: a stream of requests in, a stream of results out, matched by key, in any order.
 
-Every engine (vLLM, Hugging Face, an OpenAI-compatible endpoint, the arithmetic oracle) speaks it, so a stage
+Every engine (vLLM, Hugging Face, an OpenAI-compatible endpoint, a domain's oracle) speaks it, so a stage
 never knows which one it has. What is wrong with one request is the `error` of its result. `refused` says that the
 request itself is at fault (a prompt longer than the context); else it has failed, and may succeed at another time.
 """

@@ -46,7 +46,7 @@ class EvalJob:
 
     def __post_init__(self) -> None:
         if not self.benchmark:
-            raise ValueError("benchmark=[] names none; give at least one, as in benchmark=[arithmetic]")
+            raise ValueError("benchmark=[] names none; give at least one, as in benchmark=[gsm8k]")
         if self.n > 1 and self.temperature == 0:
             raise ValueError(f"n={self.n} answers with temperature=0 are all the same; raise temperature=")
         if not self.profiles:

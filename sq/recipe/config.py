@@ -12,6 +12,7 @@ from typing import Any
 
 from sq.core.config import setting
 from sq.core.tracking import TrackingConfig
+from sq.domains.base import DEFAULT_DOMAIN
 
 SCRIPTS = ("train", "synthesize", "evaluate")
 
@@ -37,7 +38,7 @@ class RecipeConfig:
 
     title: str = setting(help="one line that says what it does")
     about: str = setting("", help="what a reader of the recipe should know")
-    domain: str = setting("arithmetic", help="the kind of problems; {domain} in the stages")
+    domain: str = setting(DEFAULT_DOMAIN, help="the kind of problems; {domain} in the stages")
     output_dir: str | None = setting(None, help="where everything goes; default: outputs/NAME")
     seed: int = setting(0, ge=0, help="of every stage that sets none itself")
     seeds: list[int] = setting([], ge=0, help="repeat every stage for each of these seeds, as NAME-s0, NAME-s1, ...")

@@ -7,7 +7,7 @@ table (cost.py).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,8 @@ from typing import Any
 from sq.core.config import flatten
 from sq.core.errors import SqError
 from sq.core.files import write_files
+from sq.domains.base import DomainConfig
+from sq.eval.config import EvalJob
 from sq.recipe.assumptions import AssumptionsConfig, assumption_names, load_assumptions
 from sq.recipe.cost import Cost, PlanStage, Use, cost
 from sq.recipe.flow import Job, flow
@@ -75,21 +77,29 @@ def plan(
         recipe: As loaded for `sq run`.
         hardware: A name of the hardware table; default: what is here.
         gpus: Devices that work side by side; default: those that are here, one of another kind.
-        assumptions: A name of conf/assumptions; default: the recipe's, its domain's, else mathematics.
+        assumptions: A name of conf/assumptions; default: of the recipe's name, else what its domain says.
         changes: Replaced numbers by group: hardware, assume, sizes.
         jobs: The stages' jobs by name, where they are composed already.
     """
     given = changes or {}
     device = load_hardware(hardware or hardware_here(), dict(given.get("hardware", {})))
     gpus = gpus or (devices_here() if hardware is None else 1)
-    names = assumption_names()
-    chosen = assumptions or next((name for name in (recipe.name, recipe.config.domain) if name in names), "math")
+    jobs = check(recipe.stages) if jobs is None else jobs
+    chosen = assumptions or (
+        recipe.name if recipe.name in assumption_names() else _of_domain(recipe.config.domain, jobs.values())
+    )
     assume = load_assumptions(chosen, dict(given.get("assume", {})))
-    stages = flow(check(recipe.stages) if jobs is None else jobs, assume, load_sizes(given.get("sizes")))
+    stages = flow(jobs, assume, load_sizes(given.get("sizes")))
     return Plan(
         recipe=recipe.name, hardware=device, gpus=gpus, assumptions=chosen, assume=assume,
         costs=tuple(cost(stage, device, gpus) for stage in stages), kept=kept_rows(stages),
     )  # fmt: skip
+
+
+def _of_domain(name: str, jobs: Iterable[Job]) -> str:
+    """What the recipe's domain supposes, as its stages have it."""
+    domains = (job.domain for job in jobs if not isinstance(job, EvalJob))
+    return next((domain.assumptions for domain in domains if domain.name == name), DomainConfig.assumptions)
 
 
 def write_plan(recipe: Recipe, directory: str | Path, **how: Any) -> Path:

@@ -1,7 +1,7 @@
 """What the questions are about, how long they are, and which of them are there twice (paper, Figure 7).
 
 Topics come from a `topic` column where a language model or a source has filled one, else from the domain itself: the
-families of the arithmetic language.
+families that its oracle knows.
 """
 
 from __future__ import annotations

@@ -21,7 +21,6 @@ from sq.core.errors import ConfigError
 from sq.core.ledger import Reject, WorkItem, read_rows
 from sq.core.rows import QUESTION, row_id, text_problem
 from sq.domains.base import Domain
-from sq.domains.oracle import ORACLES
 from sq.engine.base import Completion, Sampling
 from sq.engine.failures import rejected
 from sq.models.load import ModelConfig
@@ -63,7 +62,7 @@ class QuestionsStage(SynthStage):
             total=self.count,
             unit="sample",
             metrics=lambda directory: _metrics(directory, job.domain.create(), job.engine.seed_bits),
-            then=f"synthesize.py stage=filter {'engine=oracle ' if job.domain.name in ORACLES else ''}input",
+            then=f"synthesize.py stage=filter {'engine=oracle ' if job.domain.has_oracle else ''}input",
         )
 
 

@@ -78,6 +78,11 @@ def test_check_is_the_strict_grader(maths, answer, reference, same):
     assert maths.check(answer, reference) is same
 
 
+def test_candidates_are_grouped_by_the_grader(maths):
+    vote = maths.vote({}, ["0.5", "1", "\\frac{1}{2}", "1.0", "x"], [""] * 5)
+    assert vote.keys == ("0.5", "1", "0.5", "1", "x") and vote.agreement is None
+
+
 @settings(max_examples=50, deadline=None)
 @given(st.text(max_size=40))
 def test_check_takes_any_text(maths, text):

@@ -6,7 +6,7 @@ import logging
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from sq.core.config import setting
 from sq.core.count import count_noun
@@ -31,8 +31,11 @@ class _NothingNewError(Exception):
 class ArithmeticConfig(DomainConfig):
     """Word problems of small numbers, with an exact oracle."""
 
+    has_oracle: ClassVar[bool] = True
+
     name: str = setting("arithmetic", help="name of the domain in rows and reports")
     benchmarks: list[str] = setting(["arithmetic"], help="what measures its students: names of conf/benchmark/")
+    assumptions: str = setting("arithmetic", help="whose lengths sq plan supposes: a name of conf/assumptions/")
     min_steps: int = setting(1, ge=1, le=MOST_STEPS, help="fewest steps a question needs")
     max_steps: int = setting(MOST_STEPS, ge=1, le=MOST_STEPS, help="most steps a question needs")
     families: list[str] = setting([], choices=FAMILIES, help="only these problem families; all when empty")

@@ -32,6 +32,7 @@ class CodeConfig(DomainConfig):
 
     name: str = setting("code", help="name of the domain in rows and reports")
     benchmarks: list[str] = setting(["humaneval", "mbpp"], help="what measures its students: names of conf/benchmark/")
+    assumptions: str = setting("code", help="whose lengths sq plan supposes: a name of conf/assumptions/")
     seeds: SourceConfig = setting(help="where seed problems come from: question and, for fail rates, tests as answer")
     instruction: str = setting(INSTRUCTION, help="added to a question when it is put to a solver")
     write_tests: bool = setting(False, help="ask for tests beside each program, and vote on those most programs pass")

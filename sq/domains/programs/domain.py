@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from sq.core.config import setting
 from sq.core.errors import ConfigError
@@ -26,8 +26,11 @@ PATIENCE = 5_000
 class ProgramsConfig(DomainConfig):
     """Small functions over integers, with an exact oracle."""
 
+    has_oracle: ClassVar[bool] = True
+
     name: str = setting("programs", help="name of the domain in rows and reports")
     benchmarks: list[str] = setting(["programs"], help="what measures its students: names of conf/benchmark/")
+    assumptions: str = setting("programs", help="whose lengths sq plan supposes: a name of conf/assumptions/")
     min_steps: int = setting(1, ge=1, le=MOST_STEPS, help="fewest operations a task needs")
     max_steps: int = setting(6, ge=1, le=MOST_STEPS, help="most operations a task needs")
     sandbox: SandboxConfig = field(default_factory=SandboxConfig)
