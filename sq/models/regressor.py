@@ -9,8 +9,7 @@ b or leaves it, the order is the same.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +86,15 @@ def export_regressor(
     `note` is the file that b goes to: it says what the classifier is for.
     """
     config = _classifier_config(model, chat)
-    body = ((name, tensor) for name, tensor in state if name.startswith(f"{model.base_model_prefix}."))
+
+    def weights() -> Iterator[tuple[str, Tensor]]:
+        for name, tensor in state:
+            if name.startswith(f"{model.base_model_prefix}."):
+                yield name, tensor
+        yield "score.weight", head["weight"]  # which may come with the last of `state`
+
     with replaced(directory, origin) as staging:
-        write_weights(chain(body, [("score.weight", head["weight"])]), staging, dtype)
+        write_weights(weights(), staging, dtype)
         config.dtype = dtype
         config.save_pretrained(staging)
         tokenizer.save_pretrained(staging)

@@ -52,7 +52,8 @@ _NEITHER = {
         "adapters begin as zero, and QPO refuses dropout",
     ),
     **dict.fromkeys(
-        ("trainer.checkpoint_every", "trainer.keep_checkpoints", "trainer.export", "trainer.log_every"),
+        ("trainer.checkpoint_every", "trainer.checkpoint_minutes", "trainer.keep_checkpoints", "trainer.export",
+         "trainer.log_every"),
         "what is told and kept of the training",
     ),
     "trainer.cache": "where the caches are",

@@ -84,6 +84,9 @@ class TrainerConfig:
     checkpoint_every: int = setting(
         500, ge=1, help="optimiser steps between checkpoints, with a validation before each"
     )
+    checkpoint_minutes: float = setting(
+        15, gt=0, help="minutes between them at most, without a validation; SIGUSR1 asks for one, SIGTERM for the last"
+    )
     keep_checkpoints: int = setting(1, ge=1, help="how many of them stay, beside the best")
     export: str = setting(
         "last", choices=("last", "best"), help="which weights: the last, or the best on held-out rows"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,30 +21,32 @@ if TYPE_CHECKING:
 
 
 def write_model(
-    directory: Path, trained: TrainableModel, state: Mapping[str, Tensor], *, config: ModelConfig, lora: LoraConfig,
-    head_note: str, tokenizer: PreTrainedTokenizerFast, chat: ChatFormat, origin: Mapping[str, Any],
+    directory: Path, trained: TrainableModel, state: Iterable[tuple[str, Tensor]], *, config: ModelConfig,
+    lora: LoraConfig, head_note: str, tokenizer: PreTrainedTokenizerFast, chat: ChatFormat, origin: Mapping[str, Any],
 ) -> None:  # fmt: skip
     """Write the module's `state`, in the number format that its weights came in; `origin` goes beside it as `sq.json`.
 
     Adapters are merged into a fresh copy of what they were trained beside. A head makes a sequence classifier of the
     model, with its bias in the file `head_note`.
     """
-    model, weights, stored = trained.model, _part(state, "model."), trained.stored
+    model, stored = trained.model, trained.stored
+    head: dict[str, Tensor] = {}
+    weights: Iterable[tuple[str, Tensor]] = _of_model(state, head)
     if lora.rank:
-        model = merged(load_model(config, dtype="float32"), weights, adapters(lora))
-        weights = model.state_dict()
+        model = merged(load_model(config, dtype="float32"), dict(weights), adapters(lora))
+        weights = model.state_dict().items()
     origin = {**origin, "base": config.path, "chat": chat.record()}
     if head_note:
-        head = _part(state, "head.")
-        export_regressor(
-            model, weights.items(), head, tokenizer, chat, directory, dtype=stored, origin=origin, note=head_note
-        )
+        export_regressor(model, weights, head, tokenizer, chat, directory, dtype=stored, origin=origin, note=head_note)
     else:
-        export(
-            model, tokenizer, directory, dtype=str(stored).removeprefix("torch."), origin=origin, state=weights.items()
-        )
+        export(model, tokenizer, directory, dtype=str(stored).removeprefix("torch."), origin=origin, state=weights)
 
 
-def _part(state: Mapping[str, Tensor], prefix: str) -> Mapping[str, Tensor]:
-    """The tensors of a part of the module, by their names in it."""
-    return {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
+def _of_model(state: Iterable[tuple[str, Tensor]], head: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """The model's own of the module's tensors, by their names in it; those of the head go to `head` on the way."""
+    for name, tensor in state:
+        part, _, own = name.partition(".")
+        if part == "model":
+            yield own, tensor
+        elif part == "head":
+            head[own] = tensor

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -183,13 +184,11 @@ def _train(
             device=device_name(trainer),
         )  # fmt: skip
         references = given.cache / f"reference-{key}.safetensors"
-    result = run_training(module, packs, run, references)
-    if result.state is not None:
-        write_model(
-            output / "model", trained, result.state, config=job.model, lora=trainer.lora, head_note=loss.head_note,
-            tokenizer=given.tokenizer, chat=given.chat, origin={"stage": stage.name, "run": run.id, "seed": seed},
-        )  # fmt: skip
-    return result.metrics
+    write = partial(
+        write_model, output / "model", trained, config=job.model, lora=trainer.lora, head_note=loss.head_note,
+        tokenizer=given.tokenizer, chat=given.chat, origin={"stage": stage.name, "run": run.id, "seed": seed},
+    )  # fmt: skip
+    return run_training(module, packs, run, references, write)
 
 
 @contextmanager

@@ -96,15 +96,13 @@ def processes(trainer: TrainerConfig, job: Any) -> Iterator[None]:
 
 def strategy(config: TrainerConfig) -> Strategy | str:
     """Lightning's strategy object."""
-    from lightning.pytorch.strategies import DeepSpeedStrategy, ModelParallelStrategy
+    from lightning.pytorch.strategies import DeepSpeedStrategy
 
-    from sq.train.shard import ReplicaStrategy
+    from sq.train.shard import ReplicaStrategy, ShardStrategy
 
     world = config.devices * config.nodes
     if config.strategy == "fsdp":
-        return ModelParallelStrategy(
-            data_parallel_size=world, tensor_parallel_size=1, save_distributed_checkpoint=False
-        )
+        return ShardStrategy(world)
     if config.strategy == "deepspeed":
         try:
             return DeepSpeedStrategy(stage=3)

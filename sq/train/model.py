@@ -48,17 +48,18 @@ def checked_trainer(trainer: TrainerConfig, stage: StageConfig) -> TrainerConfig
     Raises:
         ConfigError: for what this machine or stage cannot do, before weights are loaded.
     """
-    trainer = resolve_precision(trainer, stage.optimizer)
+    trainer = resolve_precision(trainer)
     check_optimizer(stage)
     if stage.optimizer is not Optimizer.ADAMW and trainer.strategy == "fsdp":
         raise ConfigError(
             f"stage.optimizer={stage.optimizer.value} cannot work on FSDP's shards (bitsandbytes knows none); use "
             "stage.optimizer=adamw, whose state FSDP spreads over the processes, or trainer.strategy=deepspeed or ddp"
         )
-    if stage.optimizer is not Optimizer.ADAMW and trainer.precision is Precision.BF16:
+    if trainer.lora.quantize and trainer.strategy in ("fsdp", "deepspeed"):
         raise ConfigError(
-            f"stage.optimizer={stage.optimizer.value} keeps no fp32 copy of bf16 weights, which would round small "
-            "updates away; use trainer.precision=bf16_mixed with it"
+            f"trainer.lora.quantize=true with trainer.strategy={trainer.strategy}: weights in 4 bit are packed "
+            "integers with tables beside them, which shards would tear apart; use trainer.strategy=ddp, or "
+            "trainer.lora.quantize=false"
         )
     if trainer.head in ("liger", "cce") and not _is_cross_entropy(stage):
         smoothed = " with stage.label_smoothing" if isinstance(stage, TokenStage) else ""
@@ -73,13 +74,13 @@ def checked_trainer(trainer: TrainerConfig, stage: StageConfig) -> TrainerConfig
     return trainer
 
 
-def resolve_precision(trainer: TrainerConfig, optimizer: Optimizer) -> TrainerConfig:
+def resolve_precision(trainer: TrainerConfig) -> TrainerConfig:
     """The trainer with a precision that is not `auto`."""
     device = device_of(trainer)
     if trainer.precision is not Precision.AUTO:
         return trainer
     able = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bf16()
-    masters = optimizer is Optimizer.ADAMW and trainer.strategy != "deepspeed"
+    masters = trainer.strategy != "deepspeed" and not trainer.lora.quantize  # 4-bit weights stay as they are
     chosen = (Precision.BF16 if masters else Precision.BF16_MIXED) if able else Precision.FP32
     return replace(trainer, precision=chosen)
 

@@ -7,16 +7,27 @@ fp32 and the optimiser works on them; in bf16 the gathered weights are, so nothi
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from lightning.pytorch.strategies import DDPStrategy
+import torch.distributed.checkpoint as dcp
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from torch import nn
+from torch.distributed.checkpoint.state_dict import (
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_optimizer_state_dict,
+)
 from torch.nn.parallel import DistributedDataParallel
 
 from sq.core.errors import ConfigError
 from sq.train.config import Precision
+
+REST = "meta.pt"
+"""Of a checkpoint in shards, what is in no shard; by this name Lightning knows such a directory."""
 
 
 class ReplicaStrategy(DDPStrategy):
@@ -49,6 +60,75 @@ class ReplicaStrategy(DDPStrategy):
             return loss
 
         return super().optimizer_step(optimizer, averaged, model, **kwargs)
+
+
+class ShardStrategy(ModelParallelStrategy):
+    """Lightning's strategy for `fully_shard`: checkpoints are shards too, and are written while training goes on.
+
+    They are read by any number of processes, each what it needs of them (`torch.distributed.checkpoint`).
+    """
+
+    def __init__(self, world: int) -> None:
+        super().__init__(data_parallel_size=world, tensor_parallel_size=1, save_distributed_checkpoint=True)
+        self._saving: Future[Any] | None = None
+        self._saving_group: Any = None
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """The shards, where they are."""
+        return dict(get_model_state_dict(self._module()))
+
+    def optimizer_state(self, optimizer: Any) -> dict[str, Any]:
+        """The same of the optimiser."""
+        return dict(get_optimizer_state_dict(self._module(), getattr(optimizer, "_optimizer", optimizer)))
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
+        """Copy this process's shards to memory, and write them from there; `saved` tells when they are."""
+        self.saved(wait=True)
+        path = Path(self.broadcast(filepath))
+        path.mkdir(parents=True, exist_ok=True)
+        state = {"state_dict": checkpoint.pop("state_dict"), "optimizer_0": checkpoint.pop("optimizer_states")[0]}
+        if self.global_rank == 0:
+            torch.save(checkpoint, path / REST)
+        if self._saving_group is None and dist.get_backend() != "gloo":
+            self._saving_group = dist.new_group(backend="gloo")  # of its own: it runs beside the training's
+        saving = dcp.async_save(state, checkpoint_id=path, process_group=self._saving_group)
+        assert isinstance(saving, Future)
+        self._saving = saving
+
+    def saved(self, *, wait: bool = False) -> bool:
+        """Whether the last checkpoint is written; an error in writing is raised here."""
+        if self._saving is None:
+            return True
+        if not wait and not self._saving.done():
+            return False
+        saving, self._saving = self._saving, None
+        saving.result()
+        return True
+
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        """Read this process's shards, and return the rest."""
+        path = Path(self.broadcast(checkpoint_path))
+        if path.is_file():  # of another strategy, whole
+            return dict(super().load_checkpoint(path, weights_only))
+        module, optimizer = self._module(), self.optimizers[0]
+        self.load_weights(path)
+        state = {"optimizer_0": get_optimizer_state_dict(module, optimizer)}
+        dcp.load(state, checkpoint_id=path)
+        set_optimizer_state_dict(module, optimizer, state["optimizer_0"])
+        return dict(torch.load(path / REST, weights_only=False))
+
+    def load_weights(self, checkpoint: Path) -> None:
+        """Put the weights of a checkpoint in place; with adapters it has only those."""
+        saved = dcp.FileSystemReader(checkpoint).read_metadata().state_dict_metadata
+        held = get_model_state_dict(self._module())
+        dcp.load(
+            {"state_dict": {name: held[name] for name in held if f"state_dict.{name}" in saved}},
+            checkpoint_id=checkpoint,
+        )
+
+    def _module(self) -> nn.Module:
+        assert self.model is not None
+        return self.model
 
 
 def shard(root: nn.Module, model: Any, precision: Precision, mesh: Any) -> None:

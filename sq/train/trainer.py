@@ -8,8 +8,7 @@ import logging
 import signal
 import threading
 import warnings
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,9 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
+from sq.core.errors import ConfigError
 from sq.core.tracking import Run
 from sq.data.module import PackLoader
 from sq.train.checkpoints import Checkpoints, best_checkpoint, checkpoints, step_of
@@ -28,20 +29,21 @@ from sq.train.module import TrainingModule
 from sq.train.packs import TrainingPacks
 from sq.train.progress import TrainingProgress, validate
 from sq.train.reference import References
+from sq.train.shard import ShardStrategy
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainedModule:
-    """What training gave: its last figures, and (on the first process) the weights to export by name."""
-
-    metrics: dict[str, float]
-    state: Mapping[str, Tensor] | None
+Weights = Iterable[tuple[str, Tensor]]
 
 
-def run_training(module: TrainingModule, packs: TrainingPacks, run: Run, references: Path | None) -> TrainedModule:
-    """Train `module` on `packs`; `references` is where its reference log-probabilities are, or go to."""
+def run_training(
+    module: TrainingModule, packs: TrainingPacks, run: Run, references: Path | None, write: Callable[[Weights], None]
+) -> dict[str, float]:
+    """Train `module` on `packs`, have the first process `write` its weights, and return the last figures.
+
+    `references` is where its reference log-probabilities are, or go to.
+    """
 
     def measure(trainer: L.Trainer, module: Any) -> dict[str, float]:
         metrics = validate(trainer, module, packs.held_out)
@@ -51,14 +53,21 @@ def run_training(module: TrainingModule, packs: TrainingPacks, run: Run, referen
     loader, directory = packs.train, module.checkpoints
     last = max(checkpoints(directory), default=None, key=step_of)
     if last is not None:
+        if last.is_dir() and module.config.strategy not in ("fsdp", "deepspeed"):
+            raise ConfigError(
+                f"trainer.strategy={module.config.strategy}: {last} is in shards, of a stopped run; go on with "
+                "trainer.strategy=fsdp (or deepspeed, as it was), on any trainer.devices, or start again in another "
+                "output_dir="
+            )
         loader.first_step = step_of(last)
         log.info("continuing from step %d of %d", loader.first_step, loader.steps)
     progress = TrainingProgress(run, every=module.config.log_every, steps=loader.steps)
-    end = _FinalValidation(packs.held_out, run)
+    saving = Checkpoints(directory, module.config, measure)
+    end = _FinalValidation(packs.held_out, run, saving, write)
     callbacks: list[Callback] = [_StopOnSignal()]  # before references are computed, which takes a while
     if references is not None:
         callbacks.append(References(packs.loaders(), references))
-    callbacks += [end, progress, Checkpoints(directory, module.config, measure)]
+    callbacks += [end, progress, saving]
     trainer = _trainer(module, loader, callbacks)
     try:
         trainer.fit(module, loader, ckpt_path=None if last is None else str(last), weights_only=False)
@@ -72,7 +81,7 @@ def run_training(module: TrainingModule, packs: TrainingPacks, run: Run, referen
     run.metrics(end.metrics, step=loader.steps)
     for name, rows in module.loss.tables().items():
         run.table(name, rows)
-    return TrainedModule(metrics=progress.final | end.metrics | {"train/tokens": packs.tokens}, state=end.state)
+    return progress.final | end.metrics | {"train/tokens": packs.tokens}
 
 
 def prepare_process(threads: int | None, seed: int) -> None:
@@ -101,13 +110,20 @@ class _StopOnSignal(Callback):
 
 
 class _FinalValidation(Callback):
-    """Held-out rows measured before the first step and after the last, while all processes are there; the weights."""
+    """Held-out rows measured before the first step and after the last, while all processes are there; the export."""
 
-    def __init__(self, held_out: PackLoader | None, run: Run) -> None:
-        self.held_out, self.run = held_out, run
+    def __init__(
+        self, held_out: PackLoader | None, run: Run, saving: Checkpoints, write: Callable[[Weights], None]
+    ) -> None:
+        self.held_out, self.run, self.saving, self.write = held_out, run, saving, write
         self.before: dict[str, float] = {}
         self.metrics: dict[str, float] = {}
-        self.state: Mapping[str, Tensor] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"before": self.before}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.before = state_dict["before"]
 
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
         if trainer.global_step == 0 and self.held_out is not None:
@@ -118,36 +134,43 @@ class _FinalValidation(Callback):
     def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
         self.metrics = validate(trainer, module, self.held_out)
         self.metrics |= {f"{name}_before": value for name, value in self.before.items() if name == "val/loss"}
-        state = _gathered(trainer, module)
-        best = best_checkpoint(module.checkpoints)
+        self.saving.finish(trainer)
+        weights = _weights(module)
+        best = trainer.strategy.broadcast(best_checkpoint(module.checkpoints))
+        if module.config.export == "best" and best is not None and best[1] < self.metrics["val/loss"]:
+            log.info("exporting %s, the best on held-out rows (%.4f)", best[0].name, best[1])
+            weights = _weights_in(best[0], trainer, module)
+            self.metrics["val/loss_exported"] = best[1]
         if trainer.is_global_zero:
-            if module.config.export == "best" and best is not None and best[1] < self.metrics["val/loss"]:
-                log.info("exporting %s, the best on held-out rows (%.4f)", best[0].name, best[1])
-                state = _state_in(best[0])
-                self.metrics["val/loss_exported"] = best[1]
-            self.state = state
+            self.write(weights)
+        for _ in weights:  # every process takes part in what the first one writes
+            pass
 
 
-def _state_in(checkpoint: Path) -> Mapping[str, Tensor]:
-    """The module's state in a checkpoint of ours; DeepSpeed's is a directory with a part of each process."""
+def _weights(module: TrainingModule) -> Iterator[tuple[str, Tensor]]:
+    """The module's weights by name, one at a time from wherever their shards are. All processes take part."""
+    for name, tensor in module.state_dict(keep_vars=True).items():
+        if hasattr(tensor, "ds_id"):
+            from deepspeed.zero import GatheredParameters
+
+            with GatheredParameters([tensor], modifier_rank=None):
+                yield name, tensor.detach().cpu().clone()
+        else:
+            yield name, tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def _weights_in(checkpoint: Path, trainer: L.Trainer, module: TrainingModule) -> Iterator[tuple[str, Tensor]]:
+    """The same from a checkpoint of ours. FSDP's and DeepSpeed's are directories with a part of each process."""
     if checkpoint.is_file():
-        state: Mapping[str, Tensor] = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
-        return state
+        state = torch.load(checkpoint, map_location="cpu", mmap=True, weights_only=False)
+        return iter(state["state_dict"].items())
+    if isinstance(trainer.strategy, ShardStrategy):
+        trainer.strategy.load_weights(checkpoint)
+        return _weights(module)
     from deepspeed.utils.zero_to_fp32 import get_fp32_state_dict_from_zero_checkpoint
 
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):  # it tells each step
-        found: Mapping[str, Tensor] = get_fp32_state_dict_from_zero_checkpoint(str(checkpoint), tag="checkpoint")
-    return found
-
-
-def _gathered(trainer: L.Trainer, module: Any) -> Mapping[str, Tensor]:
-    """The module's whole state on the first process, from wherever its shards are. All processes take part."""
-    if module.config.strategy != "deepspeed":
-        return trainer.strategy.lightning_module_state_dict()
-    import deepspeed
-
-    with deepspeed.zero.GatheredParameters(list(module.parameters()), modifier_rank=None):
-        return {name: tensor.detach().cpu().clone() for name, tensor in module.state_dict().items()}
+        return iter(get_fp32_state_dict_from_zero_checkpoint(str(checkpoint), tag="checkpoint").items())
 
 
 def _trainer(module: TrainingModule, loader: PackLoader, callbacks: list[Callback]) -> L.Trainer:

@@ -116,7 +116,7 @@ def test_half_precision_trains_and_qpo_still_starts_at_ln_2(job, precision, stag
 def test_precision_auto_is_bf16_where_the_processor_has_it(job, monkeypatch, has_bf16, words, chosen):
     monkeypatch.setattr(model, "cpu_has_bf16", lambda: has_bf16)
     made = job("qft", "trainer.accelerator=cpu", "trainer.precision=auto", *words)
-    assert model.resolve_precision(made.trainer, made.stage.optimizer).precision is chosen
+    assert model.resolve_precision(made.trainer).precision is chosen
 
 
 def test_labels_are_smoothed_in_training_and_not_on_held_out_rows(job, tmp_path):
@@ -215,8 +215,8 @@ def test_how_far_from_ln_2_qpo_may_start_depends_on_the_arithmetic(job, pairs, m
     [
         (
             "qft",
-            ["stage.optimizer=adamw_8bit", "trainer.precision=bf16"],
-            r"stage\.optimizer=adamw_8bit keeps no fp32 copy",
+            ["trainer.lora.rank=4", "trainer.lora.quantize=true", "trainer.strategy=fsdp"],
+            r"trainer\.lora\.quantize=true with trainer\.strategy=fsdp: weights in 4 bit .*use trainer\.strategy=ddp",
         ),
         (
             "qft",

@@ -78,6 +78,7 @@ def test_a_killed_run_ends_in_the_same_weights(stage, command, pairs, tmp_path):
     "words",
     [
         ("stage.optimizer=adamw_8bit", "trainer.lora.rank=0"),
+        ("stage.optimizer=adamw_8bit", "trainer.precision=bf16"),
         ("stage.optimizer=paged_adamw_32bit", "trainer.lora.rank=0"),
         ("trainer.lora.rank=4", "trainer.lora.quantize=true"),
     ],
@@ -169,6 +170,89 @@ def test_a_stop_ends_all_processes_and_the_same_command_goes_on(number, command,
     assert process.returncode == 130 and said.endswith("stopped. The same command continues where it was.\n")
     done = subprocess.run(given, capture_output=True, text=True)
     assert done.returncode == 0 and "continuing from step" in done.stderr, done.stderr
+
+
+@pytest.fixture
+def stops(monkeypatch):
+    """Send this process a signal in the midst of training, after the given step; SIGTERM ends as it does in `sq`."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    own = trainer.TrainingProgress.on_train_batch_end
+
+    def send(number, step):
+        def sending(self, lightning, *args):
+            own(self, lightning, *args)
+            if lightning.global_step == step and lightning.fit_loop.epoch_loop.batch_idx == 2 * step - 1:
+                signal.raise_signal(number)
+
+        monkeypatch.setattr(trainer.TrainingProgress, "on_train_batch_end", sending)
+
+    yield send
+    signal.signal(signal.SIGTERM, before)
+
+
+def saved(monkeypatch):
+    """The steps after which a checkpoint was written, as it goes on."""
+    steps, own = [], trainer.Checkpoints._prune
+
+    def noted(self):
+        own(self)
+        steps.append(self._saved)
+
+    monkeypatch.setattr(trainer.Checkpoints, "_prune", noted)
+    return steps
+
+
+def test_sigterm_saves_and_the_same_command_ends_in_the_same_weights(job, stops, tmp_path, monkeypatch):
+    whole = fit(job("qft", *SETTINGS, f"output_dir={tmp_path / 'whole'}")).parent
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        stops(signal.SIGTERM, 4)
+        steps = saved(patched)
+        fit(job("qft", *SETTINGS))
+    assert steps == [3, 4]
+    monkeypatch.undo()
+    fit(job("qft", *SETTINGS))
+    assert same(tmp_path / "out", whole)
+    ours, theirs = (json.loads((place / "train.json").read_text())["figures"] for place in (tmp_path / "out", whole))
+    assert ours["val/loss_before"] == theirs["val/loss_before"]
+
+
+def test_sigusr1_asks_for_a_checkpoint_and_training_goes_on(job, stops, monkeypatch):
+    stops(signal.SIGUSR1, 4)
+    steps, handler = saved(monkeypatch), signal.getsignal(signal.SIGUSR1)
+    fit(job("qft", *SETTINGS, "stage.max_steps=5"))
+    assert steps == [3, 4]
+    assert signal.getsignal(signal.SIGUSR1) == handler
+
+
+def test_checkpoints_come_by_time_where_steps_are_long(job, monkeypatch):
+    steps = saved(monkeypatch)
+    fit(job("qft", *SETTINGS, "trainer.checkpoint_every=500", "trainer.checkpoint_minutes=1e-9", "stage.max_steps=4"))
+    assert steps == [1, 2, 3]
+
+
+@pytest.mark.slow
+def test_shards_of_two_processes_go_on_in_one(command, job, tmp_path):
+    """SIGTERM to the first of two, which both save; FSDP's shards are read by one process, and go nowhere else."""
+    words = [*SETTINGS, "trainer.strategy=fsdp", "trainer.checkpoint_every=500", "trainer.export=best"]
+    given = [sys.executable, str(ROOT / "train.py"), *command("qft", *words, "trainer.devices=2")]
+    process = subprocess.Popen(given, stderr=subprocess.PIPE, text=True)
+    while not (tmp_path / "out" / "train.json").exists() or "1/" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+    assert process.returncode == 130
+    (shards,) = (tmp_path / "out" / "checkpoints").glob("step-*.ckpt")
+    assert len(list(shards.glob("*.distcp"))) == 2
+    with pytest.raises(
+        ConfigError, match=r"trainer\.strategy=auto: .* is in shards.*go on with trainer\.strategy=fsdp"
+    ):
+        fit(job("qft", *SETTINGS, "trainer.export=best"))
+    fit(job("qft", *words, "trainer.devices=1"))
+    shutil.move(tmp_path / "out", tmp_path / "stopped")
+    fit(job("qft", *words, "trainer.devices=2"))
+    ours, theirs = weights(tmp_path / "stopped"), weights(tmp_path / "out")
+    for name, tensor in theirs.items():
+        torch.testing.assert_close(ours[name], tensor, rtol=1e-2, atol=1e-3)
 
 
 def test_a_finished_run_is_not_run_again_and_another_one_is_refused(job, tmp_path):
