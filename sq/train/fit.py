@@ -157,7 +157,7 @@ def _train(
 
     output, stage, trainer, seed = Path(job.output_dir), job.stage, job.trainer, job.seed
     prepare_process(trainer.threads, seed)
-    trained = trainable_model(job.model, trainer, stage, given.tokenizer, seed)
+    trained = trainable_model(job.model, trainer, stage, given.tokenizer, seed, rows.saved_by_sharing())
     model, attention = trained.model, trained.attention
     check_context(model, rows.longest)
     half = trainer.precision is not Precision.FP32

@@ -104,26 +104,10 @@ def device_name(trainer: TrainerConfig) -> str:
 
 
 def trainable_model(
-    config: ModelConfig, trainer: TrainerConfig, stage: StageConfig, tokenizer: PreTrainedTokenizerFast, seed: int
-) -> TrainableModel:
-    """The model with what it is trained with."""
-    model, stored = load(config, trainer, tokenizer, seed)
-    attention = set_up_attention(model, trainer, share_prefix=stage.share_prefix)
-    head = HeadChoice(kernel=HeadKernel.CHUNKED, reason="the stage's loss needs it")
-    if _is_cross_entropy(stage):
-        head = choose_head(model, HeadKernel(trainer.head), half=trainer.precision is not Precision.FP32)
-    return TrainableModel(model=model, stored=stored, attention=attention, head=head)
-
-
-def _is_cross_entropy(stage: StageConfig) -> bool:
-    """Whether kernels of others can compute its loss."""
-    return isinstance(stage, TokenStage) and not stage.label_smoothing
-
-
-def load(
-    config: ModelConfig, trainer: TrainerConfig, tokenizer: PreTrainedTokenizerFast, seed: int
-) -> tuple[PreTrainedModel, torch.dtype]:
-    """The model to train, and the number format its weights came in."""
+    config: ModelConfig, trainer: TrainerConfig, stage: StageConfig, tokenizer: PreTrainedTokenizerFast, seed: int,
+    saved: float,
+) -> TrainableModel:  # fmt: skip
+    """The model with what it is trained with; `saved` is the share of the tokens that a shared prefix saves."""
     lora = trainer.lora
     if config.path == NEW_TINY:
         model: PreTrainedModel = make_model(tokenizer, seed)
@@ -136,15 +120,33 @@ def load(
     else:
         model = load_model(config)
         stored = model.dtype
-    if not lora.quantize:
+    return prepared(model, stored, trainer, stage, saved=saved)
+
+
+def prepared(
+    model: PreTrainedModel, stored: torch.dtype, trainer: TrainerConfig, stage: StageConfig, *, saved: float
+) -> TrainableModel:
+    """`model`, whose weights came as `stored`, cast, with adapters, on its device, with its attention and head."""
+    half = trainer.precision is not Precision.FP32
+    if not trainer.lora.quantize:
         # FSDP keeps fp32 shards and gathers them in bf16.
-        half = trainer.precision is Precision.BF16 and trainer.strategy != "fsdp"
-        model = model.bfloat16() if half else model.float()
-    if lora.rank:
-        add_adapters(model, adapters(lora))
+        low = trainer.precision is Precision.BF16 and trainer.strategy != "fsdp"
+        model = model.bfloat16() if low else model.float()
+    if trainer.lora.rank:
+        add_adapters(model, adapters(trainer.lora))
     if trainer.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return model.train().to(device_of(trainer)), stored
+    model = model.train().to(device_of(trainer))
+    attention = set_up_attention(model, trainer, share_prefix=stage.share_prefix, half=half, saved=saved)
+    head = HeadChoice(kernel=HeadKernel.CHUNKED, reason="the stage's loss needs it")
+    if _is_cross_entropy(stage):
+        head = choose_head(model, HeadKernel(trainer.head), half=half)
+    return TrainableModel(model=model, stored=stored, attention=attention, head=head)
+
+
+def _is_cross_entropy(stage: StageConfig) -> bool:
+    """Whether kernels of others can compute its loss."""
+    return isinstance(stage, TokenStage) and not stage.label_smoothing
 
 
 def adapters(lora: LoraConfig) -> Adapters:
@@ -152,13 +154,15 @@ def adapters(lora: LoraConfig) -> Adapters:
     return Adapters(rank=lora.rank, alpha=lora.alpha, dropout=lora.dropout, targets=lora.targets)
 
 
-def set_up_attention(model: PreTrainedModel, trainer: TrainerConfig, *, share_prefix: bool) -> Attention:
+def set_up_attention(
+    model: PreTrainedModel, trainer: TrainerConfig, *, share_prefix: bool, half: bool, saved: float
+) -> Attention:
     """Choose the attention over packs.
 
     Raises:
         ConfigError: rows would run one by one, and in shards: a process with fewer rows would keep the others waiting.
     """
-    attention = choose_attention(model, Kernel(trainer.attention), share_prefix=share_prefix)
+    attention = choose_attention(model, Kernel(trainer.attention), share_prefix=share_prefix, half=half, saved=saved)
     if not attention.packs and trainer.strategy in ("fsdp", "deepspeed") and trainer.world > 1:
         raise ConfigError(
             f"trainer.strategy={trainer.strategy} needs packs, and here rows run one by one ({attention.reason}): "

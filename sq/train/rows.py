@@ -61,6 +61,11 @@ class TrainingRows:
         """Tokens of the longest row."""
         return max(self.train.longest, self.held_out.longest)
 
+    def saved_by_sharing(self) -> float:
+        """The share of the tokens to train on that are the prefix of all rows."""
+        count = len(self.train) * self.train.segments
+        return self.common_prefix() * count / max(1, int(self.train.lengths.sum()))
+
     def common_prefix(self) -> int:
         """How many opening tokens all rows have in common, held-out ones too."""
         mine = self.train.common_prefix()

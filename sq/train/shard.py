@@ -13,14 +13,16 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-import torch.distributed.checkpoint as dcp
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from torch import nn
+from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict import (
     get_model_state_dict,
     get_optimizer_state_dict,
     set_optimizer_state_dict,
 )
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import async_save
 from torch.nn.parallel import DistributedDataParallel
 
 from sq.core.errors import ConfigError
@@ -91,7 +93,7 @@ class ShardStrategy(ModelParallelStrategy):
             torch.save(checkpoint, path / REST)
         if self._saving_group is None and dist.get_backend() != "gloo":
             self._saving_group = dist.new_group(backend="gloo")  # of its own: it runs beside the training's
-        saving = dcp.async_save(state, checkpoint_id=path, process_group=self._saving_group)
+        saving = async_save(state, checkpoint_id=path, process_group=self._saving_group)
         assert isinstance(saving, Future)
         self._saving = saving
 
@@ -113,15 +115,15 @@ class ShardStrategy(ModelParallelStrategy):
         module, optimizer = self._module(), self.optimizers[0]
         self.load_weights(path)
         state = {"optimizer_0": get_optimizer_state_dict(module, optimizer)}
-        dcp.load(state, checkpoint_id=path)
+        load(state, checkpoint_id=path)
         set_optimizer_state_dict(module, optimizer, state["optimizer_0"])
         return dict(torch.load(path / REST, weights_only=False))
 
     def load_weights(self, checkpoint: Path) -> None:
         """Put the weights of a checkpoint in place; with adapters it has only those."""
-        saved = dcp.FileSystemReader(checkpoint).read_metadata().state_dict_metadata
+        saved = FileSystemReader(checkpoint).read_metadata().state_dict_metadata
         held = get_model_state_dict(self._module())
-        dcp.load(
+        load(
             {"state_dict": {name: held[name] for name in held if f"state_dict.{name}" in saved}},
             checkpoint_id=checkpoint,
         )
