@@ -25,10 +25,10 @@ from sq.eval.extract import extract_reference
 from sq.eval.grade import Pair, Profile, grade_answer
 from sq.eval.grade_status import GradeStatus
 from sq.eval.grader import Grader, GraderConfig
-from sq.eval.synthetic_negatives import digit_changed, flipped, swapped
 
 GradePair = Callable[[Pair], bool]
-OWN = Path(__file__).resolve().parents[1] / "tests" / "eval" / "pairs.tsv"
+TESTS = Path(__file__).resolve().parents[1] / "tests"
+OWN = TESTS / "eval" / "pairs.tsv"
 VERDICTS = OWN.with_name("dart_verdicts.tsv")
 HOSTILE = [
     "9^{9^{9^9}}", "100000000!", r"\binom{10^{18}}{10^{17}}", r"\sum_{k=1}^{10^{12}} k", "x" * 10**6, "{" * 10**6,
@@ -151,7 +151,10 @@ def agreement(graders: dict[str, GradePair], groups: dict[str, list[tuple[Pair, 
 
 
 def synthetic_negatives(graders: dict[str, GradePair], references: dict[str, list[str]], sample: int) -> None:
-    """True answers refused, and planted faults accepted."""
+    """True answers refused, and true answers with a fault planted in them accepted."""
+    sys.path.insert(0, str(TESTS))
+    from synthetic_negatives import digit_changed, flipped, swapped
+
     if not references:
         return
     print(f"\nfaults planted in up to {sample} references a benchmark (accepted / planted; every one for strict)")

@@ -10,7 +10,7 @@ from sq.core.config import build, conf_dir
 from sq.core.errors import ConfigError, RowError
 from sq.domains.arithmetic.domain import ArithmeticConfig
 from sq.eval.benchmarks import BenchmarkConfig, GradingConfig, ProblemSet, is_number
-from sq.eval.checkers import DomainChecker
+from sq.eval.checkers import DomainChecker, grader_version
 from sq.eval.dialogue import conversation, reference_in
 from sq.eval.grader_config import GraderConfig
 from sq.eval.paper import base_of, paper_figure
@@ -210,20 +210,33 @@ def test_a_domains_exact_check_tells_right_from_wrong_and_from_nothing():
     ]
 
 
-def test_a_relative_tolerance_of_the_benchmark_reaches_the_grader(tmp_path):
-    path = written(tmp_path, [{"question": "g?", "answer": "9.81"}, {"question": "m?", "answer": "2 \\text{ kg}"}])
-    answers = [("9.8", 0), ("9.6", 0), ("2050 g", 1), ("2.2 kg", 1), ("x", 0)]
-    correct = {}
-    for tolerance in ("null", "0.05"):
-        minerva = benchmark("minerva_math", f"path={path}", "form=plain", f"relative_tolerance={tolerance}")
-        problems = minerva.load(None, 0)
-        keys = list(problems.by_id)
-        rows = [
-            {"item": keys[k], "prediction": text, "reference": problems.by_id[keys[k]]["answer"], "question": "?",
-             "prediction_finish_reason": "stop"} for text, k in answers
-        ]  # fmt: skip
-        grading = GradingConfig(profiles=["strict"], grader=GraderConfig(workers=1), sandbox=SandboxConfig())
-        checker = minerva.checker(problems, grading)
-        correct[checker.version] = [grade["strict"]["correct"] for grade in checker.grade(rows)]
+@pytest.mark.parametrize(
+    ("tolerance", "correct"),
+    [
+        ("tolerance=null", [0, 0, 0, 0, 0]),
+        ("relative_tolerance=0.05", [1, 1, 1, 0, 0]),
+        ("tolerance=error", [1, 0, 0, 0, 1]),
+    ],
+)
+def test_a_tolerance_of_the_benchmark_reaches_the_grader(tmp_path, tolerance, correct):
+    rows = [
+        {"question": "g?", "answer": "9.81", "error": 0.1}, {"question": "m?", "answer": "2 \\text{ kg}"},
+        {"question": "n?", "answer": "1", "error": "0.5"},
+    ]  # fmt: skip
+    minerva = benchmark("minerva_math", f"path={written(tmp_path, rows)}", "form=plain", tolerance)
+    problems = minerva.load(None, 0)
+    items = list(problems.by_id)
+    answers = [
+        {"item": items[k], "prediction": text, "reference": problems.by_id[items[k]]["answer"], "question": "?",
+         "prediction_finish_reason": "stop"}
+        for text, k in [("9.8", 0), ("9.6", 0), ("2050 g", 1), ("2.2 kg", 1), ("1.4", 2)]
+    ]  # fmt: skip
+    grading = GradingConfig(profiles=["strict"], grader=GraderConfig(workers=1), sandbox=SandboxConfig())
+    checker = minerva.checker(problems, grading)
+    try:
+        assert [grade["strict"]["correct"] for grade in checker.grade(answers)] == correct
+    finally:
         checker.close()
-    assert list(correct.values()) == [[False] * 5, [True, True, True, False, False]], "two versions: graded again"
+    assert (checker.version != grader_version()) == tolerance.startswith("relative"), (
+        "graded again by another tolerance"
+    )

@@ -8,11 +8,11 @@ import random
 from pathlib import Path
 
 import pytest
+from synthetic_negatives import digit_changed, flipped, swapped
 
 from sq.eval.equal.strict import equal
 from sq.eval.extract import extract, extract_reference
 from sq.eval.grade import Pair, grade_answer
-from sq.eval.synthetic_negatives import digit_changed, flipped, swapped
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"no benchmark data at {DATA}")

@@ -45,6 +45,16 @@ _STRUCTURE = frozenset(
     "frac sqrt binom sum prod begin end pmod bmod mod text mathrm operatorname mathbb mathsf angle triangle".split()
 )
 
+_COMMANDS: dict[str, tuple[str, str]] = {
+    **{name: ("name", name) for name in SIGNS | GREEK},
+    **{name: ("cmd", name) for name in MARKS | _STRUCTURE},
+    **{name: ("func", name) for name in FUNCTIONS - {"sqrt"}},
+    **{name: ("const", text) for name, text in _CONSTANTS.items()},
+    **{name: ("rel", text) for name, text in _RELATIONS.items()},
+    **{name: ("sep" if text in ("or", "and") else "op", text) for name, text in _OPERATORS.items()},
+}
+"""The kind and text of a command's token."""
+
 _TOKEN = re.compile(
     r"(?P<thousands>[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?![\d,])|[1-9]\d{0,2}(?: \d{3})+(?:\.\d+)?(?!\d| \d))"
     r"|(?P<number>(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+(?![\d.]))?)"
@@ -88,10 +98,17 @@ def lex(text: str, *, thousands: bool) -> list[Token]:
         if kind == "space" or value == "usd":
             spaced, at = True, end
             continue
-        found, end = _tokens(kind, value, text, at, end, spaced, tokens)
-        depth += sum((t.text in ("(", "[", "\\{")) - (t.text in (")", "]", "\\}")) for t in found if t.kind == "op")
-        depth = max(depth, 0)
-        tokens.extend(found)
+        if kind == "command" and value in ("text", "mathrm", "operatorname", "mathsf", "rm", "mathit"):
+            group = _TEXT_GROUP.match(text, end)
+            pairs = [_upright(group.group(1), value, tokens)] if group else []
+            pairs, end = [pair for pair in pairs if pair[1]], group.end() if group else end
+        else:
+            pairs = _read(kind, value, spaced, tokens)
+        for place, (kind, value) in enumerate(pairs):
+            if kind == "op":
+                depth = max(0, depth + (value in ("(", "[", "\\{")) - (value in (")", "]", "\\}")))
+            ends = end if len(pairs) == 1 else at + place + 1
+            tokens.append(Token(kind, value, at + place, ends, spaced and place == 0))
         at, spaced = end, False
         if len(tokens) > MAX_TOKENS:
             raise ParseError("the answer has too many parts")
@@ -103,67 +120,40 @@ def _fresh(tokens: list[Token]) -> bool:
     return not tokens or (tokens[-1].kind != "num" and tokens[-1].text not in ("_", "^"))
 
 
-def _tokens(
-    kind: str, value: str, text: str, at: int, end: int, spaced: bool, before: list[Token]
-) -> tuple[list[Token], int]:
+def _read(kind: str, value: str, spaced: bool, before: list[Token]) -> list[tuple[str, str]]:
+    """The kind and text of the tokens that a match stands for: letters may be several."""
     if kind in ("thousands", "number"):
         if len(value) > MAX_DIGITS:
             raise ParseError("a number has too many digits")
-        return [Token("num", value.replace(",", "").replace(" ", ""), at, end, spaced)], end
-    if kind == "command":
-        return _command(value, text, at, end, spaced, before)
+        return [("num", value.replace(",", "").replace(" ", ""))]
     if kind == "letters":
-        return _letters(value, at, end, spaced, before), end
+        return _letters(value, spaced, before)
+    if kind == "command":
+        if value == "Omega" and before and before[-1].kind == "num":
+            return [("word", "ohm")]
+        if value not in _COMMANDS:
+            raise ParseError(f"\\{value} is not read here")
+        return [_COMMANDS[value]]
     if kind == "dots":
-        return [Token("const", "dots", at, end, spaced)], end
+        return [("const", "dots")]
     if kind == "brace":
-        return [Token("op", "\\" + value[-1], at, end, spaced)], end
-    if kind == "sign" and value in "<>=":
-        return [Token("rel", value, at, end, spaced)], end
-    if kind == "sign" and value in ",;":
-        return [Token("sep", value, at, end, spaced)], end
-    return [Token("op", value, at, end, spaced)], end
+        return [("op", "\\" + value[-1])]
+    return [("rel" if value in "<>=" else "sep" if value in ",;" else "op", value)]
 
 
-def _command(name: str, text: str, at: int, end: int, spaced: bool, before: list[Token]) -> tuple[list[Token], int]:
-    if name in ("text", "mathrm", "operatorname", "mathsf", "rm", "mathit"):
-        group = _TEXT_GROUP.match(text, end)
-        if group is not None:
-            token = _text(group.group(1), name, at, group.end(), spaced, _after_value(before))
-            return [token] if token.text else [], group.end()
-        return [], end
-    if name in _OPERATORS:
-        kind = "sep" if _OPERATORS[name] in ("or", "and", ",") else "op"
-        return [Token(kind, _OPERATORS[name], at, end, spaced)], end
-    if name in _RELATIONS:
-        return [Token("rel", _RELATIONS[name], at, end, spaced)], end
-    if name in _CONSTANTS:
-        return [Token("const", _CONSTANTS[name], at, end, spaced)], end
-    if name in FUNCTIONS and name != "sqrt":
-        return [Token("func", name, at, end, spaced)], end
-    if name == "Omega" and before and before[-1].kind == "num":  # ohms
-        return [Token("word", "ohm", at, end, spaced)], end
-    if name in GREEK:
-        return [Token("name", name, at, end, spaced)], end
-    if name in MARKS or name in _STRUCTURE:
-        return [Token("cmd", name, at, end, spaced)], end
-    if name in SIGNS:
-        return [Token("name", name, at, end, spaced)], end
-    raise ParseError(f"\\{name} is not read here")
-
-
-def _text(content: str, command: str, at: int, end: int, spaced: bool, after_value: bool) -> Token:
+def _upright(content: str, command: str, before: list[Token]) -> tuple[str, str]:
+    """What stands in `\\text{}` and its kin."""
     plain = " ".join(content.split()).strip(" .,:")
     lower = plain.lower()
     if lower in ("and", "or"):
-        return Token("sep", lower, at, end, spaced)
-    if plain in FUNCTIONS and not (after_value and lower in UNITS):
-        return Token("func", plain, at, end, spaced)
-    if re.fullmatch(r"-?\d+(\.\d+)?", plain, re.ASCII) and plain[0] != "-" and len(plain) < MAX_DIGITS:
-        return Token("num", plain, at, end, spaced)
+        return "sep", lower
+    if plain in FUNCTIONS and not (lower in UNITS and _after_value(before)):
+        return "func", plain
+    if re.fullmatch(r"\d+(\.\d+)?", plain, re.ASCII) and len(plain) < MAX_DIGITS:
+        return "num", plain
     if len(plain) == 1 and plain.isalpha() and content == plain:
-        return Token("const" if plain in "ei" else "letter", plain, at, end, spaced)
-    return Token("word", lower if command == "operatorname" else plain, at, end, spaced)
+        return "const" if plain in "ei" else "letter", plain
+    return "word", lower if command == "operatorname" else plain
 
 
 def _after_value(before: list[Token]) -> bool:
@@ -173,28 +163,21 @@ def _after_value(before: list[Token]) -> bool:
     return at_divisor or before[-1].kind in ("num", "const", "name", "word") or before[-1].text in (")", "}", "degree")
 
 
-def _letters(run: str, at: int, end: int, spaced: bool, before: list[Token]) -> list[Token]:
-    lower = run.lower()
+def _letters(run: str, spaced: bool, before: list[Token]) -> list[tuple[str, str]]:
+    lower, after_value = run.lower(), _after_value(before)
     if lower in ("and", "or"):
-        return [Token("sep", lower, at, end, spaced)]
-    if run in FUNCTIONS and not (lower in UNITS and _after_value(before)):
-        return [Token("cmd" if run == "sqrt" else "func", run, at, end, spaced)]
+        return [("sep", lower)]
+    if run in FUNCTIONS and not (lower in UNITS and after_value):
+        return [("cmd" if run == "sqrt" else "func", run)]
     if run in _PLAIN:
-        return [Token("const", _PLAIN[run], at, end, spaced)]
+        return [("const", _PLAIN[run])]
     if run in SINGLE and len(before) > 1 and before[-1].text == "/" and before[-2].kind == "word":
-        return [Token("word", run, at, end, spaced)]
+        return [("word", run)]
     if run in GREEK and len(run) > 2:
-        return [Token("name", run, at, end, spaced)]
-    after_value = _after_value(before)
-    if (
-        len(run) > 1
-        and lower in UNITS
-        and after_value
-        and (spaced or before[-1].kind == "num" or before[-1].text == "/")
-    ):
-        return [Token("word", run, at, end, spaced)]
+        return [("name", run)]
+    close = spaced or (after_value and (before[-1].kind == "num" or before[-1].text == "/"))
+    if len(run) > 1 and lower in UNITS and after_value and close:
+        return [("word", run)]
     if len(run) >= 4 or (len(run) == 3 and after_value and spaced and run.islower() and set(run) & set("aeiou")):
-        return [Token("word", run, at, end, spaced)]
-    return [
-        Token("const" if c in "ei" else "name", c, at + k, at + k + 1, spaced and k == 0) for k, c in enumerate(run)
-    ]
+        return [("word", run)]
+    return [("const" if letter in "ei" else "name", letter) for letter in run]
