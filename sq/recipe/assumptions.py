@@ -59,11 +59,7 @@ def assumption_names() -> list[str]:
 
 
 def load_assumptions(name: str, overrides: dict[str, object] | None = None) -> AssumptionsConfig:
-    """A set of assumptions, some of them replaced.
-
-    Raises:
-        ConfigError: for a name that is not there, with the nearest one.
-    """
+    """A set of assumptions, some of them replaced."""
     names = assumption_names()
     if name not in names:
         raise ConfigError(f"--assumptions {name} is not one of {', '.join(names)}{nearest(name, names)}")

@@ -25,11 +25,7 @@ RECIPE = "recipe.json"
 
 
 def bill(directory: str | Path, *, hardware: str | None = None) -> str:
-    """Write bill.json into a recipe's directory; the bill as text.
-
-    Raises:
-        ConfigError: where no recipe was run in it.
-    """
+    """Write bill.json into a recipe's directory; the bill as text."""
     document = make_bill(Path(directory), hardware=hardware)
     write_files(Path(directory), {NAME: (json.dumps(document, indent=1) + "\n").encode()})
     return format_bill(document)

@@ -19,11 +19,7 @@ from sq.recipe.stages import Stage
 
 
 def completed_stages(recipe: Recipe, record: RecipeRecord, wanted: Sequence[Stage], *, redo: bool) -> set[str]:
-    """The stages that are done; the record is brought up to date with that, and with the recipe's settings.
-
-    Raises:
-        ConfigError: where one of `wanted` was made with other settings, unless it is to be made again.
-    """
+    """The stages that are done; the record is brought up to date with that, and with the recipe's settings."""
     changed = [stage for stage in recipe.stages if _has_changed(stage, record.stage(stage.name))]
     if to_remake := [stage for stage in changed if stage in wanted]:
         again = dependents(recipe.reading, [stage.name for stage in to_remake])

@@ -46,11 +46,7 @@ def resolved(value: Any, directories: Mapping[str, Path]) -> Any:
 
 
 def ordered(reading: Reading) -> list[str]:
-    """The stages so that each comes after all it reads; otherwise in the order given.
-
-    Raises:
-        ConfigError: for a name that is no stage, and for stages that read each other in a circle.
-    """
+    """The stages so that each comes after all it reads; otherwise in the order given."""
     problems = [
         f"stage {name} reads @{other}, which is no stage of this recipe{nearest(other, reading)}"
         for name, others in reading.items()

@@ -65,11 +65,7 @@ def hardware_names() -> list[str]:
 
 
 def load_hardware(name: str, overrides: dict[str, object] | None = None) -> HardwareConfig:
-    """An entry of the table, with some of its figures replaced.
-
-    Raises:
-        ConfigError: for a name that is not in the table, with the nearest one.
-    """
+    """An entry of the table, with some of its figures replaced."""
     names = hardware_names()
     if name.lower() not in names:
         raise ConfigError(f"--hardware {name} is not one of {', '.join(names)}{nearest(name.lower(), names)}")
@@ -80,11 +76,7 @@ def load_hardware(name: str, overrides: dict[str, object] | None = None) -> Hard
 
 
 def hardware_here() -> str:
-    """The name of this machine's device in the table.
-
-    Raises:
-        ConfigError: for a GPU that the table does not have.
-    """
+    """The name of this machine's device in the table."""
     from sq.core.provenance import hardware
 
     gpu = hardware()["gpus"].split("; ")[0]

@@ -26,11 +26,7 @@ ABOUT = {"train": "Train a model.", "synthesize": "Make rows with a model.", "ev
 
 
 def check(stages: Iterable[Stage]) -> dict[str, Any]:
-    """The job of each stage; of stages that differ in their seed alone, that of the first of them.
-
-    Raises:
-        ConfigError: with every problem of every stage, each under the stage's name.
-    """
+    """The job of each stage; of stages that differ in their seed alone, that of the first of them."""
     stages = list(stages)
     jobs: dict[str, Any] = {}
     problems = list(_wrong_references(stages))

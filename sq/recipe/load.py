@@ -46,11 +46,7 @@ class Recipe:
 
 
 def load_recipe(name: str, overrides: Sequence[str] = (), *, tiny: bool = False) -> Recipe:
-    """The recipe `name` of conf/recipe/ (or a YAML file), with these overrides.
-
-    Raises:
-        ConfigError: with what is wrong, its key, value and the nearest name.
-    """
+    """The recipe `name` of conf/recipe/ (or a YAML file), with these overrides."""
     node = _read(name)
     short = Path(name).stem
     if tiny and not node.get("tiny"):

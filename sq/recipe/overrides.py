@@ -44,11 +44,7 @@ def plain(value: Any) -> Any:
 
 
 def apply_override(node: dict[str, Any], key: str, value: Any) -> None:
-    """Put one override in its place in a recipe's YAML.
-
-    Raises:
-        ConfigError: where the recipe has no such place, with the nearest key that a person can set.
-    """
+    """Put one override in its place in a recipe's YAML."""
     first, _, rest = key.partition(".")
     path = key.split(".", _PARTS.get(first, 99) - 1)
     stages = node.get("stages") or {}

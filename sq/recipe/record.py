@@ -122,11 +122,7 @@ class RecipeRecord:
 
 
 def read_record(directory: Path) -> RecipeRecord | None:
-    """What an earlier run has left in the directory; none where there was none.
-
-    Raises:
-        LedgerError: where the file is there and cannot be read.
-    """
+    """What an earlier run has left in the directory; none where there was none."""
     path = directory / NAME
     if not path.exists():
         return None

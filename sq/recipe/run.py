@@ -54,11 +54,7 @@ class RecipeResult:
 
 
 def selected(recipe: Recipe, until: str | None = None, only: str | None = None) -> list[Stage]:
-    """The stages that are asked for, in their order.
-
-    Raises:
-        ConfigError: for names that no stage has.
-    """
+    """The stages that are asked for, in their order."""
     if until and only:
         raise ConfigError("--until and --only are both given; give one of them")
     templates = {stage.name: stage.template for stage in recipe.stages}

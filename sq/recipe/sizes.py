@@ -54,11 +54,7 @@ class SizesConfig:
 
 
 def load_sizes(changes: Mapping[str, Any] | None = None) -> SizesConfig:
-    """The table, with some of its facts replaced: keys are `rows.NAME` and `parameters.NAME`.
-
-    Raises:
-        ConfigError: for another key, and for a value that is no number above 0.
-    """
+    """The table, with some of its facts replaced: keys are `rows.NAME` and `parameters.NAME`."""
     node: Any = OmegaConf.to_container(OmegaConf.load(conf_dir() / "sizes" / "known.yaml"))
     for key, value in (changes or {}).items():
         group, _, name = key.partition(".")

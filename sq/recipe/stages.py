@@ -44,11 +44,7 @@ class Stage:
 
 
 def expand(config: RecipeConfig, directory: Path, engine: str) -> tuple[Stage, ...]:
-    """The stages of a recipe, each after all that it reads.
-
-    Raises:
-        ConfigError: with every problem of names, words and references.
-    """
+    """The stages of a recipe, each after all that it reads."""
     words = {**_words(config, engine), "output": str(directory)}
     problems: list[str] = []
     stages: dict[str, Stage] = {}
@@ -86,11 +82,7 @@ def words_in(value: Any) -> Iterator[str]:
 
 
 def filled(value: Any, words: Mapping[str, Any], where: str) -> Any:
-    """The setting with its words filled in; one that is nothing but a word takes that word's type.
-
-    Raises:
-        ConfigError: for a word that stands for nothing.
-    """
+    """The setting with its words filled in; one that is nothing but a word takes that word's type."""
     if isinstance(value, str):
         if unknown := [name for name in _WORD.findall(value) if name not in words]:
             raise ConfigError(
