@@ -128,8 +128,6 @@ def _relation(compare: Comparison, a: Node, r: Node) -> bool | None:
         if apart is not None:
             return apart
     if ours and theirs:
-        if ours[0][:1] == theirs[0][:1] == "(" and ours[0] != theirs[0]:
-            return compare.lists([a], [r])  # (y, x) = (2, 1) for (x, y) = (1, 2)
         if relations.common_name(ours[0], theirs[0]):
             values = [relations.renamed(v, ours[0], theirs[0]) for v in ours[1]]
             if len(values) == len(theirs[1]):  # the exact value with the exact value
@@ -207,7 +205,7 @@ def _sequences(compare: Comparison, a: Node, r: Node) -> bool | None:
             other = a if r.left == "" else r
             return other.left == "(" and other.right == ")" and compare.ordered(a.items, r.items)
         same_ends = _OPEN[a.left] == _OPEN[r.left] and _shut(a.right) == _shut(r.right)
-        return same_ends and (_any_order if a.left == "\\{" else Comparison.ordered)(compare, a.items, r.items)
+        return same_ends and compare.ordered(a.items, r.items)
     apart = _apart(compare, a, r)
     if apart is not None:
         return apart
@@ -215,8 +213,6 @@ def _sequences(compare: Comparison, a: Node, r: Node) -> bool | None:
         return all(compare(item, r) for item in a.items)  # `1/2 or 0.5` is one answer
     if isinstance(r, Seq) and (len(r.items) == 1 or (r.left == "" and r.right == "or")):
         return all(compare(a, item) for item in r.items)
-    if _is_empty(a) and _is_empty(r):
-        return True
     return None if _has_matrix(a) or _has_matrix(r) else False
 
 
@@ -239,10 +235,6 @@ def _is_point(node: Node) -> bool:
 
 def _shut(bracket: str) -> str:
     return ")" if bracket == ">>" else bracket
-
-
-def _any_order(compare: Comparison, a: tuple[Node, ...], r: tuple[Node, ...]) -> bool:
-    return compare.lists(list(a), list(r))
 
 
 def _matrix(compare: Comparison, a: Node, r: Node) -> bool | None:
@@ -315,10 +307,6 @@ def _share_name(items: list[Node]) -> list[Node]:
 def _distinct(items: list[Node]) -> list[Node]:
     """Tuples listed twice count once: they are solutions, and a solution repeated is no other."""
     return list(dict.fromkeys(items)) if any(isinstance(i, Seq) for i in items) else items
-
-
-def _is_empty(node: Node) -> bool:
-    return node == Const("emptyset") or (isinstance(node, Seq) and not node.items)
 
 
 def _has_matrix(node: Node) -> bool:

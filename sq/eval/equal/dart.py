@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import datetime
 from fractions import Fraction
 from math import isclose
 
@@ -28,9 +27,6 @@ MAX_MEMBERS = 30
 _LARGEST = 1.7e308
 _ZERO = Num(Fraction(0))
 _NUMBERED = ({"0", "False"}, {"1", "True"})
-_DATES = ("%Y-%m-%d", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d")
-_TIMES = ("%H:%M:%S", "%H:%M")
-_MOMENTS = (*_DATES, *(f"{d} {t}" for t in _TIMES for d in _DATES), *_TIMES, "%I:%M:%S %p", "%I:%M %p")
 _ARRAY = re.compile(r"\\begin{[a-zA-Z]?(?:matrix|array)}(?:\[lcr\])*?(.*)\\end{[a-zA-Z]?(?:matrix|array)}")
 
 
@@ -57,9 +53,6 @@ def _asks_for_all(question: str) -> bool:
 
 
 def _same(answer: str, reference: str, *, several: bool = False) -> bool:
-    moment = _moment(answer)
-    if moment is not None and moment == _moment(reference):
-        return True
     ours, theirs = dart_text.spelt(answer, _same), dart_text.spelt(reference, _same)
     if not ours or not ours.isascii():
         return False
@@ -108,19 +101,6 @@ def _same_readings(ours: str, theirs: str) -> bool:
 def _is_python(text: str) -> bool:
     """Whether the original's reader of plain expressions takes it: no LaTeX, one name or one operation at a time."""
     return re.fullmatch(r"[A-Za-z_]\w*|[\w.+\-*/() ,<>]+", text) is not None and "\\" not in text and "^" not in text
-
-
-def _moment(text: str) -> str | None:
-    text = text.strip()
-    if not (5 <= len(text) + 2 <= 30 and text[:1].isdigit()):
-        return None
-    written = "%Y-%m-%d %H:%M:%S" if "-" in text or "/" in text else "%H:%M:%S"
-    for form in _MOMENTS:
-        try:
-            return datetime.strptime(text, form).strftime(written)
-        except ValueError:
-            continue
-    return None
 
 
 def _float(text: str) -> float | None:

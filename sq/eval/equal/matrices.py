@@ -32,8 +32,6 @@ def as_matrix(node: Node) -> Matrix | None:
         return _sum(parts)
     if node.op == "mul" and len(parts) == 2:
         return _product(node, parts[0], parts[1])
-    if node.op == "div" and parts[0] is not None and parts[1] is None:
-        return Matrix(tuple(tuple(Op("div", (c, node.args[1])) for c in row) for row in parts[0].rows))
     return None
 
 

@@ -149,9 +149,6 @@ class Parser:
                 written.append("^" + self.exponent_digits())
             if self.cursor.peek().text in ("/", "*", "-") and self.is_unit(1):
                 written.append(self.cursor.next().text)
-        if self.cursor.peek().text == "degree":
-            self.cursor.next()
-            written.append("degree")
         unit = " ".join(written).strip()
         if not unit and self.cursor.money and not symbols(node) and not isinstance(node, Seq):
             unit = "dollar"
@@ -203,9 +200,6 @@ class Parser:
         while True:
             text, kind = self.cursor.peek().text, self.cursor.peek().kind
             if kind == "op" and text in ("*", "/"):
-                if self.is_unit(1) and self.cursor.peek(1).kind == "word":
-                    self.cursor.next()
-                    return node
                 self.cursor.next()
                 node = _percentage(Op("mul" if text == "*" else "div", (node, self.factor())))
             elif self.primaries.starts_factor():
@@ -263,9 +257,6 @@ class Parser:
             return Sym(base.name + "'") if exponent else base
         if self.cursor.peek().text in ("+", "-") and self.cursor.peek(1).kind in ("num", "name"):
             return Op("pow", (base, self.factor()))
-        if self.cursor.peek().text == "*" or (group and ahead in ("*", "+", "-") and self.cursor.peek(2).text == "}"):
-            mark = "".join(self.cursor.next().text for _ in range(3 if group else 1)).strip("{}")
-            return Sym(f"{base.name}^{mark}") if isinstance(base, Sym) else base
         return Op("pow", (base, self.primaries.argument(whole_number=True)))
 
     def subscripted(self, node: Node) -> Node:

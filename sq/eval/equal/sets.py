@@ -152,7 +152,7 @@ def _solve(left: Node, op: str, right: Node) -> Pieces | None:
         values.append(x - y)
     slope = values[1] - values[0]
     if not mp.isfinite(slope):
-        return _beside_infinity(left, op, right)
+        return None
     if abs(values[2] - values[1] - slope) > abs(slope) * mp.mpf(10) ** -30 or slope == 0:
         return None
     end = -values[0] / slope
@@ -161,11 +161,6 @@ def _solve(left: Node, op: str, right: Node) -> Pieces | None:
     above = (op in (">", ">=")) == (slope > 0)
     closed = op in ("<=", ">=")
     return [Piece(end, closed, mp.inf, False) if above else Piece(-mp.inf, False, end, closed)]
-
-
-def _beside_infinity(left: Node, op: str, right: Node) -> Pieces | None:
-    """`-inf < x` and `x < inf` hold for every x."""
-    return [Piece(-mp.inf, False, mp.inf, False)] if op in ("<", ">", "<=", ">=") else None
 
 
 def _real(node: Node) -> Any:
