@@ -37,7 +37,7 @@ def test_grade_keeps_rows_and_order_and_tells_the_score(outputs, capsys):
     assert [r.get("id") for r in graded] == [1, 2, 3, None]
     assert [r["correct"] for r in graded] == [True, False, False, False]
     assert [r["dart_verdict"] for r in graded] == ["correct", "wrong", None, None]
-    assert "error" in graded[2] and "line 4 is not JSON" in graded[3]["error"]
+    assert "error" in graded[2] and "line 4: is no JSON" in graded[3]["error"]
     shown = capsys.readouterr().out
     assert "strict: 50.0% of 2 rows correct (1 correct, 1 wrong)" in shown and "dart: 50.0%" in shown
     assert "not counted, as they could not be graded: 2 rows of 4" in shown

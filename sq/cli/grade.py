@@ -10,7 +10,7 @@ from typing import Any
 def add(commands: Any) -> None:
     """The sub-command's arguments."""
     parser = commands.add_parser("grade", help="grade outputs in a file against its references")
-    parser.add_argument("file", type=Path, help="jsonl, jsonl.gz, csv or parquet")
+    parser.add_argument("file", type=Path, help="jsonl, json, csv, tsv (each also with .gz) or parquet")
     parser.add_argument(
         "--output", type=Path, help="where the graded rows go; default: NAME.graded.SUFFIX beside the file"
     )

@@ -10,12 +10,10 @@ import csv
 import gzip
 import json
 import os
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from decimal import Decimal
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,8 @@ import pyarrow.parquet as pq
 
 from sq.core.config import nearest
 from sq.core.errors import RowError
+from sq.data.locate import format_of
+from sq.data.readers import BadRow, read_file
 from sq.eval.checkers import storable
 from sq.eval.grade import Grade, Pair
 from sq.eval.grader import Grader
@@ -73,8 +73,8 @@ def grade_file(
     """Grade a file of outputs.
 
     Args:
-        source: jsonl, jsonl.gz, csv or parquet, with a prediction and a reference in each row.
-        output: where the graded rows go, by suffix one of the same; none: beside the source, `NAME.graded.SUFFIX`.
+        source: jsonl, json, csv, tsv (also with .gz) or parquet, with a prediction and a reference in each row.
+        output: where the graded rows go: .jsonl, .jsonl.gz, .csv, .parquet; none: NAME.graded.SUFFIX beside the source.
         profiles: whose rules decide; the first one's columns are `extracted`, `correct`, `verdict` and `reason`, those
             of a further one carry its name in front (`dart_correct`).
         columns: what the columns are called.
@@ -112,15 +112,17 @@ def _profiles(names: Sequence[str]) -> list[Profile]:
 
 
 def _target(source: Path, output: str | Path | None) -> Path:
-    suffix = _suffix(source)
-    target = Path(output) if output else source.with_name(source.name.removesuffix(suffix) + ".graded" + suffix)
-    _suffix(target)
-    if target.resolve() == source.resolve():
-        raise RowError(f"the output {target} is the input; name another file")
     if source.is_dir():
         raise RowError(f"{source} is a directory; name a file in it")
     if not source.is_file():
         raise RowError(f"there is no file {source}")
+    format_of(source)
+    suffix = next((s for s in SUFFIXES if source.name.endswith(s)), ".jsonl")
+    stem = source.name.removesuffix(".gz").rpartition(".")[0]
+    target = Path(output) if output else source.with_name(f"{stem}.graded{suffix}")
+    _suffix(target)
+    if target.resolve() == source.resolve():
+        raise RowError(f"the output {target} is the input; name another file")
     if target.is_dir():
         raise RowError(f"the output {target} is a directory; name a file")
     if not target.parent.is_dir():
@@ -132,51 +134,24 @@ def _suffix(path: Path) -> str:
     for suffix in SUFFIXES:
         if path.name.endswith(suffix):
             return suffix
-    raise RowError(f"{path} is not .jsonl, .jsonl.gz, .csv or .parquet by its name")
+    raise RowError(f"the output {path} is not .jsonl, .jsonl.gz, .csv or .parquet by its name")
 
 
-def _read(path: Path) -> Iterator[Row]:
-    """The rows of a file; what is none has its `line` and an `error` alone."""
-    try:
-        if path.name.endswith(".parquet"):
-            with pq.ParquetFile(path) as file:
-                for batch in file.iter_batches(batch_size=_CHUNK):
-                    yield from batch.to_pylist()
-        elif path.name.endswith(".csv"):
-            csv.field_size_limit(2**24)
-            with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as text:
-                reader = csv.DictReader(text, strict=True)
-                for row in reader:
-                    fits = None not in row and None not in row.values()
-                    error = f"line {reader.line_num} has another number of fields than the header"
-                    yield row if fits else {"line": reader.line_num, "error": error}
-        else:
-            with gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as lines:
-                yield from (_parsed(line, number) for number, line in enumerate(lines, 1) if line.strip())
-    except (pa.ArrowInvalid, csv.Error, OSError, EOFError, zlib.error) as error:
-        raise RowError(f"{path} cannot be read to its end: {error}") from error
+def _read(path: Path) -> Iterator[Row | BadRow]:
+    """The rows of a file, and what is none."""
+    for record in read_file(path):
+        yield record if isinstance(record, BadRow) else record[1]
 
 
-def _parsed(line: bytes, number: int) -> Row:
-    text = line[:200].decode("utf-8", "replace").strip()
-    start = repr(text[:40] + ("..." if len(text) > 40 else ""))
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        return {"line": number, "error": f"line {number} is not JSON ({start}): {error}"}
-    if not isinstance(row, dict):
-        return {"line": number, "error": f"line {number} is {type(row).__name__}, not an object: {start}"}
-    return row
-
-
-def _checked(rows: Iterator[Row], names: Columns, path: Path) -> Iterator[Row]:
+def _checked(rows: Iterator[Row | BadRow], names: Columns, path: Path) -> Iterator[Row | BadRow]:
     """The rows, once the first readable ones are seen to have the columns that are needed."""
     head = list(islice(rows, _CHUNK))
     if not head:
         raise RowError(f"{path} has no rows")
-    there = dict.fromkeys(key for row in head if not _unreadable(row) for key in row)
+    there = dict.fromkeys(key for row in head if not isinstance(row, BadRow) for key in row)
     if not there:
-        raise RowError(f"{path} has no row that can be read: {next((r['error'] for r in head), 'its rows are empty')}")
+        bad = next((f": {row}" for row in head if isinstance(row, BadRow)), ", its rows are empty")
+        raise RowError(f"{path} has no row that can be read{bad}")
     for option, name in (("prediction", names.prediction), ("reference", names.reference)):
         if name not in there:
             hint = nearest(name, there)
@@ -186,26 +161,21 @@ def _checked(rows: Iterator[Row], names: Columns, path: Path) -> Iterator[Row]:
     return chain(head, rows)
 
 
-def _unreadable(row: Row) -> bool:
-    return set(row) == {"line", "error"}
-
-
-def _graded(rows: Iterator[Row], grader: Grader, rules: list[Profile], names: Columns) -> Iterator[Row]:
+def _graded(rows: Iterator[Row | BadRow], grader: Grader, rules: list[Profile], names: Columns) -> Iterator[Row]:
     while chunk := list(islice(rows, _CHUNK)):
-        pairs = [_pair(row, names) for row in chunk]
+        pairs = [str(row) if isinstance(row, BadRow) else _pair(row, names) for row in chunk]
         good = [p for p in pairs if isinstance(p, Pair)]
         grades = [iter(list(grader.grade(good, profile))) for profile in rules]
         for row, pair in zip(chunk, pairs, strict=True):
+            columns = {"line": row.line} if isinstance(row, BadRow) else row
             if isinstance(pair, Pair):
-                yield {**row, **_columns(rules, [next(g) for g in grades])}
+                yield {**columns, **_columns(rules, [next(g) for g in grades])}
             else:
-                yield {**row, **_columns(rules, []), "error": pair}
+                yield {**columns, **_columns(rules, []), "error": pair}
 
 
 def _pair(row: Row, names: Columns) -> Pair | str:
     """The row as a pair, or what is wrong with it."""
-    if _unreadable(row):
-        return str(row["error"])
     values = {}
     for option, name in (("prediction", names.prediction), ("reference", names.reference)):
         value = row.get(name)
@@ -215,7 +185,7 @@ def _pair(row: Row, names: Columns) -> Pair | str:
             return f"{name} is list; give each of its {len(value)} answers a row of its own"
         if value is None or value != value:  # NaN is how a table writes nothing
             return f"{name} is missing; a text or a number is needed"
-        if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
             return f"{name} is {type(value).__name__} ({str(value)[:40]}); a text or a number is needed"
         values[option] = str(value)
     tolerance, reason = row.get(names.tolerance), row.get(names.finish_reason)
