@@ -29,6 +29,7 @@ ORDER = (
     "select", "sft", "evaluate",
 )  # fmt: skip
 """Where a stage stands in the method, for runs that have no recipe.json to say so."""
+MOST = 20_000  # rows of one stage that are looked at; of more, so many are drawn
 ROWS = ("questions", "filter", "answers", "select")
 """Stages whose rows go into the dataset; others make models, or rows to train those on."""
 
@@ -65,11 +66,6 @@ class StageArtifacts:
         return self.manifest.rows if self.manifest else 0
 
     @cached_property
-    def record(self) -> dict[str, Any]:
-        """train.json of a training; empty where there is none."""
-        return read_json(self.directory / "train.json")
-
-    @cached_property
     def benchmarks(self) -> dict[str, Path]:
         """The ledgers of scores of an evaluation, by benchmark."""
         return {path.parent.parent.name: path.parent for path in sorted(self.directory.glob("*/scores/manifest.json"))}
@@ -83,9 +79,7 @@ class StageArtifacts:
 
     def rejects(self) -> Iterator[tuple[dict[str, Any], str, str]]:
         """Its rejected rows, each with the reason and the detail."""
-        if self.manifest is None:
-            return
-        for reject in read_rejects(self.directory, unfinished=True):
+        for reject in read_rejects(self.directory, unfinished=True) if self.manifest else ():
             yield json.loads(reject["row"]), reject["reason"], reject["detail"]
 
     def sample(self, count: int, *columns: str) -> list[dict[str, Any]]:
@@ -129,15 +123,11 @@ class RunArtifacts:
     @cached_property
     def domain(self) -> Domain | None:
         """The domain of its questions, where it is one of ours."""
-        name = self.recipe.get("domain") or self._domain_of_rows()
-        path = conf_dir() / "domain" / f"{name}.yaml"
-        if not name or not path.is_file():
-            return None
-        from omegaconf import OmegaConf
-
+        rows = (next(stage.rows("domain"), {}) for stage in self.of(*ROWS))
+        name = self.recipe.get("domain") or next((row["domain"] for row in rows if row.get("domain")), "")
         with suppress(SqError):
-            config: DomainConfig = build(OmegaConf.load(path))
-            return config.create()
+            config: DomainConfig | None = load_config("domain", str(name))
+            return config.create() if config is not None else None
         return None
 
     @cached_property
@@ -164,8 +154,7 @@ class RunArtifacts:
     @property
     def filters(self) -> list[StageArtifacts]:
         """The filters that the dataset went through; where there is none yet, those that there are."""
-        through = self.chain(self.finals)
-        filters = self.of("filter")
+        through, filters = self.chain(self.finals), self.of("filter")
         return [s for s in filters if s in through] or [s for s in filters if "figure" not in s.tags]
 
     @property
@@ -176,10 +165,8 @@ class RunArtifacts:
 
     def inputs_of(self, stage: StageArtifacts) -> list[StageArtifacts]:
         """The stages whose rows this one read: by their digests, else (a mix of them) as the recipe says."""
-        if stage.manifest is None:
-            return []
-        ledgers = [s for s in self.stages if s.row_count and s is not stage]
-        read = set(stage.manifest.inputs.values())
+        ledgers = [s for s in self.stages if s.row_count and s is not stage] if stage.manifest else []
+        read = {*stage.manifest.inputs.values()} if stage.manifest else set()
         by_digest = [s for s in ledgers if s.manifest is not None and s.manifest.digest in read]
         return by_digest[:1] or [s for s in ledgers if s.name in stage.reads and s.kind in ROWS]
 
@@ -197,21 +184,9 @@ class RunArtifacts:
         here, inner = self.directory.resolve(), path.resolve()
         return str(inner.relative_to(here)) if inner.is_relative_to(here) else inner.name
 
-    def _domain_of_rows(self) -> str | None:
-        for stage in self.of("questions", "filter", "answers", "select"):
-            first = next(stage.rows("domain"), None)
-            if first and first.get("domain"):
-                return str(first["domain"])
-        return None
-
 
 def find_run(directory: Path) -> RunArtifacts:
-    """The run in a directory.
-
-    Raises:
-        ConfigError: a recipe.json that cannot be read.
-        RowError: a directory in which no stage is.
-    """
+    """The run in a directory; a `RowError` where no stage is in it, a `ConfigError` where its recipe.json is broken."""
     if not directory.is_dir():
         raise RowError(f"there is no directory {directory}; give the output_dir of sq run, or one with stages in it")
     recipe: dict[str, Any] = {}
@@ -238,9 +213,16 @@ def draw(rows: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any]]:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object in a file; empty where there is no file, or none with an object in it."""
     with suppress(OSError, ValueError):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return content if isinstance(content, dict) else {}
+        return dict(mapping(json.loads(path.read_text(encoding="utf-8"))))
     return {}
+
+
+def load_config(group: str, name: str) -> Any:
+    """What conf/GROUP/NAME.yaml builds; None where there is no such file."""
+    from omegaconf import OmegaConf
+
+    path = conf_dir() / group / f"{name}.yaml"
+    return build(OmegaConf.load(path)) if path.is_file() else None
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
@@ -250,20 +232,14 @@ def mapping(value: Any) -> Mapping[str, Any]:
 
 def _from_recipe(entry: Mapping[str, Any], directory: Path, recipe: Mapping[str, Any]) -> StageArtifacts:
     """A stage as recipe.json has it."""
-    name = str(entry.get("name", ""))
+    text = {key: str(entry.get(key) or "") for key in ("name", "stage", "script", "status", "output_dir")}
     return StageArtifacts(
-        name=name,
-        kind=str(entry.get("stage") or entry.get("script") or ""),
-        directory=_place(str(entry.get("output_dir") or name), name, directory, str(recipe.get("output_dir") or "")),
-        variant=entry.get("variant") or None,
-        tags={str(k): str(v) for k, v in mapping(entry.get("tags")).items()},
-        overrides=tuple(str(o) for o in entry.get("overrides") or ()),
-        reads=tuple(str(r) for r in entry.get("reads") or ()),
-        script=str(entry.get("script") or ""),
-        status=str(entry.get("status") or ""),
-        seconds=entry.get("seconds"),
-        cpu_seconds=entry.get("cpu_seconds"),
-    )
+        name=text["name"], kind=text["stage"] or text["script"], script=text["script"], status=text["status"],
+        directory=_place(text["output_dir"] or text["name"], text["name"], directory, recipe.get("output_dir") or ""),
+        variant=entry.get("variant") or None, tags={k: str(v) for k, v in mapping(entry.get("tags")).items()},
+        overrides=tuple(map(str, entry.get("overrides") or ())), reads=tuple(map(str, entry.get("reads") or ())),
+        seconds=entry.get("seconds"), cpu_seconds=entry.get("cpu_seconds"),
+    )  # fmt: skip
 
 
 def _place(written: str, name: str, directory: Path, root: str) -> Path:

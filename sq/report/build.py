@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -37,22 +37,14 @@ from sq.report.card import card
 log = logging.getLogger(__name__)
 NOTE = "build.json"
 FORMAT = "sq-dataset-2"
-EARLIER = "sq-dataset-1"
-"""The format whose card made `datasets` give every dataset of one name the rows that it had read first."""
-SHARD = 100_000
-"""Rows of a shard."""
+SHARD = 100_000  # rows of a shard
 BATCH = 1_000
 _FIRST = ("query", "response")
 
 
 def build(directory: Path, output: Path | None = None, *, licence: str | None = None, name: str | None = None) -> Path:
-    """Write the dataset of a run, or of one selection, and return where it is.
-
-    Args:
-        directory: of `sq run`, or of a stage=select.
-        output: default: dataset/ in the run's directory, or NAME-dataset beside the selection's.
-        licence: the dataset's own, as the hub calls it (apache-2.0, ...); none: the card says it is to be chosen.
-        name: of the dataset in its card; default: the run's title.
+    """Write the dataset of a run, or of one selection, and return where it is: dataset/ in a run's directory, or
+    NAME-dataset beside a selection's, unless `output` says so. Licence and name are for its card.
 
     Raises:
         SqError: no finished selection, or a directory in the way.
@@ -85,32 +77,24 @@ def build(directory: Path, output: Path | None = None, *, licence: str | None = 
 
 
 def selection(directory: Path) -> RunArtifacts:
-    """The run whose selections are built from: the directory's own where it is one, else the run's last condition's.
-
-    Raises:
-        RowError: where there is none, or one without rows.
-        LedgerError: where one is not finished.
-    """
+    """The run with the selections to build from: the directory's own where it is one, else the last condition's."""
     if (directory / MANIFEST).is_file():
         manifest = read_manifest(directory)
         if "query" not in manifest.schema or "response" not in manifest.schema:
             kind = manifest.config.get("stage.name", "another stage")
             raise RowError(f"{directory} is the output of stage={kind}; give that of stage=select, or a whole run")
-        around = find_run(directory.resolve().parent)
-        own = next((s for s in around.stages if s.directory.resolve() == directory.resolve()), None)
-        if own is None:  # made beside a recipe's stages, by hand
-            own = StageArtifacts(name=directory.resolve().name, kind="select", directory=directory, script="synthesize")
-            around = replace(around, stages=[*around.stages, own])
-        artifacts = replace(around, final_name=own.name)
+        around, here = find_run(directory.resolve().parent), directory.resolve()
+        by_hand = StageArtifacts(name=here.name, kind="select", directory=directory, script="synthesize")
+        own = next((s for s in around.stages if s.directory.resolve() == here), by_hand)
+        stages = around.stages if own in around.stages else [*around.stages, own]
+        artifacts = replace(around, stages=stages, final_name=own.name)
     else:
         artifacts = find_run(directory)
     if not artifacts.finals:
         raise RowError(f"{directory} has no stage=select yet; run the recipe to its selection first")
     for stage in artifacts.finals:
         if stage.manifest is not None and not stage.manifest.finished:
-            raise LedgerError(
-                f"{stage.directory} is not finished; run the command that makes it again, it continues where it stopped"
-            )
+            raise LedgerError(f"{stage.directory} is not finished; run its command again, and it goes on")
     if not artifacts.final_rows:
         raise RowError(f"{artifacts.finals[0].directory} has no rows: every candidate was rejected (see its rejects)")
     return artifacts
@@ -124,8 +108,6 @@ def _is_there(target: Path, content: Mapping[str, Any]) -> bool:
     if all(note.get(key) == value for key, value in content.items()):
         return True
     what = "another dataset" if note.get("format") else "something that sq build has not made"
-    if note.get("format") == EARLIER:
-        what = "a dataset of an earlier sq, which `datasets` may load as another of the same name"
     raise ConfigError(f"{target} holds {what}; choose another --output, or delete it")
 
 
@@ -143,13 +125,13 @@ def _schema(stages: Sequence[StageArtifacts]) -> pa.Schema:
 
 def _write_shards(stages: Sequence[StageArtifacts], directory: Path, schema: pa.Schema, rows: int) -> int:
     directory.mkdir(parents=True)
-    names = [name for name in schema.names if name in TABLE]
-    stream = (row for stage in stages for row in stage.rows(*names))
+    stream = (row for stage in stages for row in stage.rows(*(name for name in schema.names if name in TABLE)))
     shards = -(-rows // SHARD)
     for number in range(shards):
         path = directory / f"train-{number:05d}-of-{shards:05d}.parquet"
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-            for batch in _batches(islice(stream, SHARD)):
+            part = islice(stream, SHARD)
+            while batch := [_with_messages(row) for row in islice(part, BATCH)]:
                 writer.write_table(pa.Table.from_pylist(batch, schema=schema))
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
@@ -157,31 +139,19 @@ def _write_shards(stages: Sequence[StageArtifacts], directory: Path, schema: pa.
     return shards
 
 
-def _batches(rows: Iterator[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    while batch := [_example(row) for row in islice(rows, BATCH)]:
-        yield batch
-
-
-def _example(row: dict[str, Any]) -> dict[str, Any]:
-    return {
-        **row,
-        "prompt": [{"role": "user", "content": row["query"]}],
-        "completion": [{"role": "assistant", "content": row["response"]}],
-    }
+def _with_messages(row: dict[str, Any]) -> dict[str, Any]:
+    prompt, completion = ({"role": r, "content": row[c]} for r, c in (("user", "query"), ("assistant", "response")))
+    return {**row, "prompt": [prompt], "completion": [completion]}
 
 
 def _clear(staging: Path) -> None:
     """Take away what a build that was killed has left."""
     for path in staging.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def _sync(directory: Path) -> None:
-    for path in sorted(directory.rglob("*")):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
+    for path in (path for path in directory.rglob("*") if path.is_file()):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
     sync_directory(directory)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 
 import pyarrow as pa
+import yaml
 
 from sq import __version__
 from sq.core.columns import CHAT, TABLE
-from sq.report.artifacts import RunArtifacts, mapping, read_json
+from sq.report.artifacts import MOST, RunArtifacts, read_json
+from sq.report.content import percentiles, repeated
+from sq.report.estimates import quality, selected_right
 from sq.report.funnel import steps, to_dataset
-from sq.report.html import render
-from sq.report.licences import licence_of
 from sq.report.overlap import clean_shares
-from sq.report.quality import quality, selected_right
-from sq.report.question_sets import MOST, percentiles, repeated
+from sq.report.render import render
 from sq.report.safety import RESULT
 from sq.report.tables import without_places
 from sq.synth.metrics import metrics_of
@@ -24,6 +26,7 @@ from sq.synth.stage_metrics import read_stage_metrics
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"),
          (10_000_000, "1M<n<10M"), (100_000_000, "n>10M"))  # fmt: skip
+UNKNOWN = "not known here: see the model's card"
 ROLES = {
     "generator": "wrote questions",
     "judge_model": "judged solvability",
@@ -41,57 +44,20 @@ def card(artifacts: RunArtifacts, schema: pa.Schema, *, licence: str | None, nam
     texts = [text for stage in artifacts.finals for text in stage.questions(MOST)]
     generated = [next(stage.rows("generator"), {}).get("generator") for stage in artifacts.finals]
     guard = read_json(artifacts.directory / "report" / RESULT)
+    about = {column.name: column.about for column in (*CHAT, *TABLE.values())}
     return render(
-        "card.md.j2",
-        front_matter=_front_matter(title, artifacts.final_rows, licence),
-        title=title,
-        rows=artifacts.final_rows,
-        generated=all(generated),
-        columns=_columns(schema),
-        models=_models(artifacts),
-        bases=_bases(artifacts),
-        steps=to_dataset(artifacts, steps(artifacts)) if artifacts.chain(artifacts.finals) else [],
-        quality=quality(artifacts.finals, artifacts),
-        right=selected_right(artifacts.finals, artifacts),
-        questions=len(texts),
-        repeated=repeated(texts),
-        tokens=_tokens(artifacts),
-        clean=clean_shares(artifacts, artifacts.finals),
-        bill=_bill(artifacts),
-        seconds=[s.seconds for s in artifacts.stages if s.seconds],
+        "card.md.j2", artifacts=artifacts, title=title, licence=licence, version=__version__, generated=all(generated),
+        size=next((word for limit, word in SIZES if artifacts.final_rows < limit), "n>1T"),
+        columns=[(f.name, f.type, about[f.name]) for f in schema], models=_models(artifacts), bases=_bases(artifacts),
+        steps=to_dataset(artifacts, steps(artifacts)), quality=quality(artifacts.finals, artifacts),
+        right=selected_right(artifacts.finals, artifacts), questions=len(texts), repeated=repeated(texts),
+        tokens=_tokens(artifacts), clean=clean_shares(artifacts, artifacts.finals),
+        bill=read_json(artifacts.directory / "bill.json"),
+        guard=guard if guard.get("dataset") == artifacts.dataset else None,
         filters=filters[-1].manifest.config.get("filters", []) if filters and filters[-1].manifest else [],
         judged=[m.sentence(metrics, key) for m, key, _ in metrics_of("filter", metrics) if m.about.startswith("judge")],
-        guard=guard if guard.get("dataset") == artifacts.dataset else None,
-        licence=licence,
-        version=__version__,
-        digest=artifacts.dataset,
         command=without_places(str(artifacts.recipe.get("command") or ""), artifacts),
-        seed=artifacts.recipe.get("seed", 0),
-    )
-
-
-def _front_matter(title: str, rows: int, licence: str | None) -> str:
-    """The YAML that the hub reads."""
-    from huggingface_hub import DatasetCardData
-
-    size = next((word for limit, word in SIZES if rows < limit), "n>1T")
-    return DatasetCardData(
-        pretty_name=title,
-        language=["en"],
-        license=licence or "other",
-        task_categories=["text-generation"],
-        size_categories=[size],
-        annotations_creators=["machine-generated"],
-        language_creators=["machine-generated"],
-        source_datasets=["original"],
-        tags=["synthetic", "reasoning", "scalequest"],
-    ).to_yaml()
-
-
-def _columns(schema: pa.Schema) -> list[tuple[str, str, str]]:
-    """Each column with its type and what the table of columns says of it."""
-    about = {column.name: column.about for column in (*CHAT, *TABLE.values())}
-    return [(f.name, "list" if pa.types.is_list(f.type) else str(f.type), about[f.name]) for f in schema]
+    )  # fmt: skip
 
 
 def _models(artifacts: RunArtifacts) -> list[tuple[str, str, int, str]]:
@@ -122,19 +88,19 @@ def _bases(artifacts: RunArtifacts) -> list[tuple[str, str]]:
 
 def _tokens(artifacts: RunArtifacts) -> dict[str, tuple[float, float, float]]:
     """Percentiles of the tokens of questions and of responses, where rows have them."""
-    values = {
-        what: [row[what] for stage in artifacts.finals for row in stage.sample(MOST, what) if row[what] is not None]
-        for what in ("question_tokens", "response_tokens")
-    }
-    return {what.partition("_")[0]: percentiles(numbers) for what, numbers in values.items() if numbers}
+    names = {"question": "question_tokens", "response": "response_tokens"}
+    rows = [row for stage in artifacts.finals for row in stage.sample(MOST, *names.values())]
+    values = {what: [row[name] for row in rows if row[name] is not None] for what, name in names.items()}
+    return {what: percentiles(numbers) for what, numbers in values.items() if numbers}
 
 
-def _bill(artifacts: RunArtifacts) -> Mapping[str, Any] | None:
-    """Hours and price in all, where there is a bill."""
-    bill = read_json(artifacts.directory / "bill.json")
-    total = mapping(bill.get("total"))
-    if not isinstance(total.get("gpu_hours"), int | float):
-        return None
-    machine = mapping(bill.get("hardware")).get("name")
-    return {"hours": total["gpu_hours"], "price": total.get("price"), "machine": machine or "",
-            "currency": bill.get("currency", "USD")}  # fmt: skip
+def licence_of(*names: str) -> str:
+    """The licence of a model by its name or path, the first that licences.yaml knows."""
+    plain = [re.sub(r"[\s_]+", "-", name.lower()) for name in names]
+    licences = (licence for name in plain for pattern, licence in _licences() if re.search(pattern, name))
+    return next(licences, UNKNOWN)
+
+
+@cache
+def _licences() -> Sequence[tuple[str, str]]:
+    return tuple(yaml.safe_load(Path(__file__).with_name("licences.yaml").read_text()))

@@ -1,29 +1,87 @@
-"""What the questions are about, how long they are, and which of them are there twice (paper, Figure 7).
+"""The questions themselves: how hard (paper, Figure 3), about what (Figure 7), how long, and which are there twice.
 
-Topics come from a `topic` column where a language model or a source has filled one, else from the domain itself: the
-families that its oracle knows.
+Difficulty is the steps that the exact oracle counts where the domain has one, and the fail rate that the run's own
+scorer predicts, for seeds and generated questions alike. Topics come from a `topic` column where a language model or a
+source has filled one, else from the oracle's families of problems.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sq.report.artifacts import RunArtifacts
-from sq.report.format import percent
-from sq.report.html import Section, section
-from sq.report.plots import Plots, Style, axes, horizontal_bars, percent_axis
-from sq.report.question_sets import MOST, percentiles, question_sets, question_stages, repeated
+from sq.core.errors import SqError
+from sq.core.intervals import mean_interval
+from sq.report.artifacts import MOST, RunArtifacts, StageArtifacts
+from sq.report.estimates import by_oracle
+from sq.report.plots import Plots, axes, color, horizontal_bars, percent_axis
+from sq.report.render import Section, percent, section
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TOPICS = 12
-"""Topics that have a bar of their own; the rest are one bar."""
-PAIRS = 6
-"""Duplicates that are quoted."""
+SCORED = 300  # seeds that the scorer is asked about: enough for a histogram, seconds on a CPU
+LARGEST = 1_000_000_000  # bytes of a scorer that is still loaded on a machine without a GPU
+BINS = 10
+SEEDS = 2_000  # seeds that are looked at
+TOPICS = 12  # topics that have a bar of their own; the rest are one bar
+PAIRS = 6  # duplicates that are quoted
 QUOTED = ("id", "question", "duplicate_kind", "duplicate_similarity", "duplicate_of")
+
+
+def difficulty(artifacts: RunArtifacts, plots: Plots) -> Section | None:
+    """The histograms, and a table of their means."""
+    sets, oracle = question_sets(artifacts), artifacts.oracle
+    steps = {name: by_oracle(texts, oracle).values for name, texts in sets.items()} if oracle else {}
+    steps, rates = {name: values for name, values in steps.items() if values}, by_scorer(artifacts)
+    figures = []
+    if steps:
+        most = max(max(values) for values in steps.values())
+        figures.append(plots.histograms("difficulty-steps", "steps to the answer", steps, (int(most), 0.5, most + 0.5)))
+    if rates:
+        figures.append(plots.histograms("difficulty-scorer", "predicted fail rate", rates, (BINS, 0.0, 1.0)))
+    rows = [
+        (name, unit, mean_interval(values))
+        for unit, series in (("steps", steps), ("predicted fail rate", rates))
+        for name, values in series.items()
+    ]
+    return section("difficulty", figures=figures, rows=rows) if rows else None
+
+
+def by_scorer(artifacts: RunArtifacts) -> Mapping[str, Sequence[float]]:
+    """The scorer's predictions for generated questions (as the filter recorded them) and for seeds."""
+    filters = [s for s in artifacts.filters if s.manifest and "difficulty" in s.manifest.config.get("filters", [])]
+    if not filters:
+        return {}
+    last = filters[-1]
+    scored = [row["difficulty"] for row in last.sample_with_rejects(MOST, "difficulty")]
+    kept = [row["difficulty"] for row in last.sample(MOST, "difficulty") if row["difficulty"] is not None]
+    all_kept = not any(row.get("difficulty") is not None for row, _, _ in last.rejects())
+    series = {"seeds": _scores_of_seeds(artifacts, last), "generated, as the filter scored them": scored}
+    series |= {} if all_kept else {"kept": kept}
+    return {name: values for name, values in series.items() if values}
+
+
+def _scores_of_seeds(artifacts: RunArtifacts, stage: StageArtifacts) -> Sequence[float]:
+    """Seeds by the same scorer; their measured fail rates are another quantity, and not mixed in."""
+    named = [o.partition("=")[2] for o in stage.overrides if "filters.difficulty.model.path=" in o]
+    trained = [s.directory / "model" for s in artifacts.of("difficulty")]
+    where = next((p for p in [*map(Path, named), *trained] if (p / "regressor.json").is_file()), None)
+    texts = seeds(artifacts)[:SCORED]
+    if where is None or not texts or sum(f.stat().st_size for f in where.glob("*.safetensors")) > LARGEST:
+        return []
+    from sq.data.scoring import score_questions
+    from sq.models.load import ModelConfig
+    from sq.models.regressor import Regressor
+
+    try:
+        return score_questions(Regressor(ModelConfig(name="scorer", path=str(where))), texts)
+    except SqError:  # a model of another version; the generated questions' scores are there without
+        return []
 
 
 def topics(artifacts: RunArtifacts, plots: Plots) -> Section | None:
@@ -41,7 +99,7 @@ def topics(artifacts: RunArtifacts, plots: Plots) -> Section | None:
         bars[f"{len(rest)} others"] = [sum(own.get(t, 0.0) for t in rest) for own in shares.values()]
     last = list(counts)[-1]
     alt = f"Topics of {last}: " + ", ".join(f"{t} {percent(shares[last].get(t, 0.0))}" for t in named)
-    figure = plots.add("topics", lambda style: _bars(bars, list(counts), style), alt, "Share of questions by topic")
+    figure = plots.add("topics", lambda: _bars(bars, list(counts)), alt, "Share of questions by topic")
     total = sum(own.total() for own in counts.values())
     return section("topics", figure=figure, bars=bars, names=list(counts), total=total, by=by)
 
@@ -49,22 +107,15 @@ def topics(artifacts: RunArtifacts, plots: Plots) -> Section | None:
 def lengths(artifacts: RunArtifacts, plots: Plots) -> Section | None:
     """Lengths of questions in words, and of answers in tokens."""
     words = {name: [len(text.split()) for text in texts] for name, texts in question_sets(artifacts).items()}
-    selections = [s for s in artifacts.of("select") if s.manifest and "figure" not in s.tags]
-    tokens = {
-        s.variant or s.name: [r["response_tokens"] for r in s.sample(MOST, "response_tokens")] for s in selections
-    }
-    tokens = {name: [v for v in values if v is not None] for name, values in list(tokens.items())[-4:]}
+    selections = [s for s in artifacts.of("select") if s.manifest and "figure" not in s.tags][-4:]
+    samples = {s.variant or s.name: s.sample(MOST, "response_tokens") for s in selections}
+    tokens = {name: [n for row in rows if (n := row["response_tokens"]) is not None] for name, rows in samples.items()}
     figures, rows = [], []
     for of, unit, every in (("questions", "words", words), ("answers", "tokens", tokens)):
         if series := {name: values for name, values in every.items() if values}:
-            label = f"{unit} in {of}"
-            alt = f"Histogram of {label}: " + "; ".join(f"{k}, median {percentiles(v)[1]:,}" for k, v in series.items())
-            caption = f"{label.capitalize()}, as shares; the last bin holds what is longer"
-            figures.append(plots.add(f"lengths-{of}", lambda s, n=label, v=series: _lengths(n, v, s), alt, caption))  # type: ignore[misc]
-            rows += [
-                [name, of, unit, len(values), sum(values) / len(values), *percentiles(values), max(values)]
-                for name, values in series.items()
-            ]
+            top = max(percentiles(values)[2] for values in series.values()) * 1.25 + 1
+            figures.append(plots.histograms(f"lengths-{of}", f"{unit} in {of}", series, (30, 0.0, top)))
+            rows += [[name, of, unit, len(v), sum(v) / len(v), *percentiles(v), max(v)] for name, v in series.items()]
     return section("lengths", figures=figures, rows=rows) if rows else None
 
 
@@ -81,22 +132,14 @@ def duplicates(artifacts: RunArtifacts) -> Section | None:
     }
     removed = {name: gone for name, gone in removed.items() if gone}
     kinds = {name: Counter(row["duplicate_kind"] for row in gone) for name, gone in removed.items()}
-    near: list[dict[str, Any]] = [row for gone in removed.values() for row in gone if row["duplicate_kind"] == "near"]
-    near = sorted(
-        (row for row in near if row["duplicate_similarity"] is not None),
-        key=lambda r: (r["duplicate_similarity"], r["id"]),
-    )[:PAIRS]
-    stayed = _questions_of(artifacts, {str(row["duplicate_of"]) for row in near})
+    near = [row for gone in removed.values() for row in gone if row["duplicate_kind"] == "near"]
+    near = sorted(near, key=lambda row: (row["duplicate_similarity"] or 1.0, row["id"]))[:PAIRS]
+    ids = {str(row["duplicate_of"]) for row in near}
+    stayed: dict[str, str] = {}
+    for stage in artifacts.of("filter") if near else ():
+        of_filter = chain(stage.rows("id", "question"), (row for row, _, _ in stage.rejects()))
+        stayed |= {row["id"]: row["question"] for row in of_filter if row.get("id") in ids}
     return section("duplicates", rows=rows, kinds=kinds, near=near, stayed=stayed)
-
-
-def _questions_of(artifacts: RunArtifacts, ids: set[str]) -> dict[str, str]:
-    """The questions of these ids, kept or rejected by a filter."""
-    questions: dict[str, str] = {}
-    for stage in artifacts.of("filter") if ids else ():
-        questions |= {row["id"]: row["question"] for row in stage.rows("id", "question") if row["id"] in ids}
-        questions |= {row["id"]: row["question"] for row, _, _ in stage.rejects() if row.get("id") in ids}
-    return questions
 
 
 def _topics(artifacts: RunArtifacts) -> tuple[Mapping[str, Counter[str]], str]:
@@ -113,26 +156,66 @@ def _topics(artifacts: RunArtifacts) -> tuple[Mapping[str, Counter[str]], str]:
     return {name: own for name, own in counts.items() if own}, by
 
 
-def _bars(bars: Mapping[str, Sequence[float]], names: Sequence[str], style: Style) -> Figure:
+def _bars(bars: Mapping[str, Sequence[float]], names: Sequence[str]) -> Figure:
     thick = 0.8 / len(names)
-    figure, (ax,) = axes(style, height=0.8 + len(bars) * max(0.24, 0.13 * len(names)))
+    figure, (ax,) = axes(height=0.8 + len(bars) * max(0.24, 0.13 * len(names)))
     for number, name in enumerate(names):
         places = [i + (number - (len(names) - 1) / 2) * thick for i in range(len(bars))]
         values = [of_sets[number] for of_sets in bars.values()]
-        ax.barh(places, values, height=0.92 * thick, label=name, color=style.color(number))
+        ax.barh(places, values, height=0.92 * thick, label=name, color=color(number))
     percent_axis(ax.xaxis)
-    horizontal_bars(ax, list(bars), style)
+    horizontal_bars(ax, list(bars))
     return figure
 
 
-def _lengths(label: str, series: Mapping[str, Sequence[int]], style: Style) -> Figure:
-    top = max(percentiles(values)[2] for values in series.values()) * 1.25 + 1
-    figure, (ax,) = axes(style, height=2.8)
-    for number, (name, values) in enumerate(series.items()):
-        ax.hist([min(v, top) for v in values], bins=[i * top / 30 for i in range(31)], histtype="step", linewidth=1.8,
-                weights=[1 / len(values)] * len(values), color=style.color(number), label=name,
-                linestyle=("-", "--", "-.", ":")[number % 4])  # fmt: skip
-    ax.set_xlabel(label)
-    percent_axis(ax.yaxis)
-    ax.legend()
-    return figure
+def question_stages(artifacts: RunArtifacts, most: int = 4) -> dict[str, StageArtifacts]:
+    """The stages whose questions are worth setting side by side: the ablation's, else all; at most `most`."""
+    sampled = [s for s in artifacts.of("questions") if "figure" not in s.tags and s.tags.get("seed", "0") == "0"]
+    return {stage.variant or stage.name: stage for stage in sampled[: most - 1] + artifacts.filters[-1:]}
+
+
+def question_sets(artifacts: RunArtifacts) -> dict[str, list[str]]:
+    """The questions of seeds and of each of those stages."""
+    stages = {name: stage.questions(MOST) for name, stage in question_stages(artifacts).items()}
+    return {name: texts for name, texts in {"seeds": seeds(artifacts), **stages}.items() if texts}
+
+
+def seeds(artifacts: RunArtifacts) -> list[str]:
+    """Seed questions: what question fine-tuning read, else what fail rates are of; empty where they cannot be read."""
+    for stage in artifacts.of("qft"):
+        if stage.overrides and (read := _training_input(stage.overrides)):
+            return read
+    for stage in artifacts.of("fail_rate"):
+        if read := stage.questions(SEEDS):
+            return read
+    if artifacts.domain is None or not artifacts.of("questions"):
+        return []
+    return [row["question"] for row in artifacts.domain.seeds(SEEDS, 0, "train")]
+
+
+@lru_cache(maxsize=8)
+def _training_input(overrides: tuple[str, ...]) -> list[str]:
+    """What train.py would read with these overrides."""
+    from sq.core.compose import compose
+    from sq.core.config import build
+    from sq.data.sources import read_source
+    from sq.train.config import TrainJob
+
+    try:
+        job = build(compose("train", overrides, "sq.train"), TrainJob)
+        rows = read_source(job.data, ("question",), domain=job.domain.create())
+        return [row["question"] for row in islice(rows, SEEDS)]
+    except (SqError, OSError):
+        return []  # the file is not here any more, or the command is of another version
+
+
+def percentiles(values: Sequence[float]) -> tuple[float, float, float]:
+    """The 5th percentile, the median and the 95th."""
+    ranked = sorted(values)
+    low, middle, high = (ranked[min(len(ranked) - 1, int(place * len(ranked)))] for place in (0.05, 0.5, 0.95))
+    return low, middle, high
+
+
+def repeated(texts: Sequence[str]) -> int:
+    """How many are the same as another one, letters' case and spaces aside."""
+    return len(texts) - len({" ".join(text.casefold().split()) for text in texts})

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from sq.core.errors import SqError
 from sq.report.artifacts import RunArtifacts, read_json
-from sq.report.html import Section, section
+from sq.report.content import question_stages, seeds
 from sq.report.overlap import problems
-from sq.report.plots import MARKERS, Plots, Style, axes
-from sq.report.question_sets import question_stages, seeds
+from sq.report.plots import MARKERS, Plots, axes, color
+from sq.report.render import Section, section
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,23 +28,17 @@ if TYPE_CHECKING:
 # Before torch: without it every small operation waits 8 ms as soon as another process is on the cores.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
-EACH = 250
-"""Questions of each set on the map."""
-LARGEST = 3_000_000_000
-"""Bytes of weights that are loaded without a GPU."""
+EACH = 250  # questions of each set on the map
+LARGEST = 3_000_000_000  # bytes of weights that are loaded without a GPU
 TOKENS = 256
 BATCH = 32
 NEIGHBOURS = 5
 
 
 def question_map(artifacts: RunArtifacts, plots: Plots, model: str | None = None) -> Section | None:
-    """The map, or one line that says why there is none.
+    """The map, or one line that says why there is none; by `model`, else by the base of question fine-tuning."""
+    from sklearn.manifold import TSNE  # type: ignore[import-untyped]
 
-    Args:
-        artifacts: the run.
-        plots: where it is drawn.
-        model: a model's directory to embed with; default: the base of the run's question fine-tuning.
-    """
     sets = _sets(artifacts)
     if len(sets) < 2:
         return None
@@ -55,25 +49,21 @@ def question_map(artifacts: RunArtifacts, plots: Plots, model: str | None = None
         return section("map", error=str(error))
     groups = [name for name, texts in sets.items() for _ in texts]
     perplexity = max(1.0, min(30.0, (len(vectors) - 1) / 3))
-    places = _flat(vectors, perplexity)
+    places = TSNE(2, perplexity=perplexity, init="pca", random_state=0, n_jobs=1).fit_transform(vectors)
     caption = f"t-SNE of {len(vectors):,} questions, perplexity {perplexity:.0f}, seed 0"
     alt = f"Scatter of {len(groups)} questions: " + ", ".join(f"{n} {len(t)}" for n, t in sets.items())
-    figure = plots.add("map", lambda style: _draw(places, groups, list(sets), style), alt, caption)
+    figure = plots.add("map", lambda: _draw(places, groups, list(sets)), alt, caption)
     near = _neighbours(vectors, groups, list(sets))
-    return section(
-        "map", error="", figure=figure, near=near, neighbours=NEIGHBOURS, count=len(groups), base=_short(base)
-    )
+    values = {"neighbours": NEIGHBOURS, "count": len(groups), "base": _short(base)}
+    return section("map", error="", figure=figure, near=near, **values)
 
 
 def embed(path: str, texts: Sequence[str]) -> NDArray[Any]:
-    """The mean hidden state of each text, normalised.
-
-    Raises:
-        SqError: a model that is not on this machine, or too large for it.
-    """
+    """The mean hidden state of each text, normalised; an `SqError` where the model is not here, or too large."""
     config = _config(path)
     import numpy as np
     import torch
+    from torch.nn.utils.rnn import pad_sequence
 
     from sq.models.load import computed_in, load_model, load_tokenizer
 
@@ -86,11 +76,11 @@ def embed(path: str, texts: Sequence[str]) -> NDArray[Any]:
     with torch.no_grad():
         for start in range(0, len(order), BATCH):
             part = order[start : start + BATCH]
-            width = max(len(ids[i]) for i in part)
-            padded = torch.tensor([ids[i] + [0] * (width - len(ids[i])) for i in part], device=device)
-            mask = torch.tensor([[1] * len(ids[i]) + [0] * (width - len(ids[i])) for i in part], device=device)
+            padded = pad_sequence([torch.tensor(ids[i]) for i in part], batch_first=True).to(device)
+            lengths = torch.tensor([len(ids[i]) for i in part], device=device)[:, None]
+            mask = (torch.arange(padded.shape[1], device=device) < lengths).long()
             states = body(input_ids=padded, attention_mask=mask).last_hidden_state.float()
-            means = (states * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+            means = (states * mask[..., None]).sum(1) / lengths
             for i, vector in zip(part, means.cpu().numpy(), strict=True):
                 vectors[i] = vector
     stacked = np.stack(vectors) - np.mean(vectors, axis=0)
@@ -98,24 +88,21 @@ def embed(path: str, texts: Sequence[str]) -> NDArray[Any]:
 
 
 def _config(path: str) -> ModelConfig:
+    """The model's config, with where it is on this machine."""
+    import torch
+    from huggingface_hub import snapshot_download
+
     from sq.models.load import ModelConfig, locate
 
-    config = ModelConfig(name=Path(path).name, path=path)
-    where = Path(locate(config))
-    if not where.is_dir():
-        from huggingface_hub import snapshot_download
-
-        try:
-            where = Path(snapshot_download(path, local_files_only=True))
-        except Exception as error:  # the hub's errors are of many kinds, and all mean that it is not here
-            raise SqError(f"{path} is not on this machine (sq report --embed DIR takes another model)") from error
-        config = ModelConfig(name=config.name, path=str(where))
-    import torch
-
+    where = Path(locate(ModelConfig(name=Path(path).name, path=path)))
+    try:
+        where = where if where.is_dir() else Path(snapshot_download(path, local_files_only=True))
+    except Exception as error:  # the hub's errors are of many kinds, and all mean that it is not here
+        raise SqError(f"{path} is not on this machine (sq report --embed DIR takes another model)") from error
     size = sum(file.stat().st_size for file in where.glob("*.safetensors"))
     if size > LARGEST and not torch.cuda.is_available():
         raise SqError(f"{_short(path)} has {size / 1e9:.1f} GB of weights and there is no GPU (sq report --embed DIR)")
-    return config
+    return ModelConfig(name=Path(path).name, path=str(where))
 
 
 def _sets(artifacts: RunArtifacts) -> dict[str, list[str]]:
@@ -140,15 +127,6 @@ def _base(artifacts: RunArtifacts) -> str:
     raise SqError("the run has trained no model, so none is known to embed with (sq report --embed DIR)")
 
 
-def _flat(vectors: NDArray[Any], perplexity: float) -> NDArray[Any]:
-    """Two dimensions."""
-    import numpy as np
-    from sklearn.manifold import TSNE  # type: ignore[import-untyped]
-
-    tsne = TSNE(n_components=2, perplexity=perplexity, init="pca", random_state=0, n_jobs=1)
-    return np.asarray(tsne.fit_transform(vectors))
-
-
 def _neighbours(vectors: NDArray[Any], groups: Sequence[str], names: Sequence[str]) -> dict[str, list[float]]:
     """For each set, the shares of its questions' nearest neighbours that belong to each set."""
     import numpy as np
@@ -166,15 +144,12 @@ def _short(path: str) -> str:
     return path if path.startswith(("package:", "fetch:")) or not Path(path).is_absolute() else Path(path).name
 
 
-def _draw(places: NDArray[Any], groups: Sequence[str], names: Sequence[str], style: Style) -> Figure:
-    figure, (ax,) = axes(style, height=4.4)
+def _draw(places: NDArray[Any], groups: Sequence[str], names: Sequence[str]) -> Figure:
+    figure, (ax,) = axes(height=4.4)
     for number, name in enumerate(names):
         own = [i for i, group in enumerate(groups) if group == name]
         ax.scatter(places[own, 0], places[own, 1], s=11, marker=MARKERS[number], linewidths=0, alpha=0.75,
-                   color=style.color(number), label=name)  # fmt: skip
-    ax.set_xticks([])
-    ax.set_yticks([])
-    for side in ("left", "bottom"):
-        ax.spines[side].set_visible(False)
+                   color=color(number), label=name)  # fmt: skip
+    ax.axis("off")
     ax.legend(loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=3, markerscale=1.8)
     return figure

@@ -70,11 +70,7 @@ def formula(match: re.Match[str]) -> Markup:
 
 
 def mathml(source: str, *, block: bool = False) -> Markup:
-    """LaTeX mathematics as one `<math>` element.
-
-    Raises:
-        UnreadError: naming the first thing that is not understood.
-    """
+    """LaTeX mathematics as one `<math>` element; an `UnreadError` names the first thing that is not understood."""
     from latex2mathml.converter import convert_to_element
 
     source = INVALID.sub("\ufffd", source)

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sq.core.manifest import Manifest
 from sq.report.artifacts import RunArtifacts, StageArtifacts
-from sq.report.html import Section, section
-from sq.report.plots import Plots, Style, axes, horizontal_bars
+from sq.report.plots import SURFACE, TEXT, Plots, axes, color, horizontal_bars
+from sq.report.render import Section, section
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,47 +23,28 @@ UNITS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """One stage's counts: `entered` in the units it takes, `rows` and `reasons` as its manifest has them."""
+    """One stage's counts, as its manifest has them; `entered` is in the units that it takes."""
 
     stage: StageArtifacts
+    manifest: Manifest
     entered: int
-    rows: int
-    rejects: int
-    reasons: dict[str, int]
-    finished: bool
-
-    @property
-    def unit(self) -> str:
-        """What is counted."""
-        return UNITS[self.stage.kind]
 
     @property
     def reconciles(self) -> bool:
         """Whether what went in is what came out: rows and rejects (a question that is answered gives several rows)."""
-        return self.stage.kind == "answers" or self.entered == self.rows + self.rejects
+        return self.stage.kind == "answers" or self.entered == self.manifest.rows + self.manifest.rejects
 
 
 def steps(artifacts: RunArtifacts) -> list[Step]:
     """The counts of every stage of synthesis, in order."""
     counts = []
-    for stage in artifacts.of(*UNITS):
-        if (manifest := stage.manifest) is None:
-            continue
+    for stage, manifest in ((stage, stage.manifest) for stage in artifacts.of(*UNITS) if stage.manifest):
         entered = manifest.items
         if stage.kind == "select":  # an item is a question with its candidates; every candidate is a row or a reject
             read = sum(s.row_count for s in artifacts.inputs_of(stage))
             limited = any(o.lstrip("+").startswith(("limit=", "source.")) for o in stage.overrides)
             entered = read if read and not limited else manifest.rows + manifest.rejects
-        counts.append(
-            Step(
-                stage=stage,
-                entered=entered,
-                rows=manifest.rows,
-                rejects=manifest.rejects,
-                reasons=manifest.reasons,
-                finished=manifest.finished,
-            )
-        )
+        counts.append(Step(stage=stage, manifest=manifest, entered=entered))
     return counts
 
 
@@ -79,26 +61,23 @@ def funnel(artifacts: RunArtifacts, plots: Plots) -> Section | None:
     if not every:
         return None
     way = to_dataset(artifacts, every)
-    alt = "; ".join(f"{s.stage.name}: {s.entered:,} in, {s.rows:,} rows out, {s.rejects:,} rejected" for s in way)
-    caption = "Rows kept and rejected on the way to the dataset"
-    return section(
-        "funnel", artifacts=artifacts, steps=every, figure=plots.add("funnel", lambda s: _draw(way, s), alt, caption)
-    )
+    counts = [(s.stage.name, s.entered, s.manifest.rows, s.manifest.rejects) for s in way]
+    alt = "; ".join(f"{name}: {n:,} in, {rows:,} rows out, {rejects:,} rejected" for name, n, rows, rejects in counts)
+    figure = plots.add("funnel", lambda: _draw(way), alt, "Rows kept and rejected on the way to the dataset")
+    return section("funnel", artifacts=artifacts, steps=every, units=UNITS, figure=figure)
 
 
-def _draw(way: Sequence[Step], style: Style) -> Figure:
-    from matplotlib.ticker import MaxNLocator
-
-    figure, (ax,) = axes(style, height=0.9 + 0.42 * len(way))
-    kept, rejected = [step.rows for step in way], [step.rejects for step in way]
+def _draw(way: Sequence[Step]) -> Figure:
+    figure, (ax,) = axes(height=0.9 + 0.42 * len(way))
+    kept, rejected = [step.manifest.rows for step in way], [step.manifest.rejects for step in way]
     places = range(len(way))
-    ax.barh(places, kept, color=style.color(0), label="rows", height=0.62)
-    ax.barh(places, rejected, left=kept, color=style.color(4), label="rejects", height=0.62, hatch="////",
-            edgecolor=style.surface, linewidth=0)  # fmt: skip
+    ax.barh(places, kept, color=color(0), label="rows", height=0.62)
+    ax.barh(places, rejected, left=kept, color=color(4), label="rejects", height=0.62, hatch="////",
+            edgecolor=SURFACE, linewidth=0)  # fmt: skip
     most = max(k + r for k, r in zip(kept, rejected, strict=True)) or 1
     for place, (k, r) in enumerate(zip(kept, rejected, strict=True)):
-        ax.text(k + r + most * 0.015, place, f"{k:,} + {r:,}", va="center", color=style.text, fontsize=9)
+        ax.text(k + r + most * 0.015, place, f"{k:,} + {r:,}", va="center", color=TEXT, fontsize=9)
     ax.set_xlim(0, most * 1.28)
-    ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
-    horizontal_bars(ax, [step.stage.name for step in way], style)
+    ax.locator_params("x", nbins=4, integer=True)
+    horizontal_bars(ax, [step.stage.name for step in way])
     return figure

@@ -13,37 +13,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sq.core.errors import SqError
+from sq.core.intervals import Interval
 from sq.core.ledger import read_rows
 from sq.report.artifacts import RunArtifacts, StageArtifacts
-from sq.report.format import percent, wilson_interval
-from sq.report.html import Section, section
+from sq.report.estimates import share
+from sq.report.render import Section, section
 
 if TYPE_CHECKING:
     from sq.synth.filters.overlap import BenchmarkNgrams
 
-QUOTED = 5
-"""Shared n-grams that are quoted."""
+QUOTED = 5  # shared n-grams that are quoted
 
 
 @dataclass(frozen=True, kw_only=True)
 class CleanShare:
-    """A benchmark against one stage's questions; `problems` is none where its file is not here any more."""
+    """A benchmark against one stage's questions."""
 
     benchmark: str
     stage: StageArtifacts
-    problems: int | None = None
-    hit: int = 0
-    examples: Sequence[tuple[str, str]] = ()
+    problems: int
+    clean: Interval
+    """The share of problems that have no 13-gram in common."""
+    examples: Sequence[tuple[str, str]]
     """Problem and common words."""
-
-    @property
-    def text(self) -> str:
-        """The share of clean problems with its interval."""
-        if self.problems is None:
-            return "not here any more"
-        clean = self.problems - self.hit
-        return f"{percent(clean / max(self.problems, 1), 2)} ({wilson_interval(clean, self.problems)})"
 
 
 def clean_shares(artifacts: RunArtifacts, stages: Sequence[StageArtifacts]) -> list[CleanShare]:
@@ -53,11 +45,7 @@ def clean_shares(artifacts: RunArtifacts, stages: Sequence[StageArtifacts]) -> l
     shares = []
     with tempfile.TemporaryDirectory() as scratch:
         for name, path in _benchmarks(artifacts, Path(scratch)).items():
-            try:
-                grams = BenchmarkNgrams(OverlapFilter(benchmarks={name: path}))
-            except SqError:
-                shares += [CleanShare(benchmark=name, stage=stage) for stage in stages]
-                continue
+            grams = BenchmarkNgrams(OverlapFilter(benchmarks={name: path}))
             shares += [_clean(name, stage, grams) for stage in stages]
     return shares
 
@@ -68,8 +56,8 @@ def overlap(artifacts: RunArtifacts) -> Section | None:
     before = artifacts.inputs_of(filters[-1])[:1] if filters else artifacts.of("questions")[-1:]
     stages = list({stage.name: stage for stage in [*before, *(artifacts.finals or filters[-1:])]}.values())
     by_benchmark: dict[str, list[CleanShare]] = {}
-    for share in clean_shares(artifacts, stages):
-        by_benchmark.setdefault(share.benchmark, []).append(share)
+    for one in clean_shares(artifacts, stages):
+        by_benchmark.setdefault(one.benchmark, []).append(one)
     return section("overlap", benchmarks=by_benchmark, stages=stages, quoted=QUOTED) if by_benchmark else None
 
 
@@ -82,7 +70,9 @@ def _clean(name: str, stage: StageArtifacts, grams: BenchmarkNgrams) -> CleanSha
         shared, _ = grams.find(words_of(row["question"]))
         hit.update(item for _, item, _ in shared)
         examples += [(item, gram) for _, item, gram in shared[:1]]
-    return CleanShare(benchmark=name, stage=stage, problems=grams.items[name], hit=len(hit), examples=examples)
+    count = grams.items[name]
+    clean = share(count - len(hit), count)
+    return CleanShare(benchmark=name, stage=stage, problems=count, clean=clean, examples=examples)
 
 
 def _benchmarks(artifacts: RunArtifacts, scratch: Path) -> dict[str, str]:

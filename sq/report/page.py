@@ -21,13 +21,11 @@ from sq.core.tracking import Run, TrackingConfig, track
 from sq.report import content, tables
 from sq.report.ablation import Condition, ablation, conditions, record
 from sq.report.artifacts import RunArtifacts, find_run, mapping
-from sq.report.difficulty import difficulty
 from sq.report.embedding import question_map
-from sq.report.format import percent
 from sq.report.funnel import funnel
-from sq.report.html import Section, render
 from sq.report.overlap import overlap
 from sq.report.plots import Plots
+from sq.report.render import Section, render
 from sq.report.safety import safety
 from sq.report.samples import samples
 from sq.report.sweeps import sweeps
@@ -37,21 +35,11 @@ PAGE = "index.html"
 
 
 def write_report(
-    directory: Path,
-    *,
-    output: Path | None = None,
-    run: Run | None = None,
-    embed: str | None = None,
-    guard: str | None = None,
+    directory: Path, *, output: Path | None = None, embed: str | None = None, guard: str | None = None
 ) -> Path:
-    """Write the page of the run in `directory`, and log it with its figures.
+    """Write the page of a run into report/ in its directory (or `output`), and log it with its figures.
 
-    Args:
-        directory: what `sq run` made, or any directory with stages below it.
-        output: where the page goes; default: report/ in the directory.
-        run: the MLflow run that it is logged to; default: a child of the recipe's own, where it has one.
-        embed: a model to map questions with; default: the run's own base model.
-        guard: a safety model (Llama-Guard) to classify a sample with; default: none.
+    `embed` is a model to map questions with (else the run's base model), `guard` a safety model for a sample of rows.
 
     Raises:
         SqError: where no run is, or the page cannot be written.
@@ -63,14 +51,13 @@ def write_report(
     plots = Plots(directory=target)
     compared = conditions(artifacts)
     sections = list(_sections(artifacts, plots, compared, embed, guard))
-    page = render(
-        "page.html.j2", title=artifacts.title, sections=sections, unfinished=_unfinished(artifacts),
-        highlights=_highlights(artifacts, compared), version=__version__, now=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-    )  # fmt: skip
+    now = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    values = {"artifacts": artifacts, "conditions": compared, "sections": sections, "version": __version__, "now": now}
+    page = render("page.html.j2", **values)
     write_files(target, {PAGE: page.encode("utf-8", "replace")})
     if artifacts.variants:
         write_files(directory, {"ablation.json": (json.dumps(record(compared), indent=1) + "\n").encode()})
-    with _logged_to(artifacts, target, run) as tracked:
+    with _tracked(artifacts, target) as tracked:
         for file in plots.files:
             tracked.artifact(file, "figures")
         tracked.artifact(target / PAGE, "report")
@@ -86,7 +73,7 @@ def _sections(
     parts: dict[str, Callable[[], Section | None]] = {
         "ablation": lambda: ablation(artifacts, plots, compared),
         "funnel": lambda: funnel(artifacts, plots),
-        "difficulty": lambda: difficulty(artifacts, plots),
+        "difficulty": lambda: content.difficulty(artifacts, plots),
         "sweeps": lambda: sweeps(artifacts, plots),
         "benchmarks": lambda: tables.benchmarks(artifacts),
         "metrics": lambda: tables.stage_metrics(artifacts),
@@ -111,55 +98,21 @@ def _sections(
             yield section
 
 
-def _unfinished(artifacts: RunArtifacts) -> str:
-    """What is missing of a run that is going on."""
-    waiting = [s.name for s in artifacts.stages if s.status not in ("done", "") or not s.directory.is_dir()]
-    if not waiting:
-        return ""
-    few = ", ".join(waiting[:6]) + (f" and {len(waiting) - 6} more" if len(waiting) > 6 else "")
-    done = len(artifacts.stages) - len(waiting)
-    return f"This run is not finished: {done} of {count_noun(len(artifacts.stages), 'stage')} are done. Missing: {few}."
-
-
-def _highlights(artifacts: RunArtifacts, compared: Sequence[Condition]) -> list[tuple[str, str, str]]:
-    """The few numbers that come first: name, value, and what it is of."""
-    highlights: list[tuple[str, str, str]] = []
-    if finals := artifacts.finals:
-        places = ", ".join(artifacts.relative(s.directory) for s in finals)
-        highlights.append(("rows in the dataset", f"{artifacts.final_rows:,}", f"from {places}"))
-    for key, name in (("solvable", "solvable questions"), ("student", "student's accuracy")):
-        values = [(c.name, value) for c in compared if artifacts.variants and (value := c.metrics[key]) is not None]
-        if values:
-            (first, before), (last, after) = values[0], values[-1]
-            about = f"{last}; {first} {percent(before.value)}" if len(values) > 1 else last
-            highlights.append((name, percent(after.value), about))
-    seconds = artifacts.recipe.get("seconds") or sum(s.seconds or 0.0 for s in artifacts.stages)
-    if isinstance(seconds, int | float) and seconds:
-        minutes = f"{seconds / 60:,.1f} min" if seconds < 7200 else f"{seconds / 3600:,.1f} h"
-        highlights.append(("time", minutes, count_noun(len(artifacts.stages), "stage")))
-    return highlights
-
-
 @contextmanager
-def _logged_to(artifacts: RunArtifacts, target: Path, run: Run | None) -> Iterator[Run]:
-    """The run that is given; else a child of the recipe's, where it is tracked at all."""
-    tracking = mapping(artifacts.recipe.get("tracking"))
-    uri = str(tracking.get("uri") or "")
-    if run is not None or not uri:
-        yield run or Run("untracked")
-        return
+def _tracked(artifacts: RunArtifacts, target: Path) -> Iterator[Run]:
+    """A child of the recipe's MLflow run, where it is tracked at all."""
+    tracking, config = mapping(artifacts.recipe.get("tracking")), None
+    uri, experiment = str(tracking.get("uri") or ""), str(tracking.get("experiment") or "scalequest")
     database = Path(uri.removeprefix("sqlite:///"))
     if uri.startswith("sqlite") and not database.is_absolute() and not database.exists():
         log.warning("report: not tracked: there is no %s here; start it where the recipe was run", database)
+    elif uri:
+        try:
+            config = TrackingConfig(uri=uri, experiment=experiment, parent=tracking.get("run_id") or None)
+        except ValueError as error:
+            log.warning("report: not tracked: %s", error)
+    if config is None:
         yield Run("untracked")
         return
-    try:
-        experiment = str(tracking.get("experiment") or "scalequest")
-        config = TrackingConfig(uri=uri, experiment=experiment, parent=tracking.get("run_id") or None)
-    except ValueError as error:
-        log.warning("report: not tracked: %s", error)
-        yield Run("untracked")
-        return
-    params = {"recipe": artifacts.recipe.get("recipe")}
-    with track(config, stage="report", params=params, directory=target) as tracked:
+    with track(config, stage="report", params={"recipe": artifacts.recipe.get("recipe")}, directory=target) as tracked:
         yield tracked

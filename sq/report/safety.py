@@ -19,8 +19,8 @@ from sq.core.files import write_files
 from sq.engine.base import Request, Sampling
 from sq.engine.config import EngineConfig
 from sq.models.load import ModelConfig
-from sq.report.artifacts import RunArtifacts, read_json
-from sq.report.html import Section, section
+from sq.report.artifacts import RunArtifacts, load_config, read_json
+from sq.report.render import Section, section
 
 SAMPLE = 10_000
 RESULT = "safety.json"
@@ -29,16 +29,13 @@ REPLY = re.compile(r"\s*(safe|unsafe)\b[\s:,]*((?:[A-Z]{1,2}\d{1,2}[\s,]*)*)", r
 
 
 def safety(artifacts: RunArtifacts, directory: Path, guard: str | None) -> Section | None:
-    """What the model says; without one, what it said the last time, where that was of this very dataset.
-
-    Raises:
-        SqError: a model that cannot be loaded.
-    """
+    """What the model says; without one, what it said the last time, where that was of this very dataset."""
     if not artifacts.finals:
         return None
     result = read_json(directory / RESULT)
     if guard is not None:
-        result = classify(artifacts, _model(guard), _engine())
+        model = load_config("model", guard) or ModelConfig(name=Path(guard).name, path=guard)
+        result = classify(artifacts, model, load_config("engine", "vllm" if find_spec("vllm") else "hf"))
         write_files(directory, {RESULT: json.dumps(result, indent=1, ensure_ascii=False).encode()})
     if result.get("dataset") != artifacts.dataset:
         return None
@@ -46,11 +43,7 @@ def safety(artifacts: RunArtifacts, directory: Path, guard: str | None) -> Secti
 
 
 def classify(artifacts: RunArtifacts, model: ModelConfig, engine: EngineConfig, sample: int = SAMPLE) -> dict[str, Any]:
-    """How the model labels a sample of the dataset's rows.
-
-    Raises:
-        SqError: a model that cannot be loaded, or that has no chat template to be asked with.
-    """
+    """How the model labels a sample of the dataset's rows."""
     from sq.models.load import load_tokenizer
 
     each = -(-sample // len(artifacts.finals))
@@ -93,24 +86,3 @@ def _requests(rows: Iterable[Mapping[str, Any]], tokenizer: Any) -> Iterator[Req
         messages = [{"role": "user", "content": row["question"]}, {"role": "assistant", "content": row["response"]}]
         ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
         yield Request(key=row["id"], sampling=sampling, seed=0, prompt_ids=tuple(ids))
-
-
-def _model(name: str) -> ModelConfig:
-    from omegaconf import OmegaConf
-
-    from sq.core.config import build, conf_dir
-
-    path = conf_dir() / "model" / f"{name}.yaml"
-    if path.is_file():
-        return build(OmegaConf.load(path), ModelConfig)
-    return ModelConfig(name=Path(name).name, path=name)
-
-
-def _engine() -> EngineConfig:
-    """vLLM where it is installed, else transformers."""
-    from omegaconf import OmegaConf
-
-    from sq.core.config import build, conf_dir
-
-    name = "vllm" if find_spec("vllm") else "hf"
-    return build(OmegaConf.load(conf_dir() / "engine" / f"{name}.yaml"), EngineConfig)

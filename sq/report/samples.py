@@ -13,16 +13,11 @@ from typing import Any
 
 from sq.core.columns import TABLE
 from sq.report.artifacts import RunArtifacts, StageArtifacts, draw
-from sq.report.format import cut
 from sq.report.funnel import UNITS
-from sq.report.html import Section, section
+from sq.report.render import Section, cut, section
 
-KEPT = 100
-"""Selected rows in the sample."""
-EACH_REASON = 5
-"""Rejected rows of each stage and reason."""
-LONGEST = 300
-"""Characters of a value."""
+KEPT = 100  # selected rows in the sample
+EACH_REASON = 5  # rejected rows of each stage and reason
 TEXTS = {name: name.capitalize() for name, column in TABLE.items() if column.sample == "text"}
 TEXTS |= {"response": "Answer", "text": "Line"}
 """Columns that are drawn as texts, and their labels; `text` is a line of a file that was no row."""
@@ -100,4 +95,4 @@ def _stories(artifacts: RunArtifacts, wanted: set[str]) -> Mapping[str, Mapping[
 def _plain(value: Any) -> str:
     if isinstance(value, list):
         value = ", ".join(map(str, value))
-    return cut(f"{value:.6g}" if isinstance(value, float) else str(value), LONGEST)
+    return cut(f"{value:.6g}" if isinstance(value, float) else str(value), 300)

@@ -8,37 +8,26 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sq.core.intervals import Interval
 from sq.report.artifacts import RunArtifacts, StageArtifacts
-from sq.report.changes import accuracy, over_seeds
-from sq.report.format import interval
-from sq.report.html import Section, section
-from sq.report.plots import Plots, Style, axes, error_bars, named_places, percent_axis
-from sq.report.quality import ORACLE, quality, selected_right
+from sq.report.estimates import ORACLE, accuracy, over_seeds, quality, selected_right
+from sq.report.plots import Plots, axes, error_bars, named_places, percent_axis
+from sq.report.render import Section, interval, section
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True, kw_only=True)
-class Sweep:
-    """What a sweep is called and what its axis counts."""
-
-    title: str
-    axis: str = "x"
-    paper: str = ""
-
-
 SWEEPS = {
-    "data_size": Sweep(title="Accuracy by data size", axis="rows the student was tuned on", paper="Figure 1"),
-    "generators": Sweep(title="One generator against a mix", axis="", paper="Table 3"),
-    "qpo_pairs": Sweep(title="QPO by number of pairs", axis="preference pairs", paper="Figure 9 of v2"),
-    "best_of_n": Sweep(title="Best of n", axis="solutions to each question (n)"),
+    "data_size": ("Accuracy by data size", "rows the student was tuned on", "Figure 1"),
+    "generators": ("One generator against a mix", "", "Table 3"),
+    "qpo_pairs": ("QPO by number of pairs", "preference pairs", "Figure 9 of v2"),
+    "best_of_n": ("Best of n", "solutions to each question (n)", ""),
 }
+"""What a sweep is called, what its axis counts, and where the paper has it."""
 Values = dict[tuple[str, str], list[Interval]]
 """By series and x: a value a seed."""
 
@@ -51,9 +40,9 @@ def sweeps(artifacts: RunArtifacts, plots: Plots) -> Section | None:
             by_name[stage.tags["figure"]].append(stage)
     parts = []
     for name, stages in by_name.items():
-        sweep = SWEEPS.get(name, Sweep(title=name.replace("_", " ").capitalize()))
-        metrics = [_metric(name, sweep, m, values, plots) for m, values in _by_metric(stages, artifacts).items()]
-        parts += [{"sweep": sweep, "metrics": metrics}] if metrics else []
+        title, axis, paper = SWEEPS.get(name, (name.replace("_", " ").capitalize(), "x", ""))
+        metrics = [_metric(name, title, axis, m, values, plots) for m, values in _by_metric(stages, artifacts).items()]
+        parts += [{"title": title, "axis": axis, "paper": paper, "metrics": metrics}] if metrics else []
     return section("sweeps", sweeps=parts) if parts else None
 
 
@@ -81,50 +70,44 @@ def _of_stage(stage: StageArtifacts, artifacts: RunArtifacts) -> list[tuple[str,
     return []
 
 
-def _metric(name: str, sweep: Sweep, metric: str, values: Values, plots: Plots) -> dict[str, Any]:
+def _metric(name: str, title: str, axis: str, metric: str, values: Values, plots: Plots) -> dict[str, Any]:
     """A sweep's figure under one metric, and the rows of its table."""
     shares = not metric.startswith(("steps", "predicted"))
     means = {place: over_seeds(values[place]) for place in sorted(values, key=lambda p: (p[0], _number(p[1])))}
     numeric = len({x for _, x in means}) > 1 and all(_number(x) != float("inf") for _, x in means)
-    alt = f"{sweep.title}, {metric}: " + "; ".join(
+    alt = f"{title}, {metric}: " + "; ".join(
         f"{' '.join(filter(None, place))} {interval(mean, shares)}" for place, mean in means.items()
     )
 
-    def draw(style: Style) -> Figure:
-        figure, (ax,) = axes(style, height=2.9)
-        (_lines if numeric else _dots)(ax, means, values, style)
+    def draw() -> Figure:
+        figure, (ax,) = axes(height=2.9)
+        groups: Sequence[Any] = list(dict.fromkeys(series for series, _ in means)) if numeric else list(means)
+        for number, group in enumerate(groups):
+            own = [(_number(p[1]) if numeric else number, means[p], values[p]) for p in means if group in (p, p[0])]
+            label = group if numeric and len(groups) > 1 else None
+            error_bars(ax, own, number, label=label, line=numeric, aside=0 if numeric else 0.12)
+        if numeric:
+            _numeric_axis(ax, sorted({_number(x) for _, x in means}), axis)
+        else:
+            named_places(ax, [" ".join(filter(None, place)) or "all" for place in means])
+        if numeric and len(groups) > 1:
+            ax.legend()
         ax.set_ylabel(metric)
-        ax.set_xlabel(sweep.axis if numeric else "")
         if shares:
             percent_axis(ax.yaxis)
         return figure
 
-    figure = plots.add("-".join(_plain(word) for word in (name, metric)), draw, alt)
+    figure = plots.add(f"{_plain(name)}-{_plain(metric)}", draw, alt)
     rows = [[s or metric, x or "–", len(values[s, x]), interval(mean, shares)] for (s, x), mean in means.items()]
     return {"name": metric, "figure": figure, "rows": rows}
 
 
-def _lines(ax: Any, means: Mapping[tuple[str, str], Interval], values: Values, style: Style) -> None:
-    from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
-
-    names = list(dict.fromkeys(series for series, _ in means))
-    for number, name in enumerate(names):
-        own = [(_number(x), mean, values[series, x]) for (series, x), mean in means.items() if series == name]
-        error_bars(ax, own, style, number, label=name or None)
-    every = sorted({_number(x) for _, x in means})
-    if every[0] > 0 and every[-1] / every[0] >= 4:
+def _numeric_axis(ax: Any, places: Sequence[float], label: str) -> None:
+    if places[0] > 0 and places[-1] / places[0] >= 4:
         ax.set_xscale("log")
-    ax.xaxis.set_major_locator(FixedLocator(every))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FixedFormatter([f"{x:,.0f}" if x == int(x) else f"{x:g}" for x in every]))
-    if len(names) > 1:
-        ax.legend()
-
-
-def _dots(ax: Any, means: Mapping[tuple[str, str], Interval], values: Values, style: Style) -> None:
-    for number, (place, mean) in enumerate(means.items()):
-        error_bars(ax, [(number, mean, values[place])], style, number, line=False, aside=0.12)
-    named_places(ax, [" ".join(filter(None, place)) or "all" for place in means])
+    ax.set_xticks(places, [f"{x:,.10g}" for x in places])
+    ax.minorticks_off()
+    ax.set_xlabel(label)
 
 
 def _number(text: str) -> float:

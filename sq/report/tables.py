@@ -12,21 +12,12 @@ from sq.core.provenance import git_state, hardware, versions
 from sq.core.secrets import redact
 from sq.eval.paper import BENCHMARKS, SCALEQUEST, base_of, paper_figure
 from sq.report.artifacts import RunArtifacts, StageArtifacts, mapping, read_json
-from sq.report.changes import accuracies_by_grader
-from sq.report.html import Section, section
+from sq.report.estimates import accuracies_by_grader
+from sq.report.render import Section, section
 from sq.synth.metrics import shares
 from sq.synth.stage_metrics import read_stage_metrics
 
-LOSSES = {
-    "qft": "cross-entropy of questions",
-    "sft": "cross-entropy of solutions",
-    "qpo": "preference loss (ln 2 = 0.693 at the start)",
-    "reward": "loss of a right solution's score against a wrong one's",
-    "difficulty": "squared error of fail rates",
-    "pretrain": "cross-entropy of text",
-}
-REPEATED = ("val/loss", "val/perplexity", "val/logp", "val/tokens", "val/reward")
-"""Metrics that have a column of their own or say in other words what the loss or the margin says; MLflow has them."""
+TRAININGS = ("pretrain", "qft", "qpo", "difficulty", "reward", "sft")
 
 
 def benchmarks(artifacts: RunArtifacts) -> Section | None:
@@ -56,20 +47,9 @@ def stage_metrics(artifacts: RunArtifacts) -> Section | None:
 
 def trainings(artifacts: RunArtifacts) -> Section | None:
     """What each training ended with, on its rows and on held-out ones, from its train.json."""
-    rows = []
-    for stage in artifacts.of(*LOSSES):
-        if metrics := mapping(stage.record.get("figures")):
-            held_out = {
-                key.removeprefix("val/").replace("_", " "): value
-                for key, value in metrics.items()
-                if key.startswith("val/") and not key.startswith(REPEATED) and isinstance(value, int | float)
-            }
-            config = mapping(stage.record.get("config"))
-            rows.append({
-                "name": stage.name, "loss": LOSSES[stage.kind], "held_out": held_out, "lr": config.get("stage.lr", "–"),
-                "epochs": config.get("stage.epochs", "–"), "last": metrics.get("train/loss"),
-                "held_out_loss": metrics.get("val/loss"),
-            })  # fmt: skip
+    records = [(stage, read_json(stage.directory / "train.json")) for stage in artifacts.of(*TRAININGS)]
+    finals = [(stage, mapping(r.get("figures")), mapping(r.get("config"))) for stage, r in records]
+    rows = [row for row in finals if row[1]]
     return section("trainings", rows=rows) if rows else None
 
 
@@ -89,18 +69,11 @@ def cost(artifacts: RunArtifacts) -> Section | None:
 
 def _document(document: Mapping[str, Any]) -> dict[str, Any]:
     """A bill or a plan, with what a file of another version may lack."""
-    device = document.get("hardware")
     stages = [{**row, "forecast": mapping(row.get("forecast"))} for row in _rows(document.get("stages"))]
-    forecast = mapping(document.get("forecast"))
+    forecast, device = mapping(document.get("forecast")), document.get("hardware")
     total = {**mapping(document.get("total")), "forecast": mapping(forecast.get("total")) or forecast}
-    return {
-        "stages": stages,
-        "total": total,
-        "machine": str(mapping(device).get("name", "") if isinstance(device, Mapping) else device or ""),
-        "currency": str(document.get("currency") or "USD"),
-        "has_forecast": any(row["forecast"] for row in stages),
-        "has_prices": any(row.get("price") for row in [*stages, total]),
-    }
+    machine = str(device.get("name", "") if isinstance(device, Mapping) else device or "")
+    return {"stages": stages, "total": total, "machine": machine, "currency": document.get("currency") or "USD"}
 
 
 def _rows(value: Any) -> Sequence[Mapping[str, Any]]:
@@ -109,28 +82,13 @@ def _rows(value: Any) -> Sequence[Mapping[str, Any]]:
 
 def reproduction(artifacts: RunArtifacts) -> Section:
     """How to make this run again: the command, each stage's own command, seed, commit, versions and hardware."""
-    recipe, git, machine = artifacts.recipe, git_state(), hardware()
-    tracking, run_on = mapping(recipe.get("tracking")), mapping(recipe.get("hardware"))
-    gpus = run_on.get("gpus")
-    parts = [run_on.get("name"), f"{run_on['cores']} cores" if run_on.get("cores") else "",
-             ", ".join(map(str, gpus)) if isinstance(gpus, list) else gpus]  # fmt: skip
-    facts = {
-        **{key: recipe.get(key) for key in ("command", "recipe")},
-        "seed": str(recipe.get("seed", "")),
-        "domain": recipe.get("domain") or (artifacts.domain.name if artifacts.domain else ""),
-        **{key: recipe.get(key) for key in ("started", "finished")},
-        "seconds": f"{recipe['seconds']:,.0f}" if isinstance(recipe.get("seconds"), int | float) else "",
-        "run on": ", ".join(str(part) for part in parts if part),
-        "tracked as": " ".join(str(tracking.get(k) or "") for k in ("experiment", "run_id")).strip(),
-        "commit": f"{git['commit'][:12]}{' with changes' if git.get('dirty') == 'true' else ''}" if git else "",
-        "this machine": f"{machine['cpu']}, {machine['cores']} cores, GPUs: {machine['gpus']}",
-    }
+    recipe = artifacts.recipe
     return section(
-        "reproduction",
-        facts=[[name, without_places(str(value), artifacts)] for name, value in facts.items() if value],
-        commands=[without_places(command(stage), artifacts) for stage in artifacts.stages if stage.overrides],
-        versions=list(versions().items()),
-    )
+        "reproduction", artifacts=artifacts, recipe=recipe, git=git_state(), machine=hardware(),
+        tracking=mapping(recipe.get("tracking")), run_on=mapping(recipe.get("hardware")), versions=versions(),
+        commands=[command(stage) for stage in artifacts.stages if stage.overrides],
+        plain=lambda text: without_places(str(text), artifacts),
+    )  # fmt: skip
 
 
 def command(stage: StageArtifacts) -> str:

@@ -11,7 +11,7 @@ from sq.core.yes_no import YesNo
 from sq.data.sources import SourceConfig
 from sq.domains.arithmetic import ArithmeticDomain
 from sq.domains.qa import QAConfig, QADomain
-from sq.report import quality
+from sq.report import estimates
 from sq.report.ablation import conditions, format_ablation
 from sq.report.artifacts import find_run
 from sq.report.build import build
@@ -88,7 +88,7 @@ def test_another_judge_of_the_filters_output_is_told_and_compared_where_it_judge
     judged(run, "second", "filter", *B)
     first = conditions(find_run(as_mathematics(run, *PLAIN, "second")))[2]
     assert first.by_its_own == {"solvable": "by its own judge"} and first.metrics["solvable"] is None
-    (other,) = first.by_other_judges.values()
+    (other,) = first.by_other_labellers.values()
     assert other.value == pytest.approx(share(run / "second")) and other.value < 1
     judged(run, "second-raw", "questions-raw", *B)
     judged(run, "second-qft", "questions-qft", *B)
@@ -107,7 +107,7 @@ def test_the_same_judge_counts_where_it_votes_anew(run):
     judged(run, "same-seed", "filter", *drawn)
     judged(run, "carried", "filter", "seed=5", filters="language")
     last = conditions(find_run(as_mathematics(run, *PLAIN, "greedy", "same-seed", "carried")))[2]
-    assert last.metrics["solvable"] is None and last.by_its_own and not last.by_other_judges
+    assert last.metrics["solvable"] is None and last.by_its_own and not last.by_other_labellers
     judged(run, "anew", "filter", *drawn, "seed=5")
     last = conditions(find_run(as_mathematics(run, *PLAIN, "greedy", "same-seed", "carried", "anew")))[2]
     assert (
@@ -126,9 +126,9 @@ def test_a_judge_of_a_mix_tells_each_of_its_sources_apart(run):
 
 
 def test_of_many_questions_kept_and_rejected_ones_are_drawn_alike(run, monkeypatch):
-    monkeypatch.setattr(quality, "MOST", 20)
+    monkeypatch.setattr(estimates, "MOST", 20)
     found = find_run(as_mathematics(run, *PLAIN))
-    (solvable,) = quality.quality([found.stages[1]], found).solvable.values()
+    (solvable,) = estimates.quality([found.stages[1]], found).solvable.values()
     assert solvable.count == 20, "not 20 of the kept beside all that were rejected"
 
 

@@ -9,10 +9,8 @@ from sq.core.errors import ConfigError, RowError
 from sq.core.ledger import Ledger, WorkItem
 from sq.core.rows import EXAMPLE
 from sq.report.artifacts import RunArtifacts, find_run
-from sq.report.changes import change, over_seeds, share
+from sq.report.card import UNKNOWN, licence_of
 from sq.report.funnel import steps
-from sq.report.licences import UNKNOWN, licence_of
-from sq.report.plots import spread
 from sq.report.safety import read_reply
 from sq.report.tables import cost
 
@@ -44,7 +42,7 @@ def test_a_directory_without_a_recipe_is_searched(tmp_path):
     found = find_run(tmp_path)
     assert [(s.name, s.kind) for s in found.stages] == [("t", "answers"), ("deep/er/s", "select")]
     assert [s.name for s in found.inputs_of(found.stages[0])] == ["deep/er/s"]
-    assert [(s.entered, s.rows) for s in steps(found)] == [(3, 3), (2, 2)]
+    assert [(s.entered, s.manifest.rows) for s in steps(found)] == [(3, 3), (2, 2)]
 
 
 def test_a_recipe_that_was_moved_is_found_where_it_is(tmp_path):
@@ -101,22 +99,22 @@ def test_cost_shows_the_bill_beside_its_forecast_and_survives_odd_files(tmp_path
     body = cost(RunArtifacts(directory=tmp_path, recipe={}, stages=[])).body
     assert all(text in body for text in ("2,000,000", "1.5 h", "2.25", "forecast time", "50 rows were kept: 0.045 USD"))
     assert "cpu&lt;2&gt;" in body
+    assert "not known" not in body and "No price" not in body
+    free = {**bill, "stages": [{**row, "price": 0, "forecast": None}], "total": {"gpu_hours": 1.5, "price": 0.0}}
+    (tmp_path / "bill.json").write_text(json.dumps(free))
+    body = cost(RunArtifacts(directory=tmp_path, recipe={}, stages=[])).body
+    assert '<td class="n">not known</td>' in body and "No price is known" in body
     for odd in ("", "[1]", '{"stages": 3}', '{"stages": [3, {"rows": "x"}], "total": null}'):
         (tmp_path / "bill.json").write_text(odd)
         cost(RunArtifacts(directory=tmp_path, recipe={}, stages=[]))
 
 
-def test_changes_are_gains_only_beyond_their_interval():
-    assert change(share(10, 100), share(60, 100)).direction == "gain"
-    assert change(share(60, 100), share(10, 100)).direction == "loss"
-    assert change(share(50, 100), share(55, 100)).direction == "no difference shown"
-    three = over_seeds([share(10, 100), share(20, 100), share(30, 100)])
-    assert three.value == pytest.approx(0.2) and three.high - three.value == pytest.approx(4.30265 * 0.1 / 3**0.5)
-    assert three.low == 0.0, "a share is none below 0"
-    assert over_seeds([share(1, 2)]) == share(1, 2)
-    same = over_seeds([share(50, 100)] * 4)
-    assert same.high - same.low == pytest.approx((share(50, 100).high - share(50, 100).low) / 2), "not certainty"
-    assert spread([0, 0.5, 1, 7, -1], 2, 0, 1) == [0.4, 0.6]
+def test_a_selection_that_lost_candidates_does_not_add_up(tmp_path):
+    digest = ledger(tmp_path / "answers", "answers", 3)
+    ledger(tmp_path / "select", "select", 2, inputs={"input": digest}, prefix="s")
+    answers, select = steps(find_run(tmp_path))
+    assert (select.entered, select.manifest.rows, select.manifest.rejects) == (3, 2, 0)
+    assert answers.reconciles and not select.reconciles
 
 
 @pytest.mark.parametrize(

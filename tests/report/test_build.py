@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sq.core.columns import CHAT, TABLE
 from sq.core.errors import ConfigError, LedgerError, RowError
 from sq.core.ledger import read_manifest, read_rows
 from sq.report import build as building
@@ -54,6 +55,24 @@ def test_the_card_is_valid_and_its_figures_are_the_runs(dataset, made):
     assert f"{unsolvable} unsolvable" in text and "wrote questions | tiny |" in text
     assert "Solvable by the exact oracle" in text and "| arithmetic | 40 |" in text and "No safety model" in text
     assert str(made.parent) not in text
+
+
+def test_the_card_tells_no_secret_and_no_place_of_this_machine(run_copy, tmp_path):
+    recipe = json.loads((run_copy / "recipe.json").read_text())
+    recipe["command"] = f"sq run recipe=mini engine.api_key=sk-0123456789abcdef0123 output_dir={run_copy.resolve()}"
+    (run_copy / "recipe.json").write_text(json.dumps(recipe))
+    text = (build(run_copy, tmp_path / "d") / "README.md").read_text()
+    assert "sq run recipe=mini" in text and "sk-0123456789abcdef0123" not in text and str(tmp_path) not in text
+
+
+def test_every_column_that_a_stage_writes_is_in_the_table_and_the_card_says_what_it_is(dataset, made):
+    written = {name for path in made.rglob("manifest.json") for name in json.loads(path.read_text())["schema"]}
+    assert written and written <= TABLE.keys(), "sq/core/columns.py must know it"
+    (columns,) = [json.loads((dataset / "build.json").read_text())["columns"]]
+    text = (dataset / "README.md").read_text()
+    about = {column.name: column.about for column in (*CHAT, *TABLE.values())}
+    assert all(f"| `{name}` | " in text and about[name] in text for name in columns)
+    assert {name for name in columns if name in TABLE} <= {c.name for c in TABLE.values() if c.dataset}
 
 
 def test_a_second_build_changes_nothing_and_another_dataset_is_not_overwritten(made, run_copy, dataset):

@@ -5,9 +5,6 @@ import os
 import shutil
 from pathlib import Path
 
-import pytest
-
-from sq.core.errors import ConfigError
 from sq.core.ledger import Ledger, WorkItem, read_rows
 from sq.core.rows import EXAMPLE, fit_row, row_id
 from sq.data.sources import SourceConfig, read_source
@@ -54,14 +51,6 @@ def test_what_was_built_is_read_as_an_input(tmp_path):
     assert [(r["id"], r["question"], r["response"]) for r in rows] == [
         (r["id"], r["question"], r["response"]) for r in selected
     ]
-
-
-def test_a_dataset_of_the_earlier_format_is_not_left_in_place(tmp_path):
-    built = build(select(tmp_path / "select", 2, "q"), tmp_path / "dataset")
-    note = built / "build.json"
-    note.write_text(note.read_text().replace("sq-dataset-2", "sq-dataset-1"))
-    with pytest.raises(ConfigError, match="dataset of an earlier sq, which .* delete it"):
-        build(tmp_path / "select", built)
 
 
 def test_a_selection_made_by_hand_beside_a_recipe_is_built(tmp_path):

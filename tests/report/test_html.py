@@ -12,7 +12,7 @@ from jinja2 import UndefinedError
 from markupsafe import Markup
 
 from sq.report.formulas import ATTRIBUTES, DEPTH, ELEMENTS, UnreadError, mathml, rich
-from sq.report.html import environment, render
+from sq.report.render import environment, render
 
 MATH_TEST = Path(__file__).parents[3] / "shared/data/math_test.jsonl"
 PIECES = st.sampled_from(

@@ -1,0 +1,53 @@
+"""Estimates: each with its interval; a change only where that leaves out zero; students compared by problem."""
+
+import pytest
+
+from sq.core.intervals import paired_difference
+from sq.core.ledger import Ledger, WorkItem
+from sq.core.rows import SCORE
+from sq.report.artifacts import StageArtifacts
+from sq.report.estimates import accuracy, change, change_of_students, over_seeds, share
+from sq.report.render import interval, percent, points
+
+
+def test_changes_are_gains_only_beyond_their_interval():
+    assert change(share(10, 100), share(60, 100)).direction == "gain"
+    assert change(share(60, 100), share(10, 100)).direction == "loss"
+    assert change(share(50, 100), share(55, 100)).direction == "no difference shown"
+    three = over_seeds([share(10, 100), share(20, 100), share(30, 100)])
+    assert three.value == pytest.approx(0.2) and three.high - three.value == pytest.approx(4.30265 * 0.1 / 3**0.5)
+    assert three.low == 0.0, "a share is none below 0"
+    assert over_seeds([share(1, 2)]) == share(1, 2)
+    same = over_seeds([share(50, 100)] * 4)
+    assert same.high - same.low == pytest.approx((share(50, 100).high - share(50, 100).low) / 2), "not certainty"
+
+
+def student(directory, right):
+    """An evaluation in which these problems were answered right, by the first grader; by the second none."""
+    with Ledger.open(directory / "b" / "scores", schema=SCORE, config={}) as ledger:
+        for item in ledger.todo(WorkItem(str(i), i) for i in range(len(right))):
+            row = {"id": item.key, "run": "r", "parents": [], "question": "q?", "benchmark": "b", "item": item.key}
+            row |= {"sample": 0, "prediction": "", "reference": "1", "verdict": "", "profile": "exact"}
+            graded = [{**row, "correct": right[item.payload]}, {**row, "profile": "late", "correct": False}]
+            ledger.record(item.key, rows=[dict.fromkeys(SCORE.names) | row for row in graded])
+        ledger.finish()
+    return StageArtifacts(name=directory.name, kind="evaluate", directory=directory)
+
+
+def test_two_students_are_compared_problem_by_problem(tmp_path):
+    before, after = [i % 2 == 0 for i in range(40)], [i % 2 == 0 or i < 12 for i in range(40)]
+    a, b = student(tmp_path / "a", before), student(tmp_path / "b", after)
+    assert accuracy(a, "b").value == 0.5 and accuracy(b, "b").value == 0.65
+    step = change_of_students([a], [b], "b")
+    paired = paired_difference([float(x) for x in before], [float(x) for x in after])
+    assert (step.value, step.low, step.high) == (paired.value, paired.low, paired.high) and step.direction == "gain"
+    apart = change(accuracy(a, "b"), accuracy(b, "b"))
+    assert apart.direction == "no difference shown", "the problems themselves differ more than the students"
+    assert change_of_students([a, a], [b, b], "b").value == pytest.approx(0.15)
+
+
+def test_a_number_stands_with_its_interval():
+    assert interval(share(10, 100)) == "10.0% (5.5% to 17.4%)" and interval(None) == "–"
+    assert interval(share(1, 3), digits=2) == "33.33% (6.15% to 79.23%)"
+    assert interval(share(1, 2), shares=False) == "0.50 (0.09 to 0.91)"
+    assert points(change(share(10, 100), share(60, 100))).startswith("+50.0 (+37.") and percent(None) == "–"
