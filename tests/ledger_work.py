@@ -22,7 +22,7 @@ def record(ledger: Ledger, item: WorkItem, size: int = 40) -> None:
 
 
 def run(directory: Path, count: int = 10, size: int = 40) -> tuple[list[str], LedgerError | None]:
-    """Work like a stage: (items whose outcome was recorded, the error that ended it)."""
+    """Work like a stage: (items whose result was recorded, the error that ended it)."""
     recorded: list[str] = []
     try:
         with opened(directory) as ledger:

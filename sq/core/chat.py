@@ -30,7 +30,7 @@ PROBE = "If $\\frac{1}{2}x + 3 = 10$, what is x?\n(a) 7  (b) 14"  # must survive
 
 @dataclass(frozen=True, kw_only=True)
 class ChatConfig:
-    """How to talk to a model. All defaults: as its chat template has it. In the by-hand texts `\\n` is a new line."""
+    """How a model is asked. All defaults: as its chat template has it. In the by-hand texts `\\n` is a new line."""
 
     prefix: str | None = setting(None, help="text before a question, by hand; BOS too, if there is to be one")
     end: str | None = setting(None, help="special token that ends a question, by hand")
@@ -190,8 +190,8 @@ class ChatFormat:
         """
         problems = list(_broken(self, self._tokenizer, self._plain))
         if problems:
-            told = "; ".join(problems)
-            raise ConfigError(f"chat format of '{self.name}': {told}. {_fix(self.key, self._tokenizer)}")
+            reasons = "; ".join(problems)
+            raise ConfigError(f"chat format of '{self.name}': {reasons}. {_fix(self.key, self._tokenizer)}")
 
     def record(self) -> dict[str, Any]:
         """What a trained generator must be sampled with, to be kept beside its weights (see `require_same`)."""
@@ -336,5 +336,5 @@ def _digest(*parts: Any) -> str:
 
 
 def _short(ids: Sequence[int]) -> str:
-    shown = ", ".join(map(str, ids[:8])) + (", …" if len(ids) > 8 else "")
-    return f"[{shown}] ({len(ids)} tokens)"
+    first = ", ".join(map(str, ids[:8])) + (", …" if len(ids) > 8 else "")
+    return f"[{first}] ({len(ids)} tokens)"

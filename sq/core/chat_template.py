@@ -1,4 +1,4 @@
-"""What a chat template puts around the user's and the assistant's text, found by rendering it.
+"""What a chat template puts around the user's and the assistant's text, by rendering it.
 
 A template is a program, so it is not read but run: on short known texts, whose places in the result show what comes
 before and after them. Two different texts must give the same surroundings, else the template cannot be split.
@@ -93,8 +93,8 @@ def _render(
 def _around(rendered: str, text: str, tokenizer: PreTrainedTokenizerFast) -> tuple[str, str]:
     parts = rendered.split(text)
     if len(parts) != 2:
-        found = "does not hold the user's text as it is" if len(parts) == 1 else "repeats the user's text"
-        raise ConfigError(f"{_named(tokenizer)} {found}, so it cannot be split into what comes before and after")
+        problem = "does not hold the user's text as it is" if len(parts) == 1 else "repeats the user's text"
+        raise ConfigError(f"{_named(tokenizer)} {problem}, so it cannot be split into what comes before and after")
     return parts[0], parts[1]
 
 
@@ -106,9 +106,9 @@ def _assistant(
         rendered = _render(tokenizer, options, system, user, ASSISTANT_TEXT)
     except ConfigError:  # a template for prompts only: answers then end with the end of text
         return "", ""
-    head, found, closing = rendered.partition(ASSISTANT_TEXT)
+    head, mark, closing = rendered.partition(ASSISTANT_TEXT)
     start = before + user + opening
-    return head[len(start) :] if found and head.startswith(start) else "", closing if found else ""
+    return head[len(start) :] if mark and head.startswith(start) else "", closing if mark else ""
 
 
 def _require_thinking(tokenizer: PreTrainedTokenizerFast, options: dict[str, Any], system: str | None) -> None:

@@ -63,7 +63,7 @@ def loosened(argument: str) -> str:
 
 
 def check_stage(overrides: Sequence[str], package: str) -> None:
-    """A stage of another script, or none at all, is told before Hydra composes anything."""
+    """Refuse a stage of another script, or none at all, before Hydra composes anything."""
     own = stages_of(package)
     given = [o.partition("=")[2] for o in overrides if o.startswith("stage=")]
     if own and not given:
@@ -78,19 +78,19 @@ def explain(error: Exception) -> str:
     text = "\n".join(
         dict.fromkeys(str(e).strip() for e in (error, error.__cause__) if e is not None and str(e).strip())
     )
-    if found := re.search(r"Could not (?:find|load) '(\w+)/(.+?)'", text):
-        group, option = found.groups()
+    if match := re.search(r"Could not (?:find|load) '(\w+)/(.+?)'", text):
+        group, option = match.groups()
         options = groups().get(group, [])
         return f"{group}={option} is not one of {', '.join(options)}{nearest(option, options)}"
-    if found := re.search(r"Could not override '(.+?)'", text):
-        return f"{found[1]}= is no setting of this script; --help lists those it has"
+    if match := re.search(r"Could not override '(.+?)'", text):
+        return f"{match[1]}= is no setting of this script; --help lists those it has"
     if re.search(r"mismatched input|extraneous input|no viable alternative|token recognition", text):
         return (
             f"{_override(error)} cannot be read: {text.splitlines()[0].replace('++', '')}\n"
             "Overrides are key=value; quote a value with special characters: 'key=\"a,b\"'"
         )
-    if found := re.search(r"Ambiguous value for argument '\+*(.+?)'", text):
-        return f"{found[1]}: several values need -m (a sweep); as one list write key=[a,b], as one text key='\"a,b\"'"
+    if match := re.search(r"Ambiguous value for argument '\+*(.+?)'", text):
+        return f"{match[1]}: several values need -m (a sweep); as one list write key=[a,b], as one text key='\"a,b\"'"
     return text
 
 

@@ -129,8 +129,8 @@ def _is_reported(node: Any, problem: str, problems: Iterable[str]) -> bool:
     raw = OmegaConf.to_container(node, resolve=False) if isinstance(node, DictConfig) else node
     for name in problem.partition("=")[0].split("."):
         raw = raw.get(name) if isinstance(raw, dict) else None
-    found = re.fullmatch(r"\$\{(?:oc\.select:)?([\w.]+)(?:,[^{}]*)?\}", str(raw))
-    return found is not None and any(other.startswith(f"{found[1]}=") for other in problems)
+    reference = re.fullmatch(r"\$\{(?:oc\.select:)?([\w.]+)(?:,[^{}]*)?\}", str(raw))
+    return reference is not None and any(other.startswith(f"{reference[1]}=") for other in problems)
 
 
 def _build(node: Any, cls: Any, key: str, problems: list[str]) -> Any:
@@ -166,8 +166,8 @@ def _deeper(name: str, values: Mapping[str, Any]) -> str:
     """The same words where a group of settings has a key of that name: lr is stage.lr."""
     for group, value in values.items():
         if isinstance(value, Mapping) and TARGET in value:
-            found = _target_class(value[TARGET], None, group, [])
-            if found is not None and name in (f.name for f in dataclasses.fields(found)):
+            inner = _target_class(value[TARGET], None, group, [])
+            if inner is not None and name in (f.name for f in dataclasses.fields(inner)):
                 return f", did you mean '{group}.{name}'?"
     return ""
 
@@ -191,17 +191,17 @@ def _target_class(target: Any, cls: Any, key: str, problems: list[str]) -> Any:
             problems.append(f"{key or 'the configuration'} names no {TARGET}, so there is nothing to build")
         return cls
     try:
-        found = load_target(str(target))
+        loaded = load_target(str(target))
     except ConfigError as error:
         problems.extend(f"{_join(key, p)}" for p in error.problems)
         return None
-    if not (isinstance(found, type) and dataclasses.is_dataclass(found)):
+    if not (isinstance(loaded, type) and dataclasses.is_dataclass(loaded)):
         problems.append(f"{_join(key, TARGET)}={target!r} is not a config dataclass")
         return None
-    if cls is not None and not issubclass(found, cls):
+    if cls is not None and not issubclass(loaded, cls):
         problems.append(f"{_join(key, TARGET)}={target!r} is no {cls.__name__}")
         return None
-    return found
+    return loaded
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
@@ -288,8 +288,8 @@ def _allowed(hint: Any, error: Exception) -> str:
 
 def _enum_in(hint: Any) -> type[Enum] | None:
     """The Enum in `E` or `E | None`, if there is one."""
-    found = (h for h in (hint, *typing.get_args(hint)) if isinstance(h, type) and issubclass(h, Enum))
-    return next(found, None)
+    enums = (h for h in (hint, *typing.get_args(hint)) if isinstance(h, type) and issubclass(h, Enum))
+    return next(enums, None)
 
 
 def _optional(hint: Any) -> bool:

@@ -105,10 +105,10 @@ def _class_of(node: Mapping[str, Any], hint: Any) -> Any:
     if TARGET not in node:
         return hint
     try:
-        found = load_target(str(node[TARGET]))
+        target = load_target(str(node[TARGET]))
     except ConfigError:
         return hint
-    return found if dataclasses.is_dataclass(found) else hint
+    return target if dataclasses.is_dataclass(target) else hint
 
 
 def _completed(node: Mapping[str, Any], hint: Any) -> dict[str, Any]:

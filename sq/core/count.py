@@ -1,4 +1,4 @@
-"""A count and its noun, as they are told."""
+"""A count and its noun."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the entry scripts share: compose with Hydra, build the job, run it, and speak plainly when that fails.
+"""What the entry scripts share: compose with Hydra, build the job, run it, and end in one message when that fails.
 
 A mistake of the user (a wrong override, a value out of range, a missing file) ends in one message and exit code 2,
 before any heavy import. Anything that is not an `SqError` is a defect of ours and keeps its traceback.
@@ -134,9 +134,9 @@ def check_flags(arguments: Sequence[str]) -> None:
     """An option that Hydra lacks, before its parser answers with a page of usage."""
     from hydra._internal.utils import get_args_parser
 
-    known = {flag for action in get_args_parser()._actions for flag in action.option_strings}
+    flags = {flag for action in get_args_parser()._actions for flag in action.option_strings}
     for argument in arguments:
-        if argument.startswith("-") and argument.partition("=")[0] not in known:
+        if argument.startswith("-") and argument.partition("=")[0] not in flags:
             raise ConfigError(
                 f"{argument} is no option here (--help lists all). Settings are key=value; quote a value with spaces: "
                 "'key={a: 1, b: 2}'"

@@ -33,7 +33,7 @@ class ConfigError(SqError):
 
 @contextmanager
 def problems_under_key(key: str) -> Iterator[None]:
-    """Problems with `model.path` and its like are told of `key`, where a model stands that is not the job's own."""
+    """Problems with `model.path` and its like are reported under `key`, where another model than the job's stands."""
     try:
         yield
     except ConfigError as error:
@@ -62,6 +62,6 @@ class EngineError(SqError):
 
 
 class UnfinishedError(SqError):
-    """A stage at the end of its input, with items that have no outcome yet: the same command goes on with those."""
+    """A stage at the end of its input, with items that have no result yet: the same command goes on with those."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h

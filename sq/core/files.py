@@ -20,7 +20,7 @@ from sq.core.errors import DirectoryError, LedgerError
 
 TEMPORARY = ".tmp"
 _AGAIN = "and run the same command again: what was recorded is safe and is not computed again."
-_MENDS = {
+_FIXES = {
     errno.ENOSPC: f"Free some space {_AGAIN}",
     errno.EDQUOT: f"Free some of your quota {_AGAIN}",
     errno.EACCES: "Give this user the right to read and write there, or choose another output_dir.",
@@ -44,7 +44,7 @@ def plain_errors(path: Path, action: str) -> Iterator[None]:
         yield
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)
-        fix = _MENDS.get(error.errno or 0, f"Fix that {_AGAIN}")
+        fix = _FIXES.get(error.errno or 0, f"Fix that {_AGAIN}")
         kind = DirectoryError if error.errno in _NAMED else LedgerError
         raise kind(f"{path}: cannot {action}: {why}. {fix}") from error
 

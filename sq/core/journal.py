@@ -1,8 +1,8 @@
-"""The journal of an open part: one line per outcome, on disk as soon as it is recorded.
+"""The journal of an open part: one line per result, on disk as soon as it is recorded.
 
 A line is a CRC-32 in hex, a space, a JSON value. An object is a header (which part this is, of which items); an array
-is an outcome `[key, rows, rejects]`. A line reaches the system at once, so a killed process loses nothing; it reaches
-the disk with the next sync. What a kill or a power cut tore is told by its CRC and cut.
+is a result `[key, rows, rejects]`. A line reaches the system at once, so a killed process loses nothing; it reaches
+the disk with the next sync. What a kill or a power cut tore is found by its CRC and cut.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from sq.core.codec import Values, dump
 from sq.core.files import plain_errors, remove, sync_directory, write_all, write_files
 
 log = logging.getLogger(__name__)
-Outcomes = dict[str, tuple[list[Values], list[Values]]]
+Results = dict[str, tuple[list[Values], list[Values]]]
 
 
 class Journal:
-    """Append-only outcomes of one part. The file is made with the first outcome."""
+    """Append-only results of one part. The file is made with the first result."""
 
     def __init__(self, path: Path, header: dict[str, Any]) -> None:
         self.path = path
@@ -34,20 +34,20 @@ class Journal:
         self._torn = False
         self._named = True  # whether the file's name is durable in its directory
 
-    def replay(self) -> tuple[list[dict[str, Any]], Outcomes]:
-        """The headers and outcomes left by an earlier run, if any. A torn end is cut off."""
+    def replay(self) -> tuple[list[dict[str, Any]], Results]:
+        """The headers and results left by an earlier run, if any. A torn end is cut off."""
         with plain_errors(self.path, "read the journal"):
             if not self.path.exists():
                 return [], {}
             fd = self._open()
-            headers, outcomes = self._read(fd)
+            headers, results = self._read(fd)
         if not headers:
             with plain_errors(self.path, "write the journal"):
                 self._append(fd, dump(self._header))
-        return headers, outcomes
+        return headers, results
 
-    def append(self, outcome: bytes) -> None:
-        """Put an outcome (dumped) at the end, whole or not at all."""
+    def append(self, result: bytes) -> None:
+        """Put a result (dumped) at the end, whole or not at all."""
         with plain_errors(self.path, "write the journal"):
             fd = self._fd
             if fd is None:
@@ -55,17 +55,17 @@ class Journal:
                 self._named = False
             if self._end == 0:
                 self._append(fd, dump(self._header))
-            self._append(fd, outcome)
+            self._append(fd, result)
 
-    def keep(self, outcomes: Outcomes) -> None:
-        """Leave these outcomes alone, in one step and durably: a later one of a key does not replace an earlier."""
+    def keep(self, results: Results) -> None:
+        """Leave these results alone, in one step and durably: a later one of a key does not replace an earlier."""
         self.close()
-        payloads = [dump(self._header), *(dump([key, *outcome]) for key, outcome in outcomes.items())]
+        payloads = [dump(self._header), *(dump([key, *result]) for key, result in results.items())]
         write_files(self.path.parent, {self.path.name: b"".join(map(_line, payloads))})
         with plain_errors(self.path, "read the journal"):
             self._open()
 
-    def outcomes(self) -> Outcomes:
+    def results(self) -> Results:
         """Read back all that was recorded."""
         with plain_errors(self.path, "read the journal"):
             return self._read(self._open() if self._fd is None else self._fd)[1]
@@ -112,7 +112,7 @@ class Journal:
         self._end += len(line)
         self._dirty = True
 
-    def _read(self, fd: int) -> tuple[list[dict[str, Any]], Outcomes]:
+    def _read(self, fd: int) -> tuple[list[dict[str, Any]], Results]:
         data = _read_all(fd)
         whole = data.rfind(b"\n") + 1
         if whole < len(data):
@@ -120,19 +120,19 @@ class Journal:
             os.ftruncate(fd, whole)
             self._end = whole
         headers: list[dict[str, Any]] = []
-        outcomes: Outcomes = {}
+        results: Results = {}
         damaged = 0
         for line in data[:whole].split(b"\n")[:-1]:
             value = _parse(line)
             if isinstance(value, dict):
                 headers.append(value)
             elif value is not None:
-                outcomes.setdefault(value[0], (value[1], value[2]))
+                results.setdefault(value[0], (value[1], value[2]))
             else:
                 damaged += 1
         if damaged:
             log.warning("%s: %d lines are damaged; their items will be computed again", self.path, damaged)
-        return headers, outcomes
+        return headers, results
 
 
 def read_header(path: Path) -> dict[str, Any] | None:

@@ -1,20 +1,13 @@
-"""Item keys: each comes once, and a part is of the same items when a run is continued."""
+"""Item keys: each comes once."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sq.core.errors import LedgerError
-from sq.core.files import digest_of
-
-
-def digest_keys(keys: Iterable[str]) -> str:
-    """A digest of items' keys in order."""
-    return digest_of(*keys)
 
 
 class SeenKeys:
@@ -32,9 +25,9 @@ class SeenKeys:
         hashes = np.fromiter(map(hash, keys), np.int64, len(keys))
         fresh, first = np.unique(hashes, return_index=True)
         again = np.setdiff1d(np.arange(len(keys)), first)
-        for known in self._sorted:
-            at = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
-            again = np.union1d(again, np.flatnonzero(known[at] == hashes))
+        for earlier in self._sorted:
+            at = np.minimum(np.searchsorted(earlier, hashes), len(earlier) - 1)
+            again = np.union1d(again, np.flatnonzero(earlier[at] == hashes))
         if len(again):
             key = keys[again[0]]
             raise LedgerError(f"{self._directory}: the item key {key!r} comes twice; every item needs a key of its own")

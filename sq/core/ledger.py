@@ -1,9 +1,9 @@
 """A stage's output directory: Parquet parts committed atomically, every item exactly once, rejects beside them.
 
-An item is the unit of work, its key is made of what determines its rows, its outcome is any number of rows and rejects.
-Outcomes may come in any order; each is journalled when it is recorded, and a part is committed when all its items have
+An item is the unit of work, its key is made of what determines its rows, its result is any number of rows and rejects.
+Results may come in any order; each is journalled when it is recorded, and a part is committed when all its items have
 one. Kill the process anywhere and run the same command again: nothing recorded is computed again, nothing is lost or
-doubled, and the result is that of an uninterrupted run. `docs/ledger.md` states the guarantees and the file formats.
+doubled, and the directory ends as that of an uninterrupted run. `docs/ledger.md` states guarantees and file formats.
 
     with Ledger.open(directory, schema=schema, config=config, inputs=inputs) as ledger:
         for item in ledger.todo(items):
@@ -28,9 +28,9 @@ import pyarrow as pa
 
 from sq.core.codec import Codec, dump
 from sq.core.errors import LedgerError
-from sq.core.files import DirectoryLock
+from sq.core.files import DirectoryLock, digest_of
 from sq.core.journal import Journal
-from sq.core.keys import SeenKeys, digest_keys
+from sq.core.keys import SeenKeys
 from sq.core.manifest import OTHER_DIRECTORY, Manifest, journal_file, plain_config, write_manifest
 from sq.core.parts import read_manifest, read_rejects, read_rows, write_part
 from sq.core.recovery import make_directory, recover
@@ -67,7 +67,7 @@ class LedgerSummary:
 
 @dataclass(slots=True)
 class _OpenPart:
-    """A part with items that wait for their outcome."""
+    """A part with items that wait for their result."""
 
     index: int
     keys: list[str]
@@ -80,7 +80,7 @@ class _Progress:
     """What this process has seen and done so far."""
 
     open: dict[int, _OpenPart] = field(default_factory=dict)
-    waiting: dict[str, _OpenPart] = field(default_factory=dict)  # keys given out by `todo`, without an outcome
+    waiting: dict[str, _OpenPart] = field(default_factory=dict)  # keys given out by `todo`, without a result
     started: bool = False
     read_to_end: bool = False
     computed: int = 0
@@ -121,7 +121,7 @@ class Ledger:
             config: flat, plain values: all that decides the rows. A ledger made with another is refused.
             inputs: name -> digest of what is read. A ledger made from another is refused.
             part_size: items per part. A ledger that exists keeps the one it was made with.
-            retry: outcomes of an earlier run that are not to stand: their items are given out again.
+            retry: results of an earlier run that are not to stand: their items are given out again.
 
         Raises:
             LedgerError: with what stands in the way and the fix.
@@ -151,12 +151,12 @@ class Ledger:
 
     @property
     def done(self) -> int:
-        """Items that have an outcome, as far as is known: of an open part only once `todo` has come to it."""
+        """Items that have a result, as far as is known: of an open part only once `todo` has come to it."""
         parts = [part for index, part in self._manifest.parts.items() if index not in self._opened_again]
         return sum(part.items for part in parts) + sum(part.done for part in self._progress.open.values())
 
     def todo(self, items: Iterable[WorkItem]) -> Iterator[WorkItem]:
-        """Yield those of `items` that have no outcome yet, reading at most a part ahead. Once per open ledger.
+        """Yield those of `items` that have no result yet, reading at most a part ahead. Once per open ledger.
 
         Raises:
             LedgerError: for a key that comes twice, and for items that are not those the ledger was begun with.
@@ -168,23 +168,23 @@ class Ledger:
         return self._todo(iter(items))
 
     def record(self, key: str, rows: Sequence[Mapping[str, Any]] = (), rejects: Sequence[Reject] = ()) -> None:
-        """Keep the outcome of one item, for good: when this returns, a killed process does not lose it.
+        """Keep the result of one item, for good: when this returns, a killed process does not lose it.
 
         Raises:
-            LedgerError: for a row that does not fit the schema, for a key that does not wait for an outcome, and
+            LedgerError: for a row that does not fit the schema, for a key that does not wait for a result, and
                 for a directory that cannot be written; what was recorded before stays safe.
         """
         values = [self._codec.values(row, key) for row in rows]
-        outcome = dump([key, values, [reject.values(key) for reject in rejects]])
+        result = dump([key, values, [reject.values(key) for reject in rejects]])
         with self._mutex:
             self._check_open()
             part = self._progress.waiting.get(key)
             if part is None:
                 raise LedgerError(
-                    f"{self.directory}: item {key!r} does not wait for an outcome: "
+                    f"{self.directory}: item {key!r} does not wait for a result: "
                     "it was recorded before, or todo() has not given it out"
                 )
-            part.journal.append(outcome)
+            part.journal.append(result)
             del self._progress.waiting[key]
             part.done += 1
             self._progress.computed += 1
@@ -196,7 +196,7 @@ class Ledger:
         """Mark the ledger finished and say what it holds.
 
         Raises:
-            LedgerError: if `todo` was not read to its end, or items have no outcome.
+            LedgerError: if `todo` was not read to its end, or items have no result.
         """
         with self._mutex:
             self._check_open()
@@ -207,7 +207,7 @@ class Ledger:
                     self._commit(part)
             if missing := list(self._progress.waiting):
                 raise LedgerError(
-                    f"{self.directory}: {len(missing)} items have no outcome, the first of them {missing[0]!r}. "
+                    f"{self.directory}: {len(missing)} items have no result, the first of them {missing[0]!r}. "
                     "Run the same command again: only those are computed."
                 )
             if not self._manifest.finished:
@@ -263,8 +263,8 @@ class Ledger:
             self._end(count)
 
     def _begin(self, index: int, keys: list[str]) -> tuple[_OpenPart | None, set[str]]:
-        """The part of these items, unless it is committed, and the keys that have an outcome from an earlier run."""
-        digest = digest_keys(keys)
+        """The part of these items, unless it is committed, and the keys that have a result from an earlier run."""
+        digest = digest_of(*keys)
         committed = self._manifest.parts.get(index)
         if committed is not None:
             self._refuse_unless(committed.keys == digest, index)
@@ -280,14 +280,14 @@ class Ledger:
             self._replace(replace(manifest, parts={n: one for n, one in manifest.parts.items() if n != index}))
             delete_part(self.directory, committed)
             self._opened_again.discard(index)
-        headers, outcomes = part.journal.replay()
-        self._refuse_unless(all(h == header for h in headers) and outcomes.keys() <= set(keys), index)
-        outcomes = self._retry.standing_in(part.journal, outcomes, self._codec)
-        part.done = len(outcomes)
+        headers, results = part.journal.replay()
+        self._refuse_unless(all(h == header for h in headers) and results.keys() <= set(keys), index)
+        results = self._retry.standing_in(part.journal, results, self._codec)
+        part.done = len(results)
         if part.done == len(keys):
             self._commit(part)
             return None, set()
-        return part, set(outcomes)
+        return part, set(results)
 
     def _end(self, count: int) -> None:
         """Nothing may be left over from a longer input."""
@@ -308,13 +308,13 @@ class Ledger:
 
     def _commit(self, part: _OpenPart) -> None:
         """Write the part, enter it in the manifest, and only then delete its journal."""
-        outcomes = part.journal.outcomes()
-        if lost := [key for key in part.keys if key not in outcomes]:
+        results = part.journal.results()
+        if lost := [key for key in part.keys if key not in results]:
             raise LedgerError(
-                f"{part.journal.path} was changed by someone else: {len(lost)} outcomes are gone from it. "
+                f"{part.journal.path} was changed by someone else: {len(lost)} results are gone from it. "
                 "Run the same command again: only those are computed."
             )
-        done = write_part(self.directory, part.index, part.keys, outcomes, self._codec, self._manifest)
+        done = write_part(self.directory, part.index, part.keys, results, self._codec, self._manifest)
         self._replace(replace(self._manifest, parts=self._manifest.parts | {part.index: done}))
         del self._progress.open[part.index]
         part.journal.delete()

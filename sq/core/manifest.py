@@ -58,7 +58,7 @@ def rejects_file(index: int) -> str:
 
 
 def journal_file(index: int) -> str:
-    """The file of an open part's outcomes."""
+    """The file of an open part's results."""
     return f"journal-{index:05d}.jsonl"
 
 
@@ -75,7 +75,7 @@ class Manifest:
 
     @property
     def items(self) -> int:
-        """Items with a committed outcome."""
+        """Items with a committed result."""
         return sum(part.items for part in self.parts.values())
 
     @property

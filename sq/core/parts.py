@@ -21,9 +21,8 @@ import pyarrow.parquet as pq
 
 from sq.core.codec import Codec, Values, digest_rows
 from sq.core.errors import DirectoryError, LedgerError
-from sq.core.files import checksum, plain_errors, write_files
-from sq.core.journal import Outcomes
-from sq.core.keys import digest_keys
+from sq.core.files import checksum, digest_of, plain_errors, write_files
+from sq.core.journal import Results
 from sq.core.manifest import NAME, Manifest, Part, load_manifest
 from sq.core.rejects import CODEC as REJECTS_CODEC
 
@@ -31,19 +30,17 @@ _METADATA = b"sq.ledger"
 _BATCH = 1024
 
 
-def write_part(
-    directory: Path, index: int, keys: Sequence[str], outcomes: Outcomes, codec: Codec, of: Manifest
-) -> Part:
+def write_part(directory: Path, index: int, keys: Sequence[str], results: Results, codec: Codec, of: Manifest) -> Part:
     """Write the files of a part: its items' rows in the items' order, and its rejects."""
-    rows = [row for key in keys for row in outcomes[key][0]]
-    rejects = [reject for key in keys for reject in outcomes[key][1]]
+    rows = [row for key in keys for row in results[key][0]]
+    rejects = [reject for key in keys for reject in results[key][1]]
     part = Part(
         index=index,
         items=len(keys),
         rows=len(rows),
         rejects=len(rejects),
         reasons=dict(sorted(Counter(reject[2] for reject in rejects).items())),
-        keys=digest_keys(keys),
+        keys=digest_of(*keys),
         content=digest_rows(rows),
         rejected=digest_rows(rejects),
     )

@@ -82,11 +82,11 @@ class PromptConfig:
     parser: ParserConfig = setting(help="how the reply is read")
 
     def __post_init__(self) -> None:
-        found = set(PLACEHOLDER.findall(self.template))
+        placeholders = set(PLACEHOLDER.findall(self.template))
         for name in self.fields:
             if f"{{{name}}}" not in self.template:
                 raise ValueError(f"the template of prompt '{self.role}' has no {{{name}}}, which it declares in fields")
-        for name in sorted(found - set(self.fields)):
+        for name in sorted(placeholders - set(self.fields)):
             hint = nearest(name, self.fields)
             raise ValueError(
                 f"the template of prompt '{self.role}' has {{{name}}}, which is not in fields={self.fields}{hint}"
@@ -125,8 +125,10 @@ class Prompt:
                 what = f"is {values[name]!r}, no text" if name in values else "is missing"
                 raise ConfigError(f"prompt '{self.role}' needs the field '{name}', which {what}")
         for name in values.keys() - set(self.fields):
-            known = ", ".join(self.fields) or "none"
-            raise ConfigError(f"prompt '{self.role}' has no field '{name}'{nearest(name, self.fields)} It has: {known}")
+            fields = ", ".join(self.fields) or "none"
+            raise ConfigError(
+                f"prompt '{self.role}' has no field '{name}'{nearest(name, self.fields)} It has: {fields}"
+            )
         return self._places.sub(lambda match: values[match.group()[1:-1]], self._template)
 
     def parse(self, reply: str) -> Parsed:

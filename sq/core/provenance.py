@@ -53,23 +53,23 @@ def git_state(directory: Path | None = None) -> dict[str, str]:
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
     """Python and the packages that can change a result, as installed."""
-    found = {"python": platform.python_version()}
+    facts = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
-            found[name] = metadata.version(name)
+            facts[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return facts
 
 
 @lru_cache(maxsize=1)
 def hardware() -> dict[str, str]:
     """Host, system, CPU model, cores this process may use, memory it may use, and the GPUs."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    found = {"host": socket.gethostname(), "system": platform.platform(), "cpu": _cpu_model(), "cores": str(cores)}
+    facts = {"host": socket.gethostname(), "system": platform.platform(), "cpu": _cpu_model(), "cores": str(cores)}
     memory = _memory_gib()
     gpus = _output("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader") or ""
-    return found | ({"memory_gib": memory} if memory else {}) | {"gpus": "; ".join(gpus.splitlines()) or "none"}
+    return facts | ({"memory_gib": memory} if memory else {}) | {"gpus": "; ".join(gpus.splitlines()) or "none"}
 
 
 def seeds(params: Mapping[str, Any]) -> dict[str, Any]:

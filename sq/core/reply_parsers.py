@@ -12,6 +12,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sq.core.thinking import UNFINISHED, answer_start
+
 READ_BACK = 256  # how many opening braces, from the end, may start the JSON object
 OBJECT_SIZE = 20_000  # characters of the longest JSON object read
 
@@ -43,9 +45,9 @@ class Markers:
             Unparsable: if there is no last heading, or nothing under it.
         """
         text = after_thinking(reply).replace("\r\n", "\n")
-        found = [m for m in self._heading.finditer(text) if _is_heading(m)]
-        ends = [*(m.start() for m in found[1:]), len(text)]
-        parts = [text[m.end() : end].strip() for m, end in zip(found, ends, strict=False) if m["last"]]
+        headings = [m for m in self._heading.finditer(text) if _is_heading(m)]
+        ends = [*(m.start() for m in headings[1:]), len(text)]
+        parts = [text[m.end() : end].strip() for m, end in zip(headings, ends, strict=False) if m["last"]]
         if not parts:
             raise Unparsable(f"no heading '{self._label}'")
         value = clean(UNDERLINE.sub("", parts[-1]))
@@ -76,8 +78,8 @@ class JsonObject:
         if not whole:
             missing = next(key for key in self._keys if key not in objects[0][2])
             raise Unparsable(f"the JSON object has no key '{missing}'")
-        found = max(whole, key=lambda o: (o[1], -o[0]))[2]  # the last to end, and of these the outermost
-        return self._number(found[self._value]) if self._scale else _text(found[self._value])
+        last = max(whole, key=lambda o: (o[1], -o[0]))[2]  # the last to end, and of these the outermost
+        return self._number(last[self._value]) if self._scale else _text(last[self._value])
 
     def _number(self, given: Any) -> float:
         number = self._scale.get(_normal(_text(given)))
@@ -138,9 +140,10 @@ def after_thinking(reply: str) -> str:
     Raises:
         Unparsable: if it is empty, or was cut off while thinking.
     """
-    _, closed, text = reply.rpartition("</think>")
-    if not closed and "<think>" in reply:
+    start = answer_start(reply)
+    if start == UNFINISHED:
         raise Unparsable("cut off while thinking")
+    text = reply[start or 0 :]
     if not text.strip():
         raise Unparsable("empty reply")
     return text
@@ -207,8 +210,8 @@ def _words(marker: str, synonyms: bool) -> str:
     """A pattern for the heading's words, however they are spaced and, with synonyms, worded."""
     other = {"finally": "final(?:ly|i[sz]ed)?", "problem": "(?:problem|question)", "question": "(?:problem|question)"}
     words = [w.lower() for w in re.findall(r"\w+", marker)]
-    made = [other.get(w, w) if synonyms else {"and": "(?:and|&)"}.get(w, re.escape(w)) for w in words]
-    return r"[ \t_*-]{1,4}".join(made)
+    patterns = [other.get(w, w) if synonyms else {"and": "(?:and|&)"}.get(w, re.escape(w)) for w in words]
+    return r"[ \t_*-]{1,4}".join(patterns)
 
 
 def _is_heading(match: re.Match[str]) -> bool:

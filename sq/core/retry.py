@@ -1,4 +1,4 @@
-"""Ask again what an earlier run recorded but should not stand: those outcomes are taken out of parts and journals.
+"""Ask again what an earlier run recorded but should not stand: those results are taken out of parts and journals.
 
 A part's files do not say which item gave which row. Where each item has either rejects or the same number of rows, it
 follows from the items' order; else all items of the part are computed again.
@@ -16,7 +16,7 @@ from typing import Any
 from sq.core.codec import Codec, Values, dump
 from sq.core.count import count_noun
 from sq.core.files import remove, sync_directory
-from sq.core.journal import Journal, Outcomes
+from sq.core.journal import Journal, Results
 from sq.core.manifest import Manifest, Part, write_manifest
 from sq.core.parts import read_part
 from sq.core.rejects import CODEC as REJECTS
@@ -31,7 +31,7 @@ def _never(record: Record) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Retry:
-    """Which outcomes are not to stand: those of items with such a reject, or such a row."""
+    """Which results are not to stand: those of items with such a reject, or such a row."""
 
     reject: Callable[[Record], bool] = _never
     row: Callable[[Record], bool] = _never
@@ -39,49 +39,49 @@ class Retry:
     """Items are not independent: if any is asked again, all are computed again."""
 
     def concerns(self, directory: Path, part: Part, codec: Codec) -> bool:
-        """Whether any outcome of a part is not to stand."""
+        """Whether any result of a part is not to stand."""
         rows, rejects = read_part(directory, part, codec)
         return any(self._row(codec, row) for row in rows) or any(self._reject(reject) for reject in rejects)
 
     def put_back(self, directory: Path, part: Part, keys: Sequence[str], codec: Codec, journal: Journal) -> None:
-        """Put the outcomes of a part that stand into its journal, durably."""
+        """Put the results of a part that stand into its journal, durably."""
         for key, (rows, rejects) in self._standing(directory, part, keys, codec).items():
             journal.append(dump([key, rows, rejects]))
         journal.sync()
 
-    def standing_in(self, journal: Journal, outcomes: Outcomes, codec: Codec) -> Outcomes:
-        """Those of a journal's outcomes that stand; the others are taken out of it."""
-        left = self._left(outcomes, codec)
-        if len(left) < len(outcomes):
+    def standing_in(self, journal: Journal, results: Results, codec: Codec) -> Results:
+        """Those of a journal's results that stand; the others are taken out of it."""
+        left = self._left(results, codec)
+        if len(left) < len(results):
             journal.keep(left)
         return left
 
     def concerns_journal(self, path: Path, codec: Codec) -> bool:
-        """Whether any outcome in the journal of an open part is not to stand."""
+        """Whether any result in the journal of an open part is not to stand."""
         journal = Journal(path, {})
         try:
-            outcomes = journal.outcomes()
+            results = journal.results()
         finally:
             journal.close()
-        return len(self._left(outcomes, codec)) < len(outcomes)
+        return len(self._left(results, codec)) < len(results)
 
-    def _standing(self, directory: Path, part: Part, keys: Sequence[str], codec: Codec) -> Outcomes:
-        rows, found = read_part(directory, part, codec)
+    def _standing(self, directory: Path, part: Part, keys: Sequence[str], codec: Codec) -> Results:
+        rows, rejected = read_part(directory, part, codec)
         rejects: dict[str, list[Values]] = defaultdict(list)
-        for reject in found:
+        for reject in rejected:
             rejects[reject[REJECTS.schema.names.index("key")]].append(reject)
         kept = [key for key in keys if key not in rejects]
         each, odd = divmod(len(rows), max(len(kept), 1))
         if odd or (rows and not kept):
             return {}
-        outcomes: Outcomes = {key: ([], of) for key, of in rejects.items()}
-        outcomes |= {key: (rows[i * each : (i + 1) * each], []) for i, key in enumerate(kept)}
-        return self._left(outcomes, codec)
+        results: Results = {key: ([], of) for key, of in rejects.items()}
+        results |= {key: (rows[i * each : (i + 1) * each], []) for i, key in enumerate(kept)}
+        return self._left(results, codec)
 
-    def _left(self, outcomes: Outcomes, codec: Codec) -> Outcomes:
+    def _left(self, results: Results, codec: Codec) -> Results:
         return {
             key: (rows, rejects)
-            for key, (rows, rejects) in outcomes.items()
+            for key, (rows, rejects) in results.items()
             if not (any(self._row(codec, row) for row in rows) or any(map(self._reject, rejects)))
         }
 

@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,6 @@ import pyarrow as pa
 
 from sq.core.columns import TABLE
 from sq.core.config import nearest
-from sq.core.errors import RowError
 
 
 def _columns(*names: str) -> list[pa.Field]:
@@ -145,22 +144,22 @@ def value_problem(value: Any, kind: pa.DataType) -> str | None:
     """Why `value` cannot stand in a column of type `kind`: its own type, and the one expected."""
     if pa.types.is_list(kind):
         if not isinstance(value, list | tuple):
-            return f"is {_shown(value)}, but a list is expected"
+            return f"is {_excerpt(value)}, but a list is expected"
         inner = (f"item {i} {p}" for i, v in enumerate(value) if (p := value_problem(v, kind.value_type)))
         return next(inner, None)
     if pa.types.is_string(kind):
         if not isinstance(value, str):
-            return f"is {_shown(value)}, but a text is expected"
+            return f"is {_excerpt(value)}, but a text is expected"
         return None if _encodable(value) else "holds a lone surrogate, which UTF-8 cannot write"
     if pa.types.is_boolean(kind):
-        return None if isinstance(value, bool | np.bool_) else f"is {_shown(value)}, but true or false is expected"
+        return None if isinstance(value, bool | np.bool_) else f"is {_excerpt(value)}, but true or false is expected"
     if pa.types.is_integer(kind):
         if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            return f"is {_shown(value)}, but a whole number is expected"
-        return None if -(2**63) <= int(value) < 2**63 else f"is {_shown(value)}, which does not fit in 64 bits"
+            return f"is {_excerpt(value)}, but a whole number is expected"
+        return None if -(2**63) <= int(value) < 2**63 else f"is {_excerpt(value)}, which does not fit in 64 bits"
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        return f"is {_shown(value)}, but a number is expected"
-    return None if _finite(value) else f"is {_shown(value)}, but a finite number is expected"
+        return f"is {_excerpt(value)}, but a number is expected"
+    return None if _finite(value) else f"is {_excerpt(value)}, but a finite number is expected"
 
 
 def text_problem(text: str) -> str | None:
@@ -198,21 +197,6 @@ def with_extra(extra: str | None, more: Mapping[str, Any]) -> str:
     return text if _encodable(text) else json.dumps(merged, sort_keys=True)
 
 
-def require_columns(have: Iterable[str], need: Iterable[str], what: str) -> None:
-    """Raise a `RowError` that names each missing column, what is there, the nearest name and the fix."""
-    have, missing = list(have), []
-    for name in need:
-        if name not in have:
-            missing.append(f"'{name}'{nearest(name, have)}")
-    if missing:
-        first = missing[0].split("'")[1]
-        there = ", ".join(have) if have else "none"
-        raise RowError(
-            f"{what} has no column {' and no column '.join(missing)} It has: {there}. "
-            f"If it is there under another name, say so: columns={{{first}: THEIR_NAME}}"
-        )
-
-
 def _plain(value: Any) -> Any:
     """`value` as JSON has it; the keys of a mapping must be texts, else 1 and "1" would be one key."""
     if value is None or isinstance(value, _SCALARS):
@@ -240,6 +224,6 @@ def _finite(value: Any) -> bool:
         return False
 
 
-def _shown(value: Any) -> str:
+def _excerpt(value: Any) -> str:
     text = repr(value)
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"

@@ -231,10 +231,10 @@ def send_tracked(directory: str | Path, uri: str | None = None) -> int:
         if REDACTED in (target := uri or file.last().get("uri", "")):
             raise SqError(f"{path}: the password of {target} is not kept; give the whole address: --uri ...")
         sender = Sender(file, whole_uri(target))
-        if uri or file.last().get("sent") != sender.shown:
+        if uri or file.last().get("sent") != sender.address:
             if not sender.send():
-                raise SqError(f"{path} was not sent, MLflow at {sender.shown} does not answer: {sender.reason}")
-            file.append("sent", uri=sender.shown)
+                raise SqError(f"{path} was not sent, MLflow at {sender.address} does not answer: {sender.reason}")
+            file.append("sent", uri=sender.address)
             sent += 1
         file.close()
     return sent

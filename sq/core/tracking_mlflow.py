@@ -137,7 +137,7 @@ class Sender(threading.Thread):
     def __init__(self, file: RunFile, uri: str, timeout: int = 10, start: int = 0) -> None:
         super().__init__(name="tracking", daemon=True)
         self.file, self.uri, self._timeout, self._sent = file, uri, timeout, start
-        self.shown, self.reason, self._refused = redact(uri), "", set[str]()
+        self.address, self.reason, self._refused = redact(uri), "", set[str]()
         self.new, self._closing = threading.Event(), threading.Event()
         self._run, self._resumed, self._logged = "", 0, Record()
 
@@ -167,11 +167,11 @@ class Sender(threading.Thread):
         except Exception as error:  # whatever MLflow raises, the work goes on
             text = "tracking: MLflow at %s does not answer (%s); the work goes on, all is kept in %s"
             if not self.reason and not self._closing.is_set():
-                log.warning(text, self.shown, _reason(error), self.file.path)
+                log.warning(text, self.address, _reason(error), self.file.path)
             self.reason = _reason(error)
             return False
         if self.reason:
-            log.info("tracking: MLflow at %s is back, what was kept is sent", self.shown)
+            log.info("tracking: MLflow at %s is back, what was kept is sent", self.address)
         self.reason = ""
         return True
 
@@ -182,14 +182,14 @@ class Sender(threading.Thread):
         self.join(_PATIENCE)
         if self.is_alive() or self.reason:
             text = "tracking: MLflow at %s was not reached (%s); the run is whole in %s, and sent by: sq track %s"
-            log.warning(text, self.shown, self.reason or "it takes long", self.file.path, self.file.path.parent)
+            log.warning(text, self.address, self.reason or "it takes long", self.file.path, self.file.path.parent)
         elif not self._refused:
-            self.file.append("sent", uri=self.shown)
+            self.file.append("sent", uri=self.address)
         if not self.is_alive():  # else it still reads there
             self.file.close()
 
     def _deliver(self, op: str, records: Sequence[Record]) -> None:
-        """Send neighbouring records of one kind; one that MLflow will never take is told, and stops no other."""
+        """Send neighbouring records of one kind; one that MLflow will never take is logged, and stops no other."""
         try:
             self._log(op, records)
         except Exception as error:

@@ -1,7 +1,7 @@
 """The two ways in which GSM8K and MATH write the final answer into the solution, taken apart.
 
 GSM8K keeps it in the last line of `answer` (`#### 72`), MATH in a `\\boxed{}` within `solution`; both come out as a
-solution and an answer. (What counts as the final answer of a model's reply is settled elsewhere, by its domain.)
+solution and an answer. (The final answer of a model's reply is read by its domain.)
 """
 
 from __future__ import annotations

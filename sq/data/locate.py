@@ -93,8 +93,8 @@ def format_of(path: Path) -> str:
 def _files(name: str, *files: Path) -> LocatedInput:
     formats = {format_of(file): file.name for file in reversed(files)}
     if len(formats) > 1:
-        shown = ", ".join(sorted(formats.values()))
-        raise RowError(f"{name} holds files of more than one format ({shown}); name one, or a pattern like *.jsonl")
+        names = ", ".join(sorted(formats.values()))
+        raise RowError(f"{name} holds files of more than one format ({names}); name one, or a pattern like *.jsonl")
     return LocatedInput(InputKind.FILES, name, files)
 
 
@@ -117,8 +117,8 @@ def _near(path: Path) -> str:
     names = sorted(n for n in os.listdir(parent) if not n.startswith(".")) if os.access(parent, os.R_OK) else []
     if close := difflib.get_close_matches(path.name, names, n=3, cutoff=0.6):
         return f"; did you mean {' or '.join(str(parent / c) for c in close)}?"
-    shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return f"; {parent.absolute()} has {shown or 'nothing in it'}"
+    listed = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+    return f"; {parent.absolute()} has {listed or 'nothing in it'}"
 
 
 def _directory(name: str, path: Path, split: str | None) -> LocatedInput:
@@ -129,8 +129,8 @@ def _directory(name: str, path: Path, split: str | None) -> LocatedInput:
         return LocatedInput(InputKind.SAVED, own, (path,))
     files = [p for p in sorted(path.rglob("*")) if p.is_file() and _is_data(p.relative_to(path))]
     if not files:
-        shown = f"only {', '.join(sorted(os.listdir(path))[:5])}" if any(path.iterdir()) else "nothing"
-        raise RowError(f"{name} holds {shown}: neither a stage's output (manifest.json) nor files in {READABLE}")
+        listed = f"only {', '.join(sorted(os.listdir(path))[:5])}" if any(path.iterdir()) else "nothing"
+        raise RowError(f"{name} holds {listed}: neither a stage's output (manifest.json) nor files in {READABLE}")
     return _files(own, *_of_split(files, path, split))
 
 

@@ -97,8 +97,8 @@ def plan_packs(
         )
     most = -(-len(packing.packs) // world) * world
     if batch_packs > most:  # the same rows again and again in one step would cost as often and teach nothing
-        told = count_noun(batch_packs, "pack"), count_noun(most, "pack")
-        log.info("a step of %s is more than all the data: a step is one pass, %s", *told)
+        counts = count_noun(batch_packs, "pack"), count_noun(most, "pack")
+        log.info("a step of %s is more than all the data: a step is one pass, %s", *counts)
     return PackPlan(packing=packing, prefix=prefix, batch_packs=min(batch_packs, most), processes=world)
 
 
@@ -129,8 +129,8 @@ def _near(rows: TokenRows, capacity: int, prefix: int, batch_rows: int, world: i
     packs = max(1, round(len(rows) / batch_rows)) * world
     size = max(int(own.max()), -(-int(own.sum()) // packs)) + prefix
     while size < capacity:
-        found = pack_rows(rows.lengths.tolist(), size, prefix=prefix, segments=rows.segments, seed=seed)
-        if len(found.packs) <= packs:
+        packing = pack_rows(rows.lengths.tolist(), size, prefix=prefix, segments=rows.segments, seed=seed)
+        if len(packing.packs) <= packs:
             break
         size += max(1, size // 50)
     return world, min(size, capacity)

@@ -40,7 +40,7 @@ def shuffled(rows: Iterable[dict[str, Any]], seed: int, buffer: int = SHUFFLE_BU
 
 
 def mixed(streams: Mapping[str, tuple[Iterator[dict[str, Any]], float | None]], seed: int) -> Iterator[dict[str, Any]]:
-    """Rows of several streams in turn, the shares exact at every point; the seed settles who goes first on a tie.
+    """Rows of several streams in turn, the shares exact at every point; the seed decides who goes first on a tie.
 
     Without weights it takes turns until all have ended. With weights it ends where the first stream does, because
     beyond that the shares could not be kept.

@@ -99,10 +99,10 @@ class TokenRows:
 
     def digest(self) -> str:
         """Of the tokens, which of them carry loss, and the numbers that go with them."""
-        made = hashlib.blake2b(digest_size=6)
+        total = hashlib.blake2b(digest_size=6)
         for column in (self.ids, self.ends, self.starts, self.values):
-            made.update(np.ascontiguousarray(column).tobytes())
-        return made.hexdigest()
+            total.update(np.ascontiguousarray(column).tobytes())
+        return total.hexdigest()
 
     def name(self, item: int) -> str:
         """The item's id."""

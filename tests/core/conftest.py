@@ -52,7 +52,7 @@ class Store:
         self.config = TrackingConfig()
 
     def track(self, config: TrackingConfig | None = None, **how) -> AbstractContextManager[Run]:
-        """A run of stage `s` in the directory `out`, unless told otherwise."""
+        """A run of stage `s` in the directory `out`, unless given another."""
         return track(config or self.config, **{"stage": "s", "params": {}, "directory": "out", **how})
 
     def runs(self, uri: str | None = None) -> list[dict]:

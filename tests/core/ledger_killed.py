@@ -38,7 +38,7 @@ def items(count: int) -> Iterator[WorkItem]:
     return (WorkItem(f"item-{number}", number) for number in range(count))
 
 
-def outcome(number: int) -> tuple[list[dict[str, Any]], list[Reject]]:
+def result(number: int) -> tuple[list[dict[str, Any]], list[Reject]]:
     rows = [
         {"id": f"{number}.{i}", "text": "ein Rätsel\n" * number, "score": number / 3, "parents": [f"item-{number}"]}
         for i in range(number % 3)
@@ -74,7 +74,7 @@ def work(
     count: int,
     seed: int = 0,
     pause: float = 0.0,
-    outcome: Callable[[int], tuple[list[dict[str, Any]], list[Reject]]] = outcome,
+    result: Callable[[int], tuple[list[dict[str, Any]], list[Reject]]] = result,
     retry: Retry | None = None,
     stop_at: int | None = None,
 ) -> None:
@@ -89,7 +89,7 @@ def work(
             item = running.pop(choose.randrange(len(running)))
             time.sleep(pause)
             say(log, f"computing {item.key}\n")
-            rows, rejects = outcome(item.payload)
+            rows, rejects = result(item.payload)
             ledger.record(item.key, rows, rejects)
             say(log, f"recorded {item.key}\n")
 
@@ -231,8 +231,8 @@ def main() -> None:
     if mode == "work":
         work(root, count, pause=float(sys.argv[4]))
         return
-    made = even if mode.startswith("retry") else outcome
-    work(root / "reference", count, outcome=made)  # also brings in, once, what pyarrow imports at first use
+    made = even if mode.startswith("retry") else result
+    work(root / "reference", count, result=made)  # also brings in, once, what pyarrow imports at first use
     if mode == "points":
         answer = every_point(root, count, lambda directory: None, check_log=True)
     elif mode == "repair":
@@ -253,7 +253,7 @@ def main() -> None:
         answer = every_point(root, count, lost, check_log=False)
     elif mode.startswith("retry"):
         whole, stop_at = "whole" in mode, count - 7 if "journals" in mode else None
-        work(root / "failed", count, seed=7, outcome=stale if whole else failing, stop_at=stop_at)
+        work(root / "failed", count, seed=7, result=stale if whole else failing, stop_at=stop_at)
         assert any(root.glob("failed/journal-*")) == ("journal" in mode) and any(root.glob("failed/part-*"))
 
         def failed(directory: Path) -> None:
@@ -263,7 +263,7 @@ def main() -> None:
             directory.with_suffix(".log").write_text("".join(standing))
 
         retry = Retry(reject=of_the_engine, whole=whole)
-        answer = every_point(root, count, failed, check_log=True, work=partial(work, outcome=even, retry=retry))
+        answer = every_point(root, count, failed, check_log=True, work=partial(work, result=even, retry=retry))
     else:
         answer = random_times(root, count, kills=int(sys.argv[4]), seed=int(sys.argv[5]))
     print(json.dumps(answer))

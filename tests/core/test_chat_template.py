@@ -50,7 +50,7 @@ def test_a_date_in_the_template_stands_still(tokenizers):
     assert later.digest != llama.digest
 
 
-def test_no_template_is_mended_by_hand(chat_tokenizers):
+def test_no_template_is_fixed_by_hand(chat_tokenizers):
     bare = chat_tokenizers.byte_level(["<s>", "</s>"], None, bos="<s>", eos="</s>", adds_bos=True)
     bare.name_or_path = "bare"
     with pytest.raises(
@@ -86,7 +86,7 @@ def test_parts_of_a_template_by_hand(tokenizers):
 
 
 @pytest.mark.parametrize(
-    ("template", "told"),
+    ("template", "message"),
     [
         (
             "{{ bos_token }}{% for m in messages %}{{ m['content'] | upper }}{% endfor %}",
@@ -102,10 +102,10 @@ def test_parts_of_a_template_by_hand(tokenizers):
         ("", "has no chat template"),
     ],
 )
-def test_a_template_that_cannot_be_split_is_named_with_the_mend(template, told, chat_tokenizers):
+def test_a_template_that_cannot_be_split_is_named_with_the_fix(template, message, chat_tokenizers):
     tokenizer = chat_tokenizers.byte_level(["<s>", "</s>"], template, bos="<s>", eos="</s>")
     tokenizer.name_or_path = "odd"
-    with pytest.raises(ConfigError, match=rf"'odd'.*{told}(.|\n)*chat\.prefix=(.|\n)*chat\.end=") as caught:
+    with pytest.raises(ConfigError, match=rf"'odd'.*{message}(.|\n)*chat\.prefix=(.|\n)*chat\.end=") as caught:
         ChatFormat.from_tokenizer(tokenizer)
     assert caught.value.exit_code == 2
     by_hand = ChatFormat.from_tokenizer(tokenizer, ChatConfig(prefix="<s>", end="</s>"))
@@ -141,11 +141,11 @@ def test_a_broken_prefix_is_found_before_any_weight_is_loaded(tokenizers, chat_t
 
 def test_config_is_checked_when_it_is_built():
     assert build({"prefix": "User:\\n"}, ChatConfig) == ChatConfig(prefix="User:\n")
-    for node, told in (
+    for node, message in (
         ({"prefix": ""}, "chat.prefix is empty"),
         ({"date": "yesterday"}, "chat.date='yesterday' is not a date"),
         ({"prefix": "a", "answer_prefix": "b", "system": "c"}, "chat.system has no effect"),
         ({"prefx": "a"}, "did you mean 'prefix'"),
     ):
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=message):
             build(node, ChatConfig)

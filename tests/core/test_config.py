@@ -121,7 +121,7 @@ def test_each_slip_names_key_and_value(values, message):
         build(node(**values), Outer)
 
 
-def test_a_value_that_another_key_has_lent_is_told_once():
+def test_a_value_that_another_key_has_lent_is_reported_once():
     lent = node(count=0, inner={"name": "x", "rate": "${count}"})
     with pytest.raises(ConfigError, match=r"^count=0 must be at least 1$"):
         build(lent, Outer)

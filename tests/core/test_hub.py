@@ -55,18 +55,18 @@ def test_behind_a_proxy_the_clients_find_out_for_themselves(fresh, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("command", "reason"),
     [
-        ("train.py stage=qft model=qwen2-math-7b", "and hub.invalid cannot be asked"),
-        ("train.py stage=qft data.input=openai/gsm8k", "no dataset of that name could be loaded from the hub"),
+        pytest.param("train.py stage=qft model=qwen2-math-7b", "hub.invalid cannot be asked", marks=pytest.mark.slow),
+        pytest.param("train.py stage=qft data.input=openai/gsm8k", "no dataset of that name", marks=pytest.mark.slow),
         ("synthesize.py stage=questions model.path=a/b engine=hf", "and hub.invalid cannot be asked"),
     ],
 )
-def test_a_user_without_a_network_is_told_in_seconds(words, said, tmp_path):
+def test_a_user_without_a_network_gets_a_message_in_seconds(command, reason, tmp_path):
     environment = {k: v for k, v in os.environ.items() if "proxy" not in k.lower() and k != "HF_HUB_OFFLINE"}
     environment |= {"HF_ENDPOINT": "https://hub.invalid", "HF_HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    script, *rest = words.split()
-    command = [sys.executable, str(ROOT / script), *rest, "tracking=none", f"output_dir={tmp_path / 'out'}"]
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 2 and said in done.stderr.replace("\n", " "), done.stderr
+    script, *rest = command.split()
+    arguments = [sys.executable, str(ROOT / script), *rest, "tracking=none", f"output_dir={tmp_path / 'out'}"]
+    done = subprocess.run(arguments, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and reason in done.stderr.replace("\n", " "), done.stderr
     assert "Retrying" not in done.stderr and "Traceback" not in done.stderr, "it went on trying"

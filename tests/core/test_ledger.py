@@ -96,7 +96,7 @@ def test_running_again_computes_nothing(tmp_path: Path) -> None:
         assert ledger.finish() == again
 
 
-def test_continuing_gives_out_only_what_has_no_outcome(tmp_path: Path) -> None:
+def test_continuing_gives_out_only_what_has_no_result(tmp_path: Path) -> None:
     with opened(tmp_path) as ledger:
         for item in ledger.todo(items(10)):
             if item.payload in (1, 2, 4, 5, 6, 7, 9):
@@ -165,13 +165,13 @@ def test_a_reject_without_a_reason_is_refused(tmp_path: Path) -> None:
             ledger.record("k0", rejects=[Reject({("a",): 1}, "odd")])
 
 
-def test_one_outcome_per_item(tmp_path: Path) -> None:
+def test_one_result_per_item(tmp_path: Path) -> None:
     with opened(tmp_path) as ledger:
         todo = ledger.todo(items(5))
         next(todo)
         ledger.record("k0")
         for key in ("k0", "k1", "else"):
-            with pytest.raises(LedgerError, match=f"item '{key}' does not wait for an outcome"):
+            with pytest.raises(LedgerError, match=f"item '{key}' does not wait for a result"):
                 ledger.record(key)
         for _ in range(3):
             ledger.record(next(todo).key)
@@ -202,7 +202,7 @@ def test_finish_wants_every_item_and_the_whole_input(tmp_path: Path) -> None:
         with pytest.raises(LedgerError, match=r"finish\(\) before todo\(\) was read to its end"):
             ledger.finish()
         list(todo)
-        with pytest.raises(LedgerError, match="5 items have no outcome, the first of them 'k1'"):
+        with pytest.raises(LedgerError, match="5 items have no result, the first of them 'k1'"):
             ledger.finish()
         with pytest.raises(LedgerError, match=r"todo\(\) was called twice"):
             ledger.todo(items(6))
@@ -230,8 +230,8 @@ def test_another_config_is_refused_with_every_key_that_differs(tmp_path: Path) -
 
 def test_another_schema_is_refused(tmp_path: Path) -> None:
     fill(tmp_path)
-    with pytest.raises(LedgerError, match="column n: int64 there, int32 now"):
-        fill(tmp_path, schema=pa.schema([SCHEMA.field("id"), ("n", pa.int32())]))
+    with pytest.raises(LedgerError, match="column n: int64 there, double now"):
+        fill(tmp_path, schema=pa.schema([SCHEMA.field("id"), ("n", pa.float64())]))
     with pytest.raises(LedgerError, match="order of columns: id, n there, n, id now"):
         fill(tmp_path, schema=pa.schema([SCHEMA.field("n"), SCHEMA.field("id")]))
 

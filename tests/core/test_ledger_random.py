@@ -19,26 +19,26 @@ ROWS = st.fixed_dictionaries(
     {"id": st.text(st.characters(exclude_categories=["Cs"]))},
     optional={"x": st.floats() | st.none(), "t": st.none() | st.lists(st.none() | st.text('aé\n\\{"\x00', max_size=3))},
 )
-OUTCOMES = st.tuples(st.lists(ROWS, max_size=3), st.lists(st.sampled_from(["a", "b"]), max_size=2))
+RESULTS = st.tuples(st.lists(ROWS, max_size=3), st.lists(st.sampled_from(["a", "b"]), max_size=2))
 
 
 class RandomWork(RuleBasedStateMachine):
-    """The model is `outcomes` (decided beforehand) and `recorded` (what must never be asked for again)."""
+    """The model is `results` (decided beforehand) and `recorded` (what must never be asked for again)."""
 
-    @initialize(outcomes=st.lists(OUTCOMES, max_size=20), part_size=st.integers(1, 8))
-    def begin(self, outcomes: list, part_size: int) -> None:
+    @initialize(results=st.lists(RESULTS, max_size=20), part_size=st.integers(1, 8))
+    def begin(self, results: list, part_size: int) -> None:
         self.fsync = mock.patch.object(os, "fsync", lambda fd: None)
         self.fsync.start()
         self.place = tempfile.TemporaryDirectory()
         self.directory = Path(self.place.name)
-        self.outcomes, self.part_size = outcomes, part_size
+        self.results, self.part_size = results, part_size
         self.recorded: set[str] = set()
         self.damaged = False
         self.open()
 
     def open(self) -> None:
         self.ledger = Ledger.open(self.directory, schema=SCHEMA, config={}, part_size=self.part_size)
-        self.todo = self.ledger.todo(WorkItem(f"k{i}", i) for i in range(len(self.outcomes)))
+        self.todo = self.ledger.todo(WorkItem(f"k{i}", i) for i in range(len(self.results)))
         self.running: list[WorkItem] = []
         self.exhausted = False
 
@@ -58,7 +58,7 @@ class RandomWork(RuleBasedStateMachine):
     def answer(self, data: st.DataObject, count: int) -> None:
         for _ in range(min(count, len(self.running))):
             item = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
-            rows, reasons = self.outcomes[item.payload]
+            rows, reasons = self.results[item.payload]
             self.ledger.record(item.key, rows, [Reject({"id": item.key}, reason) for reason in reasons])
             self.recorded.add(item.key)
 
@@ -103,18 +103,18 @@ class RandomWork(RuleBasedStateMachine):
             self.take(6)
         while self.running:
             item = self.running.pop()
-            rows, reasons = self.outcomes[item.payload]
+            rows, reasons = self.results[item.payload]
             self.ledger.record(item.key, rows, [Reject({"id": item.key}, reason) for reason in reasons])
         summary = self.ledger.finish()
         self.ledger.close()
-        wanted = [{"x": None, "t": None} | row for rows, _ in self.outcomes for row in rows]
+        wanted = [{"x": None, "t": None} | row for rows, _ in self.results for row in rows]
         found = list(read_rows(self.directory))
         assert [repr([r[n] for n in SCHEMA.names]) for r in found] == [
             repr([r[n] for n in SCHEMA.names]) for r in wanted
         ]
-        rejects = [(f"k{i}", reason) for i, (_, reasons) in enumerate(self.outcomes) for reason in reasons]
+        rejects = [(f"k{i}", reason) for i, (_, reasons) in enumerate(self.results) for reason in reasons]
         assert [(r["key"], r["reason"]) for r in read_rejects(self.directory)] == rejects
-        assert (summary.items, summary.rows, summary.rejects) == (len(self.outcomes), len(wanted), len(rejects))
+        assert (summary.items, summary.rows, summary.rejects) == (len(self.results), len(wanted), len(rejects))
         assert sum(summary.reasons.values()) == len(rejects)
         assert not [p for p in self.directory.iterdir() if p.suffix not in (".json", ".parquet")]
         self.place.cleanup()

@@ -17,7 +17,7 @@ from sq.core.errors import LedgerError
 from sq.core.ledger import Ledger, Reject, WorkItem, read_manifest, read_rejects, read_rows
 
 SCHEMA = pa.schema(
-    [pa.field("id", pa.string(), nullable=False), pa.field("x", pa.float32()), pa.field("b", pa.binary())]
+    [pa.field("id", pa.string(), nullable=False), pa.field("x", pa.float64()), pa.field("b", pa.list_(pa.bool_()))]
 )
 COUNT = 14  # parts of 4, the last of 2
 
@@ -37,12 +37,12 @@ def items() -> Iterator[WorkItem]:
 
 
 def compute(ledger: Ledger, only: Callable[[int], bool] = lambda i: True) -> list[int]:
-    """Record the outcomes of the items for which `only` holds; the numbers of those."""
+    """Record the results of the items for which `only` holds; the numbers of those."""
     done = []
     for item in ledger.todo(items()):
         i = item.payload
         if only(i):
-            rows = [{"id": f"k{i}.{j}", "x": i / 7, "b": bytes([i])} for j in range(2)]
+            rows = [{"id": f"k{i}.{j}", "x": i / 7, "b": [i > 1, None]} for j in range(2)]
             ledger.record(item.key, rows, [Reject({"id": f"r{i}"}, "odd", "an odd one")] if i % 4 == 1 else [])
             done.append(i)
     return done
@@ -236,11 +236,11 @@ def test_a_journal_torn_at_any_byte_gives_back_all_whole_lines(tmp_path: Path, f
         shutil.rmtree(tmp_path / "copy", ignore_errors=True)
         shutil.copytree(tmp_path / "torn", tmp_path / "copy")
         os.truncate(tmp_path / "copy" / journal.name, size)
-        outcomes = max(sum(end <= size for end in ends) - 1, 0)
+        results = max(sum(end <= size for end in ends) - 1, 0)
         with opened(tmp_path / "copy") as ledger:
             todo = [item.payload for item in ledger.todo(items())]
-        assert todo == list(range(outcomes, COUNT))
-    assert again(tmp_path / "copy") == [*range(outcomes, COUNT)]
+        assert todo == list(range(results, COUNT))
+    assert again(tmp_path / "copy") == [*range(results, COUNT)]
     assert contents(tmp_path / "copy") == contents(finished)
 
 
@@ -256,14 +256,14 @@ def test_a_flipped_bit_in_a_journal_costs_its_own_item_only(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("garbage", [b"\0" * 4096, b"zzzz", b"00000000 [\n", b"\xff\xfe\n\n\0\n"])
-def test_garbage_at_the_end_of_a_journal_is_no_outcome(tmp_path: Path, finished: Path, garbage: bytes) -> None:
+def test_garbage_at_the_end_of_a_journal_is_no_result(tmp_path: Path, finished: Path, garbage: bytes) -> None:
     with open(begun(tmp_path / "garbage"), "ab") as file:
         file.write(garbage)
     assert again(tmp_path / "garbage") == list(range(3, COUNT))
     assert contents(tmp_path / "garbage") == contents(finished)
 
 
-def test_of_two_outcomes_of_one_key_in_a_journal_the_first_stands(tmp_path: Path, finished: Path) -> None:
+def test_of_two_results_of_one_key_in_a_journal_the_first_stands(tmp_path: Path, finished: Path) -> None:
     """It was recorded for good before the other came, and counts once."""
     journal = begun(tmp_path / "twice")
     other = journal.read_bytes().splitlines()[3][9:].replace(b"k2", b"k1")  # k1, with what came of k2
@@ -289,7 +289,7 @@ def test_a_journal_that_is_cut_while_in_use_does_not_commit_a_lesser_part(tmp_pa
         for _ in range(3):
             ledger.record(next(todo).key)
         os.truncate(tmp_path / "journal-00000.jsonl", 0)
-        with pytest.raises(LedgerError, match="was changed by someone else: 3 outcomes are gone"):
+        with pytest.raises(LedgerError, match="was changed by someone else: 3 results are gone"):
             ledger.record(next(todo).key)
     assert read_manifest(tmp_path).items == 0
 

@@ -1,9 +1,9 @@
-"""Outcomes that an earlier run recorded and that are not to stand: asked again, and nothing else is."""
+"""Results that an earlier run recorded and that are not to stand: asked again, and nothing else is."""
 
 from __future__ import annotations
 
 import pytest
-from ledger_killed import SCHEMA, even, failing, items, of_the_engine, outcome
+from ledger_killed import SCHEMA, even, failing, items, of_the_engine, result
 
 from sq.core.ledger import Ledger, Reject, WorkItem, read_manifest, read_rejects, read_rows
 from sq.core.retry import Retry
@@ -12,7 +12,7 @@ ENGINE = Retry(reject=of_the_engine)
 
 
 def run(directory, made, retry=None, count=30):
-    """A stage with these outcomes; the items it computed."""
+    """A stage with these results; the items it computed."""
     computed = []
     with Ledger.open(directory, schema=SCHEMA, config={"count": count}, part_size=8, retry=retry) as ledger:
         for item in ledger.todo(items(count)):
@@ -82,7 +82,7 @@ def test_by_rows_too(tmp_path):
 
 def test_where_rows_cannot_be_told_apart_the_part_is_computed_again(tmp_path):
     def uneven(number):
-        return outcome(number)[0], []
+        return result(number)[0], []
 
     run(tmp_path / "a", lambda number: failing(10) if number == 9 else uneven(number))
     assert run(tmp_path / "a", uneven, ENGINE) == list(range(8, 16)), "eight rows of seven items"

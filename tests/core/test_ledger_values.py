@@ -53,28 +53,22 @@ def one(directory: Path, schema: pa.Schema, row: dict[str, Any]) -> dict[str, An
 
 VALUES = pa.schema(
     [
-        ("text", pa.string()), ("long", pa.large_string()), ("i", pa.int64()), ("small", pa.int8()), ("u", pa.uint64()),
-        ("x", pa.float64()), ("f", pa.float32()), ("yes", pa.bool_()), ("raw", pa.binary()),
-        ("texts", pa.list_(pa.string())), ("raws", pa.list_(pa.binary())), ("deep", pa.list_(pa.list_(pa.float64()))),
-        ("group", pa.struct([("a", pa.int64()), ("b", pa.struct([("raw", pa.binary()), ("n", pa.float32())]))])),
+        ("text", pa.string()), ("i", pa.int64()), ("x", pa.float64()), ("yes", pa.bool_()),
+        ("texts", pa.list_(pa.string())), ("deep", pa.list_(pa.list_(pa.float64()))),
     ]
 )  # fmt: skip
 
 
 def test_values_come_back_exactly(tmp_path: Path) -> None:
     row = {
-        "text": "π ≈ 3, \x00 \n \r \u2028 \U0001f9ee {}\\boxed{½}\"'", "long": "", "i": -(2**63), "small": 127,
-        "u": 2**64 - 1, "x": 5e-324, "f": float(np.float32(0.1)), "yes": False, "raw": bytes(range(256)),
-        "texts": ["", "a", None], "raws": [b"\xff", None, b""], "deep": [[], [0.1, -0.0], None],
-        "group": {"a": None, "b": {"raw": b"\n\xfe", "n": 1.5}},
+        "text": "π ≈ 3, \x00 \n \r \u2028 \U0001f9ee {}\\boxed{½}\"'", "i": -(2**63), "x": 5e-324, "yes": False,
+        "texts": ["", "a", None], "deep": [[], [0.1, -0.0], None],
     }  # fmt: skip
     assert repr(one(tmp_path, VALUES, row)) == repr(row)
 
 
-def test_missing_nullable_columns_and_groups_become_null(tmp_path: Path) -> None:
-    assert one(tmp_path, VALUES, {"group": {"b": None}}) == dict.fromkeys(VALUES.names) | {
-        "group": {"a": None, "b": None}
-    }
+def test_missing_nullable_columns_become_null(tmp_path: Path) -> None:
+    assert one(tmp_path, VALUES, {"i": 1}) == dict.fromkeys(VALUES.names) | {"i": 1}
 
 
 @pytest.mark.parametrize("x", [math.inf, -math.inf, math.nan, -0.0, 1e308, 0.1 + 0.2, 1 / 3])
@@ -83,10 +77,10 @@ def test_floats_come_back_exactly(tmp_path: Path, x: float) -> None:
 
 
 def test_numpy_values_tuples_and_whole_numbers_are_taken(tmp_path: Path) -> None:
-    row = {"i": np.int32(3), "x": 2, "f": np.float32(0.1), "yes": np.bool_(True), "texts": ("a",), "deep": np.eye(2)}
+    row = {"i": np.int32(3), "x": 2, "yes": np.bool_(True), "texts": ("a",), "deep": np.eye(2)}
     found = one(tmp_path, VALUES, row)
     assert (found["i"], found["x"], found["yes"], found["texts"]) == (3, 2.0, True, ["a"])
-    assert found["f"] == float(np.float32(0.1)) and found["deep"] == [[1.0, 0.0], [0.0, 1.0]]
+    assert found["deep"] == [[1.0, 0.0], [0.0, 1.0]]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +103,7 @@ def test_a_row_that_does_not_fit_is_refused_when_it_is_recorded(tmp_path: Path, 
         next(todo)
         with pytest.raises(LedgerError, match=message):
             ledger.record("k0", [{"id": "fine"}, row])
-        ledger.record("k0", [{"id": "fixed"}])  # nothing of the refused outcome was kept
+        ledger.record("k0", [{"id": "fixed"}])  # nothing of the refused result was kept
         for item in todo:
             ledger.record(item.key)
         assert ledger.finish().rows == 1
@@ -120,13 +114,9 @@ def test_a_row_that_does_not_fit_is_refused_when_it_is_recorded(tmp_path: Path, 
     [
         ({"x": "1"}, "column 'x': '1' .str. is not a number"),
         ({"x": 2**53 + 1}, "column 'x': 9007199254740993 .int. is not a number that a float holds exactly"),
-        ({"f": 1e39}, "column 'f': 1e.39 .float. is not in the range of float32"),
         ({"yes": 1}, "column 'yes': 1 .int. is not true or false"),
-        ({"raw": "text"}, "column 'raw': 'text' .str. is not bytes"),
         ({"texts": "text"}, "column 'texts': 'text' .str. is not a list"),
         ({"texts": ["a", 1]}, "column 'texts': 1 .int. is not a string"),
-        ({"group": {"c": 1}}, "column 'group': it has no 'c'; it has a, b"),
-        ({"group": [1]}, "column 'group': .1. .list. is not a group of values"),
     ],
 )
 def test_each_type_refuses_what_it_cannot_hold(tmp_path: Path, row: dict[str, Any], message: str) -> None:
@@ -140,13 +130,14 @@ def test_nulls_inside_are_refused_where_the_schema_says_so(tmp_path: Path) -> No
     schema = pa.schema([("l", pa.list_(pa.field("item", pa.string(), nullable=False)))])
     with opened(tmp_path, schema=schema) as ledger:
         next(ledger.todo(items(1)))
-        with pytest.raises(LedgerError, match="column 'l': 'item' in it is null"):
+        with pytest.raises(LedgerError, match="column 'l': an item in it is null"):
             ledger.record("k0", [{"l": [None]}])
 
 
 def test_a_schema_that_cannot_be_kept_is_refused_before_any_work(tmp_path: Path) -> None:
-    with pytest.raises(LedgerError, match="column 'when' has the type timestamp.s., which a ledger does not keep"):
-        opened(tmp_path / "new", schema=pa.schema([("when", pa.timestamp("s"))]))
+    for kind in (pa.timestamp("s"), pa.float32(), pa.binary(), pa.list_(pa.struct([("a", pa.int64())]))):
+        with pytest.raises(LedgerError, match="has the type .*, which a ledger does not keep; it keeps string, int64"):
+            opened(tmp_path / "new", schema=pa.schema([("column", kind)]))
     with pytest.raises(LedgerError, match="two columns of one name: a, a"):
         opened(tmp_path / "new", schema=pa.schema([("a", pa.string()), ("a", pa.string())]))
     assert not (tmp_path / "new").exists()

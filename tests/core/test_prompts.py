@@ -89,7 +89,7 @@ def test_a_question_stands_verbatim_in_every_shipped_prompt(question):
 
 
 @pytest.mark.parametrize(
-    ("template", "fields", "told"),
+    ("template", "fields", "message"),
     [
         ("Solve it.", ["question"], r"has no \{question\}, which it declares"),
         (
@@ -100,8 +100,8 @@ def test_a_question_stands_verbatim_in_every_shipped_prompt(question):
         ("{topic}", [], r"has \{topic\}, which is not in fields"),
     ],
 )
-def test_template_and_fields_must_agree(template, fields, told):
-    with pytest.raises(ConfigError, match=told):
+def test_template_and_fields_must_agree(template, fields, message):
+    with pytest.raises(ConfigError, match=message):
         prompt(template, fields=fields)
 
 
@@ -114,12 +114,12 @@ def test_latex_in_a_template_is_no_placeholder():
 
 
 def test_fields_are_checked_when_filling_in():
-    for values, told in (
+    for values, message in (
         ({}, "needs the field 'question', which is missing"),
         ({"question": None}, "needs the field 'question', which is None, no text"),
         ({"question": "q", "qestion": "q"}, "has no field 'qestion', did you mean 'question'"),
     ):
-        with pytest.raises(ConfigError, match=told):
+        with pytest.raises(ConfigError, match=message):
             improve.render(**values)
 
 
@@ -129,7 +129,7 @@ def test_digests_tell_prompts_apart():
 
 
 @pytest.mark.parametrize(
-    ("parser", "told"),
+    ("parser", "message"),
     [
         ({"kind": "marker"}, "kind='marker' is not one of markers, .*did you mean 'markers'"),
         ({"kind": "markers"}, "needs parser.markers"),
@@ -140,6 +140,6 @@ def test_digests_tell_prompts_apart():
         ({"kind": "tag"}, "needs parser.tag"),
     ],
 )
-def test_parser_settings_are_checked(parser, told):
-    with pytest.raises(ConfigError, match=told):
+def test_parser_settings_are_checked(parser, message):
+    with pytest.raises(ConfigError, match=message):
         prompt(**parser)

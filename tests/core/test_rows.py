@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sq.core import rows
-from sq.core.errors import RowError
 from sq.core.rows import (
     COLUMNS,
     LABEL,
@@ -23,7 +22,6 @@ from sq.core.rows import (
     check_row,
     content_id,
     fit_row,
-    require_columns,
     row_id,
     text_problem,
 )
@@ -296,24 +294,6 @@ def test_usable_text_passes(text):
 def test_text_without_a_problem_can_be_encoded(text):
     if text_problem(text) is None:
         text.encode()
-
-
-def test_require_columns_names_what_is_missing_what_is_there_and_the_mend():
-    require_columns(["question", "answer"], ["question"], "seeds.jsonl")
-    with pytest.raises(RowError) as caught:
-        require_columns(["questions", "text"], ["question", "answer"], "seeds.jsonl")
-    message = str(caught.value)
-    for words in (
-        "seeds.jsonl",
-        "'question'",
-        "did you mean 'questions'?",
-        "'answer'",
-        "It has: questions, text",
-        "columns={",
-    ):
-        assert words in message
-    with pytest.raises(RowError, match="It has: none"):
-        require_columns([], ["question"], "seeds.jsonl")
 
 
 def test_fit_row_keeps_foreign_columns_in_extra():

@@ -276,7 +276,7 @@ def test_an_address_that_cannot_be_used_is_a_config_error(uri):
         build({"timeout": 0}, TrackingConfig)
 
 
-def test_a_directory_that_cannot_be_written_is_told(store):
+def test_a_directory_that_cannot_be_written_is_reported(store):
     Path("file").write_text("in the way")
     with pytest.raises(SqError, match="Choose|choose another output_dir"), track(
         store.config, stage="s", params={}, directory="file/out"

@@ -192,7 +192,7 @@ def test_a_step_is_no_more_than_one_pass(rows, world, caplog):
     assert plan.length(3, None) == 3 * len(plan.packing.packs)
 
 
-def test_what_does_not_fit_is_told(rows):
+def test_what_does_not_fit_is_reported(rows):
     with pytest.raises(ConfigError, match=r"rows do not fit into a pack of 9 tokens \(the longest has 13\)"):
         plan_packs(rows, capacity=9, seed=0)
     with pytest.raises(ConfigError, match=r"batch_packs=3 cannot be shared evenly by 2"):

@@ -85,7 +85,7 @@ def test_the_error_of_a_useless_file_counts_and_shows_the_first_reasons(tmp_path
     assert str(e.value).count("a.jsonl, line") == 3
 
 
-def test_a_missing_column_in_all_lines_names_what_is_there_and_the_mend(tmp_path):
+def test_a_missing_column_in_all_lines_names_what_is_there_and_the_fix(tmp_path):
     path = put(tmp_path, '{"Questions": "a"}\n{"Questions": "b"}\n')
     with pytest.raises(RowError, match="'question', did you mean 'Questions'.*It has: Questions.*columns={question"):
         read(path)
@@ -211,7 +211,7 @@ def test_a_gzip_that_breaks_off_keeps_the_rows_before(tmp_path, keep):
     assert [(r.line, r.reason) for r in rejects] == [(len(rows) + 1, "broken_file")]
 
 
-def test_a_damaged_gzip_is_told(tmp_path):
+def test_a_damaged_gzip_is_reported(tmp_path):
     noise = random.Random(0)
     data = bytearray(gzip.compress(b"\n".join(b'{"question": "%d? %f"}' % (i, noise.random()) for i in range(20_000))))
     data[len(data) // 2] ^= 0xFF

@@ -79,7 +79,7 @@ def test_unknown_names_subsets_and_splits(hub):
         read(input="openai/gsm8k", subset="main", split="dev")
 
 
-def test_offline_is_told_with_the_mend(monkeypatch, tmp_path):
+def test_offline_names_the_fix(monkeypatch, tmp_path):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)

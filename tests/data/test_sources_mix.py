@@ -1,4 +1,4 @@
-"""Mixes, order and domains: weighted, seeded, the same on every run; and what is wrong with a mix is told."""
+"""Mixes, order and domains: weighted, seeded, the same on every run; and what is wrong with a mix is said."""
 
 import json
 from collections import Counter
@@ -85,7 +85,7 @@ def test_a_source_mixed_with_itself_has_no_id_twice(files):
         ({"a": {"input": "x", "weight": 1}, "b": {"input": "y"}}, "a weight, or none; b has none"),
     ],
 )
-def test_a_bad_mix_is_told_before_anything_is_read(mix, words):
+def test_a_bad_mix_is_refused_before_anything_is_read(mix, words):
     with pytest.raises(ConfigError, match=words):
         build({"mix": mix}, SourceConfig)
 
