@@ -32,18 +32,18 @@ def _home() -> Path:
 
 
 def _disk() -> list[Finding]:
-    found = []
+    findings = []
     for name, path in (("disk here", Path.cwd()), ("disk of models", _home())):
         place = next((p for p in (path, *path.parents) if p.exists()), Path("/"))
         free = shutil.disk_usage(place).free / 2**30
         text = f"{free:,.0f} GiB free ({path})"
         if free < 1:
-            found.append(problem(name, text, "make room: outputs/ and models go there"))
+            findings.append(problem(name, text, "make room: outputs/ and models go there"))
         else:
-            found.append(ok(name, text + ("; a 7B model takes 15" if free < 40 else "")))
+            findings.append(ok(name, text + ("; a 7B model takes 15" if free < 40 else "")))
     if not os.access(Path.cwd(), os.W_OK):
-        found.append(problem("directory", f"{Path.cwd()} cannot be written", "cd elsewhere"))
-    return found
+        findings.append(problem("directory", f"{Path.cwd()} cannot be written", "cd elsewhere"))
+    return findings
 
 
 def _token() -> Finding:

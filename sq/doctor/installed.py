@@ -62,19 +62,19 @@ def packages() -> list[Finding]:
 
 def extras(*, has_gpu: bool) -> list[Finding]:
     """Each extra: whole, or what is missing for it."""
-    found = []
+    findings = []
     for extra, wanted in requirements().items():
         if not extra or (extra == "cpu" and version_of("vllm")):  # vLLM for GPUs is in its place
             continue
         lacking = [_name(r) for r in wanted if version_of(_name(r)) is None]
         if not lacking:
-            found.append(ok(extra, f"complete ({', '.join(map(_name, wanted))})"))
+            findings.append(ok(extra, f"complete ({', '.join(map(_name, wanted))})"))
         elif extra == ("cpu" if has_gpu else "cuda"):
             why = "" if has_gpu else ": there is no GPU"
-            found.append(missing(extra, f"{', '.join(lacking)} (no use here{why})"))
+            findings.append(missing(extra, f"{', '.join(lacking)} (no use here{why})"))
         else:
-            found.append(missing(extra, ", ".join(lacking), _install(extra)))
-    return found
+            findings.append(missing(extra, ", ".join(lacking), _install(extra)))
+    return findings
 
 
 def imports(timeout: float) -> ImportResult:

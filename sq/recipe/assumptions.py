@@ -1,6 +1,6 @@
 """What a forecast supposes: how long texts are, and how many rows each filter lets through.
 
-One YAML a kind of problem in `conf/assumptions/`, each figure with where it is from; `assume.KEY=VALUE` replaces any.
+One YAML a kind of problem in `conf/assumptions/`, each number with where it is from; `assume.KEY=VALUE` replaces any.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ class AssumptionsConfig:
     chars_per_token: float = setting(4.2, gt=0, help="of the prompts' English")
     keep: dict[str, float] = setting({}, help="share of what reaches a filter or stage that it keeps")
     filter_rows: float = setting(2000, gt=0, help="rows a second through the filters that need no model")
-    sources: dict[str, str] = setting({}, help="where each figure is from")
+    sources: dict[str, str] = setting({}, help="where each number is from")
 
     def __post_init__(self) -> None:
-        known = sorted([*STEPS, *(path.stem for path in (conf_dir() / "filters").glob("*.yaml"))])
+        names = sorted([*STEPS, *(path.stem for path in (conf_dir() / "filters").glob("*.yaml"))])
         for name, share in self.keep.items():
-            if name not in known:
+            if name not in names:
                 raise ValueError(
-                    f"keep.{name} is no filter or stage{nearest(name, known)} There are {', '.join(known)}"
+                    f"keep.{name} is no filter or stage{nearest(name, names)} There are {', '.join(names)}"
                 )
             if not 0 <= share <= 1:
                 raise ValueError(f"keep.{name}={share} must be a share, from 0 to 1")

@@ -177,10 +177,10 @@ def _forecast(name: str, lines: Iterable[Mapping[str, Any]]) -> dict[str, Any] |
 
 def _kept_rows(stages: Sequence[Mapping[str, Any]]) -> int:
     """Rows of the dataset: what the choices among answers kept, but no more than the largest student learnt from."""
-    made = [s for s in stages if s["kept"] is not None and s["kind"] is not None]
-    chosen = sum(s["kept"] for s in made if s["kind"] == "select")
+    of_rows = [s for s in stages if s["kept"] is not None and s["kind"] is not None]
+    chosen = sum(s["kept"] for s in of_rows if s["kind"] == "select")
     most = max((s["rows"] or 0 for s in stages if s["kind"] == "sft"), default=0)
-    return int(min(chosen, most) if chosen and most else chosen or (made[-1]["kept"] if made else 0))
+    return int(min(chosen, most) if chosen and most else chosen or (of_rows[-1]["kept"] if of_rows else 0))
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -46,7 +46,7 @@ class Devices:
         self._lent.pop(stage, None)
 
     def environment(self, stage: str) -> dict[str, str]:
-        """What tells a stage which devices are its own; nothing, where it has the machine to itself."""
+        """The variables by which a stage sees only its own devices; nothing, where it has the machine to itself."""
         if self._parallel == 1:
             return {}
         gpus = {"CUDA_VISIBLE_DEVICES": ",".join(self._lent.get(stage, []))} if self.gpus else {}

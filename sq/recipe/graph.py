@@ -82,11 +82,11 @@ def closure(reading: Reading, names: Sequence[str]) -> set[str]:
 
 def dependents(reading: Reading, names: Sequence[str]) -> set[str]:
     """These stages and all that need them."""
-    found = set(names)
+    after = set(names)
     for name in ordered(reading):
-        if found.intersection(reading[name]):
-            found.add(name)
-    return found
+        if after.intersection(reading[name]):
+            after.add(name)
+    return after
 
 
 def matching(pattern: str, templates: Mapping[str, str], flag: str) -> list[str]:
@@ -101,12 +101,12 @@ def matching(pattern: str, templates: Mapping[str, str], flag: str) -> list[str]
         ConfigError: where there is none.
     """
     plain = {name: plain_name(template) for name, template in templates.items()}
-    found = [n for n in templates if fnmatch.fnmatchcase(n, pattern) or pattern in (templates[n], plain[n])]
-    if not found:
+    meant = [n for n in templates if fnmatch.fnmatchcase(n, pattern) or pattern in (templates[n], plain[n])]
+    if not meant:
         names = dict.fromkeys([*templates, *plain.values()])
         raise ConfigError(f"{flag} {pattern}: no stage has that name{nearest(pattern, names) or '.'} "
                           f"Stages: {', '.join(templates)}")  # fmt: skip
-    return found
+    return meant
 
 
 def plain_name(template: str) -> str:

@@ -1,4 +1,4 @@
-"""The hardware table: what a GPU (or a CPU) does in a second and costs in an hour, each figure with its source.
+"""The hardware table: what a GPU (or a CPU) does in a second and costs in an hour, each number with its source.
 
 One YAML a kind in `conf/hardware/`. A rate is given for a model of `reference` billion parameters and scaled by the
 parameters that are active; `most_*` is what the engine itself manages with a model so small that arithmetic is free.
@@ -16,7 +16,7 @@ from sq.core.cpu import cpu_has_bf16
 from sq.core.errors import ConfigError
 
 SOURCED = ("peak", "decode", "prefill_share", "train_share", "start", "price")
-"""Figures that must say where they are from."""
+"""Numbers that must say where they are from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class HardwareConfig:
     start_train: float = setting(ge=0, help="seconds from a command to the first step, and to write the weights")
     start_other: float = setting(15, ge=0, help="seconds that a command without a model takes")
     price: float = setting(ge=0, help="US dollars an hour")
-    sources: dict[str, str] = setting({}, help="where each figure is from")
+    sources: dict[str, str] = setting({}, help="where each number is from")
 
     def __post_init__(self) -> None:
         if missing := [name for name in SOURCED if name not in self.sources]:
@@ -65,7 +65,7 @@ def hardware_names() -> list[str]:
 
 
 def load_hardware(name: str, overrides: dict[str, object] | None = None) -> HardwareConfig:
-    """An entry of the table, with some of its figures replaced."""
+    """An entry of the table, with some of its numbers replaced."""
     names = hardware_names()
     if name.lower() not in names:
         raise ConfigError(f"--hardware {name} is not one of {', '.join(names)}{nearest(name.lower(), names)}")
@@ -86,13 +86,13 @@ def hardware_here() -> str:
         memory = re.search(r"(\d+) MiB", gpu)
         return "a100-40g" if memory and int(memory[1]) < 60_000 else "a100-80g"
     words = re.findall(r"[a-z]*\d+[a-z]*", gpu.lower())
-    found = next((name for name in hardware_names() if any(word.removeprefix("g") == name for word in words)), None)
-    if found is None:
+    named = next((name for name in hardware_names() if any(word.removeprefix("g") == name for word in words)), None)
+    if named is None:
         raise ConfigError(
             f"{gpu.partition(',')[0]} is not in the hardware table: say --hardware {' | '.join(hardware_names())}, or "
             "add a YAML to conf/hardware"
         )
-    return found
+    return named
 
 
 def devices_here() -> int:

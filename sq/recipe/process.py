@@ -1,6 +1,6 @@
 """One stage as a process of its own: started in a group that can be stopped as a whole, watched through its log.
 
-The process writes its log itself, so nothing of it is lost if we are killed; and it is told to die with us, so that the
+The process writes its log itself, so nothing of it is lost if we are killed; and it is set to die with us, so that the
 same command does not meet what an earlier one has left behind.
 """
 

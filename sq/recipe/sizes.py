@@ -32,7 +32,7 @@ class SizesConfig:
         """Billion active parameters of the model at `path`.
 
         Raises:
-            ConfigError: where neither the table, the disk nor the name tells.
+            ConfigError: where neither the table, the disk nor the name says.
         """
         if path in self.parameters:
             return self.parameters[path]
@@ -49,8 +49,8 @@ class SizesConfig:
 
     def price(self, model: str) -> tuple[float, float]:
         """Dollars for a token in and a token out of an API's model; the dearest known where it is not listed."""
-        found = next((p for name, p in self.api.items() if name in model), None) or max(self.api.values(), default=None)
-        return (found[0] / 1e6, found[1] / 1e6) if found else (0.0, 0.0)
+        price = next((p for name, p in self.api.items() if name in model), None) or max(self.api.values(), default=None)
+        return (price[0] / 1e6, price[1] / 1e6) if price else (0.0, 0.0)
 
 
 def load_sizes(changes: Mapping[str, Any] | None = None) -> SizesConfig:
