@@ -46,7 +46,7 @@ class LazyEngine:
 
     @cached_property
     def identity(self) -> str:
-        """What the model is known by."""
+        """The name of the model in rows and ledgers."""
         return self.config.identity(self.model)
 
     @cached_property

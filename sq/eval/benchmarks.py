@@ -168,7 +168,7 @@ class PublishedBenchmark(BenchmarkConfig):
         raise NotImplementedError
 
     def _digest(self, origin: str) -> str:
-        """What its problems are known by, given a digest of what they were read from."""
+        """The digest of its problems, given a digest of what they were read from."""
         return origin
 
     def _report(self, problems: Problems) -> None:

@@ -43,7 +43,7 @@ _STATUS = {ProgramStatus.PASSED: "correct", ProgramStatus.TIMEOUT: "timeout", Pr
 class CodeBenchmark(PublishedBenchmark):
     """Problems with tests."""
 
-    style: str = setting("auto", choices=STYLES, help="whose columns it has; auto: told by the columns")
+    style: str = setting("auto", choices=STYLES, help="whose columns it has; auto: by the columns")
     ask: str = setting("instruct", choices=("instruct", "complete"), help="complete: the model goes on from the prompt")
     challenge: bool = setting(False, help="MBPP: the tests of challenge_test_list count too")
     packages: bool = setting(False, help="tests and programs may import the packages of this Python")

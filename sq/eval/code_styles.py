@@ -50,7 +50,7 @@ def _style_of(row: Mapping[str, Any]) -> str:
         return "bigcodebench"
     if row.get("entry_point") is not None and row.get("test") is not None:
         return "humaneval"
-    raise ValueError(f"the columns {', '.join(sorted(row))} are of no style known here: give style=, columns=")
+    raise ValueError(f"the columns {', '.join(sorted(row))} are of no known style: give style=, columns=")
 
 
 def _humaneval(row: Mapping[str, Any], complete: bool, challenge: bool) -> tuple[str, dict[str, Any]]:
@@ -79,13 +79,13 @@ def _mbpp(row: Mapping[str, Any], complete: bool, challenge: bool) -> tuple[str,
     setup = "\n".join([*_texts(row, "test_imports"), _maybe(row, "test_setup_code")]).strip()
     whole = _maybe(row, "test")  # the + version has its many tests in one text
     tests = [whole] if whole else [*listed, *(_texts(row, "challenge_test_list") if challenge else ())]
-    shown = "\n".join(listed)
+    examples = "\n".join(listed)
     asked = (
-        f"{text.strip()}\n\nWrite it in Python, so that these tests pass:\n\n```python\n{shown}\n```\n\n"
+        f"{text.strip()}\n\nWrite it in Python, so that these tests pass:\n\n```python\n{examples}\n```\n\n"
         "Answer with the whole program in one code block."
     )
     if complete:
-        asked = f'"""\n{text.strip()}\n{shown}\n"""\n'
+        asked = f'"""\n{text.strip()}\n{examples}\n"""\n'
     code = {
         "prompt": "",
         "entry": _tested(listed, solution),

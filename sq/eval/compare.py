@@ -1,7 +1,7 @@
 """`sq compare A B`: whether two runs differ by more than chance, problem by problem (an exact paired test).
 
-Two runs over the same problems share what makes a problem hard, so their difference is known far better than either
-score. Only problems that both runs have are compared, and how many are left out is told.
+Two runs over the same problems share what makes a problem hard, so their difference is estimated far better than either
+score. Only problems that both runs have are compared, and how many are left out is printed.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ def format_comparison(compared: Sequence[BenchmarkComparison]) -> str:
         d = one.difference
         interval = f"{100 * d.low:+.1f} to {100 * d.high:+.1f}"
         change, p = f"{100 * d.value:+.1f}", f"{d.p:.4f}" if d.p >= 0.0001 else "<0.0001"
-        figures = [f"{d.count:,}", percent(d.a), percent(d.b), change, interval, p]
-        lines.append([one.benchmark, one.profile, *figures, one.conclusion])
+        numbers = [f"{d.count:,}", percent(d.a), percent(d.b), change, interval, p]
+        lines.append([one.benchmark, one.profile, *numbers, one.conclusion])
     notes = [
         f"{one.benchmark} ({one.profile}): {one.only_a} problems only in A and {one.only_b} only in B are left out"
         for one in compared

@@ -1,7 +1,7 @@
 r"""The final answer in a model's output, and where it was found.
 
 In order of trust: the last complete `\boxed{}`; what follows `####` or "the answer is"; bold text; the last formula or
-number. What is said not to be the answer (`refused.py`) is none. Every search is linear in the output, of which only
+number. What is called no answer (`negated_answers.py`) is none. Every search is linear in the output, of which only
 the end is looked at (`MAX_OUTPUT`).
 """
 
@@ -136,8 +136,8 @@ def extract(output: str, *, finish_reason: str | None = None) -> Extraction:
         later = _stated_last(text[end:])
         if later:
             return Extraction(answer=later, location=AnswerLocation.PHRASE, cut_off=cut)
-        said = _announced(unwrap(box)) if len(box) < 100 and is_prose(box) else None
-        return Extraction(answer=said[0] if said else box, location=AnswerLocation.BOXED, cut_off=cut)
+        announced = _announced(unwrap(box)) if len(box) < 100 and is_prose(box) else None
+        return Extraction(answer=announced[0] if announced else box, location=AnswerLocation.BOXED, cut_off=cut)
     if cut and len(text) > 400:  # what stands last in a cut-off text is no final answer
         answer, where = _announced(text) or ("", AnswerLocation.NOWHERE)
         return Extraction(answer=answer, location=where, cut_off=True)
@@ -271,9 +271,9 @@ def _whole(text: str) -> tuple[str, AnswerLocation] | None:
             plain = plain[len(start) + 1 :].strip(" :")
     if not plain or len(plain) > 2_000 or "\n\n" in plain or _DISPLAYED.search(plain):
         return None
-    said = _YES.match(plain) if len(plain) < 400 and not re.search(r"\d", plain) else None
-    if said and said.end() < len(plain):
-        return said.group(1), AnswerLocation.WHOLE
+    yes_or_no = _YES.match(plain) if len(plain) < 400 and not re.search(r"\d", plain) else None
+    if yes_or_no and yes_or_no.end() < len(plain):
+        return yes_or_no.group(1), AnswerLocation.WHOLE
     if len(plain) < 200 and _LETTERED.match(plain):
         return plain, AnswerLocation.WHOLE
     if _SCRIPT.search(plain) and any(c.isdigit() for c in plain):

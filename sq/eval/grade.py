@@ -55,16 +55,16 @@ class Grade:
 def grade_answer(pair: Pair, profile: Profile = Profile.STRICT) -> Grade:
     """Extract the answer and compare it with the reference."""
     if profile is Profile.DART:
-        found, outcome = _grade_dart(pair)
+        extraction, result = _grade_dart(pair)
     else:
-        found, outcome = _grade_strict(pair)
+        extraction, result = _grade_strict(pair)
     return Grade(
         profile=profile,
-        status=outcome.status,
-        reason=outcome.reason,
-        extracted=found.answer,
-        location=found.location,
-        cut_off=found.cut_off,
+        status=result.status,
+        reason=result.reason,
+        extracted=extraction.answer,
+        location=extraction.location,
+        cut_off=extraction.cut_off,
     )
 
 

@@ -1,4 +1,4 @@
-"""`sq grade FILE`: anyone's outputs graded, row by row, into the same rows with a verdict and the reason for it.
+"""`sq grade FILE`: anyone's outputs graded, row by row, into the same rows with a grade and the reason for it.
 
 Rows stream through the grading processes in order; a line that cannot be read, or a row without its answer, becomes a
 row that says so, counts in no score, and the rest go on.

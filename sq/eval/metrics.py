@@ -131,7 +131,7 @@ def best_of_k(reward_BK: Array, correct_BK: Array, k: int) -> Array:
 def answer_classes(answers: Iterable[Sequence[str | None]]) -> Array:
     """A number for each answer, equal where answers to the same problem say the same: B x K, `NONE` for none.
 
-    Told apart by the text alone, never by the reference, or voting would favour what is right: spellings are unified,
+    By the text alone, never by the reference, or voting would favour what is right: spellings are unified,
     and plain numbers and fractions compared by value.
     """
     rows = []

@@ -1,4 +1,4 @@
-"""The paper's figures, to be printed beside ours: greedy pass@1 in percent (ScaleQuest, arXiv 2410.18693).
+"""The paper's scores, to be printed beside ours: greedy pass@1 in percent (ScaleQuest, arXiv 2410.18693).
 
 Its students are base models tuned on its million rows; a figure stands only beside a run with the same base model.
 """
@@ -16,7 +16,7 @@ SCALEQUEST: dict[str, tuple[float, float, float, float]] = {
 }
 """By base model, in the order of `BENCHMARKS`."""
 CODE = {"Qwen2.5-Coder-7B": {"humaneval": 86.6, "mbpp": 83.1, "bigcodebench": 40.0}}
-"""The second version's students of code; MBPP's and BigCodeBench's variants are not told."""
+"""The second version's students of code; MBPP's and BigCodeBench's variants are not given."""
 _NAMES = {
     "Mistral-7B": r"mistral-?7b",
     "Llama3-8B": r"llama-?3-?8b",

@@ -18,13 +18,13 @@ from sq.eval.score import scores_dir
 MetricsByProfile = dict[str, dict[str, Interval]]
 """By profile, then by name."""
 MULTI_ANSWER = ("avg_at", "pass_at", "maj_at", "best_of")
-"""How the names of figures begin that need several answers to a problem."""
+"""How the names of metrics begin that need several answers to a problem."""
 _UNDECIDED = ("timeout", "unverifiable", "failed")
 
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkSummary:
-    """One benchmark's outcome."""
+    """One benchmark's metrics, and what its graders do not agree on."""
 
     name: str
     metrics: MetricsByProfile
@@ -49,7 +49,7 @@ def format_report(summaries: Sequence[BenchmarkSummary], base: str | None) -> st
 
 
 def disagreements(scores: Path) -> Iterator[dict[str, Any]]:
-    """Every answer on which the profiles differ about correctness: the pair, and each profile's verdict and reason."""
+    """Every answer on which the profiles differ about correctness: the pair, and each profile's grade and reason."""
     held: list[dict[str, Any]] = []
     for row in read_rows(scores):  # the rows of an answer stand together, one for each profile
         if held and row["parents"][0] != held[0]["parents"][0]:
@@ -91,7 +91,7 @@ def format_table(summaries: Sequence[BenchmarkSummary], base: str | None) -> str
 
 
 def format_details(summaries: Sequence[BenchmarkSummary]) -> str:
-    """What does not fit in the table: pass@k and its kin, groups, other verdicts, disagreement."""
+    """What does not fit in the table: pass@k and its kin, groups, other statuses, disagreement."""
     lines = []
     for one in summaries:
         for place, (profile, found) in enumerate(one.metrics.items()):
@@ -114,7 +114,7 @@ def format_details(summaries: Sequence[BenchmarkSummary]) -> str:
 
 
 def flat_metrics(summary: BenchmarkSummary) -> dict[str, float]:
-    """The figures as MLflow has them: the first grader's plain, the others' with their name in front."""
+    """The metrics as MLflow has them: the first grader's plain, the others' with their name in front."""
     values = {}
     for place, (profile, found) in enumerate(summary.metrics.items()):
         front = "" if place == 0 else f"{profile}/"
@@ -128,7 +128,7 @@ def flat_metrics(summary: BenchmarkSummary) -> dict[str, float]:
 
 
 def metric_rows(summaries: Sequence[BenchmarkSummary], base: str | None) -> list[dict[str, Any]]:
-    """Every figure as a row of one long table, for MLflow."""
+    """Every metric as a row of one long table, for MLflow."""
     return [
         {
             "benchmark": one.name, "grader": profile, "figure": name, "value": f.value, "low": f.low, "high": f.high,
@@ -141,13 +141,13 @@ def metric_rows(summaries: Sequence[BenchmarkSummary], base: str | None) -> list
 def aligned(lines: Sequence[Sequence[str]]) -> str:
     """Columns of text, the first two to the left, numbers to the right."""
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    shown = [
+    lines_of_text = [
         "  ".join(
             c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
     ]
-    return "\n".join([shown[0], "-" * len(shown[0]), *shown[1:]])
+    return "\n".join([lines_of_text[0], "-" * len(lines_of_text[0]), *lines_of_text[1:]])
 
 
 def percent(share: float) -> str:

@@ -17,17 +17,17 @@ from sq.core.tracking import DataRef, Run, track
 from sq.engine.base import Sampling
 from sq.eval.answer import LazyEngine, answer_all, answers_dir
 from sq.eval.benchmarks import BenchmarkConfig, GradingConfig
-from sq.eval.config import EvalJob
 from sq.eval.paper import base_of
 from sq.eval.prompting import RequestBuilder
 from sq.eval.report import flat_metrics, format_report, metric_rows, summarize
 from sq.eval.rewards import reward
 from sq.eval.score import score, scores_dir
+from sq.eval.settings import EvalSettings
 
 log = logging.getLogger(__name__)
 
 
-def evaluate(job: EvalJob) -> dict[str, dict[str, float]]:
+def evaluate(job: EvalSettings) -> dict[str, dict[str, float]]:
     """Run every benchmark of the job; the metrics by benchmark."""
     started, output = time.monotonic(), Path(job.output_dir)
     problems = {name: benchmark.load(job.limit, job.seed) for name, benchmark in job.benchmark.items()}
@@ -62,7 +62,7 @@ def evaluate(job: EvalJob) -> dict[str, dict[str, float]]:
     return {summary.name: flat_metrics(summary) for summary in summaries}
 
 
-def _request_builder(job: EvalJob, benchmark: BenchmarkConfig) -> RequestBuilder:
+def _request_builder(job: EvalSettings, benchmark: BenchmarkConfig) -> RequestBuilder:
     return RequestBuilder(
         model=job.model,
         form=benchmark.form_of(job.formats.get(job.model.name, job.format)),
@@ -73,7 +73,7 @@ def _request_builder(job: EvalJob, benchmark: BenchmarkConfig) -> RequestBuilder
     )
 
 
-def _warn_of_context(job: EvalJob, builders: Mapping[str, RequestBuilder]) -> None:
+def _warn_of_context(job: EvalSettings, builders: Mapping[str, RequestBuilder]) -> None:
     """Warn where the longest answer and the shortest prompt do not fit into the context together."""
     shortest = min((n for b in builders.values() if (n := b.shortest()) is not None), default=0)
     if warning := job.engine.too_long(job.model, max_tokens=job.max_tokens, prompt=shortest, setting="max_tokens"):

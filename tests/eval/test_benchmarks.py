@@ -121,7 +121,7 @@ def test_a_missing_file_names_the_nearest(tmp_path):
         benchmark("gsm8k", f"path={tmp_path}/gsm8k_tset.jsonl").load(None, 0)
 
 
-def test_slips_in_the_config_are_told():
+def test_mistakes_in_the_config_have_a_message():
     with pytest.raises(ConfigError, match=r"mathchat_followup is on no hub; say where it is: benchmark\.mathchat_fo"):
         benchmark("mathchat_followup").load(None, 0)
     with pytest.raises(ConfigError, match="benchmark.gsm8k.form='gsm' is not one of"):
@@ -179,7 +179,7 @@ def test_correction_puts_the_wrong_answer_and_the_hint_in_the_prompt(tmp_path):
     assert [m["content"] for m in one["messages"]] == ["2 hens, 3 eggs each?", "That is 5."]
 
 
-def test_speakers_are_told_at_the_start_of_a_line_only():
+def test_speakers_are_named_at_the_start_of_a_line_only():
     assert conversation("A: what of plan B: or A: here?\nB: no") == [("A", "what of plan B: or A: here?"), ("B", "no")]
     assert reference_in("The answer is \\ANSWER{$60.80}.") == "$60.80"
 
@@ -194,7 +194,7 @@ def test_speakers_are_told_at_the_start_of_a_line_only():
         (["Qwen2-Math-72B"], None),
     ],
 )  # fmt: skip
-def test_the_papers_figures_stand_beside_the_same_base_only(names, base):
+def test_the_papers_scores_stand_beside_the_same_base_only(names, base):
     assert base_of(*names) == base
     assert paper_figure(base, "aime24") is None
     assert paper_figure("Qwen2-Math-7B", "math") == 73.4

@@ -100,12 +100,12 @@ def test_a_question_says_what_is_asked(tmp_path):
     assert benchmark.instruction is None and not benchmark.form_of(None).chat
 
 
-def test_problems_that_cannot_be_used_are_told_and_left_out(tmp_path, caplog):
+def test_problems_that_cannot_be_used_are_logged_and_left_out(tmp_path, caplog):
     broken = [{**OWN.HUMANEVAL[0], "test": "def check(:"}, {**OWN.HUMANEVAL[1], "entry_point": ""}, OWN.HUMANEVAL[2]]
     _, problems = problems_of(tmp_path, "HUMANEVAL", broken)
     assert len(problems.by_id) == 1 and len(problems.unusable) == 2
     assert "its tests do not parse" in caplog.text and "entry_point" in caplog.text
-    with pytest.raises(RowError, match="no usable problem.*are of no style known here"):
+    with pytest.raises(RowError, match="no usable problem.*are of no known style"):
         problems_of(tmp_path, "HUMANEVAL", [{"task_id": "1", "prompt": "Add."}])
     with pytest.raises(ConfigError, match="say where it is: benchmark.own.path=FILE"):
         CodeBenchmark(name="own").load(None, 0)
@@ -208,7 +208,7 @@ def test_a_continuation_is_asked_for_without_a_template(monkeypatch, random_tiny
     assert figures["accuracy"] == 1.0
 
 
-def test_an_endless_program_is_a_timeout_and_the_others_are_judged(monkeypatch, random_tiny, tmp_path):
+def test_an_endless_program_is_a_timeout_and_the_others_are_graded(monkeypatch, random_tiny, tmp_path):
     texts = ["```python\ndef longest_run(values):\n    while True: pass\n```", *["```python\nx = 1\n```"] * 2]
     path, limit = written(tmp_path, "HUMANEVAL"), "++sandbox.cpu_seconds=1"
     _, figures = evaluated(monkeypatch, random_tiny, tmp_path, path, texts, limit)
@@ -230,13 +230,13 @@ def test_rejected_problems_are_in_the_ledger(monkeypatch, random_tiny, tmp_path)
     assert [r["reason"] for r in read_rejects(tmp_path / "ev/humaneval/answers")] == ["reference"]
 
 
-def test_the_papers_figures():
+def test_the_papers_scores():
     base = base_of("Qwen/Qwen2.5-Coder-7B")
     assert [paper_figure(base, b) for b in ("humaneval", "mbpp", "bigcodebench")] == [86.6, 83.1, 40.0]
     assert paper_figure(base, "gsm8k") is None and paper_figure("Mistral-7B", "humaneval") is None
 
 
-def test_a_slip_in_the_settings():
+def test_a_mistake_in_the_settings():
     with pytest.raises(ConfigError, match="ask='ask' is not one of instruct, complete"):
         build({"_target_": "sq.eval.code.CodeBenchmark", "name": "x", "ask": "ask"})
 

@@ -72,7 +72,7 @@ def test_several_answers_count_by_their_share_and_graders_stand_apart(tmp_path):
     assert format_scores(apart) == "gsm8k 50.0% of 50 problems right (36.6% to 63.4%)", "200 answers, but 50 problems"
 
 
-def test_scores_of_two_versions_of_the_grader_are_told(tmp_path):
+def test_scores_of_two_versions_of_the_grader_are_reported(tmp_path):
     a = evaluation(tmp_path / "a", {"p": 1, "q": 0})
     b = evaluation(tmp_path / "b", {"p": 1, "q": 0}, grader="y")
     assert "A and B were graded by different versions of the grader" in format_comparison(compare(a, b))

@@ -154,7 +154,7 @@ def test_a_reference_of_several_answers_and_an_allowed_error(tmp_path):
         ({"columns": Columns(prediction="predicton")}, "no column 'predicton', did you mean 'prediction'"),
     ],
 )
-def test_what_cannot_be_graded_is_said(outputs, tmp_path, change, message):
+def test_what_cannot_be_graded_has_a_message(outputs, tmp_path, change, message):
     arguments = {"source": "out.jsonl", "output": None, **change}
     for key in ("source", "output"):
         arguments[key] = tmp_path / arguments[key] if arguments[key] else None
@@ -163,7 +163,7 @@ def test_what_cannot_be_graded_is_said(outputs, tmp_path, change, message):
     assert [p.name for p in tmp_path.iterdir()] == ["out.jsonl"]
 
 
-def test_an_empty_or_broken_file_is_said(tmp_path):
+def test_an_empty_or_broken_file_has_a_message(tmp_path):
     (tmp_path / "empty.jsonl").write_text("\n\n")
     with pytest.raises(RowError, match="has no rows"):
         grade_file(tmp_path / "empty.jsonl", config=CONFIG)
@@ -200,7 +200,7 @@ def test_profiles_may_be_named_together_on_the_command_line(tmp_path, capsys):
     assert "dart: 100.0% of 1 row correct" in printed
 
 
-def test_a_list_of_answers_is_told_to_be_rows(tmp_path):
+def test_a_list_of_answers_is_an_error_that_asks_for_rows(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"prediction": ["1", "2"], "reference": "1"}\n')
     summary = grade_file(tmp_path / "a.jsonl", config=GraderConfig(workers=1))
     assert summary.errors == 1

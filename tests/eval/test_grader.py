@@ -117,6 +117,6 @@ def test_an_abandoned_pool_ends_its_workers():
     ("key", "value", "message"),
     [("profile", "strikt", "did you mean 'strict'"), ("workers", 0, "workers=0"), ("deadline", 0, "above 0")],
 )
-def test_a_wrong_config_is_said(key, value, message):
+def test_a_wrong_config_has_a_message(key, value, message):
     with pytest.raises(ConfigError, match=message):
         build({key: value}, GraderConfig)

@@ -88,7 +88,7 @@ def graded(verdicts, **columns):
     return GradedAnswers(profile="strict", rows=rows)
 
 
-def test_figures_of_one_answer_each_with_groups_in_natural_order():
+def test_metrics_of_one_answer_each_with_groups_in_natural_order():
     one = graded([["correct"], ["wrong"], ["unparsed"], ["correct"]], level=["10", "2", "2", "10"], topic=["A & b"] * 4)
     found = compute_metrics(one)
     assert found["accuracy"].value == 0.5 and found["accuracy"].count == 4
@@ -100,7 +100,7 @@ def test_figures_of_one_answer_each_with_groups_in_natural_order():
     assert not any(n.startswith(("avg_at", "pass_at", "maj_at", "best_of")) for n in found)
 
 
-def test_figures_of_several_answers_and_rewards():
+def test_metrics_of_several_answers_and_rewards():
     several = graded([["correct", "wrong", "wrong"], ["wrong", "correct", "correct"]])
     rewards = {"a00": 2.0, "a01": 1.0, "a02": 0.0, "a10": 5.0, "a11": 1.0}
     found = compute_metrics(several, rewards=rewards)

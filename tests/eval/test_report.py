@@ -91,7 +91,7 @@ def test_the_table_has_a_line_for_each_grader_and_the_papers_figure_where_there_
     assert (row["value"], row["paper"], row["grader"]) == (0.5, 73.4, "strict")
 
 
-def test_the_first_graders_figures_stand_without_a_prefix():
+def test_the_first_graders_metrics_stand_without_a_prefix():
     values = flat_metrics(
         BenchmarkSummary(name="b", metrics={"strict": figures(0.5), "dart": figures(0.4)}, left_out=3)
     )

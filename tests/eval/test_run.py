@@ -51,7 +51,7 @@ def contents(directory):
     return [{k: v for k, v in row.items() if k != "run"} for row in read_rows(directory)]
 
 
-def test_every_answer_is_kept_graded_twice_and_told(slow, random_tiny, problems, tmp_path, capsys):
+def test_every_answer_is_kept_graded_twice_and_printed(slow, random_tiny, problems, tmp_path, capsys):
     figures = slow.job(random_tiny, tmp_path / "ev", *arguments(problems), log=str(tmp_path / "log")).run()["gsm8k"]
     answers = list(read_rows(tmp_path / "ev/gsm8k/answers"))
     scores = list(read_rows(tmp_path / "ev/gsm8k/scores"))
@@ -125,7 +125,7 @@ def test_several_answers_and_a_reward_model(slow, random_tiny, problems, tmp_pat
     assert job.run()["gsm8k"] == figures
 
 
-def test_a_limit_beyond_the_context_is_told_before_anything_is_asked(
+def test_a_limit_beyond_the_context_is_logged_before_anything_is_asked(
     slow, random_tiny, problems, tmp_path, caplog, monkeypatch
 ):
     monkeypatch.setattr(slow.SlowConfig, "context", lambda self, model: 1024)
@@ -305,12 +305,12 @@ def test_a_format_for_one_of_several_models(slow, random_tiny):
         ("+model@reward=tiny", "reward and reward_engine come together"),
     ],
 )
-def test_slips_are_told_before_anything_starts(slow, random_tiny, override, message):
+def test_mistakes_have_a_message_before_anything_starts(slow, random_tiny, override, message):
     with pytest.raises(ConfigError, match=message):
         slow.job(random_tiny, "out", override)
 
 
-def test_the_first_answer_does_not_wait_for_what_only_figures_need():
+def test_the_first_answer_does_not_wait_for_what_only_metrics_need():
     code = "import sys, sq.eval.run; print([m for m in ('torchmetrics', 'sympy', 'vllm') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""The dart profile: what DART-Math's evaluator decides, written anew from its rules, for figures beside the paper's.
+"""The dart profile: what DART-Math's evaluator decides, written anew from its rules, for scores beside the paper's.
 
 It is lenient where the strict profile is not (a factor of 100 passes, brackets of pairs do not count) and deaf where
 that one hears (mixed numbers, `.5`, `3 < x`). A difference between the two is a finding, not a fault: see

@@ -24,9 +24,9 @@ def extract(output: str, *, finish_reason: str | None = None) -> Extraction:
             text = text.rpartition(marker)[2].strip()
     if "oxed{" in text:
         return Extraction(answer=_box(text), location=AnswerLocation.BOXED, cut_off=cut)
-    said = _said(text)
-    if said is not None:
-        return Extraction(answer=said, location=AnswerLocation.PHRASE, cut_off=cut)
+    phrase = _phrase(text)
+    if phrase is not None:
+        return Extraction(answer=phrase, location=AnswerLocation.PHRASE, cut_off=cut)
     formulas = _FORMULA.findall(whole)
     if formulas:
         return Extraction(answer=formulas[-1], location=AnswerLocation.FORMULA, cut_off=cut)
@@ -49,7 +49,7 @@ def _box(text: str) -> str:
     return behind[1:]
 
 
-def _said(text: str) -> str | None:
+def _phrase(text: str) -> str | None:
     """What stands before "is the answer" or behind "answer is"; a truth value where a statement is graded."""
     before = next((m for m in _BEFORE if m in text), None)
     after = next((m for m in _AFTER if m in text), None)

@@ -2,7 +2,7 @@
 
 Two different expressions of the size of an answer agree to thirty digits at one random point with no chance worth
 naming; here they must agree at every point where both are real. The points are fixed by the names of the variables,
-so a verdict never changes from run to run.
+so a grade never changes from run to run.
 """
 
 from __future__ import annotations

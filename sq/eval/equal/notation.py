@@ -1,7 +1,7 @@
 r"""Ways of writing that only some writers use, put in the spelling that the reader knows.
 
 `\frac{\text{m}}{\text{s}}`, `204 base 5`, `all reals except 2`, `of the students` behind a share, and answers whose
-backslash or last brace was lost on the way. Each is told by its form alone; a text without it stays as it is.
+backslash or last brace was lost on the way. Each is recognised by its form alone; a text without it stays as it is.
 """
 
 from __future__ import annotations

@@ -182,8 +182,8 @@ def _near(a: Node, b: Node, tolerance: Tolerance) -> bool:
 def _rounds(written: Num, value: object) -> bool:
     if written.places < ROUNDED_PLACES or written.digits < ROUNDED_PLACES:
         return False
-    shown = mp.mpf(written.value.numerator) / written.value.denominator
-    return bool(abs(shown - value) <= mp.mpf(10) ** -written.places * (mp.mpf(1) / 2 + mp.mpf(10) ** -9))
+    value_shown = mp.mpf(written.value.numerator) / written.value.denominator
+    return bool(abs(value_shown - value) <= mp.mpf(10) ** -written.places * (mp.mpf(1) / 2 + mp.mpf(10) ** -9))
 
 
 def _terminates(node: Node) -> bool:

@@ -58,8 +58,8 @@ def equal(answer: str, reference: str, tolerance: Tolerance = EXACT) -> Equality
         return equal(ours, wanted[0] if choice(ours) else wanted[1], tolerance)
     if given and not wanted and choice(theirs) is None:
         ours = given[1]
-    said = _in_words(ours, theirs)
-    return said if said is not None else _as_mathematics(ours, theirs, tolerance)
+    result = _in_words(ours, theirs)
+    return result if result is not None else _as_mathematics(ours, theirs, tolerance)
 
 
 def same_text(output: str, reference: str) -> bool:
@@ -80,7 +80,7 @@ def _in_words(ours: str, theirs: str) -> EqualityResult | None:
     """Choices, phrases and prose; None where both are to be read as mathematics."""
     chosen = same_choice(ours, theirs)
     if chosen is not None:
-        return _outcome(chosen, "the same choice", "another choice")
+        return _result(chosen, "the same choice", "another choice")
     if same_words(ours, theirs) or same_label(ours, theirs):
         return EqualityResult(GradeStatus.CORRECT, "same words")
     if empty_answer(ours) and empty_answer(theirs):
@@ -130,5 +130,5 @@ def _read(text: str) -> tuple[list[Node], str]:
         return [], str(error)
 
 
-def _outcome(same: bool, yes: str, no: str) -> EqualityResult:
+def _result(same: bool, yes: str, no: str) -> EqualityResult:
     return EqualityResult(GradeStatus.CORRECT, yes) if same else EqualityResult(GradeStatus.WRONG, no)

@@ -102,5 +102,5 @@ def canonical(unit: str) -> Unit | None:
             powers[kind] += times * power_of
             factor *= size**times
             pi_power -= times * (last in _OVER_PI)
-    known = tuple(sorted((k, p) for k, p in powers.items() if p))
-    return Unit(known, factor, pi_power) if known else None
+    kinds = tuple(sorted((k, p) for k, p in powers.items() if p))
+    return Unit(kinds, factor, pi_power) if kinds else None

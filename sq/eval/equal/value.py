@@ -128,10 +128,10 @@ def _missing(name: str) -> Any:
 
 
 def _constant(name: str) -> Any:
-    known = {"pi": mp.pi, "e": mp.e, "inf": mp.inf, "i": mp.mpc(0, 1)}
-    if name not in known:
+    values = {"pi": mp.pi, "e": mp.e, "inf": mp.inf, "i": mp.mpc(0, 1)}
+    if name not in values:
         raise Uncomputable(f"{name} is no number")
-    return +known[name]
+    return +values[name]
 
 
 def _mag(value: Any) -> int:

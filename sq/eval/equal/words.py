@@ -160,7 +160,7 @@ def choice(text: str) -> str | None:
     return match.group(1) if match else None
 
 
-def choice_said(text: str) -> str | None:
+def leading_choice(text: str) -> str | None:
     """The letter where the answer starts with a choice: `(B) 12`, `B. Paris`, `option B`."""
     match = _CHOICE_AND_MORE.fullmatch(unwrap(text).strip()) if len(text) < 300 else None
     return next((g.upper() for g in match.groups() if g), None) if match else None
@@ -174,8 +174,8 @@ def same_choice(prediction: str, reference: str) -> bool | None:
         return True if several[0] and several[0] == several[1] else None
     given = choice(prediction)
     if given is None:
-        said = choice_said(prediction) if wanted.isupper() else None
-        return None if said is None else said == wanted
+        letter = leading_choice(prediction) if wanted.isupper() else None
+        return None if letter is None else letter == wanted
     if _MARKED.search(prediction) or _MARKED.search(reference):
         return given.upper() == wanted.upper()
     return given == wanted
