@@ -6,8 +6,9 @@ from hydra import compose, initialize_config_dir
 
 from sq.core.config import build, conf_dir
 from sq.core.ledger import Ledger, Reject, WorkItem
-from sq.core.rows import QUESTION, row_id
+from sq.core.rows import QUESTION, SCORE, row_id
 from sq.domains.arithmetic import ArithmeticDomain
+from sq.report.artifacts import StageArtifacts
 
 HOSTILE = '</script><img src=x onerror=alert(1)> & "Tom" has 2 apples. How many apples does he have?'
 FORMULA = r"What is $\frac{1}{2} + x^2$ if $x = 3$ and Tom pays $5 and $6? How many is that?"
@@ -44,3 +45,15 @@ def stage(name, kind, where, *, script="synthesize", **more):
     return {"name": name, "script": script, "stage": kind, "variant": None, "reads": [], "overrides": [f"stage={kind}"],
             "output_dir": str(where), "status": "done", "seconds": 2.0, "cpu_seconds": 1.5, "log": "", "last": "",
             "run_id": "", **more}  # fmt: skip
+
+
+def student(directory, right, **tags):
+    """An evaluation in which these problems were answered right, by the first grader; by the second none."""
+    with Ledger.open(directory / "b" / "scores", schema=SCORE, config={}) as ledger:
+        for item in ledger.todo(WorkItem(str(i), i) for i in range(len(right))):
+            row = {"id": item.key, "run": "r", "parents": [], "question": "q?", "benchmark": "b", "item": item.key}
+            row |= {"sample": 0, "prediction": "", "reference": "1", "verdict": "", "profile": "exact"}
+            graded = [{**row, "correct": right[item.payload]}, {**row, "profile": "late", "correct": False}]
+            ledger.record(item.key, rows=[dict.fromkeys(SCORE.names) | row for row in graded])
+        ledger.finish()
+    return StageArtifacts(name=directory.name, kind="evaluate", directory=directory, tags=tags)

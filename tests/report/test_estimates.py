@@ -1,11 +1,9 @@
 """Estimates: each with its interval; a change only where that leaves out zero; students compared by problem."""
 
 import pytest
+from report_run import student
 
 from sq.core.intervals import paired_difference
-from sq.core.ledger import Ledger, WorkItem
-from sq.core.rows import SCORE
-from sq.report.artifacts import StageArtifacts
 from sq.report.estimates import accuracy, change, change_of_students, over_seeds, share
 from sq.report.render import interval, percent, points
 
@@ -20,18 +18,6 @@ def test_changes_are_gains_only_beyond_their_interval():
     assert over_seeds([share(1, 2)]) == share(1, 2)
     same = over_seeds([share(50, 100)] * 4)
     assert same.high - same.low == pytest.approx((share(50, 100).high - share(50, 100).low) / 2), "not certainty"
-
-
-def student(directory, right):
-    """An evaluation in which these problems were answered right, by the first grader; by the second none."""
-    with Ledger.open(directory / "b" / "scores", schema=SCORE, config={}) as ledger:
-        for item in ledger.todo(WorkItem(str(i), i) for i in range(len(right))):
-            row = {"id": item.key, "run": "r", "parents": [], "question": "q?", "benchmark": "b", "item": item.key}
-            row |= {"sample": 0, "prediction": "", "reference": "1", "verdict": "", "profile": "exact"}
-            graded = [{**row, "correct": right[item.payload]}, {**row, "profile": "late", "correct": False}]
-            ledger.record(item.key, rows=[dict.fromkeys(SCORE.names) | row for row in graded])
-        ledger.finish()
-    return StageArtifacts(name=directory.name, kind="evaluate", directory=directory)
 
 
 def test_two_students_are_compared_problem_by_problem(tmp_path):
