@@ -83,10 +83,10 @@ class QADomain:
         """The answer that a solution states, where that is a place that counts (`extract`)."""
         from sq.eval.extract import extract
 
-        found = extract(text)
+        extracted = extract(text)
         places = _PLACES.get(self.config.extract)
-        stated = found.found if places is None else found.location.value in places
-        return found.answer if stated else None
+        stated = extracted.found if places is None else extracted.location.value in places
+        return extracted.answer if stated else None
 
     def check(self, answer: str, reference: str) -> bool:
         """Whether two answers are the same by the strict profile of the grader, within the tolerance."""

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 from sq.core.config import setting
 from sq.core.count import count_noun
 from sq.core.errors import ConfigError
-from sq.domains.arithmetic import answers
+from sq.domains.arithmetic import answers as numbers
 from sq.domains.arithmetic.corpus import documents
 from sq.domains.arithmetic.families import FAMILIES, MOST_STEPS, problem
 from sq.domains.arithmetic.oracle import analyse
@@ -105,7 +105,7 @@ class ArithmeticDomain:
 
     def final_answer(self, text: str) -> str | None:
         """The content of the last `\\boxed{...}`."""
-        return answers.final_answer(text)
+        return numbers.final_answer(text)
 
     def oracle_label(self, question: str) -> OracleLabel:
         """The oracle's word on any text: exact, from the text alone."""
@@ -121,8 +121,8 @@ class ArithmeticDomain:
 
     def check(self, answer: str, reference: str) -> bool:
         """Whether both are the same number, exactly."""
-        return answers.check(answer, reference)
+        return numbers.check(answer, reference)
 
-    def vote(self, question: Mapping[str, Any], said: Sequence[str], responses: Sequence[str]) -> AnswerGroups:
+    def vote(self, question: Mapping[str, Any], answers: Sequence[str], responses: Sequence[str]) -> AnswerGroups:
         """Candidates by their numbers."""
-        return group_by_answer(said, self.check)
+        return group_by_answer(answers, self.check)

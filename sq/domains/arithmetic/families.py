@@ -88,14 +88,14 @@ def write_story(rng: random.Random, family: Family, steps: int) -> Story | None:
 
 def solve_story(story: Story, family: Family, steps: int) -> Problem | None:
     """The problem as the oracle reads it in the text alone."""
-    found = analyse(story.text)
-    if found.solvable and found.steps == steps and found.peak <= LIMIT:
-        return as_problem(story.text, found, family.name)
+    analysis = analyse(story.text)
+    if analysis.solvable and analysis.steps == steps and analysis.peak <= LIMIT:
+        return as_problem(story.text, analysis, family.name)
     return None
 
 
-def as_problem(question: str, found: QuestionAnalysis, family: str) -> Problem:
-    return Problem(question, str(found.answer), found.solution or "", found.steps, family)
+def as_problem(question: str, analysis: QuestionAnalysis, family: str) -> Problem:
+    return Problem(question, str(analysis.answer), analysis.solution or "", analysis.steps, family)
 
 
 @functools.cache

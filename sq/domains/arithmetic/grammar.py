@@ -169,9 +169,9 @@ def _classify(group: str | None, text: str, opening: bool) -> tuple[str, Any]:
 def _word(text: str, opening: bool) -> tuple[str, Any]:
     if opening and text not in GENDER:
         text = text[0].lower() + text[1:]
-    found = CLASS_OF.get(text)
-    if found is not None:
-        return found
+    known = CLASS_OF.get(text)
+    if known is not None:
+        return known
     if text == "an":
         return "a", None
     if text in ("his", "her"):
@@ -237,13 +237,13 @@ def _write(name: str, slots: Slots, count: str) -> str:
 
 def index(kinds: Iterable[Kind]) -> dict[str, tuple[Kind, Template]]:
     """Skeleton -> kind. Two kinds that do different things with the same sentence are a defect of the language."""
-    found: dict[str, tuple[Kind, Template]] = {}
+    by_skeleton: dict[str, tuple[Kind, Template]] = {}
     for each in kinds:
         for template in each.templates:
-            old = found.setdefault(template.skeleton, (each, template))
+            old = by_skeleton.setdefault(template.skeleton, (each, template))
             if old[0].effect is not each.effect or old[1].slots != template.slots:
                 raise AssertionError(f"{each.name} and {old[0].name} share the skeleton {template.skeleton!r}")
-    return found
+    return by_skeleton
 
 
 def format_number(value: Number) -> str:

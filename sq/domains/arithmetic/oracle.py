@@ -80,10 +80,10 @@ def parse(text: str) -> list[Sentence] | QuestionAnalysis:
     """Read every sentence, or say which one is not of the language."""
     sentences = []
     for sentence in split(text):
-        found = read_sentence(sentence)
-        if found is None:
+        read = read_sentence(sentence)
+        if read is None:
             return QuestionAnalysis(False, Reason.UNPARSED, sentence)
-        sentences.append(found)
+        sentences.append(read)
     return sentences or QuestionAnalysis(False, Reason.EMPTY)
 
 
@@ -92,10 +92,10 @@ def read_sentence(text: str) -> Sentence | None:
     if text[0].islower():
         return None
     skeleton, values = scan(_OPENING.sub("", text))
-    found = SKELETONS.get(skeleton)
-    if found is None:
+    entry = SKELETONS.get(skeleton)
+    if entry is None:
         return None
-    each, template = found
+    each, template = entry
     return Sentence(text, each, template, dict(zip(template.slots, values, strict=True)))
 
 

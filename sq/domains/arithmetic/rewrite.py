@@ -32,10 +32,10 @@ def fix(question: str, rng: random.Random) -> str:
     """A solvable question close to `question`; one of like family where nothing of it can be kept."""
     sentences = split(question[:MAX_CHARS])
     for _ in range(ROUNDS):
-        found = analyse(" ".join(sentences))
-        if found.solvable and found.steps:
+        analysis = analyse(" ".join(sentences))
+        if analysis.solvable and analysis.steps:
             return " ".join(sentences)
-        repaired = _repair(sentences, found.reason, found.detail, rng)
+        repaired = _repair(sentences, analysis.reason, analysis.detail, rng)
         if repaired is None:
             break
         sentences = repaired
@@ -108,8 +108,10 @@ def _filled(sentences: list[str], rng: random.Random) -> list[str] | None:
         filled = sentences
         for i, token in reversed(vague):
             filled = _put(filled, i, token, rng.randint(2, 10))
-        found = analyse(" ".join(filled))
-        if _neat(found, filled) or not (found.solvable or found.reason in (Reason.NEGATIVE, Reason.FRACTIONAL)):
+        analysis = analyse(" ".join(filled))
+        if _neat(analysis, filled) or not (
+            analysis.solvable or analysis.reason in (Reason.NEGATIVE, Reason.FRACTIONAL)
+        ):
             break
     return filled
 
@@ -121,15 +123,17 @@ def _renumbered(sentences: list[str], rng: random.Random) -> list[str] | None:
     known = [(i, t) for i, t in places if t.value is not None]
     if not known:
         return None
-    for try_problem in range(120):
-        chosen = broken or ([rng.choice(known)] if try_problem < 60 else rng.sample(known, rng.randint(1, len(known))))
+    for attempt in range(120):
+        chosen = broken or ([rng.choice(known)] if attempt < 60 else rng.sample(known, rng.randint(1, len(known))))
         renewed = sentences
         for i, token in sorted(chosen, key=lambda place: (place[0], place[1].start), reverse=True):
             renewed = _put(renewed, i, token, rng.randint(1, 12) if rng.random() < 0.6 else rng.randint(10, 60))
-        found = analyse(" ".join(renewed))
-        if _neat(found, renewed) or not (found.solvable or found.reason in (Reason.NEGATIVE, Reason.FRACTIONAL)):
+        analysis = analyse(" ".join(renewed))
+        if _neat(analysis, renewed) or not (
+            analysis.solvable or analysis.reason in (Reason.NEGATIVE, Reason.FRACTIONAL)
+        ):
             return renewed
-        if try_problem == 59:
+        if attempt == 59:
             broken = []
     return None
 
@@ -176,9 +180,9 @@ def _ask_more(sentences: list[str], steps: int, rng: random.Random) -> list[str]
         if slots is None:
             continue
         tried = [*statements, _render(kind, slots, rng)]
-        found = analyse(" ".join(tried))
-        if found.steps > most and _neat(found, tried):
-            best, most = tried, found.steps
+        analysis = analyse(" ".join(tried))
+        if analysis.steps > most and _neat(analysis, tried):
+            best, most = tried, analysis.steps
             tries += 1
             if tries == 3:
                 break
@@ -197,10 +201,10 @@ def _insert(sentences: list[str], steps: int, rng: random.Random) -> list[str] |
                     break
                 place = rng.randint(1, len(sentences) - 1) if len(sentences) > 1 else 0
                 tried = [*sentences[:place], _render(kind, slots, rng), *sentences[place:]]
-                found = analyse(" ".join(tried))
-                if found.steps > steps and _neat(found, tried):
+                analysis = analyse(" ".join(tried))
+                if analysis.steps > steps and _neat(analysis, tried):
                     return tried
-                if found.steps > steps or found.reason in (Reason.NEGATIVE, Reason.FRACTIONAL):
+                if analysis.steps > steps or analysis.reason in (Reason.NEGATIVE, Reason.FRACTIONAL):
                     large.append(tried)
     return _made_to_fit(large, steps, rng)
 
@@ -213,17 +217,17 @@ def _made_to_fit(candidates: list[list[str]], steps: int, rng: random.Random) ->
             for i, token in reversed(_numbers(tried)):
                 if type(token.value) is int and rng.random() < 0.4:
                     smaller = _put(smaller, i, token, rng.randint(2, max(2, token.value)))
-            found = analyse(" ".join(smaller))
-            if found.steps > steps and _neat(found, smaller):
+            analysis = analyse(" ".join(smaller))
+            if analysis.steps > steps and _neat(analysis, smaller):
                 return smaller
     return None
 
 
-def _neat(found: QuestionAnalysis, sentences: list[str]) -> bool:
+def _neat(analysis: QuestionAnalysis, sentences: list[str]) -> bool:
     """Solvable, within the range of numbers, and a whole answer unless a fraction is asked for."""
-    if not found.solvable or found.answer is None or found.peak > LIMIT:
+    if not analysis.solvable or analysis.answer is None or analysis.peak > LIMIT:
         return False
-    return found.answer.denominator == 1 or "fraction" in sentences[-1]
+    return analysis.answer.denominator == 1 or "fraction" in sentences[-1]
 
 
 def _near(kinds: tuple[Kind, ...], sentences: list[str], rng: random.Random, only_near: bool = False) -> list[Kind]:
@@ -237,13 +241,13 @@ def _near(kinds: tuple[Kind, ...], sentences: list[str], rng: random.Random, onl
 
 def _entities(sentences: list[str]) -> dict[str, list[str]]:
     """The names and nouns of a text by class letter, in the order they come up."""
-    found: dict[str, list[str]] = {}
+    entities: dict[str, list[str]] = {}
     for sentence in sentences:
         for token in lex(sentence):
-            values = found.setdefault(token.shape, [])
+            values = entities.setdefault(token.shape, [])
             if isinstance(token.value, str) and token.value not in ("he", "she") and token.value not in values:
                 values.append(token.value)
-    return found
+    return entities
 
 
 _FREE = frozenset("#$MFDPGYO")

@@ -20,10 +20,10 @@ DAY = g.Quantity("minutes {A}", "{A} spends", "minutes", whole=False, total=True
 
 
 def _age_later(op: str) -> Effect:
-    told = "will be" if op == "+" else "was"
+    verb = "will be" if op == "+" else "was"
 
     def effect(w: World, s: Slots) -> Node:
-        return AGE.calc(w, s, op, w.asked(AGE.of(s)), w.leaf(s["n"]), f"{s['A']} {told}")
+        return AGE.calc(w, s, op, w.asked(AGE.of(s)), w.leaf(s["n"]), f"{s['A']} {verb}")
 
     return effect
 

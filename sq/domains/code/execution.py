@@ -51,14 +51,14 @@ class ProgramExecutor:
         function, tests = _written_tests(responses)
         if not tests:
             return AnswerGroups(keys=tuple(map(normal, sources)))
-        outcomes = self._called(sources, function, [arguments for arguments, _ in tests])
+        results = self._called(sources, function, [arguments for arguments, _ in tests])
         gives = [
-            [key == expected for key, (_, expected) in zip(_keys(o, len(tests)), tests, strict=True)] for o in outcomes
+            [key == expected for key, (_, expected) in zip(_keys(o, len(tests)), tests, strict=True)] for o in results
         ]
         agreed = [i for i in range(len(tests)) if 2 * sum(row[i] for row in gives) > len(sources)]
         share = len(agreed) / len(tests)
         if not agreed:
-            return AnswerGroups(keys=tuple(_key(i, o) for i, o in enumerate(outcomes)), agreement=share)
+            return AnswerGroups(keys=tuple(_key(i, o) for i, o in enumerate(results)), agreement=share)
         return AnswerGroups(keys=tuple("".join("01"[row[i]] for i in agreed) for row in gives), agreement=share)
 
     def _called(self, sources: Sequence[str], function: str, calls: Sequence[Sequence[Any]]) -> list[ProgramResult]:
@@ -74,34 +74,34 @@ def _written_tests(responses: Sequence[str]) -> tuple[str, list[tuple[list[Any],
     """The function that most tests call, and the distinct tests of it: arguments, and the key of the value."""
     from sq.sandbox.plain_values import value_key
 
-    found = [test for response in responses for test in asserted(response)]
-    if not found:
+    written = [test for response in responses for test in asserted(response)]
+    if not written:
         return "", []
-    function = Counter(name for name, _, _ in found).most_common(1)[0][0]
+    function = Counter(name for name, _, _ in written).most_common(1)[0][0]
     tests: dict[tuple[str | None, str | None], list[Any]] = {}
-    for name, arguments, value in found:
+    for name, arguments, value in written:
         if name == function:
             tests.setdefault((value_key(arguments), value_key(value)), arguments)
     return function, [(arguments, value) for (_, value), arguments in list(tests.items())[:MAX_CALLS]]
 
 
-def _keys(outcome: ProgramResult, count: int) -> tuple[str | None, ...]:
-    return outcome.keys if len(outcome.keys) == count else (None,) * count
+def _keys(result: ProgramResult, count: int) -> tuple[str | None, ...]:
+    return result.keys if len(result.keys) == count else (None,) * count
 
 
-def _key(index: int, outcome: ProgramResult) -> str:
-    if not any(outcome.keys):
+def _key(index: int, result: ProgramResult) -> str:
+    if not any(result.keys):
         return f"failed {index}"
-    return json.dumps(outcome.keys)
+    return json.dumps(result.keys)
 
 
 def _tests(reference: str) -> Calls | Asserts | None:
     try:
-        told = json.loads(reference)
+        parsed = json.loads(reference)
         return Calls(
-            function=str(told["function"]),
-            arguments=[list(arguments) for arguments, _ in told["calls"]],
-            expected=[value for _, value in told["calls"]],
+            function=str(parsed["function"]),
+            arguments=[list(arguments) for arguments, _ in parsed["calls"]],
+            expected=[value for _, value in parsed["calls"]],
         )
     except (ValueError, TypeError, KeyError):
         pass
