@@ -7,21 +7,19 @@ compared in the grader's worker processes, which can be killed; a model's words 
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from sq.core.config import setting
-from sq.core.errors import ConfigError
-from sq.data.sources import SourceConfig, digest, read_source
-from sq.domains.base import AnswerGroups, Document, DomainConfig, OracleLabel, group_by_answer
+from sq.data.sources import SourceConfig
+from sq.domains.base import AnswerGroups, DomainConfig, group_by_answer
+from sq.domains.sourced import SourcedDomain
 
 if TYPE_CHECKING:
     from sq.eval.grader import Grader
 
-NEED = ("question", "answer", "solution")
 _PLACES = {"boxed": ("boxed",), "stated": ("boxed", "hashes", "phrase", "bold", "whole")}
 """Where an answer may stand for each setting of `extract`; `any` takes the last formula or number too."""
 
@@ -48,36 +46,15 @@ class QAConfig(DomainConfig):
         return QADomain(self)
 
 
-class QADomain:
+class QADomain(SourcedDomain):
     """Implements `sq.domains.base.Domain`."""
 
-    base_model = ""
+    need = ("question", "answer", "solution")
+    keep = ("level", "topic", "type", "subject")
 
     def __init__(self, config: QAConfig) -> None:
-        self.config = config
-        self.name, self.instruction = config.name, config.instruction
-
-    def seeds(self, count: int, seed: int, split: str = "train") -> Iterator[dict[str, Any]]:
-        """Yield up to `count` seed problems, in the order that the seed gives."""
-        if split != "train":
-            raise ConfigError(
-                f"split={split}: domain={self.name} has the problems of its training sets only; what a model can do is "
-                f"measured by evaluate.py benchmark=[{','.join(self.config.benchmarks)}]"
-            )
-        source = dataclasses.replace(self.config.seeds, limit=min(count, self.config.seeds.limit or count), seed=seed)
-        keep = ("level", "topic", "type", "subject")
-        for row in read_source(source, NEED):
-            yield {name: row[name] for name in (*NEED, *keep) if row.get(name) is not None}
-
-    @property
-    def digest(self) -> str:
-        """A digest of what the seeds are read from."""
-        return digest(self.config.seeds)
-
-    def corpus(self, count: int, seed: int) -> Iterator[Document]:
-        """The seed problems with their solutions, as text to pretrain on."""
-        for row in self.seeds(count, seed, "train"):
-            yield Document(question=row["question"], solution=row["solution"])
+        super().__init__(config.name, config.seeds, config.benchmarks)
+        self.config, self.instruction = config, config.instruction
 
     def final_answer(self, text: str) -> str | None:
         """The answer that a solution states, where that is a place that counts (`extract`)."""
@@ -101,10 +78,6 @@ class QADomain:
     def vote(self, question: Mapping[str, Any], answers: Sequence[str], responses: Sequence[str]) -> AnswerGroups:
         """Candidates by their answers."""
         return group_by_answer(answers, self.check)
-
-    def oracle_label(self, question: str) -> OracleLabel | None:
-        """None: nothing exact can be said of a question from outside."""
-        return None
 
     @cached_property
     def _grader(self) -> Grader:

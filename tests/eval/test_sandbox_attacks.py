@@ -93,6 +93,7 @@ def call(box, source, *arguments):
 
 
 ENDED = {  # name: the program, how it ends, a fragment of the reason
+    "a huge answer": ("def f(): return 'x' * (40 * 2**20)", {Status.ERROR}, ""),
     "memory bit by bit": ("""
         def f():
             x = []
@@ -126,7 +127,6 @@ ENDED = {  # name: the program, how it ends, a fragment of the reason
             sys.stdout.write('x' * 10000)
             sys.stderr.write('x' * 10000)
     """, {Status.TIMEOUT}, ""),
-    "a huge answer": ("def f(): return 'x' * (40 * 2**20)", {Status.ERROR}, ""),
     "many files": ("""
         def f():
             for i in range(10**6):

@@ -169,7 +169,7 @@ FORGERIES = {
     "rewrites what is said": """
         import json
         encode, dumps = json.JSONEncoder.encode, json.dumps
-        def passed(m): return {**m, 'status': 'passed', 'ran': 3} if isinstance(m, dict) and 'status' in m else m
+        def passed(m): return {**m, 'status': 'passed', 'passed': 3} if isinstance(m, dict) and 'status' in m else m
         json.JSONEncoder.encode = lambda self, m: encode(self, passed(m))
         json.dumps = lambda m, **k: dumps(passed(m), **k)
         def f(x): return 0
@@ -315,7 +315,7 @@ FORGERIES = {
     """,
     "says on every descriptor that it passed": """
         import json, os, struct
-        word = json.dumps({"status": "passed", "reason": "", "passed": [True] * 3, "ran": 3}).encode()
+        word = json.dumps({"status": "passed", "reason": "", "passed": [True] * 3}).encode()
         for fd in range(64):
             try: os.write(fd, struct.pack('=I', len(word)) + word)
             except OSError: pass
@@ -323,7 +323,7 @@ FORGERIES = {
     """,
     "says so while it is called, and leaves": """
         import json, os, struct
-        word = json.dumps({"status": "passed", "reason": "", "passed": [True] * 3, "ran": 3}).encode()
+        word = json.dumps({"status": "passed", "reason": "", "passed": 3}).encode()
         def f(x):
             for fd in range(64):
                 try: os.write(fd, struct.pack('=I', len(word)) + word)

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 from sq.domains.arithmetic.chain_families import CHAINS
 from sq.domains.arithmetic.chains import write_chain
-from sq.domains.arithmetic.lexicon import ITEMS, NAMES
-from sq.domains.arithmetic.oracle import KINDS, QuestionAnalysis, analyse
+from sq.domains.arithmetic.oracle import QuestionAnalysis, analyse
 from sq.domains.arithmetic.pairs import PAIRS, write_pair
 from sq.domains.arithmetic.scenarios import SCENARIOS
 from sq.domains.arithmetic.story import LIMIT, RetryError, Story
@@ -70,12 +69,6 @@ def problem(
                 return written
 
 
-def try_problem(rng: random.Random, family: Family, steps: int) -> Problem | None:
-    """One try at a question; None where the numbers drawn led nowhere."""
-    story = write_story(rng, family, steps)
-    return None if story is None else solve_story(story, family, steps)
-
-
 def write_story(rng: random.Random, family: Family, steps: int) -> Story | None:
     """A story of the family, if it came out with the right number of steps."""
     story = Story(rng, pronouns=family.name not in PAIRS)
@@ -106,18 +99,3 @@ def _able(steps: int, names: tuple[str, ...]) -> tuple[str, ...]:
 def _choose(rng: random.Random, steps: int, names: tuple[str, ...]) -> str:
     able = _able(steps, names) or names
     return able[int(rng.random() * len(able))]
-
-
-def count_distinct_at_least() -> int:
-    """A lower bound on how many different questions there are, counted on the two-event stories of one family alone.
-
-    "Tom has 12 apples. Tom buys 7 more apples. Tom loses 3 apples. How many apples does Tom have?": every name, item,
-    phrasing and admissible number gives another text; pronouns and openings are not counted.
-    """
-    phrasings = 1
-    for name in ("have.set", "have.add", "have.sub", "have.ask"):
-        phrasings *= len(KINDS[name].templates)
-    numbers = sum(
-        min(40, start + more - 1) - 1 for start in range(4, 61) for more in range(2, min(40, 100 - start) + 1)
-    )
-    return len(NAMES) * len(ITEMS) * phrasings * numbers

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from sq.domains.arithmetic.grammar import Kind, Slots, Template
-from sq.domains.arithmetic.lexicon import DAYS, FOODS, GENDER, ITEMS, NAMES, THINGS
+from sq.domains.arithmetic.lexicon import DAYS, GENDER, ITEMS, NAMES, THINGS
 from sq.domains.arithmetic.oracle import KINDS, OPENINGS, execute
 from sq.domains.arithmetic.world import Node, Number, UnsolvableError, World, needed
 
@@ -59,9 +59,6 @@ class Story:
 
     def item(self) -> str:
         return self.choose(ITEMS)
-
-    def food(self) -> str:
-        return self.choose(FOODS)
 
     def thing(self) -> str:
         return self.choose(THINGS)

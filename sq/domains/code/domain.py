@@ -6,17 +6,16 @@ to take a vote among candidates, against the tests that the model wrote beside t
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from sq.core.config import setting
-from sq.core.errors import ConfigError
-from sq.data.sources import SourceConfig, digest, read_source
-from sq.domains.base import AnswerGroups, Document, DomainConfig, OracleLabel
+from sq.data.sources import SourceConfig
+from sq.domains.base import AnswerGroups, DomainConfig
 from sq.domains.code.execution import ProgramExecutor
 from sq.domains.code.extract import program_in
+from sq.domains.sourced import SourcedDomain
 from sq.sandbox.config import SandboxConfig
 
 INSTRUCTION = (
@@ -42,36 +41,17 @@ class CodeConfig(DomainConfig):
         return CodeDomain(self)
 
 
-class CodeDomain:
-    """Implements `sq.domains.base.Domain`."""
+class CodeDomain(SourcedDomain):
+    """Implements `sq.domains.base.Domain`; seeds of CodeFeedback have a solution and no tests."""
 
-    base_model = ""
+    need = ("question",)
+    keep = ("answer", "solution", "topic")
 
     def __init__(self, config: CodeConfig) -> None:
-        self.config, self.name = config, config.name
+        super().__init__(config.name, config.seeds, config.benchmarks)
+        self.config = config
         self.instruction = config.instruction + (TESTS_TOO if config.write_tests else "")
         self._executor = ProgramExecutor(config.sandbox)
-
-    def seeds(self, count: int, seed: int, split: str = "train") -> Iterator[dict[str, Any]]:
-        """Yield up to `count` seed problems; those of CodeFeedback have a solution and no tests."""
-        if split != "train":
-            raise ConfigError(
-                f"split={split}: domain={self.name} has training problems only; what a model can do is measured by "
-                "evaluate.py benchmark=[humaneval,mbpp]"
-            )
-        source = dataclasses.replace(self.config.seeds, limit=min(count, self.config.seeds.limit or count), seed=seed)
-        for row in read_source(source, ("question",)):
-            yield {name: row[name] for name in ("question", "answer", "solution", "topic") if row.get(name) is not None}
-
-    @property
-    def digest(self) -> str:
-        """A digest of what the seeds are read from."""
-        return digest(self.config.seeds)
-
-    def corpus(self, count: int, seed: int) -> Iterator[Document]:
-        """The seed problems, with solutions where there are any, as text to pretrain on."""
-        for row in self.seeds(count, seed, "train"):
-            yield Document(question=row["question"], solution=row.get("solution", ""))
 
     def final_answer(self, text: str) -> str | None:
         """The program in a solution: a closed block of Python that parses."""
@@ -84,7 +64,3 @@ class CodeDomain:
     def vote(self, question: Mapping[str, Any], answers: Sequence[str], responses: Sequence[str]) -> AnswerGroups:
         """Programs by which tests they pass, of those that were written beside them and that most of them pass."""
         return self._executor.group_by_written_tests(answers, responses)
-
-    def oracle_label(self, question: str) -> OracleLabel | None:
-        """None: nothing exact can be said of a question from outside."""
-        return None
