@@ -290,7 +290,7 @@ def trained(case: Case, device: str, shapes: str) -> dict[str, Any]:
     from sq.train.model import checked_trainer, prepared
     from sq.train.packs import training_packs
     from sq.train.rows import TrainingRows
-    from sq.train.stage import LossContext, StageConfig
+    from sq.train.stage import StageConfig
     from sq.train.trainer import prepare_process, run_training
 
     tiny = shapes == "tiny"
@@ -321,16 +321,9 @@ def trained(case: Case, device: str, shapes: str) -> dict[str, Any]:
         items = rows_of(case.stage, vocabulary, wanted, 0.1 if tiny else 1.0)
         train, none = TokenRows.of(items, directory / "rows"), TokenRows.of([], directory / "none")
         rows = TrainingRows(train=train, held_out=none, counts={}, directory=directory)
-        model = prepared(
-            new_model(shapes, device, torch.bfloat16), torch.bfloat16, trainer, stage, saved=rows.saved_by_sharing()
-        )
-        half = True
-        context = LossContext(
-            model=model.model, attention=model.attention, rows=train, kernel=model.head.kernel, half=half
-        )
-        loss = stage.make_loss(context)
-        prefix = rows.common_prefix() if model.attention.shares_prefix else 0
-        packs = training_packs(rows, stage, loss, prefix=prefix, world=1, seed=0, record=None)
+        model = prepared(shapes, new_model(shapes, device, torch.bfloat16), torch.bfloat16, trainer, stage, rows)
+        loss = stage.make_loss(model)
+        packs = training_packs(rows, stage, loss, prefix=model.prefix, world=1, seed=0, record=None)
         module, figures = timed_module(model, loss, rows, packs, stage, trainer, directory, device)
         references = directory / "references" if stage.needs_reference else None
         logged = Logged()
@@ -380,7 +373,7 @@ def timed_module(
                 marks.append((step, time.perf_counter(), self.tokens_seen, self.targets_seen))
 
     module = Timed(
-        model.model, loss, rows, stage=stage, trainer=trainer, steps=packs.train.steps, seed=0,
+        model, loss, rows, stage=stage, trainer=trainer, steps=packs.train.steps, seed=0,
         checkpoints=directory / "checkpoints",
     )  # fmt: skip
 

@@ -17,12 +17,12 @@ from torch.nn import functional as F
 from train_ours import job_of
 
 from sq.data.collate import collate, shared_prefix
+from sq.models.attention import choose_attention
 from sq.models.load import load_model
 from sq.models.losses import qpo_loss
 from sq.models.pack import TokenSequence
 from sq.models.packed_forward import pack_loss, row_logps
 from sq.train.fit import prepare  # the rows exactly as the stage makes them
-from sq.train.model import set_up_attention
 
 ROWS = 32
 
@@ -37,7 +37,7 @@ def main(s: dict[str, Any]) -> None:
         items = [encode({"id": str(i), **json.loads(line)}) for i, line in zip(range(ROWS), file, strict=False)]
     rows = [TokenSequence(*sequence) for item in items for sequence in item.sequences]
     model = load_model(job.model, dtype="float32").eval()
-    attention = set_up_attention(model, job.trainer, share_prefix=job.stage.share_prefix)
+    attention = choose_attention(model, share_prefix=job.stage.share_prefix)
     pack = collate(rows, prefix=shared_prefix(rows), paired=s["task"] == "qpo")
     with torch.no_grad():
         if s["task"] == "qpo":

@@ -1,7 +1,7 @@
 """What is kept beside a run, tokenised rows and QPO's reference log-probabilities, and what each is keyed by.
 
 A key has every setting of the job but those listed here, so that a new setting cannot be forgotten: it changes both
-keys until it is listed with the reason why it does not matter. A path is no setting: the content found there counts.
+keys until it is listed with the reason why it does not matter. A path is no setting: the content there counts.
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sq.core.chat import ChatFormat
 from sq.core.files import digest_of
-from sq.train.stage import Encoding
 
 if TYPE_CHECKING:
     from sq.data.module import PackPlan
@@ -54,7 +52,7 @@ _NEITHER = {
     **dict.fromkeys(
         ("trainer.checkpoint_every", "trainer.checkpoint_minutes", "trainer.keep_checkpoints", "trainer.export",
          "trainer.log_every"),
-        "what is told and kept of the training",
+        "what is logged and kept of the training",
     ),
     "trainer.cache": "where the caches are",
 }  # fmt: skip
@@ -72,23 +70,16 @@ IGNORED_BY_TOKENS = _NEITHER | {
 """Settings that tokenised rows do not depend on, and why."""
 
 
-def tokens_key(
-    settings: Mapping[str, Any], *, source: str, chat: ChatFormat, encoding: Encoding, instruction: str, limit: int
-) -> str:
-    """Of tokenised rows: the digest of the source, the chat format, the limit of a row, and the job's settings."""
-    made_by = (chat.digest, encoding.template, instruction)
-    return digest_of(source, *made_by, str(limit), _deciding(settings, IGNORED_BY_TOKENS))
-
-
 def references_key(
     settings: Mapping[str, Any], *, tokens: str, weights: str, plan: PackPlan, attention: Attention, device: str
 ) -> str:
     """Of reference log-probabilities: weights, rows, how they are packed, and the arithmetic."""
     packs = json.dumps([plan.packing.packs, plan.prefix])
-    return digest_of(tokens, weights, packs, str(attention), device, _deciding(settings, IGNORED_BY_REFERENCES))
+    return digest_of(tokens, weights, packs, str(attention), device, deciding(settings, IGNORED_BY_REFERENCES))
 
 
-def _deciding(settings: Mapping[str, Any], ignored: Mapping[str, str]) -> str:
+def deciding(settings: Mapping[str, Any], ignored: Mapping[str, str]) -> str:
+    """The settings of a job that something depends on, as text."""
     groups = ("stage.", "model.", "domain.", "data.", "trainer.", "seed")
     kept = {k: str(v) for k, v in settings.items() if k.startswith(groups) and k not in ignored}
     return json.dumps(kept, sort_keys=True)

@@ -1,6 +1,6 @@
 """The configuration of training: data, adapters, hardware, and the job that ties them to a stage and a model.
 
-Kept apart from the LightningModules because those import torch and lightning, and a wrong override must be told in
+Kept apart from the LightningModules because those import torch and lightning, and a wrong override must be reported in
 under two seconds.
 """
 
@@ -28,7 +28,7 @@ class Precision(Enum):
 
 
 class TooLong(Enum):
-    """What becomes of a row longer than the limit. Either way it is counted and told."""
+    """What becomes of a row longer than the limit. Either way it is counted and logged."""
 
     REJECT = "reject"
     TRUNCATE = "truncate"

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sq.core.config import setting
 from sq.train.head_stage import HeadLoss, HeadStage
-from sq.train.stage import EncodedRow, Encoding, LossContext, LossInput, PackLoss, RowContext, StageLoss, UnusableRow
+from sq.train.stage import EncodedRow, Encoding, LossInput, PackLoss, RowContext, StageLoss, TrainableModel, UnusableRow
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 BINS = 10
 SPREAD = 0.05
-"""Standard deviation that even a perfectly known label is given, so that no weight goes to infinity."""
+"""Standard deviation that even a certain label is given, so that no weight goes to infinity."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +45,8 @@ class DifficultyStage(HeadStage):
 
         return Encoding(need=("question", "fail_rate"), encode=encode)
 
-    def make_loss(self, context: LossContext) -> StageLoss:
-        return DifficultyLoss(context, float(context.rows.values[:, 0].mean()), self.head_lr)
+    def make_loss(self, trained: TrainableModel) -> StageLoss:
+        return DifficultyLoss(trained, float(trained.rows.values[:, 0].mean()), self.head_lr)
 
 
 class DifficultyLoss(HeadLoss):
@@ -54,8 +54,8 @@ class DifficultyLoss(HeadLoss):
 
     head_note: ClassVar[str] = "regressor.json"
 
-    def __init__(self, context: LossContext, bias: float, head_lr: float | None) -> None:
-        super().__init__(context, bias, head_lr)
+    def __init__(self, trained: TrainableModel, bias: float, head_lr: float | None) -> None:
+        super().__init__(trained, bias, head_lr)
         self.bins: list[dict[str, float]] = []
 
     def __call__(self, batch: LossInput) -> PackLoss:

@@ -14,7 +14,8 @@ from sq.models.export import export
 from sq.models.load import ModelConfig, load_model
 from sq.models.regressor import export_regressor
 from sq.train.config import LoraConfig
-from sq.train.model import TrainableModel, adapters
+from sq.train.model import adapters
+from sq.train.stage import TrainableModel
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

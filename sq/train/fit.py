@@ -1,7 +1,7 @@
 """From a `TrainJob` to exported weights: rows, token sequences, packs, Lightning's Trainer, export.
 
 The same command continues from the last checkpoint; a finished run is not run again. Layout of `output_dir`: `model/`
-(Hugging Face form), `train.json` (the config that made it, and the final figures), `rejects.jsonl`; while it runs also
+(Hugging Face form), `train.json` (the config that made it, and the final metrics), `rejects.jsonl`; while it runs also
 `checkpoints/` and `cache/`.
 """
 
@@ -24,14 +24,13 @@ from sq.core.files import DirectoryLock
 from sq.core.quoting import quote_override
 from sq.core.recovery import make_directory
 from sq.core.tracking import DataRef, Run, track
-from sq.data.sources import digest
 from sq.domains.base import DomainConfig
 from sq.models.load import NEW_TINY, ModelConfig, eos_ids, fingerprint, load_tokenizer
-from sq.train.cache import references_key, tokens_key
-from sq.train.config import Precision, TrainJob
-from sq.train.launch import as_node, environment_kept, processes, rank
+from sq.train.cache import references_key
+from sq.train.config import TrainJob
+from sq.train.launch import environment_kept, processes, rank
 from sq.train.record import NAME, identity, plan_to_follow, read_record, update_record, write_record
-from sq.train.stage import LossContext, RowContext, StageConfig
+from sq.train.stage import RowContext, StageConfig
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
@@ -43,7 +42,7 @@ log = logging.getLogger(__name__)
 
 def fit(job: TrainJob) -> Path:
     """Run the job to its end, from where an earlier run of the same command stopped."""
-    with environment_kept(), processes(job.trainer, as_node(job)):
+    with environment_kept(), processes(job.trainer, job):
         return _fit(job)
 
 
@@ -92,7 +91,6 @@ class PreparedRun:
     """What is checked and known of a run before any row is read or weight is loaded."""
 
     tokenizer: PreTrainedTokenizerFast
-    chat: ChatFormat
     reader: RowReader
     settings: dict[str, Any]
     tokens: str
@@ -118,28 +116,22 @@ def prepare(job: TrainJob) -> PreparedRun:
     """Tokenizer, chat format (its contract checked), how rows become tokens, and the keys of all that."""
     from sq.train.rows import RowReader, row_limit
 
-    model, stage, domain = job.model, job.stage, job.domain.create()
+    model, stage, domain, seed = job.model, job.stage, job.domain.create(), job.seed
     new = model.path == NEW_TINY
     if new and not stage.new_weights:
         raise ConfigError(f"model={model.name} has no weights yet; make some with stage=pretrain, or choose another")
-    tokenizer = stage.new_tokenizer(domain, job.seed) if new else load_tokenizer(model)
+    tokenizer = stage.new_tokenizer(domain, seed) if new else load_tokenizer(model)
     chat = ChatFormat.from_tokenizer(tokenizer, model.chat, eos_ids=() if new else eos_ids(model), key="model.chat")
-    encoding = stage.encoding(RowContext(chat=chat, tokenizer=tokenizer, domain=domain, source=job.data, seed=job.seed))
-    limit = row_limit(
-        job.data.max_tokens, pack_tokens=stage.pack_tokens, max_length=model.max_length,
-        context=max(tokenizer.model_max_length, model.positions or 0), model=model.name,
+    context = RowContext(chat=chat, tokenizer=tokenizer, domain=domain, source=job.data, seed=seed)
+    limit = row_limit(job.data, stage, model, tokenizer.model_max_length)
+    reader = RowReader(
+        source=job.data, domain=domain, chat=chat, encoding=stage.encoding(context), limit=limit,
+        validation=stage.validation, seed=seed,
     )  # fmt: skip
     settings = flatten(job)
-    key = tokens_key(
-        settings, source="" if encoding.generate else digest(job.data, domain), chat=chat, encoding=encoding,
-        instruction=domain.instruction, limit=limit.tokens,
-    )  # fmt: skip
-    reader = RowReader(
-        source=job.data, domain=domain, encoding=encoding, limit=limit, validation=stage.validation, seed=job.seed
-    )
     return PreparedRun(
-        tokenizer=tokenizer, chat=chat, reader=reader, settings=settings, tokens=key,
-        weights=f"new:{job.seed}" if new else fingerprint(model),
+        tokenizer=tokenizer, reader=reader, settings=settings, tokens=reader.key(settings),
+        weights=f"new:{seed}" if new else fingerprint(model),
         cache=Path(job.trainer.cache or Path(job.output_dir) / "cache"), shared=job.trainer.cache is not None,
     )  # fmt: skip
 
@@ -147,46 +139,35 @@ def prepare(job: TrainJob) -> PreparedRun:
 def _train(
     job: TrainJob, given: PreparedRun, rows: TrainingRows, run: Run, planned: Mapping[str, int] | None
 ) -> dict[str, float]:
-    """Train on `rows`, write `model/`, and return the final figures. A stopped run goes on as `planned`."""
+    """Train on `rows`, write `model/`, and return the final metrics. A stopped run goes on as `planned`."""
     from sq.train.export import write_model
-    from sq.train.model import check_context, check_parity_gate, device_name, trainable_model
+    from sq.train.model import device_name, trainable_model
     from sq.train.module import TrainingModule
     from sq.train.packs import training_packs
-    from sq.train.progress import format_plan
     from sq.train.trainer import prepare_process, run_training
 
     output, stage, trainer, seed = Path(job.output_dir), job.stage, job.trainer, job.seed
     prepare_process(trainer.threads, seed)
-    trained = trainable_model(job.model, trainer, stage, given.tokenizer, seed, rows.saved_by_sharing())
-    model, attention = trained.model, trained.attention
-    check_context(model, rows.longest)
-    half = trainer.precision is not Precision.FP32
-    loss = stage.make_loss(
-        LossContext(model=model, attention=attention, rows=rows.train, kernel=trained.head.kernel, half=half)
-    )
-    prefix = rows.common_prefix() if attention.shares_prefix else 0
-    packs = training_packs(rows, stage, loss, prefix=prefix, world=trainer.world, seed=seed, record=planned)
+    trained = trainable_model(job.model, trainer, stage, tokenizer=given.tokenizer, rows=rows, seed=seed)
+    loss = stage.make_loss(trained)
+    packs = training_packs(rows, stage, loss, prefix=trained.prefix, world=trainer.world, seed=seed, record=planned)
     if rank() == 0:
         update_record(output, plan=packs.plan.record())
-    if trainer.parity_check:
-        check_parity_gate(model, rows.train, attention, packs.plan.prefix)
-    if trainer.compile:
-        model.base_model.compile(dynamic=True)
-    log.info("%s", format_plan(job.model.name, trained, rows, packs, stage, trainer))
-    module = TrainingModule(
-        model, loss, rows, stage=stage, trainer=trainer, steps=packs.train.steps, seed=seed,
-        checkpoints=output / "checkpoints",
-    )  # fmt: skip
     references = None
     if stage.needs_reference:
         key = references_key(
-            given.settings, tokens=given.tokens, weights=given.weights, plan=packs.plan, attention=attention,
+            given.settings, tokens=given.tokens, weights=given.weights, plan=packs.plan, attention=trained.attention,
             device=device_name(trainer),
         )  # fmt: skip
         references = given.cache / f"reference-{key}.safetensors"
+    module = TrainingModule(
+        trained, loss, rows, stage=stage, trainer=trainer, steps=packs.train.steps, seed=seed,
+        checkpoints=output / "checkpoints",
+    )  # fmt: skip
     write = partial(
         write_model, output / "model", trained, config=job.model, lora=trainer.lora, head_note=loss.head_note,
-        tokenizer=given.tokenizer, chat=given.chat, origin={"stage": stage.name, "run": run.id, "seed": seed},
+        tokenizer=given.tokenizer, chat=given.reader.chat,
+        origin={"stage": stage.name, "run": run.id, "seed": seed},
     )  # fmt: skip
     return run_training(module, packs, run, references, write)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from sq.core.config import setting
-from sq.train.stage import LossContext, StageConfig, StageLoss
+from sq.train.stage import StageConfig, StageLoss, TrainableModel
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -28,10 +28,10 @@ class HeadLoss(StageLoss):
     keep_last: ClassVar[bool] = True
     head: nn.Linear
 
-    def __init__(self, context: LossContext, bias: float, head_lr: float | None) -> None:
+    def __init__(self, trained: TrainableModel, bias: float, head_lr: float | None) -> None:
         from sq.models.regressor import make_head
 
-        super().__init__(context)
+        super().__init__(trained)
         self.head, self.head_lr = make_head(self.model, bias), head_lr
         output = self.model.get_output_embeddings()
         if output is not None and output.weight is not self.model.get_input_embeddings().weight:

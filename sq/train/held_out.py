@@ -1,7 +1,7 @@
-"""Held-out rows that a figure needs all at once, from all processes: a rank correlation is no mean of parts.
+"""Held-out rows that a metric needs all at once, from all processes: a rank correlation is no mean of parts.
 
 Processes have different numbers of them, some none, and torchmetrics' own gathering fails there or waits for ever. So
-the rows are brought together here, and figures are computed of the whole on every process.
+the rows are brought together here, and metrics are computed of the whole on every process.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor, distributed
 
 
 class HeldOutRows:
-    """Columns of figures, one entry a row."""
+    """Columns of numbers, one entry a row."""
 
     def __init__(self) -> None:
         self._parts: list[Tensor] = []

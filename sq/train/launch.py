@@ -6,9 +6,8 @@ that Hydra's multirun is not run again by every rank (Hydra #2070). torchrun and
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import os
+import pickle
 import socket
 import subprocess
 import sys
@@ -16,7 +15,6 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -70,8 +68,8 @@ def processes(trainer: TrainerConfig, job: Any) -> Iterator[None]:
             f"or with srun --nodes={trainer.nodes} --ntasks-per-node={count} python train.py ..."
         )
     with tempfile.TemporaryDirectory() as scratch:
-        plan, environment = Path(scratch) / "job.json", _environment(count)
-        plan.write_text(json.dumps(as_node(job)))
+        plan, environment = Path(scratch) / "job.pickle", _environment(count)
+        plan.write_bytes(pickle.dumps(job))
         children = [_start(plan, environment, number) for number in range(1, count)]
         failed: list[int] = []
         done = threading.Event()
@@ -86,8 +84,8 @@ def processes(trainer: TrainerConfig, job: Any) -> Iterator[None]:
             for child in children:  # it waits for this process, and has nothing to save
                 child.kill()
             if failed:
-                told = (Path(scratch) / f"rank-{failed[0]}.log").read_text()[-3000:]
-                raise SqError(f"process {failed[0]} of {count} has ended:\n{told.strip()}") from error
+                output = (Path(scratch) / f"rank-{failed[0]}.log").read_text()[-3000:]
+                raise SqError(f"process {failed[0]} of {count} has ended:\n{output.strip()}") from error
             raise
         finally:
             for child in children:
@@ -131,19 +129,6 @@ def precision(config: TrainerConfig) -> dict[str, Any]:
             return data
 
     return {"plugins": [Untouched(flag)]}
-
-
-def as_node(value: Any) -> Any:
-    """A config as plain values from which `sq.core.config.build` makes it again."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        kind = type(value)
-        fields = {f.name: as_node(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        return {"_target_": f"{kind.__module__}.{kind.__qualname__}", **fields}
-    if isinstance(value, Enum):
-        return value.name.lower()
-    if isinstance(value, dict):
-        return {key: as_node(child) for key, child in value.items()}
-    return [as_node(child) for child in value] if isinstance(value, list | tuple) else value
 
 
 def _environment(count: int) -> dict[str, str]:

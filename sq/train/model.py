@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,7 +21,8 @@ from sq.models.parity import check_parity
 from sq.models.tiny import make_model
 from sq.train.config import LoraConfig, Precision, TrainerConfig
 from sq.train.optim import check_optimizer
-from sq.train.stage import Optimizer, StageConfig
+from sq.train.rows import TrainingRows
+from sq.train.stage import Optimizer, StageConfig, TrainableModel
 from sq.train.token_stage import TokenStage
 
 if TYPE_CHECKING:
@@ -29,17 +30,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 PARITY_ROWS = 6
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainableModel:
-    """A model ready to be trained."""
-
-    model: PreTrainedModel
-    stored: torch.dtype
-    """The number format its weights came in, and go out in."""
-    attention: Attention
-    head: HeadChoice
 
 
 def checked_trainer(trainer: TrainerConfig, stage: StageConfig) -> TrainerConfig:
@@ -104,10 +94,10 @@ def device_name(trainer: TrainerConfig) -> str:
 
 
 def trainable_model(
-    config: ModelConfig, trainer: TrainerConfig, stage: StageConfig, tokenizer: PreTrainedTokenizerFast, seed: int,
-    saved: float,
+    config: ModelConfig, trainer: TrainerConfig, stage: StageConfig, *,
+    tokenizer: PreTrainedTokenizerFast, rows: TrainingRows, seed: int,
 ) -> TrainableModel:  # fmt: skip
-    """The model with what it is trained with; `saved` is the share of the tokens that a shared prefix saves."""
+    """The model as `stage` trains it on `rows`."""
     lora = trainer.lora
     if config.path == NEW_TINY:
         model: PreTrainedModel = make_model(tokenizer, seed)
@@ -120,13 +110,15 @@ def trainable_model(
     else:
         model = load_model(config)
         stored = model.dtype
-    return prepared(model, stored, trainer, stage, saved=saved)
+    return prepared(config.name, model, stored, trainer, stage, rows)
 
 
 def prepared(
-    model: PreTrainedModel, stored: torch.dtype, trainer: TrainerConfig, stage: StageConfig, *, saved: float
-) -> TrainableModel:
+    name: str, model: PreTrainedModel, stored: torch.dtype, trainer: TrainerConfig, stage: StageConfig,
+    rows: TrainingRows,
+) -> TrainableModel:  # fmt: skip
     """`model`, whose weights came as `stored`, cast, with adapters, on its device, with its attention and head."""
+    check_context(model, rows.longest)
     half = trainer.precision is not Precision.FP32
     if not trainer.lora.quantize:
         # FSDP keeps fp32 shards and gathers them in bf16.
@@ -137,11 +129,20 @@ def prepared(
     if trainer.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     model = model.train().to(device_of(trainer))
-    attention = set_up_attention(model, trainer, share_prefix=stage.share_prefix, half=half, saved=saved)
+    attention = set_up_attention(
+        model, trainer, share_prefix=stage.share_prefix, half=half, saved=rows.saved_by_sharing()
+    )
+    prefix = rows.common_prefix() if attention.shares_prefix else 0
     head = HeadChoice(kernel=HeadKernel.CHUNKED, reason="the stage's loss needs it")
     if _is_cross_entropy(stage):
         head = choose_head(model, HeadKernel(trainer.head), half=half)
-    return TrainableModel(model=model, stored=stored, attention=attention, head=head)
+    if trainer.parity_check:
+        check_parity_gate(model, rows.train, attention, prefix)
+    if trainer.compile:
+        model.base_model.compile(dynamic=True)
+    return TrainableModel(
+        name=name, model=model, stored=stored, half=half, attention=attention, prefix=prefix, head=head, rows=rows.train
+    )
 
 
 def _is_cross_entropy(stage: StageConfig) -> bool:

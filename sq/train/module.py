@@ -14,7 +14,6 @@ import lightning as L
 import torch
 from torch import Tensor
 from torchmetrics import MeanMetric
-from transformers import PreTrainedModel
 
 from sq.core.errors import SqError
 from sq.data.module import StepPack
@@ -25,18 +24,18 @@ from sq.train.held_out import HeldOutRows
 from sq.train.optim import make_optimizer, parameter_groups
 from sq.train.rows import TrainingRows
 from sq.train.shard import shard
-from sq.train.stage import LossInput, Schedule, StageConfig, StageLoss
+from sq.train.stage import LossInput, Schedule, StageConfig, StageLoss, TrainableModel
 
 
 class TrainingModule(L.LightningModule):
-    """Trains `model` on packs with the loss of its stage; `steps` is the length of the whole schedule."""
+    """Trains a model on packs with the loss of its stage; `steps` is the length of the whole schedule."""
 
     def __init__(
-        self, model: PreTrainedModel, loss: StageLoss, rows: TrainingRows, *,
+        self, trained: TrainableModel, loss: StageLoss, rows: TrainingRows, *,
         stage: StageConfig, trainer: TrainerConfig, steps: int, seed: int, checkpoints: Path,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.model, self.head, self.loss, self.rows = model, loss.head, loss, rows
+        self.trained, self.model, self.head, self.loss, self.rows = trained, trained.model, loss.head, loss, rows
         self.stage, self.config, self.steps, self.seed, self.checkpoints = stage, trainer, steps, seed, checkpoints
         self.reference: dict[str, Tensor] = {}
         self.reference_pass = False
@@ -89,7 +88,7 @@ class TrainingModule(L.LightningModule):
         return self(batch, "reference" if self.reference_pass else "val")  # type: ignore[no-any-return]
 
     def metrics(self, kind: str) -> dict[str, float]:
-        """The figures since the last call, over all processes (which must all call)."""
+        """The metrics since the last call, over all processes (which must all call)."""
         means = {}
         for name, mean in self.means[kind].items():
             if mean.update_called:

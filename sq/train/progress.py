@@ -1,4 +1,4 @@
-"""What a person sees of training: a bar with rate, loss and time left; figures to MLflow; model FLOP utilisation."""
+"""What a person sees of training: a bar with rate, loss and time left; metrics to MLflow; model FLOP utilisation."""
 
 from __future__ import annotations
 
@@ -15,12 +15,8 @@ from sq.core.count import count_noun
 from sq.core.tracking import Run
 from sq.data.module import PackLoader
 from sq.models.adapters import size
-from sq.train.config import TrainerConfig
-from sq.train.model import TrainableModel
-from sq.train.module import warmup_steps
+from sq.train.module import TrainingModule, warmup_steps
 from sq.train.packs import TrainingPacks
-from sq.train.rows import TrainingRows
-from sq.train.stage import StageConfig
 
 PEAKS = {
     "GB200": 2500, "B200": 2250, "GH200": 989, "H200": 989, "H100 PCIe": 756, "H100 NVL": 835, "H100": 989, "H800": 989,
@@ -31,7 +27,7 @@ PEAKS = {
 
 
 class TrainingProgress(Callback):
-    """Progress and figures; `final` holds the last training figures."""
+    """Progress and metrics; `final` holds the last ones of training."""
 
     def __init__(self, run: Run, *, every: int, steps: int) -> None:
         self.run, self.every, self.steps = run, every, steps
@@ -92,15 +88,9 @@ class TrainingProgress(Callback):
         self.run.metrics(metrics, step=step)
 
 
-def format_plan(
-    name: str,
-    trained: TrainableModel,
-    rows: TrainingRows,
-    packs: TrainingPacks,
-    stage: StageConfig,
-    trainer: TrainerConfig,
-) -> str:
-    """In one block what is about to happen to the model `name`."""
+def format_plan(module: TrainingModule, packs: TrainingPacks) -> str:
+    """In one block what is about to happen."""
+    trained, rows, stage, trainer = module.trained, module.rows, module.stage, module.config
     parameters = list(trained.model.parameters())
     total = sum(size(p) for p in parameters)
     share = sum(p.numel() for p in parameters if p.requires_grad) / total
@@ -110,7 +100,7 @@ def format_plan(
     shared = f", a prefix of {plan.prefix} tokens computed once per pack" if plan.prefix else ""
     per_step = round(plan.batch_packs * len(rows.train) / len(packing.packs))
     return (
-        f"{stage.name} of {name}\n"
+        f"{stage.name} of {trained.name}\n"
         f"  model      {total:,} parameters, {100 * share:.4g}% trainable, {trainer.precision.name.lower()} on "
         f"{trainer.world} {devices}\n"
         f"  data       {count_noun(len(rows.train), unit)} ({len(rows.held_out):,} held out) in "
@@ -123,10 +113,10 @@ def format_plan(
 
 
 def validate(trainer: L.Trainer, module: Any, loader: PackLoader | None) -> dict[str, float]:
-    """The figures of a pass over the held-out rows; none where no row is held out. All processes take part."""
+    """The metrics of a pass over the held-out rows; none where no row is held out. All processes take part."""
     if loader is None:
         return {}
-    module.eval()  # no dropout in what is compared from look to look
+    module.eval()  # no dropout in what is compared
     with torch.no_grad():
         for index, batch in enumerate(on_device(trainer, loader.once())):
             trainer.strategy.validation_step(batch, index)

@@ -19,12 +19,12 @@ from sq.core.errors import SqError
 from sq.train.stage import (
     EncodedRow,
     Encoding,
-    LossContext,
     LossInput,
     PackLoss,
     RowContext,
     StageConfig,
     StageLoss,
+    TrainableModel,
     UnusableRow,
 )
 
@@ -79,8 +79,8 @@ class QPOStage(StageConfig):
 
         return Encoding(need=("chosen", "rejected"), encode=encode)
 
-    def make_loss(self, context: LossContext) -> StageLoss:
-        return QPOStageLoss(context, self)
+    def make_loss(self, trained: TrainableModel) -> StageLoss:
+        return QPOStageLoss(trained, self)
 
     def pair_loss(self) -> PairLoss:
         """The function of margins that `loss` names."""
@@ -96,9 +96,9 @@ class QPOStage(StageConfig):
 class QPOStageLoss(StageLoss):
     """How much more the policy has moved towards chosen than towards rejected, and what that costs."""
 
-    def __init__(self, context: LossContext, stage: QPOStage) -> None:
-        super().__init__(context)
-        self.stage, self.half, self.pair_loss = stage, context.half, stage.pair_loss()
+    def __init__(self, trained: TrainableModel, stage: QPOStage) -> None:
+        super().__init__(trained)
+        self.stage, self.half, self.pair_loss = stage, trained.half, stage.pair_loss()
         switch_off_dropout(self.model)  # it would make policy and reference differ at step 0 already
 
     def reference(self, pack: Pack) -> Tensor:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
+import pickle
 import sys
 import threading
 from pathlib import Path
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
-from sq.core.config import build  # noqa: E402
 from sq.core.errors import SqError  # noqa: E402
 from sq.train.config import TrainJob  # noqa: E402
 
@@ -18,7 +17,7 @@ from sq.train.config import TrainJob  # noqa: E402
 def main() -> None:
     """Train as this rank; end when the process that started us does, however it ends."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    job = build(json.loads(Path(sys.argv[1]).read_text()), TrainJob)
+    job: TrainJob = pickle.loads(Path(sys.argv[1]).read_bytes())
     try:
         job.run()
     except SqError as error:

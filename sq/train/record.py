@@ -1,4 +1,4 @@
-"""`train.json`: what decided the weights in a directory, how rows were put into steps, and the final figures. It says
+"""`train.json`: what decided the weights in a directory, how rows were put into steps, and the final metrics. It says
 whether a run is done, the same one to be continued, or another one that must not be mixed with it.
 """
 

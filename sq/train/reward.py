@@ -25,12 +25,12 @@ from sq.train.head_stage import HeadLoss, HeadStage
 from sq.train.stage import (
     EncodedRow,
     Encoding,
-    LossContext,
     LossInput,
     PackLoss,
     RowContext,
     Rows,
     StageLoss,
+    TrainableModel,
     UnusableRow,
 )
 
@@ -88,15 +88,15 @@ class RewardStage(HeadStage):
         template = str(tokenizer.chat_template)
         return Encoding(need=need, encode=encode, expand=expand, template=template, whole=True)
 
-    def make_loss(self, context: LossContext) -> StageLoss:
-        values, pairs = context.rows.values, context.rows.segments == 2
+    def make_loss(self, trained: TrainableModel) -> StageLoss:
+        values, pairs = trained.rows.values, trained.rows.segments == 2
         share = 0.5 if pairs else float(values[:, RIGHT] @ values[:, WEIGHT] / values[:, WEIGHT].sum())
         if not 0 < share < 1:
             raise RowError(
                 f"there is nothing to tell apart: only {'right' if share else 'wrong'} solutions are left to train on. "
                 "Grade harder or easier problems, or more of them"
             )
-        return RewardLoss(context, math.log(share / (1 - share)), self.head_lr, self.objective)
+        return RewardLoss(trained, math.log(share / (1 - share)), self.head_lr, self.objective)
 
     def _items(self, group: int, question: dict[str, Any], graded: Graded | None, seed: int) -> Rows:
         """What is trained on of one question: each solution, or pairs of a right and a wrong one."""
@@ -124,8 +124,8 @@ class RewardLoss(HeadLoss):
 
     head_note: ClassVar[str] = "reward.json"
 
-    def __init__(self, context: LossContext, bias: float, head_lr: float | None, objective: Objective) -> None:
-        super().__init__(context, bias, head_lr)
+    def __init__(self, trained: TrainableModel, bias: float, head_lr: float | None, objective: Objective) -> None:
+        super().__init__(trained, bias, head_lr)
         self.objective = objective
 
     def __call__(self, batch: LossInput) -> PackLoss:

@@ -12,22 +12,26 @@ import logging
 import math
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sq.core.chat import ChatFormat
 from sq.core.count import count_noun
 from sq.core.errors import ConfigError, RowError
+from sq.core.files import digest_of
 from sq.data.locate import InputKind, locate
 from sq.data.order import in_validation
 from sq.data.readers import BadRow
-from sq.data.sources import DOMAIN_ROWS, read_source
+from sq.data.sources import DOMAIN_ROWS, digest, read_source
 from sq.data.tokens import TokenizedExample, TokenRows, TokenWriter, fill_once
 from sq.domains.base import Domain
+from sq.models.load import ModelConfig
 from sq.models.pack import TokenSequence
+from sq.train.cache import IGNORED_BY_TOKENS, deciding
 from sq.train.config import DataConfig, TooLong
-from sq.train.stage import EncodedRow, Encoding, UnusableRow
+from sq.train.stage import EncodedRow, Encoding, StageConfig, UnusableRow
 
 log = logging.getLogger(__name__)
 REJECTS = "rejects.jsonl"
@@ -82,11 +86,18 @@ class RowReader:
 
     source: DataConfig
     domain: Domain
+    chat: ChatFormat
     encoding: Encoding
     limit: RowLimit
     validation: float
     """Share of the rows that is held out."""
     seed: int
+
+    def key(self, settings: Mapping[str, Any]) -> str:
+        """What the rows depend on: the content of their source, the chat format, the limit, the job's settings."""
+        source = "" if self.encoding.generate else digest(self.source, self.domain)
+        made_by = (self.chat.digest, self.encoding.template, self.domain.instruction)
+        return digest_of(source, *made_by, str(self.limit.tokens), deciding(settings, IGNORED_BY_TOKENS))
 
     def read(self, directory: Path) -> TrainingRows:
         """The rows in `directory`, where an earlier run or another process may have put them."""
@@ -175,15 +186,14 @@ class RowReader:
                 return
 
 
-def row_limit(
-    max_tokens: int | None, *, pack_tokens: int, max_length: int | None, context: int, model: str
-) -> RowLimit:
+def row_limit(source: DataConfig, stage: StageConfig, model: ModelConfig, model_max: int) -> RowLimit:
     """How long a row may be: what fits into a pack, the model's context, and `data.max_tokens`."""
-    most = min(pack_tokens, max_length or pack_tokens, context)
+    context, max_tokens, pack_tokens = max(model_max, model.positions or 0), source.max_tokens, stage.pack_tokens
+    most = min(pack_tokens, model.max_length or pack_tokens, context)
     if max_tokens is not None and max_tokens > most:
         raise ConfigError(
             f"data.max_tokens={max_tokens} is more than fits: stage.pack_tokens={pack_tokens}, the "
-            f"model's context {max_length or context}"
+            f"model's context {model.max_length or context}"
         )
     limit = max_tokens or most
     if limit == max_tokens:
@@ -192,7 +202,7 @@ def row_limit(
         reason = "as stage.pack_tokens says: raise it to take longer ones"
     else:
         reason = (
-            f"the context of model {model}: model.positions=N lets it learn a longer one, with "
+            f"the context of model {model.name}: model.positions=N lets it learn a longer one, with "
             f"stage.pack_tokens={pack_tokens} or more"
         )
     return RowLimit(tokens=limit, reason=f"rows may have {limit:,} tokens, {reason}")

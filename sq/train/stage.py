@@ -18,12 +18,13 @@ from sq.data.sources import SourceConfig
 from sq.domains.base import Domain
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor, nn
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
     from sq.data.tokens import TokenRows
     from sq.models.attention import Attention
-    from sq.models.fused import HeadKernel
+    from sq.models.fused import HeadChoice
     from sq.models.pack import Pack
 
 
@@ -90,17 +91,21 @@ class UnusableRow(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LossContext:
-    """What a stage's loss is made of."""
+class TrainableModel:
+    """A model ready to be trained, and the rows to train it on."""
 
+    name: str
     model: PreTrainedModel
-    attention: Attention
-    rows: TokenRows
-    """The rows to train on."""
-    kernel: HeadKernel
-    """Computes the cross-entropy of tokens."""
+    stored: torch.dtype
+    """The number format its weights came in, and go out in."""
     half: bool
     """Whether the arithmetic is bf16."""
+    attention: Attention
+    prefix: int
+    """Opening tokens that all rows have in common and packs can share."""
+    head: HeadChoice
+    """What computes the cross-entropy of tokens."""
+    rows: TokenRows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +128,7 @@ class PackLoss:
 
     total: Tensor
     means: Mapping[str, tuple[Tensor, float]]
-    """Figures to average, and how much the pack's counts; `loss` is one."""
+    """Metrics to average, and how much the pack's counts; `loss` is one."""
     held_out: tuple[Tensor, ...] = ()
     """A column each of what metrics need of all held-out rows at once."""
 
@@ -140,8 +145,8 @@ class StageLoss:
     head_note: ClassVar[str] = ""
     """The file beside the classifier that has the head's bias."""
 
-    def __init__(self, context: LossContext) -> None:
-        self.model, self.attention, self.rows = context.model, context.attention, context.rows
+    def __init__(self, trained: TrainableModel) -> None:
+        self.model, self.attention, self.rows = trained.model, trained.attention, trained.rows
 
     def __call__(self, batch: LossInput) -> PackLoss:
         """The loss of a pack."""
@@ -156,11 +161,11 @@ class StageLoss:
         raise NotImplementedError
 
     def metrics(self, kind: str, means: dict[str, float], held_out: Tensor | None) -> dict[str, float]:
-        """The figures of "train" or "val": the means, and what follows from them or from all held-out rows."""
+        """The metrics of "train" or "val": the means, and what follows from them or from all held-out rows."""
         return means
 
     def tables(self) -> dict[str, list[dict[str, float]]]:
-        """What the last validation gave beyond single figures."""
+        """What the last validation gave beyond single numbers."""
         return {}
 
 
@@ -208,7 +213,7 @@ class StageConfig(ABC):
         """How rows become tokens."""
 
     @abstractmethod
-    def make_loss(self, context: LossContext) -> StageLoss:
+    def make_loss(self, trained: TrainableModel) -> StageLoss:
         """The loss of a pack."""
 
     def new_tokenizer(self, domain: Domain, seed: int) -> PreTrainedTokenizerFast:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sq.core.config import setting
-from sq.train.stage import LossContext, LossInput, PackLoss, StageConfig, StageLoss
+from sq.train.stage import LossInput, PackLoss, StageConfig, StageLoss, TrainableModel
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,16 +20,16 @@ class TokenStage(StageConfig):
 
     label_smoothing: float = setting(0.0, ge=0, lt=1, help="share of the loss that asks for every token alike")
 
-    def make_loss(self, context: LossContext) -> StageLoss:
-        return TokenLoss(context, self.label_smoothing)
+    def make_loss(self, trained: TrainableModel) -> StageLoss:
+        return TokenLoss(trained, self.label_smoothing)
 
 
 class TokenLoss(StageLoss):
     """Cross-entropy, divided by the supervised tokens of the whole step; labels are smoothed in training only."""
 
-    def __init__(self, context: LossContext, label_smoothing: float) -> None:
-        super().__init__(context)
-        self.kernel, self.label_smoothing = context.kernel, label_smoothing
+    def __init__(self, trained: TrainableModel, label_smoothing: float) -> None:
+        super().__init__(trained)
+        self.kernel, self.label_smoothing = trained.head.kernel, label_smoothing
 
     def divisor(self, items: Sequence[int]) -> float:
         return float(sum(self.rows.supervised(i) for i in items))

@@ -27,7 +27,7 @@ from sq.train.config import TrainerConfig
 from sq.train.launch import precision, strategy
 from sq.train.module import TrainingModule
 from sq.train.packs import TrainingPacks
-from sq.train.progress import TrainingProgress, validate
+from sq.train.progress import TrainingProgress, format_plan, validate
 from sq.train.reference import References
 from sq.train.shard import ShardStrategy
 
@@ -50,6 +50,7 @@ def run_training(
         run.metrics(metrics, step=trainer.global_step)
         return metrics
 
+    log.info("%s", format_plan(module, packs))
     loader, directory = packs.train, module.checkpoints
     last = max(checkpoints(directory), default=None, key=step_of)
     if last is not None:
@@ -99,7 +100,7 @@ def prepare_process(threads: int | None, seed: int) -> None:
 
 class _StopOnSignal(Callback):
     """SIGTERM stops a run as it would without Lightning, whose handler has all processes meet, wherever each of them
-    is: told to one of two, it makes both wait for ever. What is lost is done again from the last checkpoint."""
+    is: sent to one of two, it makes both wait for ever. What is lost is done again from the last checkpoint."""
 
     def __init__(self) -> None:
         self.handler = signal.getsignal(signal.SIGTERM)

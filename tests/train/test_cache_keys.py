@@ -22,12 +22,11 @@ from sq.core.config import flatten
 from sq.core.tracking import TrackingConfig
 from sq.data.bin_packing import pack_rows
 from sq.data.module import PackPlan
-from sq.data.sources import digest
 from sq.domains.arithmetic import ArithmeticConfig
 from sq.models.attention import Attention, Kernel
 from sq.models.load import ModelConfig
 from sq.train import difficulty, pretrain, qft, reward, sft  # noqa: F401 - known by their classes
-from sq.train.cache import IGNORED_BY_REFERENCES, IGNORED_BY_TOKENS, references_key, tokens_key
+from sq.train.cache import IGNORED_BY_REFERENCES, IGNORED_BY_TOKENS, references_key
 from sq.train.config import DataConfig, TrainerConfig, TrainJob
 from sq.train.fit import PreparedRun, fit, prepare
 from sq.train.qpo import Preference, QPOStage
@@ -127,10 +126,7 @@ def test_a_setting_changes_the_keys_or_is_listed(
 
     def keys(job: TrainJob) -> tuple[str, str]:
         settings = flatten(job)
-        tokens = tokens_key(
-            settings, source=digest(job.data, given.reader.domain), chat=given.chat, encoding=given.reader.encoding,
-            instruction="", limit=64,
-        )  # fmt: skip
+        tokens = dataclasses.replace(given.reader, source=job.data).key(settings)
         others = {"tokens": tokens, "weights": "weights", "plan": plan, "attention": attention, "device": "cpu"}
         return tokens, references_key(settings, **others)
 

@@ -34,7 +34,7 @@ def test_training_and_sampling_have_the_same_prefix_end_and_stops(job, with_ends
     qft = job("qft", f"model.path={path}")
     qpo = job("qpo", f"model.path={path}", f"data.input={pairs}")
     sampled = ModelClient(qft.model, HFConfig()).chat
-    for trained in (prepare(qft).chat, prepare(qpo).chat):
+    for trained in (prepare(qft).reader.chat, prepare(qpo).reader.chat):
         assert trained.question_prefix_ids == sampled.question_prefix_ids
         assert trained.end_ids == sampled.end_ids
         assert trained.stop_ids == sampled.stop_ids

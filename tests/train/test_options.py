@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM
 from sq.core.errors import ConfigError, SqError
 from sq.models import packed_forward
 from sq.models.adapters import Adapters, add_adapters
+from sq.models.load import load_model
 from sq.models.parity import ParityError
 from sq.train import model, module
 from sq.train.config import Precision
@@ -269,7 +270,7 @@ def test_two_sizes_of_a_step_are_one_too_many(job):
 
 def test_rows_beyond_the_models_context_are_refused(job):
     made = job("qft")
-    loaded, _ = model.load(made.model, made.trainer, None, 0)
+    loaded = load_model(made.model)
     loaded.config.max_position_embeddings = 16
     message = r"the longest row has 20 tokens, but the model's context is 16; set data\.max_tokens=16"
     with pytest.raises(ConfigError, match=message):

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +18,8 @@ from safetensors.torch import load_file
 
 from sq.core.errors import ConfigError
 from sq.train import trainer
-from sq.train.fit import fit
+from sq.train.fit import fit, prepare
+from sq.train.packs import training_packs
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = (
@@ -154,6 +157,17 @@ def test_processes_that_cannot_follow_the_plan_are_refused(words, message, job, 
     monkeypatch.setenv("LOCAL_RANK", "0")  # as if a launcher had started the others
     with pytest.raises(ConfigError, match=message):
         fit(job("qft", *given, *words))
+
+
+def test_a_plan_is_followed_by_another_number_of_processes(job):
+    """A step of about 8 rows is two packs on two processes; planned on one it would be one."""
+    made = job("qft", "stage.batch_packs=null", "stage.batch_rows=8", "stage.validation=0")
+    given, loss = prepare(made), SimpleNamespace(keep_last=False, divisor=len)
+    planned = partial(training_packs, given.reader.read(given.cache), made.stage, loss, prefix=0, seed=0)
+    two, one = (planned(world=world, record=None) for world in (2, 1))
+    followed = planned(world=1, record=two.plan.record())
+    assert followed.plan.packing.packs == two.plan.packing.packs != one.plan.packing.packs
+    assert (followed.train.steps, followed.plan.batch_packs) == (two.train.steps, 2)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ def made(job, stage, *words):
     given = prepare(job(stage, *words))
     data = given.reader.read(given.cache / given.tokens)
     rejects = [json.loads(line) for line in (data.directory / "rejects.jsonl").read_text().splitlines()]
-    return data, rejects, given.chat, given.tokenizer
+    return data, rejects, given.reader.chat, given.tokenizer
 
 
 def questions(path, texts):

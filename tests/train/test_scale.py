@@ -6,11 +6,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from sq.core.config import build
 from sq.core.errors import ConfigError
-from sq.train.config import TrainJob
 from sq.train.fit import fit
-from sq.train.launch import as_node, processes
+from sq.train.launch import processes
 
 SETTINGS = (
     "data.limit=60", "stage.lr=0.003", "stage.epochs=2", "stage.batch_packs=4", "stage.pack_tokens=192",
@@ -64,11 +62,6 @@ def test_figures_of_held_out_rows_are_those_of_one_process(share, stage, strateg
     for name in ("loss", "loss_before", *names[stage]):
         assert found[f"val/{name}"] == pytest.approx(alone[f"val/{name}"], rel=1e-3, abs=1e-4, nan_ok=True), name
     assert found["train/loss"] == pytest.approx(alone["train/loss"], rel=1e-3)
-
-
-def test_a_config_travels_to_other_processes(job):
-    made = job("qpo", "data.mix={a.jsonl: 0.5, b.jsonl: 0.5}", "trainer.lora.rank=3")
-    assert build(json.loads(json.dumps(as_node(made))), TrainJob) == made
 
 
 def test_several_nodes_need_a_launcher(job):

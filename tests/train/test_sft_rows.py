@@ -1,4 +1,4 @@
-"""What a student learns of a row: the response that a stage has chosen, not the reference solution beside it."""
+"""What carries loss: a question and its end, or the response that a stage has chosen, not the reference beside it."""
 
 import json
 
@@ -23,3 +23,10 @@ def test_the_response_is_learnt_where_there_is_one(job, tmp_path, row, learnt):
     (read,) = read_source(one.data, given.reader.encoding.need)
     (learning,) = given.reader.encoding.encode(read).sequences
     assert given.tokenizer.decode(learning.ids[learning.start :], skip_special_tokens=True).strip() == learnt
+
+
+def test_a_question_writer_learns_the_question_and_its_end_and_not_the_prefix(job):
+    given = prepare(job("qft"))
+    (learning,) = given.reader.encoding.encode({"question": "2 + 2?"}).sequences
+    assert given.tokenizer.decode(learning.ids[learning.start :]) == "2 + 2?<|im_end|>"
+    assert learning.ids[: learning.start] == given.reader.chat.question_prefix_ids
