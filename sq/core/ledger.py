@@ -19,7 +19,7 @@ import os
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -75,18 +75,6 @@ class _OpenPart:
     done: int = 0
 
 
-@dataclass(slots=True)
-class _Progress:
-    """What this process has seen and done so far."""
-
-    open: dict[int, _OpenPart] = field(default_factory=dict)
-    waiting: dict[str, _OpenPart] = field(default_factory=dict)  # keys given out by `todo`, without a result
-    started: bool = False
-    read_to_end: bool = False
-    computed: int = 0
-    synced: float = field(default_factory=time.monotonic)
-
-
 class Ledger:
     """An open stage directory. Use `Ledger.open` in a `with` statement; `record` may be called from any thread."""
 
@@ -99,7 +87,10 @@ class Ledger:
         self._hold = lock
         self._manifest = manifest
         self._codec = codec
-        self._progress = _Progress()
+        self._open_parts: dict[int, _OpenPart] = {}
+        self._waiting: dict[str, _OpenPart] = {}  # keys given out by `todo`, without a result
+        self._started = self._read_to_end = False
+        self._computed, self._synced = 0, time.monotonic()
         self._mutex = threading.RLock()
 
     @classmethod
@@ -153,7 +144,7 @@ class Ledger:
     def done(self) -> int:
         """Items that have a result, as far as is known: of an open part only once `todo` has come to it."""
         parts = [part for index, part in self._manifest.parts.items() if index not in self._opened_again]
-        return sum(part.items for part in parts) + sum(part.done for part in self._progress.open.values())
+        return sum(part.items for part in parts) + sum(part.done for part in self._open_parts.values())
 
     def todo(self, items: Iterable[WorkItem]) -> Iterator[WorkItem]:
         """Yield those of `items` that have no result yet, reading at most a part ahead. Once per open ledger.
@@ -162,9 +153,9 @@ class Ledger:
             LedgerError: for a key that comes twice, and for items that are not those the ledger was begun with.
         """
         self._check_open()
-        if self._progress.started:
+        if self._started:
             raise LedgerError(f"{self.directory}: todo() was called twice. Close the ledger and open it again.")
-        self._progress.started = True
+        self._started = True
         return self._todo(iter(items))
 
     def record(self, key: str, rows: Sequence[Mapping[str, Any]] = (), rejects: Sequence[Reject] = ()) -> None:
@@ -178,19 +169,22 @@ class Ledger:
         result = dump([key, values, [reject.values(key) for reject in rejects]])
         with self._mutex:
             self._check_open()
-            part = self._progress.waiting.get(key)
+            part = self._waiting.get(key)
             if part is None:
                 raise LedgerError(
                     f"{self.directory}: item {key!r} does not wait for a result: "
                     "it was recorded before, or todo() has not given it out"
                 )
             part.journal.append(result)
-            del self._progress.waiting[key]
+            del self._waiting[key]
             part.done += 1
-            self._progress.computed += 1
+            self._computed += 1
             if part.done == len(part.keys):
                 self._commit(part)
-            self._sync_now_and_then()
+            if time.monotonic() - self._synced >= _SYNC_SECONDS:
+                for part in self._open_parts.values():
+                    part.journal.sync()
+                self._synced = time.monotonic()
 
     def finish(self) -> LedgerSummary:
         """Mark the ledger finished and say what it holds.
@@ -200,12 +194,12 @@ class Ledger:
         """
         with self._mutex:
             self._check_open()
-            if not (self._progress.read_to_end or (self._manifest.finished and not self._progress.started)):
+            if not (self._read_to_end or (self._manifest.finished and not self._started)):
                 raise LedgerError(f"{self.directory}: finish() before todo() was read to its end")
-            for part in list(self._progress.open.values()):
+            for part in list(self._open_parts.values()):
                 if part.done == len(part.keys):  # its commit failed before, on a full disk perhaps
                     self._commit(part)
-            if missing := list(self._progress.waiting):
+            if missing := list(self._waiting):
                 raise LedgerError(
                     f"{self.directory}: {len(missing)} items have no result, the first of them {missing[0]!r}. "
                     "Run the same command again: only those are computed."
@@ -220,10 +214,10 @@ class Ledger:
             if not self._hold.held:
                 return
             try:
-                for part in self._progress.open.values():
+                for part in self._open_parts.values():
                     part.journal.sync()
             finally:
-                for part in self._progress.open.values():
+                for part in self._open_parts.values():
                     part.journal.close()
                 self._hold.release()
 
@@ -257,7 +251,7 @@ class Ledger:
             for item in chunk:
                 if item.key not in recorded:
                     with self._mutex:
-                        self._progress.waiting[item.key] = part
+                        self._waiting[item.key] = part
                     yield item
         with self._mutex:
             self._end(count)
@@ -274,7 +268,7 @@ class Ledger:
         manifest = self._manifest
         header = {"identity": manifest.identity, "part_size": manifest.part_size, "part": index, "keys": digest}
         part = _OpenPart(index, keys, Journal(self.directory / journal_file(index), header))
-        self._progress.open[index] = part  # from here on `close` closes its journal
+        self._open_parts[index] = part  # from here on `close` closes its journal
         if committed is not None:  # it stands until what is left of it is in the journal
             self._retry.put_back(self.directory, committed, keys, self._codec, part.journal)
             self._replace(replace(manifest, parts={n: one for n, one in manifest.parts.items() if n != index}))
@@ -296,7 +290,7 @@ class Ledger:
         journals = {int(path.stem.removeprefix("journal-")) for path in self.directory.glob("journal-*.jsonl")}
         for index in sorted(self._manifest.parts.keys() | journals):
             self._refuse_unless(index < parts, index)
-        self._progress.read_to_end = True
+        self._read_to_end = True
 
     def _refuse_unless(self, same: bool, index: int) -> None:
         if not same:
@@ -316,19 +310,12 @@ class Ledger:
             )
         done = write_part(self.directory, part.index, part.keys, results, self._codec, self._manifest)
         self._replace(replace(self._manifest, parts=self._manifest.parts | {part.index: done}))
-        del self._progress.open[part.index]
+        del self._open_parts[part.index]
         part.journal.delete()
 
     def _replace(self, manifest: Manifest) -> None:
         write_manifest(self.directory, manifest)
         self._manifest = manifest
-
-    def _sync_now_and_then(self) -> None:
-        now = time.monotonic()
-        if now - self._progress.synced >= _SYNC_SECONDS:
-            for part in self._progress.open.values():
-                part.journal.sync()
-            self._progress.synced = time.monotonic()
 
     def _summary(self) -> LedgerSummary:
         done = self._manifest
@@ -338,8 +325,8 @@ class Ledger:
             rejects=done.rejects,
             reasons=done.reasons,
             parts=len(done.parts),
-            computed=self._progress.computed,
-            resumed=done.items - self._progress.computed,
+            computed=self._computed,
+            resumed=done.items - self._computed,
             digest=done.digest,
         )
 

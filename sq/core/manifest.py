@@ -39,22 +39,12 @@ class Part:
     @property
     def file(self) -> str:
         """The name of the file with its rows."""
-        return part_file(self.index)
+        return f"part-{self.index:05d}.parquet"
 
     @property
     def rejects_file(self) -> str:
         """The name of the file with its rejects; there is one only if there are any."""
-        return rejects_file(self.index)
-
-
-def part_file(index: int) -> str:
-    """The file of a part's rows."""
-    return f"part-{index:05d}.parquet"
-
-
-def rejects_file(index: int) -> str:
-    """The file of a part's rejects."""
-    return f"rejects-{index:05d}.parquet"
+        return f"rejects-{self.index:05d}.parquet"
 
 
 def journal_file(index: int) -> str:
@@ -72,6 +62,11 @@ class Manifest:
     part_size: int
     finished: bool = False
     parts: dict[int, Part] = field(default_factory=dict)
+
+    @property
+    def in_order(self) -> list[Part]:
+        """The parts in the order of their items."""
+        return [self.parts[index] for index in sorted(self.parts)]
 
     @property
     def items(self) -> int:
@@ -99,8 +94,7 @@ class Manifest:
     @property
     def digest(self) -> str:
         """A digest of the rows and their order: what a later stage names as its input."""
-        parts = sorted(self.parts.values(), key=lambda part: part.index)
-        return digest_of(canonical(list(self.schema.items())), *(part.content for part in parts))
+        return digest_of(canonical(list(self.schema.items())), *(part.content for part in self.in_order))
 
     @property
     def identity(self) -> str:
@@ -159,7 +153,7 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
         "inputs": manifest.inputs,
         "schema": manifest.schema,
     }
-    parts = [json.dumps(vars(manifest.parts[index])) for index in sorted(manifest.parts)]
+    parts = [json.dumps(vars(part)) for part in manifest.in_order]
     lines = [f'"{key}": {json.dumps(value)}' for key, value in head.items()]
     lines.append('"parts": [' + ",".join(f"\n  {part}" for part in parts) + "]")
     body = ",\n".join(lines)

@@ -129,62 +129,54 @@ def read_rows(
     Raises:
         LedgerError: at once for a directory that cannot be read; while reading for a damaged part.
     """
-    manifest = _readable(Path(directory), unfinished)
-    _refuse_unknown(columns, manifest.schema, Path(directory))
-    files = [(part, part.file) for part in _in_order(manifest)]
-    return _read(Path(directory), files, columns, verify)
+    manifest = _readable(Path(directory), columns, unfinished)
+    return _read(Path(directory), [(part, part.file) for part in manifest.in_order], columns, verify)
 
 
 def read_rejects(
     directory: str | Path, columns: Sequence[str] | None = None, verify: bool = True, *, unfinished: bool = False
 ) -> Iterator[dict[str, Any]]:
     """Stream the rejects of a stage's directory: `id`, `key`, `reason`, `detail`, and `row` as a JSON text."""
-    manifest = _readable(Path(directory), unfinished)
-    _refuse_unknown(columns, REJECTS_CODEC.text, Path(directory))
-    files = [(part, part.rejects_file) for part in _in_order(manifest) if part.rejects]
+    manifest = _readable(Path(directory), columns, unfinished, REJECTS_CODEC.text)
+    files = [(part, part.rejects_file) for part in manifest.in_order if part.rejects]
     return _read(Path(directory), files, columns, verify)
 
 
-def _in_order(manifest: Manifest) -> list[Part]:
-    return [manifest.parts[index] for index in sorted(manifest.parts)]
-
-
-def _readable(directory: Path, unfinished: bool) -> Manifest:
+def _readable(
+    directory: Path, columns: Sequence[str] | None, unfinished: bool, there: dict[str, str] | None = None
+) -> Manifest:
     manifest = read_manifest(directory)
     if not manifest.finished and not unfinished:
         raise DirectoryError(
             f"{directory} is not finished: {manifest.items} items are committed so far. "
             "Run the command that makes it again; it continues where it stopped."
         )
-    return manifest
-
-
-def _refuse_unknown(columns: Sequence[str] | None, known: dict[str, str], directory: Path) -> None:
+    there = there or manifest.schema
     for name in columns or ():
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
+        if name not in there:
+            near = difflib.get_close_matches(name, there, n=1)
             hint = f", did you mean {near[0]!r}?" if near else ";"
-            raise LedgerError(f"{directory} has no column {name!r}{hint} Its columns: {', '.join(known)}.")
+            raise LedgerError(f"{directory} has no column {name!r}{hint} Its columns: {', '.join(there)}.")
+    return manifest
 
 
 def _read(
     directory: Path, files: list[tuple[Part, str]], columns: Sequence[str] | None, verify: bool
 ) -> Iterator[dict[str, Any]]:
     for part, name in files:
-        path = directory / name
-        wrong = damage(directory, part) if verify else None
-        if wrong is None:
-            with plain_errors(path, "read it"):
+        problem = damage(directory, part) if verify else None
+        if problem is None:
+            with plain_errors(directory / name, "read it"):
                 try:
-                    with pq.ParquetFile(path, pre_buffer=False) as file:
+                    with pq.ParquetFile(directory / name, pre_buffer=False) as file:
                         for batch in file.iter_batches(_BATCH, columns=columns, use_threads=False):
                             batch = batch.select(columns) if columns is not None else batch
                             yield from batch.to_pylist()
                 except pa.ArrowInvalid as error:
-                    wrong = f"{name} is not as it was written ({str(error).splitlines()[0]})"
-        if wrong is not None:
+                    problem = f"{name} is not as it was written ({str(error).splitlines()[0]})"
+        if problem is not None:
             raise LedgerError(
-                f"{directory}: {wrong}. Run the command that made it again: only that part is computed again."
+                f"{directory}: {problem}. Run the command that made it again: only that part is computed again."
             )
 
 

@@ -35,13 +35,14 @@ def provenance() -> dict[str, str]:
     facts |= {f"version.{k}": v for k, v in versions().items()}
     facts |= {f"hardware.{k}": v for k, v in hardware().items()}
     facts |= {f"scheduler.{k}": os.environ[k] for k in _SCHEDULER if os.environ.get(k)}
-    facts |= {"command": command(), "user": user(), "directory": str(Path.cwd()), "process": process_name()}
+    command = shlex.join(redact_command([Path(sys.argv[0] or "python").name, *sys.argv[1:]]))
+    facts |= {"command": command, "user": _user(), "directory": str(Path.cwd()), "process": process_name()}
     return {k: str(v) for k, v in facts.items()}
 
 
-def git_state(directory: Path | None = None) -> dict[str, str]:
-    """`commit`, `branch`, `dirty` ("true" or "false") of `directory`, else of the checkout this package runs from."""
-    for place in (directory,) if directory else (Path(__file__).parent, Path.cwd()):
+def git_state() -> dict[str, str]:
+    """`commit`, `branch`, `dirty` ("true" or "false") of the checkout this package runs from, else of where it runs."""
+    for place in (Path(__file__).parent, Path.cwd()):
         commit = _git(place, "rev-parse", "HEAD")
         if commit:
             changes = _git(place, "status", "--porcelain")
@@ -77,13 +78,7 @@ def seeds(params: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in params.items() if k.rpartition(".")[2].lower() in ("seed", "seeds") and v is not None}
 
 
-def command() -> str:
-    """The command line of this process, without secrets."""
-    return shlex.join(redact_command([Path(sys.argv[0] or "python").name, *sys.argv[1:]]))
-
-
-def user() -> str:
-    """Who runs this."""
+def _user() -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container whose user id has no name

@@ -47,18 +47,7 @@ _NAMED = re.compile(
     re.I,
 )
 
-_ALWAYS = {
-    "password",
-    "passwd",
-    "passphrase",
-    "passcode",
-    "pwd",
-    "secret",
-    "secrets",
-    "credential",
-    "credentials",
-    "apikey",
-}
+_ALWAYS = set("password passwd passphrase passcode pwd secret secrets credential credentials apikey".split())
 _KEY_OF = set(
     "api access private secret signing encryption auth account ssh license subscription service master admin hf "
     "openai anthropic wandb aws azure gcp google".split()

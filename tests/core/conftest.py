@@ -19,6 +19,12 @@ from sq.recipe.experiment import read_runs
 sys.path.append(str(Path(__file__).parent))  # helper modules beside this file
 
 
+@pytest.fixture
+def without_waiting_for_the_disk(monkeypatch):
+    """What syncing is for is tested in test_ledger_power.py; nothing here can tell the difference."""
+    monkeypatch.setattr(os, "fsync", lambda fd: None)
+
+
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory):
     path = tmp_path_factory.mktemp("store") / "mlflow.db"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import threading
 from collections.abc import Iterator
@@ -14,32 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from ledger_small import SCHEMA, fill, items, opened
 
 from sq.core.errors import LedgerError
-from sq.core.ledger import Ledger, LedgerSummary, Reject, WorkItem, read_manifest, read_rejects, read_rows
+from sq.core.ledger import Reject, WorkItem, read_manifest, read_rejects, read_rows
 
-SCHEMA = pa.schema([pa.field("id", pa.string(), nullable=False), pa.field("n", pa.int64())])
-
-
-@pytest.fixture(autouse=True)
-def without_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What syncing is for is tested in test_ledger_power.py; nothing here can tell the difference."""
-    monkeypatch.setattr(os, "fsync", lambda fd: None)
-
-
-def opened(directory: Path, config: dict[str, Any] | None = None, schema: pa.Schema = SCHEMA, **more: Any) -> Ledger:
-    return Ledger.open(directory, schema=schema, config=config or {"seed": 1}, **({"part_size": 4} | more))
-
-
-def items(count: int) -> Iterator[WorkItem]:
-    return (WorkItem(f"k{i}", i) for i in range(count))
-
-
-def fill(directory: Path, count: int = 10, **more: Any) -> LedgerSummary:
-    with opened(directory, **more) as ledger:
-        for item in ledger.todo(items(count)):
-            ledger.record(item.key, [{"id": item.key, "n": item.payload}])
-        return ledger.finish()
+pytestmark = pytest.mark.usefixtures("without_waiting_for_the_disk")
 
 
 def test_rows_come_in_item_order_whatever_the_order_of_answers(tmp_path: Path) -> None:

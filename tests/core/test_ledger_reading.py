@@ -5,32 +5,14 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
+from ledger_small import fill, items, opened
 
 from sq.core.errors import LedgerError
-from sq.core.ledger import Ledger, LedgerSummary, WorkItem, read_rejects, read_rows
-
-SCHEMA = pa.schema([pa.field("id", pa.string(), nullable=False), pa.field("n", pa.int64())])
-
-
-def opened(directory: Path, config: dict[str, Any] | None = None, schema: pa.Schema = SCHEMA, **more: Any) -> Ledger:
-    return Ledger.open(directory, schema=schema, config=config or {"seed": 1}, **({"part_size": 4} | more))
-
-
-def items(count: int) -> Iterator[WorkItem]:
-    return (WorkItem(f"k{i}", i) for i in range(count))
-
-
-def fill(directory: Path, count: int = 10, **more: Any) -> LedgerSummary:
-    with opened(directory, **more) as ledger:
-        for item in ledger.todo(items(count)):
-            ledger.record(item.key, [{"id": item.key, "n": item.payload}])
-        return ledger.finish()
+from sq.core.ledger import Ledger, read_rejects, read_rows
 
 
 def test_reading_selects_columns_and_names_unknown_ones(tmp_path: Path) -> None:

@@ -16,16 +16,12 @@ import pytest
 from sq.core.errors import LedgerError
 from sq.core.ledger import Ledger, Reject, WorkItem, read_manifest, read_rejects, read_rows
 
+pytestmark = pytest.mark.usefixtures("without_waiting_for_the_disk")
+
 SCHEMA = pa.schema(
     [pa.field("id", pa.string(), nullable=False), pa.field("x", pa.float64()), pa.field("b", pa.list_(pa.bool_()))]
 )
 COUNT = 14  # parts of 4, the last of 2
-
-
-@pytest.fixture(autouse=True)
-def without_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What syncing is for is tested in test_ledger_power.py; nothing here can tell the difference."""
-    monkeypatch.setattr(os, "fsync", lambda fd: None)
 
 
 def opened(directory: Path, seed: int = 1, part_size: int = 4, read: str = "d") -> Ledger:

@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from ledger_small import items, opened
 
 from sq.core.errors import LedgerError
-from sq.core.ledger import Ledger, WorkItem, read_rows
+from sq.core.ledger import read_rows
 
-SCHEMA = pa.schema([pa.field("id", pa.string(), nullable=False), pa.field("n", pa.int64())])
-
-
-@pytest.fixture(autouse=True)
-def without_waiting_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What syncing is for is tested in test_ledger_power.py; nothing here can tell the difference."""
-    monkeypatch.setattr(os, "fsync", lambda fd: None)
-
-
-def opened(directory: Path, config: dict[str, Any] | None = None, schema: pa.Schema = SCHEMA, **more: Any) -> Ledger:
-    return Ledger.open(directory, schema=schema, config=config or {"seed": 1}, **({"part_size": 4} | more))
-
-
-def items(count: int) -> Iterator[WorkItem]:
-    return (WorkItem(f"k{i}", i) for i in range(count))
+pytestmark = pytest.mark.usefixtures("without_waiting_for_the_disk")
 
 
 def one(directory: Path, schema: pa.Schema, row: dict[str, Any]) -> dict[str, Any]:

@@ -225,40 +225,10 @@ def test_text_is_the_whole_reply():
 # --- any reply at all ---
 
 scraps = st.sampled_from(
-    [
-        "FINAL QUESTION:",
-        "**",
-        "#",
-        "\n",
-        "{",
-        "}",
-        '{"a":',
-        '"',
-        "yes",
-        "No",
-        "\\boxed{",
-        "<TOPIC>",
-        "</TOPIC>",
-        "<think>",
-        "</think>",
-    ]
-    + [
-        "```",
-        "#Finally Rewritten Problem#:",
-        "Step 4",
-        "(",
-        ")",
-        "\\",
-        "\r\n",
-        "---",
-        "Note: ",
-        "\ud800",
-        "\0",
-        "：",
-        "[",
-        "]",
-    ]
-)
+    ["FINAL QUESTION:", "**", "#", "\n", "{", "}", '{"a":', '"', "yes", "No", "\\boxed{", "<TOPIC>", "</TOPIC>"]
+    + ["<think>", "</think>", "```", "#Finally Rewritten Problem#:", "Step 4", "(", ")", "\\", "\r\n", "---"]
+    + ["Note: ", "\ud800", "\0", "：", "[", "]"]
+)  # fmt: skip
 
 
 @settings(deadline=None, max_examples=300)
@@ -271,39 +241,10 @@ def test_reading_never_raises_and_says_why_not(reply):
 
 
 HOSTILE = [
-    "{",
-    '{"a":',
-    "[",
-    "FINAL QUESTION:",
-    "FINAL QUESTION:\n",
-    "**",
-    " ",
-    "\n",
-    "yes ",
-    "no, ",
-    "<TOPIC>",
-    "</TOPIC>",
-    "#",
-    "`",
-    "\\boxed{",
-]
-HOSTILE += [
-    "Note: ",
-    "a",
-    "\\",
-    '"',
-    "Step 4 #Finally Rewritten Problem#: x\n",
-    "(",
-    "1. ",
-    "-",
-    "Final ",
-    "\n\n---\n",
-    "'",
-    ": ",
-    "{\\",
-]
-
-
+    "{", '{"a":', "[", "FINAL QUESTION:", "FINAL QUESTION:\n", "**", " ", "\n", "yes ", "no, ", "<TOPIC>", "</TOPIC>",
+    "#", "`", "\\boxed{", "Note: ", "a", "\\", '"', "Step 4 #Finally Rewritten Problem#: x\n", "(", "1. ", "-",
+    "Final ", "\n\n---\n", "'", ": ", "{\\",
+]  # fmt: skip
 ENDINGS = [
     (improve, f"\nFINAL QUESTION: {FINAL}", FINAL),
     (harder, f"\n#Finally Rewritten Problem#: {FINAL}", FINAL),
