@@ -6,6 +6,7 @@ result: nothing is recorded, and the same command asks again. A refused one cann
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -14,6 +15,7 @@ from sq.core.rejects import Reject
 from sq.engine.base import Result, ScoreResult
 from sq.engine.config import EngineConfig
 
+log = logging.getLogger(__name__)
 R = TypeVar("R", Result, ScoreResult)
 SPARED = 3
 """Failures that stop no run, however short it is, unless `max_failures` is 0; also the errors that are printed."""
@@ -38,6 +40,10 @@ class FailureLimit:
                 self._results += 1
                 if has_failed(result):
                     self._failed += 1
+                    if self._failed == 1:
+                        log.warning(
+                            "a request failed: %s. The stage goes on, and says how many have at its end", result.error
+                        )
                     self._errors += [str(result.error)] if len(self._errors) < SPARED else []
                     if self._failed > self._share * self._results + (SPARED if self._share else 0):
                         raise self._stop()
