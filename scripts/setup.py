@@ -219,7 +219,7 @@ def uninstall(venv: Path, names: list[str]) -> None:
 
 
 def install_flash_attention(venv: Path) -> None:
-    """flash-attn compiles against the torch that is there, for up to an hour; without it attention runs on SDPA."""
+    """flash-attn compiles against the torch that is there, for up to an hour; without it torch's own build does."""
     flash = [r for r in requirements("cuda") if r.startswith("flash-attn")]
     pip = [str(interpreter(venv)), "-m", "pip", "install", "-c", str(venv / CUDA_PINS)]
     try:
@@ -227,7 +227,10 @@ def install_flash_attention(venv: Path) -> None:
         step(venv, "flash-attn (compiles where no wheel fits)", [[*pip, "--no-build-isolation", *flash]])
     except SetupError as error:
         print(f"  warning: {error}", flush=True)
-        print("  warning: attention will run on PyTorch's SDPA: right, and somewhat slower", flush=True)
+        print(
+            "  warning: attention will run on PyTorch's own FlashAttention, or FlexAttention: right, if slower",
+            flush=True,
+        )
 
 
 def imports(venv: Path) -> list[str]:

@@ -48,7 +48,7 @@ def test_on_macos_torch_is_the_plain_one(setup: ModuleType, monkeypatch: pytest.
 
 def test_cuda_takes_vllm_and_leaves_flash_attention_for_the_end(setup: ModuleType) -> None:
     text = "\n".join(commands(setup, "cuda"))
-    assert "vllm>=" in text and "bitsandbytes>=" in text and "[dev,gguf]" in text
+    assert "vllm>=" in text and "liger-kernel>=" in text and "[dev,gguf]" in text
     assert "-c /venv/setup-pins.txt" in text and "constraints.txt" not in text
     assert "flash-attn" not in text and "+cpu" not in text and INDEX not in text
 
@@ -191,6 +191,31 @@ def test_cuda_is_held_to_our_own_requirements_alone(setup: ModuleType) -> None:
     pins = setup.own_pins(setup.CONSTRAINTS).splitlines()
     assert {"torch", "transformers", "math-verify"} <= {pin.split("==")[0] for pin in pins}
     assert not [pin for pin in pins if pin.startswith(("triton", "apache-tvm-ffi", "vllm", "certifi"))]
+
+
+@pytest.mark.slow
+def test_pip_finds_one_set_for_a_gpu_that_fits_our_pins(setup: ModuleType, tmp_path: Path) -> None:
+    """What `make setup EXTRAS=cuda` installs, resolved and not installed; flash-attn, which compiles, comes apart."""
+    pins, report = tmp_path / "pins.txt", tmp_path / "report.json"
+    pins.write_text(setup.own_pins(setup.CONSTRAINTS))
+    (install,) = [
+        c for title, (c, *_) in setup.plan(Path("/venv"), ["cuda", "dev", "gguf"], pins) if "project" in title
+    ]
+    wanted = install[install.index("-c") + 2 :]
+    pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--quiet", "-c", str(pins)]
+    done = subprocess.run(
+        [*pip, "--report", str(report), *wanted], cwd=ROOT, capture_output=True, text=True, timeout=1500
+    )
+    if re.search(r"Connection|Temporary failure|ProxyError|timed out", done.stderr):
+        pytest.skip(f"pip has no network: {done.stderr.strip().splitlines()[-1]}")
+    assert done.returncode == 0, done.stderr
+    found = {
+        re.sub(r"[-_.]+", "-", item["metadata"]["name"]).lower(): item["metadata"]["version"].partition("+")[0]
+        for item in json.loads(report.read_text())["install"]
+    }
+    assert {"vllm", "liger-kernel", "bitsandbytes", "peft"} <= found.keys() and "flash-attn" not in found
+    held = dict(line.split("==") for line in pins.read_text().splitlines())
+    assert {name: found[name] for name in ("torch", "transformers")} == {n: held[n] for n in ("torch", "transformers")}
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")

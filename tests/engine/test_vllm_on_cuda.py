@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,23 +17,41 @@ pytest.importorskip("vllm", reason="vLLM is not installed on this platform")
 HERE = Path(__file__).parent
 
 
-def as_on_cuda(model, *settings):
+def as_on_cuda(model, *settings, vllm=""):
     command = [sys.executable, str(HERE / "vllm_as_on_cuda.py"), str(model), *settings]
-    environment = os.environ | {"PYTHONPATH": str(HERE.parent.parent)}
+    environment = os.environ | {"PYTHONPATH": f"{vllm}:{HERE.parent.parent}".lstrip(":")}
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_a_model_is_served_by_model_runner_v2_with_cuda_graphs():
-    said = as_on_cuda("package:tiny", "max_num_seqs=64")
-    assert said["v2"] and said["processors"] == 0 and said["runner"] == "generate" and said["max_num_seqs"] == 64
-    assert not said["eager"] and said["graphs"] == "FULL_AND_PIECEWISE" and said["chunked_prefill"]
+    made = as_on_cuda("package:tiny", "max_num_seqs=64")
+    assert made["v2"] and made["processors"] == 0 and made["runner"] == "generate" and made["max_num_seqs"] == 64
+    assert not made["eager"] and made["graphs"] == "FULL_AND_PIECEWISE" and made["chunked_prefill"]
 
 
 def test_a_reward_model_scores_there(random_tiny, tmp_path):
     LlamaForSequenceClassification.from_pretrained(random_tiny, num_labels=1).save_pretrained(tmp_path)
     load_tokenizer(ModelConfig(name="tiny", path=str(random_tiny))).save_pretrained(tmp_path)
-    said = as_on_cuda(tmp_path, "eager=true")
-    assert said["v2"] and said["runner"] == "pooling" and said["processors"] == 0
-    assert said["eager"] and said["graphs"] == "NONE"
+    made = as_on_cuda(tmp_path, "eager=true")
+    assert made["v2"] and made["runner"] == "pooling" and made["processors"] == 0
+    assert made["eager"] and made["graphs"] == "NONE"
+
+
+@pytest.fixture
+def newest(tmp_path):
+    """The newest release of vLLM that pip offers, without what it depends on; its build is for CUDA."""
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile", "--target", str(tmp_path)]
+    done = subprocess.run([*pip, "vllm"], capture_output=True, text=True, timeout=900)
+    if done.returncode:
+        pytest.skip(f"pip offers no vLLM here: {done.stderr.strip().splitlines()[-1]}")
+    yield tmp_path
+    shutil.rmtree(tmp_path / "vllm")
+
+
+def test_the_newest_release_takes_our_arguments_too(newest):
+    made = as_on_cuda("package:tiny", "max_num_seqs=64", vllm=newest)
+    print(made["version"])
+    assert made["v2"] and made["processors"] == 0 and made["runner"] == "generate" and made["max_num_seqs"] == 64
+    assert not made["eager"] and made["graphs"] == "FULL_AND_PIECEWISE" and not made["unknown"]

@@ -1,6 +1,6 @@
 """What vLLM would make of our arguments on a GPU: `python vllm_as_on_cuda.py MODEL [setting=value ...]`, as JSON.
 
-It runs on a CPU: the platform is vLLM's own for CUDA with what an H200 says of itself, and everything goes through
+It runs on a CPU: the platform is vLLM's own for CUDA with what an H200 has, and everything goes through
 vLLM's code up to where weights would be loaded: LLM, EngineArgs, the whole configuration, the loader of logits
 processors of its Model Runner V2, and the checks of requests.
 """
@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import types
+from dataclasses import fields
 
 os.environ.pop("VLLM_USE_V2_MODEL_RUNNER", None)  # vLLM's own choice
 sys.modules.setdefault("vllm._C_stable_libtorch", types.ModuleType("vllm._C_stable_libtorch"))  # kernels for CUDA
@@ -19,7 +20,7 @@ from omegaconf import OmegaConf  # noqa: E402
 from sq.core.config import build  # noqa: E402
 from sq.engine import vllm_environment  # noqa: E402
 from sq.engine.vllm import VLLMConfig  # noqa: E402
-from sq.engine.vllm_start import start  # noqa: E402
+from sq.engine.vllm_start import SETTINGS, SPEED_ONLY, start  # noqa: E402
 from sq.models.load import ModelConfig, is_scorer  # noqa: E402
 
 
@@ -39,6 +40,15 @@ def be_on_cuda():
         num_compute_units = classmethod(lambda cls, device_id=0: 132)
 
     platforms._current_platform = H200()
+    registry = importlib.import_module("vllm.model_executor.models.registry")
+    registry._LazyRegisteredModel.inspect_model_cls = lambda self: model_info(registry._ModelInfo, self.class_name)
+
+
+def model_info(kind, name):
+    """What vLLM finds out of a language model by importing it with kernels that only a GPU could run."""
+    about = {"architecture": name, "is_text_generation_model": True, "supports_pp": True, "attn_type": "decoder"}
+    about |= {"default_seq_pooling_type": "LAST", "default_tok_pooling_type": "ALL", "score_type": "bi-encoder"}
+    return kind(**{field.name: about.get(field.name, False) for field in fields(kind)})
 
 
 def engine_arguments(config, model):
@@ -63,24 +73,29 @@ def engine_arguments(config, model):
 def main(path, *settings):
     be_on_cuda()
     config = build(OmegaConf.from_dotlist(list(settings)), VLLMConfig)
-    made = engine_arguments(config, ModelConfig(name="m", path=path)).create_engine_config()
-    importlib.import_module("vllm.v1.engine.input_processor").InputProcessor(made)
+    config = engine_arguments(config, ModelConfig(name="m", path=path)).create_engine_config()
+    importlib.import_module("vllm.v1.engine.input_processor").InputProcessor(config)
     loader = importlib.import_module("vllm.v1.worker.gpu.sample.logits_processor")
     names = ("device", "max_num_reqs", "vocab_size", "all_token_ids", "prompt_len", "prefill_len", "total_len")
     state = types.SimpleNamespace(**dict.fromkeys(names))
-    pooling = made.model_config.runner_type == "pooling"
-    processors = loader.build_custom_logits_processors(made, state, pooling, made.model_config.logits_processors or ())
-    said = {
-        "v2": made.use_v2_model_runner,
+    pooling = config.model_config.runner_type == "pooling"
+    processors = loader.build_custom_logits_processors(
+        config, state, pooling, config.model_config.logits_processors or ()
+    )
+    known = {field.name for field in fields(importlib.import_module("vllm.engine.arg_utils").EngineArgs)}
+    result = {
+        "version": importlib.import_module("vllm").__version__,
+        "unknown": sorted((SETTINGS.keys() | SPEED_ONLY) - known),
+        "v2": config.use_v2_model_runner,
         "processors": len(processors),
-        "eager": made.model_config.enforce_eager,
-        "graphs": made.compilation_config.cudagraph_mode.name,
-        "chunked_prefill": made.scheduler_config.enable_chunked_prefill,
-        "dtype": str(made.model_config.dtype),
-        "runner": made.model_config.runner_type,
-        "max_num_seqs": made.scheduler_config.max_num_seqs,
+        "eager": config.model_config.enforce_eager,
+        "graphs": config.compilation_config.cudagraph_mode.name,
+        "chunked_prefill": config.scheduler_config.enable_chunked_prefill,
+        "dtype": str(config.model_config.dtype),
+        "runner": config.model_config.runner_type,
+        "max_num_seqs": config.scheduler_config.max_num_seqs,
     }
-    print(json.dumps(said))
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":
