@@ -65,9 +65,7 @@ class OpenAIConfig(EngineConfig):
     price_out: float = setting(0.0, ge=0, help="price of a million tokens of replies")
     max_tokens_name: str = setting("max_tokens", choices=("max_tokens", "max_completion_tokens"))
     extra: dict[str, Any] = setting({}, help="further fields of each request's body")
-    seed_bits: int = setting(
-        63, ge=1, le=63, help="bits of a seed that it tells apart (vLLM on a GPU: 32); seeds are cut to them"
-    )  # type: ignore[misc]
+    seed_bits: int = setting(63, ge=1, le=63, help="bits of seeds that it uses (vLLM on a GPU: 32), and gets")  # type: ignore[misc]
     omit: list[str] = setting([], help="fields that the endpoint does not take, such as seed")
 
     @property
