@@ -34,6 +34,8 @@ from sq.recipe.tracking import parent_run, tracking_overrides
 
 LOG_LINES = 20
 """Lines of a failed stage's log that are printed."""
+MOST_NAMES = 12
+"""Stages that are named when --until or --only has chosen more."""
 RESTARTS = 2
 """Times that a stage is started again where some of its requests failed, before the recipe stops."""
 _POLL = 0.03
@@ -69,7 +71,9 @@ def selected(recipe: Recipe, until: str | None = None, only: str | None = None) 
 def format_selection(recipe: Recipe, stages: Sequence[Stage], patterns: str) -> str:
     """The stages that --until or --only chose, and those that have a like name and are not among them."""
     chosen = [stage.name for stage in stages]
-    text = f"stages: {', '.join(chosen)}"
+    text = f"stages: {', '.join(chosen[:MOST_NAMES])}"
+    if len(chosen) > MOST_NAMES:
+        text += f" and {len(chosen) - MOST_NAMES} more"
     left = [
         stage.name
         for stage in recipe.stages

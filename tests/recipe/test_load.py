@@ -267,3 +267,9 @@ def test_what_was_chosen_is_said_and_what_has_a_like_name_and_was_not(recipe, ho
     loaded = recipe(stages={**RECIPE["stages"], "questions-raw": raw})
     (patterns,) = how.values()
     assert format_selection(loaded, selected(loaded, **how), patterns) == text
+
+
+def test_of_many_chosen_stages_the_first_are_named(recipe):
+    sizes = {"script": "train", "each": {"n": list(range(20))}, "set": {"stage": "sft", "data.input": "@questions"}}
+    loaded = recipe(stages={**RECIPE["stages"], "size-{n}": sizes})
+    assert format_selection(loaded, selected(loaded, only="size"), "size").endswith("size-11 and 8 more")
