@@ -50,9 +50,8 @@ def probe(path, secret):
 
 def start_strongest(config: SandboxConfig) -> tuple[str, SandboxWorker]:
     """The tier of the strongest isolation that works here, and the first worker in it; an EngineError without any."""
-    tiers = (FULL, LANDLOCK, WEAK) if config.isolation == "auto" else (config.isolation,)
     refused: dict[str, str] = {}
-    for tier in tiers:
+    for tier in (FULL, LANDLOCK, WEAK) if config.isolation == "auto" else (config.isolation,):
         if tier == WEAK and not config.allow_weak:
             continue
         if tier != WEAK and not supported():

@@ -98,7 +98,7 @@ def decode_plain(data: Any) -> Any:
 
 
 def value_key(value: Any) -> str | None:
-    """A text that is the same for equal plain values, whatever the order of sets and dicts"""
+    """A text that is the same for equal values, whatever the order of sets and dicts; None where one is not plain."""
     objects: list[Any] = []  # what has no plain value, and so no key
     data = encode(value, objects.append)
     return None if objects else json.dumps(_sorted(data), sort_keys=True)

@@ -1,9 +1,4 @@
-"""The sandbox: programs in, results out, by as many workers as there are cores.
-
-with Sandbox(SandboxConfig()) as sandbox:
-    for result in sandbox.run(programs):
-        ...
-"""
+"""The sandbox: programs in, results out, by as many workers as there are cores."""
 
 from __future__ import annotations
 

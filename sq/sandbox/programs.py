@@ -95,19 +95,14 @@ class Raised:
 
 @dataclass(frozen=True, kw_only=True)
 class ProgramResult:
-    """What came of a program.
-
-    Attributes:
-        status: how it ended.
-        reason: why, in a line; empty where it passed.
-        passed: by test or call; empty where nothing was decided.
-        values: what calls gave; `Raised` where they gave nothing.
-    """
+    """What came of a program: how it ended, and why in a line where it did not pass."""
 
     status: ProgramStatus
     reason: str = ""
     passed: tuple[bool, ...] = ()
+    """By test or call; empty where nothing was decided."""
     values: tuple[Any, ...] = ()
+    """What calls gave; `Raised` where they gave nothing."""
 
     @property
     def ok(self) -> bool:

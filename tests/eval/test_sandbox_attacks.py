@@ -260,6 +260,12 @@ def test_infinite_answers(box):
     assert result.status is Status.OUTPUT and result.passed == (False,)
 
 
+def test_closing_its_answers_and_going_on(box):
+    source = "import os, time\ndef f():\n    os.close(5)\n    time.sleep(600)"
+    program = Program(source=source, tests=Calls(function="f", arguments=[[]], expected=[1]))
+    assert box.run_one(program).status is Status.ERROR
+
+
 def test_huge_file(box):
     source = """
         def f():

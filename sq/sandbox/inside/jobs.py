@@ -23,8 +23,7 @@ _NEARLY = 0.85
 """Share of the processor time allowed from which a process that was killed is taken to have used it up: the kernel
 counts by samples for the limit, and more finely for us."""
 Report = dict[str, Any]
-Files = tuple[int, int]
-"""Descriptors of the program's file and of the tests'."""
+Files = tuple[int, int]  # descriptors of the program's file and of the tests'
 _PARTS: dict[str, tuple[Callable[[int, int, int, int], None], Callable[[Any, int, int, int], Report]]] = {
     "asserts": (run_program.serve, run_asserts.run_tests),
     "unittests": (run_unittests.run, run_unittests.check),
@@ -74,11 +73,9 @@ def _run_calls(files: Files, processes: Processes, limits: Limits, deadline: flo
     os.close(answers[1])
     data, late = processes.drain(answers[0], deadline, limits.output_mb * MB)
     os.close(answers[0])
-    flood = len(data) > limits.output_mb * MB
-    late = late or not (flood or processes.await_exit(program, deadline))
-    ended = processes.end(program)
+    ended = processes.end(program)  # what has closed its answers is leaving, and its exit code stands
     report = {"status": "called", "reason": "", "answers": data.decode("latin-1")}
-    if flood:
+    if len(data) > limits.output_mb * MB:
         return {**report, "status": "output", "reason": f"answered more than {limits.output_mb} MB"}
     return {**report, **_explain(limits, [ended], late, {})} if late or ended.status else report
 

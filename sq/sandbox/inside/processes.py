@@ -16,7 +16,6 @@ from sq.sandbox.messages import DisconnectedError
 
 FIRST = 3
 """The first descriptor that a forked process is given; 0, 1 and 2 are the null device."""
-_PAUSE = 0.002
 
 
 class ProcessExit(NamedTuple):
@@ -45,7 +44,6 @@ class Processes:
     def __init__(self, confinement: Confinement, limits: Limits, parent: int, namespace: NamespaceFiles) -> None:
         self._confinement, self._limits, self._parent, self._namespace = confinement, limits, parent, namespace
         self._null = os.open(os.devnull, os.O_RDWR)
-        self._exited: dict[int, ProcessExit] = {}
 
     def fork(self, run: Callable[[], None], fds: Sequence[int]) -> int:
         """Start a confined process, which finds `fds` as the descriptors `FIRST`, `FIRST` + 1, ..., and no others."""
@@ -77,21 +75,9 @@ class Processes:
         """Kill a process and all it started, and wait until they are gone."""
         if self._confinement.tier == WEAK:  # else it has no children, or a namespace that ends with it
             _kill(os.killpg, pid)
-        if pid not in self._exited:
-            _kill(os.kill, pid)
-            self._wait(pid, 0)
-        return self._exited.pop(pid)
-
-    def await_exit(self, pid: int, deadline: float) -> bool:
-        """Whether a process ends by itself before the deadline."""
-        pause = _PAUSE / 4
-        while True:
-            if self._wait(pid, os.WNOHANG):
-                return True
-            if time.monotonic() >= deadline:
-                return False
-            time.sleep(pause)
-            pause = min(2 * pause, 10 * _PAUSE)
+        _kill(os.kill, pid)
+        _, status, usage = os.wait4(pid, 0)
+        return ProcessExit(status=status, cpu=usage.ru_utime + usage.ru_stime)
 
     def drain(self, fd: int, deadline: float, most: int) -> tuple[bytes, bool]:
         """Read until the end, until there is more than `most`, or until the deadline; True says that it is too late."""
@@ -124,13 +110,6 @@ class Processes:
             os.chdir(tmp)
         else:
             _empty(tmp)
-
-    def _wait(self, pid: int, options: int) -> bool:
-        """Note the end of a process; whether it has ended."""
-        done, status, usage = os.wait4(pid, options)
-        if done:
-            self._exited[pid] = ProcessExit(status=status, cpu=usage.ru_utime + usage.ru_stime)
-        return bool(done)
 
 
 def _kill(by: Callable[[int, int], None], pid: int) -> None:

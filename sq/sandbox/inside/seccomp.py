@@ -82,12 +82,11 @@ _IOCTL_ALLOWED = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 
 
 def base_filter(machine: str = MACHINE) -> bytes:
-    """The filter's instructions.
+    """What every program is under, and the template, whose two calls it lets through: a new process namespace and back.
 
-    The template is under it too, as that costs nothing for each program; so it lets the two calls through that the
-    template makes, a new process namespace and the way back. Without a capability, as in a program, they fail.
+    Without a capability, as in a program, these fail.
     """
-    place = _place(machine)
+    place = int(machine != "x86_64")
     number = {name: pair[place] for name, pair in BY_ARGUMENT.items()}
     refused = [*SAME.values(), *(pair[place] for pair in BOTH.values()), *(X86_ONLY.values() if not place else ())]
     code = _start(machine)
@@ -101,11 +100,8 @@ def base_filter(machine: str = MACHINE) -> bytes:
 
 
 def landlock_filter(pid: int, machine: str = MACHINE) -> bytes:
-    """What a program is under besides where no namespace stands around it; `pid` may signal itself only.
-
-    Short, as the kernel looks through it once for every call that there is whenever a program puts it on.
-    """
-    place = _place(machine)
+    """What a program is under besides where no namespace stands around it; `pid` may signal itself only."""
+    place = int(machine != "x86_64")
     number = {name: pair[place] for name, pair in BY_ARGUMENT.items()}
     refused = [pair[place] for pair in LANDLOCK_TOO.values()] + [number["unshare"], number["setns"]]
     refused += LANDLOCK_TOO_X86.values() if not place else ()
@@ -135,11 +131,7 @@ def _op(code: int, value: int, yes: int = 0, no: int = 0) -> bytes:
 def _start(machine: str) -> list[bytes]:
     """Another machine's calls end the process; then the number of the call is loaded."""
     code = [_op(_LOAD, 4), _op(_JUMP_EQUAL, ARCHITECTURE[machine], 1, 0), _return(_KILL), _op(_LOAD, 0)]
-    return code if _place(machine) else [*code, _op(_JUMP_GE, _X32, 0, 1), _return(_KILL)]
-
-
-def _place(machine: str) -> int:
-    return 0 if machine == "x86_64" else 1
+    return code if machine != "x86_64" else [*code, _op(_JUMP_GE, _X32, 0, 1), _return(_KILL)]
 
 
 def _return(value: int) -> bytes:
