@@ -49,21 +49,19 @@ class MeteredEngine:
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
         """The engine's results, counted."""
-        clock = _Clock(requests)
-        for result in clock.run(self._engine.generate(clock.source())):
+        for result, seconds in _timed(self._engine.generate, requests):
             self._usage.requests += 1
             self._usage.prompt_tokens += result.prompt_tokens
             self._usage.output_tokens += sum(c.tokens for c in result.completions)
-            self._usage.engine_seconds += clock.taken()
+            self._usage.engine_seconds += seconds
             yield result
 
     def score(self, requests: Iterable[ScoreRequest]) -> Iterator[ScoreResult]:
         """The engine's scores, counted."""
-        clock = _Clock(requests)
-        for result in clock.run(self._engine.score(clock.source())):
+        for result, seconds in _timed(self._engine.score, requests):
             self._usage.scored += 1
             self._usage.scored_tokens += result.tokens
-            self._usage.score_seconds += clock.taken()
+            self._usage.score_seconds += seconds
             yield result
 
     def close(self) -> None:
@@ -71,36 +69,26 @@ class MeteredEngine:
         self._engine.close()
 
 
-class _Clock:
-    """Measures a stream of results, but not the stream of requests that it reads."""
+def _timed(ask: Callable[[Iterator[Any]], Iterator[T]], requests: Iterable[Any]) -> Iterator[tuple[T, float]]:
+    """Each result with the seconds that it took, without those in which requests were read."""
+    clock = time.monotonic
+    reading = 0.0
 
-    def __init__(self, requests: Iterable[Any]) -> None:
-        self._requests = iter(requests)
-        self._seconds = 0.0
-
-    def source(self) -> Iterator[Any]:
-        while True:
-            begun = time.monotonic()
-            request = next(self._requests, None)
-            self._seconds -= time.monotonic() - begun
-            if request is None:
-                return
+    def source() -> Iterator[Any]:
+        nonlocal reading
+        begun = clock()
+        for request in requests:
+            reading += clock() - begun
             yield request
+            begun = clock()
+        reading += clock() - begun
 
-    def run(self, results: Iterator[T]) -> Iterator[T]:
-        try:
-            while True:
-                begun = time.monotonic()
-                result = next(results, None)
-                self._seconds += time.monotonic() - begun
-                if result is None:
-                    return
-                yield result
-        finally:
-            if isinstance(results, Generator):
-                results.close()  # an abandoned stream leaves nothing in the engine
-
-    def taken(self) -> float:
-        """Seconds since this was asked last."""
-        seconds, self._seconds = self._seconds, 0.0
-        return seconds
+    results = ask(source())
+    try:
+        begun = clock()
+        for result in results:
+            yield result, clock() - begun - reading
+            begun, reading = clock(), 0.0
+    finally:
+        if isinstance(results, Generator):
+            results.close()  # an abandoned stream leaves nothing in the engine

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias, Type
 from sq.core.config import setting
 from sq.core.errors import EngineError
 from sq.engine import vllm_environment
-from sq.engine.adapters import adapter
 from sq.engine.base import Completion, Engine, Request, Result, ScoreRequest, ScoreResult
 from sq.engine.config import LocalEngineConfig
-from sq.engine.vllm_start import SPEED_ONLY, adapter_request, check_arguments, start, stop
+from sq.engine.vllm_start import SPEED_ONLY, adapter, adapter_request, check_arguments, start, stop
 from sq.models.load import Dtype, ModelConfig, computed_in, fingerprint, is_scorer
 
 if TYPE_CHECKING:

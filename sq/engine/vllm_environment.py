@@ -1,10 +1,8 @@
-"""What stands around vLLM: its build, the environment that it reads when it is imported, and garbage collection."""
+"""What stands around vLLM: its build and arguments, and the environment that it reads when it is imported."""
 
 from __future__ import annotations
 
 import ast
-import atexit
-import gc
 import importlib
 import importlib.util
 import logging
@@ -12,24 +10,10 @@ import os
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
-
-
-@contextmanager
-def no_collection() -> Iterator[None]:
-    """No garbage collection while vLLM is imported, nor of what that made: a quarter of the import's time."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        atexit.register(gc.unfreeze)  # else what is freed at the very end complains of leaks
-        if was:
-            gc.enable()
 
 
 def environment(cache_gib: int) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sq.core.config import nearest
 from sq.core.errors import EngineError
 from sq.engine import vllm_environment
-from sq.engine.adapters import lora_arguments
 from sq.models.load import ModelConfig, locate
 
 if TYPE_CHECKING:
@@ -40,6 +42,9 @@ SPEED_ONLY = frozenset(
 )
 """Fields that change no result beyond rounding."""
 
+RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""The ranks of LoRA adapters that vLLM makes room for."""
+
 
 def check_arguments(args: Mapping[str, Any]) -> None:
     """Say which of `engine.args` vLLM does not know, or is set in another place.
@@ -63,8 +68,7 @@ def start(config: VLLMConfig, model: ModelConfig, *, scores: bool = False) -> An
     """
     config.prepare()
     try:
-        with vllm_environment.no_collection():
-            from vllm import LLM
+        from vllm import LLM
     except ImportError as error:
         raise EngineError(
             f"vLLM is not installed ({error}). Install the extra 'cpu' or 'cuda', or use engine=hf"
@@ -96,7 +100,7 @@ def arguments(config: VLLMConfig, model: ModelConfig, *, scores: bool = False) -
         "use_tqdm_on_load": False,
         **(_for_cpu(scores) if on_cpu else {}),
         **_attention(config.attention),
-        **lora_arguments(config.lora),
+        **_lora_arguments(config.lora),
         **config.args,
     }
 
@@ -116,6 +120,26 @@ def adapter_request(config: VLLMConfig) -> Any | None:
     from vllm.lora.request import LoRARequest
 
     return LoRARequest("adapter", 1, config.lora)
+
+
+def _lora_arguments(lora: str | None) -> dict[str, Any]:
+    """What makes vLLM ready for the adapter; nothing, where there is none."""
+    if lora is None:
+        return {}
+    rank = adapter(lora)[0]
+    return {"enable_lora": True, "max_loras": 1, "max_lora_rank": next((r for r in RANKS if r >= rank), rank)}
+
+
+def adapter(directory: str) -> tuple[int, str]:
+    """Rank and digest of a LoRA adapter that peft has saved."""
+    files = [Path(directory) / name for name in ("adapter_config.json", "adapter_model.safetensors")]
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise EngineError(
+            f"engine.lora={directory!r} has no {' and no '.join(missing)}: give the directory of a LoRA adapter that "
+            "peft has saved, with its weights as safetensors"
+        )
+    digest = hashlib.blake2b(b"".join(file.read_bytes() for file in files), digest_size=4).hexdigest()
+    return int(json.loads(files[0].read_text())["r"]), digest
 
 
 def _for_cpu(scores: bool) -> dict[str, Any]:

@@ -25,7 +25,6 @@ from sq.synth.config import SynthJob, SynthStage
 from sq.synth.filters.base import FilterContext, FilterItem
 from sq.synth.filters.models import FilterModels
 from sq.synth.filters.solvability import SolvabilityFilter
-from sq.synth.filters.synthetic_negatives import EARLIER
 from sq.synth.questions import oracle_metrics
 from sq.synth.stage import ItemResult, StageInput, StageSpec, bad_item
 
@@ -107,9 +106,9 @@ class _Chain:
 
 
 def _lacks_measurement(job: SynthJob, metrics: Mapping[str, float]) -> bool:
-    """Whether a finished stage was measured with another number of planted variants, or as an earlier sq did."""
+    """Whether a finished stage was measured with another number of planted variants."""
     judges = [config for config in job.filters.values() if isinstance(config, SolvabilityFilter)]
-    measured = metrics.get("judge/asked", 0) if EARLIER not in metrics else 0
+    measured = metrics.get("judge/asked", 0)
     return any(judge.measure and judge.planted != measured for judge in judges)
 
 

@@ -20,7 +20,6 @@ from sq.domains.arithmetic import ArithmeticDomain
 from sq.domains.oracle import OracleConfig, OracleEngine
 from sq.engine.base import Request, Result, Sampling, ScoreResult
 from sq.engine.failures import FailureLimit
-from sq.synth.score_store import ScoreStore
 
 ROOT = Path(__file__).resolve().parents[2]
 BROKEN = (500, "", "out of order: " + "the whole of a long error, " * 20 + "to its end")
@@ -171,20 +170,6 @@ def test_a_judges_error_never_enters_the_store(run, endpoint, questions, tmp_pat
     (store / "scores.jsonl").unlink()
     judged(run, file, tmp_path, to="undisturbed")
     assert contents(tmp_path / "f") == contents(tmp_path / "undisturbed")
-
-
-def test_errors_that_an_older_version_kept_are_asked_again(run, endpoint, questions, tmp_path):
-    file, _ = questions
-    first = judged(run, file, tmp_path, to="a")
-    (store,) = (tmp_path / "scores").iterdir()
-    lines = (store / "scores.jsonl").read_bytes().splitlines(keepends=True)
-    (store / "scores.jsonl").write_bytes(b"".join(lines[7:]))
-    with ScoreStore(store) as scores:
-        for line in lines[:7]:
-            scores.put(line.split()[1].decode(), {"error": "no answer after 8 attempts; the last: HTTP 500"})
-    endpoint.seen.clear()
-    again = judged(run, file, tmp_path, to="b")
-    assert len(endpoint.seen) == 7 and again["rows"] == first["rows"] and not again.get("rejects/engine")
 
 
 def test_a_filter_that_an_error_went_into_is_made_again_as_a_whole(run, endpoint, questions, tmp_path):

@@ -16,8 +16,6 @@ from sq.core.intervals import wilson
 from sq.core.yes_no import YesNo
 from sq.domains.base import Domain
 
-EARLIER = "judge/precision"
-"""Stands in the metrics of an earlier sq, which took every question for solvable as it came."""
 SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z$\\])")
 NUMBER = re.compile(r"(?<![\w.$\\^_{])\d+(?![\w.}^])")
 
