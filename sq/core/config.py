@@ -151,7 +151,7 @@ def _build(node: Any, cls: Any, key: str, problems: list[str]) -> Any:
         problems.append(f"unknown key '{_join(key, name)}' (value {values[name]!r}){hint or '.'} Valid keys: {allowed}")
     kwargs = {}
     for name, field in fields.items():
-        given = values[name] if name in values else _default(field)
+        given = values[name] if name in values else default_of(field)
         kwargs[name] = _field_value(cls, field, hints[name], given, _join(key, name), problems)
     if len(problems) > before:
         return None
@@ -204,7 +204,8 @@ def _target_class(target: Any, cls: Any, key: str, problems: list[str]) -> Any:
     return loaded
 
 
-def _default(field: dataclasses.Field[Any]) -> Any:
+def default_of(field: dataclasses.Field[Any]) -> Any:
+    """What a field is where it is not given; MISSING if it must be."""
     if field.default is not dataclasses.MISSING:
         return field.default
     if field.default_factory is not dataclasses.MISSING:
@@ -228,7 +229,7 @@ def _field_value(cls: type, field: dataclasses.Field[Any], hint: Any, value: Any
                 value = {n: v for n, v in value.items() if n not in strays}
             return {name: _build(v, nested, f"{key}.{name}", problems) for name, v in value.items()}
         return None if value is None and _optional(hint) else _build(value, nested, key, problems)
-    if isinstance(value, str) and (options := _enum_in(hint)):
+    if isinstance(value, str) and (options := enum_in(hint)):
         value = next((e for e in options if value.lower() == e.name.lower()), value)
     try:
         if not _is_of(hint, value):
@@ -236,7 +237,7 @@ def _field_value(cls: type, field: dataclasses.Field[Any], hint: Any, value: Any
             value = OmegaConf.to_container(checked, resolve=True)["value"]  # type: ignore[index,call-overload]
     except (OmegaConfBaseException, ValueError) as error:
         allowed = _allowed(hint, error)
-        near = nearest(str(value), [e.name.lower() for e in _enum_in(hint) or ()])
+        near = nearest(str(value), [e.name.lower() for e in enum_in(hint) or ()])
         problems.append(f"{key}={value!r} is not {allowed}{near}")
         return None
     _check_bounds(field, value, key, problems)
@@ -280,13 +281,13 @@ def _check_bounds(field: dataclasses.Field[Any], value: Any, whole: str, problem
 
 
 def _allowed(hint: Any, error: Exception) -> str:
-    if options := _enum_in(hint):
+    if options := enum_in(hint):
         return "one of " + ", ".join(e.name.lower() for e in options)
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     return names.get(hint) or f"valid: {str(error).splitlines()[0]}"
 
 
-def _enum_in(hint: Any) -> type[Enum] | None:
+def enum_in(hint: Any) -> type[Enum] | None:
     """The Enum in `E` or `E | None`, if there is one."""
     enums = (h for h in (hint, *typing.get_args(hint)) if isinstance(h, type) and issubclass(h, Enum))
     return next(enums, None)

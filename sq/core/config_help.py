@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import typing
 from collections.abc import Iterator, Mapping
 from enum import Enum
 from functools import lru_cache
@@ -11,9 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import MISSING
 
-from sq.core.config import TARGET, conf_dir, dataclass_in, load_target, nearest, own_conf_dir, type_hints
+from sq.core.config import (
+    TARGET,
+    conf_dir,
+    dataclass_in,
+    default_of,
+    enum_in,
+    load_target,
+    nearest,
+    own_conf_dir,
+    type_hints,
+)
 from sq.core.errors import ConfigError
 
 
@@ -122,9 +130,7 @@ def _completed(node: Mapping[str, Any], hint: Any) -> dict[str, Any]:
 
 
 def _default(field: dataclasses.Field[Any]) -> Any:
-    value = field.default if field.default is not dataclasses.MISSING else MISSING
-    if field.default_factory is not dataclasses.MISSING:
-        value = field.default_factory()
+    value = default_of(field)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     return value
@@ -135,18 +141,14 @@ def _scalar(value: Any) -> str:
         return value.name.lower()
     if isinstance(value, tuple):
         value = list(value)
-    return (
-        str(yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True))
-        .removesuffix("...\n")
-        .strip()
-    )
+    text = str(yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True))
+    return text.removesuffix("...\n").strip()
 
 
 def _about(field: dataclasses.Field[Any], hint: Any) -> str:
     parts = [field.metadata.get("help") or ""]
     options = field.metadata.get("choices") or ()
-    enum = next((h for h in (hint, *typing.get_args(hint)) if isinstance(h, type) and issubclass(h, Enum)), None)
-    if enum is not None:
+    if enum := enum_in(hint):
         options = [e.name.lower() for e in enum]
     if options and len(options) <= 12 and not all(o in parts[0] for o in options):
         parts.append(f"({', '.join(options)})")
