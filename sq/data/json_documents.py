@@ -50,8 +50,10 @@ def read_json(stream: IO[bytes], path: Path, split: str | None) -> Iterator[Reco
 def is_lines(stream: IO[bytes]) -> bool:
     """Whether a file named .json is of lines: its first one is an object, and another follows."""
     try:
-        first = DECODER.decode(stream.readline(MAX_LINE).decode("utf-8-sig"))
-        return isinstance(first, dict) and bool(stream.read(_CHUNK).strip())
+        while (line := stream.readline(MAX_LINE)).isspace():
+            pass
+        line = line.removeprefix(b"\xef\xbb\xbf").lstrip()
+        return line[:1] == b"{" and bool(DECODER.decode(line.decode()) and stream.read(_CHUNK).strip())
     except (ValueError, RecursionError, *BROKEN):
         return False
 

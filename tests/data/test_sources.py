@@ -62,6 +62,7 @@ def write(directory, name):
             "columns.json": json.dumps(table),
             "pandas.json": json.dumps({k: dict(enumerate(v)) for k, v in table.items()}),
             "lines.json": lines,
+            "blank.json": "\n \n" + lines,
         }
         path.write_text(shapes[name])
     return path
@@ -70,7 +71,7 @@ def write(directory, name):
 @pytest.mark.parametrize(
     "name",
     ["a.jsonl", "a.ndjson", "a.jsonl.gz", "a.parquet", "a.csv", "A.CSV", "bom.csv", "semi.csv", "a.csv.gz", "a.tsv"]
-    + ["list.json", "pretty.json", "bom.json", "data.json", "columns.json", "pandas.json", "lines.json"],
+    + ["list.json", "pretty.json", "bom.json", "data.json", "columns.json", "pandas.json", "lines.json", "blank.json"],
 )
 def test_every_format_gives_the_same_rows(tmp_path, name):
     rejects = []
