@@ -27,7 +27,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import AttentionInterface
 
 from sq.core.errors import ConfigError
-from sq.models.flex import FlexLayout, flex_attention_over, flex_layout_of
+from sq.models.flex import BLOCK, FlexLayout, flex_attention_over, flex_layout_of
 from sq.models.layout import Layout, layout_of, merge, split
 from sq.models.pack import Pack
 from sq.models.varlen import TORCH, VarlenLayout, flash_implementation, varlen_attention_over, varlen_layout_of
@@ -67,6 +67,11 @@ class Attention:
     def packs(self) -> bool:
         """Whether rows run side by side; if not, each row is a pass of its own."""
         return self.kernel is not Kernel.UNPACKED
+
+    def padding_to(self, tokens: int) -> Attention:
+        """The same for packs that are padded to one size, where the kernel works on the pack as a whole."""
+        size = -(-tokens // BLOCK) * BLOCK
+        return replace(self, pad_to=size) if self.kernel in (Kernel.FLEX, Kernel.FLASH) else self
 
 
 def choose_attention(

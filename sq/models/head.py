@@ -19,7 +19,9 @@ from sq.models.fused import HeadKernel, fused_cross_entropy
 from sq.models.losses import token_losses
 
 CHUNK_LOGITS = 1 << 27
-"""Logits held at a time, 512 MiB in fp32: those of 880 positions with a vocabulary of 152,000."""
+"""Logits held at a time, 512 MiB in fp32, where that is enough for `CHUNK` positions."""
+CHUNK = 2048
+"""Positions in a chunk at least: each chunk adds to the gradient of the whole head, 2 GB of it in a 7B model."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +86,7 @@ def head_of(model: PreTrainedModel, kernel: HeadKernel = HeadKernel.CHUNKED) -> 
     known = model.config.get_text_config().to_dict()
     return Head(
         module=model.get_output_embeddings(),
-        chunk=max(1, CHUNK_LOGITS // known["vocab_size"]),
+        chunk=max(CHUNK, CHUNK_LOGITS // known["vocab_size"]),
         scale=float(known.get("logit_scale") or 1.0) / float(known.get("logits_scaling") or 1.0),
         cap=known.get("final_logit_softcapping") or None,
         kernel=kernel,

@@ -51,13 +51,18 @@ def token_losses(logps: Tensor, targets: Tensor, label_smoothing: float = 0.0) -
     return losses if not label_smoothing else (1 - label_smoothing) * losses - label_smoothing * logps.mean(-1)
 
 
+def count_by_owner(owners: Tensor, count: int) -> Tensor:
+    """How many tokens each of `count` rows has. (`bincount` would wait for the GPU.)"""
+    return owners.new_zeros(count).scatter_add_(0, owners, torch.ones_like(owners))
+
+
 def sum_by_owner(values: Tensor, owners: Tensor, count: int) -> Tensor:
     """One fp64 sum of per-token values for each of `count` rows, whose tokens lie together in the order of the rows.
 
     Each sum is taken in the same order at every call: `index_add` has none on a GPU, and fp32 sums in two orders differ
     by more than QPO's start may.
     """
-    lengths = torch.bincount(owners, minlength=count)
+    lengths = count_by_owner(owners, count)
     return torch.segment_reduce(values.double(), "sum", lengths=lengths, initial=0, unsafe=True)
 
 

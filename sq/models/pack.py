@@ -7,9 +7,9 @@ wanted (`keep_last` when collating) it is a target only and is left out of `inpu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -62,8 +62,16 @@ class Pack:
 
     def to(self, device: torch.device | str) -> Pack:
         """The same pack on `device`."""
+        return self._each(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pinned(self) -> Pack:
+        """The same in memory from which a GPU takes it without waiting; as it is where there is none."""
+        return self._each(torch.Tensor.pin_memory) if torch.cuda.is_available() else self
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Pack:
         names = ("input_ids", "position_ids", "segment_ids", "sources", "targets", "owners", "last")
-        return replace(self, **{name: getattr(self, name).to(device, non_blocking=True) for name in names})
+        changed: dict[str, Any] = {name: change(getattr(self, name)) for name in names}
+        return replace(self, **changed)
 
     def padded(self, size: int) -> Pack:
         """The same with tokens of no row behind, `size` in all; they are a row of their own, and predict nothing."""

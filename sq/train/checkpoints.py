@@ -83,6 +83,8 @@ class Checkpoints(Callback):
     def save(self, trainer: L.Trainer, metrics: dict[str, float]) -> None:
         """Write a checkpoint of this moment; all processes take part. Shards are written while training goes on."""
         self.finish(trainer)
+        module: Any = trainer.lightning_module
+        module.check_finite()
         self.directory.mkdir(parents=True, exist_ok=True)
         step = trainer.global_step
         temporary, final = self.directory / f".step-{step:08d}.tmp", self.directory / f"step-{step:08d}.ckpt"

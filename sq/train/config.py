@@ -76,9 +76,13 @@ class TrainerConfig:
         choices=("auto", "chunked", "liger", "cce"),
         help="the head's cross-entropy: ours in chunks, or Liger's or cut-cross-entropy's kernel (GPU, installed)",
     )
-    parity_check: bool = setting(False, help="first show that packed = unpacked on this model, else refuse to train")
+    parity_check: bool | None = setting(
+        None,
+        help="first show that packed = unpacked on this model, else refuse to train; default: once for each "
+        "model, kernel and version",
+    )
     gradient_checkpointing: bool = setting(False, help="recompute activations: less memory, a third more work")
-    compile: bool = setting(False, help="torch.compile the model's body")
+    compile: bool | None = setting(None, help="torch.compile the model's layers; default: with a GPU's attention")
     threads: int | None = setting(None, ge=1, help="CPU threads of torch; default: torch's own choice")
     lora: LoraConfig = field(default_factory=LoraConfig)
     checkpoint_every: int = setting(

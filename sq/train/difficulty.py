@@ -63,9 +63,12 @@ class DifficultyLoss(HeadLoss):
 
         rates, weights = batch.values[:, 0], batch.values[:, 1]
         predicted = self.predict(batch.pack)
-        loss, total = regression_loss(predicted, rates, weights), float(weights.sum())
+        loss, total = regression_loss(predicted, rates, weights), weights.sum()
         error = (predicted.detach() - rates).abs().mean()
-        means = {"loss": (loss.detach() / total, total), "mae": (error, len(rates))}
+        means: dict[str, tuple[Tensor, Tensor | float]] = {
+            "loss": (loss.detach() / total, total),
+            "mae": (error, len(rates)),
+        }
         return PackLoss(total=loss, means=means, held_out=(predicted, rates))
 
     def metrics(self, kind: str, means: dict[str, float], held_out: Tensor | None) -> dict[str, float]:

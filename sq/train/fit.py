@@ -141,18 +141,21 @@ def _train(
 ) -> dict[str, float]:
     """Train on `rows`, write `model/`, and return the final metrics. A stopped run goes on as `planned`."""
     from sq.train.export import write_model
-    from sq.train.model import device_name, trainable_model
+    from sq.train.model import device_name, fit_to_packs, trainable_model
     from sq.train.module import TrainingModule
     from sq.train.packs import training_packs
     from sq.train.trainer import prepare_process, run_training
 
     output, stage, trainer, seed = Path(job.output_dir), job.stage, job.trainer, job.seed
     prepare_process(trainer.threads, seed)
-    trained = trainable_model(job.model, trainer, stage, tokenizer=given.tokenizer, rows=rows, seed=seed)
+    trained = trainable_model(
+        job.model, trainer, stage, tokenizer=given.tokenizer, rows=rows, seed=seed, weights=given.weights
+    )
     loss = stage.make_loss(trained)
     packs = training_packs(rows, stage, loss, prefix=trained.prefix, world=trainer.world, seed=seed, record=planned)
     if rank() == 0:
         update_record(output, plan=packs.plan.record())
+    fit_to_packs(trained.model, loss, trainer, packs.largest)
     references = None
     if stage.needs_reference:
         key = references_key(

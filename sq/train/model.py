@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import logging
 import os
+from contextlib import suppress
 from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from sq.core.cpu import cpu_has_bf16
 from sq.core.errors import ConfigError
+from sq.core.files import digest_of
 from sq.data.collate import collate
 from sq.data.tokens import TokenRows
 from sq.models.adapters import Adapters, add_adapters, keep_layout, quantized_arguments
 from sq.models.attention import Attention, Kernel, choose_attention
+from sq.models.fetch import default_cache
 from sq.models.fused import HeadChoice, HeadKernel, choose_head
 from sq.models.load import NEW_TINY, ModelConfig, load_model, stored_dtype
+from sq.models.pack import __file__ as pack_code
 from sq.models.parity import check_parity
 from sq.models.tiny import make_model
 from sq.train.config import LoraConfig, Precision, TrainerConfig
 from sq.train.optim import check_optimizer
 from sq.train.rows import TrainingRows
-from sq.train.stage import Optimizer, StageConfig, TrainableModel
+from sq.train.shard import decoder_layers
+from sq.train.stage import Optimizer, StageConfig, StageLoss, TrainableModel
 from sq.train.token_stage import TokenStage
 
 if TYPE_CHECKING:
@@ -95,7 +102,7 @@ def device_name(trainer: TrainerConfig) -> str:
 
 def trainable_model(
     config: ModelConfig, trainer: TrainerConfig, stage: StageConfig, *,
-    tokenizer: PreTrainedTokenizerFast, rows: TrainingRows, seed: int,
+    tokenizer: PreTrainedTokenizerFast, rows: TrainingRows, seed: int, weights: str,
 ) -> TrainableModel:  # fmt: skip
     """The model as `stage` trains it on `rows`."""
     lora = trainer.lora
@@ -110,12 +117,12 @@ def trainable_model(
     else:
         model = load_model(config)
         stored = model.dtype
-    return prepared(config.name, model, stored, trainer, stage, rows)
+    return prepared(config.name, model, stored, trainer, stage, rows, weights)
 
 
 def prepared(
     name: str, model: PreTrainedModel, stored: torch.dtype, trainer: TrainerConfig, stage: StageConfig,
-    rows: TrainingRows,
+    rows: TrainingRows, weights: str = "",
 ) -> TrainableModel:  # fmt: skip
     """`model`, whose weights came as `stored`, cast, with adapters, on its device, with its attention and head."""
     check_context(model, rows.longest)
@@ -128,7 +135,10 @@ def prepared(
         add_adapters(model, adapters(trainer.lora))
     if trainer.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    model = model.train().to(device_of(trainer))
+    device = device_of(trainer)
+    if device.type == "cuda":  # products of what is left in fp32, or of all where fp32 was asked for
+        torch.set_float32_matmul_precision("high")
+    model = model.train().to(device)
     attention = set_up_attention(
         model, trainer, share_prefix=stage.share_prefix, half=half, saved=rows.saved_by_sharing()
     )
@@ -136,10 +146,9 @@ def prepared(
     head = HeadChoice(kernel=HeadKernel.CHUNKED, reason="the stage's loss needs it")
     if _is_cross_entropy(stage):
         head = choose_head(model, HeadKernel(trainer.head), half=half)
-    if trainer.parity_check:
-        check_parity_gate(model, rows.train, attention, prefix)
-    if trainer.compile:
-        model.base_model.compile(dynamic=True)
+    if trainer.parity_check is not False:
+        again = trainer.parity_check is True
+        check_parity_gate(model, rows.train, attention, prefix, weights=weights, again=again)
     return TrainableModel(
         name=name, model=model, stored=stored, half=half, attention=attention, prefix=prefix, head=head, rows=rows.train
     )
@@ -172,6 +181,20 @@ def set_up_attention(
     return attention
 
 
+def fit_to_packs(model: PreTrainedModel, loss: StageLoss, trainer: TrainerConfig, tokens: int) -> None:
+    """Pad packs of at most `tokens` to one size where the kernel takes them whole, and compile for that."""
+    loss.attention = loss.attention.padding_to(tokens)
+    one_size = bool(loss.attention.pad_to)
+    if trainer.compile or (trainer.compile is None and one_size):
+        compile_layers(model, dynamic=None if one_size else True)
+
+
+def compile_layers(model: PreTrainedModel, *, dynamic: bool | None, backend: str = "inductor") -> None:
+    """Have torch.compile compile the layers that repeat: one graph serves all of a kind, with checkpointing too."""
+    for layer in decoder_layers(model):
+        layer.compile(dynamic=dynamic, backend=backend)
+
+
 def check_context(model: PreTrainedModel, longest: int) -> None:
     """Refuse rows beyond the positions that the model has."""
     positions = int(model.config.get_text_config().to_dict().get("max_position_embeddings") or 0)
@@ -182,14 +205,36 @@ def check_context(model: PreTrainedModel, longest: int) -> None:
         )
 
 
-def check_parity_gate(model: PreTrainedModel, rows: TokenRows, attention: Attention, prefix: int) -> None:
-    """Refuse to train where packed and unpacked training are not the same on this model."""
+def check_parity_gate(
+    model: PreTrainedModel, rows: TokenRows, attention: Attention, prefix: int, *, weights: str, again: bool
+) -> None:
+    """Refuse to train where packed and unpacked training are not the same on this model with these `weights`.
+
+    That they are is kept beside what `sq model` fetches, and without `again` not checked a second time.
+    """
     if not attention.packs:
         log.info("parity of packed and unpacked training: rows run one by one, there is nothing to compare")
         return
     order = sorted(range(len(rows)), key=lambda i: rows.lengths[i])
     spread = [order[round(k * (len(order) - 1) / max(1, PARITY_ROWS - 1))] for k in range(PARITY_ROWS)]
     chosen = [row for item in dict.fromkeys(spread) for row in rows.rows(item)]
+    kept = _parity_passed(model, attention, prefix > 0, weights)
+    if len(chosen) < 2 or (kept.exists() and not again):
+        return
     report = check_parity(model, chosen, attention, collate, prefix=prefix)
     report.require()
     log.info(report.describe())
+    with suppress(OSError):  # where nothing can be kept it is checked each time
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        kept.write_text(report.describe() + "\n")
+
+
+def _parity_passed(model: PreTrainedModel, attention: Attention, prefix: bool, weights: str) -> Path:
+    """The file that says so of this model, kernel and versions."""
+    parameter = next(model.parameters())
+    device = torch.cuda.get_device_name(parameter.device) if parameter.is_cuda else "cpu"
+    how = (attention.kernel.value, attention.flash, str(prefix), str(parameter.dtype), device)
+    versions = tuple(version(name) for name in ("torch", "transformers"))
+    ours = [file.read_bytes() for file in sorted(Path(pack_code).parent.glob("*.py"))]
+    digest = digest_of(type(model).__name__, weights, *how, *versions, *ours)
+    return default_cache() / "parity" / f"{digest}.txt"

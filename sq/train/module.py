@@ -13,16 +13,15 @@ from typing import Any
 import lightning as L
 import torch
 from torch import Tensor
-from torchmetrics import MeanMetric
 
 from sq.core.errors import SqError
 from sq.data.module import StepPack
-from sq.models.pack import Pack
 from sq.train.checkpoints import checkpoints, step_of
 from sq.train.config import TrainerConfig
 from sq.train.held_out import HeldOutRows
 from sq.train.optim import make_optimizer, parameter_groups
 from sq.train.rows import TrainingRows
+from sq.train.running import RunningMean, Watch
 from sq.train.shard import shard
 from sq.train.stage import LossInput, Schedule, StageConfig, StageLoss, TrainableModel
 
@@ -39,8 +38,9 @@ class TrainingModule(L.LightningModule):
         self.stage, self.config, self.steps, self.seed, self.checkpoints = stage, trainer, steps, seed, checkpoints
         self.reference: dict[str, Tensor] = {}
         self.reference_pass = False
-        self.tokens_seen, self.targets_seen, self.grad_norm = 0, 0, 0.0
-        self.means: dict[str, dict[str, MeanMetric]] = {"train": {}, "val": {}}
+        self.tokens_seen, self.targets_seen = 0, 0
+        self.means: dict[str, dict[str, RunningMean]] = {"train": {}, "val": {}}
+        self.watch = Watch()
         self.held_out = HeldOutRows()
         self.strict_loading = not trainer.lora.rank
 
@@ -53,15 +53,14 @@ class TrainingModule(L.LightningModule):
         out = self.loss(
             LossInput(
                 pack=batch.pack,
-                values=torch.tensor(rows.values[items], device=self.device),
-                reference=self.reference[kind][items] if self.reference else None,
+                values=self._sent(torch.tensor(rows.values[items])),
+                reference=self._sent(self.reference[kind][items]) if self.reference else None,
                 training=kind == "train",
                 first_step=kind == "train" and bool(batch.divisor) and self.global_step == 0,
             )
         )
         for name, (value, weight) in out.means.items():
-            mean = self.means[kind].setdefault(name, MeanMetric().to(self.device))
-            mean.update(value, weight=weight if batch.divisor else 0)
+            self.means[kind].setdefault(name, RunningMean()).add(value, weight if batch.divisor else 0.0)
         if kind == "val" and out.held_out and batch.divisor:
             self.held_out.add(*out.held_out)
         return out.total
@@ -72,8 +71,7 @@ class TrainingModule(L.LightningModule):
 
     def training_step(self, batch: StepPack, index: int) -> Tensor:
         total: Tensor = self(batch, "train")
-        if not torch.isfinite(total):
-            self._stop(f"the loss is {float(total.detach())}", batch.pack)
+        self.watch.loss(total.detach(), self.global_step, batch.pack.rows)
         if not batch.divisor:
             return total * 0
         self.tokens_seen += batch.pack.tokens
@@ -91,9 +89,8 @@ class TrainingModule(L.LightningModule):
         """The metrics since the last call, over all processes (which must all call)."""
         means = {}
         for name, mean in self.means[kind].items():
-            if mean.update_called:
-                means[name] = float(mean.compute())
-                mean.reset()
+            if mean.weighed:
+                means[name] = mean.take(self.device)
         columns = self.held_out.take() if kind == "val" else None
         return {f"{kind}/{name}": value for name, value in self.loss.metrics(kind, means, columns).items()}
 
@@ -118,19 +115,32 @@ class TrainingModule(L.LightningModule):
         norm = torch.nn.utils.clip_grad_norm_(parameters, self.stage.grad_clip or math.inf)
         if isinstance(norm, torch.distributed.tensor.DTensor):
             norm = norm.full_tensor()
-        self._take_norm(float(norm))
+        self.watch.norm(norm, self.global_step)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
         if self.config.strategy == "deepspeed":
             norm = self.trainer.model.get_global_grad_norm()  # type: ignore[union-attr,operator]
             if norm is not None:
-                self._take_norm(float(norm))
+                self.watch.norm(torch.as_tensor(norm), self.global_step)
 
-    def _take_norm(self, norm: float) -> None:
-        self.grad_norm = norm
-        if not math.isfinite(norm):
-            self._stop(f"the gradient's norm is {norm}", None)
+    def check_finite(self) -> None:
+        """Stop where a loss or a gradient since the last call was no finite number. This waits for the GPU."""
+        problem = self.watch.take()
+        if problem is None:
+            return
+        what, step, items = problem
+        rows = f", rows {', '.join(self.rows.train.name(i) for i in items[:8])}" if items else ""
+        last = max(checkpoints(self.checkpoints), default=None, key=step_of)
+        good = "There is no checkpoint yet" if last is None else f"The last checkpoint, {last}, is good"
+        raise SqError(
+            f"{what} at step {step}{rows}{' …' if len(items) > 8 else ''}. {good}; lower stage.lr, or "
+            "train in fp32 (trainer.precision=fp32), in another output_dir"
+        )
+
+    def _sent(self, values: Tensor) -> Tensor:
+        """Numbers of a pack where the model is, without waiting until they are."""
+        return values.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else values
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.config.lora.rank:  # the frozen weights are where they were
@@ -145,16 +155,6 @@ class TrainingModule(L.LightningModule):
         for counts in (progress["total"], progress["current"]):
             moved = packs - counts["ready"]
             counts.update({name: count + moved for name, count in counts.items()})
-
-    def _stop(self, what: str, pack: Pack | None) -> None:
-        rows = "" if pack is None else ", rows " + ", ".join(self.rows.train.name(i) for i in pack.rows[:8])
-        more = " …" if pack is not None and len(pack.rows) > 8 else ""
-        last = max(checkpoints(self.checkpoints), default=None, key=step_of)
-        good = "There is no checkpoint yet" if last is None else f"The last checkpoint, {last}, is good"
-        raise SqError(
-            f"{what} at step {self.global_step}{rows}{more}. {good}; lower stage.lr, or "
-            "train in fp32 (trainer.precision=fp32), in another output_dir"
-        )
 
 
 def lr_factor(stage: StageConfig, step: int, steps: int) -> float:

@@ -25,6 +25,11 @@ class TrainingPacks:
         """Tokens computed from the first step to the last, whichever process or attempt did it."""
         return self.plan.packing.tokens * self.train.length / len(self.plan.packing.packs)
 
+    @property
+    def largest(self) -> int:
+        """Tokens that no pack has more of."""
+        return max(loader.plan.packing.capacity for loader in self.loaders().values())
+
     def loaders(self) -> dict[str, PackLoader]:
         """The loaders by the kind of their rows."""
         return {"train": self.train} | ({} if self.held_out is None else {"val": self.held_out})

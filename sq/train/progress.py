@@ -69,10 +69,11 @@ class TrainingProgress(Callback):
         now, (then, tokens, targets) = time.monotonic(), self._mark
         seconds = max(now - then, 1e-9)
         rate = (module.tokens_seen - tokens) / seconds
+        module.check_finite()
         metrics = module.metrics("train")
         metrics["train/tokens_per_s"] = rate * trainer.world_size
         metrics["train/lr"] = trainer.optimizers[0].param_groups[0]["lr"]
-        metrics["train/grad_norm"] = module.grad_norm
+        metrics["train/grad_norm"] = 0.0 if module.watch.grad_norm is None else float(module.watch.grad_norm)
         if module.device.type == "cuda":
             metrics["train/memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
             flops = self._flops[0] * rate + self._flops[1] * (module.targets_seen - targets) / seconds

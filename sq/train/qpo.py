@@ -164,7 +164,9 @@ class QPOStageLoss(StageLoss):
 
 def _targets(pack: Pack) -> Tensor:
     """[sequences] supervised tokens of each."""
-    return pack.owners.bincount(minlength=len(pack.lengths)).float()
+    from sq.models.losses import count_by_owner
+
+    return count_by_owner(pack.owners, len(pack.lengths)).float()
 
 
 def start_of(pair_loss: PairLoss) -> tuple[float, float]:

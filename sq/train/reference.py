@@ -58,7 +58,7 @@ class References(Callback):
             trainer.strategy.barrier()
             pairs = sum(len(part) for part in values.values())
             log.info("reference log-probabilities of %s: %.1f s", count_noun(pairs, "pair"), time.monotonic() - started)
-        module.reference = {kind: part.to(module.device) for kind, part in values.items()}
+        module.reference = values
 
 
 @torch.no_grad()

@@ -133,7 +133,7 @@ class RewardLoss(HeadLoss):
 
         scores = self.predict(batch.pack)
         right, weights, groups = (batch.values[:, column] for column in (RIGHT, WEIGHT, GROUP))
-        total = float(weights.sum())
+        total = weights.sum()
         if batch.pack.paired:
             loss = self._of_pairs(scores[0::2], scores[1::2])
             right = scores.new_tensor([1.0, 0.0]).repeat(len(groups))

@@ -91,8 +91,8 @@ class ShardStrategy(ModelParallelStrategy):
         state = {"state_dict": checkpoint.pop("state_dict"), "optimizer_0": checkpoint.pop("optimizer_states")[0]}
         if self.global_rank == 0:
             torch.save(checkpoint, path / REST)
-        if self._saving_group is None and dist.get_backend() != "gloo":
-            self._saving_group = dist.new_group(backend="gloo")  # of its own: it runs beside the training's
+        if self._saving_group is None:  # of its own: on the training's group its messages would meet those of a step
+            self._saving_group = dist.new_group(backend="gloo")
         saving = async_save(state, checkpoint_id=path, process_group=self._saving_group)
         assert isinstance(saving, Future)
         self._saving = saving

@@ -127,7 +127,7 @@ class PackLoss:
     """The loss of a pack, summed over what `divisor` counts, and what is measured on the way."""
 
     total: Tensor
-    means: Mapping[str, tuple[Tensor, float]]
+    means: Mapping[str, tuple[Tensor, Tensor | float]]
     """Metrics to average, and how much the pack's counts; `loss` is one."""
     held_out: tuple[Tensor, ...] = ()
     """A column each of what metrics need of all held-out rows at once."""

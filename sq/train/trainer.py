@@ -70,6 +70,9 @@ def run_training(
         callbacks.append(References(packs.loaders(), references))
     callbacks += [end, progress, saving]
     trainer = _trainer(module, loader, callbacks)
+    # Several processes would agree before every pack on whether one has got SIGTERM, and wait for the GPU to do so;
+    # `Checkpoints` does that, without the GPU.
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
     try:
         trainer.fit(module, loader, ckpt_path=None if last is None else str(last), weights_only=False)
     except SystemExit as error:
@@ -96,6 +99,10 @@ def prepare_process(threads: int | None, seed: int) -> None:
     if threads:
         torch.set_num_threads(threads)
     L.seed_everything(seed, verbose=False)
+
+
+def _nothing() -> None:
+    pass
 
 
 class _StopOnSignal(Callback):
@@ -133,6 +140,7 @@ class _FinalValidation(Callback):
             log.info("held-out rows before the first step: loss %.4f", self.before["val/loss"])
 
     def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
+        module.check_finite()
         self.metrics = validate(trainer, module, self.held_out)
         self.metrics |= {f"{name}_before": value for name, value in self.before.items() if name == "val/loss"}
         self.saving.finish(trainer)

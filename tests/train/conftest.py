@@ -22,6 +22,8 @@ from sq.train.config import TrainJob
 COMMON = [
     "tracking=none",
     "trainer.accelerator=cpu",
+    "trainer.precision=fp32",
+    "trainer.parity_check=false",
     "trainer.threads=1",
     "trainer.log_every=1",
     "stage.pack_tokens=256",

@@ -45,6 +45,18 @@ def test_the_parity_gate_passes_on_a_sound_model_and_says_so(job, caplog):
     assert "prefix of 4 tokens shared" in caplog.text
 
 
+def test_the_parity_gate_runs_once_for_a_model_and_a_kernel(job, tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("SQ_CACHE", str(tmp_path / "cache"))
+    seen, own = [], model.check_parity
+    monkeypatch.setattr(model, "check_parity", lambda *args, **kwargs: seen.append(1) or own(*args, **kwargs))
+    words = (*SHORT, "trainer.parity_check=null", "stage.max_steps=1")
+    for number, more in enumerate(([], [], ["stage.share_prefix=false"], ["trainer.parity_check=true"])):
+        fit(job("qft", *words, *more, f"output_dir={tmp_path / str(number)}"))
+    assert len(seen) == 3, "once, once without a shared prefix, and where it was asked for"
+    monkeypatch.setattr(model, "check_parity", lambda *args, **kwargs: pytest.fail("checked again"))
+    fit(job("qft", *words, f"output_dir={tmp_path / 'again'}"))
+
+
 def test_a_model_on_which_rows_see_each_other_is_refused(job, monkeypatch, tmp_path):
     from sq.models import attention
 
