@@ -72,7 +72,7 @@ _ALL = (
     Column("solvable", TEXT, 'what the judge says of it: "yes", "no" or "unparsable"'),
     Column("solvable_yes", INT, "votes for solvable"),
     Column("solvable_votes", INT, "of so many"),
-    Column("judge_model", TEXT, "fingerprint of the judge's weights"),
+    Column("judge_model", TEXT, "who judged: an engine and the fingerprint of its weights"),
     Column("judge_reply", TEXT, "what the judge wrote", dataset=False, sample=""),
     Column("judge_tokens", INT, "tokens of the judge's reply"),
     Column("judge_prompt_tokens", INT, "tokens that the judge was given"),

@@ -72,7 +72,7 @@ METRICS: dict[str, tuple[Metric, ...]] = {
                "unsolvable", about="judge: of what it removed, unsolvable by the oracle"),
         Metric(name="oracle/judge_recall", text="of those that the oracle calls unsolvable, the judge removed {value}",
                about="judge: of what the oracle calls unsolvable, removed"),
-        Metric(name="oracle/judge_wrongly_removed", text="and of the solvable {value}",
+        Metric(name="oracle/judge_wrongly_removed", text="of those that it calls solvable, the judge removed {value}",
                about="judge: of what the oracle calls solvable, removed"),
         Metric(name="judge/planted", text="measured on {value} questions", spec=",.0f"),
         Metric(name="judge/asked"),
