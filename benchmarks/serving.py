@@ -30,7 +30,7 @@ def main() -> None:
     asked = parser.parse_args()
     engine = VLLMConfig(dtype=asked.dtype, max_model_len=512).create(ModelConfig(name="model", path=asked.model))
     assert isinstance(engine, VLLMEngine)
-    prompt = tuple(engine._llm.get_tokenizer().apply_chat_template(
+    prompt = tuple(engine.llm.get_tokenizer().apply_chat_template(
         [{"role": "user", "content": "Write a problem."}], add_generation_prompt=True, return_dict=False
     ))  # fmt: skip
     ours, bare = _ours(engine, prompt, asked), _bare(engine, prompt, asked)
@@ -67,7 +67,7 @@ def _bare(engine: VLLMEngine, prompt: tuple[int, ...], asked: argparse.Namespace
             for i in range(asked.prompts)
         ]
         prompts = [{"prompt_token_ids": list(prompt)}] * asked.prompts
-        outputs = engine._llm.generate(prompts, params, use_tqdm=False)
+        outputs = engine.llm.generate(prompts, params, use_tqdm=False)
         return sum(len(c.token_ids) for output in outputs for c in output.outputs)
 
     return run

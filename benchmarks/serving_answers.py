@@ -93,7 +93,7 @@ def bare(engine: VLLMEngine, prompts: list[tuple[int, ...]], asked: argparse.Nam
         for i, prompt in enumerate(prompts)
         for j in range(ANSWERS // n)
     ]  # fmt: skip
-    outputs = engine._llm.generate([p for p, _ in pairs], [s for _, s in pairs], use_tqdm=False)
+    outputs = engine.llm.generate([p for p, _ in pairs], [s for _, s in pairs], use_tqdm=False)
     return sum(len(c.token_ids) for output in outputs for c in output.outputs)
 
 

@@ -8,33 +8,24 @@ token ids, seeds come with each request, and the reason why a text ended is kept
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from sq.core.config import setting
 from sq.core.errors import EngineError
 from sq.engine import vllm_environment
 from sq.engine.base import Completion, Engine, Request, Result, ScoreRequest, ScoreResult
 from sq.engine.config import LocalEngineConfig
-from sq.engine.vllm_start import SPEED_ONLY, adapter, adapter_request, check_arguments, start, stop
+from sq.engine.vllm_start import SPEED_ONLY, Prepared, RunningVLLM, adapter, check_arguments
 from sq.models.load import Dtype, ModelConfig, computed_in, fingerprint, is_scorer
 
 if TYPE_CHECKING:
     from vllm.outputs import RequestOutput
 
 
-class _Keyed(Protocol):
-    @property
-    def key(self) -> str: ...
-
-
-Prepared: TypeAlias = tuple[list[int], dict[str, Any]]
-"""A prompt, and by name in the engine the parameters of what is asked of it."""
 GREEDY_BELOW = 1e-5
 """Temperatures under it are greedy."""
-AnyRequest = TypeVar("AnyRequest", bound=_Keyed)
-AnyResult = TypeVar("AnyResult")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,22 +105,14 @@ class VLLMConfig(LocalEngineConfig):
         return VLLMEngine(self, model)
 
 
-class VLLMEngine:
-    """Serves one model; see `sq.engine.base.Engine`."""
-
-    def __init__(self, config: VLLMConfig, model: ModelConfig) -> None:
-        self.config, self.model = config, model
-        self.fingerprint = config.identity(model)
-        self._llm = start(config, model)
-        self._max_len = int(self._llm.llm_engine.model_config.max_model_len)
-        self._own_sampling = config.own_sampling
-        self._lora = adapter_request(config)
+class VLLMEngine(RunningVLLM):
+    """Generates with one model; see `sq.engine.base.Engine`."""
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
         """Yield results as they finish, with at most `window` requests in the engine."""
         if self.config.seeds != "row":
             requests = self._seeded(iter(requests))
-        return stream(self._llm.llm_engine, requests, self.config.window, self._submit, _result)
+        return self.stream(requests, self._prepare, _result, Result)
 
     def _seeded(self, requests: Iterator[Request]) -> Iterator[Request]:
         """The same requests, once the engine's own generators have a seed: the first request's, or one by chance.
@@ -139,25 +122,13 @@ class VLLMEngine:
         first = next(requests, None)
         if first is not None:
             seed = first.seed if self.config.seeds == "engine" else secrets.randbits(63)
-            self._llm.llm_engine.collective_rpc(_seed_worker, args=(seed % 2**32,))
+            self.llm.llm_engine.collective_rpc(_seed_worker, args=(seed % 2**32,))
             yield first
         yield from requests
 
     def score(self, requests: Iterable[ScoreRequest]) -> Iterator[ScoreResult]:
         """A generating engine cannot score."""
         raise EngineError(f"model {self.model.name} is served to generate; it cannot score. Choose a reward model")
-
-    def close(self) -> None:
-        """Free the model. vLLM's parallel state is torn down, so that another engine may start in this process."""
-        llm, self._llm = self._llm, None
-        stop(llm)
-
-    def _submit(self, request: Request) -> list[str] | Result:
-        """Hand the request to vLLM: the names it has there, or a result that says what is wrong with it."""
-        return submit_to(
-            self._llm, self.model.name, self._lora, lambda: self._prepare(request),
-            lambda error: Result(key=request.key, error=error),
-        )  # fmt: skip
 
     def _prepare(self, request: Request) -> Prepared | Result:
         """Prompt and parameters by name, or a result that says why it cannot be served."""
@@ -168,9 +139,9 @@ class VLLMEngine:
 
         sampling = request.sampling
         ids = self._prompt_ids(request)
-        room = self._max_len - len(ids)
+        room = self.max_len - len(ids)
         if not ids or room < 1:
-            problem = f"the prompt has {len(ids)} tokens, and the model's context {self._max_len}"
+            problem = f"the prompt has {len(ids)} tokens, and the model's context {self.max_len}"
             return Result(key=request.key, error=problem, refused=True)
 
         def params(**more: Any) -> Any:
@@ -182,86 +153,21 @@ class VLLMEngine:
                 **more,
             )
 
-        sampled = {
-            "n": sampling.n,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "top_k": sampling.top_k,
-        }
+        how = {"temperature": sampling.temperature, "top_p": sampling.top_p}
         seed = request.seed if self.config.seeds == "row" else None
-        checked = params(seed=seed, **sampled)  # or an error, which says what vLLM dislikes
-        if not self._own_sampling or sampling.temperature < GREEDY_BELOW or sampling.top_k > 0:
+        checked = params(seed=seed, n=sampling.n, top_k=sampling.top_k, **how)  # or an error: what vLLM dislikes
+        if not self.config.own_sampling or sampling.temperature < GREEDY_BELOW or sampling.top_k > 0:
             return ids, {request.key: checked}
-        how = {"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": request.seed}
-        draws = [{**how, "index": i} for i in range(sampling.n)]
+        draws = [{**how, "seed": request.seed, "index": i} for i in range(sampling.n)]
         return ids, {f"{request.key}/{i}": params(temperature=0.0, extra_args={DRAW: d}) for i, d in enumerate(draws)}
 
     def _prompt_ids(self, request: Request) -> list[int]:
         if request.prompt_ids is not None:
             return list(request.prompt_ids)
-        tokenizer = self._llm.get_tokenizer()
+        tokenizer = self.llm.get_tokenizer()
         messages = [dict(m) for m in request.messages or ()]
         ids = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
         return list(ids)
-
-
-def stream(
-    engine: Any,
-    requests: Iterable[AnyRequest],
-    window: int,
-    submit: Callable[[AnyRequest], list[str] | AnyResult],
-    result: Callable[[str, list[Any]], AnyResult],
-) -> Iterator[AnyResult]:
-    """Results as they finish, with at most `window` requests in the engine, each under one name or several."""
-    source, exhausted = iter(requests), False
-    waiting: dict[str, dict[str, Any]] = {}
-    owners: dict[str, str] = {}
-    try:
-        while True:
-            while not exhausted and len(waiting) < window:
-                request = next(source, None)
-                if request is None:
-                    exhausted = True
-                elif not isinstance(names := submit(request), list):
-                    yield names
-                else:
-                    waiting[request.key] = dict.fromkeys(names)
-                    owners |= dict.fromkeys(names, request.key)
-            if not waiting:
-                return
-            for output in engine.step():
-                if output.finished:
-                    key = owners.pop(output.request_id)
-                    waiting[key][output.request_id] = output
-                    if None not in waiting[key].values():
-                        yield result(key, list(waiting.pop(key).values()))
-    finally:
-        if owners:
-            engine.abort_request(list(owners))
-
-
-def submit_to(
-    llm: Any, name: str, lora: Any, ask: Callable[[], Prepared | AnyResult], failed: Callable[[str], AnyResult]
-) -> list[str] | AnyResult:
-    """Give vLLM a prompt with its parameters; the names it has there, or a result that says what is wrong with it."""
-    from vllm.v1.engine.exceptions import EngineDeadError
-
-    given: list[str] = []
-    try:
-        prepared = ask()
-        if not isinstance(prepared, tuple):
-            return prepared
-        ids, children = prepared
-        for key, params in children.items():
-            llm.llm_engine.add_request(key, {"prompt_token_ids": ids}, params, lora_request=lora)
-            given.append(key)
-    except EngineDeadError as error:
-        raise EngineError(f"vLLM died with model {name}: {error}. Run the same command again") from error
-    except Exception as error:  # one does not end the others; where all fail, the stage's limit of failures does
-        if given:
-            llm.llm_engine.abort_request(given)
-        return failed(f"{type(error).__name__}: {error}")
-    return given
 
 
 def _seed_worker(worker: Any, seed: int) -> None:

@@ -14,30 +14,24 @@ from vllm import PoolingParams
 from sq.core.errors import EngineError
 from sq.engine.base import Request, Result, ScoreRequest, ScoreResult
 from sq.engine.conversations import Conversations
-from sq.engine.vllm import Prepared, VLLMConfig, stream, submit_to
-from sq.engine.vllm_start import adapter_request, start, stop
+from sq.engine.vllm import VLLMConfig
+from sq.engine.vllm_start import Prepared, RunningVLLM
 from sq.models.load import ModelConfig
 
 
-class VLLMScorer:
+class VLLMScorer(RunningVLLM):
     """Scores with one model; see `sq.engine.base.Engine`."""
 
     def __init__(self, config: VLLMConfig, model: ModelConfig) -> None:
-        self.config, self.model = config, model
-        self.fingerprint = config.identity(model)
-        self._llm = start(config, model, scores=True)
+        super().__init__(config, model, scores=True)
+        hf_config = self.llm.llm_engine.model_config.hf_config
         try:
-            model_config = self._llm.llm_engine.model_config
-            hf_config = model_config.hf_config.to_dict()
-            max_len = int(model_config.max_model_len)
-            self._conversations = Conversations(model, hf_config, max_len, config.step_reward)
-            if not self._conversations.by_token and model_config.hf_config.num_labels != 1:
-                labels = model_config.hf_config.num_labels
-                raise EngineError(f"model {model.name} gives {labels} numbers; a reward model gives one")
+            self._conversations = Conversations(model, hf_config.to_dict(), self.max_len, config.step_reward)
+            if not self._conversations.by_token and hf_config.num_labels != 1:
+                raise EngineError(f"model {model.name} gives {hf_config.num_labels} numbers; a reward model gives one")
         except BaseException:
             self.close()
             raise
-        self._lora = adapter_request(config)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
         """A scoring model does not generate."""
@@ -45,19 +39,7 @@ class VLLMScorer:
 
     def score(self, requests: Iterable[ScoreRequest]) -> Iterator[ScoreResult]:
         """Yield scores as they finish, with at most `window` conversations in the engine."""
-        return stream(self._llm.llm_engine, requests, self.config.window, self._submit, self._result)
-
-    def close(self) -> None:
-        """Free the model. Safe to call twice."""
-        llm, self._llm = self._llm, None
-        stop(llm)
-
-    def _submit(self, request: ScoreRequest) -> list[str] | ScoreResult:
-        """Hand the conversation to vLLM; a result that says what is wrong with it, if it cannot be scored."""
-        return submit_to(
-            self._llm, self.model.name, self._lora, lambda: self._prepare(request),
-            lambda error: ScoreResult(key=request.key, error=error),
-        )  # fmt: skip
+        return self.stream(requests, self._prepare, self._result, ScoreResult)
 
     def _prepare(self, request: ScoreRequest) -> Prepared | ScoreResult:
         ids = self._conversations.ids(request)

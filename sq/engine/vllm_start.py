@@ -1,12 +1,12 @@
-"""Starting vLLM: what it is given, so that the same config serves on a CPU and a GPU."""
+"""vLLM at work: what it is started with, so that the same config serves on a CPU and a GPU, and its step loop."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from sq.core.config import nearest
 from sq.core.errors import EngineError
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from sq.engine.vllm import VLLMConfig
 
 
+Prepared: TypeAlias = tuple[list[int], dict[str, Any]]
+"""A prompt, and by name in the engine the parameters of what is asked of it."""
+AnyResult = TypeVar("AnyResult")
 SETTINGS = {
     **dict.fromkeys(("model", "tokenizer", "revision", "trust_remote_code"), "model.*"),
     **{name: f"engine.{name}" for name in ("dtype", "max_model_len", "max_num_seqs", "quantization")},
@@ -44,6 +47,94 @@ SPEED_ONLY = frozenset(
 
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks of LoRA adapters that vLLM makes room for."""
+
+
+class RunningVLLM:
+    """vLLM on one model: a bounded window of requests goes through its own step loop."""
+
+    def __init__(self, config: VLLMConfig, model: ModelConfig, *, scores: bool = False) -> None:
+        self.config, self.model = config, model
+        self.fingerprint = config.identity(model)
+        self.llm: Any = start(config, model, scores=scores)
+        self.max_len = int(self.llm.llm_engine.model_config.max_model_len)
+        self._adapter = None
+        if config.lora is not None:
+            from vllm.lora.request import LoRARequest
+
+            self._adapter = LoRARequest("adapter", 1, config.lora)
+
+    def close(self) -> None:
+        """Free the model, and vLLM's parallel state, so that another may start in this process. Safe to call twice."""
+        llm, self.llm = self.llm, None
+        if llm is not None:
+            core, llm.llm_engine = llm.llm_engine.engine_core, None
+            core.shutdown()  # also collects what it frees
+
+    def stream(
+        self,
+        requests: Iterable[Any],
+        prepare: Callable[[Any], Prepared | AnyResult],
+        result: Callable[[str, list[Any]], AnyResult],
+        kind: Callable[..., AnyResult],
+    ) -> Iterator[AnyResult]:
+        """Results as they finish, with at most `window` requests in the engine, each under one name or several.
+
+        Args:
+            requests: read only as fast as they are served.
+            prepare: what vLLM is given for a request, or a result that says why it cannot be served.
+            result: what a request's outputs come to.
+            kind: the class of results, for what is wrong with a request.
+        """
+        source, exhausted = iter(requests), False
+        waiting: dict[str, dict[str, Any]] = {}
+        owners: dict[str, str] = {}
+        engine = self.llm.llm_engine
+        try:
+            while True:
+                while not exhausted and len(waiting) < self.config.window:
+                    request = next(source, None)
+                    if request is None:
+                        exhausted = True
+                    elif not isinstance(names := self._submit(request, prepare, kind), list):
+                        yield names
+                    else:
+                        waiting[request.key] = dict.fromkeys(names)
+                        owners |= dict.fromkeys(names, request.key)
+                if not waiting:
+                    return
+                for output in engine.step():
+                    if output.finished:
+                        key = owners.pop(output.request_id)
+                        waiting[key][output.request_id] = output
+                        if None not in waiting[key].values():
+                            yield result(key, list(waiting.pop(key).values()))
+        finally:
+            if owners:
+                engine.abort_request(list(owners))
+
+    def _submit(
+        self, request: Any, prepare: Callable[[Any], Prepared | AnyResult], kind: Callable[..., AnyResult]
+    ) -> list[str] | AnyResult:
+        """Give vLLM a request; the names it has there, or a result that says what is wrong with it."""
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        given: list[str] = []
+        try:
+            prepared = prepare(request)
+            if not isinstance(prepared, tuple):
+                return prepared
+            ids, params_by_name = prepared
+            for name, params in params_by_name.items():
+                prompt = {"prompt_token_ids": ids}
+                self.llm.llm_engine.add_request(name, prompt, params, lora_request=self._adapter)
+                given.append(name)
+        except EngineDeadError as error:
+            raise EngineError(f"vLLM died with model {self.model.name}: {error}. Run the same command again") from error
+        except Exception as error:  # one does not end the others; where all fail, the stage's limit of failures does
+            if given:
+                self.llm.llm_engine.abort_request(given)
+            return kind(key=request.key, error=f"{type(error).__name__}: {error}")
+        return given
 
 
 def check_arguments(args: Mapping[str, Any]) -> None:
@@ -103,23 +194,6 @@ def arguments(config: VLLMConfig, model: ModelConfig, *, scores: bool = False) -
         **_lora_arguments(config.lora),
         **config.args,
     }
-
-
-def stop(llm: Any) -> None:
-    """Free its model. vLLM's parallel state is torn down, so that another may start in this process."""
-    if llm is None:
-        return
-    core, llm.llm_engine = llm.llm_engine.engine_core, None
-    core.shutdown()  # also collects what it frees
-
-
-def adapter_request(config: VLLMConfig) -> Any | None:
-    """What puts the adapter on a request; none where there is none."""
-    if config.lora is None:
-        return None
-    from vllm.lora.request import LoRARequest
-
-    return LoRARequest("adapter", 1, config.lora)
 
 
 def _lora_arguments(lora: str | None) -> dict[str, Any]:

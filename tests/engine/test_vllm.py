@@ -130,7 +130,7 @@ def test_an_exception_at_every_request_is_no_ones_fault_but_the_engines(engine, 
     def broken(*args, **more):
         raise NotImplementedError("this runner takes no logits processors\nof its users")
 
-    monkeypatch.setattr(engine._llm.llm_engine, "add_request", broken)
+    monkeypatch.setattr(engine.llm.llm_engine, "add_request", broken)
     results = list(engine.generate(requests(6)))
     error = "NotImplementedError: this runner takes no logits processors\nof its users"
     assert [r.error for r in results] == [error] * 6 and not any(r.refused for r in results)
@@ -140,7 +140,7 @@ def test_an_exception_at_every_request_is_no_ones_fault_but_the_engines(engine, 
 
 
 def test_a_completion_that_vllm_breaks_off_is_no_text(engine, monkeypatch):
-    step = engine._llm.llm_engine.step
+    step = engine.llm.llm_engine.step
 
     def failing():
         outputs = step()
@@ -149,7 +149,7 @@ def test_a_completion_that_vllm_breaks_off_is_no_text(engine, monkeypatch):
                 output.outputs[-1].finish_reason = "error"
         return outputs
 
-    monkeypatch.setattr(engine._llm.llm_engine, "step", failing)
+    monkeypatch.setattr(engine.llm.llm_engine, "step", failing)
     results = {r.key: r for r in engine.generate(requests(3, n=2))}
     assert "finish_reason='error'" in results["r1"].error and not results["r1"].refused
     assert results["r0"].completions and results["r2"].completions

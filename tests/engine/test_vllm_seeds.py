@@ -25,7 +25,7 @@ def test_one_seed_for_all_is_the_first_requests_and_none_is_by_chance(random_tin
         return {r.key: [c.token_ids for c in r.completions] for r in engine.generate(asked)}
 
     try:
-        assert engine._llm.llm_engine.vllm_config.scheduler_config.max_num_batched_tokens == 512
+        assert engine.llm.llm_engine.vllm_config.scheduler_config.max_num_batched_tokens == 512
         one = texts()
         assert texts() == one, "the same requests in the same order"
         assert texts(first=101) != one, "a run that goes on with other requests draws anew"
