@@ -71,7 +71,7 @@ def test_the_next_command_is_one_that_composes(stage, model, directory):
 @pytest.mark.parametrize(("stage", "maker"), [("qpo", "rewrite"), ("difficulty", "fail_rate")])
 def test_a_stage_without_its_rows_says_who_makes_them(stage, maker, job):
     with pytest.raises(RowError, match=rf"no column '\w+'.*reads what synthesize\.py stage={maker} makes: give data"):
-        fit(job(stage))
+        fit(job(stage, "data.limit=9", "stage.validation=0"))
 
 
 @pytest.mark.slow

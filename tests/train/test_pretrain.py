@@ -4,10 +4,12 @@ import json
 import math
 
 from sq.models.load import ModelConfig, load_model, load_tokenizer
+from sq.train import pretrain
 from sq.train.fit import fit
 
 
-def test_a_short_run_from_nothing_lowers_the_loss(job, tmp_path):
+def test_a_short_run_from_nothing_lowers_the_loss(job, tmp_path, monkeypatch):
+    monkeypatch.setattr(pretrain, "TOKENIZER_DOCUMENTS", 500)
     short = (
         "model=tiny-new",
         "model.path=new:tiny",
