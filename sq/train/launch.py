@@ -103,11 +103,14 @@ def strategy(config: TrainerConfig) -> Strategy | str:
         return ShardStrategy(world)
     if config.strategy == "deepspeed":
         try:
-            return DeepSpeedStrategy(stage=3)
+            zero = DeepSpeedStrategy(stage=3)
         except ImportError as error:
             raise ConfigError(
                 f"trainer=deepspeed needs deepspeed ({error}): pip install deepspeed, or use trainer=fsdp"
             ) from error
+        assert isinstance(zero.config, dict)  # by itself it adds gradients up in bf16
+        zero.config |= {"data_types": {"grad_accum_dtype": "fp32"}, "communication_data_type": "fp32"}
+        return zero
     if config.strategy == "ddp" or world > 1:
         return ReplicaStrategy(gradient_as_bucket_view=True)
     return "auto"

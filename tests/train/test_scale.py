@@ -7,6 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from sq.core.errors import ConfigError
+from sq.train import launch
 from sq.train.fit import fit
 from sq.train.launch import processes
 
@@ -70,3 +71,13 @@ def test_several_nodes_need_a_launcher(job):
     ):
         with processes(job("qft", "trainer.nodes=2").trainer, None):
             pass
+
+
+def test_deepspeed_is_told_to_add_gradients_up_in_fp32(job, monkeypatch):
+    """DeepSpeed's `get_data_types` takes the weights' bf16 where it is told nothing."""
+    from lightning.pytorch.strategies import deepspeed
+
+    monkeypatch.setattr(deepspeed, "_DEEPSPEED_AVAILABLE", True)
+    config = launch.strategy(job("qft", "trainer.strategy=deepspeed").trainer).config
+    assert config["data_types"] == {"grad_accum_dtype": "fp32"} and config["communication_data_type"] == "fp32"
+    assert config["zero_optimization"]["stage"] == 3
