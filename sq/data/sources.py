@@ -21,6 +21,7 @@ from typing import Any, Protocol
 from sq.core.config import build, setting
 from sq.core.count import count_noun
 from sq.core.errors import ConfigError, RowError
+from sq.core.ledger import read_manifest, read_rows
 from sq.data.columns import Columns, Need, SeenContents
 from sq.data.hub import read_hub, read_saved, resolve_revision
 from sq.data.locate import InputKind, LocatedInput, format_of, locate
@@ -122,8 +123,6 @@ def digest(config: SourceConfig, domain: Domain | None = None) -> str:
         return _hash(*(f"{name}={digest(part.source, domain)}" for name, part in parts(config).items()))
     source = locate(_input(config, domain), config.split)
     if source.kind is InputKind.STAGE:
-        from sq.core.ledger import read_manifest
-
         return read_manifest(source.paths[0]).digest
     if source.kind is InputKind.HUB:
         commit = resolve_revision(source.name, config.revision)
@@ -257,8 +256,6 @@ def _records(source: LocatedInput, config: SourceConfig, domain: Domain | None) 
     if source.kind is InputKind.SAVED:
         return read_saved(source.paths[0], config.split)
     if source.kind is InputKind.STAGE:
-        from sq.core.ledger import read_rows
-
         return enumerate(read_rows(source.paths[0]), 1)
     seeds = _domain(source.name, domain).seeds(config.limit or DOMAIN_ROWS, config.seed, config.split or "train")
     return enumerate(map(dict, seeds), 1)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sq.core.intervals import Interval, mean_interval, paired_difference, share_interval, student, wilson
 from sq.core.ledger import read_rows
+from sq.core.yes_no import YesNo
 from sq.report.artifacts import MOST, RunArtifacts, StageArtifacts
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def quality(stages: Sequence[StageArtifacts], artifacts: RunArtifacts) -> Qualit
         return by_oracle((text for stage in stages for text in stage.questions(MOST)), artifacts.oracle)
     replies, scores = (_by_reader(stages, artifacts, column) for column in CHOOSERS)
     return Quality(
-        solvable={by: share(values.count("yes"), len(values)) for by, values in replies.items()},
+        solvable={by: share([*map(YesNo, values)].count(YesNo.YES), len(values)) for by, values in replies.items()},
         difficulty={by: mean_interval([float(score) for score in values]) for by, values in scores.items()},
         unit="predicted fail rate" if scores else "",
         chosen_by=[column for column in CHOOSERS if any(_choosers(stage, column) for stage in stages)],
