@@ -31,7 +31,7 @@ class Codec:
         self.text = {field.name: f"{field.type}{'' if field.nullable else ' not null'}" for field in schema}
         if len(self.text) < len(schema.names):
             raise LedgerError(f"the schema has two columns of one name: {', '.join(schema.names)}")
-        self._columns = [(field.name, _check(field), field.nullable) for field in schema]
+        self._columns = [(field.name, checker(field), field.nullable) for field in schema]
 
     def values(self, row: Mapping[str, Any], key: str) -> Values:
         """The row's values in the schema's order.
@@ -101,10 +101,10 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
-def _check(field: pa.Field) -> Check:
+def checker(field: pa.Field) -> Check:
     """The function that turns a valid value of a column into a plain one, and refuses any other."""
     if pa.types.is_list(field.type):
-        return _sequence(_check(field.type.value_field), field.type.value_field.nullable)
+        return _sequence(checker(field.type.value_field), field.type.value_field.nullable)
     checks = {pa.string(): _text, pa.int64(): _integer, pa.float64(): _float, pa.bool_(): _boolean}
     if field.type not in checks:
         raise LedgerError(

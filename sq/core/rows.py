@@ -13,11 +13,13 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from sq.core.codec import Check, checker
 from sq.core.columns import TABLE
 from sq.core.config import nearest
 
@@ -129,9 +131,8 @@ def check_row(row: Mapping[str, Any], schema: pa.Schema) -> list[str]:
     for field in schema:
         value = row.get(field.name)
         if value is not None:
-            problem = value_problem(value, field.type)
-            if problem:
-                problems.append(f"column '{field.name}' {problem}")
+            if problem := value_problem(value, field.type):
+                problems.append(f"column '{field.name}': {problem}")
         elif not field.nullable:
             what = "is null" if field.name in row else "is missing"
             problems.append(f"column '{field.name}' {what}, but every row needs it ({field.type})")
@@ -142,24 +143,16 @@ def check_row(row: Mapping[str, Any], schema: pa.Schema) -> list[str]:
 
 def value_problem(value: Any, kind: pa.DataType) -> str | None:
     """Why `value` cannot stand in a column of type `kind`: its own type, and the one expected."""
-    if pa.types.is_list(kind):
-        if not isinstance(value, list | tuple):
-            return f"is {_excerpt(value)}, but a list is expected"
-        inner = (f"item {i} {p}" for i, v in enumerate(value) if (p := value_problem(v, kind.value_type)))
-        return next(inner, None)
-    if pa.types.is_string(kind):
-        if not isinstance(value, str):
-            return f"is {_excerpt(value)}, but a text is expected"
-        return None if _encodable(value) else "holds a lone surrogate, which UTF-8 cannot write"
-    if pa.types.is_boolean(kind):
-        return None if isinstance(value, bool | np.bool_) else f"is {_excerpt(value)}, but true or false is expected"
-    if pa.types.is_integer(kind):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer):
-            return f"is {_excerpt(value)}, but a whole number is expected"
-        return None if -(2**63) <= int(value) < 2**63 else f"is {_excerpt(value)}, which does not fit in 64 bits"
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        return f"is {_excerpt(value)}, but a number is expected"
-    return None if _finite(value) else f"is {_excerpt(value)}, but a finite number is expected"
+    try:
+        plain = _checker(kind)(value)
+    except (TypeError, ValueError, OverflowError) as error:
+        return str(error)
+    return None if not isinstance(plain, float) or math.isfinite(plain) else f"{plain} is not a finite number"
+
+
+@lru_cache(maxsize=64)
+def _checker(kind: pa.DataType) -> Check:
+    return checker(pa.field("value", kind))
 
 
 def text_problem(text: str) -> str | None:
@@ -215,15 +208,3 @@ def _plain(value: Any) -> Any:
 
 def _encodable(text: str) -> bool:
     return not _SURROGATE.search(text)
-
-
-def _finite(value: Any) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number too large for a float
-        return False
-
-
-def _excerpt(value: Any) -> str:
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"

@@ -131,7 +131,7 @@ class Columns:
                     reason = "empty_text" if unusable[3:] in ("empty", "blank") else "bad_text"
                     return reason, f"column '{name}' {unusable}"
             elif problem:
-                return "mistyped_column", f"column '{name}' {problem}"
+                return "mistyped_column", f"column '{name}': {problem}"
             row[name] = value
         return None
 
