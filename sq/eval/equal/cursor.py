@@ -17,26 +17,13 @@ _BRACED = re.compile(r"\{([^{}]*(?:\{[^{}]*\}[^{}]*)*)\}")
 class Grammar(Protocol):
     """The outer levels of the grammar, as the inner ones call them."""
 
-    def listed(self, stop: str = "") -> Node:
-        """Items between separators."""
-
-    def operand(self) -> Node:
-        """An expression or a union of sets, with its unit."""
-
-    def sum(self) -> Node:
-        """Terms joined by signs."""
-
-    def term(self) -> Node:
-        """A product."""
-
-    def factor(self) -> Node:
-        """A power with its sign."""
-
-    def power(self) -> Node:
-        """A primary with what is attached to it."""
-
-    def is_unit(self, ahead: int = 0) -> bool:
-        """Whether a unit word comes next."""
+    def listed(self, stop: str = "") -> Node: ...
+    def operand(self) -> Node: ...
+    def sum(self) -> Node: ...
+    def term(self) -> Node: ...
+    def factor(self) -> Node: ...
+    def power(self) -> Node: ...
+    def is_unit(self, ahead: int = 0) -> bool: ...
 
 
 class Cursor:
