@@ -41,11 +41,10 @@ class AnswerLocation(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Extraction:
-    """An answer, where it was found, and whether the output was cut off at the token limit."""
+    """An answer, and where it was found."""
 
     answer: str
     location: AnswerLocation
-    cut_off: bool = False
 
     @property
     def found(self) -> bool:
@@ -130,19 +129,19 @@ def extract(output: str, *, finish_reason: str | None = None) -> Extraction:
     text, thinking = after_thinking(visible_text(output[-MAX_OUTPUT:]))
     text = without_negated_answers(text)
     if thinking:
-        return Extraction(answer="", location=AnswerLocation.NOWHERE, cut_off=cut)
+        return Extraction(answer="", location=AnswerLocation.NOWHERE)
     box, end = last_boxes(text)
     if box is not None:
         later = _stated_last(text[end:])
         if later:
-            return Extraction(answer=later, location=AnswerLocation.PHRASE, cut_off=cut)
+            return Extraction(answer=later, location=AnswerLocation.PHRASE)
         announced = _announced(unwrap(box)) if len(box) < 100 and is_prose(box) else None
-        return Extraction(answer=announced[0] if announced else box, location=AnswerLocation.BOXED, cut_off=cut)
+        return Extraction(answer=announced[0] if announced else box, location=AnswerLocation.BOXED)
     if cut and len(text) > 400:  # what stands last in a cut-off text is no final answer
         answer, where = _announced(text) or ("", AnswerLocation.NOWHERE)
-        return Extraction(answer=answer, location=where, cut_off=True)
+        return Extraction(answer=answer, location=where)
     answer, where = _announced(text) or _bold(text) or _whole(text) or _last(text) or _named(text)
-    return Extraction(answer=answer, location=where, cut_off=cut)
+    return Extraction(answer=answer, location=where)
 
 
 def extract_reference(text: str) -> str:

@@ -34,6 +34,11 @@ class Pair:
     relative_tolerance: float | None = None
     finish_reason: str | None = None
 
+    @property
+    def cut_off(self) -> bool:
+        """Whether the output ended at the token limit."""
+        return self.finish_reason == "length"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Grade:
@@ -44,7 +49,6 @@ class Grade:
     reason: str
     extracted: str = ""
     location: AnswerLocation = AnswerLocation.NOWHERE
-    cut_off: bool = False
 
     @property
     def correct(self) -> bool:
@@ -64,7 +68,6 @@ def grade_answer(pair: Pair, profile: Profile = Profile.STRICT) -> Grade:
         reason=result.reason,
         extracted=extraction.answer,
         location=extraction.location,
-        cut_off=extraction.cut_off,
     )
 
 
@@ -79,14 +82,14 @@ def _grade_strict(pair: Pair) -> tuple[Extraction, EqualityResult]:
         )
     if not found.found:
         return found, EqualityResult(
-            GradeStatus.UNPARSED, "cut off before an answer" if found.cut_off else "no answer was found"
+            GradeStatus.UNPARSED, "cut off before an answer" if pair.cut_off else "no answer was found"
         )
     return found, strict.equal(found.answer, reference, Tolerance(pair.tolerance, pair.relative_tolerance))
 
 
 def _grade_dart(pair: Pair) -> tuple[Extraction, EqualityResult]:
-    found = dart.extract(pair.prediction, finish_reason=pair.finish_reason)
-    if found.cut_off:
+    found = dart.extract(pair.prediction)
+    if pair.cut_off:
         return found, EqualityResult(GradeStatus.WRONG, "cut off at the token limit")
     if not found.found:
         return found, EqualityResult(GradeStatus.UNPARSED, "no answer was found")

@@ -122,7 +122,6 @@ class _Worker:
             reason=answer["reason"],
             extracted=answer["extracted"],
             location=AnswerLocation(answer["where"]),
-            cut_off=answer["cut_off"],
         )
 
     def _ask(self, line: bytes) -> bytes:

@@ -51,7 +51,6 @@ def _answer(request: dict[str, Any]) -> dict[str, Any]:
         "reason": grade.reason[:300],
         "extracted": grade.extracted,
         "where": grade.location.value,
-        "cut_off": grade.cut_off,
     }
 
 

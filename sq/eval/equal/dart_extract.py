@@ -14,26 +14,25 @@ _FORMULA = re.compile(r"(?:\$|\\\(|\\\[)([^$]+)(?:\$|\\\(|\\\[)")
 _NUMBER = re.compile(r"-?\d*\.?\d+")
 
 
-def extract(output: str, *, finish_reason: str | None = None) -> Extraction:
+def extract(output: str) -> Extraction:
     """The final answer: behind the last marker a box, else a phrase; else the last formula, the last number."""
-    cut = finish_reason == "length"
     whole = output[-MAX_OUTPUT:]
     text = trimmed_behind(whole)
     for marker in _MARKERS:
         if marker in text:
             text = text.rpartition(marker)[2].strip()
     if "oxed{" in text:
-        return Extraction(answer=_box(text), location=AnswerLocation.BOXED, cut_off=cut)
+        return Extraction(answer=_box(text), location=AnswerLocation.BOXED)
     phrase = _phrase(text)
     if phrase is not None:
-        return Extraction(answer=phrase, location=AnswerLocation.PHRASE, cut_off=cut)
+        return Extraction(answer=phrase, location=AnswerLocation.PHRASE)
     formulas = _FORMULA.findall(whole)
     if formulas:
-        return Extraction(answer=formulas[-1], location=AnswerLocation.FORMULA, cut_off=cut)
+        return Extraction(answer=formulas[-1], location=AnswerLocation.FORMULA)
     numbers = _NUMBER.findall(whole.replace(",", ""))
     if numbers:
-        return Extraction(answer=numbers[-1], location=AnswerLocation.NUMBER, cut_off=cut)
-    return Extraction(answer="", location=AnswerLocation.NOWHERE, cut_off=cut)
+        return Extraction(answer=numbers[-1], location=AnswerLocation.NUMBER)
+    return Extraction(answer="", location=AnswerLocation.NOWHERE)
 
 
 def _box(text: str) -> str:
