@@ -77,7 +77,8 @@ def test_deepspeed_is_told_to_add_gradients_up_in_fp32(job, monkeypatch):
     """DeepSpeed's `get_data_types` takes the weights' bf16 where it is told nothing."""
     from lightning.pytorch.strategies import deepspeed
 
-    monkeypatch.setattr(deepspeed, "_DEEPSPEED_AVAILABLE", True)
+    for name in ("_DEEPSPEED_AVAILABLE", "_DEEPSPEED_GREATER_EQUAL_0_16"):
+        monkeypatch.setattr(deepspeed, name, True)
     config = launch.strategy(job("qft", "trainer.strategy=deepspeed").trainer).config
     assert config["data_types"] == {"grad_accum_dtype": "fp32"} and config["communication_data_type"] == "fp32"
     assert config["zero_optimization"]["stage"] == 3
