@@ -1,6 +1,9 @@
 """Two processes on this machine: DDP and FSDP give the losses of one process, and export plain weights."""
 
 import json
+import logging
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -79,6 +82,8 @@ def test_deepspeed_is_told_to_add_gradients_up_in_fp32(job, monkeypatch):
 
     for name in ("_DEEPSPEED_AVAILABLE", "_DEEPSPEED_GREATER_EQUAL_0_16"):
         monkeypatch.setattr(deepspeed, name, True)
+    logger = SimpleNamespace(logger=logging.getLogger("deepspeed"))
+    monkeypatch.setitem(sys.modules, "deepspeed", SimpleNamespace(utils=SimpleNamespace(logging=logger)))
     config = launch.strategy(job("qft", "trainer.strategy=deepspeed").trainer).config
     assert config["data_types"] == {"grad_accum_dtype": "fp32"} and config["communication_data_type"] == "fp32"
     assert config["zero_optimization"]["stage"] == 3
