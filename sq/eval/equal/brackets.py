@@ -129,8 +129,8 @@ class Primaries:
     def function(self, name: str) -> Node:
         """`sin x`, `sin^2 x`, `log_2 x`."""
         base = exponent = None
-        while self.cursor.peek().text in ("^", "_") and self.cursor.peek().kind == "op":
-            if self.cursor.next().text == "_":
+        while mark := self.cursor.take("^", "_"):
+            if mark == "_":
                 base = self.argument(whole_number=True)
             else:
                 exponent = self.argument(whole_number=True)
@@ -210,9 +210,8 @@ class Primaries:
 
     def root_index(self) -> Node | None:
         """The `[n]` of a root."""
-        if self.cursor.peek().text != "[":
+        if not self.cursor.take("["):
             return None
-        self.cursor.next()
         index = self.grammar.sum()
         self.cursor.expect("]")
         return index

@@ -49,6 +49,11 @@ class Cursor:
         self.at = min(self.at + 1, len(self.tokens))
         return token
 
+    def take(self, *signs: str) -> str:
+        """Take the next token where it is one of these signs; its text, or nothing."""
+        token = self.peek()
+        return self.next().text if token.kind == "op" and token.text in signs else ""
+
     def expect(self, text: str) -> None:
         """Take the token `text`, or fail."""
         token = self.next()

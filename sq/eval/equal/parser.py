@@ -130,8 +130,7 @@ class Parser:
         """An expression or a union of sets, with the unit behind it."""
         self.cursor.deeper()
         node = self.sum()
-        while self.cursor.peek().text in ("cup", "cap", "setminus") and self.cursor.peek().kind == "op":
-            op = self.cursor.next().text
+        while op := self.cursor.take("cup", "cap", "setminus"):
             node = Op(op, (node, self.sum()))
         self.cursor.depth -= 1
         node = self.unit(node)
@@ -144,8 +143,7 @@ class Parser:
         written: list[str] = []
         while self.is_unit():
             written.append(self.cursor.next().text)
-            if self.cursor.peek().text == "^":
-                self.cursor.next()
+            if self.cursor.take("^"):
                 written.append("^" + self.exponent_digits())
             if self.cursor.peek().text in ("/", "*", "-") and self.is_unit(1):
                 written.append(self.cursor.next().text)
@@ -167,10 +165,7 @@ class Parser:
 
     def exponent_digits(self) -> str:
         """The power of a unit."""
-        braced = self.cursor.peek().text == "{"
-        if braced:
-            self.cursor.next()
-        sign = self.cursor.next().text if self.cursor.peek().text == "-" else ""
+        braced, sign = self.cursor.take("{"), self.cursor.take("-")
         digits = self.cursor.next().text
         if braced:
             self.cursor.expect("}")
@@ -179,15 +174,8 @@ class Parser:
     def sum(self) -> Node:
         """Terms joined by plus, minus and plus-or-minus."""
         self.cursor.deeper()
-        terms: list[Node] = []
-        first = self.cursor.peek().text
-        if first in ("+", "-", "pm", "mp"):
-            self.cursor.next()
-            terms.append(_signed(first, self.term()))
-        else:
-            terms.append(self.term())
-        while self.cursor.peek().text in ("+", "-", "pm", "mp") and self.cursor.peek().kind == "op":
-            sign = self.cursor.next().text
+        terms = [_signed(self.cursor.take("+", "-", "pm", "mp") or "+", self.term())]
+        while sign := self.cursor.take("+", "-", "pm", "mp"):
             if self.cursor.peek().kind == "end" and sign in "+-":
                 raise ParseError("the answer ends in a sign")
             terms.append(_signed(sign, self.term()))
@@ -210,8 +198,8 @@ class Parser:
     def factor(self) -> Node:
         """A power with any signs before it."""
         signs = 0
-        while self.cursor.peek().kind == "op" and self.cursor.peek().text in ("-", "+"):
-            signs += self.cursor.next().text == "-"
+        while sign := self.cursor.take("-", "+"):
+            signs += sign == "-"
         node = self.power()
         return Op("neg", (node,)) if signs % 2 else node
 
@@ -219,21 +207,16 @@ class Parser:
         """A primary with its subscript, exponents, factorials, percent and degree signs."""
         self.cursor.deeper()
         node = self.primaries.primary()
-        while self.cursor.peek().kind == "op":
-            text = self.cursor.peek().text
-            if text == "^" and self.cursor.peek(1).kind != "end":
-                self.cursor.next()
+        while True:
+            if self.cursor.peek(1).kind != "end" and self.cursor.take("^"):
                 node = self.raised(node)
-            elif text == "!":
-                self.cursor.next()
+            elif self.cursor.take("!"):
                 node = Op("fact", (node,))
-            elif text == "%":
-                self.cursor.next()
+            elif self.cursor.take("%"):
                 node = Quantity(node, "percent")
-            elif text == "_":
+            elif self.cursor.take("_"):
                 node = self.subscripted(node)
-            elif text == "'" and isinstance(node, Sym):
-                self.cursor.next()
+            elif isinstance(node, Sym) and self.cursor.take("'"):
                 node = Sym(node.name + "'")
             else:
                 break
@@ -261,7 +244,6 @@ class Parser:
 
     def subscripted(self, node: Node) -> Node:
         """`x_1`, `a_{n+1}`: part of the name; digits with a subscript are digits in that base."""
-        self.cursor.next()
         mark = self.cursor.raw_argument()
         if isinstance(node, Num):
             digits = re.sub(r"\D", "", mark)
