@@ -116,7 +116,7 @@ def prepare(job: TrainJob) -> PreparedRun:
     """Tokenizer, chat format (its contract checked), how rows become tokens, and the keys of all that."""
     from sq.train.rows import RowReader, row_limit
 
-    model, stage, domain, seed = job.model, job.stage, job.domain.create(), job.seed
+    settings, model, stage, domain, seed = flatten(job), job.model, job.stage, job.domain.create(), job.seed
     new = model.path == NEW_TINY
     if new and not stage.new_weights:
         raise ConfigError(f"model={model.name} has no weights yet; make some with stage=pretrain, or choose another")
@@ -128,7 +128,6 @@ def prepare(job: TrainJob) -> PreparedRun:
         source=job.data, domain=domain, chat=chat, encoding=stage.encoding(context), limit=limit,
         validation=stage.validation, seed=seed,
     )  # fmt: skip
-    settings = flatten(job)
     return PreparedRun(
         tokenizer=tokenizer, reader=reader, settings=settings, tokens=reader.key(settings),
         weights=f"new:{seed}" if new else fingerprint(model),
