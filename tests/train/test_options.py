@@ -58,14 +58,14 @@ def test_the_parity_gate_runs_once_for_a_model_and_a_kernel(job, tmp_path, monke
 
 
 def test_a_model_on_which_rows_see_each_other_is_refused(job, monkeypatch, tmp_path):
-    from sq.models import attention
+    from sq.models import layout
 
-    own = attention._attend
+    own = layout._attend
 
     def sees_all(q, k, v, rule):
         return own(q, k.mean(0, keepdim=True).expand_as(k), v, rule)
 
-    monkeypatch.setattr(attention, "_attend", sees_all)
+    monkeypatch.setattr(layout, "_attend", sees_all)
     with pytest.raises(ParityError, match="parity of packed and unpacked training FAILS"):
         fit(job("qft", *SHORT, "trainer.parity_check=true"))
     assert not (tmp_path / "out" / "model").exists()
