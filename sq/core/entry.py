@@ -107,7 +107,7 @@ def own_configs(arguments: Sequence[str]) -> list[str]:
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--config-dir", default=os.environ.get(OWN_CONFIGS, ""))
     given, others = parser.parse_known_args(list(arguments))
-    os.environ[OWN_CONFIGS] = str(given.config_dir)
+    os.environ[OWN_CONFIGS] = os.path.abspath(given.config_dir) if given.config_dir else ""
     return others
 
 
