@@ -172,13 +172,13 @@ def test_a_bad_request_is_a_result_with_an_error_and_the_rest_goes_on(engine):
     }
     results = list(engine.generate([*islice(bad.values(), 5), *requests(3), *islice(bad.values(), 5, None)]))
     assert len(results) == len(bad) + 3
-    found = {r.key: r for r in results}
-    assert "1024 tokens, and the model's context 1024" in found["long"].error
-    assert "999999 is not in the model's vocabulary of 1024" in found["id"].error
-    assert all(found[key].error or key == "role" for key in bad)
-    assert {key for key in bad if found[key].refused} >= {"long", "empty", "id", "below"}
-    assert not any(found[key].refused for key in ("none", "top-p", "n", "nan", "tokens")), "wrong for every prompt"
-    assert all(found[f"r{i}"].completions for i in range(3))
+    by_key = {r.key: r for r in results}
+    assert "1024 tokens, and the model's context 1024" in by_key["long"].error
+    assert "999999 is not in the model's vocabulary of 1024" in by_key["id"].error
+    assert all(by_key[key].error or key == "role" for key in bad)
+    assert {key for key in bad if by_key[key].refused} >= {"long", "empty", "id", "below"}
+    assert not any(by_key[key].refused for key in ("none", "top-p", "n", "nan", "tokens")), "wrong for every prompt"
+    assert all(by_key[f"r{i}"].completions for i in range(3))
 
 
 def test_a_prompt_that_fills_the_context_gets_what_room_is_left(engine):

@@ -30,7 +30,7 @@ def engines():
     return sorted({load_target(path) for path in paths}, key=lambda kind: kind.__name__)
 
 
-def made(kind):
+def config_of(kind):
     return kind(inner=HFConfig()) if kind is RayConfig else kind()
 
 
@@ -67,22 +67,22 @@ def identity(config, model=TINY):
     return config.identity(model), config.fingerprint_fields(model)
 
 
-def wrongly_told(kind, counted, tmp_path):
+def misplaced_fields(kind, counted, tmp_path):
     """Fields that are neither counted nor ignored with a reason, or that are not what they are said to be."""
-    config = made(kind)
+    config = config_of(kind)
     reasons = ignored(kind)
-    found = []
+    misplaced = []
     for field in fields(kind):
         changes = identity(config) != identity(replace(config, **{field.name: other(config, field, tmp_path)}))
-        said = (field.name in counted, bool(reasons.get(field.name)))
-        if said != (changes, not changes):
-            found.append(field.name)
-    return found + sorted({*counted, *reasons} - {field.name for field in fields(kind)})
+        declared = (field.name in counted, bool(reasons.get(field.name)))
+        if declared != (changes, not changes):
+            misplaced.append(field.name)
+    return misplaced + sorted({*counted, *reasons} - {field.name for field in fields(kind)})
 
 
 @pytest.mark.parametrize("kind", engines(), ids=lambda kind: kind.__name__)
 def test_every_field_decides_the_identity_or_is_ignored_for_a_reason(kind, tmp_path):
-    assert wrongly_told(kind, COUNTED[kind.__name__], tmp_path) == []
+    assert misplaced_fields(kind, COUNTED[kind.__name__], tmp_path) == []
 
 
 def test_a_new_field_that_nobody_has_thought_of_is_found(tmp_path):
@@ -92,7 +92,7 @@ def test_a_new_field_that_nobody_has_thought_of_is_found(tmp_path):
         forgotten: int = setting(1)
         ignored_fields: ClassVar = {"forgotten": "", "renamed": "is gone"}
 
-    assert wrongly_told(Grown, COUNTED["HFConfig"], tmp_path) == ["penalty", "forgotten", "renamed"]
+    assert misplaced_fields(Grown, COUNTED["HFConfig"], tmp_path) == ["penalty", "forgotten", "renamed"]
 
 
 @pytest.mark.parametrize("kind", [HFConfig, VLLMConfig])
@@ -132,12 +132,12 @@ def test_vllm_on_a_gpu_generates_in_bf16_with_weights_in_fp32(
 ):
     monkeypatch.setattr("sq.engine.vllm_environment.on_cpu", lambda: cpu)
     monkeypatch.setattr("sq.models.load.cpu_has_bf16", lambda: True)
-    known = json.loads((random_tiny / "config.json").read_text()) | {"dtype": stored.value}
-    (tmp_path / "config.json").write_text(json.dumps(known))
+    config = json.loads((random_tiny / "config.json").read_text()) | {"dtype": stored.value}
+    (tmp_path / "config.json").write_text(json.dumps(config))
     model = ModelConfig(name="random", path=str(tmp_path))
     assert VLLMConfig(dtype=chosen).resolved(model).dtype == dtype
     assert VLLMConfig().resolved(replace(model, dtype=stored)).dtype == stored.value
-    (tmp_path / "config.json").write_text(json.dumps(known | {"architectures": ["LlamaForSequenceClassification"]}))
+    (tmp_path / "config.json").write_text(json.dumps(config | {"architectures": ["LlamaForSequenceClassification"]}))
     assert VLLMConfig().resolved(model).dtype == stored.value, "a score keeps the weights' own format"
 
 

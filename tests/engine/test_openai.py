@@ -99,8 +99,8 @@ def test_what_no_request_can_pass_stops_the_run_with_the_mend(endpoint, start, f
         list(engine.generate(ask(*map(str, range(500)))))
     engine.close()
     assert sum(endpoint.seen.values()) <= 64
-    shown = "".join(traceback.format_exception(caught.value)) + caplog.text + repr(engine) + repr(engine.config)
-    assert KEY not in shown and "veryprivate" not in shown and "run the same command again" in shown
+    text = "".join(traceback.format_exception(caught.value)) + caplog.text + repr(engine) + repr(engine.config)
+    assert KEY not in text and "veryprivate" not in text and "run the same command again" in text
 
 
 def test_an_endpoint_that_goes_down_stops_the_run_and_refuses_nothing(endpoint, start):
@@ -143,8 +143,8 @@ def test_an_endpoint_that_is_gone_is_told_at_once_and_stops_the_run(endpoint, st
     endpoint.stop_listening()
     with pytest.raises(EngineError, match="could not be reached for .*ConnectError.*OPENAI_BASE_URL.*nothing is lost"):
         list(engine.generate(ask(*map(str, range(200)))))
-    told = [record.getMessage() for record in caplog.records if "cannot be reached" in record.getMessage()]
-    assert len(told) == 1 and re.search(r"The next try is in \d+\.\d s", told[0]), told
+    warnings = [record.getMessage() for record in caplog.records if "cannot be reached" in record.getMessage()]
+    assert len(warnings) == 1 and re.search(r"The next try is in \d+\.\d s", warnings[0]), warnings
 
 
 def test_an_endpoint_that_comes_back_in_time_is_asked_on(endpoint, start, caplog):
@@ -268,7 +268,7 @@ def test_what_was_spent_is_told(endpoint, start, caplog):
 
 
 @pytest.mark.parametrize(
-    ("url", "key", "said"),
+    ("url", "key", "message"),
     [
         ("", "", "set OPENAI_BASE_URL to the endpoint's address"),
         ("localhost:8000", "", "is no address like http://localhost:8000/v1"),
@@ -277,10 +277,10 @@ def test_what_was_spent_is_told(endpoint, start, caplog):
         ("http://127.0.0.1/v1", "sk-\u2019copied-badly-0123456789", "copy it again"),
     ],
 )
-def test_a_wrong_environment_is_told_before_anything_is_sent(monkeypatch, url, key, said):
+def test_a_wrong_environment_is_told_before_anything_is_sent(monkeypatch, url, key, message):
     monkeypatch.setenv("OPENAI_BASE_URL", url)
     monkeypatch.setenv("OPENAI_API_KEY", key)
-    with pytest.raises(EngineError, match=said) as caught:
+    with pytest.raises(EngineError, match=message) as caught:
         OpenAIConfig().create(MODEL)
     assert "hunter22" not in str(caught.value) and (not key or key not in str(caught.value))
     assert not [t for t in threading.enumerate() if t.name == "sq-openai"]

@@ -34,9 +34,9 @@ def test_a_wrong_field_is_told_when_the_config_is_built(args, message):
 def test_the_fields_read_from_the_source_are_vllms():
     from vllm.engine.arg_utils import EngineArgs
 
-    known = {field.name for field in fields(EngineArgs)}
-    assert vllm_environment.engine_arguments() == known
-    assert not (SETTINGS.keys() | SPEED_ONLY) - known
+    known_fields = {field.name for field in fields(EngineArgs)}
+    assert vllm_environment.engine_arguments() == known_fields
+    assert not (SETTINGS.keys() | SPEED_ONLY) - known_fields
 
 
 def test_without_vllm_they_are_left_for_it_to_check(monkeypatch):

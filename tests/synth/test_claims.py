@@ -14,11 +14,11 @@ def test_a_judges_error_on_planted_questions_is_its_error_on_all(run, tmp_path):
     spoiled = [text.replace("?", ", and how many are blue?") if i % 2 else text for i, text in enumerate(seeds)]
     file.write_text("".join(json.dumps({"question": text}) + "\n" for text in spoiled))
     chain = [f"input={file}", "filters=[solvability]", f"stage.scores={tmp_path}/s", "engine.error_rate=0.25"]
-    said = run("filter", *chain, "filters.solvability.measure=true", to="f")
-    for told, truth in (("recall", "judge_recall"), ("wrongly_removed", "judge_wrongly_removed")):
-        assert abs(said[f"judge/{told}"] - said[f"oracle/{truth}"]) < 0.12  # each is known to 0.07
-        assert said[f"judge/{told}_low"] < said[f"judge/{told}"] < said[f"judge/{told}_high"]
-        assert 0.1 < abs(said[f"oracle/{truth}"] - (told == "recall")) < 0.35, "a judge that errs is seen to err"
+    metrics = run("filter", *chain, "filters.solvability.measure=true", to="f")
+    for measured, truth in (("recall", "judge_recall"), ("wrongly_removed", "judge_wrongly_removed")):
+        assert abs(metrics[f"judge/{measured}"] - metrics[f"oracle/{truth}"]) < 0.12  # each is known to 0.07
+        assert metrics[f"judge/{measured}_low"] < metrics[f"judge/{measured}"] < metrics[f"judge/{measured}_high"]
+        assert 0.1 < abs(metrics[f"oracle/{truth}"] - (measured == "recall")) < 0.35, "a judge that errs is seen to err"
 
 
 @pytest.mark.vllm

@@ -17,9 +17,9 @@ def shares(job, *dtypes, **more):
 
 
 def test_an_engine_that_goes_by_the_seed_alone_is_the_same_in_every_way(job):
-    found = shares(job("answers", "engine.error_rate=0.5"), "fp32", "bf16", count=20)
-    assert len(found) == 10 and {d for d, _ in found} == {"fp32", "bf16"}
-    assert all(same == count for same, count in found.values())
+    agreements = shares(job("answers", "engine.error_rate=0.5"), "fp32", "bf16", count=20)
+    assert len(agreements) == 10 and {d for d, _ in agreements} == {"fp32", "bf16"}
+    assert all(same == count for same, count in agreements.values())
 
 
 def test_an_engine_that_depends_on_its_batch_is_found_out(job, monkeypatch):
@@ -28,9 +28,9 @@ def test_an_engine_that_depends_on_its_batch_is_found_out(job, monkeypatch):
             yield Result(key=request.key, completions=(Completion(text=str(i), finish_reason="stop"),))
 
     monkeypatch.setattr(OracleEngine, "generate", place)
-    found = {way: same for (_, way), (same, _) in shares(job("answers"), "fp32", count=20).items()}
-    assert found["again, the same way"] == 20 and found["in reversed order"] == 0
-    assert found["in batches of 8"] == 8 and found["one at a time"] == 1
+    agreements = {way: same for (_, way), (same, _) in shares(job("answers"), "fp32", count=20).items()}
+    assert agreements["again, the same way"] == 20 and agreements["in reversed order"] == 0
+    assert agreements["in batches of 8"] == 8 and agreements["one at a time"] == 1
 
 
 def test_a_format_asked_for_is_the_one_the_engine_computes_in(job):
@@ -40,8 +40,8 @@ def test_a_format_asked_for_is_the_one_the_engine_computes_in(job):
 
 
 def test_without_a_format_the_jobs_own_is_asked_about(job):
-    found = shares(job("answers"), count=4)
-    assert {d for d, _ in found} == {"own"} and all(same == count for same, count in found.values())
+    agreements = shares(job("answers"), count=4)
+    assert {d for d, _ in agreements} == {"own"} and all(same == count for same, count in agreements.values())
 
 
 def test_a_format_that_is_none_is_told(job):

@@ -12,23 +12,23 @@ from sq.synth.filters.words import words_of
 WORDS = [f"{a}{b}" for a in "bcdfghklmnprstvw" for b in ("at", "elo", "iri", "omu", "ust", "are", "ond", "ima")]
 
 
-def found(texts, **settings):
+def matches(texts, **settings):
     index = DuplicateIndex(DuplicatesFilter(**settings))
     return list(index.find([(str(i), text) for i, text in enumerate(texts)]))
 
 
 def test_the_same_text_in_another_dress_is_exact():
     texts = ["What is 1.5 + 2?", "what is  1.5 + 2 ", "What is 15 + 2?", "What is 1.5 - 2?", "“What” is 1.5 + 2"]
-    assert [f and f[:2] for f in found(texts)] == [None, ("0", "exact"), None, None, ("0", "exact")]
+    assert [f and f[:2] for f in matches(texts)] == [None, ("0", "exact"), None, None, ("0", "exact")]
 
 
 def test_nearly_the_same_is_found_and_the_first_stays():
     base = "A farmer has forty sheep and sixty goats on his land and sells a third of the sheep to his neighbour in May"
     texts = [base, base + " . How many are left?", base.replace("farmer", "teacher"), "Something else entirely, is it?"]
-    kinds = found(texts, similarity=0.6)
+    kinds = matches(texts, similarity=0.6)
     assert kinds[0] is None and kinds[3] is None
     assert kinds[1][:2] == kinds[2][:2] == ("0", "near") and 0.6 <= kinds[1][2] < 1
-    assert found(texts, similarity=1.0) == [None] * 4
+    assert matches(texts, similarity=1.0) == [None] * 4
 
 
 def test_recall_is_at_least_95_percent_at_jaccard_0_8():
@@ -43,7 +43,7 @@ def test_recall_is_at_least_95_percent_at_jaccard_0_8():
         if 0.8 <= jaccard(one, two) < 0.84:
             originals.append(" ".join(words))
             changed.append(" ".join(other))
-    hits = found([*originals, *changed])
+    hits = matches([*originals, *changed])
     assert not any(hits[:400])
     assert sum(hit is not None and hit[0] == str(i) for i, hit in enumerate(hits[400:])) >= 0.95 * 400
 
@@ -59,7 +59,7 @@ def test_shingles_are_sets_of_word_triples_exactly():
 
 @pytest.mark.parametrize("texts", [["Hi", "Hi there", "hi"], ["?", "!"], ["x"]])
 def test_short_texts_do_no_harm(texts):
-    kinds = found(texts)
+    kinds = matches(texts)
     assert kinds[0] is None and len(kinds) == len(texts)
 
 

@@ -86,7 +86,7 @@ def test_votes_outweigh_a_judge_that_errs(chain, questions):
     assert one["rows"] < 70 < nine["rows"]
 
 
-def said(monkeypatch, *replies):
+def judge_replies(monkeypatch, *replies):
     """A judge that gives these replies, each with how it ended, to every question."""
     completions = tuple(Completion(text=text, finish_reason=finish) for text, finish in replies)
     results = lambda self, requests: (Result(key=r.key, completions=completions) for r in requests)  # noqa: E731
@@ -99,7 +99,7 @@ def test_a_prompt_that_asks_for_no_yes_or_no_is_refused(chain, questions):
 
 
 @pytest.mark.parametrize(
-    ("replies", "verdict"),
+    ("replies", "solvable"),
     [
         ([("Answer: Yes", "stop"), ("Answer: No", "stop")], "unparsable"),
         ([("Answer: Yes", "stop"), ("Hm.", "stop")], "yes"),
@@ -108,13 +108,13 @@ def test_a_prompt_that_asks_for_no_yes_or_no_is_refused(chain, questions):
     ],
 )
 def test_a_tie_is_no_verdict_and_a_reply_that_was_cut_off_has_no_vote(
-    chain, questions, tmp_path, monkeypatch, replies, verdict
+    chain, questions, tmp_path, monkeypatch, replies, solvable
 ):
-    said(monkeypatch, *replies)
+    judge_replies(monkeypatch, *replies)
     chain("solvability", questions(seeds(1)), "filters.solvability.votes=2", "filters.solvability.temperature=0.7")
     rows = [*read_rows(tmp_path / "f"), *(json.loads(r["row"]) for r in read_rejects(tmp_path / "f"))]
-    assert [row["solvable"] for row in rows] == [verdict]
-    assert len(list(read_rows(tmp_path / "f"))) == (verdict == "yes")
+    assert [row["solvable"] for row in rows] == [solvable]
+    assert len(list(read_rows(tmp_path / "f"))) == (solvable == "yes")
 
 
 def test_another_seed_asks_the_judge_again(chain, questions, tmp_path):
@@ -184,8 +184,8 @@ def test_a_question_that_the_judge_cannot_be_asked_is_rejected(chain, questions,
 def test_format(text, problem):
     from sq.synth.filters.format import FormatFilter
 
-    found = FormatFilter().problem(text)
-    assert found is None if problem is None else problem in found
+    defect = FormatFilter().problem(text)
+    assert defect is None if problem is None else problem in defect
 
 
 def test_overlap_removes_offenders_and_ignores_boilerplate(chain, questions, tmp_path):

@@ -17,8 +17,8 @@ def test_the_chain_on_vllm_survives_twenty_kills_with_the_results_of_a_calm_run(
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     logs = "".join(f"{log.name}: {log.read_text()[-2000:]}\n" for log in tmp_path.glob("*/*.log"))
     assert done.returncode == 0, f"{done.stdout}{done.stderr}{logs}"
-    found = re.search(r"(\d+) kills over (\d+) stages: every result is that of a calm run", done.stdout)
-    assert found and int(found[1]) >= 20 and int(found[2]) == 9, done.stdout
+    match = re.search(r"(\d+) kills over (\d+) stages: every result is that of a calm run", done.stdout)
+    assert match and int(match[1]) >= 20 and int(match[2]) == 9, done.stdout
     kills = dict(re.findall(r"^(\w+) +(\d+) ", done.stdout, re.MULTILINE))
     asked = ("questions", "pairs", "rewrites", "labels", "judged", "answers")  # of vLLM; the others take no time
     assert all(int(kills[stage]) >= 2 for stage in asked), done.stdout

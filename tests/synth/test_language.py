@@ -42,8 +42,8 @@ def test_short_and_formula_heavy_english_stays(text):
     ],
 )
 def test_other_languages_are_told(text, language):
-    found = identify(text, KEEP)[0]
-    assert found == language or (language == "ja" and found in ("ja", "zh"))
+    identified = identify(text, KEEP)[0]
+    assert identified == language or (language == "ja" and identified in ("ja", "zh"))
 
 
 @pytest.mark.parametrize(("file", "most"), [("gsm8k_test.jsonl", 0.003), ("math500_test.jsonl", 0.003)])

@@ -9,8 +9,8 @@ QUESTIONS, SAMPLES = 16, 5
 
 
 def test_programs_that_do_the_same_outvote_faulty_ones(run, tmp_path):
-    made = ["domain=programs", "input=domain", f"limit={QUESTIONS}", f"stage.n={SAMPLES}", "engine.error_rate=0.4"]
-    run("answers", *made, to="a")
+    settings = ["domain=programs", "input=domain", f"limit={QUESTIONS}", f"stage.n={SAMPLES}", "engine.error_rate=0.4"]
+    run("answers", *settings, to="a")
     candidates = list(read_rows(tmp_path / "a"))
     assert len(candidates) == QUESTIONS * SAMPLES
     domain = ProgramsDomain()
@@ -35,13 +35,13 @@ def test_programs_that_do_the_same_outvote_faulty_ones(run, tmp_path):
 
 def test_programs_written_in_other_words_vote_together(run, tmp_path):
     (row,) = ProgramsDomain().seeds(1, 7)
-    said = row["solution"]
+    solution = row["solution"]
     (name,) = (json.loads(row["answer"])["function"],)
-    other = said.replace(" return r\n", " found = r\n return found\n").replace("```python", "As asked:\n```python")
+    other = solution.replace(" return r\n", " found = r\n return found\n").replace("```python", "As asked:\n```python")
     wrong = f"```python\ndef {name}(*given):\n    return 12345\n```"
     source = tmp_path / "candidates.jsonl"
-    lines = [{"question": row["question"], "response": text} for text in (wrong, said, other)]
+    lines = [{"question": row["question"], "response": text} for text in (wrong, solution, other)]
     source.write_text("".join(json.dumps(line) + "\n" for line in lines))
     run("select", "domain=programs", f"input={source}", "stage.method=majority", to="s")
     (chosen,) = read_rows(tmp_path / "s")
-    assert chosen["response"] in (said, other)
+    assert chosen["response"] in (solution, other)

@@ -31,7 +31,7 @@ STAGES = {
 
 @pytest.mark.parametrize("name", STAGES)
 def test_another_seed_makes_other_rows_and_the_same_seed_the_same(run, questions, tmp_path, name):
-    more, said = STAGES[name]
+    more, column = STAGES[name]
     rows = {}
     for directory, seed in (("a", 1), ("again", 1), ("b", 2)):
         settings = [f"input={questions}", f"seed={seed}", "engine.error_rate=0.5", *more]
@@ -40,5 +40,5 @@ def test_another_seed_makes_other_rows_and_the_same_seed_the_same(run, questions
     assert rows["a"] == rows["again"] and len(rows["a"]) >= 10
     for column in ("id", "seed"):
         assert not {row[column] for row in rows["a"]} & {row[column] for row in rows["b"]}, column
-    if said is not None:
-        assert [row[said] for row in rows["a"]] != [row[said] for row in rows["b"]]
+    if column is not None:
+        assert [row[column] for row in rows["a"]] != [row[column] for row in rows["b"]]

@@ -27,19 +27,19 @@ def chain(run, tmp_path):
 
 def test_a_question_is_followed_to_its_candidates_and_the_chosen_one(chain):
     question = next(read_rows(chain / "f"))
-    told = why(question["id"], [chain])
-    assert question["question"] in told and "judge_reply: Let me try to solve it" in told
-    assert told.count("answers (") == 5 and told.count("select (") == 5
-    assert "rejected, not_chosen: rank 1" in told and "reward: 1.0" in told
-    assert told.endswith("It ended kept by filter; 5 rows were made from it.")
+    story = why(question["id"], [chain])
+    assert question["question"] in story and "judge_reply: Let me try to solve it" in story
+    assert story.count("answers (") == 5 and story.count("select (") == 5
+    assert "rejected, not_chosen: rank 1" in story and "reward: 1.0" in story
+    assert story.endswith("It ended kept by filter; 5 rows were made from it.")
 
 
 def test_a_candidate_tells_of_its_question_and_why_it_was_not_chosen(chain):
     reject = next(r for r in read_rejects(chain / "s") if r["reason"] == "not_chosen")
-    told = why(reject["id"][:12], [chain])
-    lines = [line for line in told.splitlines() if not line.startswith(" ")]
+    story = why(reject["id"][:12], [chain])
+    lines = [line for line in story.splitlines() if not line.startswith(" ")]
     assert [line.split()[0] for line in lines] == ["filter", "answers", "select", "It"]
-    assert "It ended rejected by select (not_chosen)" in told
+    assert "It ended rejected by select (not_chosen)" in story
 
 
 def test_a_rejected_question_says_what_it_repeats(chain):
