@@ -99,7 +99,7 @@ def _blocks(segments: Tensor, positions: Tensor, span: int) -> tuple[Tensor, Ten
     near_prefix = positions.amin(1)[:, None] - in_prefix[None, :] < span
     seen = (shared & (apart - BLOCK < span - 1)) | (prefix[None, :] & near_prefix)
     one = (first == last) & ~prefix
-    same = one[:, None] & one[None, :] & (first[:, None] == first[None, :]) & (apart + BLOCK <= span)
+    same = one[:, None] & (first[:, None] == first[None, :]) & (apart + BLOCK <= span)
     far_prefix = positions.amax(1)[:, None] - positions.amin(1)[None, :] < span
     whole = (same | ((last < 0)[None, :] & far_prefix)) & (apart > 0)
     return seen & (apart >= 0) & ~whole, whole
