@@ -7,16 +7,18 @@ and the numbers are the head's own, without vLLM's activation.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vllm import PoolingParams
 
 from sq.core.errors import EngineError
 from sq.engine.base import Request, Result, ScoreRequest, ScoreResult
 from sq.engine.conversations import Conversations
-from sq.engine.vllm import VLLMConfig
 from sq.engine.vllm_start import Prepared, RunningVLLM
 from sq.models.load import ModelConfig
+
+if TYPE_CHECKING:
+    from sq.engine.vllm import VLLMConfig
 
 
 class VLLMScorer(RunningVLLM):

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from tqdm import tqdm
@@ -31,9 +31,11 @@ from sq.data.sources import digest, read_source
 from sq.domains.base import Domain
 from sq.engine.failures import unfinished
 from sq.engine.meter import Usage
-from sq.synth.config import SynthJob
 from sq.synth.metrics import format_metrics
 from sq.synth.stage_metrics import StageMetrics
+
+if TYPE_CHECKING:
+    from sq.synth.config import SynthJob
 
 log = logging.getLogger(__name__)
 
