@@ -86,6 +86,16 @@ def test_each_error_alone_fails_it(name: str, value: float) -> None:
     assert passes == [True, name == "worst_error" and value == 0.02]
 
 
+@pytest.mark.parametrize(
+    ("loss", "error", "passes"),
+    [(0.8, 4e-5, False), (0.002, 4e-5, True), (0.002, 2e-4, False), (1e-9, 0.005, True), (1e-9, 0.02, False)],
+)
+def test_a_small_loss_is_held_to_what_fp32_can_tell(loss: float, error: float, passes: bool) -> None:
+    errors = {"loss_error": error, "gradient_error": error, "worst_error": error}
+    check = ParityCheck(name="packed", loss=loss, expected=loss, worst="weight", **errors)
+    assert ParityReport(checks=(check,), rtol=1e-5, dtype="float32", rows=2, kernel="sdpa").passed is passes
+
+
 def test_it_leaves_the_model_as_it_was(make_model: Make, rows: list[TokenSequence], prefix: int) -> None:
     model = make_model("qwen3")
     attention = choose_attention(model)
