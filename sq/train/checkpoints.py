@@ -44,15 +44,18 @@ class Checkpoints(Callback):
             validate,
         )
         self.seconds = 60 * config.checkpoint_minutes
-        self._step = self._saved = -1
+        self._step = -1
         self._time = 0.0
         self._signals = Signals()
         self._group: Any = None
         self._writing: tuple[Path, Path, float | None] | None = None
 
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
-        self._step = self._saved = trainer.global_step
+        self._step = trainer.global_step
         self._time = time.monotonic()
+        if trainer.is_global_zero:  # nobody saves before all have agreed on a step
+            for left in self.directory.glob(".step-*.tmp"):  # of a run that was killed while it wrote
+                _remove(left)
         self._signals.listen()
         if trainer.world_size > 1 and dist.get_backend() != "gloo":
             self._group = dist.new_group(backend="gloo")  # what is agreed on must not wait for the GPU
@@ -90,7 +93,7 @@ class Checkpoints(Callback):
         temporary, final = self.directory / f".step-{step:08d}.tmp", self.directory / f"step-{step:08d}.ckpt"
         trainer.save_checkpoint(temporary)
         self._writing = temporary, final, metrics.get("val/loss")
-        self._time, self._saved = time.monotonic(), step
+        self._time = time.monotonic()
         if not isinstance(trainer.strategy, ShardStrategy):
             self.finish(trainer)
 
@@ -135,8 +138,6 @@ class Checkpoints(Callback):
         for old in checkpoints(self.directory)[: -self.keep]:
             if best is None or old.name != best[0].name:
                 _remove(old)
-        for left in self.directory.glob(".step-*.tmp"):  # of a run that was killed while it wrote
-            _remove(left)
 
 
 class Wish(IntEnum):

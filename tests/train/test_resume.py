@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 
 from sq.core.errors import ConfigError
 from sq.train import trainer
+from sq.train.checkpoints import step_of
 from sq.train.fit import fit, prepare
 from sq.train.packs import training_packs
 
@@ -206,13 +207,13 @@ def stops(monkeypatch):
 
 def saved(monkeypatch):
     """The steps after which a checkpoint was written, as it goes on."""
-    steps, own = [], trainer.Checkpoints._prune
+    steps, own = [], trainer.Checkpoints._note_best
 
-    def noted(self):
-        own(self)
-        steps.append(self._saved)
+    def noted(self, name, loss):
+        own(self, name, loss)
+        steps.append(step_of(Path(name)))
 
-    monkeypatch.setattr(trainer.Checkpoints, "_prune", noted)
+    monkeypatch.setattr(trainer.Checkpoints, "_note_best", noted)
     return steps
 
 
@@ -267,6 +268,21 @@ def test_shards_of_two_processes_go_on_in_one(command, job, tmp_path):
     ours, theirs = weights(tmp_path / "stopped"), weights(tmp_path / "out")
     for name, tensor in theirs.items():
         torch.testing.assert_close(ours[name], tensor, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize(("left_by", "strategy"), [("fsdp", "auto"), ("auto", "fsdp")])
+def test_what_a_kill_left_of_a_checkpoint_is_in_no_strategys_way(left_by, strategy, job, tmp_path, monkeypatch):
+    left, final = (
+        tmp_path / "out" / "checkpoints" / f"{name}-00000001.{end}"
+        for name, end in ((".step", "tmp"), ("step", "ckpt"))
+    )
+    left.parent.mkdir(parents=True)
+    left.mkdir() if left_by == "fsdp" else left.write_bytes(b"half")
+    kinds, own = [], trainer.Checkpoints._prune
+    monkeypatch.setattr(trainer.Checkpoints, "_prune", lambda self: (own(self), kinds.append(final.is_dir())))
+    words = ("stage.max_steps=2", "trainer.checkpoint_every=1", f"trainer.strategy={strategy}")
+    fit(job("qft", "data.limit=24", *words))
+    assert kinds == [strategy == "fsdp"]
 
 
 def test_a_finished_run_is_not_run_again_and_another_one_is_refused(job, tmp_path):
