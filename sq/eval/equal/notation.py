@@ -16,11 +16,13 @@ _LOST = [("\f", "f", re.compile("\f(?=rac)")), ("\b", "b", re.compile("\b(?=oxed
 _SCALE = r"(?i:[bmt]r?illion|thousand)"
 _CURRENCY = re.compile(
     r"(?:([€£¥₹])|\\(pounds|euro)(?![A-Za-z]))\s*"
-    rf"(-?\d(?:[\d.,]*\d)?(?:\s*(?:{_SCALE}s?\b|\\text\s*\{{\s*{_SCALE}s?\s*\}}))?)"
+    rf"(-?\d(?:[\d.,]*\d)?(?:\s*(?:{_SCALE}s?\b|\\text\s*\{{\s*{_SCALE}s?\s*\}}|\\times\s*10\^(?:\d|\{{\d+\}})))?)"
 )
 _SIGN_OF = {"pounds": "£", "euro": "€"}
+_CODES = {"US": "\\$", "USD": "\\$", "EUR": "€", "GBP": "£", "INR": "₹", "Rs": "₹"}
 
 _TEXT = r"\\(?:text|mathrm)\s*\{\s*"
+_CODE = re.compile(rf"(?<![A-Za-z])(?:{_TEXT})?(USD?|EUR|GBP|INR|Rs)\.?\s*\}}?\s*(?:\\?\$\s*)?(?=-?\d)")
 _UNIT = rf"{_TEXT}([A-Za-z ]{{1,20}})\}}((?:\^\{{?\d\}}?)?)"
 _SMALLER = r"(?:minutes?|min|seconds?|sec|inch(?:es)?|cents?|cm|grams?|ounces?|oz|days?|weeks?|months?)\b"
 _ALL_BUT = re.compile(
@@ -55,7 +57,8 @@ def with_backslashes(text: str) -> str:
 
 
 def money_behind(text: str) -> str:
-    """`€100` as `100€`, `€2 million` as `2 million€`: a currency stands where other units do, behind its number."""
+    """`€100` and `EUR 100` as `100€`: a currency stands where other units do, behind its number."""
+    text = _CODE.sub(lambda m: _CODES[m.group(1)], text)
     return _CURRENCY.sub(lambda m: m.group(3) + (m.group(1) or _SIGN_OF[m.group(2)]), text)
 
 
@@ -106,7 +109,6 @@ _RULES: list[tuple[str, re.Pattern[str], _Replacement]] = [  # a sign without wh
     ("mod ", re.compile(rf"{_TEXT}\(?\s*mod\s+(\w+)\s*\)?\s*\}}"), r"\\pmod{\1}"),
     (" mod ", re.compile(r"(?<=\d)\s+mod\s+(\d{1,20})$"), r"\\pmod{\1}"),
     ("_", re.compile(r"\\(?:text|mathrm)\s*\{\s*(\w{1,40})\s*\}(?=\s*_)", re.ASCII), r"\1"),
-    ("", re.compile(r"^(?:USD|Rs\.?|INR|EUR|GBP|US)\s*(?=(?:\\usd\s*)?-?\d)", re.ASCII), ""),
     ("", re.compile(
         r"^(?:the )?(?:vertical |horizontal )?(?:point|line|circle|plane|interval|set)s? (?=[\\(\[{]|\w\s*=)",
         re.IGNORECASE,
