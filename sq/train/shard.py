@@ -133,8 +133,8 @@ class ShardStrategy(ModelParallelStrategy):
         return self.model
 
 
-def shard(root: nn.Module, model: Any, precision: Precision, mesh: Any) -> None:
-    """Shard the decoder layers of `model` one by one, and the rest of `root` together."""
+def shard(root: nn.Module, model: Any, head: nn.Module | None, precision: Precision, mesh: Any) -> None:
+    """Shard the decoder layers of `model` one by one, `head`, which computes in fp32, and the rest of `root`."""
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
     if isinstance(root, FSDPModule):
@@ -143,6 +143,8 @@ def shard(root: nn.Module, model: Any, precision: Precision, mesh: Any) -> None:
     policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for layer in decoder_layers(model):
         fully_shard(layer, mesh=mesh, mp_policy=policy)
+    if head is not None:
+        fully_shard(head, mesh=mesh, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False))
     fully_shard(root, mesh=mesh, mp_policy=policy)
 
 

@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from sq.core.errors import ConfigError
+from sq.models import regressor
 from sq.train import launch
 from sq.train.fit import fit
 from sq.train.launch import processes
@@ -66,6 +67,15 @@ def test_figures_of_held_out_rows_are_those_of_one_process(share, stage, strateg
     for name in ("loss", "loss_before", *names[stage]):
         assert found[f"val/{name}"] == pytest.approx(alone[f"val/{name}"], rel=1e-3, abs=1e-4, nan_ok=True), name
     assert found["train/loss"] == pytest.approx(alone["train/loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize("strategy", ["auto", "fsdp"])
+def test_a_linear_head_computes_in_fp32_beside_a_model_in_bf16(strategy, job, labels, monkeypatch):
+    scores, own = [], regressor.predictions
+    monkeypatch.setattr(regressor, "predictions", lambda *args: (scores.append(own(*args)), scores[-1])[1])
+    words = ("stage.max_steps=2", "stage.head_lr=0.01", "stage.warmup_steps=0", "stage.validation=0")
+    fit(job("difficulty", f"data.input={labels}", *words, "trainer.precision=bf16", f"trainer.strategy={strategy}"))
+    assert not torch.equal(scores[-1], scores[-1].bfloat16().float())
 
 
 def test_several_nodes_need_a_launcher(job):
