@@ -58,8 +58,17 @@ def show_groups(used: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+STAGES = {
+    "sq.train": ("train.py", "sq.train.stage.StageConfig"),
+    "sq.synth": ("synthesize.py", "sq.synth.config.SynthStage"),
+}
+"""The packages whose jobs take a stage: their script, and the base of their stages' configs."""
+
+
 def stages_of(package: str) -> list[str]:
-    """The stages whose config is in `package`, as in sq.train, or in no package of ours."""
+    """The stages whose config is in `package`, as in sq.train, or in no package of ours; none where it takes none."""
+    if package not in STAGES:
+        return []
     paths = _files(conf_dir(), own_conf_dir()).get("stage", {})
     targets = {option: _target(path) for option, path in paths.items()}
     return [o for o, target in targets.items() if target.startswith(package + ".") or not target.startswith("sq.")]
@@ -67,14 +76,27 @@ def stages_of(package: str) -> list[str]:
 
 def stage_problem(stage: str, package: str) -> str | None:
     """Why `stage=` cannot be used by the entry script of `package`, naming the script that can."""
-    own = stages_of(package)
-    if stage in own:
+    if _is_stage_of(stage, package):
         return None
-    scripts = {"sq.train": "train.py", "sq.synth": "synthesize.py"}
-    other = next((s for p, s in scripts.items() if p != package and stage in stages_of(p)), None)
+    own = [option for option in stages_of(package) if option != stage]
+    other = next((script for p, (script, _) in STAGES.items() if p != package and _is_stage_of(stage, p)), None)
     if other:
         return f"stage={stage} is a stage of {other}; here it is one of {', '.join(own)}"
     return f"stage={stage} is not one of {', '.join(own)}{nearest(stage, own)}"
+
+
+def _is_stage_of(stage: str, package: str) -> bool:
+    """Whether the stage is one of `package`; a user's own class is imported to see, as it is when the job is built."""
+    if stage not in stages_of(package):
+        return False
+    target = _target(_files(conf_dir(), own_conf_dir())["stage"][stage])
+    if target.startswith("sq."):
+        return True
+    try:
+        cls, base = load_target(target), load_target(STAGES[package][1])
+    except ConfigError:
+        return True  # said when the job is built, with all else that is wrong
+    return not isinstance(cls, type) or issubclass(cls, base)
 
 
 def _target(path: Path) -> str:

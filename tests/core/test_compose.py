@@ -53,6 +53,21 @@ def test_what_is_wrong_is_said_as_the_entry_scripts_say_it():
             compose("train", overrides, "sq.train")
 
 
+def test_a_training_stage_of_ones_own_is_one_of_the_training_script_alone(tmp_path, monkeypatch):
+    (tmp_path / "mine" / "stage").mkdir(parents=True)
+    (tmp_path / "mine" / "stage" / "own.yaml").write_text("_target_: own_stage.OwnStage\nname: own\n")
+    (tmp_path / "own_stage.py").write_text(
+        "from dataclasses import dataclass\nfrom sq.train.stage import StageConfig\n"
+        "@dataclass(frozen=True, kw_only=True)\nclass OwnStage(StageConfig):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("SQ_CONFIG_DIR", str(tmp_path / "mine"))
+    assert compose("train", ["stage=own"], "sq.train").stage.name == "own"
+    assert compose("evaluate", ["model=tiny"], "sq.eval").model.name == "tiny"
+    with pytest.raises(ConfigError, match=r"stage=own is a stage of train\.py; here it is one of answers, "):
+        compose("synthesize", ["stage=own"], "sq.synth")
+
+
 def test_the_same_choices_are_composed_once_and_nothing_of_one_command_is_in_the_next(monkeypatch):
     composing._chosen.cache_clear()
     calls = []
