@@ -287,7 +287,7 @@ def trained(case: Case, device: str, shapes: str) -> dict[str, Any]:
     from sq.core.config import build
     from sq.data.tokens import TokenRows
     from sq.train.config import TrainerConfig
-    from sq.train.model import checked_trainer, fit_to_packs, prepared
+    from sq.train.model import checked_trainer, fit_to_packs, prepared, tf32_products
     from sq.train.packs import training_packs
     from sq.train.rows import TrainingRows
     from sq.train.stage import StageConfig
@@ -315,7 +315,7 @@ def trained(case: Case, device: str, shapes: str) -> dict[str, Any]:
     prepare_process(1 if device == "cpu" else None, 0)
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    with tempfile.TemporaryDirectory() as scratch:
+    with tf32_products(trainer), tempfile.TemporaryDirectory() as scratch:
         directory, vocabulary = Path(scratch), SHAPES[shapes]["vocab_size"]
         wanted = case.tokens * case.packs * (case.steps if case.stage != "qpo" else 2)
         items = rows_of(case.stage, vocabulary, wanted, 0.1 if tiny else 1.0)

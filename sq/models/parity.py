@@ -129,7 +129,7 @@ def check_parity(
         row if row.start < len(row.ids) else TokenSequence(row.ids, min(max(prefix, 1), len(row.ids) - 1))
         for row in rows
     ]
-    with _prepared(model, attention) as (subject, exact):
+    with fp32_products("highest"), _prepared(model, attention) as (subject, exact):
         params = _compared(subject)
         with _eager(subject):
             expected = _loss_and_gradients(lambda: _plain_loss(subject, rows), params)
@@ -211,6 +211,17 @@ def _compared(model: PreTrainedModel) -> dict[str, Tensor]:
     if sum(p.numel() for p in trained.values()) <= GRADIENT_LIMIT:
         return trained
     return {name: p for name, p in trained.items() if p.dim() <= 1} or trained
+
+
+@contextmanager
+def fp32_products(precision: str) -> Iterator[None]:
+    """Products of fp32 matrices in fp32 ("highest") or, on a GPU that has it, TF32 ("high"); then as before."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 @contextmanager

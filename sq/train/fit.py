@@ -48,7 +48,7 @@ def fit(job: TrainJob) -> Path:
 
 def _fit(job: TrainJob) -> Path:
     from sq.train.checkpoints import checkpoints
-    from sq.train.model import checked_trainer
+    from sq.train.model import checked_trainer, tf32_products
 
     output, first = Path(job.output_dir), rank() == 0
     if not first:  # one process speaks, and one is tracked
@@ -70,7 +70,8 @@ def _fit(job: TrainJob) -> Path:
             if first:
                 _record_rows(output, record, rows, run)
             started = time.monotonic()
-            metrics = _train(job, given, rows, run, planned)
+            with tf32_products(job.trainer):
+                metrics = _train(job, given, rows, run, planned)
             if first:
                 run.output("model", str(output / "model"), digest="", rows=len(rows.train))
         if first:  # done only once its run is: a training that is passed over later would stay killed there

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -23,7 +23,7 @@ from sq.models.fetch import default_cache
 from sq.models.fused import HeadChoice, HeadKernel, choose_head
 from sq.models.load import NEW_TINY, ModelConfig, load_model, stored_dtype
 from sq.models.pack import __file__ as pack_code
-from sq.models.parity import check_parity
+from sq.models.parity import check_parity, fp32_products
 from sq.models.tiny import make_model
 from sq.train.config import LoraConfig, Precision, TrainerConfig
 from sq.train.optim import check_optimizer
@@ -100,6 +100,11 @@ def device_name(trainer: TrainerConfig) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
+def tf32_products(trainer: TrainerConfig) -> AbstractContextManager[None]:
+    """A GPU's TF32 for products of what is left in fp32, or of all where fp32 was asked for."""
+    return fp32_products("high") if device_of(trainer).type == "cuda" else nullcontext()
+
+
 def trainable_model(
     config: ModelConfig, trainer: TrainerConfig, stage: StageConfig, *,
     tokenizer: PreTrainedTokenizerFast, rows: TrainingRows, seed: int, weights: str,
@@ -135,10 +140,7 @@ def prepared(
         add_adapters(model, adapters(trainer.lora))
     if trainer.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    device = device_of(trainer)
-    if device.type == "cuda":  # products of what is left in fp32, or of all where fp32 was asked for
-        torch.set_float32_matmul_precision("high")
-    model = model.train().to(device)
+    model = model.train().to(device_of(trainer))
     attention = set_up_attention(
         model, trainer, share_prefix=stage.share_prefix, half=half, saved=rows.saved_by_sharing()
     )

@@ -131,16 +131,20 @@ class QPOStageLoss(StageLoss):
     def _check_start(self, loss: float, tokens: Tensor) -> None:
         import torch
 
-        dtype = torch.bfloat16 if self.half else torch.float32
+        name, eps = "float32", torch.finfo(torch.float32).eps
+        if self.half:
+            name, eps = "bfloat16", torch.finfo(torch.bfloat16).eps
+        elif torch.get_float32_matmul_precision() != "highest":
+            name, eps = "TF32", torch.finfo(torch.float16).eps  # which has as many digits
         pairs = len(tokens) // 2
         start, slope = start_of(self.pair_loss)
         variance = float((1 / tokens if self.stage.length_normalised else tokens).sum())
-        bound = 1e-6 * max(1.0, start) + rounding_bound(dtype, slope * self.stage.beta, variance, pairs)
+        bound = 1e-6 * max(1.0, start) + rounding_bound(eps, slope * self.stage.beta, variance, pairs)
         if not abs(loss - start) <= bound:
             raise SqError(
                 f"QPO starts at a loss of {loss:.8f} instead of {start:.8f} (stage.loss={self.stage.loss.value} where "
                 "policy and reference are the same; sigmoid: ln 2), further off than rounding in "
-                f"{str(dtype).removeprefix('torch.')} explains ({bound:.1e} for {pairs} pairs of "
+                f"{name} explains ({bound:.1e} for {pairs} pairs of "
                 f"{int(tokens.sum())} tokens in all): policy and reference are not the same model. Dropout or a "
                 "changed cache may be why: delete the cached reference log-probabilities, or try trainer.compile=false "
                 "and trainer.precision=fp32"
@@ -180,17 +184,15 @@ def start_of(pair_loss: PairLoss) -> tuple[float, float]:
     return loss.item(), abs(slope.item())
 
 
-def rounding_bound(dtype: torch.dtype, slope: float, variance: float, pairs: int) -> float:
+def rounding_bound(eps: float, slope: float, variance: float, pairs: int) -> float:
     """How far from its start the loss of a pack of `pairs` may be by rounding; `slope` is d loss / d log-ratio.
 
     Kernels that repeat themselves give it exactly. Those that do not (another order of sums, a compiled forward pass)
-    move each token's log-probability by a few units of `dtype`'s rounding, at random: 3 were measured (bf16, rows in
+    move each token's log-probability by a few units of rounding, `eps`, at random: 3 were measured (bf16, rows in
     packs against rows one by one). 16 are allowed, beyond chance and still far below dropout or other weights. The
     variance of all sides' sums of such units is their number of tokens.
     """
-    import torch
-
-    return 16 * torch.finfo(dtype).eps * slope * math.sqrt(variance) / pairs
+    return 16 * eps * slope * math.sqrt(variance) / pairs
 
 
 def switch_off_dropout(model: torch.nn.Module) -> None:

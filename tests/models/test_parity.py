@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import MambaConfig, MambaForCausalLM, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import AttentionInterface
@@ -14,9 +16,10 @@ from transformers.modeling_utils import AttentionInterface
 from sq.data.collate import collate
 from sq.models.attention import Kernel, choose_attention
 from sq.models.pack import Pack, TokenSequence
-from sq.models.parity import ParityCheck, ParityError, ParityReport, check_parity
+from sq.models.parity import ParityCheck, ParityError, ParityReport, check_parity, fp32_products
 
 Make = Callable[[str], PreTrainedModel]
+PRODUCTS = (torch.ops.aten.mm, torch.ops.aten.bmm)
 
 
 def test_packed_is_unpacked(make_model: Make, rows: list[TokenSequence], prefix: int, family: str) -> None:
@@ -27,6 +30,28 @@ def test_packed_is_unpacked(make_model: Make, rows: list[TokenSequence], prefix:
     assert report.passed, report.describe()
     assert max(c.worst_error for c in report.checks) < 1e-5, report.describe()
     assert max(c.loss_error for c in report.checks) < 1e-6, report.describe()
+
+
+class TF32(TorchDispatchMode):
+    """Products as a GPU's TF32 makes them: of operands rounded to 10 bits, where fp32's precision is not "highest"."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.overloadpacket in PRODUCTS and torch.get_float32_matmul_precision() != "highest":
+            args = [(a.contiguous().view(torch.int32) + 0x1000 & ~0x1FFF).view(torch.float32) for a in args]
+        return func(*args, **(kwargs or {}))
+
+
+def test_products_of_the_gate_are_fp32_where_those_of_training_are_tf32(
+    make_model: Make, rows: list[TokenSequence], prefix: int
+) -> None:
+    model = make_model("llama")
+    attention = choose_attention(model)
+    with fp32_products("high"), TF32():
+        rough = model(input_ids=torch.tensor([[1, 2, 3]])).logits
+        report = check_parity(model, rows, attention, collate, prefix=prefix)
+        assert torch.get_float32_matmul_precision() == "high"
+    assert report.passed, report.describe()
+    assert not torch.allclose(rough, model(input_ids=torch.tensor([[1, 2, 3]])).logits, rtol=1e-5)
 
 
 @pytest.mark.parametrize("leaking", ["llama", "gpt-neox"])

@@ -18,7 +18,7 @@ from sq.core.errors import ConfigError, SqError
 from sq.models import packed_forward
 from sq.models.adapters import Adapters, add_adapters
 from sq.models.load import load_model
-from sq.models.parity import ParityError
+from sq.models.parity import ParityError, fp32_products
 from sq.train import model, module
 from sq.train.config import Precision
 from sq.train.fit import fit
@@ -69,6 +69,14 @@ def test_a_model_on_which_rows_see_each_other_is_refused(job, monkeypatch, tmp_p
     with pytest.raises(ParityError, match="parity of packed and unpacked training FAILS"):
         fit(job("qft", *SHORT, "trainer.parity_check=true"))
     assert not (tmp_path / "out" / "model").exists()
+
+
+def test_a_gpus_tf32_is_for_the_training_alone(job, monkeypatch):
+    monkeypatch.setattr(model, "device_of", lambda trainer: torch.device("cuda"))
+    with pytest.raises(KeyboardInterrupt), model.tf32_products(job("qft").trainer):
+        assert torch.get_float32_matmul_precision() == "high"
+        raise KeyboardInterrupt
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 @pytest.mark.slow
@@ -208,6 +216,8 @@ def test_qpo_refuses_to_start_elsewhere_than_ln_2(job, pairs, monkeypatch):
     ("precision", "shift", "refusal"),
     [
         ("fp32", 1e-3, r"rounding in float32 explains \(1\.\de-06 for \d+ pairs of \d+ tokens"),
+        ("tf32", 1e-3, None),
+        ("tf32", 5.0, r"rounding in TF32 explains \(\d\.\de-0[23] for \d+ pairs of \d+ tokens"),
         ("bf16", 1e-3, None),
         ("bf16", 5.0, r"rounding in bfloat16 explains \(\d\.\de-0[12] for \d+ pairs of \d+ tokens"),
     ],
@@ -218,8 +228,12 @@ def test_how_far_from_ln_2_qpo_may_start_depends_on_the_arithmetic(job, pairs, m
 
     own = reference._computed
     monkeypatch.setattr(reference, "_computed", lambda *args: own(*args) + torch.tensor([shift, 0.0]))
-    made = job("qpo", f"data.input={pairs}", "stage.max_steps=1", f"trainer.precision={precision}")
-    with nullcontext() if refusal is None else pytest.raises(SqError, match=refusal):
+    tf32 = precision == "tf32"
+    made = job("qpo", f"data.input={pairs}", "stage.max_steps=1", f"trainer.precision={'fp32' if tf32 else precision}")
+    with (
+        fp32_products("high") if tf32 else nullcontext(),
+        nullcontext() if refusal is None else pytest.raises(SqError, match=refusal),
+    ):
         fit(made)
 
 
