@@ -6,13 +6,20 @@ score. Only problems that both runs have are compared, and how many are left out
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from sq.core.errors import RowError
 from sq.core.intervals import Difference, paired_difference
 from sq.core.ledger import read_manifest, read_rows
+from sq.eval.answer import answers_dir
+
+COMPARED = frozenset({"model", "engine.lora", "benchmark", "problems", "sampling.stop_token_ids"})
+"""Of what decides answers: what is compared, what follows from it, and problems, which are counted themselves."""
+DRAWING = frozenset({"seed", "engine.seed_bits", "engine.sampler", "sampling.top_p", "sampling.top_k"})
+"""What decides only answers that are drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +32,8 @@ class BenchmarkComparison:
     only_a: int = 0
     only_b: int = 0
     same_grader: bool = True
+    differing: tuple[str, ...] = ()
+    """Settings that decide answers and are not the same in both, with their values."""
 
     @property
     def conclusion(self) -> str:
@@ -45,9 +54,10 @@ def compare(a: str | Path, b: str | Path) -> list[BenchmarkComparison]:
     for name in [n for n in first if n in second]:
         ours, theirs = shares_by_grader(first[name]), shares_by_grader(second[name])
         graders = {read_manifest(scores[name]).config.get("grader") for scores in (first, second)}
+        differing = tuple(_differing(first[name], second[name]))
         for profile in [p for p in ours if p in theirs]:
             one = _compared(name, profile, ours[profile], theirs[profile])
-            found.append(replace(one, same_grader=len(graders) == 1))
+            found.append(replace(one, same_grader=len(graders) == 1, differing=differing))
     if not found:
         raise RowError(
             f"{a} and {b} have no benchmark and grader in common: the one has {', '.join(first)}, "
@@ -94,7 +104,25 @@ def format_comparison(compared: Sequence[BenchmarkComparison]) -> str:
         f"{name}: A and B were graded by different versions of the grader; run both again, which only grades"
         for name in dict.fromkeys(one.benchmark for one in compared if not one.same_grader)
     ]
+    settings = {one.benchmark: one.differing for one in compared if one.differing}
+    notes += [f"{name}: A and B differ in {', '.join(differing)}" for name, differing in settings.items()]
     return "\n".join([aligned(lines), *notes])
+
+
+def _differing(a: Path, b: Path) -> Iterator[str]:
+    """The settings in which the answers of two ledgers of scores differ."""
+    ours, theirs = (_settings(scores) for scores in (a, b))
+    greedy = all(each.get("sampling.temperature") == 0 for each in (ours, theirs))
+    for key in sorted(ours.keys() & theirs.keys() - COMPARED - (DRAWING if greedy else frozenset())):
+        if ours[key] != theirs[key]:
+            values = "format, instruction or chat template" if key == "prompt" else f"{ours[key]}, {theirs[key]}"
+            yield f"{key.removeprefix('sampling.')} ({values})"
+
+
+def _settings(scores: Path) -> dict[str, Any]:
+    """What decided the answers that were graded; nothing where they are not kept."""
+    answers = answers_dir(scores.absolute().parent)
+    return read_manifest(answers).config if answers.is_dir() else {}
 
 
 def _name(scores: Path) -> str:

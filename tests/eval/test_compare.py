@@ -5,6 +5,7 @@ import pytest
 from sq.core.errors import RowError
 from sq.core.ledger import Ledger, WorkItem
 from sq.core.rows import SCORE, fit_row, row_id
+from sq.eval.answer import ANSWER
 from sq.eval.compare import compare, format_comparison
 from sq.recipe.progress import format_scores
 
@@ -77,6 +78,30 @@ def test_scores_of_two_versions_of_the_grader_are_reported(tmp_path):
     b = evaluation(tmp_path / "b", {"p": 1, "q": 0}, grader="y")
     assert "A and B were graded by different versions of the grader" in format_comparison(compare(a, b))
     assert "different versions" not in format_comparison(compare(a, a))
+
+
+def test_settings_that_decide_answers_and_differ_are_named(tmp_path):
+    plain = {"engine": "hf", "engine.dtype": "float32", "model": "m", "prompt": "p", "seed": 0, "problems": 2,
+             "sampling.temperature": 0.0, "sampling.max_tokens": 128}  # fmt: skip
+    shown = {}
+    for name, change in {
+        "a": {},
+        "other model": {"model": "n", "seed": 1, "problems": 3},
+        "shorter": {"sampling.max_tokens": 64, "engine.dtype": "bfloat16"},
+        "drawn": {"sampling.temperature": 0.7, "seed": 1, "prompt": "q"},
+        "vllm": {"engine": "vllm", "engine.sampler": "sq"},
+    }.items():
+        b = evaluation(tmp_path / name, {"p": 1, "q": 0}, profiles=("strict", "dart"))
+        with Ledger.open(b / "gsm8k" / "answers", schema=ANSWER, config=plain | change) as ledger:
+            list(ledger.todo([]))
+            ledger.finish()
+        shown[name] = [s for s in format_comparison(compare(tmp_path / "a", b)).splitlines() if "differ in" in s]
+    assert shown["a"] == shown["other model"] == []
+    assert shown["shorter"] == ["gsm8k: A and B differ in engine.dtype (float32, bfloat16), max_tokens (128, 64)"]
+    assert shown["drawn"] == [
+        "gsm8k: A and B differ in prompt (format, instruction or chat template), temperature (0.0, 0.7), seed (0, 1)"
+    ]
+    assert shown["vllm"] == ["gsm8k: A and B differ in engine (hf, vllm)"]
 
 
 def test_what_cannot_be_compared_says_why(tmp_path):
