@@ -17,7 +17,16 @@ if TYPE_CHECKING:
 
 EXACT = "exact"
 """The profile of a domain that checks its own answers."""
-_GRADER_CODE = ("answer_text", "boxes", "extract", "grade", "grade_status", "negated_answers", "equal/*")
+_GRADER_CODE = (
+    "answer_text",
+    "boxes",
+    "extract",
+    "grade",
+    "grade_status",
+    "named_values",
+    "negated_answers",
+    "equal/*",
+)
 Answer = Mapping[str, Any]
 GradeRow = dict[str, Any]
 """A grade's columns: `extracted`, `correct`, `verdict`, `reason` and, where it is known, `where` it stood."""

@@ -15,6 +15,7 @@ from sq.eval.answer_text import after_thinking, visible_text
 from sq.eval.boxes import boxed, last_boxes
 from sq.eval.equal.notation import SHARE
 from sq.eval.equal.words import is_prose, is_words, unwrap
+from sq.eval.named_values import joined
 from sq.eval.negated_answers import without_negated_answers
 
 MAX_OUTPUT = 60_000
@@ -22,8 +23,6 @@ MAX_OUTPUT = 60_000
 MAX_SEGMENT = 600
 MAX_TAIL = 12_000
 """Characters from the end in which a formula or number is looked for where nothing announces it."""
-
-MAX_JOINED = 20
 
 
 class AnswerLocation(StrEnum):
@@ -79,10 +78,12 @@ _LABEL_TAIL = re.compile(
     r"(?:^|(?<=[\s:*]))(?:is|are|be|equals|equal to|was|=|get|gives|yields|obtain|have)(?=[\s:$\\])[ \t]*:?",
     re.IGNORECASE,
 )
-_JOINT = re.compile(r"\s*[,;]?\s*(?:\b(or|and)\b(?:\s+else)?\s*|(?<=[,;]\s))", re.IGNORECASE)
-_VALUE = r"(?:[^=A-Za-df-hj-z\\]|\\(?:text|mathrm)\{[^{}]*\}|\\(?!text|mathrm)[A-Za-z]++|\\[^A-Za-z])++"
-_GIVEN = re.compile(rf"\{{?\s*(?:((?:[A-Za-z]|\\[a-z]+)(?:_\{{?\w+\}}?)?)\s*=)?{_VALUE}", re.ASCII)
-"""A name with its value, or a value alone: no letters but e and i, no further equals sign."""
+_ITEMS = re.compile(
+    r"(?:solutions|roots|answers|zeros|values)\b[^.\n]{0,80}?(?:\bare|:)[:* \t]*\n\s*"
+    r"((?:(?:[-*•]|\d{1,2}[.)])[ \t]+[^\n]{1,200}(?:\n+[ \t]*|$)){2,})$",
+    re.IGNORECASE,
+)
+_ITEM = re.compile(r"^\s*\S+[ \t]+(.*?)[\s.,;]*(?:\s\([a-zA-Z]+ [a-zA-Z ]+\)[\s.,;]*)?$", re.MULTILINE)
 _TELLING = re.compile(r"\d|=|[<>]|\\(?:frac|sqrt|in|le|ge|pm|infty|pi|text|cup)|[-+]")
 _BOLD = re.compile(r"\*\*([^*\n]{1,300})\*\*|\\textbf\{([^{}\n]{1,300})\}")
 _FORMULA = re.compile(
@@ -106,7 +107,8 @@ _THEN = re.compile(
 _EQUATION = r"[A-Za-z](?:_\w)?\s*=\s*-?[\w./^*+\\{}]+"
 _LINE = re.compile(_EQUATION, re.ASCII)
 _EQUATIONS = re.compile(
-    rf"(?:^|[\s,])({_EQUATION}(?:(?:\s*,\s*|\s+and\s+|\s+or\s+)(?:{_EQUATION}|-?[\d./]+))*)$", re.ASCII
+    rf"(?:^|[\s,])({_EQUATION}(?:(?:\s*,\s*(?:(?:and|or)\s+)?|\s+and\s+|\s+or\s+)(?:{_EQUATION}|-?[\d./]+))*)$",
+    re.ASCII,
 )
 _SENTENCE_END = re.compile(r"\.(?=\s+[A-Z(\[]|\s*$)|\n\s*\n|\n(?=[A-Z#*-])|[!?](?=\s|$)|[。！？]")
 _BARE_CHOICE = re.compile(r"\(([A-H])\)[.!\s]*$|\b(?:option|choice)\s+([A-H])[.!\s]*$", re.ASCII)
@@ -140,7 +142,7 @@ def extract(output: str, *, finish_reason: str | None = None) -> Extraction:
     if cut and len(text) > 400:  # what stands last in a cut-off text is no final answer
         answer, where = _announced(text) or ("", AnswerLocation.NOWHERE)
         return Extraction(answer=answer, location=where)
-    answer, where = _announced(text) or _bold(text) or _whole(text) or _last(text) or _named(text)
+    answer, where = _announced(text) or _itemised(text) or _bold(text) or _whole(text) or _last(text) or _named(text)
     return Extraction(answer=answer, location=where)
 
 
@@ -259,7 +261,7 @@ def _bold(text: str) -> tuple[str, AnswerLocation] | None:
     if not pieces or text[pieces[-1][1] :].strip(" .\n!") or not text[: pieces[-1][0]].strip():
         return None
     inside = pieces[-1][2]
-    return (_joined(text, pieces), AnswerLocation.BOLD) if inside and not is_prose(_without_math(inside)) else None
+    return (joined(text, pieces), AnswerLocation.BOLD) if inside and not is_prose(_without_math(inside)) else None
 
 
 def _whole(text: str) -> tuple[str, AnswerLocation] | None:
@@ -290,6 +292,13 @@ def _whole(text: str) -> tuple[str, AnswerLocation] | None:
     return plain, AnswerLocation.WHOLE
 
 
+def _itemised(text: str) -> tuple[str, AnswerLocation] | None:
+    """The items of the list that "the solutions are" ends the output with."""
+    items = _ITEMS.search(text[-MAX_SEGMENT:].rstrip())
+    values = [value.replace("**", "") for value in _ITEM.findall(items.group(1).rstrip())] if items else []
+    return (", ".join(values), AnswerLocation.FORMULA) if values and not any(map(_is_sentence, values)) else None
+
+
 def _last(text: str) -> tuple[str, AnswerLocation] | None:
     """The last formula, or the last number where that comes later."""
     listed = _LISTED.search(text[-400:].rstrip(" .\n"))
@@ -311,24 +320,4 @@ def _last(text: str) -> tuple[str, AnswerLocation] | None:
         number = match.group().strip()
     if number is not None and not (formulas and "=" in formulas[-1][2] and len(text) - formulas[-1][1] < 3):
         return number, AnswerLocation.NUMBER
-    return (_joined(text, formulas), AnswerLocation.FORMULA) if formulas else None
-
-
-def _joined(text: str, pieces: list[tuple[int, int, str]]) -> str:
-    """The last piece, with those before it that give one name other values: `$x=2$ or $x=-3$`, `$x=2$ or $-3$`."""
-    start, end, found = pieces[-1]
-    last = _GIVEN.fullmatch(found.strip("$"))
-    if not last or not (last[1] or not text[end:].strip(" .!\n")):
-        return found
-    name, run, words, nameless = last[1], found, False, not last[1]
-    for before, after, piece in reversed(pieces[-MAX_JOINED:-1]):
-        given, joint = _GIVEN.fullmatch(piece.strip("$")), _JOINT.fullmatch(text, after, start)
-        if not given or not joint or (name and given[1] and name != given[1]):
-            break
-        words, nameless = words or bool(joint[1]), nameless or not given[1]
-        if given[1] and nameless and not words:  # "at $x=2$, $7$": a comma alone gives a name no other value
-            break
-        start, run = before, f"{piece.rstrip(' .,;')} {joint[1] or ','} {run}"
-        if given[1]:
-            name, found = given[1], run
-    return found
+    return (joined(text, formulas), AnswerLocation.FORMULA) if formulas else None

@@ -1,0 +1,43 @@
+"""Several values that an output gives one name: `$x=2$ or $x=-3$`, `$x$ is $2$ or $-3$`."""
+
+from __future__ import annotations
+
+import re
+
+MAX_JOINED = 20
+
+_JOINT = re.compile(
+    r"(?:\s*+\([^()$\n]{1,60}\))?+\s*+[,;]?\s*+"
+    r"(?:\b(or|and)\b(?:\s+(?:else|alternatively|also|(hence|thus|therefore|so)))?\b,?\s*+|(?<=[,;]\s))",
+    re.IGNORECASE,
+)
+_NAMED = re.compile(
+    r"(?:\$|\\\()\s*(?:[A-Za-z]|\\[a-z]+)\s*(?:\$|\\\))\s+(?:is|are|equals|(?:can|must|could) be)(?:\s+either)?\s+$"
+)
+_DONE = re.compile(r"=\s*-?\d[\d.]*$", re.ASCII)
+"""A value that no further step makes simpler."""
+_VALUE = r"(?:[^=A-Za-df-hj-z\\]|\\(?:text|mathrm)\{[^{}]*\}|\\(?!text|mathrm)[A-Za-z]++|\\[^A-Za-z])++"
+_GIVEN = re.compile(rf"\{{?\s*(?:((?:[A-Za-z]|\\[a-z]+)(?:_\{{?\w+\}}?)?)\s*=)?{_VALUE}", re.ASCII)
+"""A name with its value, or a value alone: no letters but e and i, no further equals sign."""
+
+
+def joined(text: str, pieces: list[tuple[int, int, str]]) -> str:
+    """The last piece, with those before it that give one name other values: `$x=2$ or $x=-3$`, `$x=2$ or $-3$`."""
+    start, end, found = pieces[-1]
+    last = _GIVEN.fullmatch(found.strip("$"))
+    if not last or not (last[1] or not text[end:].strip(" .!\n")):
+        return found
+    name, run, words, nameless = last[1], found, False, not last[1]
+    for before, after, piece in reversed(pieces[-MAX_JOINED:-1]):
+        given, joint = _GIVEN.fullmatch(piece.strip("$")), _JOINT.fullmatch(text, after, start)
+        if not given or not joint or (name and given[1] and name != given[1]):
+            break
+        if joint[2] and not _DONE.search(piece.strip("$ .")):  # "$x=2+3$ and hence $x=5$": a step, and its value
+            break
+        words, nameless = words or bool(joint[1]), nameless or not given[1]
+        if given[1] and nameless and not words:  # "at $x=2$, $7$": a comma alone gives a name no other value
+            break
+        start, run = before, f"{piece.rstrip(' .,;')} {joint[1] or ','} {run}"
+        if given[1]:
+            name, found = given[1], run
+    return run if words and not name and _NAMED.search(text, max(0, start - 60), start) else found
