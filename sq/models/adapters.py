@@ -88,6 +88,12 @@ def _config(model: PreTrainedModel, adapters: Adapters) -> Any:
         raise ConfigError(
             f"trainer.lora.targets has {', '.join(sorted(unknown))}, but the model's linear layers are {known}"
         )
+    outputs = model.get_output_embeddings()
+    if head & set(targets) and outputs.weight is model.get_input_embeddings().weight:
+        raise ConfigError(
+            f"trainer.lora.targets has {', '.join(head)}, whose weights are the embedding's too in "
+            f"{type(model).__name__}: on export an adapter would be added to both; leave it out"
+        )
     return LoraConfig(r=adapters.rank, lora_alpha=adapters.alpha, lora_dropout=adapters.dropout, target_modules=targets)
 
 

@@ -268,6 +268,11 @@ def test_how_far_from_ln_2_qpo_may_start_depends_on_the_arithmetic(job, pairs, m
             r"targets has q_prj, but the model's linear layers are .*q_proj",
         ),
         (
+            "qft",
+            ["trainer.lora.rank=4", "trainer.lora.targets=[q_proj,lm_head]"],
+            r"trainer\.lora\.targets has lm_head, whose weights are the embedding's too",
+        ),
+        (
             "qpo",
             ["trainer.lora.rank=4", "trainer.lora.dropout=0.1"],
             r"lora\.dropout=0\.1 must be 0 with stage=qpo",
