@@ -37,6 +37,8 @@ KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 WORTH_SHARING = 0.1
 """Share of the tokens that a shared prefix has to save: below, FlashAttention without it is faster."""
 
+FLASH_CAPABILITY = 8
+
 
 class Kernel(Enum):
     """How attention over a pack is computed."""
@@ -91,7 +93,10 @@ def choose_attention(
     """
     obstacle = _obstacle(model)
     parameter = next(model.parameters())
-    machine = _Machine(on_gpu=parameter.is_cuda, half=parameter.dtype.itemsize < 4 if half is None else half)
+    machine = _Machine(
+        capability=torch.cuda.get_device_capability(parameter.device)[0] if parameter.is_cuda else 0,
+        half=parameter.dtype.itemsize < 4 if half is None else half,
+    )
     if obstacle and wanted in (Kernel.AUTO, Kernel.UNPACKED):
         chosen = Attention(kernel=Kernel.UNPACKED, reason=obstacle, shares_prefix=False)
     elif obstacle:
@@ -216,15 +221,18 @@ def _prepare_unpacked(model: PreTrainedModel) -> None:
 class _Machine:
     """Where the model computes, and in what."""
 
-    on_gpu: bool
+    capability: int
+    """A GPU's compute capability; 0 where there is none."""
     half: bool
 
     def flash(self, model: PreTrainedModel) -> tuple[str, str]:
         """The build of FlashAttention that can run, and why none can."""
         build = flash_implementation()
         config = model.config.get_text_config().to_dict()
-        if not self.on_gpu:
+        if not self.capability:
             return "", "needs a GPU"
+        if self.capability < FLASH_CAPABILITY:
+            return "", f"needs a GPU of compute capability {FLASH_CAPABILITY} (Ampere) or more"
         if not self.half:
             return "", "computes in half precision alone, and here is fp32 (trainer.precision=bf16 is half)"
         if build == TORCH and config.get("attn_logit_softcapping"):
@@ -233,7 +241,7 @@ class _Machine:
 
 
 def _best(model: PreTrainedModel, machine: _Machine, share_prefix: bool, saved: float) -> Attention:
-    if not machine.on_gpu:
+    if not machine.capability:
         return Attention(kernel=Kernel.SDPA, reason="no GPU: SDPA, row by row in groups", shares_prefix=share_prefix)
     build, obstacle = machine.flash(model)
     has_flex = importlib.util.find_spec("triton") is not None
@@ -252,7 +260,7 @@ def _asked_for(wanted: Kernel, model: PreTrainedModel, machine: _Machine, share_
     build, obstacle = machine.flash(model)
     if wanted is Kernel.FLASH and obstacle:
         raise ConfigError(f"attention=flash {obstacle}; use attention=auto")
-    if wanted is Kernel.FLEX and not (machine.on_gpu and importlib.util.find_spec("triton")):
+    if wanted is Kernel.FLEX and not (machine.capability and importlib.util.find_spec("triton")):
         raise ConfigError(
             "attention=flex needs a GPU and triton (FlexAttention cannot train on CPU); use attention=auto"
         )

@@ -76,7 +76,7 @@ def resolve_precision(trainer: TrainerConfig) -> TrainerConfig:
     device = device_of(trainer)
     if trainer.precision is not Precision.AUTO:
         return trainer
-    able = torch.cuda.is_bf16_supported() if device.type == "cuda" else cpu_has_bf16()
+    able = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else cpu_has_bf16()
     masters = trainer.strategy != "deepspeed" and not trainer.lora.quantize  # 4-bit weights stay as they are
     chosen = (Precision.BF16 if masters else Precision.BF16_MIXED) if able else Precision.FP32
     return replace(trainer, precision=chosen)

@@ -195,6 +195,11 @@ def test_on_a_gpu_the_choice_is_by_what_a_prefix_saves_and_what_is_there(
     assert attention.flash == (build if kernel is Kernel.FLASH else "")
 
 
+def test_a_gpu_before_ampere_has_no_flash_attention(make_model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    attention = choose_attention(_as_on_gpu(make_model("llama"), monkeypatch, "torch", 7), half=True, saved=0.0)
+    assert attention.kernel is Kernel.FLEX and "compute capability 8" in attention.reason
+
+
 def test_flash_attention_in_fp32_is_refused_with_the_setting(make_model: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     model = _as_on_gpu(make_model("llama"), monkeypatch, "flash_attention_2")
     with pytest.raises(ConfigError, match=r"attention=flash computes in half.*trainer\.precision=bf16.*attention=auto"):
@@ -293,8 +298,11 @@ def test_gradient_checkpointing_changes_nothing(make_model: Make, rows: list[Tok
             torch.testing.assert_close(parameter.grad, expected[name])
 
 
-def _as_on_gpu(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch, build: str) -> PreTrainedModel:
-    on_gpu = SimpleNamespace(is_cuda=True, dtype=torch.float32)
+def _as_on_gpu(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch, build: str, capability: int = 9
+) -> PreTrainedModel:
+    on_gpu = SimpleNamespace(is_cuda=True, dtype=torch.float32, device="cuda")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (capability, 0))
     monkeypatch.setattr(model, "parameters", lambda: iter([on_gpu]))
     monkeypatch.setattr(model, "set_attn_implementation", lambda name: None)
     monkeypatch.setattr(attention_module, "flash_implementation", lambda: build)

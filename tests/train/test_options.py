@@ -8,6 +8,7 @@ import sys
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -138,6 +139,16 @@ def test_precision_auto_is_bf16_where_the_processor_has_it(job, monkeypatch, has
     monkeypatch.setattr(model, "cpu_has_bf16", lambda: has_bf16)
     made = job("qft", "trainer.accelerator=cpu", "trainer.precision=auto", *words)
     assert model.resolve_precision(made.trainer).precision is chosen
+
+
+@pytest.mark.parametrize(("capability", "chosen"), [(7, Precision.FP32), (8, Precision.BF16)])
+def test_precision_auto_is_bf16_where_the_gpu_has_it(job, monkeypatch, capability, chosen):
+    monkeypatch.setattr(model, "device_of", lambda trainer: torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(major=capability))
+    monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda device: True)  # it emulates
+    assert model.resolve_precision(job("qft", "trainer.precision=auto").trainer).precision is chosen
 
 
 def test_labels_are_smoothed_in_training_and_not_on_held_out_rows(job, tmp_path):
