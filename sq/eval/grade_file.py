@@ -82,11 +82,11 @@ def grade_file(
         progress: called with the number of rows done.
 
     Raises:
-        RowError: no such file, a format that is not read, a column that no row has.
+        RowError: no such file, a format that is not read, a column that no row has or that grading writes.
     """
     path, target = Path(source), _target(Path(source), output)
     rules, names = _profiles(profiles), columns or Columns()
-    rows = _checked(_read(path), names, path)
+    rows = _checked(_read(path, {*_columns(rules, []), "error", "line"}), names, path)
     summary = GradingSummary(output=target, statuses={p.value: Counter() for p in rules})
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
@@ -137,10 +137,13 @@ def _suffix(path: Path) -> str:
     raise RowError(f"the output {path} is not .jsonl, .jsonl.gz, .csv or .parquet by its name")
 
 
-def _read(path: Path) -> Iterator[Row | BadRow]:
-    """The rows of a file, and what is none."""
+def _read(path: Path, added: set[str]) -> Iterator[Row | BadRow]:
+    """The rows of a file, and what is none; a column that would be overwritten is refused."""
     for record in read_file(path):
-        yield record if isinstance(record, BadRow) else record[1]
+        row = record if isinstance(record, BadRow) else record[1]
+        if not isinstance(row, BadRow) and (taken := added.intersection(row)):
+            raise RowError(f"{path} has a column '{min(taken)}', which grading writes; rename or drop it in the file")
+        yield row
 
 
 def _checked(rows: Iterator[Row | BadRow], names: Columns, path: Path) -> Iterator[Row | BadRow]:

@@ -88,6 +88,15 @@ def test_nan_is_a_missing_reference(tmp_path):
     assert rows[0]["error"] == "reference is missing; a text or a number is needed"
 
 
+@pytest.mark.parametrize("column", ["extracted", "correct", "verdict", "reason", "error", "line", "dart_correct"])
+def test_a_column_of_the_users_is_not_overwritten(tmp_path, column):
+    rows = [{"prediction": "1", "reference": "1"}] * 600 + [{"prediction": "1", "reference": "1", column: "mine"}]
+    path = written(tmp_path / "a.jsonl", rows)
+    with pytest.raises(RowError, match=f"a.jsonl has a column '{column}', which grading writes; rename or drop it"):
+        grade_file(path, profiles=["strict", "dart"], config=CONFIG)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.jsonl"]
+
+
 def test_several_profiles_add_their_columns(outputs, tmp_path):
     summary = grade_file(outputs, tmp_path / "both.jsonl.gz", ["strict", "dart"], config=CONFIG)
     last = read(summary.output)[2]
