@@ -70,15 +70,15 @@ class Checkpoints(Callback):
         wish = self._agreed(trainer)
         if step % self.every == 0 and step < trainer.max_steps:
             self.save(trainer, self.validate(trainer, module))
-        elif wish is not Wish.NONE and step < trainer.max_steps:
+        elif wish is Wish.STOP or (wish is Wish.SAVE and step < trainer.max_steps):
             self.save(trainer, {})
         if wish is Wish.STOP:
-            self.finish(trainer)
-            self._signals.stop(first=trainer.is_global_zero)
+            self._stop(trainer)
 
     def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
         self.finish(trainer)
         self._signals.forget()
+        self.stop_if_asked(trainer)
 
     def on_exception(self, trainer: L.Trainer, module: Any, exception: BaseException) -> None:
         self._signals.forget()
@@ -97,8 +97,18 @@ class Checkpoints(Callback):
         if not isinstance(trainer.strategy, ShardStrategy):
             self.finish(trainer)
 
+    def stop_if_asked(self, trainer: L.Trainer) -> None:
+        """After SIGTERM, save this moment, beyond the last step, and end; all processes take part."""
+        if self._agreed(trainer) is Wish.STOP:
+            self.save(trainer, {})
+            self._stop(trainer)
+
+    def _stop(self, trainer: L.Trainer) -> None:
+        self.finish(trainer)
+        self._signals.stop(first=trainer.is_global_zero)
+
     def _agreed(self, trainer: L.Trainer) -> Wish:
-        """What the processes want after this step, the same in all of them: the clock of any, a signal to any."""
+        """What the processes want now, the same in all of them: the clock of any, a signal to any."""
         late = time.monotonic() - self._time >= self.seconds
         wish = max(self._signals.wish(), Wish.SAVE if late else Wish.NONE)
         if trainer.world_size == 1:

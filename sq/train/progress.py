@@ -37,6 +37,12 @@ class TrainingProgress(Callback):
         self._flops = (0, 0)
         self._step = -1
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"final": self.final}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.final = state_dict["final"]
+
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
         self._bar = tqdm(
             total=self.steps,

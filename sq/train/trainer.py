@@ -9,6 +9,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,8 @@ def run_training(
     # Several processes would agree before every pack on whether one has got SIGTERM, and wait for the GPU to do so;
     # `Checkpoints` does that, without the GPU.
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
+    if loader.first_step == loader.steps:  # stopped after the last one: Lightning would pass over the end as well
+        trainer.fit_loop.run = partial(_run_ends, trainer.fit_loop)  # type: ignore[method-assign]
     try:
         trainer.fit(module, loader, ckpt_path=None if last is None else str(last), weights_only=False)
     except SystemExit as error:
@@ -103,6 +106,11 @@ def prepare_process(threads: int | None, seed: int) -> None:
 
 def _nothing() -> None:
     pass
+
+
+def _run_ends(loop: Any) -> None:
+    loop.on_run_start()
+    loop.on_run_end()
 
 
 class _StopOnSignal(Callback):
@@ -144,6 +152,7 @@ class _FinalValidation(Callback):
         self.metrics = validate(trainer, module, self.held_out)
         self.metrics |= {f"{name}_before": value for name, value in self.before.items() if name == "val/loss"}
         self.saving.finish(trainer)
+        self.saving.stop_if_asked(trainer)
         weights = _weights(module)
         best = trainer.strategy.broadcast(best_checkpoint(module.checkpoints))
         if module.config.export == "best" and best is not None and best[1] < self.metrics["val/loss"]:

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from sq.core.errors import ConfigError
-from sq.train import trainer
+from sq.train import export, trainer
 from sq.train.checkpoints import step_of
 from sq.train.fit import fit, prepare
 from sq.train.packs import training_packs
@@ -229,6 +229,36 @@ def test_sigterm_saves_and_the_same_command_ends_in_the_same_weights(job, stops,
     assert same(tmp_path / "out", whole)
     ours, theirs = (json.loads((place / "train.json").read_text())["figures"] for place in (tmp_path / "out", whole))
     assert ours["val/loss_before"] == theirs["val/loss_before"]
+
+
+@pytest.mark.parametrize("moment", ["the last step", "validation", "export"])
+@pytest.mark.parametrize("strategy", ["auto", "fsdp"])
+def test_sigterm_at_the_end_saves_and_the_same_command_ends_as_a_whole_run(
+    moment, strategy, job, stops, tmp_path, monkeypatch
+):
+    words = ("data.limit=24", "stage.max_steps=2", "stage.batch_packs=2", "stage.validation=0.2", "stage.epochs=4",
+             f"trainer.strategy={strategy}")  # fmt: skip
+    whole = fit(job("qft", *words, f"output_dir={tmp_path / 'whole'}")).parent
+
+    def stopping(own, *args, **kwargs):
+        if moment == "export" or args[0].global_step == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return own(*args, **kwargs)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        if moment == "the last step":
+            stops(signal.SIGTERM, 2)
+        owner, name = (trainer, "validate") if moment == "validation" else (export, "write_model")
+        if moment != "the last step":
+            patched.setattr(owner, name, partial(stopping, getattr(owner, name)))
+        fit(job("qft", *words))
+    monkeypatch.undo()
+    assert [p.name for p in (tmp_path / "out" / "checkpoints").glob("step-*")] == ["step-00000002.ckpt"]
+    fit(job("qft", *words))
+    torch.testing.assert_close(weights(tmp_path / "out"), weights(whole), rtol=1e-5, atol=1e-7)
+    ours, theirs = (json.loads((place / "train.json").read_text())["figures"] for place in (tmp_path / "out", whole))
+    rate = {"train/tokens_per_s": 0}
+    assert ours | rate == pytest.approx(theirs | rate, rel=1e-6)
 
 
 def test_sigusr1_asks_for_a_checkpoint_and_training_goes_on(job, stops, monkeypatch):
