@@ -191,6 +191,8 @@ def _pair(row: Row, names: Columns) -> Pair | str:
         if isinstance(value, bool) or not isinstance(value, str | int | float):
             return f"{name} is {type(value).__name__} ({str(value)[:40]}); a text or a number is needed"
         values[option] = str(value)
+    if not values["reference"].strip():  # an empty prediction is an output without an answer
+        return f"{names.reference} is empty; a text or a number is needed"
     tolerance, reason = row.get(names.tolerance), row.get(names.finish_reason)
     try:
         allowed = None if tolerance in (None, "") else float(str(tolerance))

@@ -88,6 +88,15 @@ def test_nan_is_a_missing_reference(tmp_path):
     assert rows[0]["error"] == "reference is missing; a text or a number is needed"
 
 
+def test_an_empty_reference_counts_in_no_score_and_an_empty_prediction_has_no_answer(tmp_path):
+    (tmp_path / "e.csv").write_text("prediction,reference\n5,\n5,  \n,5\n5,5\n")
+    summary = grade_file(tmp_path / "e.csv", tmp_path / "e.jsonl", config=CONFIG)
+    rows = read(summary.output)
+    assert [r["verdict"] for r in rows] == [None, None, "unparsed", "correct"]
+    assert rows[0]["error"] == rows[1]["error"] == "reference is empty; a text or a number is needed"
+    assert (summary.errors, summary.score("strict")) == (2, 1 / 2)
+
+
 @pytest.mark.parametrize("column", ["extracted", "correct", "verdict", "reason", "error", "line", "dart_correct"])
 def test_a_column_of_the_users_is_not_overwritten(tmp_path, column):
     rows = [{"prediction": "1", "reference": "1"}] * 600 + [{"prediction": "1", "reference": "1", column: "mine"}]
