@@ -6,7 +6,7 @@ import logging
 import os
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 PARITY_ROWS = 6
+COMPUTED_BY = (
+    "torch", "transformers", "triton", "peft", "bitsandbytes", "flash-attn", "flash-attn-3", "flash-attn-4", "kernels",
+)  # fmt: skip
+"""Packages whose next version may compute another thing."""
 
 
 def checked_trainer(trainer: TrainerConfig, stage: StageConfig) -> TrainerConfig:
@@ -231,12 +235,18 @@ def check_parity_gate(
         kept.write_text(report.describe() + "\n")
 
 
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
 def _parity_passed(model: PreTrainedModel, attention: Attention, prefix: bool, weights: str) -> Path:
-    """The file that says so of this model, kernel and versions."""
-    parameter = next(model.parameters())
-    device = torch.cuda.get_device_name(parameter.device) if parameter.is_cuda else "cpu"
-    how = (attention.kernel.value, attention.flash, str(prefix), str(parameter.dtype), device)
-    versions = tuple(version(name) for name in ("torch", "transformers"))
+    """The file that says so of this model, what is trained of it, its kernel and versions."""
+    device = torch.cuda.get_device_name(model.device) if model.device.type == "cuda" else "cpu"
+    how = (attention.kernel.value, attention.flash, str(prefix), device, model.config.to_json_string())
+    parameters = [f"{name} {p.dtype} {[*p.shape]} {p.requires_grad}" for name, p in model.named_parameters()]
     ours = [file.read_bytes() for file in sorted(Path(pack_code).parent.glob("*.py"))]
-    digest = digest_of(type(model).__name__, weights, *how, *versions, *ours)
+    digest = digest_of(type(model).__name__, weights, *how, *parameters, *map(_version, COMPUTED_BY), *ours)
     return default_cache() / "parity" / f"{digest}.txt"

@@ -7,6 +7,8 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,8 +19,9 @@ from transformers import AutoModelForCausalLM
 
 from sq.core.errors import ConfigError, SqError
 from sq.models import packed_forward
-from sq.models.adapters import Adapters, add_adapters
-from sq.models.load import load_model
+from sq.models.adapters import Adapters, add_adapters, quantized_arguments
+from sq.models.attention import choose_attention
+from sq.models.load import ModelConfig, load_model
 from sq.models.parity import ParityError, fp32_products
 from sq.train import model, module
 from sq.train.config import Precision
@@ -56,6 +59,24 @@ def test_the_parity_gate_runs_once_for_a_model_and_a_kernel(job, tmp_path, monke
     assert len(seen) == 3, "once, once without a shared prefix, and where it was asked for"
     monkeypatch.setattr(model, "check_parity", lambda *args, **kwargs: pytest.fail("checked again"))
     fit(job("qft", *words, f"output_dir={tmp_path / 'again'}"))
+
+
+def test_the_parity_gate_knows_what_it_was_passed_by(tiny_model, monkeypatch):
+    def passed(cast=None, rank=0, quantized=None, **config):
+        loaded = load_model(ModelConfig(name="tiny", path=str(tiny_model), **config), **(quantized or {}))
+        if cast is not None:
+            loaded = loaded.to(cast)
+        if rank:
+            add_adapters(loaded, Adapters(rank=rank, alpha=2, dropout=0.0, targets=[]))
+        return model._parity_passed(loaded, choose_attention(loaded), True, "weights")
+
+    kept = [passed(), passed(cast=torch.bfloat16), passed(positions=1024), passed(rank=2)]
+    if find_spec("bitsandbytes"):
+        kept.append(passed(quantized=quantized_arguments(torch.bfloat16)))
+    monkeypatch.setattr(model, "version", lambda name: "another" if name == "flash-attn" else version(name))
+    kept.append(passed())
+    assert len(set(kept)) == len(kept)
+    assert passed() == kept[-1]
 
 
 def test_a_model_on_which_rows_see_each_other_is_refused(job, monkeypatch, tmp_path):
