@@ -36,6 +36,7 @@ class TrainingProgress(Callback):
         self._mark = (0.0, 0, 0)
         self._flops = (0, 0)
         self._step = -1
+        self._lr = 0.0
 
     def state_dict(self) -> dict[str, Any]:
         return {"final": self.final}
@@ -54,6 +55,9 @@ class TrainingProgress(Callback):
         )
         self._mark, self._step = (time.monotonic(), module.tokens_seen, module.targets_seen), trainer.global_step
         self._flops = flops_per_token(module.model)
+
+    def on_before_optimizer_step(self, trainer: L.Trainer, module: Any, optimizer: Any) -> None:
+        self._lr = optimizer.param_groups[0]["lr"]  # of this step: the schedule moves on before the batch ends
 
     def on_train_batch_end(self, trainer: L.Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         step = trainer.global_step
@@ -78,7 +82,7 @@ class TrainingProgress(Callback):
         module.check_finite()
         metrics = module.metrics("train")
         metrics["train/tokens_per_s"] = rate * trainer.world_size
-        metrics["train/lr"] = trainer.optimizers[0].param_groups[0]["lr"]
+        metrics["train/lr"] = self._lr
         metrics["train/grad_norm"] = 0.0 if module.watch.grad_norm is None else float(module.watch.grad_norm)
         if module.device.type == "cuda":
             metrics["train/memory_gib"] = torch.cuda.max_memory_allocated() / 2**30

@@ -3,7 +3,8 @@
 import pytest
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from sq.train.progress import PEAKS, flops_per_token, peak_flops, utilisation
+from sq.train.fit import fit
+from sq.train.progress import PEAKS, TrainingProgress, flops_per_token, peak_flops, utilisation
 
 
 @pytest.mark.parametrize(
@@ -54,3 +55,16 @@ def test_the_flops_of_a_token(tied):
     assert flops_per_token(model) == (body, head)
     model.model.requires_grad_(False)
     assert flops_per_token(model)[0] == 4 * (2 * layer + 8)
+
+
+def test_the_learning_rate_logged_is_the_one_each_step_was_taken_with(job, monkeypatch):
+    logged, report = [], TrainingProgress._report
+
+    def noted(self, *args):
+        report(self, *args)
+        logged.append(self.final["train/lr"])
+
+    monkeypatch.setattr(TrainingProgress, "_report", noted)
+    plan = ("stage.max_steps=3", "stage.batch_packs=2", "stage.batch_rows=null", "stage.warmup_steps=1")
+    fit(job("sft", *plan, "stage.schedule=linear", "stage.lr=4e-3"))
+    assert logged == pytest.approx([0.002, 0.004, 0.002]), "up in one step, then down to 0 after the last"
