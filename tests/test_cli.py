@@ -1,6 +1,7 @@
 """The `sq` command as a person meets it: grade and compare, their output, and mistakes that end in one message."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -75,3 +76,13 @@ def test_a_slip_ends_in_one_message(outputs, tmp_path, arguments, message, capsy
 
 
 LIGHT = "print([m for m in ('torch', 'numpy', 'pyarrow', 'transformers', 'mlflow', 'sympy') if m in sys.modules])"
+
+
+@pytest.mark.parametrize("command", [["-m", "sq.cli", "grade", "GIVEN"], ["train.py", "--help"]])
+def test_a_reader_that_goes_away_ends_a_command_without_a_word(command, outputs):
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = [str(outputs) if word == "GIVEN" else word for word in command]
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")

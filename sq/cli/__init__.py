@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 
 from sq import __version__
-from sq.core.errors import SqError
+from sq.core.errors import SqError, quiet_pipe
 
 COMMANDS = (
     "doctor",
@@ -43,6 +43,7 @@ first steps:
 sq COMMAND --help says more. sq run may be killed anywhere; the same command continues."""
 
 
+@quiet_pipe()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake ends in one message and a non-zero exit code."""
     parser = _parser()

@@ -36,7 +36,7 @@ from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 from sq.core.compose import check_stage, compose, explain, loosened, plain  # noqa: E402
 from sq.core.config import OWN_CONFIGS, build, conf_dir, own_conf_dir  # noqa: E402
 from sq.core.config_help import show_config, show_groups, stages_of  # noqa: E402
-from sq.core.errors import ConfigError, SqError, UnfinishedError  # noqa: E402
+from sq.core.errors import ConfigError, SqError, UnfinishedError, quiet_pipe  # noqa: E402
 
 if TYPE_CHECKING:
     from sq.core.tracking import Run
@@ -56,7 +56,7 @@ def main(name: str, job: type[Job], about: str | None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("sq").setLevel(logging.INFO)
     package = job.__module__.rpartition(".")[0]
-    with plain_errors(package):
+    with quiet_pipe(), plain_errors(package):
         arguments = [loosened(a) for a in own_configs(sys.argv[1:])]
         if {"-h", "--help"} & set(arguments):
             print(help_text(name, package, about or "", [a for a in arguments if "=" in a]))
@@ -180,9 +180,6 @@ def plain_errors(package: str) -> Iterator[None]:
     except (HydraException, OmegaConfBaseException) as error:
         print_message(f"error: {explain(error)}")
         sys.exit(2)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
 
 
 def print_message(message: str) -> None:

@@ -6,7 +6,9 @@ anything else that escapes is a defect of ours and keeps its traceback.
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -65,3 +67,16 @@ class UnfinishedError(SqError):
     """A stage at the end of its input, with items that have no result yet: the same command goes on with those."""
 
     exit_code = 75  # EX_TEMPFAIL of sysexits.h
+
+
+@contextmanager
+def quiet_pipe() -> Iterator[None]:
+    """A reader that goes away, as `| head` does, ends the command without a word."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is flushed at exit goes there
+        sys.exit(141)
