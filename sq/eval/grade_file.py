@@ -10,6 +10,7 @@ import csv
 import gzip
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -33,6 +34,8 @@ from sq.eval.grader_config import GraderConfig, Profile
 SUFFIXES = (".jsonl.gz", ".jsonl", ".parquet", ".csv")
 _CHUNK = 512
 _GRADE_COLUMNS = ("extracted", "correct", "verdict", "reason")
+_NO_UTF8 = re.compile("[\udc80-\udcff]")
+"""Bytes that are not UTF-8, as the reader of csv leaves them in a text."""
 Row = dict[str, Any]
 
 
@@ -179,6 +182,9 @@ def _graded(rows: Iterator[Row | BadRow], grader: Grader, rules: list[Profile], 
 
 def _pair(row: Row, names: Columns) -> Pair | str:
     """The row as a pair, or what is wrong with it."""
+    for name, value in row.items():
+        if isinstance(value, str) and (byte := _NO_UTF8.search(value)):
+            return f"{name} is not UTF-8: byte 0x{ord(byte[0]) - 0xDC00:02x} at character {byte.start()}"
     values = {}
     for option, name in (("prediction", names.prediction), ("reference", names.reference)):
         value = row.get(name)

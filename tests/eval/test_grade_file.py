@@ -196,14 +196,17 @@ def test_an_empty_or_broken_file_has_a_message(tmp_path):
 def test_csv_in_and_out(tmp_path):
     path = tmp_path / "o.csv"
     path.write_bytes(
-        b'\xef\xbb\xbfprediction,reference,note\n"1,000",1000,"two\nlines, \xc3\xa9"\n007,8,\n5,5\n,3,x\n\xff,1,\n'
+        b'\xef\xbb\xbfprediction,reference,note\n"1,000",1000,"two\nlines, \xc3\xa9"\n007,8,\n5,5\n,3,x\n'
+        b"\xff,1,\n1,1,caf\xe9\n"
     )
     summary = grade_file(path, config=CONFIG)
-    with summary.output.open(newline="", encoding="utf-8", errors="replace") as file:
+    with summary.output.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert [r["verdict"] for r in rows] == ["correct", "wrong", "", "unparsed", "wrong"]
+    assert [r["verdict"] for r in rows] == ["correct", "wrong", "", "unparsed", "", ""]
     assert (rows[0]["note"], rows[1]["prediction"]) == ("two\nlines, é", "007"), "text as it stood"
-    assert "line 5: has 2 fields where 3 are expected" in rows[2]["error"] and (summary.rows, summary.errors) == (5, 1)
+    assert "line 5: has 2 fields where 3 are expected" in rows[2]["error"] and (summary.rows, summary.errors) == (6, 3)
+    assert rows[4]["error"] == "prediction is not UTF-8: byte 0xff at character 0"
+    assert rows[5]["error"] == "note is not UTF-8: byte 0xe9 at character 3", "a column that passes through, too"
     assert read(grade_file(path, tmp_path / "o.jsonl", config=CONFIG).output)[0]["reference"] == "1000"
 
 
