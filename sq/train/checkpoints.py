@@ -24,9 +24,10 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
 
+from sq.core.errors import ConfigError
 from sq.core.files import sync_directory, write_files
 from sq.train.config import TrainerConfig
-from sq.train.shard import ShardStrategy
+from sq.train.shard import REST, ShardStrategy
 
 BEST = "best.json"
 
@@ -203,6 +204,19 @@ def _written(trainer: L.Trainer, *, wait: bool = False) -> bool:
 def checkpoints(directory: Path) -> list[Path]:
     """All whole checkpoints, oldest first."""
     return sorted(directory.glob("step-*.ckpt"))
+
+
+def check_strategy(directory: Path, strategy: str) -> None:
+    """Refuse to go on by a strategy that cannot read the last checkpoint."""
+    last = max(checkpoints(directory), default=None, key=step_of)
+    if last is None:
+        return
+    able = ("auto", "ddp") if last.is_file() else ("fsdp",) if (last / REST).exists() else ("deepspeed",)
+    if strategy not in able:
+        raise ConfigError(
+            f"trainer.strategy={strategy}: {last}, of a stopped run, is {'whole' if last.is_file() else 'in shards'}; "
+            f"go on with trainer.strategy={' or '.join(able)}, or start again in another output_dir="
+        )
 
 
 def best_checkpoint(directory: Path) -> tuple[Path, float] | None:

@@ -47,7 +47,7 @@ def fit(job: TrainJob) -> Path:
 
 
 def _fit(job: TrainJob) -> Path:
-    from sq.train.checkpoints import checkpoints
+    from sq.train.checkpoints import check_strategy, checkpoints
     from sq.train.model import checked_trainer, tf32_products
 
     output, first = Path(job.output_dir), rank() == 0
@@ -61,6 +61,7 @@ def _fit(job: TrainJob) -> Path:
         log.info("%s: already trained -> %s", job.stage.name, output / "model")
         return output / "model"
     planned = plan_to_follow(record, job.trainer, output) if checkpoints(output / "checkpoints") else None
+    check_strategy(output / "checkpoints", job.trainer.strategy)
     with _claimed(output, first):
         rows = _read_rows(given, job.stage, output)
         with track(

@@ -110,8 +110,6 @@ class ShardStrategy(ModelParallelStrategy):
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         """Read this process's shards, and return the rest."""
         path = Path(self.broadcast(checkpoint_path))
-        if path.is_file():  # of another strategy, whole
-            return dict(super().load_checkpoint(path, weights_only))
         module, optimizer = self._module(), self.optimizers[0]
         self.load_weights(path)
         state = {"optimizer_0": get_optimizer_state_dict(module, optimizer)}

@@ -20,7 +20,6 @@ from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from sq.core.errors import ConfigError
 from sq.core.tracking import Run
 from sq.data.module import PackLoader
 from sq.train.checkpoints import Checkpoints, best_checkpoint, checkpoints, step_of
@@ -55,12 +54,6 @@ def run_training(
     loader, directory = packs.train, module.checkpoints
     last = max(checkpoints(directory), default=None, key=step_of)
     if last is not None:
-        if last.is_dir() and module.config.strategy not in ("fsdp", "deepspeed"):
-            raise ConfigError(
-                f"trainer.strategy={module.config.strategy}: {last} is in shards, of a stopped run; go on with "
-                "trainer.strategy=fsdp (or deepspeed, as it was), on any trainer.devices, or start again in another "
-                "output_dir="
-            )
         loader.first_step = step_of(last)
         log.info("continuing from step %d of %d", loader.first_step, loader.steps)
     progress = TrainingProgress(run, every=module.config.log_every, steps=loader.steps)

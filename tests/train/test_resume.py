@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from sq.core.errors import ConfigError
-from sq.train import export, trainer
+from sq.train import export, model, trainer
 from sq.train.checkpoints import step_of
 from sq.train.fit import fit, prepare
 from sq.train.packs import training_packs
@@ -158,6 +158,28 @@ def test_processes_that_cannot_follow_the_plan_are_refused(words, message, job, 
     monkeypatch.setenv("LOCAL_RANK", "0")  # as if a launcher had started the others
     with pytest.raises(ConfigError, match=message):
         fit(job("qft", *given, *words))
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "message"),
+    [
+        ("auto", "fsdp", r"trainer\.strategy=fsdp: .*step-00000002\.ckpt, .* is whole; go on with trainer\.strategy=aut"
+         r"o or ddp, or start again in another output_dir="),
+        ("ddp", "deepspeed", r"trainer\.strategy=deepspeed: .* is whole; go on with trainer\.strategy=auto or ddp"),
+        ("fsdp", "ddp", r"trainer\.strategy=ddp: .* is in shards; go on with trainer\.strategy=fsdp, or"),
+        ("fsdp", "deepspeed", r"trainer\.strategy=deepspeed: .* is in shards; go on with trainer\.strategy=fsdp, or"),
+    ],
+)  # fmt: skip
+def test_a_strategy_that_cannot_read_the_checkpoint_is_refused_before_weights_are_loaded(
+    before, now, message, job, monkeypatch
+):
+    given = ("data.limit=20", "stage.epochs=4", "stage.validation=0", "trainer.checkpoint_every=2")
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(trainer.Checkpoints, "_prune", lambda self: signal.raise_signal(signal.SIGINT))
+        fit(job("qft", *given, f"trainer.strategy={before}"))
+    monkeypatch.setattr(model, "load_model", lambda *args, **more: pytest.fail("weights are loaded"))
+    with pytest.raises(ConfigError, match=message):
+        fit(job("qft", *given, f"trainer.strategy={now}"))
 
 
 def test_a_plan_is_followed_by_another_number_of_processes(job):
