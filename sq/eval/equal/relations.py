@@ -12,7 +12,7 @@ from mpmath import mp  # type: ignore[import-untyped]
 
 from sq.eval.equal import names
 from sq.eval.equal.identity import DIGITS, points, same, value_at
-from sq.eval.equal.tree import Node, Op, Rel, Seq, Sym, replace, symbols
+from sq.eval.equal.tree import Const, Node, Op, Rel, Seq, Sym, replace, symbols, walk
 from sq.eval.equal.value import Uncomputable
 
 FLIP = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!=", "~": "~", "cong": "cong"}
@@ -35,9 +35,18 @@ def named(node: Node) -> tuple[str, tuple[Node, ...]] | None:
 def plain_values(node: Node) -> tuple[Node, ...] | None:
     """The candidate values of a chain without a name that holds for all letters: `1/2 = 0.5`, `(x+1)^2 = x^2+2x+1`."""
     if isinstance(node, Rel) and not node.names[0] and set(node.ops) <= {"=", "~"}:
-        if set(node.ops) == {"~"} or not any(symbols(p) for p in node.parts) or _identical(node.parts):
+        if set(node.ops) == {"~"} or not any(symbols(p) for p in node.parts):
+            return _values(node.parts, node.ops)
+        if _written_out(node.parts) or _identical(node.parts):
             return _values(node.parts, node.ops)
     return None
+
+
+def _written_out(parts: tuple[Node, ...]) -> bool:
+    """Whether a sum or product with dots, which have no value, has its closed form behind it."""
+    first, last = parts[0], parts[-1]
+    dots = isinstance(first, Op) and first.op in ("add", "mul") and any(n == Const("dots") for n in walk(first))
+    return dots and symbols(first) == symbols(last)
 
 
 def _identical(parts: tuple[Node, ...]) -> bool:

@@ -77,7 +77,7 @@ def is_prose(text: str) -> bool:
     """Whether an answer is a sentence rather than mathematics: it has words such as "the" and "is"."""
     plain = re.sub(r"\\[A-Za-z]+", " ", unwrap(text))
     return any(
-        w.lower() in _STOP for w in re.findall(r"(?<![A-Za-z0-9_^{}\\])[A-Za-z']{2,}(?![A-Za-z0-9_^{}(])", plain)
+        w.lower() in _STOP for w in re.findall(r"(?<![A-Za-z0-9_^{}\\|])[A-Za-z']{2,}(?![A-Za-z0-9_^{}(|])", plain)
     )
 
 
