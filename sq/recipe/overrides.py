@@ -125,13 +125,29 @@ def _unknown_key(node: Mapping[str, Any], key: str, value: Any) -> ConfigError:
         short = plain_name(template)
         stage = short if _stages_called(stages, short) == [template] else template
         hint = f", did you mean '{stage}.{rest}'? It sets all of {template}."
+    elif setting := _of_a_stage(node, key):
+        hint = f", did you mean '{setting}'?"
     else:
-        near = {name: f"{name}.{rest}" if rest else name for name in (*FIELDS, *stages, *map(plain_name, stages))}
+        fields = [name for name in FIELDS if not (rest and name == "stages")]  # a stage and a field of it would follow
+        near = {name: f"{name}.{rest}" if rest else name for name in (*fields, *stages, *map(plain_name, stages))}
         hint = _nearest(near | keys, first) or "."
     return ConfigError(
         f"{key}={value!r} sets nothing of this recipe{hint} There are: {', '.join(FIELDS)}; "
         f"{', '.join(words) or 'no counts'}; and STAGE.KEY for the stages {', '.join(stages)}"
     )
+
+
+def _of_a_stage(node: Mapping[str, Any], key: str) -> str | None:
+    """With the stage in front, a setting of one: the first that sets it; STAGE where only its group is known."""
+    scripts, taken = node.get("scripts") or {}, set[str]()
+    for name, stage in (node.get("stages") or {}).items():
+        if isinstance(stage, Mapping):
+            settings = {**(scripts.get(stage.get("script")) or {}), **(stage.get("set") or {})}
+            if key in settings:
+                return f"{plain_name(name)}.{key}"
+            taken |= settings.keys()
+    groups = {setting.partition(".")[0] for setting in taken}
+    return f"STAGE.{key}" if key.partition(".")[0] in groups else None
 
 
 def _repeats(stages: Mapping[str, Any], name: str) -> str | None:
