@@ -65,8 +65,8 @@ def choose_head(model: PreTrainedModel, wanted: HeadKernel = HeadKernel.AUTO, *,
             return HeadChoice(kernel=HeadKernel.CHUNKED, reason="; ".join(dict.fromkeys(refusals.values())))
         return HeadChoice(kernel=free, reason=f"{PACKAGES[free][1]} is installed")
     if refusal := _obstacle(model, wanted, half):
-        fix = "" if importlib.util.find_spec(PACKAGES[wanted][0]) else f": {PACKAGES[wanted][2]}, or"
-        raise ConfigError(f"trainer.head={wanted.value} cannot be used: {refusal}{fix or ';'} use trainer.head=auto")
+        fix = f": {PACKAGES[wanted][2]}, or" if refusal.endswith("is not installed") else ";"
+        raise ConfigError(f"trainer.head={wanted.value} cannot be used: {refusal}{fix} use trainer.head=auto")
     return HeadChoice(kernel=wanted, reason="asked for")
 
 

@@ -122,6 +122,11 @@ def prepare(job: TrainJob) -> PreparedRun:
     new = model.path == NEW_TINY
     if new and not stage.new_weights:
         raise ConfigError(f"model={model.name} has no weights yet; make some with stage=pretrain, or choose another")
+    if new and job.trainer.lora.rank:
+        raise ConfigError(
+            f"trainer.lora.rank={job.trainer.lora.rank}: adapters are merged into the weights of a model, and "
+            f"model={model.name} has none yet; set trainer.lora.rank=0"
+        )
     tokenizer = stage.new_tokenizer(domain, seed) if new else load_tokenizer(model)
     chat = ChatFormat.from_tokenizer(tokenizer, model.chat, eos_ids=() if new else eos_ids(model), key="model.chat")
     context = RowContext(chat=chat, tokenizer=tokenizer, domain=domain, source=job.data, seed=seed)

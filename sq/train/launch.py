@@ -94,6 +94,7 @@ def processes(trainer: TrainerConfig, job: Any) -> Iterator[None]:
 
 def strategy(config: TrainerConfig) -> Strategy | str:
     """Lightning's strategy object."""
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
     from lightning.pytorch.strategies import DeepSpeedStrategy
 
     from sq.train.shard import ReplicaStrategy, ShardStrategy
@@ -104,9 +105,10 @@ def strategy(config: TrainerConfig) -> Strategy | str:
     if config.strategy == "deepspeed":
         try:
             zero = DeepSpeedStrategy(stage=3)
-        except ImportError as error:
+        except (ImportError, MisconfigurationException) as error:
             raise ConfigError(
-                f"trainer=deepspeed needs deepspeed ({error}): pip install deepspeed, or use trainer=fsdp"
+                "trainer.strategy=deepspeed needs DeepSpeed 0.16 or later: pip install -U deepspeed, or use "
+                "trainer.strategy=fsdp"
             ) from error
         assert isinstance(zero.config, dict)  # by itself it adds gradients up in bf16
         zero.config |= {"data_types": {"grad_accum_dtype": "fp32"}, "communication_data_type": "fp32"}

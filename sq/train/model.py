@@ -26,6 +26,7 @@ from sq.models.pack import __file__ as pack_code
 from sq.models.parity import check_parity, fp32_products
 from sq.models.tiny import make_model
 from sq.train.config import LoraConfig, Precision, TrainerConfig
+from sq.train.launch import strategy
 from sq.train.optim import check_optimizer
 from sq.train.rows import TrainingRows
 from sq.train.shard import decoder_layers
@@ -61,6 +62,18 @@ def checked_trainer(trainer: TrainerConfig, stage: StageConfig) -> TrainerConfig
             f"trainer.lora.quantize=true with trainer.strategy={trainer.strategy}: weights in 4 bit are packed "
             "integers with tables beside them, which shards would tear apart; use trainer.strategy=ddp, or "
             "trainer.lora.quantize=false"
+        )
+    if trainer.strategy == "deepspeed":
+        if trainer.precision is Precision.BF16:
+            raise ConfigError(
+                "trainer.precision=bf16 with trainer.strategy=deepspeed: our fp32 masters would be copies of weights "
+                "that ZeRO-3 has in shards; use trainer.precision=bf16_mixed, or trainer.strategy=fsdp"
+            )
+        strategy(trainer)  # which refuses where DeepSpeed is not installed
+    if trainer.export == "best" and not stage.validation:
+        raise ConfigError(
+            "trainer.export=best goes by the loss on held-out rows, and stage.validation=0 holds out none; set "
+            "stage.validation=0.02, or trainer.export=last"
         )
     if trainer.head in ("liger", "cce") and not _is_cross_entropy(stage):
         smoothed = " with stage.label_smoothing" if isinstance(stage, TokenStage) else ""

@@ -33,10 +33,20 @@ def test_without_a_gpu_the_head_runs_in_chunks_and_says_why(make_model: Make) ->
 
 
 @cpu_only
-@pytest.mark.parametrize(("wanted", "fix"), [(HeadKernel.CCE, "cut-cross-entropy"), (HeadKernel.LIGER, "liger-kernel")])
-def test_a_kernel_asked_for_by_name_is_refused_with_a_mend(make_model: Make, wanted: HeadKernel, fix: str) -> None:
-    with pytest.raises(ConfigError, match=f"head={wanted.value} cannot be used: no GPU.*{fix}.*use trainer.head=auto"):
-        choose_head(make_model("llama"), wanted, half=True)
+@pytest.mark.parametrize(
+    ("refusal", "fix"),
+    [
+        ("no GPU", "no GPU; use"),
+        ("liger-kernel is not installed", "liger-kernel is not installed: pip install -U liger-kernel, or use"),
+    ],
+)
+def test_a_kernel_asked_for_by_name_is_refused_with_a_mend(
+    make_model: Make, monkeypatch: pytest.MonkeyPatch, refusal: str, fix: str
+) -> None:
+    if refusal != "no GPU":
+        monkeypatch.setattr(fused, "_obstacle", lambda *args: refusal)
+    with pytest.raises(ConfigError, match=rf"trainer\.head=liger cannot be used: {fix} trainer\.head=auto"):
+        choose_head(make_model("llama"), HeadKernel.LIGER, half=True)
 
 
 @pytest.mark.parametrize(

@@ -287,7 +287,22 @@ def test_how_far_from_ln_2_qpo_may_start_depends_on_the_arithmetic(job, pairs, m
             ["trainer.attention=unpacked", "trainer.strategy=fsdp", "trainer.devices=2"],
             r"trainer\.strategy=fsdp needs packs, and here rows run one by one \(asked for\).*use trainer\.st.*=ddp",
         ),
-        ("qft", ["trainer.head=liger"], r"trainer\.head=liger cannot be used: no GPU.*use trainer\.head=auto"),
+        (
+            "qft",
+            ["trainer.strategy=deepspeed", "trainer.precision=bf16"],
+            r"trainer\.precision=bf16 with trainer\.strategy=deepspeed: .*; use trainer\.precision=bf16_mixed",
+        ),
+        ("qft", ["trainer.head=liger"], r"trainer\.head=liger cannot be used: no GPU; use trainer\.head=auto"),
+        (
+            "pretrain",
+            ["model=tiny-new", "model.path=new:tiny", "trainer.lora.rank=4"],
+            r"trainer\.lora\.rank=4: .* model=tiny-new has none yet; set trainer\.lora\.rank=0",
+        ),
+        (
+            "qft",
+            ["trainer.export=best", "stage.validation=0"],
+            r"trainer\.export=best .* stage\.validation=0 holds out none; set stage\.validation=0\.02, or .*=last",
+        ),
         (
             "qft",
             ["trainer.head=cce", "stage.label_smoothing=0.1"],
@@ -318,7 +333,14 @@ def test_what_cannot_be_done_is_told_with_a_mend(job, pairs, stage, words, messa
     if torch.cuda.is_available() and "gpu" in words[0]:
         pytest.skip("this machine has a GPU")
     with pytest.raises(ConfigError, match=message):
-        fit(job(stage, *(["data.limit=9"] if stage == "qft" else [f"data.input={pairs}"]), *words))
+        fit(job(stage, *([f"data.input={pairs}"] if stage == "qpo" else ["data.limit=9"]), *words))
+
+
+@pytest.mark.skipif(find_spec("deepspeed") is not None, reason="DeepSpeed is installed")
+def test_deepspeed_that_is_not_installed_is_told_before_rows_are_read(job):
+    message = r"trainer\.strategy=deepspeed needs DeepSpeed 0\.16 or later: pip install -U deepspeed, or use trainer\."
+    with pytest.raises(ConfigError, match=message):
+        model.checked_trainer(job("qft", "trainer.strategy=deepspeed").trainer, QFTStage(name="qft", lr=1.0))
 
 
 def test_smoothed_labels_of_pairs_are_for_the_robust_loss(job):

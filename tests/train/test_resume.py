@@ -156,6 +156,7 @@ def test_processes_that_cannot_follow_the_plan_are_refused(words, message, job, 
         patched.setattr(trainer.Checkpoints, "_prune", lambda self: signal.raise_signal(signal.SIGINT))
         fit(job("qft", *given))
     monkeypatch.setenv("LOCAL_RANK", "0")  # as if a launcher had started the others
+    monkeypatch.setattr(model, "strategy", lambda trainer: None)  # and DeepSpeed were installed
     with pytest.raises(ConfigError, match=message):
         fit(job("qft", *given, *words))
 
@@ -178,6 +179,7 @@ def test_a_strategy_that_cannot_read_the_checkpoint_is_refused_before_weights_ar
         patched.setattr(trainer.Checkpoints, "_prune", lambda self: signal.raise_signal(signal.SIGINT))
         fit(job("qft", *given, f"trainer.strategy={before}"))
     monkeypatch.setattr(model, "load_model", lambda *args, **more: pytest.fail("weights are loaded"))
+    monkeypatch.setattr(model, "strategy", lambda trainer: None)  # as if DeepSpeed were installed
     with pytest.raises(ConfigError, match=message):
         fit(job("qft", *given, f"trainer.strategy={now}"))
 
