@@ -34,6 +34,11 @@ def run(script, *args, cwd=None):
         ("train", ["stage=sft", "model={"], r"model=\{ cannot be read"),
         ("train", ["stage=sft", "engine=hf"], "engine= is no setting of this script"),
         ("train", ["stage=sft", "lr=1"], r"unknown key 'lr' \(value 1\), did you mean 'stage\.lr'"),
+        (
+            "train",
+            ["stage=sft", "trainer.max_steps=5"],
+            r"'trainer\.max_steps' \(value 5\), did you mean .*'stage\.max_steps'.*\?",
+        ),
         ("train", ["stage=sft", "stage.lr=inf"], r"stage\.lr=inf must be finite"),
         ("train", ["stage=sft", "data.mix={a:", "-1}"], r"-1\} is no option here"),
         ("train", ["stage=sft", "data.input=gone.jsonl"], "there is no file or directory gone.jsonl"),

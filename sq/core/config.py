@@ -133,7 +133,7 @@ def _is_reported(node: Any, problem: str, problems: Iterable[str]) -> bool:
     return reference is not None and any(other.startswith(f"{reference[1]}=") for other in problems)
 
 
-def _build(node: Any, cls: Any, key: str, problems: list[str]) -> Any:
+def _build(node: Any, cls: Any, key: str, problems: list[str], root: Mapping[str, Any] | None = None) -> Any:
     if dataclasses.is_dataclass(node) and not isinstance(node, type):
         return node
     values = _as_mapping(node, key, problems)
@@ -142,17 +142,17 @@ def _build(node: Any, cls: Any, key: str, problems: list[str]) -> Any:
     cls = _target_class(values.pop(TARGET, None), cls, key, problems)
     if cls is None:
         return None
-    before = len(problems)
+    before, root = len(problems), values if root is None else root
     fields = {f.name: f for f in dataclasses.fields(cls)}
     hints = type_hints(cls)
     for name in sorted(values.keys() - fields.keys()):
         allowed = ", ".join(sorted(fields))
-        hint = nearest(name, fields) or _deeper(name, values)
+        hint = nearest(name, fields) or _in_a_group(name, root)
         problems.append(f"unknown key '{_join(key, name)}' (value {values[name]!r}){hint or '.'} Valid keys: {allowed}")
     kwargs = {}
     for name, field in fields.items():
         given = values[name] if name in values else default_of(field)
-        kwargs[name] = _field_value(cls, field, hints[name], given, _join(key, name), problems)
+        kwargs[name] = _field_value(cls, field, hints[name], given, _join(key, name), problems, root)
     if len(problems) > before:
         return None
     try:
@@ -162,14 +162,12 @@ def _build(node: Any, cls: Any, key: str, problems: list[str]) -> Any:
         return None
 
 
-def _deeper(name: str, values: Mapping[str, Any]) -> str:
-    """The same words where a group of settings has a key of that name: lr is stage.lr."""
-    for group, value in values.items():
-        if isinstance(value, Mapping) and TARGET in value:
-            inner = _target_class(value[TARGET], None, group, [])
-            if inner is not None and name in (f.name for f in dataclasses.fields(inner)):
-                return f", did you mean '{group}.{name}'?"
-    return ""
+def _in_a_group(name: str, values: Mapping[str, Any]) -> str:
+    """The same words where groups of settings have a key of that name: lr, or trainer.lr, is stage.lr."""
+    groups = {g: v[TARGET] for g, v in values.items() if isinstance(v, Mapping) and TARGET in v}
+    classes = {group: _target_class(target, None, group, []) for group, target in groups.items()}
+    have = [g for g, cls in classes.items() if cls is not None and name in (f.name for f in dataclasses.fields(cls))]
+    return f", did you mean {' or '.join(repr(f'{group}.{name}') for group in have)}?" if have else ""
 
 
 def _as_mapping(node: Any, key: str, problems: list[str]) -> dict[str, Any] | None:
@@ -213,7 +211,15 @@ def default_of(field: dataclasses.Field[Any]) -> Any:
     return MISSING
 
 
-def _field_value(cls: type, field: dataclasses.Field[Any], hint: Any, value: Any, key: str, problems: list[str]) -> Any:
+def _field_value(
+    cls: type,
+    field: dataclasses.Field[Any],
+    hint: Any,
+    value: Any,
+    key: str,
+    problems: list[str],
+    root: Mapping[str, Any],
+) -> Any:
     if isinstance(value, str) and value == MISSING:
         text = field.metadata.get("help")
         problems.append(f"'{key}' must be given{f' ({text})' if text else ''}")
@@ -221,14 +227,14 @@ def _field_value(cls: type, field: dataclasses.Field[Any], hint: Any, value: Any
     nested = dataclass_in(hint)
     if nested is not None:
         if isinstance(value, list | tuple):
-            return tuple(_build(v, nested, f"{key}.{i}", problems) for i, v in enumerate(value))
+            return tuple(_build(v, nested, f"{key}.{i}", problems, root) for i, v in enumerate(value))
         if isinstance(value, dict) and typing.get_origin(hint) is dict:
             if not dataclasses.fields(nested):  # a base: only what the group's list names brings its class
                 strays = [n for n, v in value.items() if isinstance(v, dict) and TARGET not in v]
                 problems.extend(f"{key}.{n} is set, but {key}=[...] does not name {n}: add it there" for n in strays)
                 value = {n: v for n, v in value.items() if n not in strays}
-            return {name: _build(v, nested, f"{key}.{name}", problems) for name, v in value.items()}
-        return None if value is None and _optional(hint) else _build(value, nested, key, problems)
+            return {name: _build(v, nested, f"{key}.{name}", problems, root) for name, v in value.items()}
+        return None if value is None and _optional(hint) else _build(value, nested, key, problems, root)
     if isinstance(value, str) and (options := enum_in(hint)):
         value = next((e for e in options if value.lower() == e.name.lower()), value)
     try:
