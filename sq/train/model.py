@@ -27,7 +27,7 @@ from sq.models.parity import check_parity, fp32_products
 from sq.models.tiny import make_model
 from sq.train.config import LoraConfig, Precision, TrainerConfig
 from sq.train.launch import strategy
-from sq.train.optim import check_optimizer
+from sq.train.optim import check_optimizer, to_bf16
 from sq.train.rows import TrainingRows
 from sq.train.shard import decoder_layers
 from sq.train.stage import Optimizer, StageConfig, StageLoss, TrainableModel
@@ -152,7 +152,10 @@ def prepared(
     if not trainer.lora.quantize:
         # FSDP keeps fp32 shards and gathers them in bf16.
         low = trainer.precision is Precision.BF16 and trainer.strategy != "fsdp"
-        model = model.bfloat16() if low else model.float()
+        if low:
+            to_bf16(model, masters=not trainer.lora.rank)
+        else:
+            model = model.float()
     if trainer.lora.rank:
         add_adapters(model, adapters(trainer.lora))
     if trainer.gradient_checkpointing:

@@ -19,7 +19,7 @@ from sq.data.module import StepPack
 from sq.train.checkpoints import checkpoints, step_of
 from sq.train.config import TrainerConfig
 from sq.train.held_out import HeldOutRows
-from sq.train.optim import make_optimizer, parameter_groups
+from sq.train.optim import MasterAdamW, make_optimizer, parameter_groups
 from sq.train.rows import TrainingRows
 from sq.train.running import RunningMean, Watch
 from sq.train.shard import shard
@@ -142,7 +142,13 @@ class TrainingModule(L.LightningModule):
         """Numbers of a pack where the model is, without waiting until they are."""
         return values.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else values
 
+    def masters(self) -> dict[str, Tensor]:
+        """The fp32 weights by name, where the module's own are those rounded."""
+        optimizer = getattr(self.optimizers(), "optimizer", None)
+        return optimizer.named_masters(self) if isinstance(optimizer, MasterAdamW) else {}
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"] |= self.masters()  # the optimiser's, stored once
         if self.config.lora.rank:  # the frozen weights are where they were
             trained = {name for name, p in self.named_parameters() if p.requires_grad}
             state = checkpoint["state_dict"]

@@ -42,6 +42,18 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
     return [group for group in groups if group["params"]]
 
 
+def to_bf16(model: nn.Module, *, masters: bool = True) -> None:
+    """Round the weights of `model` to bf16; those that were fp32 are kept until the `masters` begin as them.
+
+    Rotary frequencies, which are no weights, stay in fp32: rounded they are other positions, which no export has.
+    """
+    for parameter in model.parameters():
+        exact = parameter.data
+        parameter.data = exact.bfloat16()
+        if masters and exact.dtype is torch.float32:
+            parameter.exact = exact  # type: ignore[attr-defined]
+
+
 class MasterAdamW(torch.optim.Optimizer):
     """AdamW on fp32 copies of the parameters; the parameters themselves hold them rounded.
 
@@ -52,7 +64,7 @@ class MasterAdamW(torch.optim.Optimizer):
     def __init__(
         self, groups: list[dict[str, Any]], make: Callable[[list[dict[str, Any]]], torch.optim.Optimizer]
     ) -> None:
-        copies = [{**group, "params": [p.detach().float().clone() for p in group["params"]]} for group in groups]
+        copies = [{**group, "params": [_master(p) for p in group["params"]]} for group in groups]
         self._inner = make(copies)
         super().__init__(groups, {"lr": self._inner.defaults["lr"]})
         for parameter in self._parameters():
@@ -82,6 +94,11 @@ class MasterAdamW(torch.optim.Optimizer):
         """The fp32 weights, in the order of the parameters."""
         return [p for group in self._inner.param_groups for p in group["params"]]
 
+    def named_masters(self, model: nn.Module) -> dict[str, Tensor]:
+        """The fp32 weights by the names that the parameters have in `model`."""
+        masters = dict(zip(self._parameters(), self.masters(), strict=True))
+        return {name: masters[p] for name, p in model.named_parameters(remove_duplicate=False) if p in masters}
+
     def state_dict(self) -> dict[str, Any]:
         return {"groups": super().state_dict(), "inner": self._inner.state_dict(), "masters": self.masters()}
 
@@ -91,6 +108,11 @@ class MasterAdamW(torch.optim.Optimizer):
         self._inner.load_state_dict(state_dict["inner"])
         for master, saved in zip(self.masters(), state_dict["masters"], strict=True):
             master.copy_(saved)
+
+
+def _master(parameter: Tensor) -> Tensor:
+    exact: Tensor = vars(parameter).pop("exact", parameter)
+    return exact.detach().to(parameter.device, torch.float32, copy=True)
 
 
 def _bitsandbytes(

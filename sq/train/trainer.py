@@ -160,7 +160,7 @@ class _FinalValidation(Callback):
 
 def _weights(module: TrainingModule) -> Iterator[tuple[str, Tensor]]:
     """The module's weights by name, one at a time from wherever their shards are. All processes take part."""
-    for name, tensor in module.state_dict(keep_vars=True).items():
+    for name, tensor in (module.state_dict(keep_vars=True) | module.masters()).items():
         if hasattr(tensor, "ds_id"):
             from deepspeed.zero import GatheredParameters
 

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForCausalLM
 
@@ -15,7 +16,10 @@ from sq.data.collate import collate
 from sq.models.attention import choose_attention
 from sq.models.pack import TokenSequence
 from sq.models.packed_forward import pack_loss
-from sq.train.optim import MasterAdamW, check_optimizer, make_optimizer, parameter_groups
+from sq.train import trainer
+from sq.train.checkpoints import checkpoints
+from sq.train.fit import fit
+from sq.train.optim import MasterAdamW, check_optimizer, make_optimizer, parameter_groups, to_bf16
 from sq.train.qft import QFTStage
 from sq.train.stage import Optimizer
 
@@ -84,6 +88,27 @@ def test_gradients_of_bf16_weights_add_up_in_fp32(tiny_model):
 
     exact, half = summed(torch.float32), summed(torch.bfloat16)
     assert float((half - exact).norm() / exact.norm()) < 0.005
+
+
+@pytest.mark.parametrize("export", ["last", "best"])
+def test_fp32_weights_trained_in_bf16_are_exported_unrounded(export, job, tiny_model, monkeypatch):
+    """The steps are too small to move them, so what is rounded on the way shows."""
+    monkeypatch.setattr(trainer, "best_checkpoint", lambda directory: (checkpoints(directory)[-1], -1.0))
+    words = ["stage.lr=1e-10", "stage.max_steps=2", "trainer.checkpoint_every=1", "stage.validation=0.1"]
+    words += ["trainer.precision=bf16", f"trainer.export={export}"]
+    exported = load_file(fit(job("qft", *words, "stage.batch_packs=2")) / "model.safetensors")
+    for name, weight in load_file(tiny_model / "model.safetensors").items():
+        assert exported[name].dtype is torch.float32
+        torch.testing.assert_close(exported[name], weight, rtol=0, atol=1e-8)
+
+
+def test_weights_alone_are_rounded_to_bf16(tiny_model):
+    of = AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.float32)
+    frequencies = {name: buffer.clone() for name, buffer in of.named_buffers()}
+    to_bf16(of)
+    assert all(p.dtype is torch.bfloat16 for p in of.parameters())
+    assert frequencies and all(torch.equal(buffer, frequencies[name]) for name, buffer in of.named_buffers())
+    assert all(buffer.dtype is torch.float32 for buffer in of.buffers())
 
 
 @pytest.mark.parametrize(("optimizer", "each"), [("adamw", 18), ("adamw_8bit", 12)])
