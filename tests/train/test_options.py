@@ -295,7 +295,7 @@ def test_how_far_from_ln_2_qpo_may_start_depends_on_the_arithmetic(job, pairs, m
         ("qft", ["trainer.head=liger"], r"trainer\.head=liger cannot be used: no GPU; use trainer\.head=auto"),
         (
             "pretrain",
-            ["model=tiny-new", "model.path=new:tiny", "trainer.lora.rank=4"],
+            ["model=tiny-new", "model.path=new:tiny", "trainer.lora.rank=4", "stage.documents=50", "stage.max_steps=1"],
             r"trainer\.lora\.rank=4: .* model=tiny-new has none yet; set trainer\.lora\.rank=0",
         ),
         (
