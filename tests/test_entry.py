@@ -93,3 +93,11 @@ def test_nothing_heavy_is_imported_before_the_config_is_known_to_be_right(module
     code = f"import sys, {module}; print([m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_an_endpoint_without_an_address_is_refused_before_a_bar_is_drawn(tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    given = ["stage=answers", "input=domain", "limit=2", "engine=openai", "tracking=none", "output_dir=out"]
+    done = run("synthesize", *given, cwd=tmp_path)
+    assert done.returncode == 1 and re.fullmatch(r"error: set OPENAI_BASE_URL to .*\n", done.stderr), done.stderr

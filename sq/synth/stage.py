@@ -8,6 +8,7 @@ rejects, progress, and one line at the end whose counts reconcile (in = out + re
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -121,9 +122,12 @@ def _run_items(ledger: Ledger, spec: StageSpec, name: str, run: str, file: Stage
     """Record what comes of the items that are left; the errors of those that failed."""
     failures: list[str] = []
     done = ledger.done
-    with tqdm(total=spec.total, initial=done, desc=name, unit=spec.unit, dynamic_ncols=True, mininterval=0.5) as bar:
+    with tqdm(
+        total=spec.total, initial=done, desc=name, unit=spec.unit, dynamic_ncols=True, mininterval=0.5, delay=math.inf
+    ) as bar:
         try:
             for result in spec.process(_usable(ledger, ledger.todo(spec.items())), run):
+                bar.delay = 0  # drawn from the first result on: an engine that cannot start says so alone
                 if result.failure is not None:
                     failures.append(result.failure)
                     continue
