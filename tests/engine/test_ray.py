@@ -70,7 +70,7 @@ def test_two_replicas_give_what_one_engine_gives(engine, wanted):
 def test_a_replica_killed_in_the_middle_is_replaced_and_the_results_are_the_same(engine, wanted, caplog):
     stream = engine.generate(requests(200))
     first = list(islice(stream, 5))
-    os.kill(next(seat.pid for seat in engine._seats if seat.owed), signal.SIGKILL)
+    os.kill(next(slot.pid for slot in engine._slots if slot.owed), signal.SIGKILL)
     results = first + list(stream)
     assert len(results) == 200 and texts_of(results) == wanted
     assert "and is replaced; it owed" in caplog.text
