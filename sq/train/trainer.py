@@ -66,7 +66,7 @@ def run_training(
     trainer = _trainer(module, loader, callbacks)
     # Several processes would agree before every pack on whether one has got SIGTERM, and wait for the GPU to do so;
     # `Checkpoints` does that, without the GPU.
-    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _nothing  # type: ignore[method-assign]
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = _no_broadcast  # type: ignore[method-assign]
     if loader.first_step == loader.steps:  # stopped after the last one: Lightning would pass over the end as well
         trainer.fit_loop.run = partial(_run_ends, trainer.fit_loop)  # type: ignore[method-assign]
     try:
@@ -97,7 +97,7 @@ def prepare_process(threads: int | None, seed: int) -> None:
     L.seed_everything(seed, verbose=False)
 
 
-def _nothing() -> None:
+def _no_broadcast() -> None:
     pass
 
 
@@ -107,8 +107,8 @@ def _run_ends(loop: Any) -> None:
 
 
 class _StopOnSignal(Callback):
-    """SIGTERM stops a run as it would without Lightning, whose handler has all processes meet, wherever each of them
-    is: sent to one of two, it makes both wait for ever. What is lost is done again from the last checkpoint."""
+    """Takes away Lightning's handler of SIGTERM, which has all processes meet, wherever each of them is: sent to one
+    of two, it makes both wait for ever. `Checkpoints` has a handler of its own, which saves and stops."""
 
     def __init__(self) -> None:
         self.handler = signal.getsignal(signal.SIGTERM)
