@@ -59,6 +59,7 @@ _PHRASE = re.compile(
     re.IGNORECASE,
 )
 _FOREIGN = re.compile(
+    r"(?<!不)(?<!不[能应])[故应]?选(?:择)?\s*[:：]?\s*(?=[(（]?[A-H][)）]?\s*(?:[。.,，;；!！\n]|$))|"
     r"(?:答案|答え|答)(?:应该|应|就|確実に)?\s*(?:是|为|為|は|[:：])|(?:정답|답)은|ответ\s*[:—-]|respuesta(?:\s+\w+)?\s*(?:es|:)|"
     r"antwort\s*(?:ist|lautet|:)|r[ée]ponse(?:\s+\w+)?\s*(?:est|:)|resposta(?:\s+\w+)?\s*(?:é|:)|risposta\s*(?:è|:)",
     re.IGNORECASE,

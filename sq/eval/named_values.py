@@ -14,6 +14,9 @@ _JOINT = re.compile(
 _NAMED = re.compile(
     r"(?:\$|\\\()\s*(?:[A-Za-z]|\\[a-z]+)\s*(?:\$|\\\))\s+(?:is|are|equals|(?:can|must|could) be)(?:\s+either)?\s+$"
 )
+_FOR = re.compile(r",?\s+for(?: all| any| every)?(?: integers?)?\s+")
+_RANGE = re.compile(r"[kmn]\s*(?:(?:[>≥]|\\geq?(?![a-z]))\s*[01]|\\in(?![a-z]).{1,40})", re.ASCII)
+"""What a letter of the formula before it runs over: `$n=2^k$ for $k \\ge 0$`."""
 _DONE = re.compile(r"=\s*-?\d[\d.]*$", re.ASCII)
 """A value that no further step makes simpler."""
 _VALUE = r"(?:[^=A-Za-df-hj-z\\]|\\(?:text|mathrm)\{[^{}]*\}|\\(?!text|mathrm)[A-Za-z]++|\\[^A-Za-z])++"
@@ -23,6 +26,8 @@ _GIVEN = re.compile(rf"\{{?\s*(?:((?:[A-Za-z]|\\[a-z]+)(?:_\{{?\w+\}}?)?)\s*=)?{
 
 def joined(text: str, pieces: list[tuple[int, int, str]]) -> str:
     """The last piece, with those before it that give one name other values: `$x=2$ or $x=-3$`, `$x=2$ or $-3$`."""
+    if len(pieces) > 1 and _RANGE.fullmatch(pieces[-1][2]) and _FOR.fullmatch(text, pieces[-2][1], pieces[-1][0]):
+        pieces = pieces[:-1]
     start, end, found = pieces[-1]
     last = _GIVEN.fullmatch(found.strip("$"))
     if not last or not (last[1] or not text[end:].strip(" .!\n")):

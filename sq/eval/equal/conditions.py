@@ -6,13 +6,15 @@ Each rule says whether an answer says what the reference says, or None where nei
 from __future__ import annotations
 
 from collections.abc import Callable
+from fractions import Fraction
 
 from sq.eval.equal import relations
 from sq.eval.equal.rational import exact
-from sq.eval.equal.tree import Node, Op, Rel, Seq, symbols
+from sq.eval.equal.tree import Node, Num, Op, Rel, Seq, symbols
 
 Compare = Callable[[Node, Node], bool]
 _COUNTERS = frozenset("nkm")
+_STARTS = (Num(Fraction(0)), Num(Fraction(1)))
 
 
 def congruent(compare: Compare, a: Node, r: Node) -> bool | None:
@@ -42,9 +44,16 @@ def _without_exclusions(node: Node) -> Node:
     first, rest = node.items[0], node.items[1:]
     excluding = all(isinstance(i, Rel) and i.ops == ("!=",) for i in rest)
     if all(isinstance(i, Rel) and "=" not in i.ops and symbols(i) <= _COUNTERS for i in rest):  # 2n - 1, n >= 1
-        excluding = excluding or not isinstance(first, Rel)
+        excluding = excluding or not isinstance(first, Rel) or all(_counts(i, first) for i in rest)
     formula = not isinstance(first, Rel) or first.ops == ("=",)
     return first if excluding and formula and symbols(first) else node
+
+
+def _counts(condition: Node, formula: Rel) -> bool:
+    """Whether a condition lets a letter of a named value count from 0 or 1 on: `n = 2^k, k >= 0`."""
+    found = relations.named(formula)
+    starts = isinstance(condition, Rel) and len(condition.parts) == 2 and condition.parts[1] in _STARTS
+    return bool(found) and starts and symbols(condition) <= symbols(formula.parts[-1])
 
 
 def _residue(node: Node) -> tuple[Node, Node | None]:

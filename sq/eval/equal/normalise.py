@@ -29,9 +29,9 @@ _SIGNS = {
     "∛": r"\sqrt[3]",
     "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
     "⅕": r"\frac{1}{5}", "⅛": r"\frac{1}{8}", "⅙": r"\frac{1}{6}", "⅜": r"\frac{3}{8}", "⅝": r"\frac{5}{8}",
-    "€": r"\text{euros}", "£": r"\text{pounds}", "¥": r"\text{yen}", "₹": r"\text{rupees}", "¢": r"\text{cents}",
+    "€": r"\text{euros}", "£": r"\text{gbp}", "¥": r"\text{yen}", "₹": r"\text{rupees}", "¢": r"\text{cents}",
     "∠": r"\angle ",
-    "∨": r" \text{or} ", "∧": r" \text{and} ",
+    "∨": r" \text{or} ", "∧": r" \text{and} ", "或": " or ", "元": " yuan ",
 }  # fmt: skip
 _SIGN_TABLE = str.maketrans({sign: latex for signs, latex in _SIGNS.items() for sign in signs})
 
@@ -69,7 +69,12 @@ _LEADING = re.compile(
 _BOLD = re.compile(r"\*\*([^*]+)\*\*")
 _CALL_IN_BRACES = re.compile(r"(?<![A-Za-z\\])([A-Za-z])\{\s*\(([^{}()]*)\)\s*\}")
 _ALL_TEXT = re.compile(r"\\(?:text|mathrm)\s*\{([^{}]*)\}")
-_SYSTEM = re.compile(r"\\begin\{cases\}([^&]*?)\\end\{cases\}")
+_CIRCLED = re.compile("[①-⑳](?=、?[①-⑳])、?")
+"""A statement's number with another one behind it: `①③④`, `①、③`."""
+_LINES = re.compile(
+    r"(?:\\\{\s*)?\\begin\s*\{(aligned|align\*?|gathered|split|cases)\}(.*?)\\end\s*\{\1\}(?!\s*\\\})", re.DOTALL
+)
+_GOES_ON = ("=", "<", ">", "\\le", "\\ge", "\\approx", "\\equiv")
 _TIMES_TEN = re.compile(r"(\d)\s*[xX]\s*10\s*\^")
 _GLUED = re.compile(r"(?<=[\d)\]}])(or|and)(?=[A-Za-z(\\\[])")
 _NEXT_FORMULA = re.compile(r"([^-+=*/,;:({\\\s$])\s*\$\s+\$(?=[A-Za-z\\({\[])")
@@ -142,6 +147,7 @@ def _unopened(text: str) -> bool:
 def _ascii_signs(text: str) -> str:
     text = _SUPER_RUN.sub(lambda m: "^{" + m.group().translate(_SUPER) + "}", text)
     text = _SUB_RUN.sub(lambda m: "_{" + m.group().translate(_SUB) + "}", text)
+    text = _CIRCLED.sub(lambda m: m.group()[0] + ", ", text)
     text = re.sub(r"[€£¥₹](?=\s*[-\d.])", "", text).translate(_SIGN_TABLE)
     if text.isascii():
         return text
@@ -158,10 +164,22 @@ def _latex(text: str) -> str:
     text = _COLOURED.sub("", _LEFT_RIGHT_DOT.sub(" ", text))
     text = _LAYOUT.sub(" ", text)
     text = _RENAMED.sub(_rename, text)
-    text = _SYSTEM.sub(lambda m: m.group(1).replace("\\\\", ", "), text)
+    text = _LINES.sub(_one_line, text)
     text = _CALL_IN_BRACES.sub(r"\1(\2)", text)
     text = text.replace("\\%", "%").replace("\\#", "#").replace("\\&", r"\text{and}")
     return re.sub(r"\\lt(?![A-Za-z])", "<", re.sub(r"\\gt(?![A-Za-z])", ">", text))
+
+
+def _one_line(match: re.Match[str]) -> str:
+    """Formulas under one another as a list; a line that starts with a relation goes on with the one before it."""
+    if match.group(1) == "cases" and "&" in match.group(2):  # values with their conditions
+        return match.group()
+    text = ""
+    for line in match.group(2).split("\\\\"):
+        line = line.replace("&", "").strip(" ,;\n")
+        if line:
+            text += line if not text else f" {line}" if line.startswith(_GOES_ON) else f", {line}"
+    return text
 
 
 def _rename(match: re.Match[str]) -> str:

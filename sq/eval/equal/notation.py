@@ -91,6 +91,12 @@ def _all_but(text: str) -> str:
     return rf"\mathbb{{R}} \setminus \{{{match.group(1)}\}}" if match else text
 
 
+def _chosen(match: re.Match[str]) -> str:
+    """`C_{10}^{3}` as a binomial; `C_1^2` may be the square of a constant."""
+    n, k = (int(g) for g in match.groups())
+    return rf"\binom{{{n}}}{{{k}}}" if n > 2 and n > k else match.group()
+
+
 _Replacement = str | Callable[[re.Match[str]], str]
 _RULES: list[tuple[str, re.Pattern[str], _Replacement]] = [  # a sign without which the pattern cannot match, first
     ("\\not", re.compile(r"\\not\s*="), r"\\ne "),
@@ -105,8 +111,14 @@ _RULES: list[tuple[str, re.Pattern[str], _Replacement]] = [  # a sign without wh
         rf"^(\w{{1,40}})\s*(?:{_TEXT})?\(?\s*(?:in )?base[- ]?(\d{{1,2}}|[a-z]{{2,7}})\s*\)?\s*\}}?\s*\)?$", re.ASCII
     ), r"\1_{\2}"),
     (".", re.compile(r"(?<![\d.,])\d{1,3}(?:\.\d{3}){2,}(?![\d.,])"), lambda m: m.group().replace(".", "")),
-    ("mod", re.compile(rf"\(\s*(?:\\?mod|{_TEXT}mod\s*\}})\s*(\w{{1,20}})\s*\)"), r"\\pmod{\1}"),
     ("mod ", re.compile(rf"{_TEXT}\(?\s*mod\s+(\w+)\s*\)?\s*\}}"), r"\\pmod{\1}"),
+    ("mod", re.compile(rf"\(\s*(?:\\?mod|{_TEXT}mod\s*\}})\s*(\w{{1,20}})\s*\)"), r"\\pmod{\1}"),
+    ("C", re.compile(r"(?<![A-Za-z\\])C\s*_\s*\{?\s*(\d{1,3})\s*\}?\s*\^\s*\{?\s*(\d{1,3})\s*\}?"), _chosen),
+    ("U", re.compile(rf"(,[^()\[\],]{{1,60}}[)\]])\s*(?:U|{_TEXT}U\s*\}})\s*(?=[(\[])"), r"\1 \\cup "),
+    ("for", re.compile(
+        rf",?\s*(?:{_TEXT})?\bfor (?:all |any |every )?(?:integers? )?\}}?\s*"
+        r"(?=[kmn]\s*(?:>|\\(?:ge|in)(?![a-z]))[^,]{1,40}$)"
+    ), ", "),
     (" mod ", re.compile(r"(?<=\d)\s+mod\s+(\d{1,20})$"), r"\\pmod{\1}"),
     ("_", re.compile(r"\\(?:text|mathrm)\s*\{\s*(\w{1,40})\s*\}(?=\s*_)", re.ASCII), r"\1"),
     ("", re.compile(

@@ -20,6 +20,7 @@ from sq.eval.equal.value import Uncomputable
 
 ROUNDED_PLACES = 6
 """Places a decimal must show to stand for a value it cannot write exactly."""
+_POUNDS = re.compile("pounds?", re.IGNORECASE)
 FLOAT_DIGITS = 12
 """Digits from which a decimal is taken for a float and compared to a relative 1e-11."""
 
@@ -66,6 +67,8 @@ def same_quantity(a: Node, b: Node, tolerance: Tolerance = EXACT) -> bool:
     powers = [re.findall(r"\^\s*\{?(-?\d+)", unit) for unit in (unit_a, unit_b)]
     if all(powers) and powers[0] != powers[1]:
         return False
+    if "gbp" in (unit_a, unit_b):  # `25 pounds` may be money, `25 lb` may not
+        unit_a, unit_b = (_POUNDS.sub("gbp", unit) for unit in (unit_a, unit_b))
     left, right = units.canonical(unit_a), units.canonical(unit_b)
     if left is None or right is None:
         return same_number(x, y, tolerance)

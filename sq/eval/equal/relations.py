@@ -37,7 +37,7 @@ def plain_values(node: Node) -> tuple[Node, ...] | None:
     if isinstance(node, Rel) and not node.names[0] and set(node.ops) <= {"=", "~"}:
         if set(node.ops) == {"~"} or not any(symbols(p) for p in node.parts):
             return _values(node.parts, node.ops)
-        if _written_out(node.parts) or _identical(node.parts):
+        if _written_out(node.parts) or _identical(node.parts) or _computed(node.parts):
             return _values(node.parts, node.ops)
     return None
 
@@ -47,6 +47,11 @@ def _written_out(parts: tuple[Node, ...]) -> bool:
     first, last = parts[0], parts[-1]
     dots = isinstance(first, Op) and first.op in ("add", "mul") and any(n == Const("dots") for n in walk(first))
     return dots and symbols(first) == symbols(last)
+
+
+def _computed(parts: tuple[Node, ...]) -> bool:
+    """Whether a quantity is followed by its value worked out, `a^2 + b^2 = 3 + 4 = 7`: no equation of unknowns."""
+    return len(parts) > 2 and not any(symbols(p) for p in parts[1:]) and _identical(parts[1:])
 
 
 def _identical(parts: tuple[Node, ...]) -> bool:

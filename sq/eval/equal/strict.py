@@ -30,7 +30,8 @@ from sq.eval.equal.words import (
 from sq.eval.grade_status import EqualityResult, GradeStatus
 
 _LABEL = re.compile(
-    r"^(?:\\text\s*\{\s*)?(?:the\s+)?(?:final\s+|correct\s+)?(?:answer|ans\.?)\s*(?:is\b\s*:?|[:=])\s*\}?\s*(?=\S)",
+    r"^(?:(?:\\text\s*\{\s*)?(?:the\s+)?(?:final\s+|correct\s+)?(?:answer|ans\.?)\s*(?:is\b\s*:?|[:=])\s*\}?|"
+    r"\\text\s*\{[^{}]{0,60}\b(?:is|are|equals)\s*:?\s*\})\s*(?=\S)",
     re.IGNORECASE,
 )
 _LISTED = re.compile(r",\s|;|=|\band\b|\bor\b|[{(]")

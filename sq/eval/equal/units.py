@@ -21,7 +21,7 @@ _KINDS: dict[str, dict[str, float]] = {
         "month": 2629746, "year yr": 31556952,
     },
     "mass": {
-        "mg milligram": 1e-6, "g gram": 0.001, "kg kilogram": 1, "lb pound gbp": 0.45359237, "oz ounce": 0.028349523125,
+        "mg milligram": 1e-6, "g gram": 0.001, "kg kilogram": 1, "lb pound": 0.45359237, "oz ounce": 0.028349523125,
     },
     "volume": {
         "ml milliliter millilitre cc": 1e-6, "cl centiliter": 1e-5, "l liter litre": 0.001,
@@ -30,6 +30,7 @@ _KINDS: dict[str, dict[str, float]] = {
     },
     "money": {"dollar usd": 1, "cent": 0.01},
     "euro": {"euro eur": 1},
+    "sterling": {"gbp": 1},
     "yen": {"yen": 1},
     "rupee": {"rupee inr": 1},
     "yuan": {"yuan": 1},
