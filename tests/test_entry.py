@@ -1,11 +1,17 @@
 """The entry scripts as a person meets them: help, the composed config, mistakes that end in a message and code 2."""
 
+import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+
+from sq.core.quoting import entry_command
 
 ROOT = Path(__file__).parent.parent
 
@@ -74,7 +80,7 @@ def test_a_slip_ends_in_one_message(script, args, message, tmp_path):
 )
 def test_help_and_config_read_well(script, args):
     shown = run(script, "--help").stdout
-    assert f"Usage: python {script}.py" in shown and "model=" in shown and "# random seed" in shown
+    assert re.search(rf"Usage: \S*python\S* {script}.py", shown) and "model=" in shown and "# random seed" in shown
     config = run(script, *args, "seed=7", "--cfg", "job").stdout
     assert "model:" in config and "output_dir:" in config and "seed: 7" in config
 
@@ -101,3 +107,52 @@ def test_an_endpoint_without_an_address_is_refused_before_a_bar_is_drawn(tmp_pat
     given = ["stage=answers", "input=domain", "limit=2", "engine=openai", "tracking=none", "output_dir=out"]
     done = run("synthesize", *given, cwd=tmp_path)
     assert done.returncode == 1 and re.fullmatch(r"error: set OPENAI_BASE_URL to .*\n", done.stderr), done.stderr
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The package as its wheel has it: no checkout around it, and what pyproject.toml puts into it."""
+    site = tmp_path_factory.mktemp("site")
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    for package in wheel["packages"]:
+        shutil.copytree(ROOT / package, site / package, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))
+    for source, target in wheel["force-include"].items():
+        shutil.copytree(ROOT / source, site / target)
+    return site
+
+
+def test_sq_runs_the_entry_scripts_where_there_is_no_checkout(installed, tmp_path):
+    def sq(*words):
+        command, environment = [sys.executable, "-m", "sq.cli", *words], {**os.environ, "PYTHONPATH": str(installed)}
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+
+    assert re.search(r"Usage: .*sq train stage=STAGE", sq("train", "--help").stdout)
+    assert "seed: 7" in sq("synthesize", "stage=select", "seed=7", "--cfg", "job").stdout
+    wrong = sq("evaluate", "benchmark=[aritmetic]")
+    assert wrong.returncode == 2 and "did you mean 'arithmetic'" in wrong.stderr
+
+
+@pytest.mark.parametrize(("started", "here"), [("train.py", True), ("train.py", False), ("sq", True)])
+def test_a_printed_command_works_where_it_is_printed(started, here, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", [started])
+    monkeypatch.chdir(ROOT if here else tmp_path)
+    words = shlex.split(entry_command("train"))
+    assert (words[-1] == "train.py") == (started != "sq" and here), words
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([*words, "stage=sfd"], env=environment, capture_output=True, text=True, timeout=120)
+    assert "stage=sfd is not one of" in done.stderr, done.stderr
+
+
+def test_help_lists_the_stages_of_its_own_script(tmp_path):
+    (tmp_path / "stage").mkdir()
+    (tmp_path / "own_training.py").write_text(
+        "from sq.train.pretrain import PretrainStage\nclass Mine(PretrainStage): ...\n"
+    )
+    (tmp_path / "stage" / "mine.yaml").write_text("_target_: own_training.Mine\nname: mine\nlr: 1.0\n")
+    listed = {}
+    for script in ("train", "synthesize"):
+        command = [sys.executable, str(ROOT / f"{script}.py"), "--config-dir", str(tmp_path), "--help"]
+        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        listed[script] = re.search(r"  stage= +(.*)", done.stdout)[1].split()
+    assert "mine" in listed["train"] and "mine" not in listed["synthesize"]

@@ -1,7 +1,4 @@
-"""The `sq` command: the few things around the stages, in the order one needs them. One file a command.
-
-Training, synthesis and evaluation have scripts of their own (train.py, synthesize.py, evaluate.py).
-"""
+"""The `sq` command: the entry scripts, and the few things around them, in the order one needs them."""
 
 from __future__ import annotations
 
@@ -11,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from sq import __version__
+from sq.cli.scripts import SCRIPTS, run_script
 from sq.core.errors import SqError, quiet_pipe
 
 COMMANDS = (
@@ -18,6 +16,7 @@ COMMANDS = (
     "model",
     "plan",
     "run",
+    "scripts",
     "report",
     "compare",
     "track",
@@ -32,7 +31,8 @@ COMMANDS = (
 ABOUT = """\
 Large sets of reasoning problems with solutions, from scratch, with small open models.
 
-Single stages have scripts of their own: train.py, synthesize.py and evaluate.py (each has --help)."""
+sq train, sq synthesize and sq evaluate run a single stage; in a checkout train.py, synthesize.py and evaluate.py are
+the same. Each has --help."""
 STEPS = """\
 first steps:
   sq doctor                                                 is this machine ready?
@@ -46,6 +46,9 @@ sq COMMAND --help says more. sq run may be killed anywhere; the same command con
 @quiet_pipe()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; a user's mistake ends in one message and a non-zero exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if arguments and arguments[0] in SCRIPTS:
+        return run_script(arguments[0], arguments[1:])
     parser = _parser()
     parsed, rest = parser.parse_known_args(arguments)
     if rest and "overrides" in parsed and all("=" in word and not word.startswith("-") for word in rest):

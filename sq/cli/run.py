@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Sequence
@@ -71,10 +70,10 @@ def _run(parsed: argparse.Namespace) -> None:
 
 def _typed_command() -> str:
     """This command as it can be typed again, without secrets."""
+    from sq.core.quoting import sq_command
     from sq.core.secrets import redact_command
 
-    program = sys.argv[0] if Path(sys.argv[0]).name == "sq" and not shutil.which("sq") else "sq"
-    return shlex.join(redact_command([program, *sys.argv[1:]]))
+    return f"{sq_command()} {shlex.join(redact_command(sys.argv[1:]))}"
 
 
 def recipe_and_overrides(words: list[str]) -> tuple[str, list[str]]:

@@ -29,6 +29,12 @@ from sq.core.errors import ConfigError
 
 T = TypeVar("T")
 TARGET = "_target_"
+JOBS = {
+    "train": "sq.train.config.TrainJob",
+    "synthesize": "sq.synth.config.SynthJob",
+    "evaluate": "sq.eval.config.EvalJob",
+}
+"""The root config of each entry script."""
 RULES: tuple[tuple[str, str, Callable[[Any, Any], bool]], ...] = (
     ("gt", "above", operator.gt),
     ("ge", "at least", operator.ge),

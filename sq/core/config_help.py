@@ -78,7 +78,7 @@ def stage_problem(stage: str, package: str) -> str | None:
     """Why `stage=` cannot be used by the entry script of `package`, naming the script that can."""
     if _is_stage_of(stage, package):
         return None
-    own = [option for option in stages_of(package) if option != stage]
+    own = [option for option in stages_of(package) if option != stage and _is_stage_of(option, package)]
     other = next((script for p, (script, _) in STAGES.items() if p != package and _is_stage_of(stage, p)), None)
     if other:
         return f"stage={stage} is a stage of {other}; here it is one of {', '.join(own)}"

@@ -35,8 +35,9 @@ from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
 from sq.core.compose import check_stage, compose, explain, loosened, plain  # noqa: E402
 from sq.core.config import OWN_CONFIGS, build, conf_dir, own_conf_dir  # noqa: E402
-from sq.core.config_help import show_config, show_groups, stages_of  # noqa: E402
+from sq.core.config_help import show_config, show_groups, stage_problem, stages_of  # noqa: E402
 from sq.core.errors import ConfigError, SqError, UnfinishedError, quiet_pipe  # noqa: E402
+from sq.core.quoting import entry_command  # noqa: E402
 
 if TYPE_CHECKING:
     from sq.core.tracking import Run
@@ -113,14 +114,14 @@ def own_configs(arguments: Sequence[str]) -> list[str]:
 
 def help_text(name: str, package: str, about: str, overrides: Sequence[str] = ()) -> str:
     """What `--help` prints: use, groups with their options, every key with its value under these overrides."""
-    own = stages_of(package)
+    own = [stage for stage in stages_of(package) if stage_problem(stage, package) is None]
     default = [f"stage={own[0]}"] if own and not any(o.startswith("stage=") for o in overrides) else []
     config = plain(compose(name, [*default, *overrides], package))
     stage = next((o.partition("=")[2] for o in [*default, *overrides] if o.startswith("stage=")), "")
     listed = show_groups(config)
     if own:
         listed = re.sub(r"(  stage= +).*", rf"\1{' '.join(own)}", listed)
-    usage = f"python {name}.py {'stage=STAGE ' if own else ''}[GROUP=OPTION ...] [key=value ...]"
+    usage = f"{entry_command(name)} {'stage=STAGE ' if own else ''}[GROUP=OPTION ...] [key=value ...]"
     return (
         f"{about.strip()}\n\nUsage: {usage}\n\nGroups, and their options:\n{listed}\n\n"
         f"Every key, with its default{f' (for stage={stage})' if own else ''}; override any as key=value:\n\n"

@@ -35,7 +35,7 @@ def provenance() -> dict[str, str]:
     facts |= {f"version.{k}": v for k, v in versions().items()}
     facts |= {f"hardware.{k}": v for k, v in hardware().items()}
     facts |= {f"scheduler.{k}": os.environ[k] for k in _SCHEDULER if os.environ.get(k)}
-    command = shlex.join(redact_command([Path(sys.argv[0] or "python").name, *sys.argv[1:]]))
+    command = shlex.join(redact_command([*Path(sys.argv[0] or "python").name.split(), *sys.argv[1:]]))
     facts |= {"command": command, "user": _user(), "directory": str(Path.cwd()), "process": process_name()}
     return {k: str(v) for k, v in facts.items()}
 

@@ -1,9 +1,12 @@
-"""A setting as the text of a Hydra override, such that Hydra reads the same value back; for a shell too."""
+"""Commands to be typed again: a setting as a Hydra override that Hydra and a shell read back as the same value, and
+what this Python, `sq` and the entry scripts are called where this process runs."""
 
 from __future__ import annotations
 
 import re
 import shlex
+import shutil
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,33 @@ def word(value: Any) -> str:
     if isinstance(value, int | float):
         return repr(value)
     return _text(str(value), quote="'")
+
+
+def entry_command(script: str) -> str:
+    """What one types here for an entry script: its file, where that is at hand, else `sq SCRIPT`."""
+    file = Path(__file__).resolve().parents[2] / f"{script}.py"
+    if Path(sys.argv[0]).name != "sq" and file.is_file() and file.parent == Path.cwd():
+        return f"{python_command()} {script}.py"
+    return f"{sq_command()} {script}"
+
+
+def sq_command() -> str:
+    """What one types here for `sq`."""
+    own = Path(sys.executable).with_name("sq")
+    if shutil.which("sq") and not (own.is_file() and shutil.which("sq") != str(own)):
+        return "sq"
+    return _from_here(own) if own.is_file() else f"{python_command()} -m sq.cli"
+
+
+def python_command() -> str:
+    """What one types here for this Python."""
+    own = Path(sys.executable)
+    return "python" if shutil.which("python") == str(own.with_name("python")) else _from_here(own)
+
+
+def _from_here(program: Path) -> str:
+    here = Path.cwd()
+    return shlex.quote(str(program.relative_to(here) if program.is_relative_to(here) else program))
 
 
 def _text(text: str, *, quote: str) -> str:

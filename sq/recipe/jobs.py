@@ -1,28 +1,16 @@
-"""Every stage's command composed and built before the first one runs: an error in the twentieth is reported at once.
-
-`python -m sq.recipe.jobs train stage=...` is `train.py stage=...` where the package is installed without a checkout.
-"""
+"""Every stage's command composed and built before the first one runs: an error in the twentieth is reported at once."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 from sq.core.compose import compose
-from sq.core.config import build, load_target, nearest
+from sq.core.config import JOBS, build, load_target
 from sq.core.errors import ConfigError
 from sq.core.manifest import canonical
 from sq.recipe.graph import references
 from sq.recipe.stages import Stage
-
-JOBS = {
-    "train": "sq.train.config.TrainJob",
-    "synthesize": "sq.synth.config.SynthJob",
-    "evaluate": "sq.eval.config.EvalJob",
-}
-"""The root config of each entry script."""
-ABOUT = {"train": "Train a model.", "synthesize": "Make rows with a model.", "evaluate": "Measure a model."}
 
 
 def check(stages: Iterable[Stage]) -> dict[str, Any]:
@@ -68,17 +56,3 @@ def _wrong_references(stages: list[Stage]) -> Iterator[str]:
                     yield f"{where} is to be a model, but @{other} is a stage of {script}.py"
                 elif key.endswith("model.path") and script == "train" and value == f"@{other}":
                     yield f"{where} is to be a model; write @{other}/model"
-
-
-def run_entry_script() -> None:
-    """Take the script's name off the command line and run it."""
-    from sq.core.entry import main
-
-    name = sys.argv.pop(1) if len(sys.argv) > 1 else ""
-    if name not in JOBS:
-        sys.exit(f"error: {name!r} is not one of {', '.join(JOBS)}{nearest(name, JOBS)}")
-    main(name, load_target(JOBS[name]), ABOUT[name])
-
-
-if __name__ == "__main__":
-    run_entry_script()

@@ -10,7 +10,6 @@ import ctypes
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 
 from sq.core.errors import SqError
 from sq.core.provenance import process_is_gone, process_name
+from sq.core.quoting import python_command
 from sq.core.secrets import redact, redact_command
 from sq.recipe.record import now
 from sq.recipe.stages import Stage
@@ -124,7 +124,7 @@ def tail(log: Path, lines: int, *, start: int = 0) -> list[str]:
 
 def format_command(words: Sequence[str]) -> str:
     """A command as one would type it, without secrets."""
-    python = _python()
+    python = python_command()
     return shlex.join(redact_command([python if word == sys.executable else word for word in words]))
 
 
@@ -137,17 +137,8 @@ def _program(script: str) -> list[str]:
     """The entry script of the checkout this package is in, else the package's own."""
     file = Path(__file__).resolve().parents[2] / f"{script}.py"
     if not file.is_file():
-        return [sys.executable, "-m", "sq.recipe.jobs", script]
+        return [sys.executable, "-m", "sq.cli", script]
     return [sys.executable, file.name if file.parent == Path.cwd() else str(file)]
-
-
-def _python() -> str:
-    """What one types for this Python."""
-    if shutil.which("python") == str(Path(sys.executable).with_name("python")):
-        return "python"
-    with suppress(ValueError):
-        return str(Path(sys.executable).relative_to(Path.cwd()))
-    return sys.executable
 
 
 def _kill(group: int, number: int) -> None:

@@ -52,7 +52,7 @@ class AnswersStage(SynthStage):
             inputs=inputs,
             unit="question",
             metrics=_metrics,
-            then="synthesize.py stage=select input",
+            then="synthesize stage=select input",
         )
 
 

@@ -53,7 +53,7 @@ class FailRateStage(SynthStage):
             inputs=inputs,
             unit="problem",
             metrics=lambda directory: _metrics(directory, self.n),
-            then="train.py stage=difficulty data.input",
+            then="train stage=difficulty data.input",
         )
 
 

@@ -57,7 +57,7 @@ class FilterStage(SynthStage):
             ignored_fields=frozenset(["stage.scores"]),
             metrics=lambda directory: _metrics(directory, domain, chain.metrics()),
             stale=lambda metrics: _lacks_measurement(job, metrics),
-            then="synthesize.py stage=answers input",
+            then="synthesize stage=answers input",
         )
 
 

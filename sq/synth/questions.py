@@ -62,7 +62,7 @@ class QuestionsStage(SynthStage):
             total=self.count,
             unit="sample",
             metrics=lambda directory: _metrics(directory, job.domain.create(), job.engine.seed_bits),
-            then=f"synthesize.py stage=filter {'engine=oracle ' if job.domain.has_oracle else ''}input",
+            then=f"synthesize stage=filter {'engine=oracle ' if job.domain.has_oracle else ''}input",
         )
 
 

@@ -91,7 +91,7 @@ class RewriteStage(SynthStage):
             ignored_fields=frozenset(name for name in flatten(self, "stage") if name.startswith(JUDGE)),
             unit="question",
             metrics=lambda directory: pair_metrics(directory, domain),
-            then="train.py stage=qpo data.input",
+            then="train stage=qpo data.input",
         )
 
     def _judge(self, job: SynthJob, optimiser: ModelClient) -> ModelClient:

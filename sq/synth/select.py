@@ -78,7 +78,7 @@ class SelectStage(SynthStage):
             independent=False,
             unit="question",
             metrics=lambda directory: _metrics(directory, domain),
-            then="train.py stage=sft data.input",
+            then="train stage=sft data.input",
         )
 
 

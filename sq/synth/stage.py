@@ -22,7 +22,7 @@ from sq.core.config import flatten
 from sq.core.count import count_noun
 from sq.core.errors import ConfigError
 from sq.core.ledger import Ledger, LedgerSummary, Reject, WorkItem
-from sq.core.quoting import quote_override
+from sq.core.quoting import entry_command, quote_override
 from sq.core.retry import Retry
 from sq.core.rows import row_id
 from sq.core.tracking import DataRef, track
@@ -177,12 +177,10 @@ def _print_summary(
 
 
 def _next_command(job: SynthJob, spec: StageSpec) -> str:
-    command, _, key = spec.then.rpartition(" ")
-    return (
-        f"next: python {command} {quote_override('domain', job.domain.name)} {quote_override(key, job.output_dir)}"
-        if key
-        else ""
-    )
+    script, _, rest = spec.then.partition(" ")
+    words, _, key = rest.rpartition(" ")
+    given = f"{quote_override('domain', job.domain.name)} {quote_override(key, job.output_dir)}"
+    return f"next: {entry_command(script)} {words} {given}" if key else ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,7 @@ def pairs_by_success(job: SynthJob, stage: RewriteStage) -> StageSpec:
         independent=False,
         unit="window",
         metrics=lambda directory: pair_metrics(directory, domain),
-        then="train.py stage=qpo data.input",
+        then="train stage=qpo data.input",
     )
 
 

@@ -27,7 +27,7 @@ class DifficultyStage(HeadStage):
 
     reads: ClassVar[str] = "fail_rate"
     next_command: ClassVar[str] = (
-        "python synthesize.py stage=filter {domain} filters=[difficulty] filters.difficulty.model.name=difficulty "
+        "synthesize stage=filter {domain} filters=[difficulty] filters.difficulty.model.name=difficulty "
         "filters.difficulty.{path} input=outputs/questions-tiny"
     )
 

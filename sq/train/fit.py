@@ -21,7 +21,7 @@ from sq.core.chat import ChatFormat
 from sq.core.config import conf_dir, flatten
 from sq.core.errors import ConfigError, RowError
 from sq.core.files import DirectoryLock
-from sq.core.quoting import quote_override
+from sq.core.quoting import entry_command, quote_override
 from sq.core.recovery import make_directory
 from sq.core.tracking import DataRef, Run, track
 from sq.domains.base import DomainConfig
@@ -241,7 +241,8 @@ def next_command(stage: StageConfig, model: ModelConfig, domain: DomainConfig, w
     path = quote_override("model.path", weights)
     # The model's YAML says how it is spoken to where its template does not.
     own = f"model={model.name} " if (conf_dir() / "model" / f"{model.name}.yaml").is_file() else ""
-    return stage.next_command.format(
+    script, _, overrides = stage.next_command.partition(" ")
+    return f"{entry_command(script)} " + overrides.format(
         domain=quote_override("domain", domain.name),
         model=own,
         path=path,

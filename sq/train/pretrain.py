@@ -27,7 +27,7 @@ class PretrainStage(TokenStage):
     """Next-token prediction on the domain's text, from random weights: how the tiny base is made."""
 
     new_weights: ClassVar[bool] = True
-    next_command: ClassVar[str] = "python train.py stage=sft {domain} {model}{path}"
+    next_command: ClassVar[str] = "train stage=sft {domain} {model}{path}"
 
     documents: int = setting(100_000, ge=1, help="documents of the domain's corpus")
 

@@ -17,7 +17,7 @@ from sq.train.token_stage import TokenStage
 class QFTStage(TokenStage):
     """Question fine-tuning: loss on the question and the end token only."""
 
-    next_command: ClassVar[str] = "python synthesize.py stage=questions {domain} {tuned}"
+    next_command: ClassVar[str] = "synthesize stage=questions {domain} {tuned}"
 
     def encoding(self, context: RowContext) -> Encoding:
         """Questions as prefix, question, end."""

@@ -51,7 +51,7 @@ class QPOStage(StageConfig):
 
     reads: ClassVar[str] = "rewrite"
     needs_reference: ClassVar[bool] = True
-    next_command: ClassVar[str] = "python synthesize.py stage=questions {domain} {tuned}"
+    next_command: ClassVar[str] = "synthesize stage=questions {domain} {tuned}"
 
     beta: float = setting(0.1, gt=0, help="how strongly the model is held to where it began")
     loss: Preference = setting(Preference.SIGMOID, help="sigmoid (the paper's), ipo, hinge or robust")

@@ -57,9 +57,7 @@ class RewardStage(HeadStage):
     """A reward model from a solver's own graded solutions (ours; the paper takes InternLM2-7B-Reward)."""
 
     reads: ClassVar[str] = "answers"
-    next_command: ClassVar[str] = (
-        "python synthesize.py stage=select {domain} engine=hf {path} input=outputs/answers-tiny"
-    )
+    next_command: ClassVar[str] = "synthesize stage=select {domain} engine=hf {path} input=outputs/answers-tiny"
 
     objective: Objective = setting(Objective.CORRECTNESS, help="correctness, preference (pairs of a question) or both")
     pairs: int = setting(4, ge=1, help="preference, both: most pairs of a right and a wrong solution to a question")

@@ -179,8 +179,8 @@ class StageConfig(ABC):
     """Whether it can begin with a model that has no weights yet."""
     needs_reference: ClassVar[bool] = False
     """Whether its loss compares with log-probabilities of the model as it was, which are computed first."""
-    next_command: ClassVar[str] = "python evaluate.py {benchmarks}{tuned}"
-    """What one would do with the weights; `fit.py` fills it in."""
+    next_command: ClassVar[str] = "evaluate {benchmarks}{tuned}"
+    """What one would do with the weights: an entry script and its overrides, which `fit.py` fills in."""
 
     name: str = setting(help="stage name")
     lr: float = setting(gt=0, help="peak learning rate")

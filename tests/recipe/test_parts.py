@@ -2,10 +2,7 @@
 
 import io
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -219,16 +216,3 @@ def test_a_record_of_an_earlier_version_is_read(recipe):
     (found.output_dir / "recipe.json").write_text(json.dumps(document))
     (stage,) = read_record(found.output_dir).stages
     assert (stage.input_digests, stage.output_digest, stage.stat_signature) == ({"a": "1"}, "2", "3")
-
-
-def test_an_installed_package_has_the_scripts_without_a_checkout(tmp_path):
-    def run(*words):
-        command = [sys.executable, "-m", "sq.recipe.jobs", *words]
-        return subprocess.run(
-            command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
-        )
-
-    assert run("train", "--help").stdout.startswith("Train a model.")
-    assert "stage=sfd is not one of" in run("train", "stage=sfd").stderr
-    wrong = run("trian")
-    assert wrong.returncode == 1 and "'trian' is not one of train, synthesize, evaluate, did you mean" in wrong.stderr

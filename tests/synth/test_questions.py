@@ -172,4 +172,4 @@ def test_another_seed_asks_other_questions_and_the_same_seed_the_same(job, rando
 )
 def test_the_next_command_takes_the_oracle_for_a_judge_where_the_domain_has_one(job, domain, judge):
     synth_job = job("questions", "engine=hf", f"domain={domain}")
-    assert synth_job.stage.spec(synth_job).then == f"synthesize.py stage=filter {judge}input"
+    assert synth_job.stage.spec(synth_job).then == f"synthesize stage=filter {judge}input"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 
-from sq.core.config import build, conf_dir
+from sq.core.config import JOBS, build, conf_dir
 from sq.core.errors import RowError
 from sq.engine.hf import HFConfig
 from sq.models.load import eos_ids
@@ -56,8 +56,8 @@ def test_the_next_command_is_one_that_composes(stage, model, directory):
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         made = build(compose("train", overrides=[f"stage={stage}", f"model={model}", "domain=math"]))
     words = shlex.split(next_command(made.stage, made.model, made.domain, Path(directory, "model")))
-    assert words[0] == "python"
-    entry, overrides = words[1].removesuffix(".py"), words[2:]
+    script = next(i for i, word in enumerate(words) if word.removesuffix(".py") in JOBS)
+    entry, overrides = words[script].removesuffix(".py"), words[script + 1 :]
     given = [o if re.match(r"(stage|model|filters|domain|engine|benchmark)=", o) else f"++{o}" for o in overrides]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         node = compose(entry, overrides=[w for w in given if not w.startswith("filters=")])
