@@ -14,7 +14,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--output", type=Path, help="where the graded rows go; default: NAME.graded.SUFFIX beside the file"
     )
-    parser.add_argument("--profile", action="append", help="strict (default) or dart; strict,dart for both")
+    parser.add_argument("--profile", action="append", help="strict (default), dart, math-verify; strict,dart for both")
     for column in ("prediction", "reference", "question", "finish_reason", "tolerance"):
         flag = f"--{column.replace('_', '-')}"
         parser.add_argument(flag, default=column, metavar="COLUMN", help=f"column of the {column.replace('_', ' ')}")

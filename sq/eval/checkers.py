@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sq.domains.base import Domain
-from sq.eval.grader_config import GraderConfig
+from sq.eval.grader_config import GraderConfig, Profile
 
 if TYPE_CHECKING:
     from sq.eval.grade import Grade, Pair
@@ -27,6 +28,8 @@ _GRADER_CODE = (
     "negated_answers",
     "equal/*",
 )
+_MATH_VERIFY = ("math-verify", "latex2sympy2_extended", "sympy")
+"""Whose releases decide what profile math-verify says."""
 Answer = Mapping[str, Any]
 GradeRow = dict[str, Any]
 """A grade's columns: `extracted`, `correct`, `verdict`, `reason` and, where it is known, `where` it stood."""
@@ -73,6 +76,8 @@ class EqualityChecker:
     ) -> None:
         self.profiles = profiles
         self.version = grader_version() + (f"-rtol{relative_tolerance:g}" if relative_tolerance else "")
+        if Profile.MATH_VERIFY in profiles:
+            self.version += "-" + "-".join(version(name) for name in _MATH_VERIFY)
         self._config, self._tolerances, self._relative = config, tolerances or {}, relative_tolerance
         self._grader: Grader | None = None
 
@@ -130,8 +135,6 @@ class DomainChecker:
 @lru_cache
 def grader_version() -> str:
     """A digest of the graders of mathematics: their code, and the release of the library they compute with."""
-    from importlib.metadata import version
-
     digest = hashlib.blake2b(digest_size=6)
     here = Path(__file__).parent
     for file in sorted(p for pattern in _GRADER_CODE for p in here.glob(f"{pattern}.py")):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sq.eval.equal import dart, strict
+from sq.eval.equal import dart, math_verify, strict
 from sq.eval.equal.numbers import Tolerance
 from sq.eval.extract import AnswerLocation, Extraction, extract, extract_reference
 from sq.eval.grade_status import EqualityResult, GradeStatus
@@ -60,6 +60,8 @@ def grade_answer(pair: Pair, profile: Profile = Profile.STRICT) -> Grade:
     """Extract the answer and compare it with the reference."""
     if profile is Profile.DART:
         extraction, result = _grade_dart(pair)
+    elif profile is Profile.MATH_VERIFY:
+        extraction, result = math_verify.grade(pair.prediction, pair.reference)
     else:
         extraction, result = _grade_strict(pair)
     return Grade(

@@ -22,6 +22,7 @@ from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 
+from sq.eval.equal import math_verify
 from sq.eval.extract import MAX_OUTPUT, AnswerLocation
 from sq.eval.grade import Grade, Pair
 from sq.eval.grade_status import GradeStatus
@@ -104,9 +105,10 @@ class _Worker:
     def grade(self, pair: Pair, rules: Profile) -> Grade:
         """The grade of one pair, decided within the deadline."""
         pair = replace(pair, prediction=pair.prediction[-MAX_OUTPUT:], reference=pair.reference[-MAX_OUTPUT:])
-        line = json.dumps({"profile": rules.value, "pair": asdict(pair)}) + "\n"
+        deadline = max(self.config.deadline, math_verify.SECONDS if rules is Profile.MATH_VERIFY else 0)
+        line = json.dumps({"profile": rules.value, "pair": asdict(pair), "deadline": deadline}) + "\n"
         try:
-            reply = self._ask(line.encode("ascii"))
+            reply = self._ask(line.encode("ascii"), deadline)
         except _DeadlineError as gone:
             self._replace()
             return Grade(profile=rules, status=GradeStatus.TIMEOUT, reason=str(gone))
@@ -124,18 +126,18 @@ class _Worker:
             location=AnswerLocation(answer["where"]),
         )
 
-    def _ask(self, line: bytes) -> bytes:
+    def _ask(self, line: bytes, deadline: float) -> bytes:
         """One answer; asked again, once, of a new process where the old one had died and not run out of time."""
         try:
-            return self._asked(line)
+            return self._asked(line, deadline)
         except _DiedError:
             self._replace()
-            return self._asked(line)
+            return self._asked(line, deadline)
 
-    def _asked(self, line: bytes) -> bytes:
+    def _asked(self, line: bytes, deadline: float) -> bytes:
         self._await_ready()
         self._send(line)
-        return self._line(self.config.deadline, bounded=True)
+        return self._line(deadline, bounded=True)
 
     def stop(self) -> None:
         """End the process and wait for it."""
@@ -146,7 +148,7 @@ class _Worker:
     def _start(self) -> None:
         root = str(Path(__file__).resolve().parents[2])
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "sq.eval.worker", str(self.config.memory_mb), str(self.config.deadline)],
+            [sys.executable, "-m", "sq.eval.worker", str(self.config.memory_mb)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -170,20 +172,20 @@ class _Worker:
         except (BrokenPipeError, OSError) as error:
             raise _DiedError("the grading process had died") from error
 
-    def _line(self, seconds: float, *, bounded: bool) -> bytes:
+    def _line(self, deadline: float, *, bounded: bool) -> bytes:
         assert self._process.stdout is not None
         stream = self._process.stdout.fileno()
         poll = select.poll()
         poll.register(stream, select.POLLIN | select.POLLHUP)
-        start, used = time.monotonic(), _cpu_seconds(self._process.pid)
+        seconds, start, used = deadline, time.monotonic(), _cpu_seconds(self._process.pid)
         while b"\n" not in self._buffer:
             left = seconds - (time.monotonic() - start)
             if left <= 0:
                 spent = _cpu_seconds(self._process.pid) - used
-                starved = bounded and 0 <= spent < self.config.deadline / 2
-                if not starved or seconds >= _STARVED * self.config.deadline:
-                    raise _DeadlineError(f"not decided within {self.config.deadline:g} s")
-                seconds += self.config.deadline
+                starved = bounded and 0 <= spent < deadline / 2
+                if not starved or seconds >= _STARVED * deadline:
+                    raise _DeadlineError(f"not decided within {deadline:g} s")
+                seconds += deadline
                 continue
             if poll.poll(left * 1000):
                 data = os.read(stream, 1 << 16)

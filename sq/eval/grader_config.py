@@ -9,10 +9,11 @@ from sq.core.config import setting
 
 
 class Profile(StrEnum):
-    """Whose rules decide: ours, or those of the paper's evaluator (DART-Math)."""
+    """Whose rules decide: ours, those of the paper's evaluator (DART-Math), or those of Hugging Face's math-verify."""
 
     STRICT = "strict"
     DART = "dart"
+    MATH_VERIFY = "math-verify"
 
 
 @dataclass(frozen=True, kw_only=True)

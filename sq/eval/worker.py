@@ -20,7 +20,7 @@ _CPU_GRACE = 5
 """Seconds of processor time beyond the deadline after which the kernel ends a worker whose parent did not."""
 
 
-def main(memory_mb: int, deadline: float) -> None:
+def main(memory_mb: int) -> None:
     """Answer pairs until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "w", encoding="ascii", buffering=1)
@@ -30,9 +30,10 @@ def main(memory_mb: int, deadline: float) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     answers.write("ready\n")
     for line in sys.stdin:
-        _bound_cpu(deadline)
+        request = json.loads(line)
+        _bound_cpu(request["deadline"])
         try:
-            reply = _answer(json.loads(line))
+            reply = _answer(request)
         except MemoryError:
             answers.write(json.dumps({"error": "ran out of memory"}) + "\n")
             return
@@ -61,4 +62,4 @@ def _bound_cpu(deadline: float) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), float(sys.argv[2]))
+    main(int(sys.argv[1]))

@@ -299,7 +299,7 @@ def test_a_format_for_one_of_several_models(slow, random_tiny):
     ("override", "message"),
     [
         ("n=2", "n=2 answers with temperature=0 are all the same"),
-        ("profiles=[strickt]", "'strickt' is not one of strict, dart, did you mean 'strict'"),
+        ("profiles=[strickt]", "'strickt' is not one of strict, dart, math-verify, did you mean 'strict'"),
         ("profiles=[]", "profiles=.. names no grader"),
         ("++k=[8]", r"k=\[8\] needs more answers to each problem than n=1"),
         ("+model@reward=tiny", "reward and reward_engine come together"),
