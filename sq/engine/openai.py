@@ -1,7 +1,7 @@
-"""An OpenAI-compatible endpoint as an engine: OpenAI itself, a `vllm serve`, or any of the many that speak like them.
+"""OpenAI-compatible endpoints as an engine: OpenAI itself, vLLM's servers, or any of the many that speak like them.
 
 Requests are in flight together on a background thread's event loop (`openai_client.py`); the caller sees a plain
-iterator that reads requests only as fast as they are answered. Address and key come from the environment, and the
+iterator that reads requests only as fast as they are answered. Addresses and key come from the environment, and the
 key is written nowhere.
 """
 
@@ -14,7 +14,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 
 from sq.core.config import setting
@@ -25,9 +25,6 @@ from sq.engine.base import Request, Result, ScoreRequest, ScoreResult
 from sq.engine.config import EngineConfig
 from sq.engine.failures import SPARED, has_failed
 from sq.models.load import ModelConfig
-
-if TYPE_CHECKING:
-    from sq.engine.openai_client import Spend
 
 log = logging.getLogger(__name__)
 PUBLIC = "https://api.openai.com/v1"
@@ -51,9 +48,11 @@ class OpenAIConfig(EngineConfig):
 
     served: str | None = setting(None, help="the model's name at the endpoint; default: model.path")
     ids: bool = setting(False, help="send prompts as token ids, which vLLM takes; else as chat messages")
-    url_env: str = setting("OPENAI_BASE_URL", help="environment variable with the address, ending in /v1")
+    url_env: str = setting(
+        "OPENAI_BASE_URL", help="variable with the address, ending in /v1; several with commas between"
+    )
     key_env: str = setting("OPENAI_API_KEY", help="environment variable with the key")
-    concurrency: int = setting(64, ge=1, help="requests in flight at once")
+    concurrency: int = setting(64, ge=1, le=1000, help="requests in flight at once")
     requests_per_minute: float | None = setting(None, gt=0, help="no more than so many; default: no limit")
     tokens_per_minute: float | None = setting(None, gt=0, help="tokens in and out, no more than so many")
     timeout: float = setting(600.0, gt=0, help="seconds for one attempt")
@@ -94,21 +93,16 @@ class OpenAIEngine:
     """Asks one endpoint for one model; see `sq.engine.base.Engine`."""
 
     def __init__(self, config: OpenAIConfig, model: ModelConfig) -> None:
-        url, key = _address(config)
+        urls, key = _addresses(config)
         from sq.engine.openai_client import Client  # the SDK takes a second to import
 
-        self.config = config
+        self.config = config.resolved(model)
         self.fingerprint = config.identity(model)
-        self._client = Client(config, url, key, config.served or model.path)
+        self.client = Client(self.config, urls, key)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="sq-openai", daemon=True)
         self._thread.start()
         self._failed = 0  # in a row
-
-    @property
-    def spend(self) -> Spend:
-        """Requests, attempts, tokens and cost so far."""
-        return replace(self._client.spend)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
         """Yield results as they come, with at most `concurrency` requests in flight."""
@@ -127,12 +121,12 @@ class OpenAIEngine:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-        s = self._client.spend
-        priced = self.config.price_in or self.config.price_out
-        cost = f"cost {s.cost:.4f}" if priced else "cost unknown (no engine.price_in, price_out)"
-        asked = f"{count_noun(s.requests, 'request')} in {count_noun(s.attempts, 'attempt')}"
-        tokens = f"{s.prompt_tokens} tokens in, {s.completion_tokens} out"
-        log.info("%s: %s, %s, %s", self.fingerprint, asked, tokens, cost)
+        c, prices = self.client, (self.config.price_in, self.config.price_out)
+        cost = (c.prompt_tokens * prices[0] + c.completion_tokens * prices[1]) / 1e6
+        asked = f"{count_noun(c.requests, 'request')} in {count_noun(c.attempts, 'attempt')}"
+        priced = f"cost {cost:.4f}" if any(prices) else "cost unknown (no engine.price_in, price_out)"
+        tokens = f"{c.prompt_tokens} tokens in, {c.completion_tokens} out"
+        log.info("%s: %s, %s, %s", self.fingerprint, asked, tokens, priced)
 
     async def _end(self) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
@@ -140,7 +134,7 @@ class OpenAIEngine:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=PATIENCE)
-        await self._client.close()
+        await self.client.close()
 
     def _check_open(self) -> None:
         if self._loop.is_closed():
@@ -153,7 +147,7 @@ class OpenAIEngine:
             while True:
                 self._check_open()
                 while len(in_flight) < self.config.concurrency and (request := next(source, None)) is not None:
-                    in_flight.add(asyncio.run_coroutine_threadsafe(self._client.ask(request), self._loop))
+                    in_flight.add(asyncio.run_coroutine_threadsafe(self.client.ask(request), self._loop))
                 if not in_flight:
                     break
                 done, in_flight = wait(in_flight, timeout=1.0, return_when=FIRST_COMPLETED)  # so that Ctrl-C is handled
@@ -168,7 +162,7 @@ class OpenAIEngine:
 
     def _ready(self, result: Result, held: list[Result]) -> list[Result]:
         """What may be yielded now. While nothing was served a refusal is held: if all are refused, it is our doing."""
-        if result.refused and not self._client.served:
+        if result.refused and not self.client.served:
             held.append(result)
             if len(held) <= SPARED:
                 return []
@@ -187,8 +181,8 @@ class OpenAIEngine:
         return ready
 
 
-def _address(config: OpenAIConfig) -> tuple[str, str | None]:
-    """Address and key from the environment, checked."""
+def _addresses(config: OpenAIConfig) -> tuple[list[str], str | None]:
+    """Addresses and key from the environment, checked."""
     key = os.environ.get(config.key_env, "").strip() or None
     if key:
         remember(key)
@@ -200,12 +194,13 @@ def _address(config: OpenAIConfig) -> tuple[str, str | None]:
             f"set {config.url_env} to the endpoint's address (http://localhost:8000/v1, say) and {config.key_env} to "
             f"its key, where it has one; with the key alone, {PUBLIC} is asked"
         )
-    url = (given or PUBLIC).rstrip("/")
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port is None or parts.port > 0)
-    except ValueError:
-        good = False
-    if not good:
-        raise EngineError(f"{config.url_env}={redact(url)!r} is no address like http://localhost:8000/v1")
-    return url, key
+    urls = [url.strip().rstrip("/") for url in (given or PUBLIC).split(",")]
+    for url in urls:
+        try:
+            parts = urlsplit(url)
+            good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:
+            good = False
+        if not good:
+            raise EngineError(f"{config.url_env}: {redact(url)!r} is no address like http://localhost:8000/v1")
+    return urls, key

@@ -1,14 +1,15 @@
-"""One request to an OpenAI-compatible endpoint, by the `openai` SDK: what is sent, what answers mean, what is retried.
+"""Requests to OpenAI-compatible endpoints by the `openai` SDK: what is sent, what answers mean, what is tried again.
 
 Three kinds: what is wrong with the request (most of 4xx: refused), what passes (408, 409, 425, 429, 5xx, a cut
 connection, a timeout, an answer that cannot be read: tried again) and what no request can pass (a wrong key, an unknown
-model, no money left, an endpoint that is gone: the run stops). The SDK's own retries are off: they are counted here.
+model, no money left, no endpoint that can be reached: the run stops). The SDK's own retries are off: ours are counted.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,6 @@ import openai
 from sq.core.errors import EngineError
 from sq.core.secrets import redact
 from sq.engine.base import Completion, Request, Result
-from sq.engine.limits import RateLimiter, delay
 
 if TYPE_CHECKING:
     from sq.engine.openai import OpenAIConfig
@@ -30,19 +30,8 @@ CHARACTERS_PER_TOKEN = 3
 CONNECT = 10.0
 """Seconds for a connection, at most. With TLS it takes two such spans, and always less than `engine.timeout`, so that
 what ends by that had been reached."""
-GONE = 45.0
-"""Seconds in which nothing can be reached that stop the run."""
-
-
-@dataclass(slots=True)
-class Spend:
-    """What was asked of an endpoint so far; `cost` in the currency of the prices given."""
-
-    requests: int = 0
-    attempts: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost: float = 0.0
+GONE, PROBE = 45.0, 5.0
+"""Seconds without a connection to any endpoint that stop the run; the longest wait between two tries in them."""
 
 
 class RefusedError(Exception):
@@ -50,34 +39,37 @@ class RefusedError(Exception):
 
 
 class AttemptError(Exception):
-    """It did not work this time; `wait` is what the server asks to wait."""
+    """It did not work this time; `wait` is how many seconds the server asks to wait."""
 
-    def __init__(self, reason: str, *, wait: str | None = None, reached: bool = True) -> None:
+    def __init__(self, reason: str, *, wait: float | None = None) -> None:
         super().__init__(reason)
-        self.wait, self.reached = wait, reached
+        self.wait = wait
+
+
+@dataclass(eq=False)
+class Endpoint:
+    """One address: requests in flight, and since when it cannot be reached, and from when it is tried."""
+
+    url: str
+    in_flight: int = 0
+    gone_since: float | None = None
+    next_try: float = 0.0
 
 
 class Client:
-    """Asks one endpoint. Lives in one event loop."""
+    """Asks a model's endpoints, for each request the one with the fewest in flight. Lives in one event loop."""
 
-    def __init__(self, config: OpenAIConfig, url: str, key: str | None, model: str) -> None:
-        self.config, self.url, self.model = config, url, model
-        self.spend = Spend()
+    def __init__(self, config: OpenAIConfig, urls: list[str], key: str | None) -> None:
+        self.config, self.endpoints = config, [Endpoint(url) for url in urls]
+        self.requests = self.attempts = self.prompt_tokens = self.completion_tokens = 0
         self.served = False
-        self._gone_since: float | None = None
-        self._requests, self._tokens = RateLimiter(config.requests_per_minute), RateLimiter(config.tokens_per_minute)
-        limits = type(openai.DEFAULT_CONNECTION_LIMITS)
-        self._options: Any = {"headers": {"Authorization": f"Bearer {key}" if key else openai.omit}}
-        self._sdk = openai.AsyncOpenAI(
-            base_url=url,
-            api_key=key or "none",
-            max_retries=0,
-            http_client=openai.DefaultAsyncHttpxClient(
-                timeout=openai.Timeout(None, connect=min(CONNECT, config.timeout / 3)),
-                limits=limits(max_connections=config.concurrency, max_keepalive_connections=config.concurrency),
-                follow_redirects=False,
-            ),
-        )
+        self._pause = min(PROBE, config.backoff_max)
+        self._request_rate = RateLimiter(config.requests_per_minute)
+        self._token_rate = RateLimiter(config.tokens_per_minute)
+        authorization = f"Bearer {key}" if key else openai.omit
+        self._options: Any = {"headers": {"Authorization": authorization}, "follow_redirects": False}
+        timeout = openai.Timeout(None, connect=min(CONNECT, config.timeout / 3))
+        self._sdk = openai.AsyncOpenAI(base_url=urls[0], api_key=key or "none", max_retries=0, timeout=timeout)
         # The SDK takes these from OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS, whatever the endpoint.
         self._sdk.organization = self._sdk.project = None
         self._sdk._custom_headers = {}
@@ -88,13 +80,11 @@ class Client:
 
     async def ask(self, request: Request) -> Result:
         """Everything that `request` asks for. Endpoints that give fewer choices than asked are asked for the rest."""
-        self.spend.requests += 1
+        self.requests += 1
         got: list[Completion] = []
         prompt_tokens = 0
         try:
-            if request.sampling.n < 1:
-                raise RefusedError(f"n={request.sampling.n} must be at least 1")
-            while len(got) < request.sampling.n:
+            while not got or len(got) < request.sampling.n:
                 missing = replace(request.sampling, n=request.sampling.n - len(got))
                 completions, used = await self._ask(replace(request, sampling=missing, seed=request.seed + len(got)))
                 got += completions[: missing.n]
@@ -108,104 +98,154 @@ class Client:
 
     async def _ask(self, request: Request) -> tuple[list[Completion], int]:
         """One choice at least, and the tokens of the prompt, with as many attempts as the config allows."""
-        path, body = payload(request, self.config, self.model)
+        path, body = payload(request, self.config)
         reserved = expected_tokens(request)
+        endpoint: Endpoint | None = None
         for attempt in range(1, self.config.attempts + 1):
-            await self._tokens.turn(reserved)
-            await self._requests.turn()
-            self.spend.attempts += 1
+            await self._token_rate.turn(reserved)
+            await self._request_rate.turn()
+            self.attempts += 1
             try:
-                completions, prompt_tokens, completion_tokens = parse(await self._post(path, body))
+                endpoint = await self._choose(endpoint)
+                while (answer := await self._post(endpoint, path, body)) is None:
+                    endpoint = await self._choose(endpoint)
+                completions, prompt_tokens, completion_tokens = parse(answer)
             except AttemptError as error:
-                wait = delay(attempt, asked=error.wait, first=self.config.backoff, longest=self.config.backoff_max)
-                if error.reached:
-                    self._gone_since = None
-                else:
-                    wait = self._gone(str(error), wait)
                 if attempt == self.config.attempts:
                     raise
-                await asyncio.sleep(wait)
+                await asyncio.sleep(delay(attempt, error.wait, self.config.backoff, self.config.backoff_max))
             else:
                 self.served = True
-                self._tokens.correct(prompt_tokens + completion_tokens - reserved)
-                self._count(prompt_tokens, completion_tokens)
+                self._token_rate.correct(prompt_tokens + completion_tokens - reserved)
+                self.prompt_tokens += prompt_tokens
+                self.completion_tokens += completion_tokens
                 return completions, prompt_tokens
         raise AssertionError("the last attempt returns or raises")
 
-    async def _post(self, path: str, body: dict[str, Any]) -> Any:
-        """The answer's JSON. Errors are raised `from None`: the SDK's carry the request with its headers."""
+    async def _choose(self, last: Endpoint | None) -> Endpoint:
+        """After a failure another one where there is; one that is gone gets a single request when its try is due."""
+        while True:
+            now = asyncio.get_running_loop().time()
+            if due := [one for one in self.endpoints if one.next_try <= now]:
+                endpoint = min(due, key=lambda one: (one is last, one.in_flight))
+                endpoint.next_try = 0.0 if endpoint.gone_since is None else now + self._pause
+                self.endpoints.append(self.endpoints.pop(self.endpoints.index(endpoint)))  # of equals take turns
+                return endpoint
+            await asyncio.sleep(min(one.next_try for one in self.endpoints) - now)
+
+    async def _post(self, endpoint: Endpoint, path: str, body: dict[str, Any]) -> Any:
+        """The answer's JSON; None where no connection was made. The SDK's errors carry the key: `from None`."""
+        begun = asyncio.get_running_loop().time()
+        endpoint.in_flight += 1
+        reached = True
         try:
             async with asyncio.timeout(self.config.timeout):
-                answer = await self._sdk.post(path, cast_to=object, body=body, options=self._options)
+                return await self._sdk.post(endpoint.url + path, cast_to=object, body=body, options=self._options)
         except TimeoutError:
             raise AttemptError(f"no answer within engine.timeout={self.config.timeout:g} s") from None
         except openai.APIStatusError as error:
-            self._gone_since = None
-            raise self._error(error) from None
+            raise self._error(endpoint, error) from None
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
-            kind = type(cause).__name__
-            raise AttemptError(redact(f"{kind}: {cause}"), reached=not kind.startswith("Connect")) from None
+            reason, reached = redact(f"{type(cause).__name__}: {cause}"), not type(cause).__name__.startswith("Connect")
+            if reached:
+                raise AttemptError(reason) from None
+            self._gone(endpoint, reason, begun)
         except (ValueError, RecursionError) as error:
             raise AttemptError(f"no JSON: {error}") from None
-        self._gone_since = None
-        return answer
+        finally:
+            endpoint.in_flight -= 1
+            if reached and endpoint.gone_since is not None:
+                log.warning("%s can be reached again", redact(endpoint.url))
+                endpoint.gone_since, endpoint.next_try = None, 0.0
 
-    def _error(self, error: openai.APIStatusError) -> Exception:
+    def _gone(self, endpoint: Endpoint, reason: str, begun: float) -> None:
+        """No connection could be made: said at once, and when the next try is.
+
+        Raises:
+            EngineError: where no endpoint could be reached for too long.
+        """
+        now, wait, where = asyncio.get_running_loop().time(), self._pause, redact(endpoint.url)
+        is_new = endpoint.gone_since is None
+        endpoint.gone_since = since = begun if endpoint.gone_since is None else endpoint.gone_since
+        end = "the others are asked meanwhile"
+        times = [one.gone_since for one in self.endpoints if one.gone_since is not None]
+        if len(times) == len(self.endpoints):
+            left, end = max(times) + GONE - now, f"after {GONE:.0f} s without a connection the run stops"
+            if left <= 0 and not is_new:
+                raise EngineError(
+                    f"{where} could not be reached for {now - since:.0f} s: {reason}. Start it again, or set "
+                    f"{self.config.url_env} to its address, and run the same command again: nothing is lost"
+                )
+            wait = max(0.0, min(wait, left))
+        endpoint.next_try = now + wait
+        if is_new:
+            log.warning("%s cannot be reached (%s). The next try is in %.1f s; %s", where, reason, wait, end)
+
+    def _error(self, endpoint: Endpoint, error: openai.APIStatusError) -> Exception:
         """What a status means."""
-        status, text = error.status_code, redact(message(error))
+        status, text, served = error.status_code, redact(message(error)), self.config.served
         if status == 429 and error.code == "insufficient_quota":
             status = 402
         fixes = {
             401: f"the key is missing or wrong: set {self.config.key_env}",
             402: "there is no money or quota left: top up",
-            403: f"the key in {self.config.key_env} may not use model {self.model!r}: change the key or engine.served",
-            404: f"there is no model {self.model!r}, or the address is wrong (it ends in /v1 as a rule): "
+            403: f"the key in {self.config.key_env} may not use model {served!r}: change the key or engine.served",
+            404: f"there is no model {served!r}, or the address is wrong (it ends in /v1 as a rule): "
             f"set engine.served or {self.config.url_env}",
         }
         if status in fixes and not (status == 403 and self.served):
-            where = f"{redact(self.url)} answers HTTP {status}: {text}"
+            where = f"{redact(endpoint.url)} answers HTTP {status}: {text}"
             return EngineError(f"{where}. {fixes[status]}, and run the same command again")
         if status in AGAIN or status >= 500:
-            return AttemptError(f"HTTP {status}: {text}", wait=error.response.headers.get("Retry-After"))
+            return AttemptError(f"HTTP {status}: {text}", wait=retry_after(self._sdk, error))
         return RefusedError(f"HTTP {status}: {text}")
 
-    def _gone(self, reason: str, wait: float) -> float:
-        """Nothing answers there: seconds to the next try. Said at once, and the run stops when it lasts.
 
-        Raises:
-            EngineError: after so long.
-        """
+class RateLimiter:
+    """So much a minute, evenly: each caller waits for its turn. None: no limit."""
+
+    def __init__(self, per_minute: float | None) -> None:
+        self._seconds = 60.0 / per_minute if per_minute else 0.0
+        self._free = 0.0
+
+    async def turn(self, cost: float = 1.0) -> None:
+        """Wait until `cost` may be spent."""
         now = asyncio.get_running_loop().time()
-        since = self._gone_since
-        if since is None:
-            since = self._gone_since = now
-            log.warning("%s cannot be reached (%s). The next try is in %.1f s; after %.0f s without an answer the run "
-                        "stops", redact(self.url), reason, min(wait, GONE), GONE)  # fmt: skip
-        if now - since >= GONE:
-            raise EngineError(
-                f"{redact(self.url)} could not be reached for {now - since:.0f} s: {reason}. Start it again, or set "
-                f"{self.config.url_env} to its address, and run the same command again: nothing is lost"
-            )
-        return min(wait, since + GONE - now)
+        start = max(now, self._free)
+        self._free = start + cost * self._seconds
+        if start > now and self._seconds:
+            await asyncio.sleep(start - now)
 
-    def _count(self, prompt_tokens: int, completion_tokens: int) -> None:
-        spend, config = self.spend, self.config
-        spend.prompt_tokens += prompt_tokens
-        spend.completion_tokens += completion_tokens
-        spend.cost += (prompt_tokens * config.price_in + completion_tokens * config.price_out) / 1e6
+    def correct(self, cost: float) -> None:
+        """Account for `cost` more than was waited for; less, where it is negative."""
+        self._free += cost * self._seconds
 
 
-def payload(request: Request, config: OpenAIConfig, model: str) -> tuple[str, dict[str, Any]]:
+def delay(attempt: int, asked: float | None, first: float, longest: float) -> float:
+    """Seconds to wait after failed attempt number `attempt`: doubled each time, with jitter, and no less than asked."""
+    own = min(longest, first * 2.0 ** min(attempt - 1, 30))
+    return own * random.uniform(0.5, 1.0) if asked is None else asked + random.uniform(0.0, min(first, own))
+
+
+def retry_after(sdk: openai.AsyncOpenAI, error: openai.APIStatusError) -> float | None:
+    """Seconds that a Retry-After header asks for; None without one that can be read."""
+    seconds = sdk._parse_retry_after_header(error.response.headers)
+    return max(0.0, seconds) if seconds is not None and seconds < float("inf") else None  # NaN compares false too
+
+
+def payload(request: Request, config: OpenAIConfig) -> tuple[str, dict[str, Any]]:
     """Path and body of a request: token ids go to completions, messages to chat completions.
 
     Raises:
         RefusedError: for a request that cannot be sent.
     """
     sampling = request.sampling
+    if sampling.n < 1:
+        raise RefusedError(f"n={sampling.n} must be at least 1")
     if not request.prompt_ids and not request.messages:
         raise RefusedError("the request has neither prompt ids nor messages")
-    body: dict[str, Any] = {"model": model, "n": sampling.n, "seed": request.seed % 2**config.seed_bits}
+    body: dict[str, Any] = {"model": config.served, "n": sampling.n, "seed": request.seed % 2**config.seed_bits}
     body |= {"temperature": sampling.temperature, "top_p": sampling.top_p}
     if request.prompt_ids is not None:
         path = "/completions"
@@ -263,10 +303,8 @@ def storable(text: str) -> str:
 
 def expected_tokens(request: Request) -> float:
     """What a request may use at most, which is how endpoints count it against a limit when it comes in."""
-    if request.prompt_ids is not None:
-        prompt = len(request.prompt_ids)
-    else:
-        prompt = sum(len(m.get("content", "")) for m in request.messages or ()) // CHARACTERS_PER_TOKEN
+    characters = sum(len(m.get("content", "")) for m in request.messages or ())
+    prompt = characters // CHARACTERS_PER_TOKEN if request.prompt_ids is None else len(request.prompt_ids)
     return prompt + request.sampling.n * request.sampling.max_tokens
 
 

@@ -4,7 +4,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from openai_endpoint import KEY, ask, error
+from openai_endpoint import KEY, Endpoint, ask, error
+
+from sq.core.errors import EngineError
+from sq.engine import openai_client
 
 
 @pytest.mark.parametrize("fault", ["cut", "hang", "malformed"])
@@ -21,6 +24,51 @@ def test_what_reached_an_endpoint_ends_the_time_in_which_it_was_gone(endpoint, s
         wait_for(lambda: caplog.text.count("cannot be reached") == 2 or answered.done())
         endpoint.listen_again()
         assert answered.result()[0].completions and caplog.text.count("cannot be reached") == 2
+
+
+@pytest.fixture
+def second(endpoint, monkeypatch):
+    """Another endpoint beside the first, at an address with a password in it."""
+    second = Endpoint()
+    first = f"http://127.0.0.1:{endpoint.port}/v1"
+    monkeypatch.setenv("OPENAI_BASE_URL", f"{first}, http://me:hunter22@127.0.0.1:{second.port}/v1/")
+    yield second
+    second.close()
+
+
+def test_several_endpoints_share_the_requests(endpoint, second, start):
+    endpoint.fault = second.fault = lambda name, attempt: 0.01
+    results = list(start(concurrency=8).generate(ask(*map(str, range(60)))))
+    assert len(results) == 60 and min(endpoint.seen.total(), second.seen.total()) > 20
+
+
+def test_where_one_of_them_is_gone_the_others_go_on_and_it_is_asked_again_when_it_is_back(
+    endpoint, second, start, monkeypatch, caplog
+):
+    monkeypatch.setattr(openai_client, "GONE", 0.0)  # one alone never ends a run
+    engine = start(concurrency=4, attempts=1)
+    second.stop_listening()
+    results = list(engine.generate(ask(*map(str, range(40)))))
+    assert all(r.completions for r in results) and endpoint.seen.total() == 40
+    assert caplog.text.count("cannot be reached") == 1 and "; the others are asked meanwhile" in caplog.text
+    second.listen_again()
+    more = (next(ask(str(i))) for i in range(10**6) if not second.seen)
+    assert all(r.completions for r in engine.generate(more)) and second.seen
+    assert caplog.text.count("can be reached again") == 1 and "hunter22" not in caplog.text
+
+
+def test_where_all_of_them_are_gone_the_run_stops(endpoint, second, start, monkeypatch):
+    monkeypatch.setattr(openai_client, "GONE", 0.3)
+    for one in (endpoint, second):
+        one.stop_listening()
+    with pytest.raises(EngineError, match="could not be reached") as caught:
+        list(start().generate(ask("a")))
+    assert "hunter22" not in str(caught.value)
+
+
+def test_a_failed_request_goes_to_another_endpoint(endpoint, second, start):
+    endpoint.fault = lambda name, attempt: (503, "", "warming up")
+    assert all(r.completions for r in start(attempts=2, concurrency=1).generate(ask(*"abcdef")))
 
 
 def wait_for(condition):
