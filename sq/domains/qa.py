@@ -67,13 +67,7 @@ class QADomain(SourcedDomain):
 
     def check(self, answer: str, reference: str) -> bool:
         """Whether two answers are the same by the strict profile of the grader, within the tolerance."""
-        from sq.eval.grade import Pair
-
-        if answer.strip() == reference.strip():
-            return True
-        allowed = self.config.tolerance
-        pair = Pair(prediction=_boxed(answer), reference=_boxed(reference), relative_tolerance=allowed)
-        return self._grader.grade_one(pair).correct
+        return self._grader.same_answer(answer, reference, self.config.tolerance)
 
     def vote(self, question: Mapping[str, Any], answers: Sequence[str], responses: Sequence[str]) -> AnswerGroups:
         """Candidates by their answers."""
@@ -85,13 +79,3 @@ class QADomain(SourcedDomain):
         from sq.eval.grader_config import GraderConfig
 
         return Grader(GraderConfig(workers=1, deadline=self.config.deadline))
-
-
-def _boxed(answer: str) -> str:
-    r"""The answer as an output would state it; text that cannot stand in `\boxed{}` is left bare."""
-    depth = 0
-    for sign in answer.replace("\\{", "").replace("\\}", ""):
-        depth += (sign == "{") - (sign == "}")
-        if depth < 0:
-            return answer
-    return answer if depth or "\\boxed" in answer else f"\\boxed{{{answer}}}"

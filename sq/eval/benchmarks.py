@@ -104,7 +104,7 @@ class DomainBenchmark(BenchmarkConfig):
     def checker(self, problems: Problems, grading: GradingConfig) -> AnswerChecker:
         from sq.eval.checkers import DomainChecker
 
-        return DomainChecker(self.domain.create())
+        return DomainChecker(problems.by_id, self.domain.create())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -44,6 +44,16 @@ def last_boxes(text: str) -> tuple[str | None, int]:
     return (", ".join(distinct) if len(distinct) > 1 else distinct[0]), spans[-1][1]
 
 
+def in_a_box(answer: str) -> str:
+    r"""The answer as an output states it; text that cannot stand in `\boxed{}` is left bare."""
+    depth = 0
+    for sign in answer.replace("\\{", "").replace("\\}", ""):
+        depth += (sign == "{") - (sign == "}")
+        if depth < 0:
+            return answer
+    return answer if depth or "\\boxed" in answer else f"\\boxed{{{answer}}}"
+
+
 def _joins(between: str) -> bool:
     """Whether what stands between two boxes joins them: nothing within a formula, else a word or comma."""
     between = _COUNTED.sub("", between)

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sq.domains.base import Domain
+from sq.domains.base import Domain, group_by_answer
 from sq.eval.grader_config import GraderConfig, Profile
 
 if TYPE_CHECKING:
@@ -52,6 +52,10 @@ class AnswerChecker(Protocol):
         """For each answer, in order, its grade by profile."""
         ...
 
+    def vote(self, item: str, answers: Sequence[str]) -> Sequence[str]:
+        """For each answer to the problem `item` a key, equal where two say the same, as selection has it."""
+        ...
+
     def close(self) -> None:
         """End its processes, if there are any."""
         ...
@@ -83,18 +87,26 @@ class EqualityChecker:
 
     def grade(self, answers: Sequence[Answer]) -> list[dict[str, GradeRow]]:
         """As `AnswerChecker.grade`."""
-        from sq.eval.grader import Grader
-
-        self._grader = self._grader or Grader(self._config)
         pairs = [self._pair(answer) for answer in answers]
-        grades = zip(*(self._grader.grade(pairs, profile) for profile in self.profiles), strict=True)
+        grades = zip(*(self._started.grade(pairs, profile) for profile in self.profiles), strict=True)
         return [dict(zip(self.profiles, map(_grade_row, of_one), strict=True)) for of_one in grades]
+
+    def vote(self, item: str, answers: Sequence[str]) -> Sequence[str]:
+        """As `AnswerChecker.vote`."""
+        return group_by_answer(answers, lambda a, b: self._started.same_answer(a, b, self._relative)).keys
 
     def close(self) -> None:
         """As `AnswerChecker.close`."""
         if self._grader is not None:
             self._grader.close()
             self._grader = None
+
+    @property
+    def _started(self) -> Grader:
+        from sq.eval.grader import Grader
+
+        self._grader = self._grader or Grader(self._config)
+        return self._grader
 
     def _pair(self, answer: Answer) -> Pair:
         from sq.eval.grade import Pair
@@ -110,17 +122,21 @@ class EqualityChecker:
 
 
 class DomainChecker:
-    """A domain's exact check."""
+    """A domain's exact check, and its vote."""
 
     profiles = (EXACT,)
 
-    def __init__(self, domain: Domain) -> None:
-        self._domain = domain
+    def __init__(self, problems: Mapping[str, Mapping[str, Any]], domain: Domain) -> None:
+        self._problems, self._domain = problems, domain
         self.version = domain.name
 
     def grade(self, answers: Sequence[Answer]) -> list[dict[str, GradeRow]]:
         """As `AnswerChecker.grade`."""
         return [{EXACT: self._grade(answer)} for answer in answers]
+
+    def vote(self, item: str, answers: Sequence[str]) -> Sequence[str]:
+        """As `AnswerChecker.vote`."""
+        return self._domain.vote(self._problems[item], answers, answers).keys
 
     def close(self) -> None:
         """Nothing is held."""

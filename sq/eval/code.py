@@ -124,6 +124,10 @@ class CodeChecker:
         results = self._sandbox.run(programs)
         return [{TESTS: _grade_row(e, next(results) if e.source is not None else None)} for e in extracted]
 
+    def vote(self, item: str, answers: Sequence[str]) -> Sequence[str]:
+        """Programs vote by their text: no tests were written beside them."""
+        return answers
+
     def close(self) -> None:
         """End the sandbox, if it was started."""
         if self._sandbox is not None:

@@ -22,6 +22,7 @@ from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 
+from sq.eval.boxes import in_a_box
 from sq.eval.equal import math_verify
 from sq.eval.extract import MAX_OUTPUT, AnswerLocation
 from sq.eval.grade import Grade, Pair
@@ -74,6 +75,13 @@ class Grader:
     def grade_one(self, pair: Pair, profile: Profile | str | None = None) -> Grade:
         """Grade a single pair."""
         return next(self.grade([pair], profile))
+
+    def same_answer(self, answer: str, other: str, relative_tolerance: float | None = None) -> bool:
+        """Whether two final answers say the same by profile strict: the equality of selection and of majorities."""
+        if answer.strip() == other.strip():
+            return True
+        boxed = Pair(prediction=in_a_box(answer), reference=in_a_box(other), relative_tolerance=relative_tolerance)
+        return self.grade_one(boxed, Profile.STRICT).correct
 
     def close(self) -> None:
         """End every worker; no process is left."""

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from numpy.typing import NDArray
 
 from sq.core.intervals import Interval, mean_interval, share_interval
 from sq.core.ledger import read_rows
-from sq.eval.equal.normalise import literal, tidy
 
 Array = NDArray[Any]
 COLUMNS = [
@@ -31,8 +29,8 @@ GROUPS = ("level", "topic", "source", "steps")
 MAX_GROUPS = 60
 NONE = -1
 """The class of an answer that is none: it has no vote."""
-_NUMBER = re.compile(r"-?\d{1,40}(?:\.\d{1,40})?")
-_FRACTION = re.compile(r"(-?)(?:\\frac\{(\d{1,40})\}\{(\d{1,40})\}|(\d{1,40})/(\d{1,40}))")
+Vote = Callable[[str, Sequence[str]], Sequence[str]]
+"""From a problem's id and answers to it, a key for each, equal where two say the same (`AnswerChecker.vote`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,12 +56,13 @@ def read_graded(directory: Path) -> dict[str, GradedAnswers]:
 
 
 def compute_metrics(
-    graded: GradedAnswers, *, ks: Sequence[int] = (), rewards: Mapping[str, float] | None = None
+    graded: GradedAnswers, vote: Vote, *, ks: Sequence[int] = (), rewards: Mapping[str, float] | None = None
 ) -> dict[str, Interval]:
     """Every metric of a benchmark under one profile.
 
     Args:
         graded: its grades.
+        vote: groups the answers to a problem; asked only where there are several.
         ks: the k of pass@k, maj@k and best-of-k; none: powers of two up to the answers there are.
         rewards: by answer's id, where a reward model has scored them.
     """
@@ -76,7 +75,9 @@ def compute_metrics(
     if n > 1:
         shares[f"avg_at_{n}"] = shares["accuracy"]
     several = [k for k in ks or _powers(n) if 1 < k <= n]
-    classes_BK = answer_classes([[row["extracted"] for row in rows] for rows in problems])
+    if several:
+        extracted = {item: [row["extracted"] for row in rows] for item, rows in graded.rows.items()}
+        classes_BK = answer_classes(extracted, vote)
     for k in several:
         shares[f"pass_at_{k}"] = pass_at_k(correct_BK, k)
         shares[f"maj_at_{k}"] = majority_at_k(classes_BK, correct_BK, k)
@@ -128,28 +129,17 @@ def best_of_k(reward_BK: Array, correct_BK: Array, k: int) -> Array:
     return np.asarray(_chosen(_groups(correct_BK, k), reward_BGK).mean(-1))
 
 
-def answer_classes(answers: Iterable[Sequence[str | None]]) -> Array:
-    """A number for each answer, equal where answers to the same problem say the same: B x K, `NONE` for none.
+def answer_classes(answers: Mapping[str, Sequence[str | None]], vote: Vote) -> Array:
+    """A number for each answer, equal where answers to the same problem vote together: B x K, `NONE` for none.
 
-    By the text alone, never by the reference, or voting would favour what is right: spellings are unified,
-    and plain numbers and fractions compared by value.
+    The vote knows no reference, or it would favour what is right.
     """
     rows = []
-    for texts in answers:
-        keys: dict[Any, int] = {}
-        rows.append([NONE if not text else keys.setdefault(_class_key(text), len(keys)) for text in texts])
+    for item, texts in answers.items():
+        keys = iter(vote(item, [text for text in texts if text]))
+        numbers: dict[str, int] = {}
+        rows.append([numbers.setdefault(next(keys), len(numbers)) if text else NONE for text in texts])
     return np.array(rows)
-
-
-def _class_key(text: str) -> Any:
-    plain = literal(tidy(text))
-    if _NUMBER.fullmatch(plain):
-        return Fraction(plain)
-    if match := _FRACTION.fullmatch(plain):
-        sign, a, b, c, d = match.groups()
-        if int(b or d):
-            return Fraction(int(a or c), int(b or d)) * (-1 if sign else 1)
-    return plain
 
 
 def _groups(values_BK: Array, k: int) -> Array:

@@ -11,7 +11,7 @@ from typing import Any
 from sq.core.count import count_noun
 from sq.core.intervals import Interval
 from sq.core.ledger import read_rows
-from sq.eval.metrics import compute_metrics, read_graded
+from sq.eval.metrics import Vote, compute_metrics, read_graded
 from sq.eval.paper import paper_figure
 from sq.eval.score import scores_dir
 
@@ -33,13 +33,13 @@ class BenchmarkSummary:
 
 
 def summarize(
-    name: str, directory: Path, *, ks: Sequence[int], rewards: Mapping[str, float] | None, left_out: int
+    name: str, directory: Path, vote: Vote, *, ks: Sequence[int], rewards: Mapping[str, float] | None, left_out: int
 ) -> BenchmarkSummary:
     """The metrics of a benchmark's scores, and where its graders disagree, which `disagreements.jsonl` lists too."""
     scores = scores_dir(directory)
     differing = list(disagreements(scores))
     write_jsonl(directory / "disagreements.jsonl", differing)
-    metrics = {p: compute_metrics(g, ks=ks, rewards=rewards) for p, g in read_graded(scores).items()}
+    metrics = {p: compute_metrics(g, vote, ks=ks, rewards=rewards) for p, g in read_graded(scores).items()}
     return BenchmarkSummary(name=name, metrics=metrics, left_out=left_out, disagreements=differing)
 
 

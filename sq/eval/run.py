@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 from sq.core.config import flatten
@@ -39,18 +40,22 @@ def evaluate(job: EvalSettings) -> dict[str, dict[str, float]]:
         engine = LazyEngine(config=job.engine, model=job.model)
         answers = answer_all(problems, builders, engine, output, run=run.id, retry=job.retry_engine_rejects)
         _record_answers(run, output, answers)
-        rewards = {}
-        for name, benchmark in job.benchmark.items():
-            scored = score(output / name, answers[name], benchmark.checker(problems[name], grading))
+        rewards, checkers = {}, {n: benchmark.checker(problems[n], grading) for n, benchmark in job.benchmark.items()}
+        for name, checker in checkers.items():
+            scored = score(output / name, answers[name], checker)
             run.output(f"{name} scores", scores_dir(output / name), digest=scored.digest, rows=scored.rows)
             if job.reward is not None and job.reward_engine is not None:
                 rewards[name] = reward(
                     output / name, answers[name], job.reward, job.reward_engine, run.id, retry=job.retry_engine_rejects
                 )
-        summaries = [
-            summarize(name, output / name, ks=job.k, rewards=rewards.get(name), left_out=len(problems[name].unusable))
-            for name in problems
-        ]
+        summaries = []
+        for name, checker in checkers.items():
+            left_out = len(problems[name].unusable)
+            with closing(checker):
+                of_one = summarize(
+                    name, output / name, checker.vote, ks=job.k, rewards=rewards.get(name), left_out=left_out
+                )
+            summaries.append(of_one)
         base = base_of(job.base or "", job.model.name, job.model.path)
         for summary in summaries:
             run.metrics({f"{summary.name}/{key}": value for key, value in flat_metrics(summary).items()})

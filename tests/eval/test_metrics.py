@@ -1,5 +1,6 @@
 """Metrics against counting by hand, closed forms and brute force."""
 
+from contextlib import closing
 from itertools import combinations
 
 import numpy as np
@@ -7,7 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sq.core.config import build
 from sq.core.intervals import paired_difference, share_interval, wilson
+from sq.domains.qa import QAConfig
+from sq.eval.checkers import EqualityChecker
+from sq.eval.grader_config import GraderConfig
 from sq.eval.metrics import (
     NONE,
     GradedAnswers,
@@ -49,19 +54,37 @@ def test_best_of_k_takes_the_highest_reward_and_a_missing_one_last():
     assert best_of_k(reward, correct, 3).tolist() == [1, 1, 1, 1]
 
 
+@pytest.fixture(scope="module")
+def voters():
+    """The vote of an evaluation, and that of selection in the mathematics domain."""
+    checker = EqualityChecker(GraderConfig(workers=1), ["dart"])
+    domain = build({"name": "math", "seeds": {"input": "nowhere"}}, QAConfig).create()
+    with closing(checker):
+        yield checker.vote, lambda item, answers: domain.vote({}, answers, answers).keys
+
+
 @pytest.mark.parametrize(
     ("answers", "classes"),
     [
         (["12", " 12.0 ", "1,200", "\\frac{1}{2}", "0.5", "1/2"], [0, 0, 1, 2, 2, 2]),
-        (["x+1", "x + 1", "1+x"], [0, 0, 1]),
+        (["x+1", "x + 1", "1+x", "(x^2-1)/(x-1)"], [0, 0, 0, 0]),
         ([None, "", "3"], [NONE, NONE, 0]),
-        (["1/0", "\\frac{1}{0}", "-\\frac{2}{4}", "-1/2"], [0, 1, 2, 2]),
+        (["1/0", "\\frac{1}{0}", "-\\frac{2}{4}", "-1/2"], [0, 0, 1, 1]),
         (["(1,2)", "(1, 2)", "(2,1)"], [0, 0, 1]),
+        (["x=2, x=3", "3, 2", "2"], [0, 0, 1]),
         (["9" * 5000, "9" * 5000, "1"], [0, 0, 1]),
     ],
 )
-def test_answers_that_say_the_same_vote_together(answers, classes):
-    assert answer_classes([answers]).tolist() == [classes]
+def test_answers_vote_together_as_they_do_in_selection(answers, classes, voters):
+    for vote in voters:
+        assert answer_classes({"p": answers}, vote).tolist() == [classes]
+
+
+def test_one_answer_to_each_problem_asks_for_no_vote():
+    def refuse(item, answers):
+        raise AssertionError(item)
+
+    assert compute_metrics(graded([["correct"], ["wrong"]]), refuse)["accuracy"].value == 0.5
 
 
 def test_a_paired_difference_is_seen_where_scores_alone_overlap():
@@ -70,6 +93,10 @@ def test_a_paired_difference_is_seen_where_scores_alone_overlap():
     found = paired_difference(a, b)
     assert share_interval(a).high > share_interval(b).low, "the two intervals overlap"
     assert found.real and found.low > 0 and found.p < 0.001 and found.value == pytest.approx(25 / 600)
+
+
+def by_text(item, answers):
+    return answers
 
 
 def graded(verdicts, **columns):
@@ -90,7 +117,7 @@ def graded(verdicts, **columns):
 
 def test_metrics_of_one_answer_each_with_groups_in_natural_order():
     one = graded([["correct"], ["wrong"], ["unparsed"], ["correct"]], level=["10", "2", "2", "10"], topic=["A & b"] * 4)
-    found = compute_metrics(one)
+    found = compute_metrics(one, by_text)
     assert found["accuracy"].value == 0.5 and found["accuracy"].count == 4
     assert [n for n in found if n.startswith("accuracy_")] == ["accuracy_level_2", "accuracy_level_10"]
     assert (found["accuracy"].low, found["accuracy"].high) == wilson(2, 4)
@@ -103,12 +130,12 @@ def test_metrics_of_one_answer_each_with_groups_in_natural_order():
 def test_metrics_of_several_answers_and_rewards():
     several = graded([["correct", "wrong", "wrong"], ["wrong", "correct", "correct"]])
     rewards = {"a00": 2.0, "a01": 1.0, "a02": 0.0, "a10": 5.0, "a11": 1.0}
-    found = compute_metrics(several, rewards=rewards)
+    found = compute_metrics(several, by_text, rewards=rewards)
     assert found["accuracy"].value == pytest.approx(0.5)
     assert found["avg_at_3"] == found["accuracy"] and found["avg_at_3"].low < 0.5 < found["avg_at_3"].high
     assert found["pass_at_3"].value == 1 and found["pass_at_2"].value == pytest.approx((2 / 3 + 1) / 2)
     assert found["maj_at_3"].value == 0.5 and found["best_of_3"].value == 0.5
     assert (
-        "pass_at_2" not in compute_metrics(several, ks=[3])
-        and compute_metrics(GradedAnswers(profile="x", rows={})) == {}
+        "pass_at_2" not in compute_metrics(several, by_text, ks=[3])
+        and compute_metrics(GradedAnswers(profile="x", rows={}), by_text) == {}
     )
