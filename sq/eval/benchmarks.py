@@ -190,7 +190,9 @@ class ProblemSet(PublishedBenchmark):
     header: bool = setting(True, help="csv, tsv: the first line has the names")
     groups: dict[str, str] = setting({}, help="level, topic, source -> their column; scores are given by each")
     expects: str = setting("any", choices=("any", "numeric", "boxed"), help="what every reference must be")
-    tolerance: str | None = setting(None, help="their column with the absolute error a reference allows")
+    tolerance: str | float | None = setting(
+        None, help="the absolute error that every reference allows, or their column with it (profile strict)"
+    )
     relative_tolerance: float | None = setting(
         None, gt=0, lt=1, help="the relative error that every reference allows (profile strict): 0.05 is 5%"
     )
@@ -198,14 +200,19 @@ class ProblemSet(PublishedBenchmark):
     rounds: int = setting(1, ge=1, help="questions of a conversation; the model's own replies stand between them")
 
     def __post_init__(self) -> None:
+        if isinstance(self.tolerance, float) and self.tolerance < 0:
+            raise ValueError(f"tolerance={self.tolerance:g} must be at least 0")
         for column in self.groups.keys() - {"level", "topic", "source"}:
             raise ValueError(f"groups.{column}: groups are level, topic and source")
 
     def checker(self, problems: Problems, grading: GradingConfig) -> AnswerChecker:
         from sq.eval.checkers import EqualityChecker
+        from sq.eval.equal.numbers import Tolerance
 
         tolerances = {key: t for key, p in problems.by_id.items() if (t := _number(p.get("tolerance"))) is not None}
-        return EqualityChecker(grading.grader, grading.profiles, tolerances, self.relative_tolerance)
+        constant = None if isinstance(self.tolerance, str) else self.tolerance
+        allowed = Tolerance(constant, self.relative_tolerance)
+        return EqualityChecker(grading.grader, grading.profiles, tolerances, allowed)
 
     @property
     def _reading(self) -> tuple[dict[str, Any], Sequence[str]]:
@@ -214,7 +221,7 @@ class ProblemSet(PublishedBenchmark):
 
     def _problems_in(self, row: dict[str, Any]) -> Iterator[Problem | UnusableProblem]:
         """One, or one for each round of its conversation."""
-        if self.tolerance:
+        if isinstance(self.tolerance, str):
             row["tolerance"] = row.get(self.tolerance)
         if not self.dialogue:
             yield self._checked(row)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sq.domains.base import Domain, group_by_answer
+from sq.eval.equal.numbers import EXACT as EXACT_VALUE
+from sq.eval.equal.numbers import Tolerance
 from sq.eval.grader_config import GraderConfig, Profile
 
 if TYPE_CHECKING:
@@ -68,7 +70,7 @@ class EqualityChecker:
         config: the bounds of a worker.
         profiles: whose rules decide, for each grade of an answer.
         tolerances: the absolute error that some problems allow, by their ids.
-        relative_tolerance: the relative error that every reference allows.
+        allowed: the error that every other reference allows.
     """
 
     def __init__(
@@ -76,13 +78,14 @@ class EqualityChecker:
         config: GraderConfig,
         profiles: Sequence[str],
         tolerances: Mapping[str, float] | None = None,
-        relative_tolerance: float | None = None,
+        allowed: Tolerance = EXACT_VALUE,
     ) -> None:
         self.profiles = profiles
-        self.version = grader_version() + (f"-rtol{relative_tolerance:g}" if relative_tolerance else "")
+        marks = (f"-{mark}tol{error:g}" for mark, error in zip("ar", allowed, strict=True) if error)
+        self.version = grader_version() + "".join(marks)
         if Profile.MATH_VERIFY in profiles:
             self.version += "-" + "-".join(version(name) for name in _MATH_VERIFY)
-        self._config, self._tolerances, self._relative = config, tolerances or {}, relative_tolerance
+        self._config, self._tolerances, self._allowed = config, tolerances or {}, allowed
         self._grader: Grader | None = None
 
     def grade(self, answers: Sequence[Answer]) -> list[dict[str, GradeRow]]:
@@ -93,7 +96,7 @@ class EqualityChecker:
 
     def vote(self, item: str, answers: Sequence[str]) -> Sequence[str]:
         """As `AnswerChecker.vote`."""
-        return group_by_answer(answers, lambda a, b: self._started.same_answer(a, b, self._relative)).keys
+        return group_by_answer(answers, lambda a, b: self._started.same_answer(a, b, self._allowed.relative)).keys
 
     def close(self) -> None:
         """As `AnswerChecker.close`."""
@@ -115,8 +118,8 @@ class EqualityChecker:
             prediction=answer["prediction"],
             reference=answer["reference"],
             question=answer["question"],
-            tolerance=self._tolerances.get(answer["item"]),
-            relative_tolerance=self._relative,
+            tolerance=self._tolerances.get(answer["item"], self._allowed.absolute),
+            relative_tolerance=self._allowed.relative,
             finish_reason=answer["prediction_finish_reason"],
         )
 
