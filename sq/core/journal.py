@@ -123,7 +123,7 @@ class Journal:
         results: Results = {}
         damaged = 0
         for line in data[:whole].split(b"\n")[:-1]:
-            value = _parse(line)
+            value = parse_line(line)
             if isinstance(value, dict):
                 headers.append(value)
             elif value is not None:
@@ -138,7 +138,7 @@ class Journal:
 def read_header(path: Path) -> dict[str, Any] | None:
     """The header of the journal at `path`, or None if it is damaged."""
     with plain_errors(path, "read the journal"), open(path, "rb") as file:
-        header = _parse(file.readline().rstrip(b"\n"))
+        header = parse_line(file.readline().rstrip(b"\n"))
     return header if isinstance(header, dict) else None
 
 
@@ -146,7 +146,8 @@ def _line(payload: bytes) -> bytes:
     return b"%08x %s\n" % (zlib.crc32(payload), payload)
 
 
-def _parse(line: bytes) -> Any:
+def parse_line(line: bytes) -> Any:
+    """The value of a line, or None if it is damaged."""
     payload = line[9:]
     with suppress(ValueError):
         if int(line[:8], 16) == zlib.crc32(payload):

@@ -2,35 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from sq.core.errors import LedgerError
 
+Hashes: TypeAlias = np.ndarray[Any, np.dtype[np.int64]]
+
+
+def check_keys(directory: Path, keys: Sequence[Any]) -> None:
+    """Raise a `LedgerError` for a key that is no text."""
+    for key in keys:
+        if not isinstance(key, str) or not key:
+            raise LedgerError(f"{directory}: an item's key must be a text, not {key!r}")
+
+
+def hashes_of(keys: Sequence[str]) -> Hashes:
+    """64 bits of each key, the same in every process."""
+    return np.frombuffer(b"".join(blake2b(key.encode(), digest_size=8).digest() for key in keys), np.int64)
+
 
 class SeenKeys:
-    """The keys that came so far, as 64-bit hashes in a few sorted arrays: 16 MB for two million."""
+    """The keys that came so far, by their hashes in a few sorted arrays: 80 MB for ten million."""
 
-    def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._sorted: list[np.ndarray[Any, np.dtype[np.int64]]] = []
+    def __init__(self) -> None:
+        self._sorted: list[Hashes] = []
 
-    def add(self, keys: list[str]) -> None:
-        """Add a part's keys; raise a `LedgerError` that names one which came before."""
-        for key in keys:
-            if not isinstance(key, str) or not key:
-                raise LedgerError(f"{self._directory}: an item's key must be a text, not {key!r}")
-        hashes = np.fromiter(map(hash, keys), np.int64, len(keys))
-        fresh, first = np.unique(hashes, return_index=True)
-        again = np.setdiff1d(np.arange(len(keys)), first)
+    def add(self, hashes: Hashes) -> int | None:
+        """Add a part's keys; the place of one which came before, in this part or in another."""
+        order = np.argsort(hashes, kind="stable")
+        fresh = hashes[order]
+        again = np.zeros(len(fresh), bool)
+        again[1:] = fresh[1:] == fresh[:-1]
         for earlier in self._sorted:
-            at = np.minimum(np.searchsorted(earlier, hashes), len(earlier) - 1)
-            again = np.union1d(again, np.flatnonzero(earlier[at] == hashes))
-        if len(again):
-            key = keys[again[0]]
-            raise LedgerError(f"{self._directory}: the item key {key!r} comes twice; every item needs a key of its own")
-        while self._sorted and len(self._sorted[-1]) <= len(fresh):
-            fresh = np.sort(np.concatenate([self._sorted.pop(), fresh]))
-        self._sorted.append(fresh)
+            again |= earlier[np.minimum(np.searchsorted(earlier, fresh), len(earlier) - 1)] == fresh
+        while len(fresh) and self._sorted and len(self._sorted[-1]) <= len(fresh):
+            fresh = np.sort(np.concatenate([self._sorted.pop(), fresh]), kind="stable")
+        if len(fresh):
+            self._sorted.append(fresh)
+        return int(order[again].min()) if again.any() else None

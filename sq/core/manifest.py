@@ -1,7 +1,9 @@
 """The manifest of a ledger: what decides its rows, which parts are committed, and what is in them.
 
 It holds no time, host or path, so the same work gives the same manifest. It is replaced as a whole, atomically, and
-carries a digest of itself, so a damaged one is never taken at its word.
+carries a digest of itself, so a damaged one is never taken at its word. While a stage is at work it is not rewritten
+for each part: commits are lines of a log beside it, which is read with it, and folded into it when the ledger is opened
+again or finished.
 """
 
 from __future__ import annotations
@@ -13,10 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sq.core.codec import dump
 from sq.core.errors import DirectoryError, LedgerError
 from sq.core.files import digest_of, plain_errors, write_files
+from sq.core.journal import Journal, parse_line
 
 NAME = "manifest.json"
+COMMITS = "commits.jsonl"
 FORMAT = "sq-ledger-1"
 OTHER_DIRECTORY = "Choose another output_dir, or delete this one to start over."
 
@@ -175,7 +180,7 @@ def load_manifest(directory: Path) -> Manifest | None:
         doc = json.loads(text)
         if doc["format"] != FORMAT or doc["check"] != digest_of(text[start:-3]):
             return None
-        return Manifest(
+        manifest = Manifest(
             schema=doc["schema"],
             config=doc["config"],
             inputs=doc["inputs"],
@@ -185,3 +190,44 @@ def load_manifest(directory: Path) -> Manifest | None:
         )
     except (ValueError, TypeError, KeyError):
         return None
+    if not manifest.finished:
+        manifest.parts.update(_committed_since(directory, manifest))
+    return manifest
+
+
+class CommitLog:
+    """The parts that were committed since the manifest was written."""
+
+    def __init__(self, directory: Path, of: Manifest) -> None:
+        self._journal = Journal(directory / COMMITS, _header(of))
+
+    def append(self, part: Part) -> None:
+        """Enter a part: when this returns, no kill and no power cut takes it back."""
+        self._journal.append(dump([part.index, vars(part)]))
+        self._journal.sync()
+
+    def close(self) -> None:
+        """Release the file. Safe to call twice."""
+        self._journal.close()
+
+    def delete(self) -> None:
+        """Close and delete, once the manifest has all of it."""
+        if self._journal.path.exists():
+            self._journal.delete()
+
+
+def _header(of: Manifest) -> dict[str, Any]:
+    return {"identity": of.identity, "part_size": of.part_size}
+
+
+def _committed_since(directory: Path, manifest: Manifest) -> dict[int, Part]:
+    """What the log holds, if it is of this ledger; a line that was torn is of a part that recovery finds."""
+    path = directory / COMMITS
+    with plain_errors(path, "read it"):
+        try:
+            header, *lines = map(parse_line, path.read_bytes().split(b"\n"))
+        except FileNotFoundError:
+            return {}
+    if header != _header(manifest):
+        return {}
+    return {line[0]: Part(**line[1]) for line in lines if isinstance(line, list)}

@@ -22,7 +22,7 @@ from sq.core.parts import adopt, damage, describe
 
 log = logging.getLogger(__name__)
 _OURS = re.compile(r"(part|rejects|journal)-(\d{5,})\.(?:parquet|jsonl)")
-_LEFTOVER = re.compile(r"(?:(?:part|rejects)-\d{5,}\.parquet|journal-\d{5,}\.jsonl|manifest\.json)\.tmp")
+_LEFTOVER = re.compile(r"(?:(?:part|rejects)-\d{5,}\.parquet|journal-\d{5,}\.jsonl|manifest\.json)\.tmp|commits\.jsonl")
 
 
 def make_directory(directory: Path) -> None:

@@ -6,7 +6,6 @@ Each stage's own config stands with its code (`sq/synth/answers.py`, say), each 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from sq.core.config import setting
 from sq.core.tracking import TrackingConfig
@@ -15,9 +14,8 @@ from sq.domains.base import DomainConfig
 from sq.engine.config import EngineConfig
 from sq.models.load import ModelConfig
 from sq.synth.filters.base import FilterConfig
-
-if TYPE_CHECKING:
-    from sq.synth.stage import StageSpec
+from sq.synth.run import run_stage
+from sq.synth.stage import StageSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +51,4 @@ class SynthJob:
         """Run the stage to its end; its metrics."""
         check_there(self.source)
         self.engine.prepare()
-        from sq.synth.stage import run_stage
-
         return run_stage(self, self.stage.spec(self))

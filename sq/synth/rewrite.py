@@ -9,19 +9,15 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from enum import Enum
-from pathlib import Path
 from typing import Any
 
 from sq.core.config import flatten, setting
 from sq.core.errors import ConfigError, SqError
-from sq.core.ledger import Reject, WorkItem, read_rows
+from sq.core.ledger import Reject, WorkItem
 from sq.core.prompts import Prompt
 from sq.core.rows import PAIR, fit_row, row_id, text_problem
-from sq.domains.base import Domain
 from sq.engine.base import Completion
 from sq.engine.config import EngineConfig
 from sq.engine.failures import rejected
@@ -30,20 +26,15 @@ from sq.synth.config import SynthJob, SynthStage
 from sq.synth.filters.solvability import judge_prompt, load_prompt
 from sq.synth.filters.words import words_of
 from sq.synth.model_client import ModelClient, RequestFlow
+from sq.synth.pairs import PairSource, pair_metrics
 from sq.synth.stage import ItemResult, StageInput, StageSpec, seed_of
+from sq.synth.success_rate import pairs_by_success
+
+__all__ = ["PairSource", "RewriteStage", "Rewriter", "pair_metrics"]
 
 JUDGED_TOGETHER = 512
 """Pairs that a judge of its own is given at a time."""
 JUDGE = ("stage.judge_model", "stage.judge_engine")
-
-
-class PairSource(Enum):
-    """Where the better question of a pair comes from."""
-
-    REWRITE = "rewrite"
-    """An optimiser (model= and engine=) rewrites the sampled one."""
-    SUCCESS_RATE = "success_rate"
-    """A solver's agreement with itself orders sampled questions of like topic."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +62,6 @@ class RewriteStage(SynthStage):
     def spec(self, job: SynthJob) -> StageSpec:
         """Make pairs from the questions of the input."""
         if self.source is PairSource.SUCCESS_RATE:
-            from sq.synth.success_rate import pairs_by_success
-
             return pairs_by_success(job, self)
         domain = job.domain.create()
         source = StageInput(job=job, domain=domain, need=("question",))
@@ -240,23 +229,3 @@ def _close(*clients: ModelClient) -> None:
 
 def _rejected(item: WorkItem, pair: dict[str, Any], reason: str, detail: str) -> ItemResult:
     return ItemResult(key=item.key, rejects=[Reject(row=pair, reason=reason, detail=detail)])
-
-
-def pair_metrics(directory: Path, domain: Domain) -> dict[str, float]:
-    """How many pairs of each direction, how long, and by the oracle how often the chosen one is better."""
-    counts: Counter[str] = Counter()
-    chosen = rejected = 0
-    labels: list[tuple[Any, Any]] = []
-    for row in read_rows(directory, columns=["chosen", "rejected", "direction"]):
-        counts[row["direction"]] += 1
-        chosen += len(row["chosen"].split())
-        rejected += len(row["rejected"].split())
-        labels.append((domain.oracle_label(row["chosen"]), domain.oracle_label(row["rejected"])))
-    total = max(counts.total(), 1)
-    metrics = {f"pairs/{name}": float(count) for name, count in sorted(counts.items())}
-    metrics |= {"words/chosen": chosen / total, "words/rejected": rejected / total}
-    both = [(one, other) for one, other in labels if one is not None and other is not None]
-    if both:
-        metrics["oracle/chosen_solvable"] = sum(c.solvable for c, _ in both) / len(both)
-        metrics["oracle/rejected_solvable"] = sum(r.solvable for _, r in both) / len(both)
-    return metrics

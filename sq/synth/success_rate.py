@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sq.core.errors import SqError
 from sq.core.ledger import Reject, WorkItem
@@ -22,8 +22,11 @@ from sq.engine.failures import rejected
 from sq.synth.config import SynthJob
 from sq.synth.filters.words import words_of
 from sq.synth.model_client import ModelClient, RequestFlow
-from sq.synth.rewrite import PairSource, RewriteStage, pair_metrics
+from sq.synth.pairs import PairSource, pair_metrics
 from sq.synth.stage import ItemResult, StageInput, StageSpec, bad_item, seed_of
+
+if TYPE_CHECKING:
+    from sq.synth.rewrite import RewriteStage
 
 AGREED = 0.75
 """Agreement from which on a question counts as one that the solver can solve."""

@@ -59,7 +59,7 @@ def test_every_call_that_fails_ends_in_one_line_with_nothing_lost(
         assert error is None and not set(first) & set(second)
         assert contents(directory) == reference
         shutil.rmtree(directory)
-    assert failed_at > 10 or name in ("ftruncate", "unlink")
+    assert failed_at > 8 or name in ("ftruncate", "unlink")
 
 
 def test_a_failed_write_can_be_tried_again_in_the_same_process(

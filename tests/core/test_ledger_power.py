@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ledger_work import contents, opened, record, run
 
-import sq.core.ledger
+import sq.core.shard
 from sq.core.ledger import WorkItem
 
 
@@ -110,7 +110,7 @@ class Disk:
 def test_a_power_cut_at_any_time(
     tmp_path: Path, reference: dict[str, bytes], monkeypatch: pytest.MonkeyPatch, sync_seconds: float
 ) -> None:
-    monkeypatch.setattr(sq.core.ledger, "_SYNC_SECONDS", sync_seconds)
+    monkeypatch.setattr(sq.core.shard, "_SYNC_SECONDS", sync_seconds)
     said: dict[str, int] = {}
     with monkeypatch.context() as patch:
         disk = Disk(tmp_path / "watched", patch)
