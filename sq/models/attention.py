@@ -77,24 +77,25 @@ class Attention:
 
 def choose_attention(
     model: PreTrainedModel, wanted: Kernel = Kernel.AUTO, *, share_prefix: bool = True, half: bool | None = None,
-    saved: float = 1.0,
+    saved: float = 1.0, device: torch.device | None = None,
 ) -> Attention:  # fmt: skip
     """Choose the attention for packs, switch `model` to it, and log the choice with its reason.
 
     Args:
-        model: on the device where it will run.
         wanted: a kernel by name, or `auto`.
         share_prefix: whether packs may share a prefix.
         half: whether it computes in half precision, where its weights do not tell.
         saved: the share of all tokens that sharing the prefix saves.
+        device: where it will run, if it is not there yet.
 
     Raises:
         ConfigError: when a kernel is asked for by name that this machine or model cannot run.
     """
     obstacle = _obstacle(model)
     parameter = next(model.parameters())
+    device = device or parameter.device
     machine = _Machine(
-        capability=torch.cuda.get_device_capability(parameter.device)[0] if parameter.is_cuda else 0,
+        capability=torch.cuda.get_device_capability(device)[0] if device.type == "cuda" else 0,
         half=parameter.dtype.itemsize < 4 if half is None else half,
     )
     if obstacle and wanted in (Kernel.AUTO, Kernel.UNPACKED):

@@ -50,21 +50,25 @@ class HeadChoice:
     reason: str
 
 
-def choose_head(model: PreTrainedModel, wanted: HeadKernel = HeadKernel.AUTO, *, half: bool) -> HeadChoice:
-    """Choose how the head's cross-entropy is computed for `model`; `half` tells whether that is in half precision.
+def choose_head(
+    model: PreTrainedModel, wanted: HeadKernel = HeadKernel.AUTO, *, half: bool, device: torch.device | None = None
+) -> HeadChoice:
+    """Choose how the head's cross-entropy is computed for `model`; `half` tells whether that is in half precision, and
+    `device` where, if the model is not there yet.
 
     Raises:
         ConfigError: when a kernel is asked for by name that is not installed or that this model or machine cannot run.
     """
     if wanted is HeadKernel.CHUNKED:
         return HeadChoice(kernel=wanted, reason="asked for")
+    device = device or next(model.parameters()).device
     if wanted is HeadKernel.AUTO:
-        refusals = {kernel: _obstacle(model, kernel, half) for kernel in PACKAGES}
+        refusals = {kernel: _obstacle(model, kernel, half, device) for kernel in PACKAGES}
         free = next((kernel for kernel, refusal in refusals.items() if not refusal), None)
         if free is None:
             return HeadChoice(kernel=HeadKernel.CHUNKED, reason="; ".join(dict.fromkeys(refusals.values())))
         return HeadChoice(kernel=free, reason=f"{PACKAGES[free][1]} is installed")
-    if refusal := _obstacle(model, wanted, half):
+    if refusal := _obstacle(model, wanted, half, device):
         fix = f": {PACKAGES[wanted][2]}, or" if refusal.endswith("is not installed") else ";"
         raise ConfigError(f"trainer.head={wanted.value} cannot be used: {refusal}{fix} use trainer.head=auto")
     return HeadChoice(kernel=wanted, reason="asked for")
@@ -84,11 +88,11 @@ def fused_cross_entropy(
     return total.float()
 
 
-def _obstacle(model: PreTrainedModel, kernel: HeadKernel, half: bool) -> str:
+def _obstacle(model: PreTrainedModel, kernel: HeadKernel, half: bool, device: torch.device) -> str:
     """Why `kernel` cannot run the head of `model`, or nothing."""
     head: Any = model.get_output_embeddings()
     module, name, _ = PACKAGES[kernel]
-    if not next(model.parameters()).is_cuda:
+    if device.type != "cuda":
         return "no GPU"
     if importlib.util.find_spec(module) is None:
         return f"{name} is not installed"

@@ -143,6 +143,20 @@ def load_model(
     return model
 
 
+def empty_model(config: ModelConfig, *, attention: str = "sdpa") -> PreTrainedModel:
+    """What `load_model` gives, without weights (on torch's meta device): they are to come from another process."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(
+            _configuration(config), attn_implementation=attention, trust_remote_code=config.trust_remote_code
+        )
+    if config.positions is not None:
+        _lengthen(model, config)
+    return model
+
+
 def computed_in(config: ModelConfig, asked: str, device: str) -> str:
     """The number format an engine computes in, never "auto": `asked`, else the model's own, else that of its weights.
 

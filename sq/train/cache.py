@@ -45,6 +45,8 @@ _NEITHER = {
     "trainer.head": "a kernel of cross-entropy; log-probabilities are ours always",
     "trainer.parity_check": "changes nothing",
     "trainer.gradient_checkpointing": "computes the same again",
+    "trainer.checkpointed_layers": "as gradient_checkpointing",
+    "trainer.reduce_once": "of gradients",
     **dict.fromkeys(
         ("trainer.lora.rank", "trainer.lora.alpha", "trainer.lora.dropout", "trainer.lora.targets"),
         "adapters begin as zero, and QPO refuses dropout",

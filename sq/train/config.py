@@ -82,7 +82,15 @@ class TrainerConfig:
         "model, kernel and version",
     )
     gradient_checkpointing: bool = setting(False, help="recompute activations: less memory, a third more work")
+    checkpointed_layers: float = setting(
+        1.0, gt=0, le=1, help="share of the layers that gradient_checkpointing=true is for: 0.5 is half of both"
+    )
     compile: bool | None = setting(None, help="torch.compile the model's layers; default: with a GPU's attention")
+    reduce_once: bool | None = setting(
+        None,
+        help="FSDP: reduce gradients once a step and not after every pack, for 4 bytes a trained parameter more on "
+        "each GPU; default: where that is at most a quarter of its memory",
+    )
     threads: int | None = setting(None, ge=1, help="CPU threads of torch; default: torch's own choice")
     lora: LoraConfig = field(default_factory=LoraConfig)
     checkpoint_every: int = setting(

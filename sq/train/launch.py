@@ -101,7 +101,7 @@ def strategy(config: TrainerConfig) -> Strategy | str:
 
     world = config.devices * config.nodes
     if config.strategy == "fsdp":
-        return ShardStrategy(world)
+        return ShardStrategy(world, config.reduce_once)
     if config.strategy == "deepspeed":
         try:
             zero = DeepSpeedStrategy(stage=3)

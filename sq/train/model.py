@@ -21,12 +21,12 @@ from sq.models.adapters import Adapters, add_adapters, keep_layout, quantized_ar
 from sq.models.attention import Attention, Kernel, choose_attention
 from sq.models.fetch import default_cache
 from sq.models.fused import HeadChoice, HeadKernel, choose_head
-from sq.models.load import NEW_TINY, ModelConfig, load_model, stored_dtype
+from sq.models.load import NEW_TINY, ModelConfig, empty_model, load_model, stored_dtype
 from sq.models.pack import __file__ as pack_code
 from sq.models.parity import check_parity, fp32_products
 from sq.models.tiny import make_model
 from sq.train.config import LoraConfig, Precision, TrainerConfig
-from sq.train.launch import strategy
+from sq.train.launch import rank, strategy
 from sq.train.optim import check_optimizer, to_bf16
 from sq.train.rows import TrainingRows
 from sq.train.shard import decoder_layers
@@ -126,7 +126,7 @@ def trainable_model(
     config: ModelConfig, trainer: TrainerConfig, stage: StageConfig, *,
     tokenizer: PreTrainedTokenizerFast, rows: TrainingRows, seed: int, weights: str,
 ) -> TrainableModel:  # fmt: skip
-    """The model as `stage` trains it on `rows`."""
+    """The model as `stage` trains it on `rows`. With FSDP the first process alone has weights: see `shard`."""
     lora = trainer.lora
     if config.path == NEW_TINY:
         model: PreTrainedModel = make_model(tokenizer, seed)
@@ -137,7 +137,7 @@ def trainable_model(
         keep_layout(model)
         stored = stored_dtype(config)
     else:
-        model = load_model(config)
+        model = empty_model(config) if trainer.strategy == "fsdp" and rank() else load_model(config)
         stored = model.dtype
     return prepared(config.name, model, stored, trainer, stage, rows, weights)
 
@@ -146,31 +146,33 @@ def prepared(
     name: str, model: PreTrainedModel, stored: torch.dtype, trainer: TrainerConfig, stage: StageConfig,
     rows: TrainingRows, weights: str = "",
 ) -> TrainableModel:  # fmt: skip
-    """`model`, whose weights came as `stored`, cast, with adapters, on its device, with its attention and head."""
+    """`model`, whose weights came as `stored`, cast, with adapters, on its device, with its attention and head.
+
+    With FSDP it stays where it is and as it is: `shard` makes fp32 shards of it.
+    """
     check_context(model, rows.longest)
-    half = trainer.precision is not Precision.FP32
-    if not trainer.lora.quantize:
-        # FSDP keeps fp32 shards and gathers them in bf16.
-        low = trainer.precision is Precision.BF16 and trainer.strategy != "fsdp"
-        if low:
+    half, device, sharded = trainer.precision is not Precision.FP32, device_of(trainer), trainer.strategy == "fsdp"
+    if not trainer.lora.quantize and not sharded:
+        if trainer.precision is Precision.BF16:
             to_bf16(model, masters=not trainer.lora.rank)
         else:
             model = model.float()
     if trainer.lora.rank:
         add_adapters(model, adapters(trainer.lora))
     if trainer.gradient_checkpointing:
-        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    model = model.train().to(device_of(trainer))
+        checkpoint_layers(model, trainer.checkpointed_layers)
+    model = model.train() if sharded else model.train().to(device)
     attention = set_up_attention(
         model, trainer, share_prefix=stage.share_prefix, half=half, saved=rows.saved_by_sharing()
     )
     prefix = rows.common_prefix() if attention.shares_prefix else 0
     head = HeadChoice(kernel=HeadKernel.CHUNKED, reason="the stage's loss needs it")
     if _is_cross_entropy(stage):
-        head = choose_head(model, HeadKernel(trainer.head), half=half)
-    if trainer.parity_check is not False:
-        again = trainer.parity_check is True
-        check_parity_gate(model, rows.train, attention, prefix, weights=weights, again=again)
+        head = choose_head(model, HeadKernel(trainer.head), half=half, device=device)
+    if trainer.parity_check is not False and not (sharded and rank()):  # the others wait for the first one's weights
+        again, place = trainer.parity_check is True, model.device
+        check_parity_gate(model.to(device), rows.train, attention, prefix, weights=weights, again=again)
+        model = model.to(place)
     return TrainableModel(
         name=name, model=model, stored=stored, half=half, attention=attention, prefix=prefix, head=head, rows=rows.train
     )
@@ -194,7 +196,9 @@ def set_up_attention(
     Raises:
         ConfigError: rows would run one by one, and in shards: a process with fewer rows would keep the others waiting.
     """
-    attention = choose_attention(model, Kernel(trainer.attention), share_prefix=share_prefix, half=half, saved=saved)
+    attention = choose_attention(
+        model, Kernel(trainer.attention), share_prefix=share_prefix, half=half, saved=saved, device=device_of(trainer)
+    )
     if not attention.packs and trainer.strategy in ("fsdp", "deepspeed") and trainer.world > 1:
         raise ConfigError(
             f"trainer.strategy={trainer.strategy} needs packs, and here rows run one by one ({attention.reason}): "
@@ -209,6 +213,13 @@ def fit_to_packs(model: PreTrainedModel, loss: StageLoss, trainer: TrainerConfig
     one_size = bool(loss.attention.pad_to)
     if trainer.compile or (trainer.compile is None and one_size):
         compile_layers(model, dynamic=None if one_size else True)
+
+
+def checkpoint_layers(model: PreTrainedModel, share: float) -> None:
+    """Have the backward pass compute `share` of the layers again, evenly spread, rather than keep all they computed."""
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    for i, layer in enumerate(decoder_layers(model)):
+        layer.gradient_checkpointing = int((i + 1) * share) > int(i * share)  # type: ignore[assignment]
 
 
 def compile_layers(model: PreTrainedModel, *, dynamic: bool | None, backend: str = "inductor") -> None:

@@ -97,7 +97,8 @@ class TrainingModule(L.LightningModule):
     def configure_model(self) -> None:
         if self.config.strategy == "fsdp":
             assert self.device_mesh is not None
-            shard(self, self.model, self.head, self.config.precision, self.device_mesh["data_parallel"])
+            mesh, device = self.device_mesh["data_parallel"], self.trainer.strategy.root_device
+            shard(self, self.model, self.head, self.config.precision, mesh, device)
 
     def configure_optimizers(self) -> Any:
         groups = parameter_groups(self.model, self.stage.weight_decay)

@@ -2,19 +2,22 @@
 
 FSDP is PyTorch's `fully_shard`, which runs on GPUs (NCCL) and, for the tests, on CPUs (gloo) alike. The shards are
 fp32 and the optimiser works on them; in bf16 the gathered weights are, so nothing below bf16's resolution is lost.
+The first process alone reads the weights, and the others have them from it a layer at a time, of which each keeps its
+shard: a whole model is in memory once for all processes, in the number format of its files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.checkpoint.filesystem import FileSystemReader
 from torch.distributed.checkpoint.state_dict import (
     get_model_state_dict,
@@ -23,6 +26,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import async_save
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from sq.core.errors import ConfigError
@@ -70,8 +74,9 @@ class ShardStrategy(ModelParallelStrategy):
     They are read by any number of processes, each what it needs of them (`torch.distributed.checkpoint`).
     """
 
-    def __init__(self, world: int) -> None:
+    def __init__(self, world: int, reduce_once: bool | None = None) -> None:
         super().__init__(data_parallel_size=world, tensor_parallel_size=1, save_distributed_checkpoint=True)
+        self._reduce_once = reduce_once
         self._saving: Future[Any] | None = None
         self._saving_group: Any = None
 
@@ -126,12 +131,33 @@ class ShardStrategy(ModelParallelStrategy):
             checkpoint_id=checkpoint,
         )
 
+    @contextmanager
+    def block_backward_sync(self) -> Iterator[None]:
+        """Within the block gradients are added up whole, in fp32, where memory allows; the next after it reduces."""
+        root: Any = self._module()
+        if self._reduce_once is None:
+            self._reduce_once = self._gradients_fit(root)
+        root.set_requires_gradient_sync(not self._reduce_once)
+        try:
+            yield
+        finally:
+            root.set_requires_gradient_sync(True)
+
+    def _gradients_fit(self, root: nn.Module) -> bool:
+        """Whether those of the whole model are at most a quarter of the memory of this process's GPU."""
+        if self.root_device.type != "cuda":
+            return True
+        needed = 4 * sum(p.numel() for p in root.parameters() if p.requires_grad)
+        return needed <= torch.cuda.get_device_properties(self.root_device).total_memory / 4
+
     def _module(self) -> nn.Module:
         assert self.model is not None
         return self.model
 
 
-def shard(root: nn.Module, model: Any, head: nn.Module | None, precision: Precision, mesh: Any) -> None:
+def shard(
+    root: nn.Module, model: Any, head: nn.Module | None, precision: Precision, mesh: Any, device: torch.device
+) -> None:
     """Shard the decoder layers of `model` one by one, `head`, which computes in fp32, and the rest of `root`."""
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
@@ -139,11 +165,30 @@ def shard(root: nn.Module, model: Any, head: nn.Module | None, precision: Precis
         return
     half = None if precision is Precision.FP32 else torch.bfloat16
     policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False)
-    for layer in decoder_layers(model):
-        fully_shard(layer, mesh=mesh, mp_policy=policy)
-    if head is not None:
-        fully_shard(head, mesh=mesh, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False))
-    fully_shard(root, mesh=mesh, mp_policy=policy)
+    whole = MixedPrecisionPolicy(cast_forward_inputs=False)
+    parts = [(layer, policy) for layer in decoder_layers(model)]
+    for part, own in [*parts, *([] if head is None else [(head, whole)]), (root, policy)]:
+        take_from_first(part, device)
+        fully_shard(part, mesh=mesh, mp_policy=own)
+
+
+@torch.no_grad()
+def take_from_first(part: nn.Module, device: torch.device) -> None:
+    """Give `part` the first process's weights, in fp32, and buffers; what is in shards has them. Ties are kept."""
+    taken: dict[Tensor, Tensor] = {}
+    for module in part.modules():
+        for held in (module._parameters, module._buffers):
+            for name, own in held.items():
+                if own is None or isinstance(own, DTensor):
+                    continue
+                if own not in taken:
+                    weight = isinstance(own, nn.Parameter)
+                    tensor = torch.empty(own.shape, dtype=torch.float32 if weight else own.dtype, device=device)
+                    if not own.is_meta:
+                        tensor.copy_(own)
+                    dist.broadcast(tensor, 0)
+                    taken[own] = nn.Parameter(tensor, own.requires_grad) if weight else tensor
+                held[name] = taken[own]  # type: ignore[assignment]
 
 
 def decoder_layers(model: Any) -> list[nn.Module]:

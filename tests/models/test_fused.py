@@ -63,7 +63,7 @@ def test_on_a_gpu_the_choice_is_by_what_is_installed(
     installed: tuple[str, ...], half: bool, kernel: HeadKernel, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     head = nn.Linear(2, 2)
-    on_gpu = SimpleNamespace(is_cuda=True)
+    on_gpu = SimpleNamespace(device=torch.device("cuda"))
     model = SimpleNamespace(get_output_embeddings=lambda: head, parameters=lambda: iter([on_gpu]))
     monkeypatch.setattr(fused.importlib.util, "find_spec", lambda name: name in installed or None)
     monkeypatch.setitem(sys.modules, "liger_kernel.transformers", _liger())

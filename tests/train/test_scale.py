@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.distributed.fsdp._fully_shard._fsdp_collectives import DefaultReduceScatter
 from transformers import AutoModelForCausalLM
 
 from sq.core.errors import ConfigError
@@ -14,6 +15,7 @@ from sq.models import regressor
 from sq.train import launch
 from sq.train.fit import fit
 from sq.train.launch import processes
+from sq.train.module import TrainingModule
 
 SETTINGS = (
     "data.limit=60", "stage.lr=0.003", "stage.epochs=2", "stage.batch_packs=4", "stage.pack_tokens=192",
@@ -34,7 +36,14 @@ def trained(job, stage, *words):
     [("qft", "ddp", "fp32"), ("qft", "fsdp", "fp32"), ("qpo", "ddp", "fp32"), ("qpo", "fsdp", "fp32"),
      ("qft", "ddp", "bf16"), ("qft", "fsdp", "bf16")],
 )  # fmt: skip
-def test_two_processes_train_as_one(stage, strategy, precision, job, pairs, tmp_path):
+def test_two_processes_train_as_one(stage, strategy, precision, job, pairs, tmp_path, monkeypatch):
+    calls, reduce, step = [], DefaultReduceScatter.__call__, TrainingModule.optimizer_step
+    monkeypatch.setattr(
+        DefaultReduceScatter, "__call__", lambda *args, **more: calls.append("r") or reduce(*args, **more)
+    )
+    monkeypatch.setattr(
+        TrainingModule, "optimizer_step", lambda *args, **more: calls.append("s") or step(*args, **more)
+    )
     extra = (f"data.input={pairs}", "stage.batch_rows=null") if stage == "qpo" else ()
     extra += (f"trainer.precision={precision}",)
     alone, metrics = trained(job, stage, *SETTINGS, *extra, f"output_dir={tmp_path / 'one'}")
@@ -48,6 +57,9 @@ def test_two_processes_train_as_one(stage, strategy, precision, job, pairs, tmp_
     model, found = trained(job, stage, *words)
     for name in ("train/loss", "val/loss", "train/grad_norm"):
         assert found[name] == pytest.approx(metrics[name], rel=2e-4 if precision == "fp32" else 2e-3), name
+    if strategy == "fsdp":
+        steps = calls.count("s") // 2
+        assert calls.count("r") == 3 * steps > 0, "two layers and the rest, once a step of two packs each"
     assert [p.name for p in model.glob("*.safetensors")] == ["model.safetensors"]
     ours, theirs = (AutoModelForCausalLM.from_pretrained(path).state_dict() for path in (alone, model))
     for name, tensor in ours.items():

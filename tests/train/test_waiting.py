@@ -18,7 +18,7 @@ from sq.models.pack import TokenSequence
 from sq.models.packed_forward import pack_loss
 from sq.train import progress
 from sq.train.fit import fit
-from sq.train.model import compile_layers
+from sq.train.model import checkpoint_layers, compile_layers
 from sq.train.module import TrainingModule
 from sq.train.optim import make_optimizer, parameter_groups
 from sq.train.qft import QFTStage
@@ -76,8 +76,9 @@ def test_nothing_waits_for_the_device_between_logs(stage, precision, job, pairs,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize(("sliding", "graphs"), [(False, 1), (True, 2)])
+@pytest.mark.parametrize(
+    ("sliding", "graphs", "checkpointing"), [(False, 1, 0), (False, 1, 1), (False, 1, 0.5), (True, 2, 0), (True, 2, 1)]
+)
 def test_a_step_is_one_graph_for_each_kind_of_layer_and_is_not_compiled_again(
     sliding, graphs, checkpointing, monkeypatch
 ):
@@ -99,7 +100,7 @@ def test_a_step_is_one_graph_for_each_kind_of_layer_and_is_not_compiled_again(
         attention = Attention(kernel=Kernel.FLEX, reason="", shares_prefix=True, windows=chosen.windows).padding_to(250)
         assert attention.pad_to == 256
         if checkpointing:
-            model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+            checkpoint_layers(model, checkpointing)
         if compiled:
             torch._dynamo.reset()
             counters.clear()

@@ -1,0 +1,84 @@
+"""What training holds in memory: weights in one process of several, activations of some layers."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, LlamaConfig
+
+from sq.data.collate import collate
+from sq.models.attention import choose_attention
+from sq.models.load import ModelConfig, empty_model, load_model
+from sq.models.pack import TokenSequence
+from sq.models.packed_forward import pack_loss
+from sq.train.model import checkpoint_layers, trainable_model
+from sq.train.shard import ShardStrategy, decoder_layers
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("adapters", [0, 2])
+def test_with_fsdp_the_first_process_alone_holds_weights(rank, adapters, job, monkeypatch):
+    made = job("qft", "trainer.strategy=fsdp", "trainer.devices=2", f"trainer.lora.rank={adapters}")
+    monkeypatch.setenv("LOCAL_RANK", str(rank))
+    rows = SimpleNamespace(longest=20, train=None, saved_by_sharing=lambda: 1.0, common_prefix=lambda: 0)
+    trained = trainable_model(made.model, made.trainer, made.stage, tokenizer=None, rows=rows, seed=0, weights="")
+    held = {*trained.model.parameters(), *trained.model.buffers()}
+    assert {t.is_meta for t in held} == {rank > 0}
+    whole = load_model(made.model).state_dict()
+    names = {name.replace(".base_layer", ""): t.shape for name, t in trained.model.state_dict().items()}
+    assert {n: s for n, s in names.items() if "lora_" not in n} == {n: t.shape for n, t in whole.items()}
+    assert trained.attention.shares_prefix
+
+
+def test_only_the_first_process_passes_the_parity_gate_of_a_model_in_shards(job, monkeypatch):
+    made = job("qft", "trainer.strategy=fsdp", "trainer.devices=2", "trainer.parity_check=true")
+    passed = []
+    monkeypatch.setattr("sq.train.model.check_parity_gate", lambda model, *args, **more: passed.append(model.device))
+    rows = SimpleNamespace(longest=20, train=None, saved_by_sharing=lambda: 1.0, common_prefix=lambda: 0)
+    for rank in ("0", "1"):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        trainable_model(made.model, made.trainer, made.stage, tokenizer=None, rows=rows, seed=0, weights="")
+    assert passed == [torch.device("cpu")]
+
+
+def test_a_model_with_more_positions_has_them_without_weights_too(tiny_model):
+    config = ModelConfig(name="tiny", path=str(tiny_model), positions=4096)
+    assert empty_model(config).config.max_position_embeddings == 4096
+
+
+@pytest.mark.parametrize(("share", "again"), [(1.0, [0, 1, 2, 3]), (0.75, [1, 2, 3]), (0.5, [1, 3]), (0.1, [])])
+def test_a_share_of_the_layers_is_computed_again_and_gradients_are_the_same(share, again):
+    sizes = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4}
+    config = LlamaConfig(**sizes, intermediate_size=48, max_position_embeddings=64)
+    torch.manual_seed(0)
+    rows = [TokenSequence([*range(3 * n, 4 * n)], 1) for n in (5, 9, 20)]
+
+    def gradients(share):
+        torch.manual_seed(1)
+        model = AutoModelForCausalLM.from_config(config).train()
+        attention, calls = choose_attention(model), []
+        if share:
+            checkpoint_layers(model, share)
+        for i, layer in enumerate(decoder_layers(model)):
+            layer.mlp.register_forward_pre_hook(lambda *args, i=i: calls.append(i))
+        pack_loss(model, collate(rows), attention).total.backward()
+        return sorted(calls), [p.grad for p in model.parameters()]
+
+    plain, expected = gradients(0)
+    calls, found = gradients(share)
+    assert plain == [0, 1, 2, 3] and calls == sorted([*plain, *again])
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize(("memory", "once"), [(4 * 4 * 110 - 1, False), (4 * 4 * 110, True)])
+def test_gradients_of_a_model_in_shards_are_held_whole_where_they_fit_a_quarter(memory, once, monkeypatch):
+    strategy = ShardStrategy(2)
+    strategy.parallel_devices = [torch.device("cuda", 0)]
+    monkeypatch.setattr(ShardStrategy, "local_rank", 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(total_memory=memory))
+    model = torch.nn.Linear(10, 10)
+    assert strategy._gradients_fit(model) is once
+    model.requires_grad_(False)
+    assert strategy._gradients_fit(model)
