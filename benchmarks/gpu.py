@@ -460,25 +460,29 @@ def plain_loop(device: str, shapes: str) -> dict[str, Any]:
 
 
 def serving(asked: argparse.Namespace) -> dict[str, Any]:
-    """Our engine beside a bare vLLM, by `benchmarks/serving.py`, where vLLM is installed for GPUs."""
+    """Our engine beside `vllm bench throughput`, by `benchmarks/serving.py`, where vLLM is installed."""
     if importlib.util.find_spec("vllm") is None:
         return {"skipped": "vLLM is not installed"}
-    if asked.device != "cuda":
-        return {"skipped": "measured on a GPU; `benchmarks/serving.py MODEL_DIR` does it on a CPU"}
     import torch
 
     from sq.domains import base
 
+    tiny = asked.shapes == "tiny"
     with tempfile.TemporaryDirectory() as scratch:
-        tokenizer = Path(base.__file__).parent / "tiny"
-        model = new_model(asked.shapes, "cpu", torch.bfloat16)
+        tokenizer = Path(base.__file__).parent / "tiny" / "tiny"
+        model = new_model(asked.shapes, asked.device, torch.bfloat16, **({"vocab_size": 1024} if tiny else {}))
         model.save_pretrained(scratch)
+        del model
+        if asked.device == "cuda":
+            torch.cuda.empty_cache()  # for the engines, each in a process of its own
         for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
-            for file in tokenizer.rglob(name):
-                (Path(scratch) / name).write_bytes(file.read_bytes())
-        command = [sys.executable, str(Path(__file__).with_name("serving.py")), scratch, "--prompts", "256"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=300)
-    return {"output": done.stdout[-1000:]} if done.returncode == 0 else {"error": done.stderr[-500:]}
+            if (tokenizer / name).exists():
+                (Path(scratch) / name).write_bytes((tokenizer / name).read_bytes())
+        file = Path(scratch) / "found.json"
+        sizes = ["--prompts", "8", "--bench", "16", "--tokens", "8"] if tiny else ["--prompts", "256", "--bench", "128"]
+        command = [sys.executable, str(Path(__file__).with_name("serving.py")), scratch, *sizes, "--json", str(file)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+        return json.loads(file.read_text()) if done.returncode == 0 else {"error": done.stderr[-500:]}
 
 
 def table(results: dict[str, Any]) -> str:
