@@ -81,12 +81,12 @@ def run(name: str, job: type[Job], package: str) -> None:
         try:
             if sweep:
                 parents[:] = parents or [opened.enter_context(sweep_run(config))]
-                join_sweep(config, parents[0])
+                print_message(join_sweep(config, parents[0]))
             build(config, job).run()
         except SqError as error:
             failures.append(error)
             if sweep:
-                print_message(f"job {HydraConfig.get().job.num} ({config.output_dir}): {error}")
+                print_message(f"job {HydraConfig.get().job.num + 1} ({config.output_dir}): {error}")
 
     task.__module__ = "__main__"
     check_stage(sys.argv[1:], package)
@@ -153,8 +153,12 @@ def sweep_run(config: DictConfig) -> AbstractContextManager[Run]:
     return track(tracking, stage="sweep", params=swept, directory=config.output_dir, identity={"sweep": True})
 
 
-def join_sweep(config: DictConfig, parent: Run) -> None:
-    """In a multirun each job has a directory below `output_dir`, named by what is varied, and a run under `parent`."""
+def join_sweep(config: DictConfig, parent: Run) -> str:
+    """In a multirun each job has a directory below `output_dir`, named by what is varied, and a run under `parent`.
+
+    Returns:
+        Which job of how many this is, in a line.
+    """
     hydra_config, sweep = HydraConfig.get(), Path(config.output_dir)
     swept = {a.lstrip("+").partition("=")[0] for a in sys.argv[1:] if re.search(r"=.*(,|\()", a)}
     varied = [o.lstrip("+") for o in hydra_config.overrides.task if o.lstrip("+").partition("=")[0] in swept]
@@ -164,6 +168,19 @@ def join_sweep(config: DictConfig, parent: Run) -> None:
         config.tracking.parent = parent.id
         if name and not config.tracking.get("run_name"):  # told apart in MLflow by what is varied
             config.tracking.run_name = re.sub(r"(^|,)[\w.]+\.(\w+)=", r"\1\2=", name)[:200]  # lr, not stage.lr
+    return f"job {hydra_config.job.num + 1}{_of_jobs(hydra_config)}: {', '.join(varied)} -> {config.output_dir}"
+
+
+def _of_jobs(hydra_config: Any) -> str:
+    """How many jobs the sweep has, where Hydra's own sweeper makes them all beforehand."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    sweeper = hydra_config.sweeper
+    if not str(sweeper.get("_target_", "")).endswith("BasicSweeper") or sweeper.get("params"):
+        return ""
+    parsed = OverridesParser.create().parse_overrides([a for a in sys.argv[1:] if "=" in a and not a.startswith("-")])
+    return f" of {sum(map(len, BasicSweeper.split_arguments(parsed, None)))}"
 
 
 @contextmanager

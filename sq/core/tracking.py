@@ -19,7 +19,7 @@ import traceback
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +67,20 @@ class DataRef:
     run: str | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class ModelRef:
+    """A model: its weights by their place and digest, never a copy."""
+
+    name: str
+    path: str
+    digest: str
+    kind: str = ""
+    """The stage that made it."""
+    params: Mapping[str, Any] = field(default_factory=dict)
+    made: bool = False
+    """Whether this run exported it."""
+
+
 class Run:
     """A run: calls that wait for no server, never raise, and hold no secret. Without a file they do nothing."""
 
@@ -92,6 +106,11 @@ class Run:
     def output(self, name: str, path: str | Path, digest: str = "", rows: int | None = None) -> None:
         """Log a dataset (or model) that this run made."""
         self._dataset("output", DataRef(name=name, path=str(path), digest=digest, rows=rows))
+
+    def model(self, model: ModelRef, metrics: Mapping[str, float], data: DataRef) -> None:
+        """Log what was measured of a model on `data`, and with it the model: MLflow ranks models by it."""
+        numbers = {str(name): value for name, value in metrics.items() if math.isfinite(value)}
+        self._put("model", **asdict(model), metrics=numbers, data=asdict(data), time=int(time.time() * 1000))
 
     def table(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Log rows as a table, shown by MLflow's table view; columns are the union of the rows' keys."""
@@ -185,6 +204,7 @@ def track(
     tags: Record = {"sq.stage": stage, "sq.directory": str(Path(directory).absolute()), **provenance()}
     for name, ours in (("source.name", "command"), ("user", "user"), ("source.git.commit", "git.commit")):
         tags |= {f"mlflow.{name}": tags[ours]} if ours in tags else {}
+    tags["mlflow.source.name"] = tags["mlflow.source.name"].partition(" ")[0]  # the script: MLflow shows its last part
     reads = ",".join(dict.fromkeys(data.run for data in inputs if data.run))
     tags |= {k: v for k, v in (("sq.seeds", seeds(params)), ("sq.reads", reads)) if v}
     header: Record = {

@@ -31,6 +31,9 @@ log = logging.getLogger("sq.tracking")
 
 _PARAM, _TAG = 6000, 5000  # characters that MLflow takes (8000 in a tag since its version 2)
 _NEVER = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST", "INVALID_STATE")
+_PLACE = re.compile(r"(^|\.)(output_dir|input|path|cache|scores)$")
+"""Settings that are tags, not parameters: as axes of MLflow's plots they would hide what was varied."""
+_KIND = ("mlflow.experimentKind", "custom_model_development")  # the experiment opens on its runs, not on traces
 _PATIENCE = 120.0  # seconds that the end of a run waits for MLflow
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true", "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -139,7 +142,7 @@ class Sender(threading.Thread):
         self.file, self.uri, self._timeout, self._sent = file, uri, timeout, start
         self.address, self.reason, self._refused = redact(uri), "", set[str]()
         self.new, self._closing = threading.Event(), threading.Event()
-        self._run, self._resumed, self._logged = "", 0, Record()
+        self._run, self._experiment, self._resumed, self._logged = "", "", 0, Record()
 
     @cached_property
     def client(self) -> Any:
@@ -221,6 +224,8 @@ class Sender(threading.Thread):
                 self.client.log_artifact(self._run, str(path), posixpath.dirname(record["path"]) or None)
             elif op == "dataset":
                 self._log_dataset(record)
+            elif op == "model":
+                self._log_model(record)
             elif op == "end":
                 self.client.set_terminated(self._run, record["status"], record["time"])
 
@@ -228,16 +233,19 @@ class Sender(threading.Thread):
         """Find the run, which goes on, or make it."""
         client, name, tags = self.client, header["experiment"], dict(header["tags"])
         self._resumed, self._logged = header["resumed"], {}
-        if client.get_experiment_by_name(name) is None:  # artifacts of SQLite lie beside it; a server has a place
-            path = Path(self.uri.removeprefix("sqlite:///"))
+        if (experiment := client.get_experiment_by_name(name)) is None:
+            path = Path(self.uri.removeprefix("sqlite:///"))  # artifacts of SQLite lie beside it; a server has a place
             place = (path.parent / "mlartifacts" / key(name)).as_uri() if path.is_absolute() else None
-            client.create_experiment(name, artifact_location=place)
+            self._experiment = client.create_experiment(name, artifact_location=place, tags=dict([_KIND]))
+        else:
+            self._experiment = experiment.experiment_id
+            if _KIND[0] not in experiment.tags:
+                client.set_experiment_tag(self._experiment, *_KIND)
         if found := self._find(header["id"]):
             self._run, self._logged = found.info.run_id, dict(found.data.params)
             client.update_run(self._run, status="RUNNING")
         else:
-            experiment = client.get_experiment_by_name(name).experiment_id
-            run = client.create_run(experiment, header["started"], {"sq.run": header["id"]}, header["name"])
+            run = client.create_run(self._experiment, header["started"], {"sq.run": header["id"]}, header["name"])
             self._run = run.info.run_id
             for child in self._search(f"tags.`sq.parent` = '{header['id']}'"):  # it opened while MLflow was away
                 client.set_tag(child.info.run_id, "mlflow.parentRunId", self._run)
@@ -259,7 +267,9 @@ class Sender(threading.Thread):
         from mlflow.entities import Param
 
         self.client.log_text(self._run, json.dumps(params, indent=1, ensure_ascii=False), "params.json")
-        short = {key(k): _short(v, _PARAM, "params.json") for k, v in params.items()}
+        places = {k: v for k, v in params.items() if v is not None and _PLACE.search(k)}
+        self._log("tags", [{"tags": places}])
+        short = {key(k): _short(v, _PARAM, "params.json") for k, v in params.items() if not _PLACE.search(k)}
         beside = f"resumed-{self._resumed}/"
         new = [Param(k if self._logged.get(k, v) == v else beside + k, v) for k, v in short.items()]
         for start in range(0, len(new), 25):  # a request holds a million bytes
@@ -272,6 +282,32 @@ class Sender(threading.Thread):
         digest = record["digest"] or hashlib.blake2b(record["path"].encode(), digest_size=8).hexdigest()
         data = Dataset(record["name"][:500], digest[:36], "local", json.dumps({"uri": record["path"]}), profile=profile)
         self.client.log_inputs(self._run, [DatasetInput(data, [InputTag("mlflow.data.context", record["context"])])])
+
+    def _log_model(self, record: Record) -> None:
+        """Metrics of a model, known by the digest of its weights; it is entered where it is not there yet."""
+        from mlflow.entities import LoggedModelOutput, Metric
+
+        name, digest, data = re.sub(r"[/:.%\"']", "-", record["name"])[:250], record["digest"], record["data"]
+        same = f"tags.`sq.weights` = '{digest}'"
+        found = self.client.search_logged_models([self._experiment], same, max_results=1)
+        if found:
+            model = found[0]
+        else:
+            own = {"source_run_id": self._run} if record["made"] else {}
+            params = {key(k): _short(v, 250, "params.json") for k, v in record["params"].items()}
+            tags = {"sq.weights": digest, "sq.path": record["path"]}
+            model = self.client.create_logged_model(
+                self._experiment, name, tags=tags, params=params, model_type=record["kind"], **own
+            )
+            self.client.finalize_logged_model(model.model_id, "READY")
+        outputs = self.client.get_run(self._run).outputs
+        if record["made"] and model.model_id not in {o.model_id for o in (outputs.model_outputs if outputs else ())}:
+            self.client.log_outputs(self._run, [LoggedModelOutput(model.model_id, 0)])
+        metrics = [
+            Metric(key(k), float(v), record["time"], 0, model.model_id, data["name"], data["digest"][:36], self._run)
+            for k, v in record["metrics"].items()
+        ]
+        self.client.log_batch(self._run, metrics=metrics)
 
 
 def _short(value: Any, limit: int, file: str) -> str:

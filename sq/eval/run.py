@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sq.core.config import flatten
 from sq.core.ledger import LedgerSummary
-from sq.core.tracking import DataRef, Run, track
+from sq.core.tracking import DataRef, ModelRef, Run, track
 from sq.engine.base import Sampling
 from sq.eval.answer import LazyEngine, answer_all, answers_dir
 from sq.eval.benchmarks import BenchmarkConfig, GradingConfig
@@ -56,9 +56,11 @@ def evaluate(job: EvalSettings) -> dict[str, dict[str, float]]:
                     name, output / name, checker.vote, ks=job.k, rewards=rewards.get(name), left_out=left_out
                 )
             summaries.append(of_one)
+        model = ModelRef(name=job.model.name, path=job.model.path, digest=engine.identity)
         base = base_of(job.base or "", job.model.name, job.model.path)
         for summary in summaries:
-            run.metrics({f"{summary.name}/{key}": value for key, value in flat_metrics(summary).items()})
+            values = {f"{summary.name}/{key}": value for key, value in flat_metrics(summary).items()}
+            run.model(model, values, next(data for data in inputs if data.name == summary.name))
         run.table("figures", metric_rows(summaries, base))
         if differing := [row for summary in summaries for row in summary.disagreements]:
             run.table("disagreements", [{**row, "prediction": row["prediction"][-2000:]} for row in differing])

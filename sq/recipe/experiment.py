@@ -254,7 +254,7 @@ def _varied(runs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     values: dict[str, set[str]] = defaultdict(set)
     keys = {key for run in runs for key in run["params"] if not key.startswith("resumed-")}
     for run in runs:
-        for key in keys:
+        for key in keys | {"data.input", "input"}:
             values[key].add(value_of(run, key))
     several = len({run["tags"].get("sq.stage") for run in runs}) > 1
     varied = [

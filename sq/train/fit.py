@@ -23,7 +23,7 @@ from sq.core.errors import ConfigError, RowError
 from sq.core.files import DirectoryLock
 from sq.core.quoting import entry_command, quote_override
 from sq.core.recovery import make_directory
-from sq.core.tracking import DataRef, Run, track
+from sq.core.tracking import DataRef, ModelRef, Run, track
 from sq.domains.base import DomainConfig
 from sq.models.load import NEW_TINY, ModelConfig, eos_ids, fingerprint, load_tokenizer
 from sq.train.cache import references_key
@@ -75,6 +75,7 @@ def _fit(job: TrainJob) -> Path:
                 metrics = _train(job, given, rows, run, planned)
             if first:
                 run.output("model", str(output / "model"), digest="", rows=len(rows.train))
+                _log_model(run, job, given, rows, metrics)
         if first:  # done only once its run is: a training that is passed over later would stay killed there
             seconds, tokens = round(time.monotonic() - started, 1), round(metrics["train/tokens"])
             update_record(output, figures=metrics, rows=len(rows.train), tokens=tokens, seconds=seconds)
@@ -227,6 +228,26 @@ def _record_rows(output: Path, record: Mapping[str, Any], rows: TrainingRows, ru
     if len(rows.held_out):
         run.tag("sq.held_out", held_out)
     shutil.copyfile(rows.directory / REJECTS, output / REJECTS)
+
+
+def _log_model(run: Run, job: TrainJob, given: PreparedRun, rows: TrainingRows, metrics: Mapping[str, float]) -> None:
+    """The exported model in MLflow: losses in training are of the input, those held out of the held-out rows."""
+    path = Path(job.output_dir) / "model"
+    name = job.tracking.run_name or f"{job.model.name}-{job.stage.name}"
+    exported = ModelConfig(name=name, path=str(path))
+    params = {k: v for k, v in given.settings.items() if k.startswith(("stage.", "data.", "model.", "seed"))}
+    model = ModelRef(
+        name=name,
+        path=str(path.absolute()),
+        digest=fingerprint(exported),
+        kind=job.stage.name,
+        params=params,
+        made=True,
+    )
+    held_out = DataRef(name="held out", digest=rows.held_out.digest())
+    for data, front in ((_data_ref(job, given, rows), "train/"), (held_out, "val/")):
+        if own := {k: v for k, v in metrics.items() if k.startswith(front)}:
+            run.model(model, own, data)
 
 
 def _format_losses(metrics: Mapping[str, float]) -> str:

@@ -14,7 +14,7 @@ import pytest
 
 from sq.core.config import build
 from sq.core.errors import ConfigError, SqError
-from sq.core.tracking import DataRef, TrackingConfig, track
+from sq.core.tracking import DataRef, ModelRef, TrackingConfig, send_tracked, track
 from sq.recipe.experiment import read_runs
 
 
@@ -54,6 +54,60 @@ def test_everything_arrives(store, tmp_path):
     contexts = {d.dataset.name: (d.tags[0].value, d.dataset.digest, json.loads(d.dataset.profile)) for d in inputs}
     assert contexts["seeds"] == ("input", "d" * 36, {"rows": 12, "digest": "d" * 64, "run": "r" * 32})
     assert contexts["model"] == ("output", "e" * 32, {"rows": 7, "digest": "e" * 32})
+
+
+def test_the_experiment_opens_on_its_runs_and_a_run_names_its_script(store):
+    store.client().create_experiment("mine")  # made by someone else
+    for name in ("scalequest", "mine"):
+        with store.track(TrackingConfig(experiment=name), params={"seed": 1}, directory=name):
+            pass
+        experiment = store.client().get_experiment_by_name(name)
+        assert experiment.tags["mlflow.experimentKind"] == "custom_model_development"
+    source = store.one()["tags"]["mlflow.source.name"]
+    assert source and " " not in source and store.one()["tags"]["command"].startswith(source)
+
+
+def test_places_are_tags_and_no_axes_of_a_plot(store):
+    places = {"output_dir": "outputs/a", "data.input": "outputs/q", "model.path": "/m", "input": None}
+    with store.track(params={**places, "stage.lr": 0.1}):
+        pass
+    found = store.one()
+    assert found["params"] == {"stage.lr": "0.1"} and json.loads(store.text("params.json")) == {
+        **places,
+        "stage.lr": 0.1,
+    }
+    assert {k: found["tags"].get(k) for k in places} == places
+
+
+def test_models_are_ranked_by_what_was_measured_of_them(store, caplog):
+    """A sweep's models by held-out loss, and what an evaluation adds; sent twice it is the same."""
+    seeds, bench = DataRef(name="seeds", digest="d" * 64), DataRef(name="gsm8k", digest="b" * 12)
+    for name, loss in (("low", 0.5), ("high", 0.9)):
+        model = ModelRef(
+            name=name, path=f"/m/{name}", digest=f"w-{name}", kind="sft", params={"stage.lr": 0.1}, made=True
+        )
+        with store.track(params={"name": name}, directory=name) as run:
+            run.model(model, {"val/loss": loss, "nan": math.nan}, seeds)
+            run.model(model, {"train/loss": 1.0}, DataRef(name="rows", digest="r" * 12))
+    low = ModelRef(name="another name", path="/elsewhere", digest="w-low")
+    with store.track(stage="evaluate", directory="eval") as run:
+        run.model(low, {"gsm8k/accuracy": 0.25}, bench)
+    for _ in range(2):
+        experiment = store.client().get_experiment_by_name("scalequest").experiment_id
+        ranked = store.client().search_logged_models(
+            [experiment], order_by=[{"field_name": "metrics.val/loss", "ascending": True}]
+        )
+        assert [model.name for model in ranked] == ["low", "high"], "the evaluation's model is the one trained"
+        assert ranked[0].status == "READY" and ranked[0].tags["sq.path"] == "/m/low" and ranked[0].model_type == "sft"
+        measured = {m.key: (m.value, m.dataset_name, m.dataset_digest) for m in ranked[0].metrics}
+        assert measured == {
+            "val/loss": (0.5, "seeds", "d" * 36), "train/loss": (1.0, "rows", "r" * 12),
+            "gsm8k/accuracy": (0.25, "gsm8k", "b" * 12),
+        }  # fmt: skip
+        assert len(ranked[0].metrics) == 3 and "refuses" not in caplog.text
+        trained = next(run for run in store.runs() if run["id"] == ranked[0].source_run_id)
+        assert [o.model_id for o in store.client().get_run(trained["id"]).outputs.model_outputs] == [ranked[0].model_id]
+        send_tracked(".", store.uri)
 
 
 def test_the_file_has_all_of_it_a_record_a_line(store):
