@@ -45,6 +45,7 @@ class TrackingConfig:
     run_name: str | None = setting(None, help="the run's name in MLflow; default: the stage's")
     parent: str | None = setting(None, help="id of the run to nest under; default: $SQ_PARENT_RUN")
     tags: dict[str, str] = setting({}, help="tags of your own")
+    traces: int = setting(20, ge=0, le=100, help="items of each synthesis stage whose requests are logged as traces")
     timeout: int = setting(10, ge=1, le=600, help="seconds that one request to a server may take")
 
     def __post_init__(self) -> None:
@@ -81,6 +82,27 @@ class ModelRef:
     """Whether this run exported it."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class RequestTrace:
+    """One request to a model: when (milliseconds since 1970), how long, the prompt, the reply, tokens in and out."""
+
+    started: int
+    seconds: float
+    asked: str
+    outcome: str
+    tokens: Mapping[str, int] = field(default_factory=dict)
+    failed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ItemTrace(RequestTrace):
+    """All requests that a stage made for one of its items."""
+
+    name: str
+    item: str
+    requests: tuple[RequestTrace, ...] = ()
+
+
 class Run:
     """A run: calls that wait for no server, never raise, and hold no secret. Without a file they do nothing."""
 
@@ -111,6 +133,10 @@ class Run:
         """Log what was measured of a model on `data`, and with it the model: MLflow ranks models by it."""
         numbers = {str(name): value for name, value in metrics.items() if math.isfinite(value)}
         self._put("model", **asdict(model), metrics=numbers, data=asdict(data), time=int(time.time() * 1000))
+
+    def trace(self, trace: ItemTrace) -> None:
+        """Log what was asked for one item, and what came of it."""
+        self._put("trace", **asdict(trace))
 
     def table(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Log rows as a table, shown by MLflow's table view; columns are the union of the rows' keys."""

@@ -226,6 +226,8 @@ class Sender(threading.Thread):
                 self._log_dataset(record)
             elif op == "model":
                 self._log_model(record)
+            elif op == "trace":
+                self._log_trace(record)
             elif op == "end":
                 self.client.set_terminated(self._run, record["status"], record["time"])
 
@@ -308,6 +310,42 @@ class Sender(threading.Thread):
             for k, v in record["metrics"].items()
         ]
         self.client.log_batch(self._run, metrics=metrics)
+
+    def _log_trace(self, record: Record) -> None:
+        """What a stage asked for one item, a span a request. Its id follows from run and item, so twice is once."""
+        from mlflow.entities import Span, TraceInfo, TraceLocation, TraceState
+
+        trace = hashlib.blake2b(f"{self._run}/{record['name']}/{record['item']}".encode(), digest_size=16).hexdigest()
+        spans = [
+            Span.from_dict_v2(_span(trace, number, record["name"] if number == 0 else "request", each))
+            for number, each in enumerate([record, *record["requests"]])
+        ]
+        info = TraceInfo(
+            trace_id=f"tr-{trace}", trace_location=TraceLocation.from_experiment_id(self._experiment),
+            request_time=record["started"], state=TraceState.ERROR if record["failed"] else TraceState.OK,
+            request_preview=record["asked"][:1000], response_preview=record["outcome"][:1000],
+            execution_duration=int(record["seconds"] * 1000), trace_metadata={"mlflow.sourceRun": self._run},
+            tags={"mlflow.traceName": record["name"], "sq.item": record["item"]},
+        )  # fmt: skip
+        self.client._tracing_client.start_trace(info)
+        self.client._tracing_client.log_spans(self._experiment, spans)
+
+
+def _span(trace: str, number: int, name: str, each: Record) -> Record:
+    """A span as MLflow reads it: number 0 is the item's, the others are requests in it."""
+    begun = each["started"] * 1_000_000
+    attributes = {
+        "mlflow.traceRequestId": f"tr-{trace}", "mlflow.spanType": "LLM" if number else "CHAIN",
+        "mlflow.spanInputs": each["asked"], "mlflow.spanOutputs": each["outcome"],
+        **({"mlflow.chat.tokenUsage": each["tokens"]} if each["tokens"] else {}),
+    }  # fmt: skip
+    return {
+        "name": name, "context": {"trace_id": f"0x{trace}", "span_id": f"0x{number + 1:016x}"},
+        "parent_id": f"0x{1:016x}" if number else None, "start_time": begun,
+        "end_time": begun + int(each["seconds"] * 1e9), "status_code": "ERROR" if each["failed"] else "OK",
+        "status_message": "", "attributes": {k: json.dumps(v, ensure_ascii=False) for k, v in attributes.items()},
+        "events": [],
+    }  # fmt: skip
 
 
 def _short(value: Any, limit: int, file: str) -> str:

@@ -49,6 +49,7 @@ class AnswersStage(SynthStage):
             process=lambda items, run: solver.run_flows(items, lambda item: sampler.request_flow(item, run)),
             close=solver.close,
             usages=(solver.usage,),
+            traces=solver.traces,
             inputs=inputs,
             unit="question",
             metrics=_metrics,

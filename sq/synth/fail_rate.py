@@ -50,6 +50,7 @@ class FailRateStage(SynthStage):
             process=lambda items, run: solver.run_flows(items, lambda item: labeller.request_flow(item, run)),
             close=solver.close,
             usages=(solver.usage,),
+            traces=solver.traces,
             inputs=inputs,
             unit="problem",
             metrics=lambda directory: _metrics(directory, self.n),

@@ -52,6 +52,7 @@ class FilterStage(SynthStage):
             process=lambda items, run: map(_item_result, items),
             close=models.close,
             usages=(models.usage,),
+            traces=models.traces,
             inputs=inputs,
             independent=False,
             ignored_fields=frozenset(["stage.scores"]),

@@ -20,11 +20,13 @@ from sq.core.chat import ChatFormat
 from sq.core.errors import ConfigError, EngineError
 from sq.core.ledger import WorkItem
 from sq.core.thinking import UNFINISHED, answer_start
+from sq.core.tracking import ItemTrace
 from sq.engine.base import Completion, Engine, Request, Result, Sampling, ScoreRequest, ScoreResult
 from sq.engine.config import EngineConfig
 from sq.engine.failures import FailureLimit, has_failed
 from sq.engine.meter import MeteredEngine, Usage
 from sq.models.load import ModelConfig, eos_ids, load_tokenizer
+from sq.synth.request_traces import RequestTraces, prompt_text
 from sq.synth.stage import ItemResult, seed_of
 
 AnyRequest: TypeAlias = Request | ScoreRequest
@@ -48,6 +50,7 @@ class ModelClient:
         self._limit = FailureLimit(engine)
         self._engine: Engine | None = None
         self._checked: set[tuple[int, str]] = set()
+        self._traces = RequestTraces()
 
     @cached_property
     def chat(self) -> ChatFormat | None:
@@ -143,7 +146,12 @@ class ModelClient:
         return self._runner(items, flow).results(lambda rs: self._limit.watch(self.engine.score(rs)))
 
     def _runner(self, items: Iterable[WorkItem], flow: Callable[[WorkItem], RequestFlow]) -> _FlowRunner:
-        return _FlowRunner(items, flow, reject_failed=self._config.reject_failed)
+        return _FlowRunner(items, flow, self._traces, reject_failed=self._config.reject_failed)
+
+    def traces(self, limit: int) -> list[ItemTrace]:
+        """What it was asked for the first items, and what came of them."""
+        decode = self.chat.text if self.chat is not None and limit else None
+        return self._traces.read(self.name, limit, lambda request: prompt_text(request, decode))
 
     def close(self) -> None:
         """Stop the engine, if it was started."""
@@ -173,9 +181,10 @@ class _FlowRunner:
     """All flows of a stage, through one stream of requests."""
 
     def __init__(
-        self, items: Iterable[WorkItem], flow: Callable[[WorkItem], RequestFlow], *, reject_failed: bool = False
-    ) -> None:
-        self._items, self._flow, self._reject_failed = iter(items), flow, reject_failed
+        self, items: Iterable[WorkItem], flow: Callable[[WorkItem], RequestFlow], traces: RequestTraces, *,
+        reject_failed: bool = False,
+    ) -> None:  # fmt: skip
+        self._items, self._flow, self._traces, self._reject_failed = iter(items), flow, traces, reject_failed
         self._queue: deque[AnyRequest] = deque()
         self._waiting: dict[str, _PausedFlow] = {}
         self._ready: deque[ItemResult] = deque()
@@ -217,12 +226,13 @@ class _FlowRunner:
         if len(paused.results) < len(paused.keys):
             return
         results = [paused.results[key] for key in paused.keys]
+        self._traces.answer(paused.key, results)
         failed = None if self._reject_failed else next((r.error for r in results if has_failed(r)), None)
         if failed is None:
             self._advance(paused, results)
         else:
             paused.flow.close()
-            self._ready.append(ItemResult(key=paused.key, failure=failed))
+            self._end(ItemResult(key=paused.key, failure=failed))
 
     def _advance(self, paused: _PausedFlow, results: list[AnyResult] | None) -> None:
         """Let a flow go on until it asks something, or has its result."""
@@ -231,12 +241,17 @@ class _FlowRunner:
             while not requests:
                 requests = paused.flow.send([])
         except StopIteration as end:
-            self._ready.append(end.value)
+            self._end(end.value)
             return
+        self._traces.ask(paused.key, requests)
         paused.keys, paused.results = [request.key for request in requests], {}
         for request in requests:
             self._waiting[request.key] = paused
         self._queue.extend(requests)
+
+    def _end(self, result: ItemResult) -> None:
+        self._traces.end(result)
+        self._ready.append(result)
 
     def _drain(self) -> Iterator[ItemResult]:
         while self._ready:

@@ -59,6 +59,7 @@ class QuestionsStage(SynthStage):
             process=lambda items, run: _in_turn(items, run),
             close=lambda: _close(generators),
             usages=tuple(g.client.usage for g in generators),
+            traces=lambda limit: [trace for g in generators for trace in g.client.traces(limit)],
             total=self.count,
             unit="sample",
             metrics=lambda directory: _metrics(directory, job.domain.create(), job.engine.seed_bits),

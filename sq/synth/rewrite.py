@@ -76,6 +76,7 @@ class RewriteStage(SynthStage):
             process=rewriter.results,
             close=lambda: _close(optimiser, judge),
             usages=(optimiser.usage,) if judge is optimiser else (optimiser.usage, judge.usage),
+            traces=optimiser.traces,
             inputs=inputs,
             ignored_fields=frozenset(name for name in flatten(self, "stage") if name.startswith(JUDGE)),
             unit="question",

@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,8 @@ def run_stage(job: SynthJob, spec: StageSpec) -> dict[str, float]:
                 measured = spec.metrics(directory)
                 file.keep(summary.digest, measured)
         finally:
+            for trace in spec.traces(job.tracking.traces) if job.tracking.enabled else ():
+                run.trace(replace(trace, name=f"{name} ({trace.name})"))
             spec.close()
         metrics = {**_counts(summary), **measured, **file.usage}
         run.output(name, directory, digest=summary.digest, rows=summary.rows)

@@ -28,7 +28,7 @@ from sq.engine.base import ScoreRequest, ScoreResult
 from sq.engine.failures import rejected
 from sq.synth.config import SynthJob, SynthStage
 from sq.synth.model_client import ModelClient, RequestFlow
-from sq.synth.stage import ItemResult, StageInput, StageSpec, bad_item
+from sq.synth.stage import ItemResult, StageInput, StageSpec, bad_item, no_traces
 
 
 class SelectionMethod(Enum):
@@ -74,6 +74,7 @@ class SelectStage(SynthStage):
             process=selector.results,
             close=reward_model.close if reward_model else lambda: None,
             usages=(reward_model.usage,) if reward_model else (),
+            traces=reward_model.traces if reward_model else no_traces,
             inputs=inputs,
             independent=False,
             unit="question",

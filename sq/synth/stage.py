@@ -17,7 +17,7 @@ import pyarrow as pa
 from sq.core.errors import ConfigError
 from sq.core.ledger import Reject, WorkItem
 from sq.core.rows import row_id
-from sq.core.tracking import DataRef
+from sq.core.tracking import DataRef, ItemTrace
 from sq.data.columns import Need
 from sq.data.readers import BadRow
 from sq.data.sources import digest, read_source
@@ -36,6 +36,11 @@ class ItemResult:
     rows: list[dict[str, Any]] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     failure: str | None = None
+
+
+def no_traces(limit: int) -> list[ItemTrace]:
+    """Of a stage that asks no model."""
+    return []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +69,8 @@ class StageSpec:
     """Whether a row depends on all others, so that one worker must see every item."""
     independent: bool = True
     """Whether an item has rows or rejects, never both, and no item's depend on another's."""
+    traces: Callable[[int], list[ItemTrace]] = no_traces
+    """What its models were asked for their first items, so many of each."""
     unit: str = "row"
     then: str = ""
     """The command that usually follows, up to the key that takes this stage's directory."""

@@ -49,6 +49,7 @@ def pairs_by_success(job: SynthJob, stage: RewriteStage) -> StageSpec:
         ),
         close=solver.close,
         usages=(solver.usage,),
+        traces=solver.traces,
         inputs=inputs,
         independent=False,
         unit="window",

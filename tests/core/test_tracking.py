@@ -14,7 +14,7 @@ import pytest
 
 from sq.core.config import build
 from sq.core.errors import ConfigError, SqError
-from sq.core.tracking import DataRef, ModelRef, TrackingConfig, send_tracked, track
+from sq.core.tracking import DataRef, ItemTrace, ModelRef, RequestTrace, TrackingConfig, send_tracked, track
 from sq.recipe.experiment import read_runs
 
 
@@ -107,6 +107,38 @@ def test_models_are_ranked_by_what_was_measured_of_them(store, caplog):
         assert len(ranked[0].metrics) == 3 and "refuses" not in caplog.text
         trained = next(run for run in store.runs() if run["id"] == ranked[0].source_run_id)
         assert [o.model_id for o in store.client().get_run(trained["id"]).outputs.model_outputs] == [ranked[0].model_id]
+        send_tracked(".", store.uri)
+
+
+def test_traces_of_requests_are_sent_once(store, caplog):
+    """A trace an item, a span a request, under the run; what is sent again is the same trace."""
+    tokens = {"input_tokens": 12, "output_tokens": 3, "total_tokens": 15}
+    requests = tuple(
+        RequestTrace(started=1000 * i, seconds=0.5, asked=f"user: größer {i}?", outcome=f"yes {i}", tokens=tokens)
+        for i in (1, 2)
+    )
+    with store.track() as run:
+        for item, failed in (("a", False), ("b", True)):
+            run.trace(
+                ItemTrace(
+                    name="filter", item=item, started=1000, seconds=1.5, asked="user: größer 1?", outcome="1 row",
+                    requests=requests, failed=failed,
+                )
+            )  # fmt: skip
+    experiment = store.client().get_experiment_by_name("scalequest").experiment_id
+    for _ in range(2):
+        found = {t.info.tags["sq.item"]: t for t in store.client().search_traces(locations=[experiment])}
+        assert sorted(found) == ["a", "b"] and "refuses" not in caplog.text
+        info = found["a"].info
+        assert info.trace_metadata["mlflow.sourceRun"] == store.one()["id"] and info.execution_duration == 1500
+        assert info.state == "OK" and found["b"].info.state == "ERROR" and info.response_preview == "1 row"
+        spans = found["a"].data.spans
+        assert [(s.name, s.inputs, s.outputs) for s in spans] == [
+            ("filter", "user: größer 1?", "1 row"), ("request", "user: größer 1?", "yes 1"),
+            ("request", "user: größer 2?", "yes 2"),
+        ]  # fmt: skip
+        assert spans[1].parent_id == spans[0].span_id and spans[1].get_attribute("mlflow.chat.tokenUsage") == tokens
+        assert spans[2].end_time_ns - spans[2].start_time_ns == 500_000_000
         send_tracked(".", store.uri)
 
 

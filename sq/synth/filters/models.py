@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sq.core.tracking import ItemTrace
 from sq.engine.config import EngineConfig
 from sq.engine.hf import HFConfig
 from sq.engine.meter import Usage
@@ -24,6 +25,10 @@ class FilterModels:
     def scorer(self, model: ModelConfig, engine: EngineConfig | None = None) -> ModelClient:
         """Says how hard a question is; on the judge's engine, unless that serves one model alone."""
         return self._client("scorer", model, engine or (self._engine if self._engine.loads_weights else HFConfig()))
+
+    def traces(self, limit: int) -> list[ItemTrace]:
+        """What each was asked for its first items."""
+        return [trace for client in self._clients.values() for trace in client.traces(limit)]
 
     def close(self) -> None:
         """Stop the engines. A model that is asked again starts its own again."""

@@ -1,0 +1,45 @@
+"""What a stage asks for its first items is logged as traces: prompt, reply, tokens, and what came of the item."""
+
+import json
+
+import pytest
+
+from sq.core.ledger import read_rejects, read_rows
+
+
+def traces(directory):
+    records = map(json.loads, (directory / "metrics.jsonl").read_text().splitlines())
+    return [record for record in records if record["op"] == "trace"]
+
+
+@pytest.fixture
+def tracked(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return lambda *words, to: (run(*words, "tracking=sqlite", to=to), traces(tmp_path / to))[1]
+
+
+def test_an_item_of_answers_has_one_request(tracked, tmp_path):
+    found = tracked("answers", "input=domain", "limit=5", "stage.n=2", "tracking.traces=3", to="a")
+    rows = [row["response"] for row in read_rows(tmp_path / "a")]
+    assert len(found) == 3 and all(trace["outcome"] == "2 rows" and not trace["failed"] for trace in found)
+    for trace in found:
+        (request,) = trace["requests"]
+        assert trace["asked"] == request["asked"] and request["asked"].startswith("user: ")
+        replies = request["outcome"].split("\n---\n")
+        assert len(replies) == 2 and set(replies) <= set(rows)
+        tokens = request["tokens"]
+        assert tokens["input_tokens"] + tokens["output_tokens"] == tokens["total_tokens"] > 0
+
+
+def test_a_rejected_item_names_its_reason(tracked, tmp_path):
+    tracked("answers", "input=domain", "limit=12", "stage.n=1", to="a")
+    found = tracked("filter", "filters=[solvability]", f"input={tmp_path / 'a'}", to="f")
+    assert len(found) == 12, "twenty is the default, there are fewer"
+    reasons = {f"rejected: {reject['reason']}" for reject in read_rejects(tmp_path / "f")}
+    assert {trace["outcome"] for trace in found} <= {"1 row", *reasons}
+
+
+def test_without_tracking_nothing_is_read(run, tmp_path, monkeypatch):
+    monkeypatch.setattr("sq.synth.model_client.ModelClient.traces", None)
+    run("answers", "input=domain", "limit=2", to="a")
+    assert not (tmp_path / "a" / "metrics.jsonl").exists()
