@@ -194,13 +194,13 @@ def _plain(value: Any) -> Any:
     """`value` as JSON has it; the keys of a mapping must be texts, else 1 and "1" would be one key."""
     if value is None or isinstance(value, _SCALARS):
         return value
-    if isinstance(value, Mapping):
+    if isinstance(value, list | tuple):
+        return [_plain(child) for child in value]
+    if isinstance(value, Mapping):  # last, as it is the slow one to ask
         for key in value:
             if not isinstance(key, str):
                 raise TypeError(f"the key {key!r} is a {type(key).__name__}; keys must be texts")
         return {key: _plain(child) for key, child in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(child) for child in value]
     if isinstance(value, np.integer | np.floating | np.bool_):
         return value.item()
     raise TypeError(f"{value!r} is a {type(value).__name__}; only plain values can be part of a row or an id")

@@ -7,12 +7,14 @@ packs them into `extra` where a row is written.
 from __future__ import annotations
 
 import hashlib
+import math
 from array import array
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import pyarrow as pa
 
+from sq.core.columns import BOOL, FLOAT, INT, TEXT, TEXTS
 from sq.core.config import nearest
 from sq.core.errors import RowError
 from sq.core.rows import COLUMNS, LINEAGE, canonical, check_row, content_id, text_problem, value_problem, with_extra
@@ -32,6 +34,7 @@ ALIASES: dict[str, tuple[tuple[str, ...], ...]] = {
 TEXT_OF_NUMBER = frozenset({"answer", "level", "topic", "source_id", "reference", "extracted", "item"})
 """Columns of text that other people keep as numbers: 72 is read as "72"."""
 
+_LINEAGE_KINDS = [(name, COLUMNS[name]) for name in LINEAGE.names]
 _WORDS = {"true": True, "false": False, "1": True, "0": False}
 Problem = tuple[str, str]
 Need: TypeAlias = pa.Schema | Mapping[str, pa.DataType] | Collection[str]
@@ -50,6 +53,7 @@ class Columns:
         self._untyped = untyped
         self._source = source
         self._plans: dict[tuple[str, ...], dict[str, str] | Problem] = {}
+        self._others = {n: kind for n, kind in COLUMNS.items() if n not in self.need and n not in LINEAGE.names}
 
     def check_first(self, have: Iterable[str], what: str) -> None:
         """Refuse a source of which no row can be used, because its columns are missing or ambiguous.
@@ -138,9 +142,11 @@ class Columns:
     def _fit_others(self, row: dict[str, Any]) -> None:
         """Columns of ours that nobody needs here: of the right type, or moved to `extra`, so that nothing is lost."""
         foreign = {}
-        for name in row.keys() & COLUMNS.keys() - self.need.keys() - set(LINEAGE.names):
-            value = self._coerce(name, row[name], COLUMNS[name])
-            if value is not None and value_problem(value, COLUMNS[name]):
+        others = self._others
+        odd = [n for n, value in row.items() if value is not None and n in others and not _is_plain(value, others[n])]
+        for name in odd:
+            value = self._coerce(name, row[name], others[name])
+            if value is not None and value_problem(value, others[name]):
                 foreign[name] = row.pop(name)
             else:
                 row[name] = value
@@ -185,7 +191,26 @@ class Columns:
 
 def _has_lineage(row: Mapping[str, Any]) -> bool:
     """Whether the row comes from an earlier stage and keeps its id."""
-    return "id" in row and "run" in row and not check_row({n: row.get(n) for n in LINEAGE.names}, LINEAGE)
+    if "id" not in row or "run" not in row:
+        return False
+    values = [(row.get(name), kind) for name, kind in _LINEAGE_KINDS]
+    if row.get("parents") is not None and all(v is None or _is_plain(v, kind) for v, kind in values):
+        return row["id"] is not None and row["run"] is not None
+    return not check_row({n: row.get(n) for n in LINEAGE.names}, LINEAGE)
+
+
+def _is_plain(value: Any, kind: pa.DataType) -> bool:
+    """Whether a value can stand in a column as it is; what is not seen at once to be so is looked at closely."""
+    given = type(value)
+    if given is str:
+        return value.isascii() and kind is TEXT
+    if given is int:
+        return kind is INT and -(2**63) <= value < 2**63
+    if given is float:
+        return kind is FLOAT and math.isfinite(value)
+    if given is list:
+        return kind is TEXTS and all(type(item) is str and item.isascii() for item in value)
+    return given is bool and kind is BOOL
 
 
 class SeenContents:

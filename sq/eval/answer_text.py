@@ -35,9 +35,18 @@ def visible_text(text: str) -> str:
         at = text.find(stop, 1)
         if at > 0 and text[:at].strip():
             text = text[:at]
-    answered = _ANSWERED.search(text)
+    answered = _ANSWERED.search(text) if _NEXT.search(text) else None
     following = _NEXT.search(text, answered.end()) if answered else None
     return text[: following.start()] if following else text
+
+
+def may_mention(text: str, words: tuple[str, ...]) -> bool:
+    """Whether one of these ASCII words may be in a text, whatever their case: the cheap question before a pattern that
+    cannot match without them. Of a text beyond ASCII it is not said: other letters are equal to ours without case."""
+    if not text.isascii():
+        return True
+    lower = text.lower()
+    return any(word in lower for word in words)
 
 
 def after_thinking(text: str) -> tuple[str, bool]:

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from sq.eval.answer_text import after_thinking, visible_text
+from sq.eval.answer_text import after_thinking, may_mention, visible_text
 from sq.eval.boxes import boxed, last_boxes
 from sq.eval.equal.notation import SHARE
 from sq.eval.equal.words import is_prose, is_words, unwrap
@@ -64,6 +64,10 @@ _FOREIGN = re.compile(
     r"antwort\s*(?:ist|lautet|:)|r[ée]ponse(?:\s+\w+)?\s*(?:est|:)|resposta(?:\s+\w+)?\s*(?:é|:)|risposta\s*(?:è|:)",
     re.IGNORECASE,
 )
+_PHRASE_WORDS = ("answer", "correct option", "correct choice", "the result", "solution set", "a:")
+_FOREIGN_WORDS = ("respuesta", "antwort", "reponse", "resposta", "risposta")
+_HEADING_WORDS = ("answer", "result")
+"""In an ASCII text none of these patterns matches without one of its words."""
 _SCRIPT = re.compile("[\u0400-\u04ff\u0590-\u06ff\u0900-\u097f\u3040-\u9fff\uac00-\ud7af]")
 _CHOSEN = re.compile(
     r"(?:^|[\s*(])([A-J])[)*.]{0,3}\s+(?:is|must be)\s+(?:the\s+)?(?:\w+\s+)?(?:correct|right|answer)\b"
@@ -180,12 +184,10 @@ def _announced(text: str) -> tuple[str, AnswerLocation] | None:
         ):
             hashes = match
     phrase = None
-    for match in _PHRASE.finditer(text):
-        phrase = match
-    for match in _FOREIGN.finditer(text, phrase.end() if phrase else 0):
-        phrase = match
-    for match in _HEADING.finditer(text, phrase.end() if phrase else 0):
-        phrase = match
+    for pattern, words in ((_PHRASE, _PHRASE_WORDS), (_FOREIGN, _FOREIGN_WORDS), (_HEADING, _HEADING_WORDS)):
+        if may_mention(text, words):
+            for match in pattern.finditer(text, phrase.end() if phrase else 0):
+                phrase = match
     chosen = _CHOSEN.search(text[-200:].rstrip())
     if chosen and not hashes:
         return chosen.group(1), AnswerLocation.PHRASE

@@ -32,20 +32,38 @@ _BUT = (
     r"(?P<but>[,;，]?\s?[—–-]?\s?(?:but|it is|it['’]s|rather|instead|sondern|sino|mais|mas|ma|а|而是)"
     rf"(?:\s(?:rather|it is))?\s?(?={_VALUE}))"
 )
+_NOT_THE_ANSWER = (
+    r"\s(?:is|are)(?:\snot|n['’]t)\s(?:the\s|an?\s)?"
+    r"(?:(?:final\s|correct\s|right\s)?(?:answer|result|solution|option|choice)|correct|right(?=\s*[.,;!\n]|$))\b"
+)
+_VERB_LAST = (r"(?:答え|答|正解)は\s?", r"(?:정답|답)은\s?")
 _REFUSED = re.compile(
     # The answer is not 7 but ...
     r"\*{0,2}(?:(?:the|la|die|a)\s)?(?:(?:final|correct|right)\s)?"
     rf"(?:\b{_ANSWER}\s?{_NOT}|{_FOREIGN})\s?{_VALUE}{_REST}(?:{_BUT}|[.!。])?|"
     # 7 is not the answer
-    rf"(?:\b(?:answer|option|choice)\s)?(?<![\w.,]){_SIMPLE}\s(?:is|are)(?:\snot|n['’]t)\s(?:the\s|an?\s)?"
-    r"(?:(?:final\s|correct\s|right\s)?(?:answer|result|solution|option|choice)|correct|right(?=\s*[.,;!\n]|$))\b[.!]?|"
+    rf"(?:\b(?:answer|option|choice)\s)?(?<![\w.,]){_SIMPLE}{_NOT_THE_ANSWER}[.!]?|"
     # the verb comes last
-    rf"(?:答え|答|正解)は\s?{_NUMBER}\s?(?:では|じゃ)(?:な|あり)[^。\n]{{0,20}}。?|"
-    rf"(?:정답|답)은\s?{_NUMBER}\s?(?:[이가]\s)?아[^.\n]{{0,20}}\.?",
+    rf"{_VERB_LAST[0]}{_NUMBER}\s?(?:では|じゃ)(?:な|あり)[^。\n]{{0,20}}。?|"
+    rf"{_VERB_LAST[1]}{_NUMBER}\s?(?:[이가]\s)?아[^.\n]{{0,20}}\.?",
     re.IGNORECASE,
 )
+_MIDDLES = (rf"{_ANSWER}\s?{_NOT}", _NOT_THE_ANSWER, _FOREIGN, *_VERB_LAST)
+"""What every negated answer has in it, without the values, which are what makes the whole pattern slow."""
+_MIDDLE = re.compile("|".join(_MIDDLES), re.IGNORECASE)
+_ASCII_MIDDLES = [re.compile(middle) for middle in _MIDDLES if middle not in _VERB_LAST]
+"""The same for lower-case ASCII, several times as fast: case aside, and one by one."""
 
 
 def without_negated_answers(text: str) -> str:
     """The text without the sentences that say what is not the answer."""
+    if not _may_have_one(text):
+        return text
     return _REFUSED.sub(lambda match: "The answer is " if match.group("but") else " ", text)
+
+
+def _may_have_one(text: str) -> bool:
+    if not text.isascii():
+        return bool(_MIDDLE.search(text))
+    lower = text.lower()
+    return any(middle.search(lower) for middle in _ASCII_MIDDLES)

@@ -6,6 +6,7 @@ Every solution is kept here, cut-off ones too, with its final answer by the doma
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ class AnswerSampler:
     domain: Domain
     seed: int
 
-    @property
+    @cached_property
     def fingerprint_fields(self) -> dict[str, Any]:
         """All that a question's solutions depend on, beside the question."""
         return {
@@ -77,8 +78,7 @@ class AnswerSampler:
 
     def key(self, row: dict[str, Any]) -> str:
         """The key of one question's solutions."""
-        fingerprint_fields = {**self.fingerprint_fields, "seed": self.seed}
-        return row_id("answers", question=row["id"], text=row["question"], **fingerprint_fields)
+        return row_id("answers", question=row["id"], text=row["question"], **self.fingerprint_fields, seed=self.seed)
 
     def request_flow(self, item: WorkItem, run: str) -> RequestFlow:
         """Ask once for all n solutions."""
@@ -92,17 +92,17 @@ class AnswerSampler:
         if result.error is not None:
             return ItemResult(key=item.key, rejects=[rejected(row, result)])
         replies = self.solver.full_replies(request, result)
-        rows = [self.row(item, run, result, i, c) for i, c in enumerate(replies)]
+        question = fit_row(row, CANDIDATE)
+        rows = [question | self.columns(item, run, result, i, c) for i, c in enumerate(replies)]
         return ItemResult(key=item.key, rows=rows)
 
-    def row(self, item: WorkItem, run: str, result: Result, index: int, completion: Completion) -> dict[str, Any]:
-        """One candidate."""
+    def columns(self, item: WorkItem, run: str, result: Result, index: int, completion: Completion) -> dict[str, Any]:
+        """What one candidate adds to its question's columns."""
         question = item.payload
         answer = self.domain.final_answer(self.solver.answer_in(completion.text))
         reference = question.get("answer")
         correct = answer is not None and reference is not None and self.domain.check(answer, reference)
         return {
-            **fit_row(question, CANDIDATE),
             "id": row_id("answer", answers=item.key, index=index),
             "run": run,
             "model": self.solver.identity,

@@ -153,8 +153,8 @@ class Selector:
         if not standing:
             return ItemResult(key=key, rejects=rejects)
         count = len(standing) + len(rejects)
-        groups = _vote(standing, self.domain)
         method = self.stage.method
+        groups = {} if method is SelectionMethod.REWARD else _vote(standing, self.domain)
         if method is SelectionMethod.CHECK:
             checkable = standing[0].get("answer") is not None
             for row in standing if checkable else []:

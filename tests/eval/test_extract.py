@@ -2,9 +2,13 @@
 
 import pytest
 
+from sq.eval import extract as extract_module
+from sq.eval import negated_answers
+from sq.eval.answer_text import may_mention
 from sq.eval.extract import MAX_OUTPUT, AnswerLocation, extract, extract_reference
 from sq.eval.grade import Pair, grade_answer
 from sq.eval.grade_status import GradeStatus
+from sq.eval.negated_answers import without_negated_answers
 
 CASES = [
     (r"So it is $\boxed{42}$.", "42", AnswerLocation.BOXED),
@@ -134,3 +138,42 @@ def test_the_end_of_a_long_output_is_what_counts():
 )
 def test_extract_reference(reference, answer):
     assert extract_reference(reference) == answer
+
+
+NEGATED = (
+    "The answer is not 7.", "THE ANSWER ISN'T (B)", "so 12 is not the answer!", "choice B are not correct.",
+    "the result can not equal \\frac{1}{2}", "The solution won't be $x=3$", "the answer is neither 3", "answer ≠ 4",
+    "answer \\neq 4", "the anſwer İs not 5", "option $3$ isn’t right.",
+    "La respuesta final no es 7, sino 8",
+    "Die Antwort lautet nicht 7", "La reponse n'est pas 7", "La réponse n’est pas 7", "A resposta não é 7",
+    "La risposta non è 7", "Ответ: не 7", "答案不是 7", "答えは 7 ではない。", "정답은 7 이 아니다.",
+    "Answer:** not 7", "the answer to this problem is certainly not 7",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", NEGATED)
+def test_the_quick_look_for_negations_sees_all_that_the_pattern_does(text):
+    assert negated_answers._REFUSED.search(text), "no negation, so this case tests nothing"
+    for case in (text, text.upper(), f"Let $x = 2$.\n{text}\nHence 9."):
+        assert without_negated_answers(case) == negated_answers._REFUSED.sub(
+            lambda match: "The answer is " if match.group("but") else " ", case
+        )
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words", "texts"),
+    [
+        (extract_module._PHRASE, extract_module._PHRASE_WORDS,
+         ("A: 5", "so\nA: 5", "FINAL ANSWER: 3", "correct option is B", "Correct Choice: B", "The result was 4",
+          "the anſwer is 4", "Solution set = {1}")),
+        (extract_module._FOREIGN, extract_module._FOREIGN_WORDS,
+         ("答案是 5", "ответ: 5", "La RESPUESTA es 5", "Antwort: 5", "reponse est 5", "Réponse: 5", "resposta: 5",
+          "risposta: 5", "정답은 5")),
+        (extract_module._HEADING, extract_module._HEADING_WORDS, ("### Final Answer\n5", "**Result**\n5")),
+    ],
+)  # fmt: skip
+def test_the_quick_look_for_announcements_sees_all_that_the_patterns_do(pattern, words, texts):
+    for text in texts:
+        assert pattern.search(text), "nothing is announced, so this case tests nothing"
+        assert may_mention(text, words)
+    assert not may_mention("We add 2 and 3 to get 5.", words)

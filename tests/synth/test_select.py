@@ -44,6 +44,7 @@ def test_reward_takes_the_best_scored_and_keeps_all_scores(run, tmp_path, candid
     metrics = run("select", f"input={file}", to="s")
     (row,) = read_rows(tmp_path / "s")
     assert row["response_answer"] == "5" and row["reward"] == 1.0 and row["reward_model"]
+    assert row["votes"] is None  # nothing here reads them
     kept = [json.loads(r["row"]) for r in read_rejects(tmp_path / "s")]
     assert all(0 < r["reward"] < 0.7 for r in kept)
     assert [r["reward"] for r in sorted(kept, key=lambda r: r["rank"])] == sorted(r["reward"] for r in kept)[::-1]
