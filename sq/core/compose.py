@@ -14,9 +14,12 @@ from typing import Any
 
 import hydra
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.defaults_list import create_defaults_list
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -96,9 +99,22 @@ def explain(error: Exception) -> str:
 
 @lru_cache(maxsize=256)
 def _chosen(script: str, choices: tuple[str, ...]) -> DictConfig:
-    """The composition of a script with these choices of groups."""
+    """The composition of a script with these choices of groups, as `hydra.compose` makes it.
+
+    That would compose Hydra's own settings too, ten files, and then drop them.
+    """
     with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return hydra.compose(script, overrides=list(choices))
+        loader = GlobalHydra.instance().config_loader()
+        assert isinstance(loader, ConfigLoaderImpl)
+        parsed, repository = loader._parse_overrides_and_create_caching_repo(script, list(choices))
+        loader.validate_sweep_overrides_legal(parsed, RunMode.RUN, from_shell=False)
+        own = [each for each in parsed if not each.key_or_group.startswith("hydra.")]
+        defaults = create_defaults_list(repository, script, own, prepend_hydra=False, skip_missing=False)
+        config = loader._compose_config_from_defaults_list(defaults.defaults, repository)
+    config.pop("hydra", None)  # what the YAMLs say of it
+    OmegaConf.set_struct(config, True)
+    ConfigLoaderImpl._apply_overrides_to_config(defaults.config_overrides, config)
+    return config
 
 
 @lru_cache(maxsize=4096)

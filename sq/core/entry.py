@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from sq.core.tracking import Run
 
 log = logging.getLogger(__name__)
+NO_LOGGING = ("hydra/job_logging=none", "hydra/hydra_logging=none")
+"""Logging is set up here, not by Hydra."""
 
 
 class Job(Protocol):
@@ -67,7 +69,7 @@ def main(name: str, job: type[Job], about: str | None) -> None:
         else:
             check_flags(arguments)
             own = own_conf_dir()
-            sys.argv[1:] = [*arguments, "--config-dir", str(own)] if own else arguments
+            sys.argv[1:] = [*arguments, *NO_LOGGING, *(("--config-dir", str(own)) if own else ())]
             run(name, job, package)
 
 

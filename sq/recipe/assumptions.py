@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import hydra
 from omegaconf import OmegaConf, open_dict
 
+from sq.core.compose import compose
 from sq.core.config import build, conf_dir, nearest, setting
 from sq.core.errors import ConfigError
 
@@ -63,8 +63,7 @@ def load_assumptions(name: str, overrides: dict[str, object] | None = None) -> A
     names = assumption_names()
     if name not in names:
         raise ConfigError(f"--assumptions {name} is not one of {', '.join(names)}{nearest(name, names)}")
-    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        node = hydra.compose(f"assumptions/{name}").assumptions
+    node = compose(f"assumptions/{name}", [], "sq.recipe").assumptions
     with open_dict(node):
         for key, value in (overrides or {}).items():
             OmegaConf.update(node, key, value)

@@ -71,16 +71,16 @@ def test_a_training_stage_of_ones_own_is_one_of_the_training_script_alone(tmp_pa
 def test_the_same_choices_are_composed_once_and_nothing_of_one_command_is_in_the_next(monkeypatch):
     composing._chosen.cache_clear()
     calls = []
-    real = hydra.compose
+    real = composing.create_defaults_list
 
-    def counted(name, overrides):
-        calls.append((name, tuple(overrides)))
-        return real(name, overrides=overrides)
+    def counted(repository, name, overrides, **more):
+        calls.append((name, *(each.input_line for each in overrides)))
+        return real(repository, name, overrides, **more)
 
-    monkeypatch.setattr(hydra, "compose", counted)
+    monkeypatch.setattr(composing, "create_defaults_list", counted)
     first = compose("train", ["stage=sft", "data.mix={a: 1}", "stage.lr=1"], "sq.train")
     second = compose("train", ["stage.lr=2", "stage=sft"], "sq.train")
     compose("train", ["stage=sft", "model=tiny"], "sq.train")
-    assert calls == [("train", ("stage=sft",)), ("train", ("stage=sft", "model=tiny"))]
+    assert calls == [("train", "stage=sft"), ("train", "stage=sft", "model=tiny")]
     assert (first.stage.lr, second.stage.lr) == (1, 2) and second.data.mix != first.data.mix
     assert second == by_hydra("train", ["stage=sft", "stage.lr=2"])

@@ -8,12 +8,17 @@ import pytest
 
 COUNTED = """
 import json, sys
-import hydra
 from omegaconf import OmegaConf
+from sq.core import compose
 
 compositions, schemas = [], []
-compose, structured = hydra.compose, OmegaConf.structured
-hydra.compose = lambda name, overrides=(): compositions.append([name, *overrides]) or compose(name, list(overrides))
+chosen, structured = compose.create_defaults_list, OmegaConf.structured
+
+def counted(repository, name, overrides, **more):
+    compositions.append([name, *(each.input_line for each in overrides)])
+    return chosen(repository, name, overrides, **more)
+
+compose.create_defaults_list = counted
 OmegaConf.structured = lambda obj: schemas.append(obj) or structured(obj)
 from sq.cli import main
 main(sys.argv[1:])
