@@ -29,13 +29,12 @@ demo: setup ## the whole method in miniature, from nothing to a page; an exact o
 
 # Tests share two cores. Those that start vLLM come last, when no others are beside them.
 QUICK := -m "not gpu and not slow and not vllm" -n 2
-SLOW := -m "slow and not gpu and not vllm" -n 2 --dist worksteal
+PLAIN := -m "not gpu and not vllm" -n 2 --dist worksteal
 VLLM := -m "vllm and not gpu" -n 2 --dist worksteal
 PYTEST := $(BIN)/python -m pytest
 
 test: setup ## all tests that need no GPU
-	@$(PYTEST) $(QUICK) $(ARGS) || [ $$? = 5 ]
-	@$(PYTEST) $(SLOW) $(ARGS) || [ $$? = 5 ]
+	@$(PYTEST) $(PLAIN) $(ARGS) || [ $$? = 5 ]
 	@$(PYTEST) $(VLLM) $(ARGS) || [ $$? = 5 ]
 
 quick: setup ## the tests that take less than five seconds each and no vLLM

@@ -44,6 +44,7 @@ def test_what_is_no_model_is_told_with_the_path_and_the_choices(tmp_path, monkey
 
 def test_without_the_hub_its_name_is_told_with_what_needs_no_network(tmp_path, monkeypatch, request):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # which was read when it was imported
     monkeypatch.chdir(tmp_path)
     check_hub.cache_clear()
     request.addfinalizer(check_hub.cache_clear)

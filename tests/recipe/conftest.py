@@ -52,11 +52,12 @@ def command(small):
 
 
 @pytest.fixture(scope="session")
-def sq_run(command):
-    """`sq_run(directory, "seed=1", ...)` -> the finished process, run in that directory."""
+def sq_run(small):
+    """`sq_run(directory, "seed=1", ...)` -> the finished process, run in that directory; its stages are forks of it."""
+    forked = [sys.executable, str(Path(__file__).with_name("forked_run.py")), "run", str(small)]
 
     def run(directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command(*words), cwd=directory, env=environment(), capture_output=True, text=True)
+        return subprocess.run([*forked, *words], cwd=directory, env=environment(), capture_output=True, text=True)
 
     return run
 

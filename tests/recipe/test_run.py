@@ -89,7 +89,7 @@ def test_a_failed_stage_stops_with_the_end_of_its_log_and_the_command_that_conti
     assert failed.returncode == 1 and "Traceback" not in failed.stderr
     assert "stage select failed (exit code 2)" in failed.stderr and "outputs/small/logs/select.log" in failed.stderr
     assert re.search(r"  \| error: .*outputs/small/select", failed.stderr), failed.stderr
-    assert re.search(r"this continues:\n  sq run \S+small\.yaml$", failed.stderr.strip())
+    assert re.search(r"this continues:\n  \S*sq run \S+small\.yaml$", failed.stderr.strip())
     assert record_of(copy)["status"] == "failed" and record_of(copy)["stages"][2]["status"] == "failed"
     (copy / "outputs/small/select").unlink()
     fixed = sq_run(copy, "--until", "select")

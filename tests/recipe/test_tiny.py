@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def test_the_papers_recipe_runs_to_its_end_with_the_tiny_model(tmp_path):
     words = ["scalequest-math", "--tiny", "engine=hf", "tracking=none", "parallel=2", "output_dir=out"]
     done = subprocess.run(
-        [sys.executable, "-m", "sq.cli", "run", *words],
+        [sys.executable, str(Path(__file__).with_name("forked_run.py")), "run", *words],
         cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
