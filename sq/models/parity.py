@@ -28,8 +28,9 @@ COPY_LIMIT = 1_000_000_000
 """Parameters up to which a model in half precision is checked as an fp32 copy."""
 GRADIENT_LIMIT = 1_000_000_000
 """Parameters up to which every gradient is compared; beyond, those of vectors (norms, biases), found in every layer."""
-HALF_RTOL = 0.1
-"""Tolerance where the check has to run in half precision: a leak is far above it, rounding below."""
+HALF_RTOL = 0.05
+"""Tolerance where the check has to run in half precision. Gradients are off by 0.01 by rounding, by 0.08 where
+positions behind a shared prefix are one too far, and by 0.25 at least where rows see each other (docs/training.md)."""
 LEAK = 0.01
 """Far below what a leak does to a loss or its gradient."""
 SINGLE = 100.0

@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     from sq.models.pack import Pack
 
 
+ROUNDINGS = 16
+"""Units of rounding by which a token's log-probability may be off. Kernels that repeat themselves give it exactly;
+others (another order of sums, a compiled pass) move it at random, by up to 10 in 30 layers (docs/training.md)."""
+
+
 class Preference(Enum):
     """What is made of a pair's margin; the functions are in `models/losses.py`."""
 
@@ -119,7 +124,7 @@ class QPOStageLoss(StageLoss):
             beta=stage.beta, loss=self.pair_loss, lengths=lengths if stage.length_normalised else None,
         )  # fmt: skip
         if batch.first_step:
-            self._check_start(float(out.loss.detach()), tokens)
+            self._check_start(float(out.loss.detach()), logps.detach() - reference.flatten(), tokens)
         loss, extra = out.loss, {}
         if stage.nll:
             nll = nll_loss(logps[0::2], lengths[0])
@@ -128,7 +133,8 @@ class QPOStageLoss(StageLoss):
         measured = self._measured(out, logps.detach(), reference, tokens) | extra | {"loss": loss.detach()}
         return PackLoss(total=loss * pairs, means={name: (value.mean(), pairs) for name, value in measured.items()})
 
-    def _check_start(self, loss: float, tokens: Tensor) -> None:
+    def _check_start(self, loss: float, apart: Tensor, tokens: Tensor) -> None:
+        """The loss is what it is at a margin of 0, and no side moved: errors of sides cancel in the loss."""
         import torch
 
         name, eps = "float32", torch.finfo(torch.float32).eps
@@ -140,12 +146,14 @@ class QPOStageLoss(StageLoss):
         start, slope = start_of(self.pair_loss)
         variance = float((1 / tokens if self.stage.length_normalised else tokens).sum())
         bound = 1e-6 * max(1.0, start) + rounding_bound(eps, slope * self.stage.beta, variance, pairs)
-        if not abs(loss - start) <= bound:
+        moved, most = float((apart**2 / tokens).mean().sqrt()), ROUNDINGS * eps
+        if not (abs(loss - start) <= bound and moved <= most):
             raise SqError(
                 f"QPO starts at a loss of {loss:.8f} instead of {start:.8f} (stage.loss={self.stage.loss.value} where "
                 "policy and reference are the same; sigmoid: ln 2), further off than rounding in "
-                f"{name} explains ({bound:.1e} for {pairs} pairs of "
-                f"{int(tokens.sum())} tokens in all): policy and reference are not the same model. Dropout or a "
+                f"{name} explains ({bound:.1e} for {pairs} pairs of {int(tokens.sum())} tokens in all), or its "
+                f"log-probabilities are: off by {moved:.1e} nats times the root of a side's tokens, where {most:.1e} "
+                "is explained. Policy and reference are not the same model. Dropout or a "
                 "changed cache may be why: delete the cached reference log-probabilities, or try trainer.compile=false "
                 "and trainer.precision=fp32"
             )
@@ -187,12 +195,9 @@ def start_of(pair_loss: PairLoss) -> tuple[float, float]:
 def rounding_bound(eps: float, slope: float, variance: float, pairs: int) -> float:
     """How far from its start the loss of a pack of `pairs` may be by rounding; `slope` is d loss / d log-ratio.
 
-    Kernels that repeat themselves give it exactly. Those that do not (another order of sums, a compiled forward pass)
-    move each token's log-probability by a few units of rounding, `eps`, at random: 3 were measured (bf16, rows in
-    packs against rows one by one). 16 are allowed, beyond chance and still far below dropout or other weights. The
-    variance of all sides' sums of such units is their number of tokens.
+    The variance of all sides' sums of random errors of one unit a token is their number of tokens.
     """
-    return 16 * eps * slope * math.sqrt(variance) / pairs
+    return ROUNDINGS * eps * slope * math.sqrt(variance) / pairs
 
 
 def switch_off_dropout(model: torch.nn.Module) -> None:

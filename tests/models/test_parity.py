@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,11 +15,15 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import AttentionInterface
 
 from sq.data.collate import collate
+from sq.domains.arithmetic import ArithmeticDomain
+from sq.models import parity
 from sq.models.attention import Kernel, choose_attention
+from sq.models.load import ModelConfig, load_model, load_tokenizer
 from sq.models.pack import Pack, TokenSequence
 from sq.models.parity import ParityCheck, ParityError, ParityReport, check_parity, fp32_products
 
 Make = Callable[[str], PreTrainedModel]
+TINY = ModelConfig(name="tiny", path="package:tiny")
 PRODUCTS = (torch.ops.aten.mm, torch.ops.aten.bmm)
 
 
@@ -139,6 +144,48 @@ def test_a_model_in_half_precision_is_checked_as_an_fp32_copy(
     report = check_parity(model, rows, choose_attention(model), collate, prefix=prefix)
     assert report.passed and report.dtype == "float32" and report.rtol == 1e-5
     assert model.dtype == torch.bfloat16
+
+
+@pytest.fixture(scope="module")
+def trained_rows() -> list[TokenSequence]:
+    """Six problems with solutions, for the tiny model that comes with the package, behind the prefix of a question."""
+    tokenizer = load_tokenizer(TINY)
+    prefix = tokenizer.encode("<|im_start|>user\n", add_special_tokens=False)
+    texts = [f"{seed['question']} {seed['solution']}" for seed in ArithmeticDomain().seeds(6, 0)]
+    rows = [[*prefix, *tokenizer.encode(text, add_special_tokens=False)] for text in texts]
+    return [TokenSequence(ids, len(prefix)) for ids in rows]
+
+
+def _rows_moved(pack: Pack) -> Pack:
+    first, *middle, last = pack.lengths
+    return replace(pack, lengths=(first + 1, *middle, last - 1))
+
+
+FAULTS: dict[str, Callable[[Pack], Pack]] = {
+    "none": lambda pack: pack,
+    "a row sees the one before it": lambda pack: replace(pack, lengths=(sum(pack.lengths[:2]), *pack.lengths[2:])),
+    "rows end a token late": _rows_moved,
+    "positions behind the prefix are one too far": lambda pack: replace(
+        pack, position_ids=pack.position_ids + (torch.arange(pack.tokens) >= pack.prefix)
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_in_half_precision_rounding_passes_and_faults_do_not(
+    fault: str, trained_rows: list[TokenSequence], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parity, "COPY_LIMIT", 0)
+    model = load_model(TINY, dtype="bfloat16")
+
+    def faulty(rows: list[TokenSequence], prefix: int) -> Pack:
+        return FAULTS[fault](collate(rows, prefix=prefix))
+
+    report = check_parity(model, trained_rows, choose_attention(model), faulty, prefix=trained_rows[0].start)
+    assert report.dtype == "bfloat16" and report.rtol == 0.05
+    assert report.passed is (fault == "none"), report.describe()
+    if fault == "none":
+        assert max(check.gradient_error for check in report.checks) < 0.02, report.describe()
 
 
 def test_frozen_weights_are_left_out(make_model: Make, rows: list[TokenSequence]) -> None:

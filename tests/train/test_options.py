@@ -247,19 +247,21 @@ def test_qpo_refuses_to_start_elsewhere_than_ln_2(job, pairs, monkeypatch):
 @pytest.mark.parametrize(
     ("precision", "shift", "refusal"),
     [
-        ("fp32", 1e-3, r"rounding in float32 explains \(1\.\de-06 for \d+ pairs of \d+ tokens"),
-        ("tf32", 1e-3, None),
-        ("tf32", 5.0, r"rounding in TF32 explains \(\d\.\de-0[23] for \d+ pairs of \d+ tokens"),
-        ("bf16", 1e-3, None),
-        ("bf16", 5.0, r"rounding in bfloat16 explains \(\d\.\de-0[12] for \d+ pairs of \d+ tokens"),
+        ("fp32", [1e-3, 0.0], r"rounding in float32 explains \(1\.\de-06 for \d+ pairs of \d+ tokens"),
+        ("tf32", [1e-3, 0.0], None),
+        ("tf32", [5.0, 0.0], r"rounding in TF32 explains \(\d\.\de-0[23] for \d+ pairs of \d+ tokens"),
+        ("bf16", [1e-3, 0.0], None),
+        ("bf16", [5.0, 0.0], r"rounding in bfloat16 explains \(\d\.\de-0[12] for \d+ pairs of \d+ tokens"),
+        ("bf16", [2.0, 2.0], r"log-probabilities are: off by \d\.\de-01 nats .* where 1\.2e-01 is explained"),
+        ("bf16", [0.1, 0.1], None),
     ],
 )
 def test_how_far_from_ln_2_qpo_may_start_depends_on_the_arithmetic(job, pairs, monkeypatch, precision, shift, refusal):
-    """A reference of chosen sides that is off by so much, as kernels that do not repeat themselves would make it."""
+    """References of chosen and rejected sides that are off by so much; by the same in both, the loss does not show."""
     from sq.train import reference
 
     own = reference._computed
-    monkeypatch.setattr(reference, "_computed", lambda *args: own(*args) + torch.tensor([shift, 0.0]))
+    monkeypatch.setattr(reference, "_computed", lambda *args: own(*args) + torch.tensor(shift))
     tf32 = precision == "tf32"
     made = job("qpo", f"data.input={pairs}", "stage.max_steps=1", f"trainer.precision={'fp32' if tf32 else precision}")
     with (
