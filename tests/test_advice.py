@@ -103,7 +103,9 @@ def test_overrides_build_and_each_changes_something(name, words):
         known = {key for base in bases(group, option, []) for key in [*groups(), *keys(*base)]}
         assert {word.partition("=")[0] for word in words} <= known
         return
-    makers = [recipe_made(option)] if group == "recipe" else [job_made(*base) for base in bases(group, option, words)]
+    recipe = {"recipe": option, "profile": "demo"}.get(group)
+    words = [f"profile={option}", *words] if group == "profile" else words
+    makers = [recipe_made(recipe)] if recipe else [job_made(*base) for base in bases(group, option, words)]
     reasons = [idle(made, words) for made in makers]
     assert "" in reasons, f"{name}: {reasons}"
 
@@ -170,7 +172,7 @@ def test_commands_are_what_their_program_takes(name, line, capsys):
 
 @pytest.mark.parametrize("name", ["scalequest-math", "scalequest-simple", "scalequest-code", "long-cot", "magpie"])
 def test_a_recipe_that_is_moved_to_one_gpu_asks_for_no_second(name):
-    words = next(words for file, words in ADVISED if file == f"recipe/{name}" and "engine=vllm" in words)
+    words = next(words for file, words in ADVISED if file == f"recipe/{name}" and "profile=gpu" in words)
     for stage, job in check(load_recipe(name, words).stages).items():
         for engine in ("engine", "reward_engine"):
             assert not hasattr(getattr(job, engine, None), "replicas"), f"{stage} has replicas"

@@ -103,6 +103,7 @@ def _stage(
     counts = _counts(stage, Path(stage["output_dir"]), overrides.get("engine") == "oracle")
     # Not one that asked an oracle or an API, or no model at all.
     held_gpus = stage["script"] != "synthesize" or forecast is None or forecast["gpu_hours"] > 0
+    gpus = (forecast or {}).get("gpus", gpus)
     hours = stage["seconds"] * (gpus if device.gpu and held_gpus else 0 if device.gpu else 1) / 3600
     asked, note = _api_price(overrides, counts)
     return {
@@ -172,7 +173,8 @@ def _forecast(name: str, lines: Iterable[Mapping[str, Any]]) -> dict[str, Any] |
     if not own:
         return None
     sums = {k: sum(line[k] for line in own) for k in ("tokens_in", "tokens_out", "gpu_hours", "seconds", "price")}
-    return {"rows": own[0]["rows"], "kept": own[-1]["kept"], **sums}
+    gpus = {"gpus": max(line["gpus"] for line in own)} if all("gpus" in line for line in own) else {}
+    return {"rows": own[0]["rows"], "kept": own[-1]["kept"], **gpus, **sums}
 
 
 def _kept_rows(stages: Sequence[Mapping[str, Any]]) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 from sq.core.config import setting
 from sq.core.tracking import TrackingConfig
 from sq.domains.base import DEFAULT_DOMAIN
+from sq.recipe.profile import ProfileConfig
 
 SCRIPTS = ("train", "synthesize", "evaluate")
 
@@ -44,7 +45,10 @@ class RecipeConfig:
     seeds: list[int] = setting([], ge=0, help="repeat every stage for each of these seeds, as NAME-s0, NAME-s1, ...")
     scale: float = setting(1.0, gt=0, help="factor on every number in counts")
     least: int = setting(8, ge=1, help="no count is scaled below this")
-    engine: str = setting("auto", help="{engine} in the stages; auto: vllm where installed, else hf")
+    engine: str = setting(
+        "auto", help="{engine} in the stages; auto: the profile's, else vllm where installed, else hf"
+    )
+    profile: ProfileConfig = field(default_factory=ProfileConfig)
     parallel: int = setting(1, ge=1, help="stages that may run side by side, where what they read is there")
     counts: dict[str, int] = setting({}, gt=0, help="numbers of rows, {NAME} in the stages; scaled by scale")
     let: dict[str, Any] = setting({}, help="other values that stages share, {NAME} in the stages")

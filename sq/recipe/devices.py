@@ -1,33 +1,48 @@
-"""Which stages may run side by side: each GPU serves one stage at a time, and the cores are shared."""
+"""Which stages may run side by side: each GPU serves one stage at a time, and the cores are shared.
+
+On this machine a stage sees its own GPUs alone. Those of a cluster are counted: Ray and the launcher place what runs.
+"""
 
 from __future__ import annotations
 
 import os
 from typing import Any
 
+from sq.core.count import count_noun
+from sq.core.errors import ConfigError
 from sq.core.provenance import hardware
 from sq.engine.config import EngineConfig
 from sq.engine.hf import HFConfig
 from sq.engine.ray import RayConfig
 from sq.engine.vllm import VLLMConfig
 from sq.eval.config import EvalJob
+from sq.recipe.profile import ProfileConfig
 from sq.train.config import TrainJob
 
 
 class Devices:
-    """The machine's GPUs and cores, lent to stages."""
+    """The GPUs of the machine or the cluster, and the machine's cores, lent to stages."""
 
-    def __init__(self, parallel: int) -> None:
+    def __init__(self, parallel: int, profile: ProfileConfig) -> None:
         facts = hardware()
         self.cores = int(facts["cores"])
-        self.gpus = _visible_gpus(facts["gpus"])
+        here = _visible_gpus(facts["gpus"])
+        self._is_cluster = profile.address is not None
+        self.gpus = [str(i) for i in range(profile.all_gpus)] if self._is_cluster else here[: profile.gpus or None]
+        if not self._is_cluster and len(here) < profile.gpus:
+            fix = f"profile.gpus={len(here)} or " if here else ""
+            raise ConfigError(
+                f"profile={profile.name} is for {count_noun(profile.gpus, 'GPU')}, and {len(here) or 'none'} can be "
+                f"seen here: give {fix}another profile= (none: what is here)"
+            )
         self._parallel = parallel
         self._lent: dict[str, list[str]] = {}
 
     @property
     def description(self) -> str:
         """The machine in a few words."""
-        gpus = f", {len(self.gpus)} GPUs" if self.gpus else ""
+        where = " of the cluster" if self._is_cluster else ""
+        gpus = f", {count_noun(len(self.gpus), 'GPU')}{where}" if self.gpus else ""
         several = f", up to {self._parallel} stages side by side" if self._parallel > 1 else ""
         return f"{self.cores} cores{gpus}{several}"
 
@@ -49,7 +64,8 @@ class Devices:
         """The variables by which a stage sees only its own devices; nothing, where it has the machine to itself."""
         if self._parallel == 1:
             return {}
-        gpus = {"CUDA_VISIBLE_DEVICES": ",".join(self._lent.get(stage, []))} if self.gpus else {}
+        apart = self.gpus and not self._is_cluster
+        gpus = {"CUDA_VISIBLE_DEVICES": ",".join(self._lent.get(stage, []))} if apart else {}
         threads = str(max(1, self.cores // self._parallel))
         return gpus | {name: threads for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if name not in os.environ}
 
@@ -57,7 +73,7 @@ class Devices:
 def gpus_needed(job: Any) -> int:
     """How many GPUs a job's processes would use where there are any."""
     if isinstance(job, TrainJob):
-        return 0 if job.trainer.accelerator == "cpu" else job.trainer.devices
+        return 0 if job.trainer.accelerator == "cpu" else job.trainer.world
     return _of_engine(job.engine) + (_of_engine(job.reward_engine) if isinstance(job, EvalJob) else 0)
 
 

@@ -53,12 +53,14 @@ def load_recipe(name: str, overrides: Sequence[str] = (), *, tiny: bool = False)
         raise ConfigError(f"recipe={short} does not say what --tiny should change; give it a section tiny:")
     mentioned = set(words_in(node))
     given = dict(parse_override(text) for text in overrides)
+    if "profile" in node:
+        apply_override(node, "profile", node["profile"])
     for key, value in [*(node.get("tiny") or {}).items()] if tiny else []:
         apply_override(node, str(key), value)
     for key, value in given.items():
         apply_override(node, key, value)
     config = build(node, RecipeConfig)
-    engine = _engine(config.engine)
+    engine = _engine(config.profile.engine or "auto" if config.engine == "auto" else config.engine)
     directory = Path(config.output_dir or f"outputs/{short}{'-tiny' if tiny else ''}")
     stages = expand(config, directory, engine)
     check_used(config, stages, given, mentioned)

@@ -19,8 +19,11 @@ from sq.recipe.graph import plain_name
 from sq.recipe.stages import Stage, settings_of, words_in
 
 FIELDS = sorted(f.name for f in dataclasses.fields(RecipeConfig))
-_PARTS = {"counts": 2, "let": 2, "set": 2, "tiny": 2, "variants": 2, "scripts": 3, "stages": 4}
+_PARTS = {"counts": 2, "let": 2, "set": 2, "tiny": 2, "variants": 2, "scripts": 3, "profile": 4, "stages": 4}
 """Into how many parts a key falls whose last part is a name of one's own, dots and all."""
+
+_PROFILE_WORDS = {"gpus": {"gpus", "all"}, "nodes": {"nodes", "all"}, "address": {"address"}}
+"""Fields of a profile with the words that make something of them."""
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -50,8 +53,8 @@ def apply_override(node: dict[str, Any], key: str, value: Any) -> None:
     stages = node.get("stages") or {}
     if first in ("counts", "let") and rest in (node.get("let" if first == "counts" else "counts") or {}):
         raise _unknown_key(node, key, value)
-    if key == "tracking":
-        node["tracking"] = _group(key, value)
+    if key in ("tracking", "profile"):
+        node[key] = _group(key, value)
     elif key == "seeds" and not isinstance(value, list):
         also = f"; the count is counts.seeds={value}" if "seeds" in (node.get("counts") or {}) else ""
         raise ConfigError(f"seeds={value!r} is no list: give seeds=[0,1,2]{also}")
@@ -208,6 +211,12 @@ def _why_unused(config: RecipeConfig, stages: Sequence[Stage], read: set[str], k
         yield _unread(config, key, read)
     elif key in ("scale", "least") and not config.counts:
         yield "the recipe has no counts"
+    elif (
+        group == "profile"
+        and name in _PROFILE_WORDS
+        and not _PROFILE_WORDS[name] & {*words_in([config.profile.set, config.profile.launch])}
+    ):
+        yield f"profile={config.profile.name} sets nothing by it; give profile=node or profile=cluster"
     elif group == "tiny":
         yield f"it is what --tiny changes, which is in place already; give {name or 'KEY'}=VALUE itself"
     elif group == "variants" and name and config.variants[name] not in {stage.variant for stage in stages}:

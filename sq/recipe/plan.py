@@ -19,11 +19,13 @@ from sq.domains.base import DomainConfig
 from sq.eval.config import EvalJob
 from sq.recipe.assumptions import AssumptionsConfig, assumption_names, load_assumptions
 from sq.recipe.cost import Cost, PlanStage, Use, cost
+from sq.recipe.devices import gpus_needed
 from sq.recipe.flow import Job, flow
 from sq.recipe.hardware import HardwareConfig, devices_here, hardware_here, load_hardware
 from sq.recipe.jobs import check
 from sq.recipe.load import Recipe
 from sq.recipe.paper import RECIPE, beside_the_paper
+from sq.recipe.profile import ProfileConfig
 from sq.recipe.sizes import load_sizes
 
 NAME = "plan.json"
@@ -75,25 +77,34 @@ def plan(
 
     Args:
         recipe: As loaded for `sq run`.
-        hardware: A name of the hardware table; default: what is here.
-        gpus: Devices that work side by side; default: those that are here, one of another kind.
+        hardware: A name of the hardware table; default: what is here, without a GPU here what the profile says.
+        gpus: Devices that each stage has; default: of the profile's as many as it uses, else those that are here, one
+            of another kind.
         assumptions: A name of conf/assumptions; default: of the recipe's name, else what its domain says.
         changes: Replaced numbers by group: hardware, assume, sizes.
         jobs: The stages' jobs by name, where they are composed already.
     """
     given = changes or {}
-    device = load_hardware(hardware or hardware_here(), dict(given.get("hardware", {})))
-    gpus = gpus or (devices_here() if hardware is None else 1)
+    profile = recipe.config.profile
+    device = load_hardware(hardware or _hardware(profile), dict(given.get("hardware", {})))
     jobs = check(recipe.stages) if jobs is None else jobs
+    most = gpus or profile.all_gpus or (devices_here() if hardware is None else 1)
+    used = {name: most if gpus or not profile.all_gpus else min(most, gpus_needed(job)) for name, job in jobs.items()}
     chosen = assumptions or (
         recipe.name if recipe.name in assumption_names() else _of_domain(recipe.config.domain, jobs.values())
     )
     assume = load_assumptions(chosen, dict(given.get("assume", {})))
     stages = flow(jobs, assume, load_sizes(given.get("sizes")))
     return Plan(
-        recipe=recipe.name, hardware=device, gpus=gpus, assumptions=chosen, assume=assume,
-        costs=tuple(cost(stage, device, gpus) for stage in stages), kept=kept_rows(stages),
+        recipe=recipe.name, hardware=device, gpus=most, assumptions=chosen, assume=assume,
+        costs=tuple(cost(stage, device, max(1, used[stage.name])) for stage in stages), kept=kept_rows(stages),
     )  # fmt: skip
+
+
+def _hardware(profile: ProfileConfig) -> str:
+    """The device of this machine, unless the profile has GPUs and this machine has none."""
+    here = hardware_here()
+    return profile.hardware if profile.all_gpus and not load_hardware(here).gpu else here
 
 
 def _of_domain(name: str, jobs: Iterable[Job]) -> str:
@@ -147,6 +158,6 @@ def _line(one: Cost) -> dict[str, Any]:
     return {
         "name": f"{stage.name} ({stage.what})", "stage": stage.name, "phase": stage.phase, "what": stage.what,
         "model": stage.model, "billions": stage.parameters, "rows": stage.rows, "samples": stage.samples,
-        "tokens_in": one.tokens_in, "tokens_out": one.tokens_out, "gpu_hours": one.hours, "seconds": one.seconds,
-        "price": one.price, "kept": stage.kept, "measured": False, "note": stage.note,
+        "tokens_in": one.tokens_in, "tokens_out": one.tokens_out, "gpus": one.gpus, "gpu_hours": one.hours,
+        "seconds": one.seconds, "price": one.price, "kept": stage.kept, "measured": False, "note": stage.note,
     }  # fmt: skip

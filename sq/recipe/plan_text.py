@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sq.recipe.cost import Use
+from sq.recipe.cost import Cost, Use
 from sq.recipe.formats import clock, columns, count, dollars
 from sq.recipe.plan import Plan
 
@@ -18,14 +18,24 @@ def format_plan(plan: Plan, *, sources: bool = False) -> str:
 def _stages(plan: Plan) -> list[str]:
     """A line for everything that a stage does."""
     gpu = plan.hardware.gpu
-    head = ["phase", "stage", "what", "model", "rows", "tokens in", "tokens out", "GPU h" if gpu else "time", "cost"]
+    head = [
+        "phase",
+        "stage",
+        "what",
+        "model",
+        "rows",
+        "tokens in",
+        "tokens out",
+        *(["GPUs", "GPU h"] if gpu else ["time"]),
+        "cost",
+    ]
     rows = [[*head, "out"]]
     for one in plan.costs:
         stage = one.stage
         rows.append([
             stage.phase, stage.name, stage.what, stage.model or "-",
             count(stage.rows) + (f" x {stage.samples:g}" if stage.samples != 1 else ""), count(one.tokens_in),
-            count(one.tokens_out), "-" if gpu and stage.use in (Use.NONE, Use.API) else _hours(one.hours, gpu),
+            count(one.tokens_out), *(_gpus(one) if gpu else [_hours(one.hours, gpu)]),
             dollars(one.price), count(stage.kept),
         ])  # fmt: skip
     return columns(rows, left=4)
@@ -73,6 +83,11 @@ def _assumed(plan: Plan, sources: bool) -> list[str]:
         return [*lines, "where each number is from: --sources"]
     lines += [f"  assume.{name}: {text}" for name, text in a.sources.items()]
     return lines + [f"  hardware.{name}: {text}" for name, text in plan.hardware.sources.items()]
+
+
+def _gpus(one: Cost) -> list[str]:
+    """How many GPUs a stage has, and their hours; none where it asks an API or no model."""
+    return ["-", "-"] if one.stage.use in (Use.NONE, Use.API) else [str(one.gpus), _hours(one.hours)]
 
 
 def _hours(value: float, gpu: bool = True) -> str:

@@ -99,6 +99,7 @@ def run_recipe(
         StageFailed: where a stage ends with an error; what runs beside it is stopped.
         LedgerError: where another process is at work in the directory.
     """
+    devices = Devices(recipe.config.parallel, recipe.config.profile)
     logs = recipe.output_dir / "logs"
     jobs = {} if logs.exists() else check(stages)  # a mistake leaves nothing behind
     with plain_errors(logs, "make it"):
@@ -109,7 +110,8 @@ def run_recipe(
         why = str(error).partition(": ")[2]
         raise LedgerError(f"{recipe.output_dir}: another `sq run` is at work here: {why}") from error
     try:
-        return _Run(recipe, updated_record(recipe, command), display or ProgressDisplay(), redo).run(stages, jobs)
+        record = updated_record(recipe, command)
+        return _Run(recipe, record, display or ProgressDisplay(), devices, redo).run(stages, jobs)
     finally:
         lock.release()
 
@@ -117,13 +119,14 @@ def run_recipe(
 class _Run:
     """One run of some stages. Everything happens in this thread: a stage is to die with the thread that started it."""
 
-    def __init__(self, recipe: Recipe, record: RecipeRecord, display: ProgressDisplay, redo: bool) -> None:
-        self.recipe, self.record, self.display, self.redo = recipe, record, display, redo
+    def __init__(
+        self, recipe: Recipe, record: RecipeRecord, display: ProgressDisplay, devices: Devices, redo: bool
+    ) -> None:
+        self.recipe, self.record, self.display, self.devices, self.redo = recipe, record, display, devices, redo
         self.result = RecipeResult(record=record)
         self.finished: set[str] = set()
         self.running: dict[str, StageProcess] = {}
         self.number = {stage.name: i for i, stage in enumerate(recipe.stages, 1)}
-        self.devices = Devices(recipe.config.parallel)
         self.jobs: Mapping[str, Any] = {}
         self.restarts: Counter[str] = Counter()
         self.started: float | None = None

@@ -46,6 +46,11 @@ class Stage:
 def expand(config: RecipeConfig, directory: Path, engine: str) -> tuple[Stage, ...]:
     """The stages of a recipe, each after all that it reads."""
     words = {**_words(config, engine), "output": str(directory)}
+    profile = config.profile
+    config = replace(config, profile=replace(
+        profile, set=filled(profile.set, profile.words, "profile.set"),
+        launch=filled(profile.launch, profile.words, "profile.launch"),
+    ))  # fmt: skip
     problems: list[str] = []
     stages: dict[str, Stage] = {}
     shared = _shared(config, words)
@@ -142,7 +147,7 @@ def _shared(config: RecipeConfig, words: Mapping[str, Any]) -> set[str]:
 def _stage(
     config: RecipeConfig, key: str, template: RecipeStage, words: Mapping[str, Any], suffix: str, shared: set[str]
 ) -> Stage:
-    where = f"stage {key}"
+    where, profile = f"stage {key}", config.profile
     name = str(filled(key, words, where)) + ("" if template.once else suffix)
     if not _NAME.fullmatch(name) or name in RESERVED:
         raise ConfigError(
@@ -151,7 +156,7 @@ def _stage(
         )
     words = {**words, "name": name}
     settings = {k: filled(value, words, f"{where}, {k}") for k, value in settings_of(config, template).items()}
-    settings.setdefault("seed", words["seed"])
+    settings = {**profile.settings(template.script, settings), **settings, "seed": settings.get("seed", words["seed"])}
     if suffix:
         of_seed = {other: other + suffix for other in reads(settings) if other not in shared}
         settings = {k: renamed(value, of_seed) for k, value in settings.items()}
@@ -164,7 +169,7 @@ def _stage(
         reads=reads(settings),
         variant=_variant(config, filled(template.variant, words, f"{where}, variant"), where),
         tags={**({"seed": str(words["seed"])} if suffix and not template.once else {}), **tags},
-        launch=template.launch,
+        launch=template.launch or profile.launch.get(template.script, ""),
     )
 
 

@@ -82,6 +82,42 @@ def test_overrides_reach_fields_counts_words_and_settings_of_stages(recipe):
     assert str(by_name["qft"].output_dir) == "out/qft"
 
 
+PROFILED = {
+    **RECIPE["stages"],
+    "pairs": {"script": "synthesize", "set": {"stage": "rewrite", "input": "@questions", "engine": "openai"}},
+    "other": {"script": "train", "set": {"stage": "sft", "data.input": "@questions", "trainer": "qlora"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("words", "sampling", "training", "launch"),
+    [
+        (["profile=gpu"], ["engine=vllm"], ["trainer=gpu"], ""),
+        (["profile=node"], ["engine=node-vllm", "engine.replicas=8"], ["trainer=fsdp", "trainer.devices=8"], ""),
+        (["profile=node", "profile.gpus=4", "engine=hf", "sft.trainer=ddp"], ["engine=hf"], ["trainer=ddp"], ""),
+        (
+            ["profile=cluster", "profile.nodes=2", "profile.gpus=4"],
+            ["engine=node-vllm", "engine.replicas=8", "engine.address=auto"],
+            ["trainer=nodes", "trainer.devices=4", "trainer.nodes=2"],
+            "srun --overlap --nodes=2 --ntasks-per-node=4 --gpus-per-node=4",
+        ),
+    ],
+)
+def test_a_profile_sets_engines_trainers_and_launchers_but_of_stages_that_chose_others(
+    recipe, words, sampling, training, launch
+):
+    def settings(name):
+        kept = [text for text in by_name[name].overrides if text.startswith(("engine", "trainer"))]
+        return sorted(text for text in kept if text != "trainer.threads=1")
+
+    loaded = recipe(*words, stages=PROFILED)
+    by_name = stages(loaded)
+    assert settings("questions") == sorted(sampling) and settings("sft-raw") == sorted(training)
+    assert settings("pairs") == ["engine=openai"] and settings("other") == ["trainer=qlora"]
+    assert by_name["sft-raw"].launch == launch and by_name["questions"].launch == ""
+    assert len(check(loaded.stages)) == 6, "and every command builds"
+
+
 def test_no_count_is_scaled_to_nothing(recipe):
     questions = stages(recipe("scale=0.001"))["questions"]
     assert "stage.count=8" in questions.overrides
@@ -145,6 +181,8 @@ def test_a_recipe_builds_on_another(recipe, tmp_path):
         ("scale=-1", r"scale=-1\.0 must be above 0"),
         ("engine=vlm", "engine='vlm' is not one of auto, hf.*did you mean 'vllm'"),
         ("tracking=nome", "tracking=nome is not one of none.*did you mean 'none'"),
+        ("profile=nod", "profile=nod is not one of cluster, gpu, node, none, did you mean 'node'"),
+        ("profile.gpu=2", r"unknown key 'profile\.gpu' \(value 2\), did you mean 'gpus'"),
         ("seeds=[1,1]", r"seeds=\[1, 1\] has one twice"),
         ("questions", "'questions' is no override; write key=value"),
         ("seed={", "seed={ cannot be read"),
@@ -165,6 +203,7 @@ def test_a_slip_in_an_override_names_key_value_and_mend(recipe, override, messag
             "domain=math",
             r"domain='math' changes nothing: no stage reads \{domain\}.*Stages read: engine, questions, seeds",
         ),
+        ("profile.gpus=2", r"profile\.gpus=2 changes nothing: profile=none sets nothing by it; give profile=node"),
         ("tiny.scale=2", r"tiny\.scale=2 changes nothing.*give scale=VALUE itself"),
         ("variants.qtf=QFT", r"variants\.qtf='QFT' changes nothing: no stage has variant: qtf, did you mean 'qft'\?"),
         (

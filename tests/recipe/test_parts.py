@@ -17,6 +17,7 @@ from sq.recipe.formats import clock
 from sq.recipe.jobs import check
 from sq.recipe.load import load_recipe
 from sq.recipe.process import format_command, tail
+from sq.recipe.profile import ProfileConfig
 from sq.recipe.progress import ProgressDisplay, shortened
 from sq.recipe.record import Status, command_digest, output_digest, read_record, updated_record
 
@@ -71,7 +72,7 @@ def test_each_gpu_serves_one_stage_at_a_time(recipe, monkeypatch):
             "none": {"script": "synthesize", "set": {"stage": "questions", "engine": "openai"}},
         }
     ).stages)  # fmt: skip
-    lent = devices.Devices(4)
+    lent = devices.Devices(4, ProfileConfig())
     assert lent.take("one", jobs["one"]) and lent.take("two", jobs["two"]) and lent.take("none", jobs["none"])
     assert not lent.take("again", jobs["one"]) and not lent.take("all", jobs["all"])
     assert lent.environment("one")["CUDA_VISIBLE_DEVICES"] == "0"
@@ -83,7 +84,22 @@ def test_each_gpu_serves_one_stage_at_a_time(recipe, monkeypatch):
     lent.give("one")
     lent.give("two")
     assert lent.take("all", jobs["all"]) and lent.environment("all")["CUDA_VISIBLE_DEVICES"] == "0,1,2"
-    assert devices.Devices(1).environment("one") == {}
+    assert devices.Devices(1, ProfileConfig()).environment("one") == {}
+
+
+def test_a_profile_has_no_more_gpus_than_are_here_and_those_of_a_cluster_are_only_counted(recipe, monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(devices, "hardware", lambda: {"cores": "8", "gpus": "A, 80 GiB; A, 80 GiB"})
+    stages = {name: {"script": "synthesize", "set": {"stage": "answers", "input": "domain"}} for name in ("a", "b")}
+    loaded = recipe(stages, "profile=cluster", "profile.nodes=1", "profile.gpus=3", "set.engine.replicas=2")
+    jobs = check(loaded.stages)
+    lent = devices.Devices(2, loaded.config.profile)
+    assert lent.take("a", jobs["a"]) and not lent.take("b", jobs["b"]), "two of three GPUs are taken"
+    assert "CUDA_VISIBLE_DEVICES" not in lent.environment("a"), "Ray says which"
+    two = devices.Devices(2, ProfileConfig(name="one", gpus=1))
+    assert two.gpus == ["0"]
+    with pytest.raises(ConfigError, match="profile=node is for 8 GPUs, and 2 can be seen here: give profile.gpus=2 or"):
+        devices.Devices(1, ProfileConfig(name="node", gpus=8))
 
 
 def test_a_log_is_read_as_it_was_last_seen(tmp_path):

@@ -305,6 +305,29 @@ def test_rows_that_cannot_be_known_are_asked_for(tmp_path):
     assert "how many rows" in json.loads((tmp_path / "plan.json").read_text())["note"]
 
 
+def test_a_profile_says_how_many_gpus_each_stage_has_and_which_where_none_is_here(tmp_path, monkeypatch):
+    monkeypatch.setattr(provenance, "hardware", lambda: {"gpus": "none"})
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        LABELS.replace("engine: hf", 'engine: "{engine}"')
+        + """
+  sft: {script: train, set: {stage: sft, model: tiny, data.input: "@labels"}}
+  small: {script: train, set: {stage: sft, model: tiny, data.input: "@labels", trainer: gpu}}
+  api: {script: synthesize, set: {stage: answers, input: "@labels", engine: openai}}
+"""
+    )
+    loaded = load_recipe(str(path), ["profile=node", "profile.gpus=4", "profile.hardware=h100"])
+    found = plan(loaded, changes={"sizes": {"rows.me/problems": 50}})
+    assert (found.hardware.name, found.gpus) == ("H100", 4)
+    assert {one.stage.name: one.gpus for one in found.costs} == {"labels": 4, "sft": 4, "small": 1, "api": 1}
+    lines = format_plan(found).splitlines()
+    assert [next(line for line in lines if f" {name} " in line).split().count("4") for name in ("sft", "small")] == [
+        1,
+        0,
+    ]
+    assert next(line for line in lines if " api " in line).split().count("-") == 2, "no GPU, no hours"
+
+
 def test_plan_json_reconciles(paper, tmp_path):
     found = json.loads(write_plan(paper, tmp_path, hardware="h200", gpus=8, jobs=check(paper.stages)).read_text())
     assert found["hardware"]["gpus"] == 8
