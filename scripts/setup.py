@@ -122,7 +122,8 @@ def plan(venv: Path, names: list[str], constraints: Path, *, build: bool = True)
     """The steps in order: a title, and commands of which the second is tried where the first finds nothing."""
     python = str(interpreter(venv))
     pins = venv / CUDA_PINS if names[0] == "cuda" else constraints
-    pip = [python, "-m", "pip", "install", "--progress-bar", "off", "-c", str(pins)]
+    # Of the 33,000 modules few are ever imported; each is compiled when it is, and not all of them now.
+    pip = [python, "-m", "pip", "install", "--no-compile", "--progress-bar", "off", "-c", str(pins)]
     steps: list[tuple[str, list[list[str]]]] = [(title, [cmd]) for title, cmd in (create(venv) if build else [])]
     release = pinned("torch", constraints)
     is_build = [python, "-c", TORCH_BUILD.format(kind=names[0].upper())]

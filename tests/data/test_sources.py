@@ -1,9 +1,8 @@
-"""Sources: every format people keep rows in comes out as the same rows, with lineage, from real data too."""
+"""Sources: every format people keep rows in comes out as the same rows, with lineage."""
 
 import csv
 import gzip
 import json
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,13 +14,11 @@ from sq.core.rows import CANDIDATE, PAIR, QUESTION, check_row, fit_row
 from sq.data.order import in_validation
 from sq.data.sources import SourceConfig, digest, read_source
 
-DATA = Path(__file__).parents[2] / ".." / "shared" / "data"
 ROWS = [
     {"question": 'He said "2 + 2,\nnow"; and?', "answer": "4", "level": "1", "points": "π"},
     {"question": "Wie viele Äpfel?", "answer": "5,5", "level": "2", "points": "x\ty"},
     {"question": "{{1}} \\frac{1}{2}?", "answer": "-1", "level": "3", "points": "z"},
 ]
-real = pytest.mark.skipif(not DATA.is_dir(), reason="the real data is not beside this checkout")
 
 
 def read(path, need=QUESTION, rejects=None, **settings):
@@ -329,30 +326,3 @@ def test_held_out_rows_stay_so_when_rows_are_added():
     assert not any(in_validation(r, share=0.0) for r in rows)
     copies = [{"id": i, "question": q} for i, q in (("a", "2 + 2?"), ("b", " 2 +\n2?"))]
     assert all(len({in_validation(c, share=0.5, seed=s) for c in copies}) == 1 for s in range(50))
-
-
-@real
-@pytest.mark.parametrize(
-    ("name", "count", "answered"),
-    [("gsm8k_train.jsonl", 7473, 7473), ("math_train.jsonl", 7500, 7498), ("math500_test.jsonl", 500, 500)]
-    + [("college_math_test.jsonl", 2818, 2818), ("olympiadbench_OE_TO_maths_en_COMP.jsonl", 675, 675)],
-)
-def test_real_data(name, count, answered):
-    rejects = []
-    rows = read(DATA / name, rejects=rejects)
-    assert (len(rows), rejects) == (count, [])
-    assert len({r["id"] for r in rows}) == count
-    assert sum(bool(r.get("answer")) for r in rows) == answered
-    assert all(check_row(fit_row(r, QUESTION), QUESTION) == [] for r in rows[::50])
-    if name == "gsm8k_train.jsonl":
-        assert all(r["solution"] and "####" not in r["solution"] + r["answer"] for r in rows)
-    if name == "math_train.jsonl":
-        assert {r["type"] for r in rows} >= {"Algebra", "Geometry"} and rows[0]["level"].startswith("Level")
-
-
-@real
-def test_real_tab_separated_data_without_a_header():
-    with pytest.raises(RowError, match="no column 'question'.*header=false"):
-        read(DATA / "mgsm_es.tsv")
-    rows = read(DATA / "mgsm_es.tsv", header=False, columns={"question": "0", "answer": "1"})
-    assert len(rows) == 250 and rows[0]["answer"] == "18" and sum('"' in r["question"] for r in rows) == 1

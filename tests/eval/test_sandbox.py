@@ -15,15 +15,13 @@ from textwrap import dedent
 
 import isolation_here
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from sq.core.errors import EngineError
 from sq.sandbox import isolation
 from sq.sandbox.config import SandboxConfig
 from sq.sandbox.inside import confine, jobs, seccomp
 from sq.sandbox.inside.processes import ProcessExit
-from sq.sandbox.plain_values import DEEPEST, PlainError, decode_plain, encode, value_key
+from sq.sandbox.plain_values import decode_plain, encode
 from sq.sandbox.pool import Sandbox
 from sq.sandbox.programs import (
     Asserts,
@@ -33,7 +31,6 @@ from sq.sandbox.programs import (
     ProgramStatus,
     Raised,
     Unittests,
-    equal_values,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -239,89 +236,6 @@ def test_common_modules_work(box):
     assert run(box, source, "assert f() == (1, 5)").ok
 
 
-PLAIN = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False)
-    | st.text()
-    | st.binary()
-    | st.complex_numbers(allow_nan=False),
-    lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.lists(inner, max_size=4).map(tuple)
-        | st.dictionaries(st.text(max_size=4) | st.integers(), inner, max_size=4)
-        | st.sets(st.integers() | st.text(max_size=3), max_size=4)
-        | st.frozensets(st.integers(), max_size=4)
-    ),
-    max_leaves=12,
-)
-
-
-@given(PLAIN)
-@settings(max_examples=150, deadline=None)
-def test_plain_values_come_back_as_they_were(value):
-    data = encode(value, lambda v: pytest.fail(f"{v!r} is plain"))
-    back = decode_plain(data)
-    assert back == value and type(back) is type(value) and value_key(back) == value_key(value)
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        Fraction(1, 3), Decimal("1.50"), Counter("aab"), OrderedDict(a=1), deque([1, 2]), range(3, 9, 2), 10**400,
-        datetime.date(2026, 1, 2), datetime.datetime(2026, 1, 2, 3, 4, 5, 6), datetime.timedelta(1, 2, 3), int,
-        ValueError, float("inf"), "\ud800",
-    ],
-    ids=repr,
-)  # fmt: skip
-def test_values_of_the_standard_library_too(box, value):
-    assert decode_plain(encode(value, lambda v: pytest.fail(f"{v!r} is plain"))) == value
-    if not isinstance(value, type):
-        assert box.run_one(
-            Program(source="def f(x): return x", tests=Calls(function="f", arguments=[[value]]))
-        ).values == (value,)
-
-
-def test_what_is_no_value_is_refused():
-    for data in (
-        {"l": [], "t": []},
-        {"x": 1},
-        {},
-        {"s": [[]]},
-        {"i": "zz"},
-        {"F": [1, 0]},
-        {"T": ["open", "/"]},
-        {"n": "open"},
-    ):
-        with pytest.raises(PlainError):
-            decode_plain(data)
-    deep = []
-    for _ in range(DEEPEST + 10):
-        deep = [deep]
-    with pytest.raises(PlainError, match="nested too deep"):
-        encode(deep, lambda v: None)
-
-
-@pytest.mark.parametrize(
-    ("value", "expected", "equal"),
-    [
-        ([1, (2, 3)], (1, [2, 3]), True),
-        ({"a": [0.1 + 0.2]}, {"a": (0.3,)}, True),
-        (2, 2.0, True),
-        (float("nan"), float("nan"), True),
-        ([1, 2], [1, 2, 3], False),
-        (True, 1, False),
-        ("1", 1, False),
-        (1.0, 1.1, False),
-        (10**400, 1.5, False),
-        (Raised(error=""), Raised(error=""), False),
-    ],
-)
-def test_when_values_are_equal(value, expected, equal):
-    assert equal_values(value, expected) is equal
-
-
 def test_weak_isolation_must_be_asked_for(monkeypatch, caplog):
     with pytest.raises(EngineError, match="sandbox.allow_weak=true"):
         Sandbox(SandboxConfig(isolation="weak"))
@@ -403,3 +317,20 @@ def test_examples_under_main_do_not_run_beside_unittests(box):
     source = "def f(x): return os.path.basename(x)\nif __name__ == '__main__':\n    raise SystemExit(f('a'))"
     tests = "import unittest\nclass T(unittest.TestCase):\n    def test(self): self.assertEqual(f('a/b'), 'b')"
     assert box.run_one(Program(source=source, tests=Unittests(tests=tests))).ok
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Fraction(1, 3), Decimal("1.50"), Counter("aab"), OrderedDict(a=1), deque([1, 2]), range(3, 9, 2), 10**400,
+        datetime.date(2026, 1, 2), datetime.datetime(2026, 1, 2, 3, 4, 5, 6), datetime.timedelta(1, 2, 3), int,
+        ValueError, float("inf"), "\ud800",
+    ],
+    ids=repr,
+)  # fmt: skip
+def test_values_of_the_standard_library_too(box, value):
+    assert decode_plain(encode(value, lambda v: pytest.fail(f"{v!r} is plain"))) == value
+    if not isinstance(value, type):
+        assert box.run_one(
+            Program(source="def f(x): return x", tests=Calls(function="f", arguments=[[value]]))
+        ).values == (value,)
