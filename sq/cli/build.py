@@ -11,7 +11,12 @@ def add(commands: Any) -> None:
     """The sub-command's arguments."""
     parser = commands.add_parser("build", help="write the final dataset: parquet, lineage, a card with real figures")
     parser.add_argument("run_directory", metavar="RUN", type=Path, help="directory of sq run, or of a stage=select")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="where it goes; default: RUN/dataset")
+    parser.add_argument(
+        "--format", default="sft", choices=["sft", "preference", "rlvr"],
+        help="what it is for: prompt and completion (the default), chosen against rejected solutions, or questions "
+        "with a verifiable answer, agreement and pass rate",
+    )  # fmt: skip
+    parser.add_argument("--output", type=Path, metavar="DIR", help="where it goes; default: RUN/dataset[-FORMAT]")
     parser.add_argument("--licence", metavar="ID", help="the dataset's own, as the hub calls it: apache-2.0, cc-by-4.0")
     parser.add_argument("--name", help="what the card is headed with")
     parser.set_defaults(run=_run)
@@ -19,6 +24,8 @@ def add(commands: Any) -> None:
 
 def _run(parsed: argparse.Namespace) -> None:
     from sq.report.build import build
+    from sq.report.dataset_formats import DatasetFormat
 
-    where = build(parsed.run_directory, parsed.output, licence=parsed.licence, name=parsed.name)
+    form = DatasetFormat(parsed.format)
+    where = build(parsed.run_directory, parsed.output, form=form, licence=parsed.licence, name=parsed.name)
     print(f"dataset: {where} | load_dataset({str(where)!r}) | next: sq push {where} --repo OWNER/NAME")

@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -33,6 +33,7 @@ from sq.core.manifest import NAME as MANIFEST
 from sq.core.rows import EXAMPLE
 from sq.report.artifacts import RunArtifacts, StageArtifacts, find_run, read_json
 from sq.report.card import card
+from sq.report.dataset_formats import SCHEMAS, DatasetFormat, formatted
 
 log = logging.getLogger(__name__)
 NOTE = "build.json"
@@ -42,16 +43,22 @@ BATCH = 1_000
 _FIRST = ("query", "response")
 
 
-def build(directory: Path, output: Path | None = None, *, licence: str | None = None, name: str | None = None) -> Path:
+def build(
+    directory: Path, output: Path | None = None, *, form: DatasetFormat = DatasetFormat.SFT,
+    licence: str | None = None, name: str | None = None,
+) -> Path:  # fmt: skip
     """Write the dataset of a run, or of one selection, and return where it is: dataset/ in a run's directory, or
-    NAME-dataset beside a selection's, unless `output` says so. Licence and name are for its card.
+    NAME-dataset beside a selection's, unless `output` says so (dataset-preference/ where `form` is that). Licence and
+    name are for its card.
 
     Raises:
         SqError: no finished selection, or a directory in the way.
     """
     artifacts = selection(directory)
     content = {"format": FORMAT, "rows_digest": artifacts.dataset, "licence": licence, "name": name}
-    beside = directory.with_name(f"{directory.name}-dataset") if artifacts.final_name else directory / "dataset"
+    content |= {} if form is DatasetFormat.SFT else {"for": form.value}
+    called = "dataset" if form is DatasetFormat.SFT else f"dataset-{form.value}"
+    beside = directory.with_name(f"{directory.name}-{called}") if artifacts.final_name else directory / called
     target = output or beside
     if _is_there(target, content):
         log.info("build: %s has these rows already", target)
@@ -62,17 +69,18 @@ def build(directory: Path, output: Path | None = None, *, licence: str | None = 
         lock = DirectoryLock(staging)
         try:
             _clear(staging)
-            schema = _schema(artifacts.finals)
-            shards = _write_shards(artifacts.finals, staging / "data", schema, artifacts.final_rows)
-            (staging / "README.md").write_text(card(artifacts, schema, licence=licence, name=name), encoding="utf-8")
-            counts = {"sq": __version__, "rows": artifacts.final_rows, "shards": shards, "columns": schema.names}
+            schema, rows, count = _rows(artifacts, form)
+            shards = _write_shards(rows, staging / "data", schema, count)
+            text = card(artifacts, schema, form=form, rows=count, licence=licence, name=name)
+            (staging / "README.md").write_text(text, encoding="utf-8")
+            counts = {"sq": __version__, "rows": count, "shards": shards, "columns": schema.names}
             (staging / NOTE).write_text(json.dumps({**content, **counts}, indent=1) + "\n", encoding="utf-8")
             _sync(staging)
             os.rename(staging, target)
             sync_directory(target.parent)
         finally:
             lock.release()
-    log.info("build: %s in %s -> %s", count_noun(artifacts.final_rows, "row"), count_noun(shards, "shard"), target)
+    log.info("build: %s in %s -> %s", count_noun(count, "row"), count_noun(shards, "shard"), target)
     return target
 
 
@@ -111,6 +119,27 @@ def _is_there(target: Path, content: Mapping[str, Any]) -> bool:
     raise ConfigError(f"{target} holds {what}; choose another --output, or delete it")
 
 
+def _rows(artifacts: RunArtifacts, form: DatasetFormat) -> tuple[pa.Schema, Iterator[dict[str, Any]], int]:
+    """The dataset's schema, its rows, and how many they are.
+
+    Raises:
+        RowError: where there is none of this form.
+    """
+    stages = artifacts.finals
+    if form is DatasetFormat.SFT:
+        schema = _schema(stages)
+        known = [name for name in schema.names if name in TABLE]
+        rows = (_with_messages(row) for stage in stages for row in stage.rows(*known))
+        return schema, rows, artifacts.final_rows
+    count = sum(1 for _ in formatted(stages, form, artifacts.domain))
+    if not count:
+        raise RowError(
+            f"{stages[0].directory} gives no row for --format {form.value}: no question has a better and a worse "
+            "candidate with an answer. Answer with stage.n of 2 or more"
+        )
+    return SCHEMAS[form], formatted(stages, form, artifacts.domain), count
+
+
 def _schema(stages: Sequence[StageArtifacts]) -> pa.Schema:
     """The columns: query, response and their chat form first, then what is known of the rows; no column of nulls."""
     wanted = [field for field in EXAMPLE if TABLE[field.name].dataset and field.name not in _FIRST]
@@ -123,15 +152,14 @@ def _schema(stages: Sequence[StageArtifacts]) -> pa.Schema:
     return pa.schema([*first, *(field for field in wanted if field.name in filled)])
 
 
-def _write_shards(stages: Sequence[StageArtifacts], directory: Path, schema: pa.Schema, rows: int) -> int:
+def _write_shards(stream: Iterator[dict[str, Any]], directory: Path, schema: pa.Schema, rows: int) -> int:
     directory.mkdir(parents=True)
-    stream = (row for stage in stages for row in stage.rows(*(name for name in schema.names if name in TABLE)))
     shards = -(-rows // SHARD)
     for number in range(shards):
         path = directory / f"train-{number:05d}-of-{shards:05d}.parquet"
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
             part = islice(stream, SHARD)
-            while batch := [_with_messages(row) for row in islice(part, BATCH)]:
+            while batch := list(islice(part, BATCH)):
                 writer.write_table(pa.Table.from_pylist(batch, schema=schema))
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()

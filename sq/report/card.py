@@ -15,6 +15,7 @@ from sq import __version__
 from sq.core.columns import CHAT, TABLE
 from sq.report.artifacts import MOST, RunArtifacts, read_json
 from sq.report.content import percentiles, repeated
+from sq.report.dataset_formats import ABOUT, DatasetFormat
 from sq.report.estimates import quality, selected_right
 from sq.report.funnel import steps, to_dataset
 from sq.report.overlap import clean_shares
@@ -36,8 +37,11 @@ ROLES = {
 }
 
 
-def card(artifacts: RunArtifacts, schema: pa.Schema, *, licence: str | None, name: str | None) -> str:
-    """README.md of the dataset."""
+def card(
+    artifacts: RunArtifacts, schema: pa.Schema, *, form: DatasetFormat, rows: int, licence: str | None,
+    name: str | None,
+) -> str:  # fmt: skip
+    """README.md of the dataset, which has so many `rows`."""
     title = name or f"{artifacts.title}: questions and solutions"
     filters = [s for s in artifacts.chain(artifacts.finals) if s.kind == "filter"]
     metrics = read_stage_metrics(filters[-1].directory).get("figures", {}) if filters else {}
@@ -45,9 +49,11 @@ def card(artifacts: RunArtifacts, schema: pa.Schema, *, licence: str | None, nam
     generated = [next(stage.rows("generator"), {}).get("generator") for stage in artifacts.finals]
     guard = read_json(artifacts.directory / "report" / RESULT)
     about = {column.name: column.about for column in (*CHAT, *TABLE.values())}
+    about |= ABOUT if form is not DatasetFormat.SFT else {}
     return render(
-        "card.md.j2", artifacts=artifacts, title=title, licence=licence, version=__version__, generated=all(generated),
-        size=next((word for limit, word in SIZES if artifacts.final_rows < limit), "n>1T"),
+        "card.md.j2", artifacts=artifacts, form=form.value, rows=rows,
+        title=title, licence=licence, version=__version__, generated=all(generated),
+        size=next((word for limit, word in SIZES if rows < limit), "n>1T"),
         columns=[(f.name, f.type, about[f.name]) for f in schema], models=_models(artifacts), bases=_bases(artifacts),
         steps=to_dataset(artifacts, steps(artifacts)), quality=quality(artifacts.finals, artifacts),
         right=selected_right(artifacts.finals, artifacts), questions=len(texts), repeated=repeated(texts),
