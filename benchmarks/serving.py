@@ -25,6 +25,7 @@ from typing import Any
 from sq.core.cpu import cpu_has_bf16
 from sq.engine.base import Request, Sampling
 from sq.engine.vllm import VLLMConfig, VLLMEngine
+from sq.engine.vllm_environment import on_cpu
 from sq.models.load import ModelConfig
 
 BENCH = """
@@ -84,7 +85,7 @@ def beside_bench(asked: argparse.Namespace) -> dict[str, Any]:
             "--model": asked.model, "--dataset-name": "random", "--random-range-ratio": 0, "--dtype": asked.dtype,
             "--num-prompts": asked.prompts, "--num-warmups": 8, "--max-model-len": length, "--output-json": file,
         }  # fmt: skip
-        command = [sys.executable, "-c", BENCH]
+        command = [sys.executable, "-c", BENCH, *(["--enforce-eager"] if on_cpu() else [])]  # as ours
         done = subprocess.run(
             [*command, *(str(part) for word in words.items() for part in word)], capture_output=True, text=True
         )

@@ -98,14 +98,25 @@ def test_several_nodes_need_a_launcher(job):
             pass
 
 
-def test_deepspeed_is_told_to_add_gradients_up_in_fp32(job, monkeypatch):
-    """DeepSpeed's `get_data_types` takes the weights' bf16 where it is told nothing."""
+@pytest.mark.parametrize(("precision", "half"), [("bf16_mixed", {"enabled": True}), ("fp32", None)])
+def test_deepspeeds_configuration_as_lightning_assembles_it(precision, half, job, monkeypatch):
+    """DeepSpeed's `get_data_types` takes the weights' bf16 to add gradients up where it is told nothing."""
     from lightning.pytorch.strategies import deepspeed
 
     for name in ("_DEEPSPEED_AVAILABLE", "_DEEPSPEED_GREATER_EQUAL_0_16"):
         monkeypatch.setattr(deepspeed, name, True)
     logger = SimpleNamespace(logger=logging.getLogger("deepspeed"))
     monkeypatch.setitem(sys.modules, "deepspeed", SimpleNamespace(utils=SimpleNamespace(logging=logger)))
-    config = launch.strategy(job("qft", "trainer.strategy=deepspeed").trainer).config
-    assert config["data_types"] == {"grad_accum_dtype": "fp32"} and config["communication_data_type"] == "fp32"
-    assert config["zero_optimization"]["stage"] == 3
+    monkeypatch.setattr("lightning.pytorch.plugins.precision.deepspeed._DEEPSPEED_AVAILABLE", True, raising=False)
+    config = job("qft", "trainer.strategy=deepspeed", f"trainer.precision={precision}").trainer
+    strategy = launch.strategy(config)
+    (strategy.precision_plugin,) = launch.precision(config)["plugins"]
+    loader = SimpleNamespace(_data_source=SimpleNamespace(is_defined=lambda: False))
+    hooks = SimpleNamespace(accumulate_grad_batches=3, gradient_clip_val=1.0, fit_loop=loader, _data_connector=None)
+    strategy._lightning_module = SimpleNamespace(trainer=hooks)
+    strategy._init_config_if_needed()
+    found = strategy.config
+    assert found["data_types"] == {"grad_accum_dtype": "fp32"} and found["communication_data_type"] == "fp32"
+    assert found["zero_optimization"]["stage"] == 3 and found["zero_allow_untested_optimizer"]
+    assert (found["gradient_accumulation_steps"], found["gradient_clipping"]) == (3, 1.0)
+    assert found.get("bf16") == half and "fp16" not in found

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,10 +15,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModelForCausalLM
 
 from sq.data.collate import collate
+from sq.data.module import StepPack, prefetched
 from sq.models.attention import Attention, Kernel, choose_attention
 from sq.models.pack import TokenSequence
 from sq.models.packed_forward import pack_loss
-from sq.train import progress
+from sq.train import model, progress
 from sq.train.fit import fit
 from sq.train.model import checkpoint_layers, compile_layers
 from sq.train.module import TrainingModule
@@ -73,6 +76,34 @@ def test_nothing_waits_for_the_device_between_logs(stage, precision, job, pairs,
     late = {at: count for at, count in waits.counts.items() if at[0] > 0}  # QPO's start is checked in the first step
     assert not late
     assert stage == "qpo" or not waits.counts
+
+
+def test_the_next_pack_is_made_and_pinned_while_one_is_trained_on():
+    second = threading.Event()
+
+    def steps():
+        for i in range(3):
+            if i == 1:
+                second.set()
+            yield StepPack(SimpleNamespace(pinned=lambda i=i: f"pinned {i}"), 1.0, i)
+
+    packs = prefetched(steps())
+    first = next(packs)
+    assert second.wait(30), "made although nobody has asked for it yet"
+    assert [step.pack for step in (first, *packs)] == ["pinned 0", "pinned 1", "pinned 2"]
+
+
+@pytest.mark.parametrize(("kernel", "size"), [("flex", 384), ("flash", 384), ("sdpa", 0)])
+@pytest.mark.parametrize("compiled", [None, True, False])
+def test_packs_for_a_gpus_kernels_have_one_size_for_which_layers_are_compiled(kernel, size, compiled, job, monkeypatch):
+    calls = []
+    monkeypatch.setattr(model, "compile_layers", lambda _, *, dynamic: calls.append(dynamic))
+    loss = SimpleNamespace(attention=Attention(kernel=Kernel(kernel), reason="", shares_prefix=False))
+    trainer = job("qft", f"trainer.compile={'null' if compiled is None else compiled}").trainer
+    model.fit_to_packs(None, loss, trainer, 300)
+    assert loss.attention.pad_to == size
+    wanted = size > 0 if compiled is None else compiled
+    assert calls == ([None if size else True] if wanted else [])
 
 
 @pytest.mark.slow
