@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import os
 import socket
+import time
 import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,6 +20,8 @@ from pathlib import Path
 from sq.core.errors import DirectoryError, LedgerError
 
 TEMPORARY = ".tmp"
+SHARED = ".shared-"
+"""Begins the name of the file that the workers of a directory's holder hold open."""
 _AGAIN = "and run the same command again: what was recorded is safe and is not computed again."
 _FIXES = {
     errno.ENOSPC: f"Free some space {_AGAIN}",
@@ -202,6 +205,45 @@ class DirectoryLock:
                 if device in fields and "FLOCK" in fields and "->" not in fields:
                     return f"process {fields[4]} on this machine"
         return "another process"
+
+
+def join_directory(marker: Path) -> bool:
+    """Take part, until this process ends, in the work of who made `marker`; False where it is not to be seen here."""
+    try:
+        fd = os.open(marker, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    with suppress(OSError):  # where a file system has no locks there is none to wait for
+        fcntl.flock(fd, fcntl.LOCK_SH)
+    return os.fstat(fd).st_nlink > 0
+
+
+def wait_for_others(directory: Path, seconds: float = 60.0) -> None:
+    """Wait until all have ended that took part in the work of an earlier holder of the directory's lock.
+
+    Raises:
+        LedgerError: where one of them does not end.
+    """
+    until = time.monotonic() + seconds
+    for marker in directory.glob(f"{SHARED}*"):
+        fd = os.open(marker, os.O_RDONLY)
+        try:
+            while True:
+                try:
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > until:
+                        raise LedgerError(
+                            f"{directory}: a worker of an earlier run is still at work here. Stop it (`python -m "
+                            "sq.synth.worker`), or wait until it ends"
+                        ) from None
+                    time.sleep(0.02)
+                except OSError:  # no locks on this file system
+                    break
+            remove(marker)
+        finally:
+            os.close(fd)
 
 
 # A lock outlives its holder while a forked child has the same open file, so a child closes its copy at once.

@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from sq.core.codec import Codec
 from sq.core.errors import LedgerError
-from sq.core.files import DirectoryLock, write_files
+from sq.core.files import DirectoryLock, wait_for_others, write_files
 from sq.core.keys import SeenKeys
 from sq.core.manifest import CommitLog, Manifest, Part, plain_config, write_manifest
 from sq.core.parts import read_manifest, read_rejects, read_rows
@@ -70,7 +70,7 @@ class Ledger:
         self._manifest = manifest
         self._commits = CommitLog(directory, manifest)
         self._seen = SeenKeys()
-        self._next = self._begun = self._computed = 0
+        self._next = self._begun = self._computed = self._left = 0
         self._end: int | None = None  # how many parts there are, once somebody has come to the end of the items
         self._shard: Shard | None = None
 
@@ -111,6 +111,7 @@ class Ledger:
         make_directory(path)
         lock = DirectoryLock(path)
         try:
+            wait_for_others(path)
             return cls(path, lock, recover(path, wanted, codec), codec, retry)
         except BaseException:
             lock.release()
@@ -130,7 +131,7 @@ class Ledger:
     def done(self) -> int:
         """Items that have a result, as far as is known: of an open part only once `todo` has come to it."""
         parts = [part for index, part in self._manifest.parts.items() if index not in self._opened_again]
-        return sum(part.items for part in parts) + (self._shard.done if self._shard else 0)
+        return sum(part.items for part in parts) + self._left + (self._shard.done if self._shard else 0)
 
     def todo(self, items: Iterable[WorkItem]) -> Iterator[WorkItem]:
         """Yield those of `items` that have no result yet, reading at most a part ahead. Once per open ledger.
@@ -174,7 +175,15 @@ class Ledger:
                 self._refuse_unless(left < self._end, left)
             return None
         self._next += 1
+        return self.assignment(index)
+
+    def assignment(self, index: int) -> Assignment:
+        """Part `index`, as it is to be given to a worker."""
         return Assignment(index, self._manifest.parts.get(index), index in self._opened_again)
+
+    def stands(self, index: int) -> bool:
+        """Whether a part is committed, and not opened again."""
+        return index in self._manifest.parts and index not in self._opened_again
 
     def begin(self, keys: PartKeys, names: Sequence[str] = (), *, again: bool = False) -> None:
         """Check a part's items; `again`: they were checked before, and their worker has died since.
@@ -214,8 +223,9 @@ class Ledger:
         self._manifest.parts[part.index] = part
         self._computed += computed
 
-    def leave(self, index: int, failures: int) -> None:
+    def leave(self, index: int, done: int, failures: Sequence[str]) -> None:
         """A part that is left open stays as its journal has it."""
+        self._left += done
 
     def check_open(self) -> None:
         """Raise a `LedgerError` unless this process holds the directory."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,10 @@ class Manifest:
     def identity(self) -> str:
         """A digest of what decides the rows."""
         return digest_of(canonical(list(self.schema.items())), canonical(self.config), canonical(self.inputs))
+
+    def without_parts(self) -> Manifest:
+        """What decides the rows, alone."""
+        return replace(self, parts={})
 
     def refuse_other(self, wanted: Manifest, directory: Path) -> None:
         """Raise a `DirectoryError` that names every key in which `wanted` is not what this ledger was made with."""

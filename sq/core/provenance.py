@@ -73,6 +73,15 @@ def hardware() -> dict[str, str]:
     return facts | ({"memory_gib": memory} if memory else {}) | {"gpus": "; ".join(gpus.splitlines()) or "none"}
 
 
+def visible_gpus(listed: str | None = None) -> list[str]:
+    """The numbers of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES has them."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return [gpu for gpu in visible.split(",") if gpu.strip() not in ("", "-1")]
+    listed = hardware()["gpus"] if listed is None else listed
+    return [] if listed == "none" else [str(i) for i in range(len(listed.split("; ")))]
+
+
 def seeds(params: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a flat config that are seeds."""
     return {k: v for k, v in params.items() if k.rpartition(".")[2].lower() in ("seed", "seeds") and v is not None}

@@ -74,8 +74,8 @@ class Coordinator(Protocol):
         """Enter a part whose files are written; `computed` of its results are new."""
         ...
 
-    def leave(self, index: int, failures: int) -> None:
-        """Part `index` is left open: so many of its items have failed."""
+    def leave(self, index: int, done: int, failures: Sequence[str]) -> None:
+        """Part `index` is left open with so many results: its other items have failed, with these errors."""
         ...
 
     def check_open(self) -> None:
@@ -92,7 +92,7 @@ class _OpenPart:
     journal: Journal
     done: int = 0
     computed: int = 0
-    failed: set[str] = field(default_factory=set)
+    failed: list[str] = field(default_factory=list)
 
 
 class PartReader:
@@ -126,14 +126,13 @@ class Shard:
         self._head, self._identity = head, head.identity
         self._open: dict[int, _OpenPart] = {}
         self._waiting: dict[str, _OpenPart] = {}  # keys given out by `todo`, without a result
-        self._left = 0  # results in parts that were left open, as some of their items failed
         self._synced = time.monotonic()
         self._mutex = threading.RLock()
 
     @property
     def done(self) -> int:
-        """Results in parts that are not written."""
-        return self._left + sum(part.done for part in self._open.values())
+        """Results in parts that are still open."""
+        return sum(part.done for part in self._open.values())
 
     @property
     def waiting(self) -> list[str]:
@@ -175,12 +174,12 @@ class Shard:
             if time.monotonic() - self._synced >= _SYNC_SECONDS:
                 self.sync()
 
-    def fail(self, key: str) -> None:
+    def fail(self, key: str, error: str) -> None:
         """An item has no result in this run: its part is left open, for the next run to go on with."""
         with self._mutex:
             part = self._part_of(key)
             del self._waiting[key]
-            part.failed.add(key)
+            part.failed.append(error)
             self._settle(part)
 
     def commit_complete(self) -> None:
@@ -245,8 +244,7 @@ class Shard:
             part.journal.sync()
             part.journal.close()
             del self._open[part.index]
-            self._left += part.done
-            self._coordinator.leave(part.index, len(part.failed))
+            self._coordinator.leave(part.index, part.done, part.failed)
 
     def _commit(self, part: _OpenPart) -> None:
         """Write the part, have it entered, and only then delete its journal."""

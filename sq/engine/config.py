@@ -75,6 +75,11 @@ class EngineConfig:
             "or less, or a longer context (engine.max_model_len, model.max_length), or choose a model that has one"
         )
 
+    @property
+    def gpus(self) -> int:
+        """How many GPUs it takes, where there are any."""
+        return 0
+
     def prepare(self) -> None:
         """Set what must stand in the environment before torch is imported: called first of all by a job that runs."""
 
@@ -102,6 +107,11 @@ class LocalEngineConfig(EngineConfig):
     step_reward: str = setting(
         "min", choices=("min", "product", "last"), help="the score of a process reward model, of its steps' rewards"
     )
+
+    @property
+    def gpus(self) -> int:
+        """One, for one copy of the model."""
+        return 1
 
     def context(self, model: ModelConfig) -> int | None:
         """As set, else the model's own."""

@@ -71,6 +71,11 @@ class VLLMConfig(LocalEngineConfig):
         """Whether the sampling is ours (`vllm_sampling.py`)."""
         return vllm_environment.on_cpu() and self.seeds == "row"
 
+    @property
+    def gpus(self) -> int:
+        """Those that share the model."""
+        return self.tensor_parallel
+
     def identity(self, model: ModelConfig) -> str:
         """The weights, and the adapter on them."""
         return fingerprint(model) if self.lora is None else f"{fingerprint(model)}+{adapter(self.lora)[1]}"

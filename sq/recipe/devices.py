@@ -10,13 +10,11 @@ from typing import Any
 
 from sq.core.count import count_noun
 from sq.core.errors import ConfigError
-from sq.core.provenance import hardware
+from sq.core.provenance import hardware, visible_gpus
 from sq.engine.config import EngineConfig
-from sq.engine.hf import HFConfig
-from sq.engine.ray import RayConfig
-from sq.engine.vllm import VLLMConfig
 from sq.eval.config import EvalJob
 from sq.recipe.profile import ProfileConfig
+from sq.synth.config import SynthJob
 from sq.train.config import TrainJob
 
 
@@ -26,7 +24,7 @@ class Devices:
     def __init__(self, parallel: int, profile: ProfileConfig) -> None:
         facts = hardware()
         self.cores = int(facts["cores"])
-        here = _visible_gpus(facts["gpus"])
+        here = visible_gpus(facts["gpus"])
         self._is_cluster = profile.address is not None
         self.gpus = [str(i) for i in range(profile.all_gpus)] if self._is_cluster else here[: profile.gpus or None]
         if not self._is_cluster and len(here) < profile.gpus:
@@ -74,20 +72,10 @@ def gpus_needed(job: Any) -> int:
     """How many GPUs a job's processes would use where there are any."""
     if isinstance(job, TrainJob):
         return 0 if job.trainer.accelerator == "cpu" else job.trainer.world
+    if isinstance(job, SynthJob):
+        return job.workers * job.engine.gpus
     return _of_engine(job.engine) + (_of_engine(job.reward_engine) if isinstance(job, EvalJob) else 0)
 
 
 def _of_engine(engine: EngineConfig | None) -> int:
-    if isinstance(engine, RayConfig):
-        return engine.replicas * _of_engine(engine.inner)
-    if isinstance(engine, VLLMConfig):
-        return engine.tensor_parallel
-    return 1 if isinstance(engine, HFConfig) else 0
-
-
-def _visible_gpus(listed: str) -> list[str]:
-    """Their numbers, as CUDA_VISIBLE_DEVICES has them."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [gpu for gpu in visible.split(",") if gpu.strip() not in ("", "-1")]
-    return [] if listed == "none" else [str(i) for i in range(len(listed.split("; ")))]
+    return engine.gpus if engine else 0

@@ -19,7 +19,6 @@ from sq.data.sources import DOMAIN_ROWS, SourceConfig, parts
 from sq.domains.oracle import OracleConfig
 from sq.engine.config import EngineConfig
 from sq.engine.openai import OpenAIConfig
-from sq.engine.ray import RayConfig
 from sq.eval.benchmarks import BenchmarkConfig, DomainBenchmark
 from sq.eval.config import EvalJob
 from sq.models.load import ModelConfig
@@ -117,7 +116,6 @@ class Flow:
 
     def asked(self, model: ModelConfig, engine: EngineConfig) -> dict[str, Any]:
         """How a model is asked: on our devices, over an API, or not at all where an oracle stands in its place."""
-        engine = engine.inner if isinstance(engine, RayConfig) else engine
         if isinstance(engine, OracleConfig):
             return {"use": Use.NONE, "model": model.name}
         if isinstance(engine, OpenAIConfig):

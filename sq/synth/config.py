@@ -14,6 +14,7 @@ from sq.domains.base import DomainConfig
 from sq.engine.config import EngineConfig
 from sq.models.load import ModelConfig
 from sq.synth.filters.base import FilterConfig
+from sq.synth.places import ClusterConfig
 from sq.synth.run import run_stage
 from sq.synth.stage import StageSpec
 
@@ -43,6 +44,9 @@ class SynthJob:
     input: str | None = setting(None, help="a stage's directory, or any file or dataset from outside")
     columns: dict[str, str] | None = setting(None, help="of a file from outside: our column -> its name there")
     limit: int | None = setting(None, ge=1, help="only so many rows of the input")
+    workers: int = setting(1, ge=1, help="processes with an engine of their own that share the stage's parts")
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    part_size: int = setting(1024, ge=1, help="rows of the input that a worker takes at once; of a new directory")
     output_dir: str = setting(help="the stage's directory: parts, rejects, manifest")
     retry_engine_rejects: bool = setting(False, help="ask again for rows that an earlier run rejected as engine")
     seed: int = setting(0, ge=0, help="random seed: the same one gives the same rows and weights")

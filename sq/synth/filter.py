@@ -54,6 +54,7 @@ class FilterStage(SynthStage):
             usages=(models.usage,),
             traces=models.traces,
             inputs=inputs,
+            whole="filters see all rows in their order, so one worker does the stage",
             independent=False,
             ignored_fields=frozenset(["stage.scores"]),
             metrics=lambda directory: _metrics(directory, domain, chain.metrics()),

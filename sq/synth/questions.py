@@ -55,8 +55,9 @@ class QuestionsStage(SynthStage):
             fingerprint_fields={
                 k: v for g in generators for k, v in g.fingerprint_fields(alone=len(generators) == 1).items()
             },
-            items=lambda: itertools.chain.from_iterable(g.items() for g in generators),
-            process=lambda items, run: _in_turn(items, run),
+            items=lambda: _items(generators, 0),
+            items_from=lambda start: _items(generators, start),
+            process=lambda items, run: _in_turn(generators, items, run),
             close=lambda: _close(generators),
             usages=tuple(g.client.usage for g in generators),
             traces=lambda limit: [trace for g in generators for trace in g.client.traces(limit)],
@@ -81,21 +82,21 @@ class QuestionGenerator:
         self.chat = self.client.own_chat
         self.client.check_length(stage.max_tokens, prompt=len(self.chat.question_prefix_ids))
         self.key = row_id("generator", **self.client.fingerprint_fields)
-        self._job, self._count = job, count
+        self._job, self.count = job, count
 
     def fingerprint_fields(self, *, alone: bool) -> dict[str, Any]:
         """Its part of the ledger's identity."""
         prefix = "" if alone else f"generators.{self.client.name}."
-        return {f"{prefix}{k}": v for k, v in {**self.client.fingerprint_fields, "count": self._count}.items()}
+        return {f"{prefix}{k}": v for k, v in {**self.client.fingerprint_fields, "count": self.count}.items()}
 
-    def items(self) -> Iterator[WorkItem]:
-        """One item a sample; the payload is the generator and the sample's number."""
+    def items(self, start: int = 0) -> Iterator[WorkItem]:
+        """One item a sample, from number `start` on; the payload is the generator and the sample's number."""
         fingerprint_fields = {
             **self.client.fingerprint_fields,
             "sampling": flatten(self.sampling),
             "seed": self._job.seed,
         }
-        for index in range(self._count):
+        for index in range(start, self.count):
             yield WorkItem(row_id("question", **fingerprint_fields, index=index), (self, index))
 
     def request_flow(self, item: WorkItem, run: str) -> RequestFlow:
@@ -152,11 +153,18 @@ def oracle_metrics(questions: Iterator[str], domain: Domain) -> dict[str, float]
     return {"oracle/solvable": len(steps) / len(labels), "oracle/steps": sum(steps) / max(1, len(steps))}
 
 
-def _in_turn(items: Iterator[WorkItem], run: str) -> Iterator[ItemResult]:
+def _items(generators: list[QuestionGenerator], start: int) -> Iterator[WorkItem]:
+    """The items of all generators, one after the other, from number `start` on."""
+    for generator in generators:
+        yield from generator.items(start)
+        start = max(0, start - generator.count)
+
+
+def _in_turn(generators: list[QuestionGenerator], items: Iterator[WorkItem], run: str) -> Iterator[ItemResult]:
     """Each generator's items with its own engine; one engine at a time."""
     for generator, own in itertools.groupby(items, key=lambda item: item.payload[0]):
+        _close([other for other in generators if other is not generator])
         yield from generator.client.run_flows(own, lambda item, g=generator: g.request_flow(item, run))
-        generator.client.close()
 
 
 def _close(generators: list[QuestionGenerator]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,14 +14,14 @@ from tqdm import tqdm
 
 from sq.core.config import flatten
 from sq.core.count import count_noun
-from sq.core.ledger import Ledger, LedgerSummary, Reject, WorkItem
+from sq.core.ledger import Ledger, LedgerSummary
 from sq.core.quoting import entry_command, quote_override
-from sq.core.retry import Retry
-from sq.core.shard import Shard
 from sq.core.tracking import track
-from sq.data.readers import BadRow
 from sq.engine.failures import unfinished
 from sq.synth.metrics import format_metrics
+from sq.synth.parts import do_parts, identity_of, retry_of
+from sq.synth.places import places_of
+from sq.synth.pool import WorkerPool
 from sq.synth.stage import ItemResult, StageSpec
 from sq.synth.stage_metrics import StageMetrics
 
@@ -39,7 +39,9 @@ def run_stage(job: SynthJob, spec: StageSpec) -> dict[str, float]:
     identity = identity_of(job, spec)
     retry = retry_of(job, spec)
     try:
-        ledger = Ledger.open(directory, schema=spec.schema, config=identity, inputs=digests, retry=retry)
+        ledger = Ledger.open(
+            directory, schema=spec.schema, config=identity, inputs=digests, part_size=job.part_size, retry=retry
+        )
     except BaseException:
         spec.close()
         raise
@@ -49,7 +51,7 @@ def run_stage(job: SynthJob, spec: StageSpec) -> dict[str, float]:
     ) as run:  # fmt: skip
         try:
             file = StageMetrics(directory, spec.usages)
-            if not ledger.finished and (failures := _alone(ledger, spec, name, run.id, file)):
+            if not ledger.finished and (failures := _do(job, spec, ledger, run.id, file)):
                 done, left = count_noun(ledger.done, spec.unit), count_noun(len(failures), spec.unit)
                 raise unfinished(f"{name}: {done} done, {left} left -> {directory}", failures)
             summary = ledger.finish()
@@ -68,41 +70,14 @@ def run_stage(job: SynthJob, spec: StageSpec) -> dict[str, float]:
     return metrics
 
 
-def identity_of(job: SynthJob, spec: StageSpec) -> dict[str, object]:
-    """All that decides the stage's rows, beside its inputs."""
-    identity = {**flatten(job.stage, "stage"), **spec.fingerprint_fields, "seed": job.seed}
-    return {name: value for name, value in identity.items() if name not in spec.ignored_fields}
-
-
-def retry_of(job: SynthJob, spec: StageSpec) -> Retry | None:
-    """Which results of an earlier run are not to stand."""
-    if not job.retry_engine_rejects:
-        return None
-    return Retry(reject=lambda reject: bool(reject["reason"] == "engine"), whole=not spec.independent)
-
-
-def do_parts(spec: StageSpec, shard: Shard, run: str, after_each: Callable[[ItemResult], None]) -> list[str]:
-    """Record what comes of the items of the parts that `shard` is given; the errors of those that failed."""
-    failures: list[str] = []
-    items = shard.todo(spec.items_after, seeks=spec.items_from is not None)
-    for result in spec.process(_usable(shard, items), run):
-        if result.failure is not None:
-            failures.append(result.failure)
-            shard.fail(result.key)
-        else:
-            shard.record(result.key, result.rows, result.rejects)
-        after_each(result)
-    return failures
-
-
-def _usable(shard: Shard, items: Iterator[WorkItem]) -> Iterator[WorkItem]:
-    """Items that are rows; those that are bad lines of the input become rejects here."""
-    for item in items:
-        if isinstance(item.payload, BadRow):
-            bad = item.payload
-            shard.record(item.key, rejects=[Reject(row=bad.row(), reason=bad.reason, detail=str(bad))])
-        else:
-            yield item
+def _do(job: SynthJob, spec: StageSpec, ledger: Ledger, run: str, file: StageMetrics) -> list[str]:
+    """Do all parts, here or by workers; the errors of the items that failed."""
+    if spec.whole and job.workers > 1:
+        log.warning("%s: %s", job.stage.name, spec.whole)
+        job = replace(job, workers=1)
+    if job.workers == 1 and job.cluster.address is None:
+        return _alone(ledger, spec, job.stage.name, run, file)
+    return WorkerPool(job, spec, ledger, run, places_of(job), file).run()
 
 
 def _alone(ledger: Ledger, spec: StageSpec, name: str, run: str, file: StageMetrics) -> list[str]:

@@ -65,8 +65,8 @@ class StageSpec:
     """Whether the metrics of a finished stage lack what is asked for now."""
     items_from: Callable[[int], Iterator[WorkItem]] | None = None
     """The items from number n on, where those before need not be read."""
-    whole: bool = False
-    """Whether a row depends on all others, so that one worker must see every item."""
+    whole: str = ""
+    """Why one worker must see every item, where it must: a row depends on all others."""
     independent: bool = True
     """Whether an item has rows or rejects, never both, and no item's depend on another's."""
     traces: Callable[[int], list[ItemTrace]] = no_traces

@@ -6,6 +6,7 @@ and metrics that only the run itself can know (a judge's error on planted questi
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -25,6 +26,7 @@ class StageMetrics:
 
     def __init__(self, directory: Path, usages: Sequence[Usage]) -> None:
         self._directory, self._usages = directory, usages
+        self._of_workers: dict[int, Sequence[Usage]] = {}
         content = read_stage_metrics(directory)
         self._before: dict[str, float] = content.get("usage", {})
         self._finished: dict[str, Any] = {k: content[k] for k in ("digest", "figures") if k in content}
@@ -34,10 +36,14 @@ class StageMetrics:
     def usage(self) -> dict[str, float]:
         """Everything asked for this stage, in this run and those before it."""
         total = dict(self._before)
-        for usage in self._usages:
+        for usage in itertools.chain(self._usages, *self._of_workers.values()):
             for name, value in usage.metrics().items():
                 total[name] = total.get(name, 0.0) + value
         return total
+
+    def of_worker(self, process: int, usages: Sequence[Usage]) -> None:
+        """What the models of a worker's process have been asked so far."""
+        self._of_workers[process] = usages
 
     def kept(self, digest: str) -> Mapping[str, float] | None:
         """The metrics of the rows with this digest; None where there are none."""

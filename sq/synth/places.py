@@ -1,0 +1,95 @@
+"""Where a stage's workers run: processes of this machine, each with GPUs of its own, or a Ray cluster."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sq.core.config import setting
+from sq.core.errors import ConfigError
+from sq.core.provenance import hardware, visible_gpus
+from sq.engine.ray import RayPlaces
+from sq.synth.worker import work
+
+if TYPE_CHECKING:
+    from sq.synth.config import SynthJob
+    from sq.synth.pool import Placed, Places
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterConfig:
+    """A Ray cluster for the workers, where there is one."""
+
+    address: str | None = setting(
+        None,
+        help="auto: the Ray cluster of this node; HOST:PORT; local: one made here; none: processes of this machine",
+    )
+    cpus: float = setting(1.0, ge=0, help="cores of each worker there")
+    gpus: float | None = setting(None, ge=0, help="GPUs of each worker there; default: what its engine takes")
+    patience: float = setting(1800.0, gt=0, help="seconds to wait for the first worker, as a cluster grows")
+
+
+def places_of(job: SynthJob) -> Places:
+    """Where the job's workers are to run.
+
+    Raises:
+        ConfigError: where this machine has too few GPUs.
+    """
+    if job.cluster.address is None:
+        return LocalPlaces(job.workers, job.engine.gpus)
+    return RayPlaces(job.cluster, job.engine.gpus, work)
+
+
+class LocalPlaces:
+    """Processes of this machine, started afresh, which connect by a socket in a directory of this user's alone."""
+
+    patience = float("inf")  # a process that cannot start ends, which is seen
+
+    def __init__(self, count: int, gpus_each: int) -> None:
+        gpus = visible_gpus()
+        if gpus and gpus_each * count > len(gpus):
+            raise ConfigError(
+                f"workers={count} need {gpus_each * count} GPUs, {gpus_each} each, and this machine shows {len(gpus)}: "
+                f"workers={max(1, len(gpus) // gpus_each)}, or cluster.address=auto for those of a Ray cluster"
+            )
+        threads = str(max(1, int(hardware()["cores"]) // count))
+        self._threads = {n: threads for n in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if n not in os.environ}
+        self._gpus = [gpus[i * gpus_each : (i + 1) * gpus_each] for i in range(count)] if gpus else []
+        self._directory = tempfile.TemporaryDirectory(prefix="sq-")
+        self.address: Any = str(Path(self._directory.name) / "coordinator")
+
+    def start(self, number: int, address: Any, key: bytes) -> Placed:
+        """Start a worker."""
+        environment = {**os.environ, **self._threads, "SQ_WORKER_KEY": key.hex()}
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+        if self._gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(self._gpus[number])
+        command = [sys.executable, "-m", "sq.synth.worker", str(address), str(number)]
+        return _LocalProcess(subprocess.Popen(command, env=environment, start_new_session=True))
+
+    def close(self) -> None:
+        """Delete the directory of the socket."""
+        self._directory.cleanup()
+
+
+class _LocalProcess:
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+
+    def ended(self) -> str | None:
+        code = self._process.poll()
+        if code is None:
+            return None
+        return f"its process was ended by {signal.Signals(-code).name}" if code < 0 else f"its process left with {code}"
+
+    def kill(self) -> None:
+        with suppress(ProcessLookupError):  # with all that it has started
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()

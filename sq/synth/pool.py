@@ -1,0 +1,367 @@
+"""The coordinator of a stage's workers: it gives out numbers of parts, and commits what comes back.
+
+A worker is a process with an engine of its own (`worker.py`), on this machine or wherever `Places` starts it. Which
+worker does which part decides nothing. What one that ends had not written goes to the others; a worker that ends three
+times with no part done in between is taken out; a part that has ended three is looked at a few rows at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import queue
+import secrets
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from multiprocessing import AuthenticationError, Pipe
+from multiprocessing.connection import Connection, Listener, wait
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tqdm import tqdm
+
+from sq.core.errors import EngineError, SqError
+from sq.core.files import SHARED
+from sq.core.ledger import Ledger
+from sq.core.shard import Assignment, PartKeys, other_items
+from sq.synth.stage import StageSpec
+from sq.synth.stage_metrics import StageMetrics
+from sq.synth.worker import Order, Suspects
+
+if TYPE_CHECKING:
+    from sq.synth.config import SynthJob
+
+log = logging.getLogger(__name__)
+TRIES = 3
+"""Times that a worker may end with no part done in between, and workers that a part may end."""
+AHEAD = 16
+"""Parts that one worker may have begun: what a stage reads before it asks is no reason to take all of them."""
+AWAY = 45.0
+"""Seconds in which no worker is there before the stage ends."""
+GOODBYE = 20.0
+"""Seconds that workers have to end in their own way."""
+LOOK = 1.0
+"""Seconds between two looks at the workers' processes."""
+
+
+class Placed(Protocol):
+    """A worker's process, wherever it is."""
+
+    def ended(self) -> str | None:
+        """Why it has ended; None while it runs, or waits for its place."""
+        ...
+
+    def kill(self) -> None:
+        """End it now. Safe to call twice."""
+        ...
+
+
+class Places(Protocol):
+    """Where workers run."""
+
+    address: Any
+    """Where the coordinator listens, as `multiprocessing.connection` has it."""
+    patience: float
+    """Seconds to wait for the first worker."""
+
+    def start(self, number: int, address: Any, key: bytes) -> Placed:
+        """Start worker `number`, which connects to `address`."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what was taken for all of them."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    """A place for a worker, and the process that is there now."""
+
+    number: int
+    placed: Placed | None = None
+    link: Connection | None = None
+    parts: set[int] = field(default_factory=set)
+    at: list[str] = field(default_factory=list)
+    """The items of a suspected part that it is at."""
+    waits: bool = False
+    """For a part, with nothing in flight."""
+    failures: int = 0
+    error: SqError | None = None
+    """What ended it, where it is not to start before another worker has done a part."""
+
+
+class _Door:
+    """Where workers connect; each that has is named in `arrived`, and the bell is rung."""
+
+    def __init__(self, address: Any) -> None:
+        self.key = secrets.token_bytes(32)
+        self.bell, self._rope = Pipe(duplex=False)
+        self.arrived: queue.SimpleQueue[tuple[int, Connection]] = queue.SimpleQueue()
+        self._listener = Listener(address, backlog=128, authkey=self.key)
+        self.address = self._listener.address
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._listener.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                link = self._listener.accept()
+                self.arrived.put((link.recv()[0], link))
+                self._rope.send_bytes(b".")
+            except (AuthenticationError, EOFError, ConnectionError):
+                continue  # somebody else, or a worker that has ended already
+            except OSError:
+                return
+
+
+class WorkerPool:
+    """All workers of one stage, until it has nothing left to do."""
+
+    def __init__(
+        self, job: SynthJob, spec: StageSpec, ledger: Ledger, run: str, places: Places, file: StageMetrics
+    ) -> None:
+        self._ledger, self._spec, self._places, self._file = ledger, spec, places, file
+        self._name, self._whole = job.stage.name, spec.whole
+        self._workers = [_Worker(number) for number in range(job.workers)]
+        self._door = _Door(places.address)
+        marker = f"{SHARED}{secrets.token_hex(8)}"
+        head = ledger.manifest.without_parts()
+        self._order = Order(
+            job=job, run=run, head=head, directory=ledger.directory, marker=marker, place=Path.cwd()
+        )  # fmt: skip
+        self._again: list[int] = []
+        self._checked: dict[int, str] = {}  # the digest of a part's keys, once a worker has read them
+        self._ended: Counter[int] = Counter()
+        self._suspects: dict[int, Suspects] = {}
+        self._failures: list[str] = []
+        self._all_given = False
+        self._looked = self._seen = time.monotonic()
+        self._patience = places.patience
+        self._over = 0.0
+
+    def run(self) -> list[str]:
+        """Do all parts; the errors of the items that failed.
+
+        Raises:
+            SqError: where the stage cannot go on.
+        """
+        marker = self._order.directory / self._order.marker
+        marker.touch()
+        with tqdm(
+            total=self._spec.total, initial=self._ledger.done, desc=self._name, unit=self._spec.unit,
+            dynamic_ncols=True, mininterval=0.5, delay=math.inf,
+        ) as self._bar:  # fmt: skip
+            try:
+                for worker in self._workers:
+                    self._start(worker)
+                while not self._is_over() or self._has_more_to_hear():
+                    links = {worker.link: worker for worker in self._workers if worker.link is not None}
+                    for ready in wait([self._door.bell, *links], timeout=LOOK):
+                        if ready is self._door.bell:
+                            self._welcome()
+                        else:
+                            self._hear(links[ready])  # type: ignore[index]
+                    self._look()
+                self._say_goodbye()
+            finally:
+                marker.unlink(missing_ok=True)
+                self._door.close()
+                for worker in self._workers:
+                    if worker.placed is not None:
+                        worker.placed.kill()
+                self._places.close()
+                self._file.write()
+        return self._failures
+
+    def _start(self, worker: _Worker) -> None:
+        worker.error = None
+        worker.placed = self._places.start(worker.number, self._door.address, self._door.key)
+
+    def _is_over(self) -> bool:
+        return self._all_given and not self._again and not any(worker.parts for worker in self._workers)
+
+    def _has_more_to_hear(self) -> bool:
+        """Whether, for some seconds after the end, a worker has not said yet what its last items took."""
+        self._over = self._over or time.monotonic()
+        talking = any(worker.link is not None and not worker.waits for worker in self._workers)
+        return talking and time.monotonic() - self._over < GOODBYE
+
+    def _welcome(self) -> None:
+        self._door.bell.recv_bytes()
+        number, link = self._door.arrived.get()
+        worker = self._workers[number]
+        if worker.placed is None or worker.link is not None:  # of a process that was given up
+            link.close()
+            return
+        worker.link = link
+        self._seen, self._patience = time.monotonic(), AWAY
+
+    def _hear(self, worker: _Worker) -> None:
+        """Take one message of a worker."""
+        assert worker.link is not None
+        try:
+            kind, *given = worker.link.recv()
+            if kind == "error":
+                return self._failed(worker, *given)
+            reply = getattr(self, f"_on_{kind}")(worker, *given)
+            if reply is not None:
+                worker.link.send(reply[0])
+        except (EOFError, ConnectionError):
+            self._lost(worker, "its process has ended")
+
+    def _on_order(self, worker: _Worker) -> tuple[Order]:
+        return (self._order,)
+
+    def _on_next(self, worker: _Worker, waits: bool) -> tuple[Any] | None:
+        given = self._next(worker, waits)
+        worker.waits = waits and given is None
+        return None if worker.waits else (given,)
+
+    def _on_begin(self, worker: _Worker, keys: PartKeys) -> None:
+        before = self._checked.get(keys.index)
+        if before not in (None, keys.digest):
+            raise other_items(self._ledger.directory, keys.index * self._ledger.manifest.part_size)
+        self._ledger.begin(keys, again=before is not None)
+        self._checked[keys.index] = keys.digest
+        if not keys.count or self._ledger.stands(keys.index):
+            worker.parts.discard(keys.index)
+            self._give_to_waiting()
+
+    def _on_drop(self, worker: _Worker, part: Any) -> tuple[None]:
+        self._ledger.drop(part)
+        return (None,)
+
+    def _on_at(self, worker: _Worker, keys: list[str]) -> None:
+        worker.at = keys
+
+    def _on_count(self, worker: _Worker, count: int, usages: Sequence[Any]) -> None:
+        self._bar.delay = 0
+        self._bar.update(count)
+        self._file.of_worker(id(worker.placed), usages)
+        self._file.write_now_and_then()
+
+    def _on_commit(self, worker: _Worker, part: Any, computed: int, files: dict[str, bytes]) -> None:
+        if part.index not in worker.parts:
+            return
+        self._ledger.commit(part, computed, files)
+        worker.parts.discard(part.index)
+        worker.failures = 0
+        for other in self._workers:
+            if other.error is not None and other is not worker:  # what ended it is over, or was its own
+                self._start(other)
+        self._give_to_waiting()
+
+    def _on_leave(self, worker: _Worker, index: int, done: int, failures: list[str]) -> None:
+        self._ledger.leave(index, done, failures)
+        self._failures += failures
+        worker.parts.discard(index)
+        self._give_to_waiting()
+
+    def _next(self, worker: _Worker, waits: bool) -> tuple[Assignment, Suspects | None] | None:
+        if not waits and len(worker.parts) >= AHEAD and not self._whole:
+            return None
+        index = next((i for i in self._again if i not in self._suspects or (waits and not worker.parts)), None)
+        if index is not None:
+            self._again.remove(index)
+            given: Assignment | None = self._ledger.assignment(index)
+        else:
+            given = self._ledger.next_part()
+            self._all_given = self._all_given or given is None
+        if given is None:
+            return None
+        worker.parts.add(given.index)
+        return given, self._suspects.get(given.index)
+
+    def _give_to_waiting(self) -> None:
+        for worker in self._workers:
+            if worker.waits and worker.link is not None and (given := self._next(worker, True)) is not None:
+                worker.waits = False
+                worker.link.send(given)
+
+    def _look(self) -> None:
+        """See, now and then, whether the workers are there: one that cannot come says nothing."""
+        now = time.monotonic()
+        if now - self._looked < LOOK:
+            return
+        self._looked = now
+        for worker in self._workers:
+            if worker.placed is not None and worker.link is None and (why := worker.placed.ended()) is not None:
+                self._lost(worker, why)
+        if any(worker.link is not None for worker in self._workers):
+            self._seen = now
+        elif now - self._seen > self._patience:
+            raise EngineError(
+                f"no worker has been there for {now - self._seen:.0f} s: is the cluster gone, or has it no room for "
+                "one? Run the same command again: nothing that is recorded is lost"
+            )
+
+    def _lost(self, worker: _Worker, why: str) -> None:
+        """A worker's process has ended: its parts are for others, and a new process is for its place."""
+        if worker.at:
+            self._narrow(worker)
+        else:
+            worker.failures += 1
+        self._take_back(worker)
+        if worker.failures < TRIES:
+            log.warning("worker %d: %s; it is started again", worker.number, why)
+            self._start(worker)
+        else:
+            log.warning("worker %d: %s, the third time with no part done: it is taken out", worker.number, why)
+        if all(other.placed is None and other.error is None for other in self._workers):
+            raise EngineError(
+                f"{self._name}: every worker has ended {TRIES} times with no part done. The last: {why}. What a "
+                "process says before it ends is above; memory is the usual cause. The same command goes on"
+            )
+        self._give_to_waiting()
+
+    def _failed(self, worker: _Worker, kind: type[SqError] | None, text: str) -> None:
+        """A worker has met an error: what is the engine's may be its own alone, all else is everybody's."""
+        if kind is None:
+            raise RuntimeError(f"worker {worker.number}:\n{text}")
+        if not issubclass(kind, EngineError):
+            raise kind(text)
+        self._take_back(worker)
+        worker.failures += 1
+        worker.error = kind(text) if worker.failures < TRIES else None
+        log.warning("worker %d: %s", worker.number, text)
+        if all(other.placed is None for other in self._workers):
+            raise kind(text)
+        self._give_to_waiting()
+
+    def _take_back(self, worker: _Worker) -> None:
+        if worker.link is not None:
+            worker.link.close()
+        if worker.placed is not None:
+            worker.placed.kill()
+        worker.link, worker.placed, worker.waits = None, None, False
+        if not worker.at:
+            self._ended.update(worker.parts)
+            for index in worker.parts:
+                if self._ended[index] >= TRIES and index not in self._suspects:
+                    log.warning("part %d has ended %d workers: its items are asked a few at a time", index, TRIES)
+                    self._suspects[index] = Suspects()
+        self._again = sorted({*self._again, *worker.parts})
+        worker.parts, worker.at = set(), []
+
+    def _narrow(self, worker: _Worker) -> None:
+        """The suspected part ended one more worker: at one of these items."""
+        (index,) = worker.parts
+        known, keys = self._suspects[index], frozenset(worker.at)
+        dead = known.dead | (keys if len(keys) == 1 else frozenset())
+        self._suspects[index] = Suspects(dead=dead, among=(known.among | keys) - dead)
+
+    def _say_goodbye(self) -> None:
+        """Let engines stop in their own way, for some seconds."""
+        for worker in self._workers:
+            if worker.waits and worker.link is not None:
+                worker.link.send(None)
+        until = time.monotonic() + GOODBYE
+        while time.monotonic() < until and any(
+            w.waits and w.placed and w.placed.ended() is None for w in self._workers
+        ):
+            time.sleep(0.05)

@@ -1,0 +1,231 @@
+"""One worker of a stage: a process with an engine of its own, which does the parts that the coordinator gives it.
+
+It builds the stage from the job's own config, reads the items of its parts, asks, checks, journals and writes the
+parts; what goes over the wire is a part's number, the digest of its keys, and its counts and checksums. Where it does
+not see the stage's directory, it works in a directory of its own and sends the files of a finished part. When the
+coordinator goes, it goes too.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import queue
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Client, Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sq.core.codec import Codec
+from sq.core.errors import SqError
+from sq.core.files import join_directory, remove
+from sq.core.manifest import Manifest, Part, plain_config
+from sq.core.rejects import Reject
+from sq.core.shard import Assignment, PartKeys, Shard, WorkItem
+from sq.synth.parts import do_parts, identity_of, record, retry_of, usable
+from sq.synth.stage import ItemResult, StageSpec
+
+if TYPE_CHECKING:
+    from sq.synth.config import SynthJob
+
+TOGETHER = 32
+"""Items that a worker asks about at once where one of a part's rows may end it."""
+COUNTED_EVERY = 2.0
+"""Seconds between two messages on how far a worker has come."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Order:
+    """What a worker is told when it comes: the stage, and where its ledger is."""
+
+    job: SynthJob
+    run: str
+    head: Manifest
+    directory: Path
+    marker: str
+    """The name of a file there: who sees it shares the disk."""
+    place: Path
+    """The working directory, by which relative paths of the job go."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suspects:
+    """What is known of a part that has ended several workers: keys that did so alone, and those among which one did."""
+
+    dead: frozenset[str] = frozenset()
+    among: frozenset[str] = frozenset()
+
+
+class _Remote:
+    """The coordinator at the other end of the wire (`sq.core.shard.Coordinator`)."""
+
+    def __init__(self, link: Connection) -> None:
+        self._link = link
+        self._replies: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._sending = threading.Lock()
+        self._first: Assignment | None = None
+        self._more = True
+        self.files: Path | None = None
+        """The directory of this worker's own, where it does not see the stage's."""
+        threading.Thread(target=self._receive, daemon=True).start()
+
+    def tell(self, *message: Any) -> None:
+        with self._sending:
+            self._link.send(message)
+
+    def ask(self, *message: Any) -> Any:
+        self.tell(*message)
+        return self._replies.get()
+
+    def wait_for_part(self) -> tuple[Assignment, Suspects | None] | None:
+        """A part to begin with, when there is one; None when all is done."""
+        given: tuple[Assignment, Suspects | None] | None = self.ask("next", True)
+        if given is not None:
+            self._first, self._more = given[0], given[1] is None
+        return given
+
+    def next_part(self) -> Assignment | None:
+        first, self._first = self._first, None
+        if first is not None or not self._more:
+            return first
+        given = self.ask("next", False)
+        return given[0] if given else None
+
+    def begin(self, keys: PartKeys, names: Sequence[str] = ()) -> None:
+        self.tell("begin", keys)
+
+    def drop(self, part: Part) -> None:
+        self.ask("drop", part)
+
+    def commit(self, part: Part, computed: int) -> None:
+        files: dict[str, bytes] = {}
+        if self.files is not None:
+            names = [part.rejects_file, part.file] if part.rejects else [part.file]
+            files = {name: (self.files / name).read_bytes() for name in names}
+        self.tell("commit", part, computed, files)
+        for name in files:
+            remove((self.files or Path()) / name)
+
+    def leave(self, index: int, done: int, failures: Sequence[str]) -> None:
+        self.tell("leave", index, done, list(failures))
+
+    def check_open(self) -> None:
+        pass
+
+    def _receive(self) -> None:
+        try:
+            while True:
+                self._replies.put(self._link.recv())
+        except (EOFError, OSError):
+            os._exit(3)  # the coordinator has gone: what is recorded is in the journals
+
+
+def work(address: Any, key: bytes, number: int) -> None:
+    """Do the parts of a stage that the coordinator at `address` gives, until there are no more."""
+    logging.basicConfig(level=logging.WARNING, format=f"worker {number}: %(message)s", stream=sys.stderr)
+    logging.getLogger("sq.data").setLevel(logging.ERROR)  # what is wrong with the input, the coordinator says once
+    remote = _Remote(_connected(address, key, number))
+    try:
+        _work(remote, remote.ask("order"))
+    except BaseException as error:
+        known = isinstance(error, SqError)
+        text = str(error) if known else traceback.format_exc()
+        remote.tell("error", type(error) if known else None, text)
+        time.sleep(60)  # the coordinator ends this process when it has read that
+    os._exit(0)  # nothing is left to do: an engine's own threads and handlers may hold an exit up
+
+
+def _connected(address: Any, key: bytes, number: int) -> Connection:
+    link = Client(address, authkey=key)
+    link.send((number, os.getpid()))
+    return link
+
+
+def _work(remote: _Remote, order: Order) -> None:
+    if order.place.is_dir():
+        os.chdir(order.place)
+    job = order.job
+    job.engine.prepare()
+    spec = job.stage.spec(job)
+    try:
+        inputs = dict(sorted((data.name, data.digest) for data in spec.inputs))
+        codec = Codec(spec.schema)
+        config = plain_config(identity_of(job, spec))
+        mine = Manifest(schema=codec.text, config=config, inputs=inputs, part_size=order.head.part_size)
+        order.head.refuse_other(mine, order.directory)
+        directory = order.directory
+        if not join_directory(directory / order.marker):
+            directory = Path(tempfile.gettempdir()) / f"sq-{order.head.identity[:16]}"
+            directory.mkdir(exist_ok=True)
+            remote.files = directory
+        shard = Shard(remote, order.head, directory, codec, retry_of(job, spec))
+        _do_rounds(remote, spec, shard, order)
+    finally:
+        spec.close()
+
+
+def _do_rounds(remote: _Remote, spec: StageSpec, shard: Shard, order: Order) -> None:
+    """Streams of items, each over as many parts as there are to be had."""
+    told = time.monotonic()
+    count = 0
+
+    def count_one(result: ItemResult) -> None:
+        nonlocal told, count
+        count += result.failure is None
+        if time.monotonic() - told >= COUNTED_EVERY:
+            remote.tell("count", count, list(spec.usages))
+            told, count = time.monotonic(), 0
+
+    while (given := remote.wait_for_part()) is not None:
+        if given[1] is None:
+            do_parts(spec, shard, order.run, count_one)
+        else:
+            _do_suspected(remote, spec, shard, order, given[1])
+        remote.tell("count", count, list(spec.usages))
+        count = 0
+
+
+def _do_suspected(remote: _Remote, spec: StageSpec, shard: Shard, order: Order, suspects: Suspects) -> None:
+    """A part that has ended several workers: a few items at a time, then one by one, each named before it is asked."""
+    items = usable(shard, shard.todo(spec.items_after, seeks=spec.items_from is not None))
+    for block in _blocks(items, suspects):
+        if block[0].key in suspects.dead:
+            _give_up(block[0], shard, order.job.engine.reject_failed)
+            continue
+        remote.tell("at", [item.key for item in block])
+        for result in spec.process(iter(block), order.run):
+            record(shard, result)
+    remote.tell("at", [])
+
+
+def _blocks(items: Iterator[WorkItem], suspects: Suspects) -> Iterator[list[WorkItem]]:
+    alone = suspects.dead | suspects.among
+    for single, group in itertools.groupby(items, key=lambda item: item.key in alone):
+        while block := list(itertools.islice(group, 1 if single else TOGETHER)):
+            yield block
+
+
+def _give_up(item: WorkItem, shard: Shard, reject: bool) -> None:
+    detail = "its worker ended each time it was asked"
+    if reject:
+        row = item.payload if isinstance(item.payload, dict) else {"id": item.key}
+        shard.record(item.key, rejects=[Reject(row=row, reason="engine", detail=detail)])
+    else:
+        shard.fail(item.key, f"{detail} (item {item.key})")
+
+
+def main() -> None:
+    """`python -m sq.synth.worker ADDRESS NUMBER`, the key in the environment: how a coordinator starts one."""
+    key = bytes.fromhex(os.environ.pop("SQ_WORKER_KEY"))
+    work(sys.argv[1], key, int(sys.argv[2]))
+
+
+if __name__ == "__main__":
+    main()

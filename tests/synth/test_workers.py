@@ -1,0 +1,198 @@
+"""Workers: whichever does a part, and whichever dies, the directory is that of one worker that never did."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+
+import pytest
+from forked_workers import children_of, fork_workers
+from test_killed import content
+
+from sq.core.errors import ConfigError, EngineError, UnfinishedError
+from sq.core.ledger import read_manifest, read_rejects, read_rows
+from sq.core.provenance import visible_gpus
+from sq.domains.oracle import OracleEngine
+from sq.synth.places import LocalPlaces
+from sq.synth.stage_metrics import read_stage_metrics
+
+KILLS = 100
+ERRS = ("input=domain", "engine.error_rate=0.2", "part_size=8")
+
+
+def counts(directory):
+    """What does not depend on a run's id or seconds."""
+    manifest = read_manifest(directory)
+    parts = [(part.index, part.items, part.rows, part.rejects, part.keys) for part in manifest.in_order]
+    usage = read_stage_metrics(directory)["usage"]
+    return parts, {name: usage[f"usage/{name}"] for name in ("requests", "prompt_tokens", "output_tokens")}
+
+
+@pytest.fixture
+def forks(monkeypatch):
+    fork_workers(monkeypatch)
+
+
+def test_any_number_of_workers_gives_the_same_rows_in_the_same_order(run, tmp_path, forks):
+    for stage, given in {"answers": [*ERRS, "limit=90"], "select": ["part_size=8", "engine.error_rate=0.1"]}.items():
+        for workers in (1, 2, 8):
+            before = [f"input={tmp_path}/answers-{workers}"] if stage == "select" else []
+            run(stage, *given, *before, f"workers={workers}", to=f"{stage}-{workers}")
+            assert content(tmp_path / f"{stage}-{workers}") == content(tmp_path / f"{stage}-1")
+        assert counts(tmp_path / f"{stage}-8")[1] == counts(tmp_path / f"{stage}-1")[1]
+    left = {path.name for path in (tmp_path / "answers-8").iterdir() if not path.name.startswith("part-")}
+    assert left == {"manifest.json", "figures.json"}
+
+
+def test_a_run_begun_with_two_workers_ends_with_five(job, run, tmp_path, forks, monkeypatch):
+    run("answers", *ERRS, "limit=90", to="calm")
+    answer = OracleEngine._answer
+
+    def break_down(self, request):
+        if random.Random(request.seed).random() < 0.02:
+            raise EngineError("the engine broke down")
+        return answer(self, request)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(OracleEngine, "_answer", break_down)
+        with pytest.raises(EngineError, match="the engine broke down"):
+            run("answers", *ERRS, "limit=90", "workers=2", to="a")
+    begun = read_manifest(tmp_path / "a")
+    assert not begun.finished
+    run("answers", *ERRS, "limit=90", "workers=5", to="a")
+    assert content(tmp_path / "a") == content(tmp_path / "calm")
+
+
+@pytest.mark.slow
+def test_processes_started_afresh_do_the_same(run, tmp_path):
+    for workers in (1, 2):
+        run("answers", *ERRS, "limit=40", f"workers={workers}", to=f"a{workers}")
+    assert content(tmp_path / "a2") == content(tmp_path / "a1")
+
+
+@pytest.mark.slow
+def test_workers_and_coordinators_are_killed_a_hundred_times(job, tmp_path, forks, monkeypatch):
+    answer = OracleEngine._answer
+    monkeypatch.setattr(OracleEngine, "_answer", lambda self, r: time.sleep(0.002) or answer(self, r))
+    rng, kills, done = random.Random(16), Counter(), 0
+    job("answers", *ERRS, "limit=150", f"output_dir={tmp_path}/calm").run()
+    while kills.total() < KILLS or done == 0:
+        one = job("answers", *ERRS, "limit=150", f"workers={rng.choice((2, 3, 5))}", f"output_dir={tmp_path}/a{done}")
+        coordinator = os.fork()
+        if coordinator == 0:
+            try:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+                one.run()
+                os._exit(0)
+            except EngineError:
+                os._exit(7)  # every worker was killed too often
+            finally:
+                os._exit(1)
+        status = None
+        while status is None:
+            time.sleep(rng.uniform(0.02, 0.25))
+            pid, ended = os.waitpid(coordinator, os.WNOHANG)
+            if pid:
+                status = os.waitstatus_to_exitcode(ended)
+            elif rng.random() < 0.2:
+                os.kill(coordinator, signal.SIGKILL)
+                os.waitpid(coordinator, 0)
+                kills["coordinator"] += 1
+                status = 7
+            elif workers := children_of(coordinator):
+                os.kill(rng.choice(workers), signal.SIGKILL)
+                kills["worker"] += 1
+        assert status in (0, 7)
+        if status == 0:
+            assert content(tmp_path / f"a{done}") == content(tmp_path / "calm")
+            done += 1
+    assert min(kills["coordinator"], kills["worker"]) >= 10
+
+
+@pytest.mark.parametrize("reject", [True, False])
+def test_a_row_that_ends_its_worker_each_time_costs_itself_alone(job, run, tmp_path, forks, monkeypatch, reject):
+    run("answers", *ERRS, "limit=40", to="calm")
+    poison = next(row["response_seed"] for row in read_rows(tmp_path / "calm") if row["source_row"] == 13)
+    answer = OracleEngine._answer
+
+    def die(self, request):
+        if request.seed == poison:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return answer(self, request)
+
+    monkeypatch.setattr(OracleEngine, "_answer", die)
+    given = [*ERRS, "limit=40", "workers=3"]
+    if reject:
+        run("answers", *given, "engine.reject_failed=true", to="a")
+        (lost,) = read_rejects(tmp_path / "a")
+        assert (lost["reason"], lost["detail"]) == ("engine", "its worker ended each time it was asked")
+        rows = [row["id"] for row in read_rows(tmp_path / "calm") if row["source_row"] != 13]
+        assert [row["id"] for row in read_rows(tmp_path / "a")] == rows
+    else:
+        with pytest.raises(UnfinishedError, match="(?s)39 questions done, 1 question left .*its worker ended each time it was asked"):
+            run("answers", *given, to="a")
+        monkeypatch.setattr(OracleEngine, "_answer", answer)
+        run("answers", *given, to="a")
+        assert content(tmp_path / "a") == content(tmp_path / "calm")
+
+
+def test_where_every_worker_ends_the_stage_says_so_and_the_same_command_goes_on(run, tmp_path, forks, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(OracleEngine, "generate", lambda self, requests: os.kill(os.getpid(), signal.SIGKILL))
+        with pytest.raises(EngineError, match="every worker has ended 3 times with no part done"):
+            run("answers", *ERRS, "limit=20", "workers=2", to="a")
+    assert run("answers", *ERRS, "limit=20", "workers=2", to="a")["items"] == 20
+
+
+def test_an_engine_that_no_worker_can_start_is_one_error(run, forks, monkeypatch):
+    def refuse(self, requests):
+        raise EngineError("no such device")
+
+    monkeypatch.setattr(OracleEngine, "generate", refuse)
+    with pytest.raises(EngineError, match="^no such device$"):
+        run("answers", *ERRS, "limit=20", "workers=3", to="a")
+
+
+def test_a_worker_whose_engine_breaks_down_starts_again_when_another_has_done_a_part(run, tmp_path, forks, monkeypatch):
+    run("answers", *ERRS, "limit=60", to="calm")
+    answer, first = OracleEngine._answer, tmp_path / "first"
+
+    def break_down(self, request):
+        try:
+            os.close(os.open(first, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return answer(self, request)
+        raise EngineError("a GPU fell off the bus")
+
+    monkeypatch.setattr(OracleEngine, "_answer", break_down)
+    run("answers", *ERRS, "limit=60", "workers=2", to="a")
+    assert content(tmp_path / "a") == content(tmp_path / "calm")
+
+
+def test_a_worker_that_does_not_see_the_directory_sends_its_parts(run, tmp_path, forks, monkeypatch):
+    import sq.synth.worker
+
+    run("select", *ERRS, "limit=60", "columns={response: solution}", to="calm")
+    monkeypatch.setattr(sq.synth.worker, "join_directory", lambda marker: False)
+    monkeypatch.setattr(sq.synth.worker.tempfile, "gettempdir", lambda: str(tmp_path))
+    run("select", *ERRS, "limit=60", "columns={response: solution}", "workers=2", to="a")
+    assert content(tmp_path / "a") == content(tmp_path / "calm")
+    (own,) = tmp_path.glob("sq-*/")
+    assert not list(own.iterdir())
+
+
+def test_a_filter_is_done_by_one_worker_and_says_so(run, tmp_path, forks, caplog):
+    given = ["input=domain", "limit=20", "filters=[format,duplicates]", f"stage.scores={tmp_path}/s"]
+    run("filter", *given, "workers=2", to="f")
+    assert "one worker does the stage" in caplog.text and read_manifest(tmp_path / "f").finished
+
+
+def test_more_workers_than_gpus_are_refused_and_each_sees_its_own(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    assert visible_gpus() == ["4", "5", "6", "7"]
+    assert LocalPlaces(2, 2)._gpus == [["4", "5"], ["6", "7"]]
+    with pytest.raises(ConfigError, match="workers=8 need 8 GPUs, 1 each, and this machine shows 4: workers=4"):
+        LocalPlaces(8, 1)
