@@ -27,6 +27,14 @@ from sq.core.config import conf_dir, nearest, own_conf_dir
 from sq.core.config_help import groups, stage_problem, stages_of
 from sq.core.errors import ConfigError
 
+MOVED = {
+    ("engine", name): f"engine={name} is now a setting of synthesize.py, beside the engine of each worker: "
+    f"engine=vllm {now}. An evaluation has one engine (engine.tensor_parallel=2 spreads it over GPUs); for more, "
+    "engine=openai engine.ids=true asks a `vllm serve --data-parallel-size 8`"
+    for name, now in {"ray": "workers=8 cluster.address=auto", "node-vllm": "workers=8"}.items()
+}
+"""Options that there were, and what to say in their place."""
+
 
 def compose(script: str, overrides: Sequence[str], package: str) -> DictConfig:
     """The configuration of a command of `script`, whose config is in `package`.
@@ -83,6 +91,8 @@ def explain(error: Exception) -> str:
     )
     if match := re.search(r"Could not (?:find|load) '(\w+)/(.+?)'", text):
         group, option = match.groups()
+        if (group, option) in MOVED:
+            return MOVED[group, option]
         options = groups().get(group, [])
         return f"{group}={option} is not one of {', '.join(options)}{nearest(option, options)}"
     if match := re.search(r"Could not override '(.+?)'", text):

@@ -80,6 +80,10 @@ class EngineConfig:
         """How many GPUs it takes, where there are any."""
         return 0
 
+    def on_gpu(self) -> Self:
+        """The same for a machine with a GPU, whatever this one has."""
+        return self
+
     def prepare(self) -> None:
         """Set what must stand in the environment before torch is imported: called first of all by a job that runs."""
 

@@ -57,6 +57,10 @@ class HFConfig(LocalEngineConfig):
         """With the number format."""
         return replace(self, dtype=computed_in(model, self.dtype, _device_name(self.device).partition(":")[0]))
 
+    def on_gpu(self) -> Self:
+        """On a CUDA device, where it says nothing else."""
+        return replace(self, device="cuda") if self.device == "auto" else self
+
     def create(self, model: ModelConfig) -> HFEngine:
         """Start the engine on `model`."""
         return HFEngine(self, model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -65,11 +66,14 @@ class RayPlaces:
     def _connect(self, address: str) -> None:
         here: dict[str, Any] = {"include_dashboard": False, "object_store_memory": LOCAL_STORE}
         try:
+            host, colon, port = address.partition(":")
+            if colon and port.isdigit():  # Ray itself would try for minutes
+                socket.create_connection((host, int(port)), timeout=10).close()
             self._ray.init(
                 address=None if address == "local" else address, log_to_driver=False, logging_level=logging.ERROR,
                 **(here if address == "local" else {}),
             )  # fmt: skip
-        except (ConnectionError, RuntimeError, ValueError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise EngineError(
                 f"no Ray cluster at cluster.address={address!r}: {str(error).splitlines()[0]}. Start one with "
                 "`ray start --head`, or give cluster.address=local for one on this machine"

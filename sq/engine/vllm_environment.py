@@ -41,7 +41,7 @@ def environment(cache_gib: int) -> None:
 def on_cpu() -> bool:
     """Whether the vLLM that is installed runs on a CPU, as its build says: nothing is imported for it.
 
-    So what drives replicas, which may have no GPU of its own, knows what they will do.
+    So what coordinates workers, and may have no GPU of its own, knows what they will do.
     """
     return sys.platform == "darwin" or any("cpu" in f"{name} {version}" for name, version in _builds())
 

@@ -32,8 +32,8 @@ from sq.recipe.stages import Stage
 NAME = "recipe.json"
 TRAINED = "train.json"
 _IGNORED = re.compile(
-    r"output_dir$|tracking($|\.)|trainer($|\.)|stage\.scores$"
-    r"|(reward_)?engine\.(window|max_num_seqs|tensor_parallel|gpu_memory|cpu_cache_gib|eager|replicas|address|cpus|gpus)$"
+    r"output_dir$|tracking($|\.)|trainer($|\.)|stage\.scores$|workers$|cluster($|\.)"
+    r"|(reward_)?engine\.(window|max_num_seqs|tensor_parallel|gpu_memory|cpu_cache_gib|eager)$"
 )
 """Settings that say where or how a stage runs, not what comes out of it; but these of the trainer's do decide:"""
 _NOT_IGNORED = re.compile(r"trainer\.(precision|lora\.|export|attention)")

@@ -5,7 +5,7 @@ Each stage's own config stands with its code (`sq/synth/answers.py`, say), each 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from sq.core.config import setting
 from sq.core.tracking import TrackingConfig
@@ -54,5 +54,7 @@ class SynthJob:
     def run(self) -> dict[str, float]:
         """Run the stage to its end; its metrics."""
         check_there(self.source)
-        self.engine.prepare()
-        return run_stage(self, self.stage.spec(self))
+        on_gpus = self.cluster.address is not None and self.cluster.gpus
+        job = replace(self, engine=self.engine.on_gpu()) if on_gpus else self
+        job.engine.prepare()
+        return run_stage(job, job.stage.spec(job))

@@ -10,7 +10,6 @@ import yaml
 from sq.core.config import conf_dir, load_target, setting
 from sq.engine.config import EngineConfig
 from sq.engine.hf import HFConfig
-from sq.engine.ray import RayConfig
 from sq.engine.vllm import VLLMConfig
 from sq.models.load import Dtype, ModelConfig
 
@@ -19,7 +18,6 @@ COUNTED = {
     "HFConfig": {"dtype", "max_model_len"},
     "OpenAIConfig": {"served", "ids", "extra", "omit", "seed_bits"},
     "OracleConfig": {"domain", "role", "error_rate"},
-    "RayConfig": {"inner"},
     "VLLMConfig": {"dtype", "max_model_len", "quantization", "lora", "args", "seeds"},
 }
 """Fields that decide what is generated. A new field goes here, or with a reason into its class's `ignored_fields`."""
@@ -28,10 +26,6 @@ COUNTED = {
 def engines():
     paths = {yaml.safe_load(file.read_text())["_target_"] for file in (conf_dir() / "engine").glob("*.yaml")}
     return sorted({load_target(path) for path in paths}, key=lambda kind: kind.__name__)
-
-
-def config_of(kind):
-    return kind(inner=HFConfig()) if kind is RayConfig else kind()
 
 
 def ignored(kind):
@@ -69,7 +63,7 @@ def identity(config, model=TINY):
 
 def misplaced_fields(kind, counted, tmp_path):
     """Fields that are neither counted nor ignored with a reason, or that are not what they are said to be."""
-    config = config_of(kind)
+    config = kind()
     reasons = ignored(kind)
     misplaced = []
     for field in fields(kind):
@@ -106,16 +100,14 @@ def test_auto_is_what_it_comes_to(kind, monkeypatch):
     assert identity(kind()) == identity(kind(dtype="float32")) != auto
 
 
-def test_engines_do_not_mix_but_where_they_run_does_not_matter():
+def test_engines_do_not_mix():
     assert identity(HFConfig()) != identity(VLLMConfig())
-    for inner in (HFConfig(), VLLMConfig()):
-        assert identity(inner) == identity(RayConfig(inner=inner)) == identity(RayConfig(inner=inner, replicas=7))
 
 
-def test_replicas_on_gpus_are_told_the_number_format_by_a_driver_that_has_none(monkeypatch):
+def test_workers_on_gpus_are_told_the_number_format_by_a_coordinator_that_has_none(monkeypatch):
     monkeypatch.setattr("sq.models.load.cpu_has_bf16", lambda: False)
-    assert RayConfig(inner=HFConfig(), gpus=1.0).resolved(TINY).inner.dtype == "bfloat16"
-    assert RayConfig(inner=HFConfig()).resolved(TINY).inner.dtype == "float32"
+    assert HFConfig().on_gpu().resolved(TINY).dtype == "bfloat16"
+    assert HFConfig().resolved(TINY).dtype == "float32"
 
 
 @pytest.mark.parametrize(
@@ -143,7 +135,7 @@ def test_vllm_on_a_gpu_generates_in_bf16_with_weights_in_fp32(
 
 def test_vllm_on_a_gpu_is_known_to_tell_fewer_seeds_apart(monkeypatch):
     monkeypatch.setattr("sq.engine.vllm_environment.on_cpu", lambda: False)
-    assert RayConfig(inner=VLLMConfig()).seed_bits == 32
+    assert VLLMConfig().seed_bits == 32
     monkeypatch.setattr("sq.engine.vllm_environment.on_cpu", lambda: True)
     assert VLLMConfig().seed_bits == 63
 

@@ -93,11 +93,11 @@ PROFILED = {
     ("words", "sampling", "training", "launch"),
     [
         (["profile=gpu"], ["engine=vllm"], ["trainer=gpu"], ""),
-        (["profile=node"], ["engine=node-vllm", "engine.replicas=8"], ["trainer=fsdp", "trainer.devices=8"], ""),
+        (["profile=node"], ["engine=vllm", "workers=8"], ["trainer=fsdp", "trainer.devices=8"], ""),
         (["profile=node", "profile.gpus=4", "engine=hf", "sft.trainer=ddp"], ["engine=hf"], ["trainer=ddp"], ""),
         (
             ["profile=cluster", "profile.nodes=2", "profile.gpus=4"],
-            ["engine=node-vllm", "engine.replicas=8", "engine.address=auto"],
+            ["engine=vllm", "workers=8", "cluster.address=auto"],
             ["trainer=nodes", "trainer.devices=4", "trainer.nodes=2"],
             "srun --overlap --nodes=2 --ntasks-per-node=4 --gpus-per-node=4",
         ),
@@ -107,7 +107,9 @@ def test_a_profile_sets_engines_trainers_and_launchers_but_of_stages_that_chose_
     recipe, words, sampling, training, launch
 ):
     def settings(name):
-        kept = [text for text in by_name[name].overrides if text.startswith(("engine", "trainer"))]
+        kept = [
+            text for text in by_name[name].overrides if text.startswith(("engine", "trainer", "workers", "cluster"))
+        ]
         return sorted(text for text in kept if text != "trainer.threads=1")
 
     loaded = recipe(*words, stages=PROFILED)

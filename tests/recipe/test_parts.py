@@ -91,7 +91,7 @@ def test_a_profile_has_no_more_gpus_than_are_here_and_those_of_a_cluster_are_onl
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(devices, "hardware", lambda: {"cores": "8", "gpus": "A, 80 GiB; A, 80 GiB"})
     stages = {name: {"script": "synthesize", "set": {"stage": "answers", "input": "domain"}} for name in ("a", "b")}
-    loaded = recipe(stages, "profile=cluster", "profile.nodes=1", "profile.gpus=3", "set.engine.replicas=2")
+    loaded = recipe(stages, "profile=cluster", "profile.nodes=1", "profile.gpus=3", "set.workers=2")
     jobs = check(loaded.stages)
     lent = devices.Devices(2, loaded.config.profile)
     assert lent.take("a", jobs["a"]) and not lent.take("b", jobs["b"]), "two of three GPUs are taken"

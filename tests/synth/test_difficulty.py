@@ -134,19 +134,3 @@ def test_numbers_that_overflow_are_not_kept(chain, questions, scorer, tmp_path):
         chain(questions(30), scorer.setting, THRESHOLD, to="f")
     (store,) = (tmp_path / "s").glob("difficulty-*/scores.jsonl")
     assert store.read_bytes() == b""
-
-
-@pytest.mark.slow
-def test_the_driver_of_replicas_loads_no_weights(chain, questions, scorer, monkeypatch, tmp_path):
-    def loaded(*_, **__):
-        raise AssertionError("the driver loads weights")
-
-    for place in (
-        "sq.engine.hf.load_classifier",
-        "sq.models.regressor.load_classifier",
-        "sq.models.load.load_classifier",
-    ):
-        monkeypatch.setattr(place, loaded)
-    ray = ["engine=ray", "engine@engine.inner=hf", "engine.replicas=1", "++engine.inner.device=cpu"]
-    metrics = chain(questions(10), scorer.setting, THRESHOLD, *ray, to="f")
-    assert metrics["items"] == 10 and metrics["usage/scored"] == 10

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import random
 import signal
+import threading
 import time
 from collections import Counter
 
 import pytest
 from forked_workers import children_of, fork_workers
 from test_killed import content
+from tqdm import tqdm
 
 from sq.core.errors import ConfigError, EngineError, UnfinishedError
 from sq.core.ledger import read_manifest, read_rejects, read_rows
@@ -78,11 +80,12 @@ def test_workers_and_coordinators_are_killed_a_hundred_times(job, tmp_path, fork
     answer = OracleEngine._answer
     monkeypatch.setattr(OracleEngine, "_answer", lambda self, r: time.sleep(0.002) or answer(self, r))
     rng, kills, done = random.Random(16), Counter(), 0
-    job("answers", *ERRS, "limit=150", f"output_dir={tmp_path}/calm").run()
+    job("answers", *ERRS, "limit=80", f"output_dir={tmp_path}/calm").run()
     while kills.total() < KILLS or done == 0:
-        one = job("answers", *ERRS, "limit=150", f"workers={rng.choice((2, 3, 5))}", f"output_dir={tmp_path}/a{done}")
+        one = job("answers", *ERRS, "limit=80", f"workers={rng.choice((2, 3, 5))}", f"output_dir={tmp_path}/a{done}")
         coordinator = os.fork()
         if coordinator == 0:
+            tqdm.set_lock(threading.RLock())  # its own is shared with forks, and a killed one may die holding it
             try:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
                 one.run()
@@ -132,7 +135,7 @@ def test_a_row_that_ends_its_worker_each_time_costs_itself_alone(job, run, tmp_p
         rows = [row["id"] for row in read_rows(tmp_path / "calm") if row["source_row"] != 13]
         assert [row["id"] for row in read_rows(tmp_path / "a")] == rows
     else:
-        with pytest.raises(UnfinishedError, match="(?s)39 questions done, 1 question left .*its worker ended each time it was asked"):
+        with pytest.raises(UnfinishedError, match="(?s)39 questions done, 1 question left .*its worker ended each"):
             run("answers", *given, to="a")
         monkeypatch.setattr(OracleEngine, "_answer", answer)
         run("answers", *given, to="a")
