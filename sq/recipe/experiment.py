@@ -18,14 +18,15 @@ from sq.core.config import nearest
 from sq.core.count import count_noun
 from sq.core.errors import ConfigError, SqError
 from sq.core.intervals import student
+from sq.core.metrics import Better, find_metric
 from sq.core.secrets import redact
 from sq.core.tracking_mlflow import connect, whole_uri
 from sq.recipe.formats import columns
 
 USUAL_METRICS = ("accuracy", "oracle/solvable", "correct/chosen", "val/loss", "train/loss")
 """How a metric ends that is looked at where none is named: the one that most runs have, the first of several."""
-LOWER_IS_BETTER = ("loss", "perplexity", "mse", "mae", "error", "kl", "seconds", "duplicates", "rejects")
-"""Words in the name of a metric of which less is better."""
+LOWER_IS_BETTER = ("loss", "mse", "error", "seconds", "duplicates", "rejects")
+"""Words in the names of other metrics than `sq/core/metrics.py` has, of which less is better."""
 _IGNORED = ("output_dir", "tracking.", "model.path", "model.name", "data.input", "input", "source.", "stage.scores")
 
 
@@ -80,7 +81,9 @@ class ExperimentComparison:
 
 
 def less_is_better(metric: str) -> bool:
-    """By its name."""
+    """By the table of metrics, else by its name."""
+    if known := find_metric(metric):
+        return known.better is Better.DOWN
     words = metric.lower().replace("/", "_").split("_")
     return any(word in words for word in LOWER_IS_BETTER)
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sq.core.config import build
 from sq.core.intervals import paired_difference, share_interval, wilson
+from sq.core.metrics import EVALUATION, find_metric
 from sq.domains.qa import QAConfig
 from sq.eval.checkers import EqualityChecker
 from sq.eval.grader_config import GraderConfig
@@ -131,6 +132,7 @@ def test_metrics_of_several_answers_and_rewards():
     several = graded([["correct", "wrong", "wrong"], ["wrong", "correct", "correct"]])
     rewards = {"a00": 2.0, "a01": 1.0, "a02": 0.0, "a10": 5.0, "a11": 1.0}
     found = compute_metrics(several, by_text, rewards=rewards)
+    assert not [name for name in found if find_metric(name, EVALUATION) is None]
     assert found["accuracy"].value == pytest.approx(0.5)
     assert found["avg_at_3"] == found["accuracy"] and found["avg_at_3"].low < 0.5 < found["avg_at_3"].high
     assert found["pass_at_3"].value == 1 and found["pass_at_2"].value == pytest.approx((2 / 3 + 1) / 2)

@@ -115,6 +115,7 @@ def test_intervals_are_students_over_seeds_and_the_best_is_the_lowest_loss(store
 
 def test_more_is_better_of_an_accuracy():
     assert less_is_better("val/loss") and less_is_better("rejects/cut-off") and less_is_better("val/mse")
+    assert less_is_better("gsm8k/dart/cut_off") and less_is_better("val/calibration")
     assert not less_is_better("gsm8k/accuracy") and not less_is_better("oracle/solvable")
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+from sq.core.metrics import TRAINING, find_metric
 from sq.train.config import TrainJob
 from sq.train.fit import fit
 from sq.train.module import TrainingModule
@@ -39,7 +40,10 @@ STAGES = {
 def test_the_first_steps_are_as_they_were(stage: str, job: Callable[..., TrainJob], tmp_path: Path) -> None:
     source = tmp_path / "rows.jsonl"
     source.write_text("".join(json.dumps(row) + "\n" for row in _rows()))
-    found = _measured(job(stage, *WORDS, *STAGES[stage], f"data.input={source}"))
+    made = job(stage, *WORDS, *STAGES[stage], f"data.input={source}")
+    found = _measured(made)
+    figures = json.loads((Path(made.output_dir) / "train.json").read_text())["figures"]
+    assert not [name for name in figures if find_metric(name, TRAINING) is None], "sq/core/metrics.py lacks these"
     golden = json.loads(GOLDEN.read_text()) if GOLDEN.exists() else {}
     if os.environ.get("GOLDEN") == "write":
         GOLDEN.write_text(json.dumps(golden | {stage: found}, indent=1) + "\n")
