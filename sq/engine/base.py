@@ -28,13 +28,17 @@ class Sampling:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """One prompt: token ids (`prompt_ids`) or chat `messages`, exactly one of the two."""
+    """One prompt: token ids (`prompt_ids`) or chat `messages`, exactly one of the two.
+
+    `stop`: texts that end the answer too, and are no part of it, for models that know no token to end it with.
+    """
 
     key: str
     sampling: Sampling
     seed: int
     prompt_ids: tuple[int, ...] | None = None
     messages: tuple[Message, ...] | None = None
+    stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

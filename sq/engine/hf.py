@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from sq.engine.hf_score import Scorer
 
 log = logging.getLogger(__name__)
+STOP_WINDOW = 32
+"""Tokens at the end of a text in which a request's `stop` is looked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,11 +155,11 @@ class HFEngine:
         if problem := _problem(sampling):
             return Result(key=request.key, error=problem)
         stops = frozenset((*sampling.stop_token_ids, *self._ends()))
+        how: dict[str, Any] = {"prompt": ids, "sampling": sampling, "seed": request.seed, "stops": stops}
+        if request.stop:
+            how["stopped"] = lambda ids: any(stop in self._text(ids[-STOP_WINDOW:]) for stop in request.stop)
         limit = min(sampling.max_tokens, room)
-        return [
-            PartialCompletion(prompt=ids, sampling=sampling, seed=request.seed, index=i, limit=limit, stops=stops)
-            for i in range(sampling.n)
-        ]
+        return [PartialCompletion(**how, index=i, limit=limit) for i in range(sampling.n)]
 
     def _prompt_ids(self, request: Request) -> tuple[int, ...] | str:
         if request.prompt_ids is not None:
@@ -212,7 +214,7 @@ class HFEngine:
             return Result(key=request.key, error=problem)
         completions = tuple(
             Completion(
-                text=self._text(row.text_ids),
+                text=_before(self._text(row.text_ids), request.stop),
                 finish_reason=row.finish,
                 token_ids=tuple(row.ids),
                 tokens=len(row.ids),
@@ -243,6 +245,13 @@ class HFEngine:
         if asked and own and asked > own:
             raise EngineError(f"engine.max_model_len={asked}: the context of model {self.model.name} has {own} tokens")
         return int(asked or own or 1 << 20)
+
+
+def _before(text: str, stops: Sequence[str]) -> str:
+    """The text before the first of `stops` in it."""
+    for stop in stops:
+        text = text.partition(stop)[0]
+    return text
 
 
 def _problem(sampling: Sampling) -> str | None:

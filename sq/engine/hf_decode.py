@@ -8,7 +8,7 @@ carries no position. Equal prompts, such as several completions of one request, 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +33,8 @@ class PartialCompletion:
     index: int
     limit: int
     stops: frozenset[int]
+    stopped: Callable[[list[int]], bool] | None = None
+    """Whether the ids so far hold a text that ends the answer."""
     ids: list[int] = field(default_factory=list)
     finish: str = ""
     problem: str | None = None
@@ -44,7 +46,7 @@ class PartialCompletion:
     def take(self, token: int) -> bool:
         """Add a token; whether the row goes on."""
         self.ids.append(token)
-        if token in self.stops:
+        if token in self.stops or (self.stopped and self.stopped(self.ids)):
             self.finish = "stop"
         elif len(self.ids) == self.limit:
             self.finish = "length"
@@ -53,7 +55,7 @@ class PartialCompletion:
     @property
     def text_ids(self) -> list[int]:
         """The ids without the one that ended the text."""
-        return self.ids[:-1] if self.finish == "stop" else self.ids
+        return self.ids[:-1] if self.ids and self.ids[-1] in self.stops else self.ids
 
 
 @torch.inference_mode()

@@ -257,6 +257,8 @@ def payload(request: Request, config: OpenAIConfig) -> tuple[str, dict[str, Any]
         body["top_k"] = sampling.top_k
     if sampling.stop_token_ids:
         body["stop_token_ids"] = list(sampling.stop_token_ids)
+    if request.stop:
+        body["stop"] = list(request.stop)
     if config.ids:
         body["return_token_ids"] = True
     return path, {name: value for name, value in {**body, **config.extra}.items() if name not in config.omit}

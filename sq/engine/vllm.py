@@ -153,6 +153,7 @@ class VLLMEngine(RunningVLLM):
             return SamplingParams(
                 max_tokens=min(sampling.max_tokens, room),
                 stop_token_ids=list(sampling.stop_token_ids),
+                stop=list(request.stop),
                 skip_special_tokens=True,
                 output_kind=RequestOutputKind.FINAL_ONLY,
                 **more,

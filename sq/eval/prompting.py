@@ -15,22 +15,61 @@ from typing import Any
 
 from sq.core.chat import ChatFormat
 from sq.core.config import flatten, setting
-from sq.core.errors import ConfigError
-from sq.core.prompts import Prompt, PromptConfig
+from sq.core.count import count_noun
+from sq.core.errors import ConfigError, RowError
+from sq.core.prompts import PLACEHOLDER, Prompt, PromptConfig
 from sq.core.rows import row_id
+from sq.data.sources import SourceConfig
 from sq.engine.base import Message, Request, Sampling
 from sq.models.load import ModelConfig, eos_ids, load_tokenizer
 
+_SHOT_FIELDS = ("question", "solution", "answer")
 PLAIN_TEXT_FIX = "For a model that was trained on plain text, say so: format=alpaca"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShotsConfig:
+    """Worked examples that stand before every question: the first rows of a source."""
+
+    source: SourceConfig
+    count: int = setting(5, ge=1, help="examples")
+    template: str = setting("{question}\n{solution}", help="one of them: {question}, {solution}, {answer}")
+    separator: str = setting("\n\n", help="what stands behind each")
+
+    def __post_init__(self) -> None:
+        for name in {*PLACEHOLDER.findall(self.template)} - {*_SHOT_FIELDS}:
+            raise ValueError(f"shots.template has {{{name}}}; an example has {', '.join(_SHOT_FIELDS)}")
+
+    def text(self) -> str:
+        """The examples as they stand in a prompt.
+
+        Raises:
+            RowError: where the source has too few rows.
+        """
+        from sq.data.sources import read_source
+
+        source = replace(self.source, limit=self.count)
+        rows = list(read_source(source, _SHOT_FIELDS))
+        if len(rows) < self.count:
+            raise RowError(
+                f"format.shots.count={self.count}: {source.input} has {count_noun(len(rows), 'row')} with a question, "
+                "a solution and an answer"
+            )
+        return "".join(self._example(row) + self.separator for row in rows)
+
+    def _example(self, row: Mapping[str, Any]) -> str:
+        return PLACEHOLDER.sub(lambda field: str(row[field[1]]).strip(), self.template)
 
 
 @dataclass(frozen=True, kw_only=True)
 class FormatConfig:
     """How questions are put to a model."""
 
-    name: str = setting(help="chat, alpaca, bare, or a name of your own")
+    name: str = setting(help="chat, alpaca, bare, gsm8k_5shot, minerva_4shot, few_shot, or a name of your own")
     chat: bool = setting(True, help="put it in the model's chat template; false: as it is, after the BOS token")
     prompt: PromptConfig
+    shots: ShotsConfig | None = None
+    stop: list[str] = setting([], help="texts that end an answer: a base model goes on with a question of its own")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,13 +101,15 @@ class RequestBuilder:
     def digest(self) -> str:
         """A digest of the format."""
         probe = self._chat.digest if self._chat else self._tokenizer and self._tokenizer(self._text("x")).input_ids
-        parts = [flatten(self.form), self.instruction, self.model.chat.system, probe]
+        form = {k: v for k, v in flatten(self.form).items() if v or k not in ("shots", "stop")}
+        parts = [form, self.instruction, self.model.chat.system, probe, *([self._shots] if self._shots else [])]
         return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
 
     def request(self, problem: Mapping[str, Any], replies: Sequence[str] = ()) -> Request:
         """The request for answers to a problem; `replies` are the model's own to the questions before it."""
         key = problem["id"]
         ask: dict[str, Any] = {"key": key, "sampling": self._sampling, "seed": seed_of(key, self.seed)}
+        ask["stop"] = tuple(self.form.stop) if self.instruction is None else ()
         if problem.get("messages") or self._tokenizer is None:
             return Request(messages=self._messages(problem, replies), **ask)
         return Request(prompt_ids=tuple(self._ids(problem["question"])), **ask)
@@ -128,7 +169,11 @@ class RequestBuilder:
     def _text(self, question: str) -> str:
         if self.instruction is not None:
             return "\n".join(filter(None, (question.strip(), self.instruction)))
-        return self._prompt.render(question=question.strip())
+        return self._shots + self._prompt.render(question=question.strip())
+
+    @cached_property
+    def _shots(self) -> str:
+        return self.form.shots.text() if self.form.shots is not None and self.instruction is None else ""
 
     def _messages(self, problem: Mapping[str, Any], replies: Sequence[str]) -> tuple[Message, ...]:
         own = iter(replies)

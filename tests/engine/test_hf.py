@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -141,6 +142,18 @@ def row(seed, **sampling):
     return hf_decode.PartialCompletion(
         prompt=(1,), sampling=Sampling(**sampling), seed=seed, index=0, limit=9, stops=frozenset()
     )
+
+
+def test_a_stop_text_ends_its_own_answer_and_is_no_part_of_it(engine):
+    asked = list(requests(4, temperature=0.0))
+    whole = {r.key: r.completions[0] for r in engine.generate(asked)}
+    text = whole["r3"].text
+    stop = text[len(text) // 2 :][:2]
+    stopped = [replace(r, stop=("never", stop)) if r.key == "r3" else r for r in asked]
+    cut = {r.key: r.completions[0] for r in engine.generate(stopped)}
+    assert cut["r3"].finish_reason == "stop" and cut["r3"].text == text[: text.index(stop)]
+    assert cut["r3"].tokens < whole["r3"].tokens
+    assert all(cut[key] == whole[key] for key in ("r0", "r1", "r2")), "the texts beside it go on"
 
 
 def test_a_stop_id_ends_the_text_is_told_and_is_no_part_of_it(engine, monkeypatch):

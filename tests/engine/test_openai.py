@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from openai_endpoint import KEY, MALFORMED, MODEL, ask, error
@@ -23,6 +24,7 @@ from sq.engine.openai_client import delay
 def test_messages_and_ids_go_where_they_belong(endpoint, start):
     engine = start(served="big", extra={"reasoning_effort": "low"}, omit=["top_p"])
     ids = Request(key="ids", seed=3, prompt_ids=(5, 6), sampling=Sampling(stop_token_ids=(2,), top_k=4, max_tokens=9))
+    ids = replace(ids, stop=("Q:",))
     results = {r.key: r for r in engine.generate([*ask("hello", n=3, temperature=0.5), ids])}
     assert [c.text for c in results["key of hello"].completions] == ["hello #10", "hello #11", "hello #12"]
     assert results["ids"].completions[0].text == "[5, 6] #3" and results["ids"].prompt_tokens == 7
@@ -37,6 +39,7 @@ def test_messages_and_ids_go_where_they_belong(endpoint, start):
         "max_tokens": 512,
         "reasoning_effort": "low",
     }
+    assert plain["stop"] == ["Q:"]
     assert (plain["prompt"], plain["stop_token_ids"], plain["top_k"], plain["max_tokens"]) == ([5, 6], [2], 4, 9)
     assert endpoint.authorization == {f"Bearer {KEY}"}
 

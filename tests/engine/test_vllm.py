@@ -1,5 +1,6 @@
 """The vLLM engine, for real, on a Llama with random weights."""
 
+from dataclasses import replace
 from itertools import islice
 
 import pytest
@@ -91,6 +92,15 @@ def test_a_stop_id_ends_the_text_and_is_told(engine):
     stop = greedy[2]
     cut = next(iter(engine.generate(requests(1, temperature=0.0, stop_token_ids=(stop,))))).completions[0]
     assert cut.finish_reason == "stop" and cut.token_ids == greedy[: greedy.index(stop) + 1]
+
+
+def test_a_stop_text_ends_the_answer_and_is_no_part_of_it(engine):
+    asked = {request.key: request for request in requests(8, max_tokens=16)}
+    whole = {r.key: r.completions[0].text for r in engine.generate(asked.values())}
+    key = max(whole, key=lambda k: len(whole[k]))
+    stop = whole[key][len(whole[key]) // 2 :][:3]
+    cut = next(iter(engine.generate([replace(asked[key], stop=(stop,))]))).completions[0]
+    assert cut.finish_reason == "stop" and cut.text == whole[key][: whole[key].index(stop)]
 
 
 def test_the_source_is_read_only_as_far_as_the_window(engine):

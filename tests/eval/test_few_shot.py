@@ -1,0 +1,81 @@
+"""Worked examples before the question, for base models: the layout, where they come from, where an answer ends."""
+
+import json
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from sq.core.config import build, conf_dir
+from sq.core.errors import ConfigError, RowError
+from sq.engine.base import Sampling
+from sq.eval.grade import Pair, grade_answer
+from sq.eval.prompting import FormatConfig, RequestBuilder
+from sq.models.load import ModelConfig, load_tokenizer
+
+TRAIN = [
+    {"question": f" What is {i} + 1?", "answer": f"{i} + 1 = <<{i}+1={i + 1}>>{i + 1}\n#### {i + 1}"} for i in range(9)
+]
+
+
+@pytest.fixture(scope="module")
+def train(tmp_path_factory):
+    path = tmp_path_factory.mktemp("train") / "train.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in TRAIN))
+    return path
+
+
+def builder(random_tiny, *overrides):
+    with initialize_config_dir(config_dir=str(conf_dir()), version_base=None):
+        node = compose("evaluate", overrides=["engine=oracle", *overrides]).format
+    form = build(node, FormatConfig)
+    model = ModelConfig(name="tiny", path=str(random_tiny))
+    return RequestBuilder(model=model, form=form, sampling=Sampling(temperature=0.0), seed=0)
+
+
+def source(file, *more):
+    return (
+        f"format.shots.source.input={file}",
+        "++format.shots.source.subset=null",
+        "++format.shots.source.split=null",
+        *more,
+    )
+
+
+def prompt_of(made, question):
+    request = made.request({"id": "p", "question": question})
+    tokenizer = load_tokenizer(made.model)
+    return tokenizer.decode(request.prompt_ids, skip_special_tokens=True), request
+
+
+def test_the_examples_of_gsm8k_are_laid_out_as_lm_evaluation_harness_has_them(random_tiny, train):
+    made = builder(random_tiny, "format=gsm8k_5shot", *source(train))
+    text, request = prompt_of(made, "What is 50 + 1?\n")
+    # its task gsm8k: "Question: {{question}}\nAnswer:" and "{{answer}}", with " " and "\n\n" between them
+    shots = "".join(f"Question: {r['question'].strip()}\nAnswer: {r['answer']}\n\n" for r in TRAIN[:5])
+    expected = f"{shots}Question: What is 50 + 1?\nAnswer:"
+    assert text == load_tokenizer(made.model).decode(
+        load_tokenizer(made.model)(expected).input_ids, skip_special_tokens=True
+    )
+    assert request.stop == ("Question:",)
+
+
+def test_any_file_gives_examples_and_what_is_in_it_decides_the_answers(random_tiny, train, tmp_path):
+    made = builder(random_tiny, "format=few_shot", *source(train, "format.shots.count=2"))
+    assert made.form.shots.text().count("The answer is") == 2
+    other = tmp_path / "other.jsonl"
+    other.write_text(train.read_text().replace("1 + 1 =", "1 plus 1 ="))
+    assert made.digest != builder(random_tiny, "format=few_shot", *source(other, "format.shots.count=2")).digest
+    few = builder(random_tiny, "format=few_shot", *source(train, "format.shots.count=12"))
+    with pytest.raises(RowError, match="format.shots.count=12: .* has 9 rows"):
+        few.request({"id": "p", "question": "?"})
+    with pytest.raises(ConfigError, match="shots.template has {reason}; an example has question, solution, answer"):
+        builder(random_tiny, "format=few_shot", *source(train), "format.shots.template='{question} {reason}'")
+
+
+def test_minerva_s_four_examples_end_in_answers_that_the_grader_reads(random_tiny):
+    made = builder(random_tiny, "format=minerva_4shot")
+    assert made.request({"id": "p", "question": "Why?"}).stop == ("Problem:",)
+    *examples, asked = made.form.prompt.template.split("Problem:\n")[1:]
+    assert len(examples) == 4 and asked == "{question}\n\nSolution:"
+    for example, answer in zip(examples, ["[-1,4)", "15", "2", "1/2"], strict=True):
+        assert grade_answer(Pair(prediction=example, reference=answer)).correct
