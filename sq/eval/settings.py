@@ -40,6 +40,9 @@ class EvalSettings:
     profiles: list[str] = setting(
         ["strict", "dart"], choices=PROFILES, help="graders; the first one's score is the score"
     )
+    export: list[str] = setting(
+        [], choices=("lm-eval", "inspect"), help="write what these harnesses' tools read, too, below output_dir"
+    )
     base: str | None = setting(None, help="base model of a tuned one, to stand beside the paper's: Mistral-7B, ...")
     retry_engine_rejects: bool = setting(False, help="ask again what the engine could not answer in an earlier run")
     seed: int = setting(0, ge=0, help="random seed: the same one gives the same rows and weights")
