@@ -17,6 +17,7 @@ COMMANDS = (
     "plan",
     "run",
     "scripts",
+    "status",
     "report",
     "compare",
     "track",

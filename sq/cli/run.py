@@ -103,8 +103,7 @@ def _dry_run(recipe: Recipe, stages: Sequence[Stage]) -> None:
 
 def _print_end(recipe: Recipe, result: RecipeResult) -> None:
     """What stands at the end: the ablation, the bill and the report of a complete run; else what is left."""
-    from sq.core.count import count_noun
-    from sq.recipe.formats import clock
+    from sq.core.count import clock, count_noun
 
     directory, record = recipe.output_dir, result.record
     if not result.complete:

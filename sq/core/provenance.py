@@ -82,6 +82,14 @@ def visible_gpus(listed: str | None = None) -> list[str]:
     return [] if listed == "none" else [str(i) for i in range(len(listed.split("; ")))]
 
 
+def gpu_use() -> list[str]:
+    """What each GPU does now, a line for each; none where `nvidia-smi` is not there."""
+    asked = "index,name,utilization.gpu,memory.used,memory.total"
+    lines = (_output("nvidia-smi", f"--query-gpu={asked}", "--format=csv,noheader,nounits") or "").splitlines()
+    fields = [[field.strip() for field in line.split(",")] for line in lines]
+    return [f"{i}, {name}: {busy}% busy, {used} of {total} MiB" for i, name, busy, used, total in fields]
+
+
 def seeds(params: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a flat config that are seeds."""
     return {k: v for k, v in params.items() if k.rpartition(".")[2].lower() in ("seed", "seeds") and v is not None}

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from tqdm import tqdm
 
 from sq.core.count import count_noun
 from sq.core.errors import UnfinishedError
 from sq.core.ledger import Ledger, LedgerSummary, Reject, WorkItem, read_rows
+from sq.core.progress import Progress
 from sq.core.retry import Retry
 from sq.core.rows import SCORE, fit_row, row_id
 from sq.engine.base import Engine, Request, Result
@@ -175,18 +175,18 @@ class _Answering:
         """Fill the ledger of one round."""
         identity = {**self.identity, "problems": len(asked.problems)}
         retry = Retry(row=lambda row: row["prediction_finish_reason"] == "error") if self.retry else None
-        bar, refused, failures = None, 0, list[str]()
-        with Ledger.open(where, schema=ANSWER, config=identity, inputs=inputs, retry=retry) as ledger:
+        refused, failures = 0, list[str]()
+        with (
+            Ledger.open(where, schema=ANSWER, config=identity, inputs=inputs, retry=retry) as ledger,
+            Progress(where, self.name, "problem", total=len(asked.problems), done=lambda: ledger.done) as progress,
+        ):
             for result in self.engine.limit.watch(self.engine.generate(self._requests(ledger, asked))):
-                bar = bar or tqdm(desc=self.name, total=len(asked.problems), unit="problem", dynamic_ncols=True)
                 if has_failed(result) and not self.engine.config.reject_failed:
                     failures.append(str(result.error))
                     continue
                 ledger.record(result.key, rows=list(self._rows(asked.problems[result.key], result)))
                 refused += result.error is not None
-                bar.update()
-            if bar is not None:
-                bar.close()
+                progress.update()
             if refused:
                 problems = count_noun(refused, "problem")
                 log.warning("%s: the engine could not answer %s, counted as wrong", self.name, problems)

@@ -12,10 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sq.core.count import clock
 from sq.core.errors import ConfigError, LedgerError
 from sq.core.files import write_files
 from sq.core.ledger import read_manifest, read_rejects, read_rows
-from sq.recipe.formats import clock, columns, count, dollars
+from sq.recipe.formats import columns, count, dollars
 from sq.recipe.hardware import HardwareConfig, hardware_here, load_hardware
 from sq.recipe.plan import NAME as PLAN
 from sq.recipe.sizes import load_sizes

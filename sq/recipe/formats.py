@@ -23,16 +23,6 @@ def count(value: float) -> str:
     return f"{value:,.0f}" if value else "-"
 
 
-def clock(seconds: float) -> str:
-    """A duration: 8 s, 3 min 05 s, 2 h 10 min, 4.2 days."""
-    minutes, rest = divmod(round(seconds), 60)
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if minutes < 100:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min" if minutes < 6000 else f"{minutes / 1440:.1f} days"
-
-
 def dollars(value: float) -> str:
     """A price; of less than a cent its first digits."""
     if 0 < value < 0.01:

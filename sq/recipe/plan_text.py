@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from sq.core.count import clock
 from sq.recipe.cost import Cost, Use
-from sq.recipe.formats import clock, columns, count, dollars
+from sq.recipe.formats import columns, count, dollars
 from sq.recipe.plan import Plan
 
 

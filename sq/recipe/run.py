@@ -16,11 +16,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from sq.core.count import clock
 from sq.core.errors import ConfigError, LedgerError, SqError, UnfinishedError
 from sq.core.files import DirectoryLock, plain_errors
 from sq.recipe.completed_stages import completed_stages, remove
 from sq.recipe.devices import Devices
-from sq.recipe.formats import clock
 from sq.recipe.graph import closure, matching
 from sq.recipe.jobs import check
 from sq.recipe.load import Recipe
@@ -30,6 +30,7 @@ from sq.recipe.process import StageProcess, end_left_behind, stop
 from sq.recipe.progress import ProgressDisplay, stage_summary
 from sq.recipe.record import RecipeRecord, Status, now, output_digest, updated_record
 from sq.recipe.stages import Stage
+from sq.recipe.status import progress_of, seconds_left
 from sq.recipe.tracking import parent_run, tracking_overrides
 
 LOG_LINES = 20
@@ -189,7 +190,7 @@ class _Run:
                     else:
                         self._end(process)
                 if self.display.is_due():
-                    self.display.draw([self._live_line(process) for process in self.running.values()])
+                    self.display.draw([*map(self._live_line, self.running.values()), *self._time_left()])
                 time.sleep(_POLL)
         except BaseException:
             self._halt()
@@ -297,8 +298,15 @@ class _Run:
         longest = max(len(stage.name) for stage in self.recipe.stages)
         return f"[{self.number[name]:>{width}}/{len(self.recipe.stages)}] {name:<{longest}}"
 
+    def _time_left(self) -> list[str]:
+        """A line on the whole recipe, by its plan and its own speed."""
+        seconds = {name: process.seconds for name, process in self.running.items()}
+        left = seconds_left(self.record, seconds, parallel=self.recipe.config.parallel)
+        return [f"{self.recipe.name}: about {clock(left)} left"] if left else []
+
     def _live_line(self, process: StageProcess) -> str:
-        latest = (process.tail(1) or ["starting"])[0]
+        snapshot = progress_of(self.record.stage(process.stage.name).output_dir)
+        latest = str(snapshot or (process.tail(1) or ["starting"])[0])
         return f"{self._label(process.stage.name)} {clock(process.seconds):>12}  {latest}"
 
 

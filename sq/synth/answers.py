@@ -52,6 +52,7 @@ class AnswersStage(SynthStage):
             usages=(solver.usage,),
             traces=solver.traces,
             inputs=inputs,
+            total=source.count(),
             unit="question",
             metrics=_metrics,
             then="synthesize stage=select input",

@@ -52,6 +52,7 @@ class FailRateStage(SynthStage):
             usages=(solver.usage,),
             traces=solver.traces,
             inputs=inputs,
+            total=source.count(),
             unit="problem",
             metrics=lambda directory: _metrics(directory, self.n),
             then="train stage=difficulty data.input",

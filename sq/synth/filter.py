@@ -54,6 +54,7 @@ class FilterStage(SynthStage):
             usages=(models.usage,),
             traces=models.traces,
             inputs=inputs,
+            total=source.count(),
             whole="filters see all rows in their order, so one worker does the stage",
             independent=False,
             ignored_fields=frozenset(["stage.scores"]),

@@ -8,7 +8,6 @@ times with no part done in between is taken out; a part that has ended three is 
 from __future__ import annotations
 
 import logging
-import math
 import queue
 import secrets
 import threading
@@ -21,11 +20,10 @@ from multiprocessing.connection import Connection, Listener, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tqdm import tqdm
-
 from sq.core.errors import EngineError, SqError
 from sq.core.files import SHARED
 from sq.core.ledger import Ledger
+from sq.core.progress import Progress
 from sq.core.shard import Assignment, PartKeys, other_items
 from sq.synth.stage import StageSpec
 from sq.synth.stage_metrics import StageMetrics
@@ -152,10 +150,9 @@ class WorkerPool:
         """
         marker = self._order.directory / self._order.marker
         marker.touch()
-        with tqdm(
-            total=self._spec.total, initial=self._ledger.done, desc=self._name, unit=self._spec.unit,
-            dynamic_ncols=True, mininterval=0.5, delay=math.inf,
-        ) as self._bar:  # fmt: skip
+        with Progress(
+            self._ledger.directory, self._name, self._spec.unit, total=self._spec.total, done=self._ledger.done
+        ) as self._progress:
             try:
                 for worker in self._workers:
                     self._start(worker)
@@ -240,8 +237,7 @@ class WorkerPool:
         worker.at = keys
 
     def _on_count(self, worker: _Worker, count: int, usages: Sequence[Any]) -> None:
-        self._bar.delay = 0
-        self._bar.update(count)
+        self._progress.update(count)
         self._file.of_worker(id(worker.placed), usages)
         self._file.write_now_and_then()
 

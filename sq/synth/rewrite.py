@@ -78,6 +78,7 @@ class RewriteStage(SynthStage):
             usages=(optimiser.usage,) if judge is optimiser else (optimiser.usage, judge.usage),
             traces=optimiser.traces,
             inputs=inputs,
+            total=source.count(),
             ignored_fields=frozenset(name for name in flatten(self, "stage") if name.startswith(JUDGE)),
             unit="question",
             metrics=lambda directory: pair_metrics(directory, domain),

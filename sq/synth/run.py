@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
 from sq.core.config import flatten
 from sq.core.count import count_noun
 from sq.core.ledger import Ledger, LedgerSummary
+from sq.core.progress import Progress
 from sq.core.quoting import entry_command, quote_override
 from sq.core.tracking import track
 from sq.engine.failures import unfinished
@@ -82,14 +80,11 @@ def _do(job: SynthJob, spec: StageSpec, ledger: Ledger, run: str, file: StageMet
 
 def _alone(ledger: Ledger, spec: StageSpec, name: str, run: str, file: StageMetrics) -> list[str]:
     """Do all parts in this process; the errors of the items that failed."""
-    with tqdm(
-        total=spec.total, initial=ledger.done, desc=name, unit=spec.unit, dynamic_ncols=True, mininterval=0.5,
-        delay=math.inf,
-    ) as bar:  # fmt: skip
+    with Progress(ledger.directory, name, spec.unit, total=spec.total, done=lambda: ledger.done) as progress:
 
         def count(result: ItemResult) -> None:
-            bar.delay = 0  # drawn from the first result on: an engine that cannot start says so alone
-            bar.update(result.failure is None)
+            if result.failure is None:
+                progress.update(rejects=[reject.reason for reject in result.rejects])
             file.write_now_and_then()
 
         try:

@@ -76,6 +76,7 @@ class SelectStage(SynthStage):
             usages=(reward_model.usage,) if reward_model else (),
             traces=reward_model.traces if reward_model else no_traces,
             inputs=inputs,
+            total=source.count(groups=True),
             independent=False,
             unit="question",
             metrics=lambda directory: _metrics(directory, domain),

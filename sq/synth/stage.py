@@ -19,6 +19,7 @@ from sq.core.ledger import Reject, WorkItem
 from sq.core.rows import row_id
 from sq.core.tracking import DataRef, ItemTrace
 from sq.data.columns import Need
+from sq.data.count_rows import count_rows
 from sq.data.readers import BadRow
 from sq.data.sources import digest, read_source
 from sq.domains.base import Domain
@@ -59,6 +60,7 @@ class StageSpec:
     ignored_fields: frozenset[str] = frozenset()
     """Settings that decide no row, and may differ when a stage is continued."""
     total: int | None = None
+    """About how many items there are, for the time left."""
     metrics: Callable[[Path], Mapping[str, float]] = lambda directory: {}
     """What is measured of the finished directory; `metrics.py` has the table of names."""
     stale: Callable[[Mapping[str, float]], bool] = lambda metrics: False
@@ -114,6 +116,10 @@ class StageInput:
             bad.clear()
             yield row
         yield from bad
+
+    def count(self, *, groups: bool = False) -> int | None:
+        """About how many rows there are, or `groups` of them that were made together, as the answers to a question."""
+        return count_rows(self.job.source, groups=groups)
 
     def items(self, key: Callable[[dict[str, Any]], str]) -> Iterator[WorkItem]:
         """Each row as an item under its key; bad lines too."""

@@ -38,7 +38,7 @@ def pairs_by_success(job: SynthJob, stage: RewriteStage) -> StageSpec:
     """The spec of `source=success_rate`: an item is a window of questions."""
     domain = job.domain.create()
     source = StageInput(job=job, domain=domain, need=("question",))
-    inputs = (source.check(),)
+    inputs, count = (source.check(),), source.count()
     solver = ModelClient(job.model, job.engine)
     return StageSpec(
         schema=PAIR,
@@ -51,6 +51,7 @@ def pairs_by_success(job: SynthJob, stage: RewriteStage) -> StageSpec:
         usages=(solver.usage,),
         traces=solver.traces,
         inputs=inputs,
+        total=count and -(-count // stage.window),
         independent=False,
         unit="window",
         metrics=lambda directory: pair_metrics(directory, domain),

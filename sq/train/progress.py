@@ -1,17 +1,18 @@
-"""What a person sees of training: a bar with rate, loss and time left; metrics to MLflow; model FLOP utilisation."""
+"""What a person sees of training: steps, rate, loss and time left; metrics to MLflow; model FLOP utilisation."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.callbacks import Callback
-from tqdm import tqdm
 
 from sq.core.count import count_noun
+from sq.core.progress import Progress
 from sq.core.tracking import Run
 from sq.data.module import PackLoader
 from sq.models.adapters import size
@@ -29,10 +30,10 @@ PEAKS = {
 class TrainingProgress(Callback):
     """Progress and metrics; `final` holds the last ones of training."""
 
-    def __init__(self, run: Run, *, every: int, steps: int) -> None:
-        self.run, self.every, self.steps = run, every, steps
+    def __init__(self, run: Run, directory: Path, *, every: int, steps: int) -> None:
+        self.run, self.directory, self.every, self.steps = run, directory, every, steps
         self.final: dict[str, float] = {}
-        self._bar: Any = None
+        self._progress: Progress | None = None
         self._mark = (0.0, 0, 0)
         self._flops = (0, 0)
         self._step = -1
@@ -45,14 +46,10 @@ class TrainingProgress(Callback):
         self.final = state_dict["final"]
 
     def on_train_start(self, trainer: L.Trainer, module: Any) -> None:
-        self._bar = tqdm(
-            total=self.steps,
-            initial=trainer.global_step,
-            unit="step",
-            dynamic_ncols=True,
-            mininterval=1.0,
-            disable=not trainer.is_global_zero,
-        )
+        self._progress = Progress(
+            self.directory, module.stage.name, "step", total=self.steps, done=trainer.global_step,
+            enabled=trainer.is_global_zero,
+        )  # fmt: skip
         self._mark, self._step = (time.monotonic(), module.tokens_seen, module.targets_seen), trainer.global_step
         self._flops = flops_per_token(module.model)
 
@@ -63,19 +60,21 @@ class TrainingProgress(Callback):
         step = trainer.global_step
         if step == self._step:
             return
-        self._bar.update(step - self._step)
-        self._step = step
-        if step % self.every == 0 or step == self.steps:
-            self._report(trainer, module, step)
+        new, self._step = step - self._step, step
+        note = self._report(trainer, module, step) if step % self.every == 0 or step == self.steps else None
+        if self._progress is not None:
+            self._progress.update(new, note=note)
 
     def on_train_end(self, trainer: L.Trainer, module: Any) -> None:
-        if self._bar is not None:
-            self._bar.close()
+        if self._progress is not None:
+            self._progress.close()
 
     def on_exception(self, trainer: L.Trainer, module: Any, exception: BaseException) -> None:
-        self.on_train_end(trainer, module)
+        if self._progress is not None:
+            self._progress.close(ended_well=False)
 
-    def _report(self, trainer: L.Trainer, module: Any, step: int) -> None:
+    def _report(self, trainer: L.Trainer, module: Any, step: int) -> str:
+        """Log the metrics; in short, what a person watches."""
         now, (then, tokens, targets) = time.monotonic(), self._mark
         seconds = max(now - then, 1e-9)
         rate = (module.tokens_seen - tokens) / seconds
@@ -95,8 +94,8 @@ class TrainingProgress(Callback):
         text = f"loss {metrics['train/loss']:.4f}, {metrics['train/tokens_per_s']:,.0f} tokens/s"
         if "train/mfu" in metrics:
             text += f", {metrics['train/mfu']:.0%} of the GPU"
-        self._bar.set_postfix_str(text)
         self.run.metrics(metrics, step=step)
+        return text
 
 
 def format_plan(module: TrainingModule, packs: TrainingPacks) -> str:

@@ -56,7 +56,7 @@ def run_training(
     if last is not None:
         loader.first_step = step_of(last)
         log.info("continuing from step %d of %d", loader.first_step, loader.steps)
-    progress = TrainingProgress(run, every=module.config.log_every, steps=loader.steps)
+    progress = TrainingProgress(run, directory.parent, every=module.config.log_every, steps=loader.steps)
     saving = Checkpoints(directory, module.config, measure)
     end = _FinalValidation(packs.held_out, run, saving, write)
     callbacks: list[Callback] = [_StopOnSignal()]  # before references are computed, which takes a while

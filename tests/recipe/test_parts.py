@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sq.core.count import clock
 from sq.core.errors import ConfigError, LedgerError
 from sq.core.ledger import Ledger
 from sq.core.rows import QUESTION
 from sq.recipe import devices
 from sq.recipe.completed_stages import completed_stages
-from sq.recipe.formats import clock
 from sq.recipe.jobs import check
 from sq.recipe.load import load_recipe
 from sq.recipe.process import format_command, tail

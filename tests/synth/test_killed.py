@@ -9,12 +9,10 @@ import json
 import os
 import random
 import signal
-import threading
 import time
 from dataclasses import dataclass, replace
 
 import pytest
-from tqdm import tqdm
 
 from sq.core.ledger import read_manifest, read_rejects, read_rows
 from sq.domains.arithmetic import poor, problem
@@ -71,7 +69,6 @@ def until_done(job, rng) -> int:
         if child == 0:
             try:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
-                tqdm.set_lock(threading.RLock())  # its own is shared with forks, and a killed one may die holding it
                 job.run()
                 os._exit(0)
             finally:

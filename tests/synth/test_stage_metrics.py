@@ -62,3 +62,24 @@ def test_a_finished_filter_tells_what_it_told_and_measures_when_that_is_asked_fo
     (tmp_path / "f" / "figures.json").unlink()  # as if killed between the last part and this file
     last = run("filter", *chain, to="f")
     assert last["overlap/b/clean"] == 0 and last["rows"] == first["rows"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "given", "total"),
+    [
+        ("answers", ["limit=20"], 20),
+        ("fail_rate", ["limit=20"], 20),
+        ("filter", ["limit=20", "filters=[format]"], 20),
+        ("rewrite", ["limit=20"], 20),
+        ("rewrite", ["limit=20", "stage.source=success_rate", "stage.window=8"], 3),
+    ],
+)
+def test_a_stage_knows_about_how_many_items_it_has(job, stage, given, total):
+    made = job(stage, "input=domain", *given)
+    assert made.stage.spec(made).total == total
+
+
+def test_select_has_as_many_items_as_its_candidates_have_questions(run, job, tmp_path):
+    run("answers", "input=domain", "limit=6", "stage.n=3", to="a")
+    made = job("select", f"input={tmp_path / 'a'}", "stage.method=majority")
+    assert made.stage.spec(made).total == 6

@@ -1,0 +1,138 @@
+"""`sq status DIR`: how far the stages in a directory are, read from another terminal; how long a recipe still takes.
+
+What runs says so itself (`progress.json`); of the rest the ledgers' manifests and `recipe.json` tell.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from sq.core.count import clock, count_noun
+from sq.core.errors import ConfigError, LedgerError, SqError
+from sq.core.ledger import read_manifest
+from sq.core.manifest import NAME as MANIFEST
+from sq.core.progress import NAME as PROGRESS
+from sq.core.progress import Snapshot, read_progress
+from sq.core.provenance import gpu_use, process_is_gone
+from sq.recipe.bill import RECIPE, make_bill
+from sq.recipe.formats import columns, count, dollars
+from sq.recipe.plan import NAME as PLAN
+from sq.recipe.record import TRAINED, RecipeRecord, Status, read_record
+from sq.synth.stage_metrics import read_stage_metrics
+
+SHORT = 160
+"""Characters of a stage's closing line that are shown."""
+
+
+def format_status(directory: str | Path) -> str:
+    """How far everything in and below a directory is, with rejects and cost so far, and what the GPUs do.
+
+    Raises:
+        ConfigError: where no stage is.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        raise ConfigError(f"there is no directory {directory}; give an output_dir, or one above several")
+    lines = list(_of_recipe(directory) if (directory / RECIPE).is_file() else _of_stages(directory))
+    if not lines:
+        raise ConfigError(f"no stage is in or below {directory}; give an output_dir, or one above several")
+    return "\n".join([*lines, *(f"GPU {line}" for line in gpu_use())])
+
+
+def progress_of(directory: str | Path) -> Snapshot | None:
+    """How far the stage that runs in a directory is; an evaluation's benchmarks have theirs below it."""
+    paths = [Path(directory) / PROGRESS, *Path(directory).glob(f"*/answers*/{PROGRESS}")]
+    shown = [snapshot for path in paths if (snapshot := read_progress(path.parent)) and snapshot.is_running]
+    return shown[-1] if shown else None
+
+
+def seconds_left(record: RecipeRecord, running: Mapping[str, float], *, parallel: int = 1) -> float | None:
+    """About how long a recipe still takes: its plan's forecast, at the speed that its own stages have had so far.
+
+    Args:
+        record: what is done and how long it took.
+        running: the stages that run, with the seconds that each has run.
+        parallel: stages that run side by side.
+
+    Returns:
+        None where the recipe has no forecast.
+    """
+    forecast: dict[str, float] = {}
+    for line in (_read(Path(record.output_dir) / PLAN) or {}).get("stages") or []:
+        forecast[line["stage"]] = forecast.get(line["stage"], 0.0) + line["seconds"]
+    done = [stage for stage in record.stages if stage.status == Status.DONE and forecast.get(stage.name)]
+    expected = sum(forecast[stage.name] for stage in done)
+    speed = sum(stage.seconds for stage in done) / expected if expected else 1.0
+    left = 0.0
+    for stage in record.stages:
+        if stage.status == Status.DONE:
+            continue
+        snapshot = progress_of(stage.output_dir) if stage.name in running else None
+        if snapshot is not None and snapshot.seconds_left is not None:
+            left += snapshot.seconds_left
+        elif stage.name in forecast:
+            left += max(0.0, forecast[stage.name] * speed - running.get(stage.name, 0.0))
+    return left / parallel if forecast else None
+
+
+def _of_recipe(directory: Path) -> Iterator[str]:
+    record = read_record(directory)
+    if record is None:
+        return
+    for stage in record.stages:  # told from where the recipe was started; one may ask from elsewhere
+        stage.output_dir = str(directory / Path(os.path.relpath(stage.output_dir, record.output_dir)))
+    record.output_dir = str(directory)
+    done = sum(stage.status == Status.DONE for stage in record.stages)
+    at_work = [stage for stage in record.stages if stage.process and not process_is_gone(stage.process)]
+    snapshots = {stage.name: p for stage in at_work if (p := progress_of(stage.output_dir))}
+    state = Status.STOPPED if record.status == Status.RUNNING and not at_work else record.status
+    left = seconds_left(record, {name: snapshot.seconds for name, snapshot in snapshots.items()})
+    ahead = f", about {clock(left)} left" if left and done < len(record.stages) else ""
+    yield f"{record.recipe}: {state}, {done} of {count_noun(len(record.stages), 'stage')} done{ahead}"
+    rows = [["stage", "status", "took", "rows"]]
+    for stage in record.stages:
+        text = str(snapshots[stage.name]) if stage.name in snapshots else stage.last[:SHORT]
+        rows.append([stage.name, stage.status, clock(stage.seconds) if stage.seconds else "-", text])
+    yield from columns(rows, left=4)
+    with suppress(SqError):
+        total = make_bill(directory)["total"]
+        tokens = f"{count(total['tokens_in'])} tokens in, {count(total['tokens_out'])} out"
+        yield f"so far, of what has ended: {dollars(total['price'])}, {tokens}"
+
+
+def _of_stages(directory: Path) -> Iterator[str]:
+    """A line for each ledger and each training in and below a directory."""
+    found = sorted({path.parent for name in (PROGRESS, MANIFEST, TRAINED) for path in directory.rglob(name)})
+    for place in found:
+        name = str(place.relative_to(directory)) if place != directory else str(directory)
+        snapshot = read_progress(place)
+        if snapshot is not None and snapshot.is_running:
+            yield f"{name}: {snapshot.stage} at work, {snapshot}"
+        elif (trained := _read(place / TRAINED)) is not None:
+            yield f"{name}: {'trained' if 'figures' in trained else 'stopped'}{f', {snapshot}' if snapshot else ''}"
+        else:
+            with suppress(LedgerError):  # another program's manifest
+                manifest = read_manifest(place)
+                state = "finished" if manifest.finished else f"stopped{f' at {snapshot}' if snapshot else ''}"
+                reasons = ", ".join(f"{n:,} {reason}" for reason, n in manifest.reasons.items())
+                yield (
+                    f"{name}: {state}, {count_noun(manifest.items, 'item')} in -> {count_noun(manifest.rows, 'row')}, "
+                    f"{count_noun(manifest.rejects, 'reject')}{f' ({reasons})' if reasons else ''}"
+                )
+        usage = read_stage_metrics(place).get("usage") or {}
+        read, written = usage.get("usage/prompt_tokens", 0), usage.get("usage/output_tokens", 0)
+        if read or written:
+            yield f"  {count(read)} tokens in, {count(written)} out"
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        document = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return document if isinstance(document, dict) else None

@@ -1,0 +1,93 @@
+"""`sq status`: stages that run, that were stopped, that are done; and how long a recipe still takes."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from sq.core.errors import ConfigError
+from sq.core.ledger import Ledger, Reject, WorkItem
+from sq.core.progress import Progress
+from sq.core.provenance import process_name
+from sq.core.rows import QUESTION
+from sq.recipe.record import RecipeRecord, StageRecord, Status
+from sq.recipe.status import format_status, seconds_left
+
+
+def stage(directory, name, status, seconds=0.0):
+    return StageRecord(
+        name=name, script="synthesize", stage="answers", variant=None, tags={}, reads=[], overrides=[],
+        output_dir=str(directory / name), log="", digest="", status=status, seconds=seconds,
+        process=process_name() if status == Status.RUNNING else "",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """One stage done in twice its forecast of 100 s, one at work, one waiting with a forecast of 50 s."""
+    record = RecipeRecord(
+        recipe="mine", title="", seed=0, domain="math", output_dir=str(tmp_path), command="", sq="", tracking={},
+        hardware={}, stages=[stage(tmp_path, "a", Status.DONE, 200), stage(tmp_path, "b", Status.RUNNING),
+                             stage(tmp_path, "c", Status.WAITING)],
+    )  # fmt: skip
+    sums = dict.fromkeys(("rows", "kept", "tokens_in", "tokens_out", "gpu_hours", "price"), 0)
+    forecast = [
+        {"stage": name, "seconds": seconds, **sums} for name, seconds in (("a", 60), ("a", 40), ("b", 30), ("c", 50))
+    ]
+    (tmp_path / "plan.json").write_text(json.dumps({"stages": forecast}))
+    record.write()
+    return record
+
+
+@pytest.mark.parametrize(
+    ("running", "parallel", "left"),
+    [({}, 1, 160.0), ({"b": 20.0}, 1, 140.0), ({"b": 90.0}, 1, 100.0), ({"b": 20.0}, 2, 70.0)],
+)
+def test_a_recipes_time_left_is_its_forecast_at_its_own_speed(recipe, running, parallel, left):
+    assert seconds_left(recipe, running, parallel=parallel) == pytest.approx(left)
+
+
+def test_a_stage_that_runs_knows_better_than_the_forecast(recipe, tmp_path):
+    (tmp_path / "b").mkdir()
+    progress = Progress(tmp_path / "b", "answers", "question", total=10)
+    progress.update()
+    values = json.loads((tmp_path / "b" / "progress.json").read_text()) | {"rate": 0.5}
+    (tmp_path / "b" / "progress.json").write_text(json.dumps(values))
+    assert seconds_left(recipe, {"b": 1.0}) == pytest.approx(18 + 100)
+    shown = format_status(tmp_path)
+    assert "mine: running, 1 of 3 stages done, about 1 min 58 s left" in shown, shown
+    assert "1 of 10 questions (10%), 30.0/min, 18 s left" in shown and "waiting" in shown
+
+
+def test_a_recipe_whose_process_is_gone_was_stopped(recipe, tmp_path):
+    recipe.stages[1].process = process_name() + "0"
+    recipe.write()
+    assert format_status(tmp_path).startswith("mine: stopped, 1 of 3")
+    (tmp_path / "plan.json").unlink()
+    assert seconds_left(recipe, {}) is None
+
+
+def test_stages_without_a_recipe_and_what_the_gpus_do(tmp_path, monkeypatch):
+    with Ledger.open(tmp_path / "runs" / "done", schema=QUESTION, config={}) as ledger:
+        for item in ledger.todo([WorkItem("k")]):
+            ledger.record(item.key, rejects=[Reject(row={}, reason="cut-off")])
+        ledger.finish()
+    (tmp_path / "runs" / "qft").mkdir()
+    (tmp_path / "runs" / "qft" / "train.json").write_text('{"config": {}}')
+    (tmp_path / "bin").mkdir()
+    smi = tmp_path / "bin" / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho '0, NVIDIA H200, 97, 120000, 143771'\n")
+    smi.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{smi.parent}:{os.environ['PATH']}")
+    assert format_status(tmp_path / "runs").splitlines() == [
+        "done: finished, 1 item in -> 0 rows, 1 reject (1 cut-off)",
+        "qft: stopped",
+        "GPU 0, NVIDIA H200: 97% busy, 120000 of 143771 MiB",
+    ]
+
+
+@pytest.mark.parametrize(("name", "message"), [("gone", "there is no directory"), (".", "no stage is in or below")])
+def test_a_directory_without_stages_is_said(tmp_path, name, message):
+    with pytest.raises(ConfigError, match=message):
+        format_status(Path(tmp_path) / name)
