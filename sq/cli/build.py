@@ -23,9 +23,14 @@ def add(commands: Any) -> None:
 
 
 def _run(parsed: argparse.Namespace) -> None:
-    from sq.report.build import build
+    from sq.core.count import count_noun
+    from sq.core.quoting import sq_command
+    from sq.report.artifacts import read_json
+    from sq.report.build import NOTE, build
     from sq.report.dataset_formats import DatasetFormat
 
     form = DatasetFormat(parsed.format)
     where = build(parsed.run_directory, parsed.output, form=form, licence=parsed.licence, name=parsed.name)
-    print(f"dataset: {where} | load_dataset({str(where)!r}) | next: sq push {where} --repo OWNER/NAME")
+    rows = count_noun(read_json(where / NOTE)["rows"], "row")
+    push = f"next: {sq_command()} push {where} --repo OWNER/NAME"
+    print(f"dataset: {rows} -> {where} | load_dataset({str(where)!r}) | {push}")

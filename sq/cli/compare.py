@@ -13,12 +13,14 @@ def add(commands: Any) -> None:
         "compare",
         help="compare two evaluations, or the runs of an experiment",
         description="Two directories: whether the evaluations in them differ by more than chance. One name: the runs "
-        "of that MLflow experiment (a sweep, say) as a table and a plot.",
+        "of that MLflow experiment (a sweep, say) as a table and a plot; one directory: the runs in and below it.",
         epilog="examples: sq compare outputs/evaluate-a outputs/evaluate-b\n"
         "          sq compare my-sweep --by lr,data.limit --metric val/loss",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", nargs="+", help="output_dirs of two evaluations, or the name of an experiment")
+    parser.add_argument(
+        "what", nargs="+", help="output_dirs of two evaluations, the name of an experiment, or a sweep's output_dir"
+    )
     parser.add_argument(
         "--by", metavar="KEYS", help="experiment: settings to group by, with commas; default: those that differ"
     )
@@ -47,22 +49,26 @@ def _run(parsed: argparse.Namespace) -> None:
             f"{len(parsed.what)} things cannot be compared: give two evaluations, or one experiment's name"
         )
     elif Path(parsed.what[0]).is_dir():
-        raise ConfigError(f"{parsed.what[0]} is one directory; give a second one to compare it with")
+        from sq.recipe.experiment import experiment_of
+
+        directory = Path(parsed.what[0])
+        name, uri = experiment_of(directory)
+        _experiment(parsed, name, parsed.tracking_uri or uri, directory)
     else:
-        _experiment(parsed)
+        _experiment(parsed, parsed.what[0], parsed.tracking_uri)
 
 
-def _experiment(parsed: argparse.Namespace) -> None:
+def _experiment(parsed: argparse.Namespace, name: str, uri: str | None, within: Path | None = None) -> None:
     import os
 
     from sq.core.tracking import TrackingConfig
     from sq.recipe.experiment import compare_runs, format_comparison
     from sq.recipe.experiment_plot import write
 
-    uri = parsed.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or TrackingConfig().uri
+    uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or TrackingConfig().uri
     by = [name.strip() for name in (parsed.by or "").split(",") if name.strip()]
     metrics = [name.strip() for text in parsed.metric or [] for name in text.split(",") if name.strip()]
-    compared = compare_runs(uri, parsed.what[0], by=by, metrics=metrics, stage=parsed.stage)
+    compared = compare_runs(uri, name, by=by, metrics=metrics, stage=parsed.stage, within=within)
     print(format_comparison(compared))
     picture, table = write(compared, parsed.output)
     print(f"plot: {picture}\ntable: {table}")

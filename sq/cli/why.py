@@ -10,7 +10,11 @@ from typing import Any
 def add(commands: Any) -> None:
     """The sub-command's arguments."""
     parser = commands.add_parser("why", help="tell the story of a row: what made it, judged it, was made from it")
-    parser.add_argument("row", help="its id, or the first characters of it")
+    parser.add_argument(
+        "row",
+        help="its id, or the first characters of it; FILE:LINE of an input; or a directory: its rejects by reason",
+    )
+    parser.add_argument("more", nargs="*", type=Path, metavar="DIR", help="where stages are, as with --in")
     parser.add_argument(
         "--in", dest="roots", type=Path, metavar="DIR", action="append", help="where stages are; default: outputs"
     )
@@ -20,4 +24,4 @@ def add(commands: Any) -> None:
 def _run(parsed: argparse.Namespace) -> None:
     from sq.synth.why import why
 
-    print(why(parsed.row, parsed.roots or [Path("outputs")]))
+    print(why(parsed.row, [*(parsed.roots or ()), *parsed.more] or [Path("outputs")]))

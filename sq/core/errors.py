@@ -18,6 +18,9 @@ class SqError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        return re.sub(r"(?<!\.)\.\.(?=\s|$)", ".", super().__str__())  # where one message ends another
+
 
 class ConfigError(SqError):
     """A configuration that cannot be used. `problems` holds every one found, not only the first."""

@@ -9,10 +9,12 @@ the end of the file, for one field.
 from __future__ import annotations
 
 import base64
+import codecs
 import contextlib
 import csv
 import datetime
 import gzip
+import io
 import itertools
 from collections import deque
 from collections.abc import Iterator
@@ -42,23 +44,29 @@ __all__ = ["BadRow", "Record", "arrow_records", "plain", "read_file"]
 MAX_RECORD_LINES = 2_000
 """Lines a CSV record may span; a quote that is never closed must not swallow the rest of the file."""
 BATCH = 1000
+_CHUNK = 2**16
 Lines = Iterator[tuple[int, str | BadRow]]
+ENCODING = "encoding={} (data.encoding in training, source.encoding in synthesis)"
+"""How text that is not UTF-8 is asked for."""
 
 _HEADS = {
-    b"\xff\xfe": "is UTF-16; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)",
-    b"\xfe\xff": "is UTF-16; save it as UTF-8 (iconv -f UTF-16 -t UTF-8)",
+    b"\xff\xfe": f"is UTF-16; give {ENCODING.format('utf-16')}",
+    b"\xfe\xff": f"is UTF-16; give {ENCODING.format('utf-16')}",
     b"PAR1": "is a parquet file by another name; rename it to .parquet",
     b"version https://git-lfs": "is a Git LFS pointer, not the data; run `git lfs pull`",
 }
 
 
-def read_file(path: Path, *, header: bool = True, split: str | None = None) -> Iterator[Record | BadRow]:
+def read_file(
+    path: Path, *, header: bool = True, split: str | None = None, encoding: str | None = None
+) -> Iterator[Record | BadRow]:
     """The records of a file in the format that its name tells, each with its number.
 
     Args:
         path: the file.
         header: csv, tsv: the first line has the names; without it they are "0", "1", ...
         split: json: which list, where the document holds several, as in {"train": [...], "test": [...]}.
+        encoding: of text that is not UTF-8.
 
     Raises:
         RowError: for a file that cannot be read at all.
@@ -68,9 +76,9 @@ def read_file(path: Path, *, header: bool = True, split: str | None = None) -> I
         yield from _parquet(path)
         return
     if form == "json":
-        with _open_text(path) as stream:
+        with _open_text(path, encoding) as stream:
             form = "jsonl" if is_lines(stream) else form
-    with _open_text(path) as stream:
+    with _open_text(path, encoding) as stream:
         if form == "jsonl":
             yield from _jsonl(stream, path.name)
         elif form == "json":
@@ -133,8 +141,8 @@ def _parquet(path: Path) -> Iterator[Record | BadRow]:
 
 
 @contextlib.contextmanager
-def _open_text(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file of text, unzipped where it is zipped; refuse one that is plainly not what its name says."""
+def _open_text(path: Path, encoding: str | None) -> Iterator[IO[bytes]]:
+    """Open a file of text as UTF-8, unzipped where it is zipped; refuse one that is plainly not what its name says."""
     try:
         with open(path, "rb") as raw:
             head = raw.read(64)
@@ -145,12 +153,37 @@ def _open_text(path: Path) -> Iterator[IO[bytes]]:
             if path.suffix.lower() == ".gz" and not zipped:
                 raise RowError(f"{path} is named .gz but is not gzip; rename it, or zip it again")
             for start, problem in _HEADS.items():
-                if head.startswith(start):
+                if head.startswith(start) and encoding is None:
                     raise RowError(f"{path} {problem}")
             with gzip.GzipFile(fileobj=raw) if zipped else contextlib.nullcontext(raw) as stream:
-                yield cast(IO[bytes], stream)
+                recoded = _AsUtf8(cast(IO[bytes], stream), encoding) if encoding else None
+                yield cast(IO[bytes], io.BufferedReader(recoded, _CHUNK) if recoded else stream)
     except (PermissionError, FileNotFoundError) as error:
         raise RowError(f"{path} cannot be read: {error.strerror}") from error
+
+
+class _AsUtf8(io.RawIOBase):
+    """A file in another encoding as UTF-8. A byte that is none in it stays as it is, and its row is rejected."""
+
+    def __init__(self, stream: IO[bytes], encoding: str) -> None:
+        self._stream, self._ready = stream, b""
+        self._decoder = codecs.getincrementaldecoder(encoding)("surrogateescape")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        ended = False
+        while not self._ready and not ended:
+            data = self._stream.read(_CHUNK)
+            ended = not data
+            try:
+                self._ready = self._decoder.decode(data, final=ended).encode("utf-8", "surrogateescape")
+            except UnicodeError as error:
+                raise OSError(str(error)) from error
+        count = min(len(buffer), len(self._ready))
+        buffer[:count], self._ready = self._ready[:count], self._ready[count:]
+        return count
 
 
 def _lines(stream: IO[bytes], name: str) -> Lines:
@@ -169,7 +202,7 @@ def _lines(stream: IO[bytes], name: str) -> Lines:
             return
         if size > MAX_LINE:
             detail = f"is {size:,} bytes long; at most {MAX_LINE:,} are read"
-            yield number, bad_row(name, number, "too_long", detail, head.decode("utf-8", "replace"))
+            yield number, bad_row(name, number, "too_long", detail, head.decode("utf-8", "surrogateescape"))
         elif not line:
             return
         else:
@@ -185,7 +218,10 @@ def _jsonl(stream: IO[bytes], name: str) -> Iterator[Record | BadRow]:
                 line.encode()
                 yield json_record(DECODER.decode(line), number, name, "line")
             except UnicodeEncodeError as error:
-                detail = f"is not UTF-8: byte 0x{ord(line[error.start]) - 0xDC00:02x} at character {error.start}"
+                detail = (
+                    f"is not UTF-8: byte 0x{ord(line[error.start]) - 0xDC00:02x} at character {error.start}; where the "
+                    f"whole file is in another encoding, give {ENCODING.format('latin-1')}"
+                )
                 yield bad_row(name, number, "invalid_utf8", detail, line)
             except (ValueError, RecursionError) as error:
                 problem = "is nested too deeply" if isinstance(error, RecursionError) else f"is no JSON: {error}"

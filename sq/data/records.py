@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import zlib
 from dataclasses import dataclass
@@ -28,21 +29,30 @@ class BadRow:
     detail: str
     text: str = ""
     unit: str = "line"
+    data: str = ""
+    """The line's own bytes as base64, where they are no UTF-8."""
 
     def __str__(self) -> str:
         return f"{self.file}, {self.unit} {self.line}: {self.detail}"
 
     def row(self) -> dict[str, Any]:
         """The bad line as a row for a stage's rejects."""
-        return {"file": self.file, "line": self.line, "text": self.text}
+        return {"file": self.file, "line": self.line, "text": self.text, **({"bytes": self.data} if self.data else {})}
 
 
 def bad_row(file: str, line: int, reason: str, detail: str, text: str = "", unit: str = "line") -> BadRow:
-    """A `BadRow` whose text is valid and not too long to keep."""
-    clean = text.encode("utf-8", "replace").decode("utf-8")
-    if len(clean) > KEPT_TEXT:
-        clean = f"{clean[:KEPT_TEXT]} ... (cut; {len(text):,} characters in all)"
-    return BadRow(file=file, line=line, reason=reason, detail=detail, text=clean, unit=unit)
+    """A `BadRow` whose text is valid and not too long to keep; bytes that are no UTF-8 are kept beside it."""
+    kept = text[:KEPT_TEXT].encode("utf-8", "surrogatepass" if _has_lone_surrogate(text) else "surrogateescape")
+    clean = kept.decode("utf-8", "backslashreplace")
+    data = base64.b64encode(kept).decode() if clean.encode() != kept else ""
+    if len(text) > KEPT_TEXT:
+        clean = f"{clean} ... (cut; {len(text):,} characters in all)"
+    return BadRow(file=file, line=line, reason=reason, detail=detail, text=clean, unit=unit, data=data)
+
+
+def _has_lone_surrogate(text: str) -> bool:
+    """Whether it holds a surrogate that stands for no byte, as JSON may write one."""
+    return any("\ud800" <= c < "\udc80" or "\udcff" < c <= "\udfff" for c in text[:KEPT_TEXT])
 
 
 def json_record(value: Any, number: int, file: str, unit: str) -> Record | BadRow:

@@ -7,6 +7,7 @@ stops the rest; a source without one usable row is an error, and it shows before
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import itertools
 import json
@@ -14,7 +15,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -65,6 +66,7 @@ class SourceConfig:
     revision: str | None = setting(None, help="of a hub dataset: commit, branch or tag")
     form: str = setting("auto", choices=("auto", "gsm8k", "math", "plain"), help="how answers are written")
     header: bool = setting(True, help="csv, tsv: the first line has the names; without it they are 0, 1, ...")
+    encoding: str | None = setting(None, help="of text files that are not UTF-8: latin-1, cp1252, utf-16, gb18030, ...")
     shuffle: bool = setting(False, help="seeded; exact up to 10,000 rows, beyond that within a sliding window of them")
     seed: int = setting(0)
 
@@ -73,6 +75,12 @@ class SourceConfig:
             raise ValueError("input and mix are both given; give one of them")
         if self.mix is not None and not self.mix:
             raise ValueError("mix={} names no source")
+        try:
+            codecs.lookup(self.encoding or "utf-8")
+        except LookupError as error:
+            raise ValueError(
+                f"encoding={self.encoding!r} is none that Python knows: latin-1, cp1252, utf-16"
+            ) from error
         parts(self)
 
 
@@ -133,7 +141,7 @@ def digest(config: SourceConfig, domain: Domain | None = None) -> str:
     if source.kind is InputKind.SAVED:
         files = sorted(p for p in source.paths[0].rglob("*.arrow") if p.is_file())
         return _hash(*(_file_digest(p) for p in files), config.split or "")
-    return _hash(*(_file_digest(p) for p in source.paths))
+    return _hash(*(_file_digest(p) for p in source.paths), *([config.encoding] if config.encoding else []))
 
 
 def parts(config: SourceConfig) -> dict[str, WeightedSource]:
@@ -200,11 +208,15 @@ def _rows(config: SourceConfig, context: ReadContext) -> Iterator[dict[str, Any]
     )  # fmt: skip
     run = f"source:{digest(config, context.domain)}"
     if source.kind is InputKind.FILES:
-        files = [(path.name, read_file(path, header=config.header, split=config.split)) for path in source.paths]
+        read = partial(read_file, header=config.header, split=config.split, encoding=config.encoding)
+        files = [(path.name, read(path)) for path in source.paths]
     else:
         files = [(source.name, _records(source, config, context.domain))]
     for name, records in files:
-        yield from _usable(records, columns, run, context, name, len(files) > 1, source.has_columns)
+        rows = _usable(records, columns, run, context, name, len(files) > 1, source.has_columns)
+        if source.kind is InputKind.DOMAIN and context.domain is not None:
+            rows = ({**row, "domain": context.domain.name} for row in rows)
+        yield from rows
 
 
 def _usable(

@@ -6,9 +6,11 @@ job that was killed and run again is there once; runs that did not finish are le
 
 from __future__ import annotations
 
+import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean, stdev
@@ -89,7 +91,13 @@ def less_is_better(metric: str) -> bool:
 
 
 def compare_runs(
-    uri: str, experiment: str, *, by: Sequence[str] = (), metrics: Sequence[str] = (), stage: str | None = None
+    uri: str,
+    experiment: str,
+    *,
+    by: Sequence[str] = (),
+    metrics: Sequence[str] = (),
+    stage: str | None = None,
+    within: Path | None = None,
 ) -> ExperimentComparison:
     """Group the runs of an experiment.
 
@@ -99,6 +107,7 @@ def compare_runs(
         by: Settings to group by, whole (`stage.lr`) or their end (`lr`); none: those that differ.
         metrics: What to compare, whole or by the end; none: the usual one.
         stage: Only runs of this kind.
+        within: Only runs whose directory is this one or below it.
 
     Raises:
         SqError: for an experiment, setting or metric that is not there, with the nearest name.
@@ -109,6 +118,9 @@ def compare_runs(
             f"there is no {path}: nothing was tracked here; say where: --tracking-uri sqlite:///FILE or http://..."
         )
     every = [run for run in read_runs(uri, experiment) if run["tags"].get("sq.stage") not in ("sweep", "recipe")]
+    if within is not None:
+        place = within.resolve()
+        every = [run for run in every if Path(run["tags"].get("sq.directory", "/")).is_relative_to(place)]
     stages = sorted({run["tags"].get("sq.stage", "") for run in every})
     if stage is not None and stage not in stages:
         raise ConfigError(f"--stage {stage}: no run is of it{nearest(stage, stages)}; there are {', '.join(stages)}")
@@ -125,6 +137,21 @@ def compare_runs(
         experiment=experiment, by=keys, metrics=tuple(chosen), groups=_grouped(measured, keys, chosen),
         left_out=left_out,
     )  # fmt: skip
+
+
+def experiment_of(directory: Path) -> tuple[str, str]:
+    """The experiment that the runs in and below a directory were tracked in, and where, by their own files.
+
+    Raises:
+        ConfigError: where none was tracked.
+    """
+    for path in sorted(directory.rglob("metrics*.jsonl"), key=lambda path: len(path.parts)):
+        with suppress(OSError, ValueError, KeyError):
+            first = json.loads(path.open(encoding="utf-8").readline())
+            return str(first["experiment"]), str(first["uri"])
+    raise ConfigError(
+        f"no run in or below {directory} was tracked; give a sweep's output_dir, or two evaluations to compare"
+    )
 
 
 def read_runs(uri: str, experiment: str, where: str = "") -> list[dict[str, Any]]:

@@ -113,7 +113,9 @@ class RunArtifacts:
     @property
     def title(self) -> str:
         """What the page is headed with."""
-        return str(self.recipe.get("title") or self.recipe.get("recipe") or self.directory.resolve().name)
+        own = self.directory.resolve().name
+        name = self.final_name if own == "outputs" and self.final_name else own
+        return str(self.recipe.get("title") or self.recipe.get("recipe") or name)
 
     @cached_property
     def variants(self) -> list[str]:

@@ -16,6 +16,7 @@ from sq.core.progress import Progress
 from sq.core.quoting import entry_command, quote_override
 from sq.core.tracking import track
 from sq.engine.failures import unfinished
+from sq.synth.advice import advice
 from sq.synth.metrics import format_metrics
 from sq.synth.parts import do_parts, identity_of, retry_of
 from sq.synth.places import places_of
@@ -65,6 +66,8 @@ def run_stage(job: SynthJob, spec: StageSpec) -> dict[str, float]:
         run.output(name, directory, digest=summary.digest, rows=summary.rows)
         run.metrics(metrics)
     _print_summary(job, spec, summary, measured, time.monotonic() - started)
+    for message in advice(name, directory, summary, measured):
+        log.warning("%s", message)
     return metrics
 
 

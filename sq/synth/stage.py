@@ -7,6 +7,7 @@ rejects, progress, workers, and one line at the end whose counts reconcile (in =
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,9 +25,12 @@ from sq.data.readers import BadRow
 from sq.data.sources import digest, read_source
 from sq.domains.base import Domain
 from sq.engine.meter import Usage
+from sq.synth.advice import LOOKED_AT, foreign_rows
 
 if TYPE_CHECKING:
     from sq.synth.config import SynthJob
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -101,7 +105,11 @@ class StageInput:
         source = self.job.source
         if source.input is None and not source.mix and not own_problems:
             raise ConfigError(f"stage={self.job.stage.name} reads rows: give input=, a stage's directory or a file")
-        first = next(read_source(source, self.need, [], domain=self.domain, any_text=self.any_text))
+        rows = read_source(source, self.need, [], domain=self.domain, any_text=self.any_text)
+        some = list(itertools.islice(rows, LOOKED_AT))
+        if self.job.domain.has_oracle and (warning := foreign_rows(self.domain, some)):
+            log.warning("%s", warning)
+        first = some[0]
         path = source.input or ("mix" if source.mix else "domain")
         return DataRef(
             name="input", path=path, digest=digest(source, self.domain),

@@ -6,38 +6,55 @@ in each of them (`sq.core.row_index`) says which rows to read.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from sq.core.errors import LedgerError, SqError
-from sq.core.ledger import read_manifest
+from sq.core.ledger import read_manifest, read_rejects, read_rows
 from sq.core.manifest import Manifest
 from sq.core.row_index import RowIndex, StoredRow
 
 ORDER = ("questions", "rewrite", "fail_rate", "filter", "answers", "select")
 SHORTEST_ID = 6
 LONG = 400
+_PLACE = re.compile(r"(.+\.\w+):(\d+)")
+"""FILE:LINE of an input."""
 
 
 def why(row: str, roots: Iterable[Path]) -> str:
-    """The story of the row whose id starts with `row`, from the stages found below `roots`.
+    """The story of a row, from the stages found below `roots`: of the one whose id starts with `row`, or that came from
+    `FILE:LINE` of an input. Of a directory, why its rows were rejected.
 
     Raises:
         SqError: where there is no stage, no such row, or more than one.
     """
+    if Path(row).is_dir():
+        return "\n".join(_format_rejects(Path(row)))
+    roots = list(roots)
     stages = [Stage(*found) for found in _stages(roots)]
     if not stages:
         raise SqError(f"no stage's output is below {', '.join(map(str, roots))}; say where: --in DIRECTORY")
-    if len(row) < SHORTEST_ID:
+    place = _PLACE.fullmatch(row)
+    if place is None and len(row) < SHORTEST_ID:
         raise SqError(f"{row!r} is too short for an id: give at least {SHORTEST_ID} characters of it")
-    matches = {record.id for stage in stages for record in stage.index.starting_with(row)}
+    if place is None:
+        matches = {record.id for stage in stages for record in stage.index.starting_with(row)}
+    else:
+        found = [(stage, record) for stage in stages for record in stage.from_line(Path(place[1]).name, int(place[2]))]
+        if found and not any(record.id for _, record in found):  # a line that never was a row
+            return "\n".join(_format_story("", found))
+        matches = {record.id for _, record in found if record.id}
     if len(matches) != 1:
         listed = (
             f"{len(matches)} rows begin so: {', '.join(sorted(matches)[:5])}" if matches else "no row or reject has it"
         )
-        raise SqError(f"{row}: {listed} ({len(stages)} stages searched)")
+        looked = ", ".join(_short_path(stage.directory) for stage in stages)
+        raise SqError(f"{row}: {listed}. Looked at: {looked}")
     origin = matches.pop()
     ancestors = _ancestors(origin, stages)
     story = [(stage, record) for stage in stages for record in stage.index.of({*ancestors, origin}, made_from=origin)]
@@ -49,7 +66,24 @@ class Stage:
 
     def __init__(self, directory: Path, manifest: Manifest) -> None:
         self.directory, self.name = directory, str(manifest.config.get("stage.name") or directory.name)
-        self.index = RowIndex(directory, manifest)
+        self.manifest = manifest
+
+    @cached_property
+    def index(self) -> RowIndex:
+        """Where its rows stand."""
+        return RowIndex(self.directory, self.manifest)
+
+    def from_line(self, file: str, line: int) -> Iterator[StoredRow]:
+        """The rows that are this line of an input, not those that were made from it; and its rejects."""
+        columns = [name for name in ("id", "source", "source_row", "parents") if name in self.manifest.schema]
+        for row in read_rows(self.directory, columns, verify=False, unfinished=True):
+            if row.get("source_row") == line and row.get("source") == file and not row.get("parents"):
+                yield StoredRow(row=row)
+        for reject in read_rejects(self.directory, verify=False, unfinished=True):
+            row = json.loads(reject["row"])
+            place = (row.get("source", row.get("file")), row.get("source_row", row.get("line")))
+            if place == (file, line) and not row.get("parents"):
+                yield StoredRow(row=row, reason=reject["reason"], detail=reject["detail"])
 
 
 def _ancestors(origin: str, stages: Sequence[Stage]) -> set[str]:
@@ -77,6 +111,29 @@ def _stages(roots: Iterable[Path]) -> Iterator[tuple[Path, Manifest]]:
 def _place(manifest: Manifest) -> int:
     name = str(manifest.config.get("stage.name", ""))
     return ORDER.index(name) if name in ORDER else len(ORDER)
+
+
+def _format_rejects(directory: Path) -> Iterator[str]:
+    """Each stage in and below a directory: its rejects by reason, and the first of each."""
+    stages = list(_stages([directory]))
+    if not stages:
+        raise SqError(f"no stage's output is in or below {directory}")
+    for place, manifest in stages:
+        name = str(manifest.config.get("stage.name") or place.name)
+        counts = f"{manifest.items:,} items in, {manifest.rows:,} rows, {manifest.rejects:,} rejects"
+        yield f"{name} ({_short_path(place)}): {counts}"
+        examples: dict[str, dict[str, Any]] = {}
+        for reject in read_rejects(place, verify=False, unfinished=True):
+            examples.setdefault(reject["reason"], reject)
+            if len(examples) == len(manifest.reasons):
+                break
+        for reason, count in sorted(manifest.reasons.items(), key=lambda item: -item[1]):
+            reject = examples[reason]
+            yield f"  {count:,} {reason}, such as {reject['id'] or 'a line'}: {reject['detail']}"[:LONG]
+            row = json.loads(reject["row"])
+            shown = ((key, row[key]) for key in ("question", "response", "judge_reply", "text") if row.get(key))
+            for column, text in shown:
+                yield f"      {column}: {' '.join(str(text).split())[:LONG]}"
 
 
 def _format_story(origin: str, story: list[tuple[Stage, StoredRow]]) -> Iterator[str]:

@@ -122,6 +122,18 @@ def format_plan(module: TrainingModule, packs: TrainingPacks) -> str:
     )
 
 
+def one_step(module: TrainingModule, packs: TrainingPacks) -> str:
+    """What a training of one optimiser step in all says, with a way out."""
+    stage, rows = module.stage, count_noun(len(module.rows.train), "row")
+    count = count_noun(len(packs.plan.packing.packs), "pack")
+    batch = f"batch_rows={stage.batch_rows}" if stage.batch_rows else f"batch_packs={packs.plan.batch_packs}"
+    fewer = "" if packs.plan.batch_packs == 1 else "stage.batch_packs=1, "
+    return (
+        f"{stage.name} takes one optimiser step in all: {rows} in {count} of {stage.pack_tokens:,} tokens, "
+        f"stage.{batch}. For more steps give {fewer}a smaller stage.pack_tokens, a larger stage.epochs, or more rows"
+    )
+
+
 def validate(trainer: L.Trainer, module: Any, loader: PackLoader | None) -> dict[str, float]:
     """The metrics of a pass over the held-out rows; none where no row is held out. All processes take part."""
     if loader is None:

@@ -21,6 +21,7 @@ from sq.core.chat import ChatFormat
 from sq.core.count import count_noun
 from sq.core.errors import ConfigError, RowError
 from sq.core.files import digest_of
+from sq.data.columns import SeenContents
 from sq.data.locate import InputKind, locate
 from sq.data.order import in_validation
 from sq.data.readers import BadRow
@@ -35,6 +36,8 @@ from sq.train.stage import EncodedRow, Encoding, StageConfig, UnusableRow
 
 log = logging.getLogger(__name__)
 REJECTS = "rejects.jsonl"
+DUPLICATE = "duplicate"
+"""Rows of the very tokens of an earlier one: counted, and trained on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +60,7 @@ class TrainingRows:
     @property
     def summary(self) -> str:
         """How many rows there were, and how many of them were rejected."""
-        rejected = sum(n for reason, n in self.counts.items() if reason != "truncated")
+        rejected = sum(n for reason, n in self.counts.items() if reason not in ("truncated", DUPLICATE))
         return f"{count_noun(len(self.train) + len(self.held_out) + rejected, 'row')} in, {rejected:,} rejected"
 
     @property
@@ -108,10 +111,12 @@ class RowReader:
         filled = fill_once(directory, self._write)
         counts = json.loads((filled / "counts.json").read_text())
         train, held_out = (TokenRows.open(filled / part) for part in ("train", "held_out"))
-        listed = ", ".join(f"{n:,} {reason}" for reason, n in counts.items())
+        listed = ", ".join(f"{n:,} {reason}" for reason, n in counts.items() if reason != DUPLICATE)
         if not len(train):
             raise RowError(self._nothing_left(len(held_out), listed, filled / REJECTS))
-        if counts:
+        if again := counts.get(DUPLICATE):
+            log.warning("%s the same as an earlier one, and trained on all the same", _are(again))
+        if listed:
             log.warning("%s used, others: %s (see %s)", count_noun(len(train) + len(held_out), "row"), listed, REJECTS)
             if counts.keys() & {"too-long", "truncated"}:
                 log.warning("%s", self.limit.reason)
@@ -130,6 +135,7 @@ class RowReader:
 
     def _write(self, directory: Path) -> None:
         counts: Counter[str] = Counter()
+        seen = SeenContents()
         with (
             (directory / REJECTS).open("w", encoding="utf-8") as file,
             TokenWriter(directory / "train") as train,
@@ -142,7 +148,7 @@ class RowReader:
                 file.write(json.dumps(line, default=repr) + "\n")
 
             def bad(row: BadRow) -> None:
-                reject(f"{row.file}:{row.line}", row.reason, row.detail, row.text)
+                reject(f"{row.file}:{row.line}", row.reason, row.detail, row.row() if row.data else row.text)
 
             rows = self.encoding.generate() if self.encoding.generate else self._source_rows(bad)
             for number, row in enumerate(self.encoding.expand(rows) if self.encoding.expand else rows):
@@ -156,6 +162,7 @@ class RowReader:
                     reject(name, "unusable", str(error), row)
                     continue
                 counts["truncated"] += cut
+                counts[DUPLICATE] += seen.count(repr(encoded.sequences).encode()) > 0
                 sequences = tuple(TokenSequence(*sequence) for sequence in encoded.sequences)
                 validation = in_validation({"id": name, **row}, share=self.validation, seed=self.seed)
                 (held_out if validation else train).add(TokenizedExample(sequences, name, encoded.values))
@@ -206,6 +213,10 @@ def row_limit(source: DataConfig, stage: StageConfig, model: ModelConfig, model_
             f"stage.pack_tokens={pack_tokens} or more"
         )
     return RowLimit(tokens=limit, reason=f"rows may have {limit:,} tokens, {reason}")
+
+
+def _are(count: int) -> str:
+    return f"{count_noun(count, 'row')} {'is' if count == 1 else 'are'}"
 
 
 def _fitted(row: EncodedRow, limit: int, too_long: TooLong) -> tuple[EncodedRow, bool]:

@@ -27,7 +27,7 @@ from sq.train.config import TrainerConfig
 from sq.train.launch import precision, strategy
 from sq.train.module import TrainingModule
 from sq.train.packs import TrainingPacks
-from sq.train.progress import TrainingProgress, format_plan, validate
+from sq.train.progress import TrainingProgress, format_plan, one_step, validate
 from sq.train.reference import References
 from sq.train.shard import ShardStrategy
 
@@ -51,6 +51,8 @@ def run_training(
         return metrics
 
     log.info("%s", format_plan(module, packs))
+    if packs.train.steps == 1:
+        log.warning("%s", one_step(module, packs))
     loader, directory = packs.train, module.checkpoints
     last = max(checkpoints(directory), default=None, key=step_of)
     if last is not None:

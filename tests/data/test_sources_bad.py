@@ -1,5 +1,6 @@
 """Sources: whatever is wrong with an input is a reject with its place, or one clear error; never a crash."""
 
+import base64
 import gzip
 import json
 import os
@@ -27,6 +28,49 @@ def put(directory, data, name="a.jsonl"):
     path = directory / name
     path.write_bytes(data if isinstance(data, bytes) else data.encode())
     return path
+
+
+TEXTS = ["Ein Café kostet 5 €. Wie viel kosten zwei?", "What is 2 + 2?"]
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16", "utf-16-le", "gb18030", "utf-8-sig"])
+@pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.json", "a.jsonl.gz"])
+def test_text_in_another_encoding_is_read_where_it_is_named(tmp_path, encoding, name):
+    lines = {
+        "a.csv": "question\n" + "".join(f'"{text}"\n' for text in TEXTS),
+        "a.json": json.dumps([{"question": text} for text in TEXTS], ensure_ascii=False),
+    }
+    text = lines.get(name, "".join(json.dumps({"question": text}, ensure_ascii=False) + "\n" for text in TEXTS))
+    data = text.encode(encoding)
+    path = put(tmp_path, gzip.compress(data) if name.endswith(".gz") else data, name)
+    assert [row["question"] for row in read(path, encoding=encoding)] == TEXTS
+
+
+def test_a_large_file_in_another_encoding_is_read_piece_by_piece(tmp_path):
+    path = put(tmp_path, "".join(f'{{"question": "caf\u00e9 {i}"}}\n' for i in range(20_000)).encode("latin-1"))
+    rows = read(path, encoding="latin-1")
+    assert len(rows) == 20_000 and rows[-1]["question"] == "caf\u00e9 19999" and rows[-1]["source_row"] == 20_000
+
+
+def test_a_byte_that_the_encoding_lacks_rejects_its_line_alone(tmp_path):
+    bad = []
+    path = put(tmp_path, b'{"question": "a"}\n{"question": "\x81"}\n{"question": "b"}\n')
+    assert [row["question"] for row in read(path, bad, encoding="cp1252")] == ["a", "b"]
+    assert [row.reason for row in bad] == ["invalid_utf8"]
+
+
+def test_an_encoding_that_nobody_knows_is_refused():
+    with pytest.raises(ValueError, match="encoding='latin-99' is none that Python knows"):
+        SourceConfig(encoding="latin-99")
+
+
+def test_a_rejected_line_keeps_its_bytes(tmp_path):
+    bad = []
+    line = b'{"question": "caf\xe9 \x80"}'
+    read(put(tmp_path, GOOD + b"\n" + line + b"\nno json\n"), bad)
+    assert bad[0].text == '{"question": "caf\\xe9 \\x80"}\n' and "data.encoding" in bad[0].detail
+    assert base64.b64decode(bad[0].row()["bytes"]) == line + b"\n"
+    assert bad[1].row() == {"file": "a.jsonl", "line": 3, "text": "no json\n"}, "valid text needs no copy"
 
 
 @pytest.mark.parametrize(

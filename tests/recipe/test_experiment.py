@@ -5,6 +5,7 @@ import math
 import os
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -175,10 +176,20 @@ def test_a_store_that_is_not_there_is_not_made(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_one_directory_needs_a_second(tmp_path, capsys):
+def test_a_directory_without_runs_cannot_be_compared(tmp_path, capsys):
     with pytest.raises(SystemExit):
         cli.main(["compare", str(tmp_path)])
-    assert "is one directory; give a second one" in capsys.readouterr().err
+    assert f"no run in or below {tmp_path} was tracked" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("below", "runs"), [("", 8), ("lr=0.001,limit=400,seed=1", 1)])
+def test_a_sweeps_directory_stands_for_its_runs(store, tmp_path, capsys, below, runs):
+    """Without a name or an address: the runs' own files have both."""
+    outputs = Path(store.removeprefix("sqlite:///")).parent
+    arguments = ["--metric", "val/loss", "--by", "lr", "--output", str(tmp_path)]
+    place = outputs / below if below else outputs
+    cli.main(["compare", str(place), *arguments])
+    assert capsys.readouterr().out.startswith(f"sweep: {runs} run")
 
 
 def test_the_command_prints_and_writes(store, tmp_path, capsys):

@@ -9,6 +9,7 @@ from sq.core.errors import ConfigError, RowError
 from sq.core.ledger import Ledger, WorkItem
 from sq.core.rows import EXAMPLE
 from sq.report.artifacts import RunArtifacts, find_run
+from sq.report.build import selection
 from sq.report.card import UNKNOWN, licence_of
 from sq.report.funnel import steps
 from sq.report.safety import read_reply
@@ -135,3 +136,17 @@ def test_a_safety_reply_is_read_from_its_start_alone(reply, verdict):
 def test_licences_of_known_models_and_of_no_other():
     assert licence_of("qwen2-math-7b-instruct") == "Apache-2.0" == licence_of("x", "Qwen/Qwen2.5-Math-7B")
     assert "DeepSeek" in licence_of("deepseek-math-7b-rl") and licence_of("my-own") == UNKNOWN
+
+
+@pytest.mark.parametrize(("place", "title"), [("mine/select-x", "mine"), ("outputs/select-x", "select-x")])
+def test_a_selection_without_a_recipe_is_named_after_its_directory(tmp_path, place, title):
+    ledger(tmp_path / place, "select", 2)
+    assert selection(tmp_path / place).title == title
+
+
+def test_a_build_says_its_rows(tmp_path, capsys):
+    ledger(tmp_path / "mine/select-x", "select", 2)
+    cli.main(["build", str(tmp_path / "mine/select-x")])
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"dataset: 2 rows -> {tmp_path / 'mine/select-x-dataset'} | load_dataset(")
+    assert "# mine: questions and solutions" in (tmp_path / "mine/select-x-dataset/README.md").read_text()

@@ -63,3 +63,29 @@ def test_the_command(chain):
     code = "import sys; from sq.cli import main; main(sys.argv[1:]); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code, "why", row, "--in", str(chain)], capture_output=True, text=True)
     assert done.returncode == 0 and "It ended kept by filter" in done.stdout and done.stdout.endswith("False\n")
+
+
+@pytest.mark.parametrize("place", ["q.jsonl:3", "somewhere/q.jsonl:3"])
+def test_a_line_of_an_input_has_the_story_of_its_row(chain, place):
+    row = next(row for row in read_rows(chain / "f") if row["source_row"] == 3)
+    assert why(place, [chain]) == why(row["id"], [chain])
+
+
+def test_a_line_that_never_was_a_row_says_why(run, tmp_path):
+    file = tmp_path / "bad.jsonl"
+    file.write_text('{"question": "Tom has 2 apples. How many apples does he have?"}\nno json\n')
+    run("filter", f"input={file}", "filters=[format]", to="f")
+    story = why("bad.jsonl:2", [tmp_path])
+    assert "this row rejected, broken_json: bad.jsonl, line 2: is no JSON" in story and "text: no json" in story
+
+
+def test_a_directory_says_its_rejects_by_reason_with_an_example(chain):
+    told = why(str(chain), [])
+    assert "filter (" in told and "8 items in, 6 rows, 2 rejects" in told
+    assert "  1 duplicate, such as " in told and "question: Tom has some apples. How?" in told
+    assert "select (" in told and " not_chosen, such as " in told
+
+
+def test_what_is_not_there_says_where_it_was_sought(chain):
+    with pytest.raises(SqError, match=rf"nothing.jsonl:9: no row or reject has it\. Looked at: {chain}/f, {chain}/a"):
+        why("nothing.jsonl:9", [chain])

@@ -49,6 +49,15 @@ def test_what_bounds_a_rows_length_is_named(job, tmp_path, caplog, words, told):
     assert re.search(told, caplog.text)
 
 
+def test_rows_of_the_same_tokens_are_counted_and_trained_on(job, tmp_path, caplog):
+    rows = [f"What is {i} + {i}?" for i in range(20)]
+    data, rejects, *_ = made(job, "qft", questions(tmp_path / "q.jsonl", [*rows, *rows[:5], rows[0]]))
+    assert data.counts == {"duplicate": 6} and len(data.train) + len(data.held_out) == 26 and not rejects
+    assert data.summary == "26 rows in, 0 rejected"
+    assert "6 rows are the same as an earlier one, and trained on all the same" in caplog.text
+    assert "others:" not in caplog.text
+
+
 def test_truncating_keeps_the_end_token_and_is_counted(job, tmp_path, caplog):
     source = questions(tmp_path / "q.jsonl", ["What is 1 + 1?", LONG])
     with caplog.at_level("WARNING"):

@@ -29,6 +29,14 @@ def test_a_token_stage_learns_and_exports(stage, job):
     assert not (model.parent / "checkpoints").exists() and not (model.parent / "cache").exists()
 
 
+def test_one_optimiser_step_in_all_is_said_with_a_way_out(job, caplog):
+    fit(job("qft", "data.limit=10", "stage.epochs=1", "stage.batch_packs=4", "stage.pack_tokens=2048"))
+    assert (
+        "qft takes one optimiser step in all" in caplog.text
+        and "For more steps give a smaller stage.pack_tokens" in caplog.text
+    )
+
+
 @pytest.mark.parametrize("stage", ["qft", "qpo", "difficulty", "reward"])
 def test_a_smaller_last_step_is_its_own_packs_and_nothing_else(stage, job, pairs, labels, graded, monkeypatch):
     """What stands in for the missing packs leaves gradients as they were, to the bit, and is in no figure."""

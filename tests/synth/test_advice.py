@@ -1,0 +1,66 @@
+"""Outcomes that are of no use are said, each with a way out; those that are of use are not."""
+
+import json
+import logging
+
+import pytest
+
+from sq.core.ledger import read_rows
+from sq.core.yes_no import YesNo
+
+
+@pytest.fixture
+def messages(caplog):
+    """`messages()` -> what was warned of."""
+    caplog.set_level(logging.WARNING, "sq")
+    return lambda: [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+
+
+def put(path, *questions):
+    path.write_text("".join(json.dumps({"question": q}) + "\n" for q in questions))
+    return path
+
+
+APPLES = "Tom has 2 apples. He buys 3 more apples. How many apples does he have now?"
+
+
+def test_a_stage_that_keeps_no_row_says_why_and_where_to_look(run, tmp_path, messages):
+    run(
+        "filter",
+        f"input={put(tmp_path / 'q.jsonl', APPLES)}",
+        "filters=[format]",
+        "filters.format.min_chars=500",
+        to="f",
+    )
+    (message,) = messages()
+    assert message.startswith("filter: 0 rows kept of 1 item (1 ") and f"sq why {tmp_path / 'f'}" in message
+
+
+def test_a_judge_of_whom_no_word_can_be_read_is_said(run, tmp_path, messages, monkeypatch):
+    monkeypatch.setattr("sq.synth.filters.solvability.majority", lambda answers: YesNo.UNPARSABLE)
+    given = [f"input={put(tmp_path / 'q.jsonl', APPLES, APPLES[:-5] + '?')}", "filters=[solvability]"]
+    run("filter", *given, "filters.solvability.measure=false", f"stage.scores={tmp_path / 's'}", to="f")
+    assert any("none of the judge's 2 words could be read as yes or no" in message for message in messages())
+
+
+@pytest.mark.parametrize(
+    ("domain", "question", "warned"),
+    [
+        ("arithmetic", "Solve $x^2 = 2$ for $x$.", True),
+        ("programs", "Solve $x^2 = 2$ for $x$.", True),
+        ("arithmetic", APPLES, False),
+        ("math", "Solve $x^2 = 2$ for $x$.", False),
+    ],
+)
+def test_a_domain_over_rows_of_another_kind_is_said_before_anything_runs(
+    job, tmp_path, messages, domain, question, warned
+):
+    made = job("answers", f"input={put(tmp_path / 'q.jsonl', question)}", f"domain={domain}", "engine=hf")
+    made.stage.spec(made)
+    said = f"domain={domain} understands none of the first 1 question of q.jsonl"
+    assert any(said in message for message in messages()) is warned
+
+
+def test_rows_of_the_domain_name_it(run, tmp_path):
+    run("answers", "input=domain", "limit=2", to="a")
+    assert {row["domain"] for row in read_rows(tmp_path / "a")} == {"arithmetic"}
