@@ -1,0 +1,261 @@
+"""The stages from Python, on lists of dicts and data sets: what `import sq` offers.
+
+Each function composes the command that its arguments stand for, with the YAMLs and dataclasses of the command line, and
+runs it in this process. Settings are those of the stage (`n=4` is `stage.n=4`); `overrides` takes any other as on the
+command line. With `output_dir` the rows stay on disk, and the same call continues after a kill; without one they are
+made in a directory that is gone afterwards.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
+
+from sq.core.compose import compose
+from sq.core.config import JOBS, build, load_target
+from sq.core.errors import ConfigError
+from sq.core.quoting import override
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from sq.eval.grade import Grade
+    from sq.eval.grader import Grader
+    from sq.recipe.load import Recipe
+    from sq.recipe.run import RecipeResult
+
+Rows: TypeAlias = "Iterable[Mapping[str, Any]] | str | Path"
+"""Rows as dicts (a list, a data set), or where they are: a file, a stage's directory, a dataset of the hub."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model behind an engine: a name of `conf/model/`, with other weights where `path` is given."""
+
+    name: str
+    path: str | None = None
+    engine: str = "auto"
+    overrides: tuple[str, ...] = ()
+    """Further settings as on the command line: `model.max_length=1024`, `engine.max_num_seqs=64`."""
+
+    def words(self, *, engine: bool = True) -> list[str]:
+        """The overrides of a command that takes it; training takes no engine."""
+        from sq.recipe.load import best_engine
+
+        own = [override("model", self.name), *([override("model.path", self.path)] if self.path else [])]
+        if engine:
+            own.append(override("engine", best_engine() if self.engine == "auto" else self.engine))
+        return [*own, *(word for word in self.overrides if engine or not word.startswith("engine"))]
+
+
+def load_model(
+    name: str, *, path: str | Path | None = None, engine: str = "auto", overrides: Sequence[str] = ()
+) -> Model:
+    """A model to generate, judge or score with. Its weights are loaded when a stage first asks.
+
+    Args:
+        name: of `conf/model/` (`tiny`, `qwen3-0.6b`, ...).
+        path: other weights, spoken to in the same way: a directory or a hub id.
+        engine: `vllm`, `hf`, `openai`, `ray`, `oracle`; `auto` is vLLM where it is installed, else `hf`.
+        overrides: further settings, as on the command line.
+
+    Raises:
+        ConfigError: for a model, an engine or a setting that there is not.
+    """
+    model = Model(name, None if path is None else str(path), engine, tuple(overrides))
+    compose("evaluate", model.words(), "sq.eval")
+    return model
+
+
+def questions(model: Model | str, *, count: int, domain: str = "arithmetic", **settings: Any) -> Dataset:
+    """Questions from nothing but the chat prefix of a model (`stage=questions`)."""
+    return _synthesize("questions", None, model, {"count": count, **settings}, domain)
+
+
+def filter(  # noqa: A001
+    rows: Rows, model: Model | str = "tiny", *, filters: Sequence[str] = ("format", "language", "duplicates"),
+    domain: str = "arithmetic", **settings: Any,
+) -> Dataset:  # fmt: skip
+    """The rows that the filters keep, with what they found as columns (`stage=filter`); `model` judges solvability."""
+    words = [override("filters", list(filters)), *settings.pop("overrides", ())]
+    return _synthesize("filter", rows, model, {**settings, "overrides": words}, domain)
+
+
+def answers(rows: Rows, model: Model | str, *, n: int = 5, domain: str = "arithmetic", **settings: Any) -> Dataset:
+    """`n` answers to each question (`stage=answers`)."""
+    return _synthesize("answers", rows, model, {"n": n, **settings}, domain)
+
+
+def select(rows: Rows, model: Model | str | None = None, *, domain: str = "arithmetic", **settings: Any) -> Dataset:
+    """The best answer to each question (`stage=select`): by a reward model; without one by majority, or `method=`."""
+    method = {"method": "majority"} if model is None else {}
+    return _synthesize("select", rows, model or "tiny", {**method, **settings}, domain)
+
+
+def train(
+    stage: str, rows: Rows, model: Model | str = "tiny-base", *, output_dir: str | Path, domain: str = "arithmetic",
+    seed: int = 0, tracking: str = "none", overrides: Sequence[str] = (), **settings: Any,
+) -> Model:  # fmt: skip
+    """Train a model (`stage`: qft, qpo, sft, difficulty, reward, pretrain); the model that came of it."""
+    base = model if isinstance(model, Model) else Model(model)
+    with _as_input(rows) as data:
+        words = [*base.words(engine=False), override("domain", domain), override("data.input", data)]
+        words += [override("tracking", tracking), override("seed", seed), *overrides]
+        path = _run("train", stage, words, settings, output_dir)
+    return Model(base.name, str(path), base.engine, base.overrides)
+
+
+def evaluate(
+    model: Model | str, benchmark: str | Sequence[str] = "arithmetic", *, output_dir: str | Path | None = None,
+    tracking: str = "none", overrides: Sequence[str] = (), **settings: Any,
+) -> dict[str, dict[str, float]]:  # fmt: skip
+    """The metrics of a model by benchmark; settings are those of `evaluate.py`, such as `limit=100`."""
+    names = [benchmark] if isinstance(benchmark, str) else list(benchmark)
+    words = [*_model(model).words(), override("benchmark", names), override("tracking", tracking)]
+    words += [override(key, value) for key, value in settings.items()]
+    with _directory(output_dir) as directory:
+        metrics: dict[str, dict[str, float]] = _run("evaluate", None, [*words, *overrides], {}, directory)
+    return metrics
+
+
+@overload
+def grade(prediction: list[str], reference: list[str], *, profile: str = "strict") -> list[Grade]: ...
+@overload
+def grade(prediction: str, reference: str, *, profile: str = "strict", question: str = "") -> Grade: ...
+def grade(
+    prediction: str | list[str], reference: str | list[str], *, profile: str = "strict", question: str = ""
+) -> Grade | list[Grade]:
+    """Whether answers are right, and why; of a text or of a list of them, in processes that can be killed."""
+    from sq.eval.grade import Pair
+
+    if isinstance(prediction, str):
+        return _grader().grade_one(Pair(prediction=prediction, reference=str(reference), question=question), profile)
+    pairs = [Pair(prediction=p, reference=r) for p, r in zip(prediction, reference, strict=True)]
+    return list(_grader().grade(pairs, profile))
+
+
+def rejects(directory: str | Path) -> Dataset:
+    """The rejected rows of a stage's directory: reason, detail, and the row itself."""
+    from datasets import Dataset
+
+    from sq.core.ledger import read_rejects
+
+    return Dataset.from_list([{**reject, "row": reject["row"]} for reject in read_rejects(directory, unfinished=True)])
+
+
+class Pipeline:
+    """A recipe: a name of `conf/recipe/` or a YAML, its stages run one after the other, each a process of its own."""
+
+    def __init__(self, name: str, overrides: Sequence[str] = (), *, tiny: bool = False) -> None:
+        from sq.recipe.load import load_recipe
+
+        self.recipe: Recipe = load_recipe(name, overrides, tiny=tiny)
+
+    def plan(self) -> str:
+        """What it will take, stage by stage."""
+        from sq.recipe.plan import plan
+        from sq.recipe.plan_text import format_plan
+
+        return format_plan(plan(self.recipe), sources=False)
+
+    def run(self, *, until: str | None = None, only: str | None = None) -> RecipeResult:
+        """Run what is not done yet; the same call continues after a kill."""
+        from sq.recipe.run import run_recipe, selected
+
+        return run_recipe(self.recipe, selected(self.recipe, until, only), command=f"sq run recipe={self.recipe.name}")
+
+    def status(self) -> str:
+        """How far it is."""
+        from sq.recipe.status import format_status
+
+        return format_status(self.recipe.output_dir)
+
+    def rows(self, stage: str) -> Dataset:
+        """The rows of one of its stages."""
+        return _dataset(self.recipe.output_dir / stage)
+
+
+def _synthesize(stage: str, rows: Rows | None, model: Model | str, settings: Mapping[str, Any], domain: str) -> Dataset:
+    given = dict(settings)
+    output_dir, overrides = given.pop("output_dir", None), list(given.pop("overrides", ()))
+    words = [*_model(model).words(), override("domain", domain)]
+    words += [override(key, given.pop(key)) for key in ("seed", "limit", "columns") if key in given]
+    words.append(override("tracking", given.pop("tracking", "none")))
+    with _as_input(rows) as data, _directory(output_dir) as directory:
+        own = [override("input", data)] if data else []
+        scores = [override("stage.scores", str(directory / "scores"))] if stage == "filter" and not output_dir else []
+        _run("synthesize", stage, [*words, *own, *scores, *overrides], given, directory)
+        return _dataset(directory)
+
+
+def _run(
+    script: str, stage: str | None, words: Sequence[str], settings: Mapping[str, Any], output_dir: str | Path
+) -> Any:
+    """Compose, build and run a command, as its entry script does."""
+    chosen = [override("stage", stage)] if stage else []
+    own = [override(f"stage.{key}", value) for key, value in settings.items()]
+    words = [*chosen, *words, *own, override("output_dir", str(output_dir))]
+    job = build(compose(script, words, JOBS[script].rpartition(".config.")[0]), load_target(JOBS[script]))
+    return job.run()
+
+
+def _model(model: Model | str) -> Model:
+    return model if isinstance(model, Model) else Model(model)
+
+
+@contextmanager
+def _as_input(rows: Rows | None) -> Iterator[str | None]:
+    """The name of an input that has these rows."""
+    if rows is None or isinstance(rows, str | Path):
+        yield None if rows is None else str(rows)
+        return
+    with tempfile.TemporaryDirectory(prefix="sq-") as scratch:
+        path = Path(scratch) / "rows.jsonl"
+        with path.open("w", encoding="utf-8") as file:
+            count = sum(file.write(json.dumps(dict(row), default=str) + "\n") > 0 for row in rows)
+        if not count:
+            raise ConfigError("no rows are given")
+        yield str(path)
+
+
+@contextmanager
+def _directory(given: str | Path | None) -> Iterator[Path]:
+    if given is not None:
+        yield Path(given)
+        return
+    with tempfile.TemporaryDirectory(prefix="sq-") as scratch:
+        yield Path(scratch) / "stage"
+
+
+def _dataset(directory: Path) -> Dataset:
+    """A stage's rows in memory; a column that all of them lack is left out."""
+    import pyarrow as pa
+    from datasets import Dataset
+
+    from sq.core.ledger import read_rows
+
+    rows = list(read_rows(directory))
+    return Dataset(pa.Table.from_pylist(rows).select(_filled(rows)) if rows else pa.table({}))
+
+
+def _filled(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    from sq.core.rows import LINEAGE
+
+    kept = set(LINEAGE.names)  # by which a later stage knows the rows as its own
+    return [name for name in rows[0] if name in kept or any(row[name] not in (None, []) for row in rows)]
+
+
+@cache
+def _grader() -> Grader:
+    from sq.eval.grader import Grader
+
+    grader = Grader()
+    atexit.register(grader.close)
+    return grader

@@ -1,0 +1,131 @@
+"""`import sq`: its surface is pinned, importing it is light, each function takes and gives rows as people have them."""
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import datasets
+import pytest
+
+import sq
+from sq import api
+from sq.core.errors import ConfigError
+from sq.core.ledger import read_manifest
+
+ROOT = Path(__file__).parent.parent
+APPLES = [
+    {"question": f"Tom has {i} apples. He buys 3 more apples. How many apples does he have now?", "answer": str(i + 3)}
+    for i in range(2, 6)
+]
+SURFACE = {
+    "Model": "name path engine overrides",
+    "Pipeline": "name overrides tiny",
+    "answers": "rows model n domain settings",
+    "evaluate": "model benchmark output_dir tracking overrides settings",
+    "filter": "rows model filters domain settings",
+    "grade": "prediction reference profile question",
+    "load_model": "name path engine overrides",
+    "questions": "model count domain settings",
+    "rejects": "directory",
+    "select": "rows model domain settings",
+    "train": "stage rows model output_dir domain seed tracking overrides settings",
+}
+"""What other people's programs rely on: add to it, and change none of it without a line in the CHANGELOG."""
+
+
+@pytest.fixture
+def oracle():
+    return sq.load_model("tiny", engine="oracle", overrides=["engine.error_rate=0"])
+
+
+def test_the_surface_is_as_it_was_and_documented():
+    assert sq.__all__ == list(SURFACE) and set(SURFACE) <= set(dir(sq))
+    for name, parameters in SURFACE.items():
+        function = getattr(api, name)
+        assert list(inspect.signature(function).parameters) == parameters.split(), name
+        assert function.__doc__, name
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = sq.nothing
+
+
+def test_importing_it_is_light():
+    code = "import sys, sq; sq.grade, sq.train, sq.Pipeline; print([m for m in HEAVY if m in sys.modules])"
+    heavy = "HEAVY = ('torch', 'vllm', 'transformers', 'mlflow', 'lightning', 'datasets', 'pyarrow')\n"
+    done = subprocess.run([sys.executable, "-c", heavy + code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_a_package_that_is_a_function_too_stays_one_whatever_is_imported_first():
+    code = "import sq.train.config, sq; assert sq.train.config.TrainJob; sq.train('sfd', [{'q': 'q'}], output_dir='x')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert "ConfigError: stage=sfd is not one of" in done.stderr, done.stderr
+
+
+def test_lists_of_dicts_go_in_and_data_sets_come_out(oracle):
+    answered = sq.answers(APPLES, oracle, n=2)
+    assert isinstance(answered, datasets.Dataset) and len(answered) == 8 and set(answered["correct"]) == {True}
+    kept = sq.filter(APPLES + APPLES[:1], filters=["format", "duplicates"])
+    assert len(kept) == 4 and kept[0]["question"] == APPLES[0]["question"]
+    chosen = sq.select(sq.answers(kept, oracle, n=3))
+    assert set(chosen["selected_by"]) == {"majority"} and len(chosen) == 4
+    assert set(chosen["question_id"]) == set(kept["id"]), "rows keep their ids from stage to stage"
+
+
+def test_rows_stay_where_they_are_asked_to_and_the_same_call_continues(oracle, tmp_path):
+    place = tmp_path / "answers"
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*APPLES, {"question": " "}]))
+    first = sq.answers(tmp_path / "rows.jsonl", oracle, n=1, output_dir=place)
+    digest = read_manifest(place).digest
+    assert sq.answers(str(tmp_path / "rows.jsonl"), oracle, n=1, output_dir=place)["id"] == first["id"]
+    assert read_manifest(place).digest == digest and sq.rejects(place)["reason"] == ["empty_text"]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: sq.load_model("tinny"), "model=tinny is not one of .*did you mean 'tiny'"),
+        (lambda: sq.load_model("tiny", engine="vlm"), "engine=vlm is not one of"),
+        (lambda: sq.answers(APPLES, "tiny", m=3), "unknown key 'stage.m'"),
+        (lambda: sq.answers([], "tiny"), "no rows are given"),
+        (lambda: sq.Pipeline("dmo"), "recipe=dmo is not one of .*did you mean 'demo"),
+    ],
+)
+def test_a_mistake_names_the_key_and_the_fix(call, message):
+    with pytest.raises(ConfigError, match=message):
+        call()
+
+
+def test_answers_are_graded_one_by_one_and_in_lists():
+    assert sq.grade(r"so \boxed{\frac12}", "0.5").correct
+    assert [g.correct for g in sq.grade([r"\boxed{1}", r"\boxed{2}"], ["1", "3"])] == [True, False]
+
+
+@pytest.mark.slow
+def test_training_gives_a_model_that_generates(random_tiny, tmp_path):
+    base = sq.load_model("tiny-base", path=random_tiny, engine="hf")
+    trained = sq.train(
+        "sft", [{"query": row["question"], "response": row["answer"]} for row in APPLES], base,
+        output_dir=tmp_path / "sft", max_steps=1, batch_packs=1, pack_tokens=256, validation=0,
+        overrides=["trainer.threads=1"],
+    )  # fmt: skip
+    assert trained.path == str(tmp_path / "sft" / "model") and trained.engine == "hf"
+    metrics = sq.evaluate(trained, limit=2, max_tokens=8)
+    assert metrics["arithmetic"]["problems"] == 2
+
+
+def test_a_pipeline_plans_and_says_how_far_it_is(tmp_path):
+    pipeline = sq.Pipeline("demo", [f"output_dir={tmp_path}"])
+    assert "total" in pipeline.plan().lower()
+    assert [stage.name for stage in pipeline.recipe.stages][0] == "qft"
+
+
+@pytest.mark.slow
+def test_the_tour_runs_from_its_first_cell_to_its_last(tmp_path):
+    command = [sys.executable, str(ROOT / "scripts" / "notebook.py"), str(ROOT / "docs" / "tour.ipynb")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "GOMP_SPINCOUNT": "1000"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "outputs" / "student" / "model").is_dir()
