@@ -45,7 +45,10 @@ def run(document: dict[str, Any]) -> None:
 def _run_cell(source: str, name: str, namespace: dict[str, Any]) -> tuple[str, Any]:
     """What a cell prints, and the value of the expression that it ends with."""
     tree = ast.parse(source, name)
-    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    end = tree.body[-1] if tree.body else None
+    last = end if isinstance(end, ast.Expr) else None
+    if last:
+        tree.body.pop()
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(tree, name, "exec"), namespace)

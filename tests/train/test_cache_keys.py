@@ -61,6 +61,7 @@ GIVEN = {
     "stage.label_smoothing": {"stage.label_smoothing": 0.1, "stage.loss": Preference.ROBUST},
     "trainer.lora.quantize": {"trainer.lora.quantize": True, "trainer.lora.rank": 4},
     "model.chat.date": {"model.chat.date": "2001-01-01"},
+    "data.encoding": {"data.encoding": "cp1252"},
     "model.chat.reasoning": {"model.chat.reasoning": ["<a>", "</a>"]},
 }
 """Settings that not any other value will do for, or that come with others."""
