@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import signal
 import sys
 from pathlib import Path
@@ -13,6 +14,8 @@ from hypothesis import settings
 
 settings.register_profile("sq", deadline=None)  # no test fails on the clock
 settings.load_profile("sq")
+
+os.environ["SQ_RATES"] = ""  # forecasts neither follow what this machine has run nor learn from tests
 
 # A shell that starts pytest in the background has it ignore SIGINT, and what tests start would do so too.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -7,7 +7,7 @@ and prefix sharing do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from sq.recipe.hardware import HardwareConfig
@@ -75,6 +75,8 @@ class Cost:
     hours: float
     """Device hours: the work, and the start of every device; none where a machine with GPUs does not need them."""
     price: float
+    ratio: float | None = None
+    """What earlier runs here took over what the table says, by which all else is multiplied."""
 
     @property
     def seconds(self) -> float:
@@ -111,6 +113,17 @@ def cost(stage: PlanStage, hardware: HardwareConfig, gpus: int = 1) -> Cost:
     return Cost(
         stage=stage, tokens_in=tokens_in, tokens_out=tokens_out, busy=busy, start=start, gpus=gpus, hours=hours,
         price=hours * hardware.price + asked,
+    )  # fmt: skip
+
+
+def measured(one: Cost, ratio: float | None, hourly: float) -> Cost:
+    """The forecast by what this machine took before; the same where that is not known."""
+    if ratio is None:
+        return one
+    hours = one.hours * ratio
+    return replace(
+        one, busy=one.busy * ratio, start=one.start * ratio, hours=hours,
+        price=one.price + (hours - one.hours) * hourly, ratio=ratio,
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from sq.core.files import write_files
 from sq.domains.base import DomainConfig
 from sq.eval.config import EvalJob
 from sq.recipe.assumptions import AssumptionsConfig, assumption_names, load_assumptions
-from sq.recipe.cost import Cost, PlanStage, Use, cost
+from sq.recipe.cost import Cost, PlanStage, Use, cost, measured
 from sq.recipe.devices import gpus_needed
 from sq.recipe.flow import Job, flow
 from sq.recipe.hardware import HardwareConfig, devices_here, hardware_here, load_hardware
@@ -26,6 +26,8 @@ from sq.recipe.jobs import check
 from sq.recipe.load import Recipe
 from sq.recipe.paper import RECIPE, beside_the_paper
 from sq.recipe.profile import ProfileConfig
+from sq.recipe.rates import add_ratio, keys, measured_ratio, ratio_of, read_rates
+from sq.recipe.record import StageRecord
 from sq.recipe.sizes import load_sizes
 
 NAME = "plan.json"
@@ -95,10 +97,32 @@ def plan(
     )
     assume = load_assumptions(chosen, dict(given.get("assume", {})))
     stages = flow(jobs, assume, load_sizes(given.get("sizes")))
+    costs = tuple(cost(stage, device, max(1, used[stage.name])) for stage in stages)
+    if not given.get("hardware"):
+        costs = costs_measured(recipe, device, most, costs)
     return Plan(
         recipe=recipe.name, hardware=device, gpus=most, assumptions=chosen, assume=assume,
-        costs=tuple(cost(stage, device, max(1, used[stage.name])) for stage in stages), kept=kept_rows(stages),
+        costs=costs, kept=kept_rows(stages),
     )  # fmt: skip
+
+
+def costs_measured(recipe: Recipe, device: HardwareConfig, gpus: int, costs: Sequence[Cost]) -> tuple[Cost, ...]:
+    """The stages' costs by what this machine took in earlier runs, where it has run such stages."""
+    rates, ratios = read_rates(), dict[str, float | None]()
+    for stage in recipe.stages:
+        models = [one.stage.model for one in costs if one.stage.name == stage.name]
+        ratios[stage.name] = ratio_of(rates, keys(recipe, stage, device, gpus, models))
+    return tuple(measured(one, ratios[one.stage.name], device.price) for one in costs)
+
+
+def learn(recipe: Recipe, record: StageRecord) -> None:
+    """Keep what a stage has taken, for later forecasts of this machine."""
+    document = json.loads((recipe.output_dir / NAME).read_text())
+    lines = [line for line in document["stages"] if line["stage"] == record.name]
+    if lines and (ratio := measured_ratio(record, lines)) is not None:
+        stage = next(stage for stage in recipe.stages if stage.name == record.name)
+        device, gpus = load_hardware(document["hardware"]["name"]), document["hardware"]["gpus"]
+        add_ratio(keys(recipe, stage, device, gpus, [line["model"] for line in lines]), ratio)
 
 
 def _hardware(profile: ProfileConfig) -> str:
@@ -159,5 +183,6 @@ def _line(one: Cost) -> dict[str, Any]:
         "name": f"{stage.name} ({stage.what})", "stage": stage.name, "phase": stage.phase, "what": stage.what,
         "model": stage.model, "billions": stage.parameters, "rows": stage.rows, "samples": stage.samples,
         "tokens_in": one.tokens_in, "tokens_out": one.tokens_out, "gpus": one.gpus, "gpu_hours": one.hours,
-        "seconds": one.seconds, "price": one.price, "kept": stage.kept, "measured": False, "note": stage.note,
+        "seconds": one.seconds, "start": one.start, "ratio": one.ratio, "price": one.price,
+        "kept": stage.kept, "measured": False, "note": stage.note,
     }  # fmt: skip

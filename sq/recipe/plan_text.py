@@ -6,6 +6,7 @@ from sq.core.count import clock
 from sq.recipe.cost import Cost, Use
 from sq.recipe.formats import columns, count, dollars
 from sq.recipe.plan import Plan
+from sq.recipe.rates import rates_file
 
 
 def format_plan(plan: Plan, *, sources: bool = False) -> str:
@@ -56,7 +57,11 @@ def _totals(plan: Plan) -> list[str]:
     for one in plan.costs:
         by_phase[one.stage.phase] = by_phase.get(one.stage.phase, 0.0) + one.hours
     shares = ", ".join(f"{phase} {_hours(hours, gpu)}" for phase, hours in by_phase.items() if hours)
-    return [*lines, f"       by phase: {shares}"]
+    lines.append(f"       by phase: {shares}")
+    stages = {one.stage.name: one.ratio for one in plan.costs}
+    if known := [ratio for ratio in stages.values() if ratio is not None]:
+        lines.append(f"       {len(known)} of {len(stages)} stages by what they took here before ({rates_file()})")
+    return lines
 
 
 def _beside_the_paper(plan: Plan) -> list[str]:

@@ -167,10 +167,16 @@ def output_digest(record: StageRecord) -> str | None:
     with suppress(OSError, SqError, ValueError, KeyError):
         if record.script == "train":
             return _digest_of_weights(directory, record)
-        ledgers = _ledgers(directory, record.script)
-        if ledgers and all(ledger.finished for ledger in ledgers.values()):
-            return digest_of(*(f"{place}={ledger.digest}" for place, ledger in ledgers.items()))
+        found = ledgers(directory, record.script)
+        if found and all(ledger.finished for ledger in found.values()):
+            return digest_of(*(f"{place}={ledger.digest}" for place, ledger in found.items()))
     return None
+
+
+def ledgers(directory: Path, script: str) -> Mapping[str, Manifest]:
+    """The ledgers that a stage leaves, by their place in its directory: its own, or answers and scores."""
+    places = [directory] if script == "synthesize" else [p.parent for p in sorted(directory.glob(f"*/*/{MANIFEST}"))]
+    return {place.relative_to(directory).as_posix(): read_manifest(place) for place in places}
 
 
 def now() -> str:
@@ -215,12 +221,6 @@ def _digest_of_weights(directory: Path, record: StageRecord) -> str | None:
         return record.output_digest
     record.stat_signature = signature
     return fingerprint(ModelConfig(name=record.name, path=str(model)))
-
-
-def _ledgers(directory: Path, script: str) -> Mapping[str, Manifest]:
-    """The ledgers that a stage leaves, by their place in its directory: its own, or answers and scores."""
-    places = [directory] if script == "synthesize" else [p.parent for p in sorted(directory.glob(f"*/*/{MANIFEST}"))]
-    return {place.relative_to(directory).as_posix(): read_manifest(place) for place in places}
 
 
 def _fields_of(cls: Any, values: Mapping[str, Any]) -> dict[str, Any]:

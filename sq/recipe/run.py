@@ -10,7 +10,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -25,7 +25,7 @@ from sq.recipe.graph import closure, matching
 from sq.recipe.jobs import check
 from sq.recipe.load import Recipe
 from sq.recipe.plan import NAME as PLAN
-from sq.recipe.plan import write_plan
+from sq.recipe.plan import learn, write_plan
 from sq.recipe.process import StageProcess, end_left_behind, stop
 from sq.recipe.progress import ProgressDisplay, stage_summary
 from sq.recipe.record import RecipeRecord, Status, now, output_digest, updated_record
@@ -250,6 +250,10 @@ class _Run:
         own.last = stage_summary(own.script, Path(own.output_dir), process.tail(1))
         self.finished.add(name)
         self.result.ran.append(name)
+        with suppress(
+            OSError, ValueError, KeyError, SqError
+        ):  # a plan of an earlier version: nothing is learnt from it
+            learn(self.recipe, own)
         self._write_status(Status.RUNNING)
         self.display.print_line(f"{self._label(name)} {clock(own.seconds):>12}  {own.last}".rstrip())
 
