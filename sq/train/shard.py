@@ -166,10 +166,25 @@ def shard(
     half = None if precision is Precision.FP32 else torch.bfloat16
     policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False)
     whole = MixedPrecisionPolicy(cast_forward_inputs=False)
+    untie_as_first(root)
     parts = [(layer, policy) for layer in decoder_layers(model)]
     for part, own in [*parts, *([] if head is None else [(head, whole)]), (root, policy)]:
         take_from_first(part, device)
         fully_shard(part, mesh=mesh, mp_policy=own)
+
+
+def untie_as_first(root: nn.Module) -> None:
+    """Hold apart the weights that the first process found to be two in the files, though the config ties them."""
+    slots = [(held, name) for module in root.modules() for held in [module._parameters] for name in held]
+    seen: dict[int, int] = {}
+    groups = [seen.setdefault(id(held[name]), i) for i, (held, name) in enumerate(slots)]
+    trained = [own is not None and own.requires_grad for own in (held[name] for held, name in slots)]
+    found = [list(zip(groups, trained, strict=True))]
+    dist.broadcast_object_list(found, 0)
+    for (held, name), group, (wanted, gradient) in zip(slots, groups, found[0], strict=True):
+        own = held[name]
+        if own is not None and group != wanted:
+            held[name] = nn.Parameter(own.detach().clone(), gradient)
 
 
 @torch.no_grad()

@@ -164,9 +164,9 @@ def _weights(module: TrainingModule) -> Iterator[tuple[str, Tensor]]:
     """The module's weights by name, one at a time from wherever their shards are. All processes take part."""
     for name, tensor in (module.state_dict(keep_vars=True) | module.masters()).items():
         if hasattr(tensor, "ds_id"):
-            from deepspeed.zero import GatheredParameters
+            from deepspeed import zero
 
-            with GatheredParameters([tensor], modifier_rank=None):
+            with zero.GatheredParameters([tensor], modifier_rank=None):
                 yield name, tensor.detach().cpu().clone()
         else:
             yield name, tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

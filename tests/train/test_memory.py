@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.distributed as dist
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 from sq.data.collate import collate
@@ -14,7 +15,7 @@ from sq.models.load import ModelConfig, empty_model, load_model
 from sq.models.pack import TokenSequence
 from sq.models.packed_forward import pack_loss
 from sq.train.model import checkpoint_layers, trainable_model
-from sq.train.shard import ShardStrategy, decoder_layers
+from sq.train.shard import ShardStrategy, decoder_layers, untie_as_first
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -41,6 +42,20 @@ def test_only_the_first_process_passes_the_parity_gate_of_a_model_in_shards(job,
         monkeypatch.setenv("LOCAL_RANK", rank)
         trainable_model(made.model, made.trainer, made.stage, tokenizer=None, rows=rows, seed=0, weights="")
     assert passed == [torch.device("cpu")]
+
+
+def test_weights_that_the_files_hold_apart_are_apart_in_every_process(tiny_model, monkeypatch):
+    """Its config ties them; the first process has found two, and would send one more than the others wait for."""
+    sent, config = [], ModelConfig(name="tiny", path=str(tiny_model))
+    first, other = load_model(config), empty_model(config)
+    first.lm_head.weight = torch.nn.Parameter(first.lm_head.weight.detach().clone(), requires_grad=False)
+    monkeypatch.setattr(dist, "broadcast_object_list", lambda values, _: sent.append(values[0]))
+    untie_as_first(first)
+    monkeypatch.setattr(dist, "broadcast_object_list", lambda values, _: values.__setitem__(0, sent[0]))
+    assert other.lm_head.weight is other.get_input_embeddings().weight
+    untie_as_first(other)
+    told = [[(name, p.requires_grad) for name, p in model.named_parameters()] for model in (first, other)]
+    assert told[0] == told[1] and told[1][-1] == ("lm_head.weight", False)
 
 
 def test_a_model_with_more_positions_has_them_without_weights_too(tiny_model):
