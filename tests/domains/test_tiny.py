@@ -76,14 +76,13 @@ def test_the_base_solves_far_less_before_its_fine_tuning(tmp_path):
     """What SFT gave (`made.json` has its command): accuracy on held-out problems, more than five standard errors."""
     from sq.core.ledger import read_rows
 
-    right = {}
-    for name in ("tiny-base", "tiny"):
-        words = [f"model={name}", "benchmark=[arithmetic]", "limit=200", "max_tokens=160", "tracking=none",
-                 "engine=hf", "engine.batch_size=256", "engine.window=1024", "engine.device=cpu"]  # fmt: skip
-        command = [sys.executable, str(ROOT / "evaluate.py"), *words, f"output_dir={name}"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        right[name] = [float(r["correct"]) for r in read_rows(tmp_path / name / "arithmetic" / "scores")]
+    words = ["model=tiny-base,tiny", "benchmark=[arithmetic]", "limit=200", "max_tokens=160", "tracking=none",
+             "engine=hf", "engine.batch_size=256", "engine.window=1024", "engine.device=cpu"]  # fmt: skip
+    command = [sys.executable, str(ROOT / "evaluate.py"), "-m", *words, "output_dir=out"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    places = {name: tmp_path / "out" / f"model={name}" / "arithmetic" / "scores" for name in ("tiny-base", "tiny")}
+    right = {name: [float(r["correct"]) for r in read_rows(place)] for name, place in places.items()}
     before, after = (sum(values) / 200 for values in right.values())
     error = ((before * (1 - before) + after * (1 - after)) / 200) ** 0.5
     assert len(right["tiny"]) == 200 and after - before > 5 * error

@@ -306,7 +306,7 @@ def test_it_does_not_score_and_says_who_it_is(start):
 
 
 @pytest.mark.slow
-def test_ten_thousand_requests_at_twenty_percent_faults_none_lost_none_doubled(endpoint, start):
+def test_three_thousand_requests_at_twenty_percent_faults_none_lost_none_doubled(endpoint, start):
     faults = [*MALFORMED, "cut", "hang", (500, "", "oh no"), error(429, "slow", "Retry-After: 0.05\r\n"), (408, "", "")]
 
     def fault(name, attempt):
@@ -315,8 +315,8 @@ def test_ten_thousand_requests_at_twenty_percent_faults_none_lost_none_doubled(e
 
     endpoint.fault = fault
     engine = start(concurrency=100, timeout=1.0, attempts=12)
-    names = [f"q{i}" for i in range(10_000)]
+    names = [f"q{i}" for i in range(3_000)]
     results = list(engine.generate(itertools.chain.from_iterable(ask(name) for name in names)))
     assert Counter(r.key for r in results) == Counter(f"key of {name}" for name in names)
     assert all(r.completions[0].text == f"{r.key[7:]} #10" and r.error is None for r in results)
-    assert engine.client.attempts >= sum(endpoint.seen.values()) > 12_000
+    assert engine.client.attempts >= sum(endpoint.seen.values()) > 3_600
