@@ -53,10 +53,11 @@ def keys(recipe: Recipe, stage: Stage, device: HardwareConfig, gpus: int, models
     """Under which names a stage's ratios are kept: as itself, and as one of its kind."""
     machine = f"{gpus} x {device.name}" if device.gpu else f"{hardware()['cores']} cores, {device.name}"
     runs_on = stage.settings.get("trainer" if stage.script == "train" else "engine", "default")
+    runs_on = f"{runs_on} x {stage.settings.get('workers', 1)}"
     given = [
         f"{machine}, {recipe.config.parallel} side by side",
         "+".join(filter(None, dict.fromkeys(models))),
-        str(runs_on),
+        runs_on,
     ]
     return [" | ".join([*given, name]) for name in (f"{recipe.name}/{stage.name}", stage.kind or stage.script)]
 

@@ -314,12 +314,19 @@ def test_a_profile_says_how_many_gpus_each_stage_has_and_which_where_none_is_her
   sft: {script: train, set: {stage: sft, model: tiny, data.input: "@labels"}}
   small: {script: train, set: {stage: sft, model: tiny, data.input: "@labels", trainer: gpu}}
   api: {script: synthesize, set: {stage: answers, input: "@labels", engine: openai}}
+  filter: {script: synthesize, set: {stage: filter, input: "@labels", model: tiny, filters: [solvability]}}
 """
     )
     loaded = load_recipe(str(path), ["profile=node", "profile.gpus=4", "profile.hardware=h100"])
     found = plan(loaded, changes={"sizes": {"rows.me/problems": 50}})
     assert (found.hardware.name, found.gpus) == ("H100", 4)
-    assert {one.stage.name: one.gpus for one in found.costs} == {"labels": 4, "sft": 4, "small": 1, "api": 1}
+    assert {one.stage.name: one.gpus for one in found.costs} == {
+        "labels": 4,
+        "sft": 4,
+        "small": 1,
+        "api": 1,
+        "filter": 1,
+    }
     lines = format_plan(found).splitlines()
     assert [next(line for line in lines if f" {name} " in line).split().count("4") for name in ("sft", "small")] == [
         1,
