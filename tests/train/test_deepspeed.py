@@ -35,7 +35,7 @@ deepspeed.initialize = on_a_cpu
 """
 WORDS = (
     "model=tiny", "domain=arithmetic", "stage.lr=0.003", "stage.max_steps=4", "stage.batch_packs=4",
-    "stage.pack_tokens=192", "trainer.accelerator=cpu", "trainer.devices=2", "tracking=none",
+    "stage.pack_tokens=192", "trainer.accelerator=cpu", "trainer.devices=2", "trainer.precision=fp32", "tracking=none",
 )  # fmt: skip
 QFT = ("stage=qft", "data.limit=60")
 
