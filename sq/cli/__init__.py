@@ -22,6 +22,7 @@ COMMANDS = (
     "compare",
     "track",
     "why",
+    "show",
     "build",
     "push",
     "grade",

@@ -1,0 +1,166 @@
+"""`sq show`: rows in the terminal, the page in a real browser, and labels that measure what a stage did."""
+
+import http.client
+import json
+import threading
+from urllib.parse import urlsplit
+
+import pytest
+from browser import CHROMIUM, Browser
+
+from sq import cli
+from sq.core.errors import ConfigError, RowError
+from sq.core.ledger import Ledger, Reject, WorkItem
+from sq.core.rows import JUDGED
+from sq.report.samples import Event
+from sq.report.show import Agreement, agreement, chosen, events_in, page, read_labels, write_label
+from sq.report.show_server import ShowServer
+
+HOSTILE = "</div></script><script>window.hacked=1</script><img src=x onerror='window.hacked=1'>"
+QUESTIONS = {
+    "a": r"Solve $\frac{x^2+1}{2}=5$ for $x>0$.",
+    "b": f"What is 2 + 2? {HOSTILE}\x1b[31m",
+    "c": "How many apples does Tom have?",
+    "d": f"Tom has apples. {HOSTILE}",
+}
+DIFFICULTY = {"a": 2.5, "b": 1.0, "c": 4.25, "d": None}
+
+
+@pytest.fixture
+def stage(tmp_path):
+    """A filter's directory: a, b and c are kept, d is rejected."""
+    with Ledger.open(tmp_path / "f", schema=JUDGED, config={"stage.name": "filter"}) as ledger:
+        for item in list(ledger.todo([WorkItem(name * 32) for name in QUESTIONS])):
+            name = item.key[0]
+            row = {"id": item.key, "run": "r", "model": "m", "seed": 1, "parents": [], "question": QUESTIONS[name],
+                   "difficulty": DIFFICULTY[name], "judge_reply": HOSTILE}  # fmt: skip
+            rejected = [Reject(row=row, reason="unsolvable", detail=HOSTILE)]
+            ledger.record(item.key, *([(), rejected] if name == "d" else [[row]]))
+        ledger.finish()
+    return tmp_path / "f"
+
+
+def names(events):
+    return "".join(event.row["id"][0] for event in events)
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ({"sort": "difficulty"}, "cabd"),
+        ({"search": "TOM apples"}, "cd"),
+        ({"reason": "unsolvable"}, "d"),
+        ({"reason": "kept", "sort": "difficulty"}, "cab"),
+        ({"search": "nothing"}, ""),
+    ],
+)
+def test_rows_are_searched_filtered_and_sorted(stage, given, shown):
+    found = names(chosen(events_in(stage, most=100), **given))
+    assert found == shown if "sort" in given else sorted(found) == sorted(shown)
+
+
+def test_the_terminal_shows_rows_without_control_characters(stage, capsys):
+    cli.main(["show", str(stage), "--sort", "difficulty", "--count", "3"])
+    shown = capsys.readouterr().out
+    assert "difficulty 4.25" in shown and "Question: How many apples" in shown and "\x1b" not in shown
+    assert shown.endswith("3 of 4 rows and rejects; no row is labelled yet\n")
+
+
+def test_labels_are_kept_and_measure_the_stage(stage):
+    events = events_in(stage, most=100)
+    for name, label in {"a": "keep", "b": "reject", "d": "reject"}.items():
+        write_label(stage, name * 32, label, "why" if name == "b" else "")
+    labels = read_labels(stage)
+    assert labels["b" * 32] == {"label": "reject", "note": "why"}
+    found = agreement(events, labels)
+    assert found == Agreement(both=1, stage_alone=0, person_alone=1, neither=1)
+    assert str(found).startswith("3 labelled: agreement 67% (21% to 94%); precision of rejections 100%")
+    assert "recall of rejections 50%" in str(found)
+    write_label(stage, "a" * 32, "", "")
+    assert "a" * 32 not in read_labels(stage)
+    with pytest.raises(ConfigError, match="label='maybe' is not one of keep, reject"):
+        write_label(stage, "a" * 32, "maybe", "")
+    (stage / "labels.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"labels\.json cannot be read"):
+        read_labels(stage)
+
+
+def test_a_directory_without_rows_is_said(tmp_path):
+    with pytest.raises(RowError, match="holds no stage's output"):
+        events_in(tmp_path, most=1)
+    with Ledger.open(tmp_path / "f", schema=JUDGED, config={}):
+        pass
+    with pytest.raises(ConfigError, match="no row is in or below .* yet"):
+        events_in(tmp_path / "f", most=1)
+
+
+def test_no_text_of_a_model_is_part_of_the_page(stage):
+    text = page(stage, events_in(stage, most=100))
+    assert text.count("<script") == 1 and "<img" not in text and "<math" in text
+    row = {"id": '"><script>', "question": "q"}
+    evil = Event(stage=events_in(stage, most=1)[0].stage, row=row, reason='"><img src=x>')
+    assert "<img" not in page(stage, [evil]) and page(stage, [evil]).count("<script") == 1
+
+
+@pytest.fixture
+def server(stage):
+    with ShowServer(stage, events_in(stage, most=100)) as serving:
+        thread = threading.Thread(target=serving.serve_forever, daemon=True)
+        thread.start()
+        yield serving
+        serving.shutdown()
+        thread.join()
+
+
+def ask(server, method, path, body=None, **headers):
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port)
+    connection.request(method, path, body, {"Host": f"127.0.0.1:{server.server_port}", **headers})
+    answer = connection.getresponse()
+    return answer.status, answer.read().decode()
+
+
+def test_the_server_gives_and_takes_nothing_without_its_token_or_for_another_site(server, stage):
+    right = f"/?{urlsplit(server.address).query}"
+    token, label = {"X-Token": server.token}, json.dumps({"id": "a" * 32, "label": "keep", "note": ""})
+    assert server.server_address[0] == "127.0.0.1"
+    assert ask(server, "GET", "/")[0] == ask(server, "GET", "/?token=x")[0] == 403
+    assert ask(server, "GET", right, Host="evil.example")[0] == 403
+    assert ask(server, "GET", "/../labels.json" + right[1:])[0] == 403
+    assert ask(server, "POST", "/label", label)[0] == 403
+    assert ask(server, "POST", "/label", label, **token, Host="evil.example")[0] == 403
+    assert ask(server, "POST", "/label", "x" * 20_000, **token)[0] == 403
+    assert ask(server, "POST", "/label", "{}", **token)[0] == 400
+    assert ask(server, "POST", "/label", label.replace("aaaa", "zzzz"), **token)[0] == 404
+    assert read_labels(stage) == {}
+    status, text = ask(server, "GET", right)
+    assert status == 200 and server.token in text
+    assert ask(server, "POST", "/label", label, **token) == (200, str(agreement(server.events, read_labels(stage))))
+    assert read_labels(stage) == {"a" * 32: {"label": "keep", "note": ""}}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed here")
+def test_in_a_browser_rows_are_searched_sorted_and_labelled_by_key(server, stage, tmp_path):
+    browser = Browser(tmp_path / "profile")
+    try:
+        browser.open(server.address)
+        order = "[...document.querySelectorAll('article:not([hidden])')].map((row) => row.dataset.id[0]).join('')"
+        assert browser.value("window.hacked") is None and browser.value("document.querySelectorAll('img').length") == 0
+        assert browser.value("document.querySelectorAll('math').length") > 0
+        assert browser.value("document.getElementById('status').textContent") == "4 of 4 rows"
+        choose = "(id, to) => { const field = document.getElementById(id); field.value = to; "
+        choose += "field.dispatchEvent(new Event('input')); }"
+        browser.value(f"({choose})('sort', 'difficulty')")
+        assert browser.value(order) == "cabd"
+        browser.press("j", "y", "j", "j", "n")
+        browser.wait("document.getElementById('agreement').textContent.startsWith('2 labelled')")
+        assert {key[0]: value["label"] for key, value in read_labels(stage).items()} == {"c": "keep", "b": "reject"}
+        browser.value(f"({choose})('search', 'tom')")
+        assert browser.value(order) == "cd"
+        browser.value(f"({choose})('outcome', 'unsolvable')")
+        assert browser.value(order) == "d"
+        browser.open(server.address)
+        assert browser.value("document.querySelector('[data-label=reject]').dataset.id[0]") == "b", "it was kept"
+        assert browser.value("window.hacked") is None
+    finally:
+        browser.close()
