@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import groupby
@@ -69,16 +69,16 @@ class RowIndex:
         found = self._between(start.ljust(SHORTEST, b"\0"), start.ljust(SHORTEST, b"\xff"))
         return (row for row in self._read(found[found & np.uint64(_ORIGIN) == 0]) if row.id.startswith(prefix))
 
-    def of(self, ids: Iterable[str], made_from: str | None = None) -> Iterator[StoredRow]:
-        """Rows, then rejects, with one of these ids, or made from the row with that one; in order."""
-        wanted = set(ids)
+    def of(self, ids: Iterable[str], made_from: Collection[str] = ()) -> Iterator[StoredRow]:
+        """Rows, then rejects, with one of these ids, or made from a row with one of those; in order."""
+        wanted, sources = set(ids), set(made_from)
         own = [self._between(key, key) for key in sorted({_key(name) for name in wanted})]
         places = [found[found & np.uint64(_ORIGIN) == 0] for found in own]
-        if made_from is not None:
-            found = self._between(_key(made_from), _key(made_from))
+        for key in sorted({_key(name) for name in sources}):
+            found = self._between(key, key)
             places.append(found[found & np.uint64(_ORIGIN) != 0])
         records = self._read(np.concatenate(places)) if places else iter(())
-        return (record for record in records if record.id in wanted or made_from in record.origins)
+        return (record for record in records if record.id in wanted or not sources.isdisjoint(record.origins))
 
     def _between(self, low: bytes, high: bytes) -> Numbers:
         first = np.searchsorted(self._keys, np.uint64(int.from_bytes(low, "big")), "left")

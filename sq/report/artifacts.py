@@ -21,6 +21,7 @@ from sq.core.errors import ConfigError, LedgerError, RowError, SqError
 from sq.core.files import digest_of
 from sq.core.ledger import read_manifest, read_rejects, read_rows
 from sq.core.manifest import Manifest
+from sq.core.row_index import RowIndex
 from sq.domains.base import Domain, DomainConfig
 
 RECIPE = "recipe.json"
@@ -84,7 +85,20 @@ class StageArtifacts:
 
     def sample(self, count: int, *columns: str) -> list[dict[str, Any]]:
         """At most so many rows, the same ones whenever they are asked for, in no order that matters."""
-        return draw(self.rows("id", *columns), count)
+        if count > MOST:
+            return draw(self.rows("id", *columns), count)
+        if columns not in self._samples:  # several sections ask for the same ones
+            self._samples[columns] = draw(self.rows("id", *columns), MOST)
+        return self._samples[columns][:count]
+
+    @cached_property
+    def _samples(self) -> dict[tuple[str, ...], list[dict[str, Any]]]:
+        return {}
+
+    @cached_property
+    def index(self) -> RowIndex | None:
+        """Where its rows stand by their ids; None of a stage that is no ledger."""
+        return RowIndex(self.directory, self.manifest) if self.manifest else None
 
     def questions(self, count: int) -> list[str]:
         """The questions of such a sample."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -137,8 +137,8 @@ def duplicates(artifacts: RunArtifacts) -> Section | None:
     ids = {str(row["duplicate_of"]) for row in near}
     stayed: dict[str, str] = {}
     for stage in artifacts.of("filter") if near else ():
-        of_filter = chain(stage.rows("id", "question"), (row for row, _, _ in stage.rejects()))
-        stayed |= {row["id"]: row["question"] for row in of_filter if row.get("id") in ids}
+        found = stage.index.of(ids) if stage.index else ()
+        stayed |= {stored.id: stored.row["question"] for stored in found}
     return section("duplicates", rows=rows, kinds=kinds, near=near, stayed=stayed)
 
 

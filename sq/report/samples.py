@@ -7,7 +7,7 @@ without scripts all of them stand there.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +67,7 @@ def sample(artifacts: RunArtifacts) -> list[Event]:
     """Rows of the final selection (else of the last filter, else questions), and rejects of every stage."""
     full = [s for s in [*artifacts.of("questions"), *artifacts.of("filter")] if s.row_count]
     last = artifacts.finals or full[-1:]
-    events = [Event(stage=stage, row=row) for stage in last for row in draw(stage.rows(), KEPT // len(last))]
+    events = [Event(stage=stage, row=row) for stage in last for row in _selected(stage, KEPT // len(last))]
     for stage in artifacts.of(*UNITS):
         by_reason: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for row, reason, detail in stage.rejects():
@@ -84,12 +84,19 @@ def _stories(artifacts: RunArtifacts, wanted: set[str]) -> Mapping[str, Mapping[
     """What each stage made of these questions and their candidates: by question and by stage, in the run's order."""
     stories: dict[str, dict[str, list[Event]]] = defaultdict(lambda: defaultdict(list))
     for stage in artifacts.of(*(UNITS.keys() - {"rewrite"})):
-        kept = (Event(stage=stage, row=row) for row in stage.rows(*VALUES))
-        rejects = (Event(stage=stage, row=row, reason=why, detail=detail) for row, why, detail in stage.rejects())
-        for event in (event for events in (kept, rejects) for event in events):
+        for stored in stage.index.of(wanted, made_from=wanted) if stage.index else ():
+            row = stored.row if stored.reason else {name: stored.row[name] for name in VALUES if name in stored.row}
+            event = Event(stage=stage, row=row, reason=stored.reason or "", detail=stored.detail)
             if event.question in wanted:
                 stories[event.question][stage.name].append(event)
     return stories
+
+
+def _selected(stage: StageArtifacts, count: int) -> Iterator[dict[str, Any]]:
+    """A sample of its rows with all columns."""
+    drawn = [row["id"] for row in stage.sample(count)]
+    whole = {stored.id: stored.row for stored in stage.index.of(drawn) if not stored.reason} if stage.index else {}
+    return (whole[name] for name in drawn)
 
 
 def _plain(value: Any) -> str:

@@ -57,7 +57,7 @@ def why(row: str, roots: Iterable[Path]) -> str:
         raise SqError(f"{row}: {listed}. Looked at: {looked}")
     origin = matches.pop()
     ancestors = _ancestors(origin, stages)
-    story = [(stage, record) for stage in stages for record in stage.index.of({*ancestors, origin}, made_from=origin)]
+    story = [(stage, record) for stage in stages for record in stage.index.of({*ancestors, origin}, made_from=[origin])]
     return "\n".join(_format_story(origin, story))
 
 

@@ -34,8 +34,8 @@ def test_rows_and_rejects_are_found_by_id_and_by_what_they_were_made_from(tmp_pa
     both = [(KEPT.format(5), None), ("x5", None), (GONE.format(5), "cut_off")]
     for again in (index, RowIndex(tmp_path / "d", read_manifest(tmp_path / "d"))):  # made, then read from its file
         assert ids(again.of([KEPT.format(5)])) == both[:1] and ids(again.of([GONE.format(5)])) == both[2:]
-        assert ids(again.of([], made_from="q5")) == both
-        assert ids(again.of(["q5", "no such"])) == [] and len(ids(again.of([], made_from="seed-é"))) == 21
+        assert ids(again.of([], made_from=["q5"])) == both
+        assert ids(again.of(["q5", "no such"])) == [] and len(ids(again.of([], made_from=["seed-é"]))) == 21
         assert len(ids(again.starting_with("aaaa00"))) == 7 and ids(again.starting_with(KEPT.format(5)[:-1])) != []
         assert ids(again.starting_with("aaa")) == ids(again.starting_with("aaaa")) + ids(again.starting_with("aaab"))
         assert ids(again.starting_with("aaac")) == []

@@ -3,10 +3,12 @@
 import json
 import random
 
+import numpy as np
 import pytest
 
 from sq.synth.filters.duplicates import DuplicateIndex, DuplicatesFilter
 from sq.synth.filters.minhash import MinHash, jaccard
+from sq.synth.filters.sorted_runs import SortedRuns
 from sq.synth.filters.words import words_of
 
 WORDS = [f"{a}{b}" for a in "bcdfghklmnprstvw" for b in ("at", "elo", "iri", "omu", "ust", "are", "ond", "ima")]
@@ -75,3 +77,26 @@ def test_words_keep_what_matters_in_mathematics():
     assert words_of("If x^2 = 1,000.5, what’s −x?") == words_of("if x^2 = 1,000.5 what s −x")
     texts = ["2 + 2", "2 - 2", "2 2", "1.5", "15", "1 5", "1,5", "x = -3", "x = 3", "x < 3", "x² + 1", "x + 1"]
     assert len({tuple(words_of(text)) for text in texts}) == len(texts)
+
+
+def test_numbers_come_in_the_order_in_which_they_were_added_whatever_was_merged():
+    rng, runs, expected = random.Random(2), SortedRuns(), {}
+    for start in range(0, 600, 20):
+        keys = [rng.randrange(50) for _ in range(20)]
+        runs.add(np.array(keys, dtype=np.uint64), np.arange(start, start + 20, dtype=np.uint32))
+        for number, key in enumerate(keys, start):
+            expected.setdefault(key, []).append(number)
+    asked = [rng.randrange(60) for _ in range(80)]
+    found = {}
+    for place, number in zip(*runs.find(np.array(asked, dtype=np.uint64)), strict=True):
+        found.setdefault(place, []).append(number)
+    assert found == {place: expected[key] for place, key in enumerate(asked) if key in expected}
+
+
+def test_a_question_is_found_across_blocks_and_within_one_alike():
+    texts = [(str(i), f"a farmer has {i} sheep and sells some of them to his neighbour in spring") for i in range(9)]
+    texts += [("again", texts[2][1]), ("near", texts[2][1] + " again")]
+    whole = DuplicateIndex(DuplicatesFilter(similarity=0.75, bands=30, rows=2)).find(texts)
+    one_by_one = DuplicateIndex(DuplicatesFilter(similarity=0.75, bands=30, rows=2))
+    assert whole == [match for text in texts for match in one_by_one.find([text])]
+    assert whole[2] is None and whole[9] == ("2", "exact", 1.0) and whole[10][1] == "near"

@@ -1,26 +1,30 @@
 """Removes questions that came before: the same text, then nearly the same, by MinHash LSH (ours; paper, section 5).
 
 The first of its kind stays, across all generators of the input and, with `against`, the seeds. Streaming: kept
-questions are remembered by the hashes of their shingles, about 1.5 KB each.
+questions are remembered by the hashes of their shingles and bands in sorted arrays, about 450 bytes each.
 """
 
 from __future__ import annotations
 
 import hashlib
 import itertools
+from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from sq.core.config import setting
 from sq.data.sources import SourceConfig, digest, read_source
 from sq.synth.filters.base import FilterConfig, FilterContext, FilterItem
-from sq.synth.filters.minhash import Hashes, MinHash, jaccard
+from sq.synth.filters.minhash import Hashes, MinHash, ShortHashes, jaccard
+from sq.synth.filters.sorted_runs import SortedRuns
 from sq.synth.filters.words import words_of
 
-BATCH = 2048
+BATCH = 4096
+Match: TypeAlias = tuple[str, str, float]
+"""The id of the row that is repeated, "exact" or "near", and the similarity."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,10 +49,9 @@ class DuplicatesFilter(FilterConfig):
         for name in self.against:
             rows = read_source(SourceConfig(input=name), ("question",), domain=context.domain)
             while batch := list(itertools.islice(rows, BATCH)):
-                for _ in index.find([(row["id"], row["question"]) for row in batch]):
-                    pass
+                index.find([(row["id"], row["question"]) for row in batch])
         while block := list(itertools.islice(cases, BATCH)):
-            matches = index.find([(case.row["id"], case.question) for case in block if case.reason is None])
+            matches = iter(index.find([(case.row["id"], case.question) for case in block if case.reason is None]))
             for case in block:
                 if case.reason is None and (match := next(matches)) is not None:
                     first, kind, similarity = match
@@ -60,63 +63,112 @@ class DuplicatesFilter(FilterConfig):
 
 
 class DuplicateIndex:
-    """The questions kept so far, each with the id of its row."""
+    """The questions kept so far, each with the id of its row: about 450 bytes a question of 45 words."""
 
     def __init__(self, config: DuplicatesFilter) -> None:
         self._near = config.similarity if config.similarity < 1 else None
         self._hash = MinHash(bands=config.bands, rows=config.rows, width=config.shingle)
-        self._exact: dict[bytes, int] = {}
-        self._buckets: list[dict[int, int | list[int]]] = [{} for _ in range(config.bands)]
-        self._shingles: list[Hashes] = []
-        self._ids: list[str] = []
+        self._bands, self._exact = SortedRuns(), SortedRuns()
+        self._shingles, self._shingles_end = array("I"), array("Q", [0])
+        self._ids, self._ids_end = bytearray(), array("Q", [0])
 
-    def find(self, texts: list[tuple[str, str]]) -> Iterator[tuple[str, str, float] | None]:
+    def find(self, texts: list[tuple[str, str]]) -> list[Match | None]:
         """For each text the row it repeats, how, and how much; None for a new one, which is remembered."""
         words = [words_of(text) for _, text in texts]
+        exact = _exact_keys(words)
         shingles: list[Hashes] = []
-        keys: list[list[int]] = []
+        keys = np.zeros((len(texts), 0), dtype=np.uint64)
         if self._near is not None and texts:
             shingles = self._hash.shingles(words)
-            keys = self._hash.keys(shingles).tolist()
+            keys = self._hash.keys(shingles)
+        block = _Block(exact, keys, self._exact, self._bands)
+        matches: list[Match | None] = []
+        kept: list[int] = []
         for i, (name, _) in enumerate(texts):
-            exact = hashlib.blake2b(" ".join(words[i]).encode("utf-8", "surrogatepass"), digest_size=12).digest()
-            first = self._exact.get(exact)
-            if first is not None:
-                yield self._ids[first], "exact", 1.0
-            elif keys and (near := self._nearest(shingles[i], keys[i])) is not None:
-                yield self._ids[near[0]], "near", near[1]
-            else:
-                self._remember(name, exact, shingles[i] if keys else None, keys[i] if keys else [])
-                yield None
+            match = self._match(block, i, shingles)
+            matches.append(match)
+            if match is None:
+                block.remember(i, len(self._ids_end) - 1)
+                kept.append(i)
+                self._store(name, shingles[i] if shingles else None)
+        numbers = np.arange(len(self._ids_end) - 1 - len(kept), len(self._ids_end) - 1, dtype=np.uint32)
+        self._exact.add(exact[kept], numbers)
+        self._bands.add(keys[kept].ravel(), np.repeat(numbers, keys.shape[1]))
+        return matches
 
-    def _nearest(self, shingles: Hashes, keys: list[int]) -> tuple[int, float] | None:
-        candidates: dict[int, None] = {}
-        for bucket, key in zip(self._buckets, keys, strict=True):
-            held = bucket.get(key)
-            if held is not None:
-                candidates.update(dict.fromkeys([held] if isinstance(held, int) else held))
+    def _match(self, block: _Block, i: int, shingles: list[Hashes]) -> Match | None:
+        first = block.same_text(i)
+        if first is not None:
+            return self._id(first), "exact", 1.0
         best: tuple[int, float] | None = None
-        for candidate in candidates:
-            other = self._shingles[candidate]
-            if min(len(shingles), len(other)) < (self._near or 0) * max(len(shingles), len(other)):
+        for candidate in block.candidates(i):
+            other = self._stored(candidate)
+            own = _short(shingles[i])
+            if min(len(own), len(other)) < (self._near or 0) * max(len(own), len(other)):
                 continue
-            similarity = jaccard(shingles, other)
+            similarity = jaccard(own, other)
             if similarity >= (self._near or 0) and (best is None or similarity > best[1]):
                 best = candidate, similarity
-        return best
+        return None if best is None else (self._id(best[0]), "near", best[1])
 
-    def _remember(self, name: str, exact: bytes, shingles: Hashes | None, keys: list[int]) -> None:
-        number = len(self._ids)
-        self._ids.append(name)
-        self._exact[exact] = number
-        if shingles is None:
-            return
-        self._shingles.append(np.array(shingles))
-        for bucket, key in zip(self._buckets, keys, strict=True):
-            held = bucket.get(key)
-            if held is None:
-                bucket[key] = number
-            elif isinstance(held, int):
-                bucket[key] = [held, number]
-            else:
-                held.append(number)
+    def _store(self, name: str, shingles: Hashes | None) -> None:
+        self._ids += name.encode("utf-8", "surrogatepass")
+        self._ids_end.append(len(self._ids))
+        if shingles is not None:
+            self._shingles.frombytes(_short(shingles).tobytes())
+            self._shingles_end.append(len(self._shingles))
+
+    def _id(self, number: int) -> str:
+        return self._ids[self._ids_end[number] : self._ids_end[number + 1]].decode("utf-8", "surrogatepass")
+
+    def _stored(self, number: int) -> ShortHashes:
+        start, end = self._shingles_end[number], self._shingles_end[number + 1]
+        return np.array(self._shingles[start:end], dtype=np.uint32)
+
+
+class _Block:
+    """Texts that are looked up together: what they share with those before the block, and among each other."""
+
+    def __init__(self, exact: Hashes, keys: Hashes, before_exact: SortedRuns, before: SortedRuns) -> None:
+        self._exact = exact.tolist()
+        self._first: dict[int, int] = {}
+        for i, number in zip(*before_exact.find(exact), strict=True):
+            self._first.setdefault(self._exact[i], number)
+        bands = keys.shape[1]
+        self._before: dict[int, dict[int, list[int]]] = {}
+        for at, number in zip(*before.find(keys.ravel()), strict=True):
+            self._before.setdefault(at // bands, {}).setdefault(at % bands, []).append(number)
+        values, counts = np.unique(keys, return_counts=True)
+        shared = np.isin(keys, values[counts > 1])
+        self._shared = {i: [(band, int(keys[i, band])) for band in np.flatnonzero(shared[i])]
+                        for i in np.flatnonzero(shared.any(axis=1)).tolist()}  # fmt: skip
+        self._within: dict[int, list[int]] = {}
+
+    def same_text(self, i: int) -> int | None:
+        """The number of the question with the same words."""
+        return self._first.get(self._exact[i])
+
+    def candidates(self, i: int) -> dict[int, None]:
+        """Numbers of the questions that share a band with it: band by band, the earliest first."""
+        before, shared = self._before.get(i, {}), dict(self._shared.get(i, ()))
+        found: dict[int, None] = {}
+        for band in sorted(before.keys() | shared.keys()):
+            found.update(dict.fromkeys(before.get(band, ())))
+            found.update(dict.fromkeys(self._within.get(shared.get(band, -1), ())))
+        return found
+
+    def remember(self, i: int, number: int) -> None:
+        """The text stays, as the question of this number."""
+        self._first[self._exact[i]] = number
+        for _, key in self._shared.get(i, ()):
+            self._within.setdefault(key, []).append(number)
+
+
+def _exact_keys(texts: list[list[str]]) -> Hashes:
+    digests = (hashlib.blake2b(" ".join(words).encode("utf-8", "surrogatepass"), digest_size=8) for words in texts)
+    return np.frombuffer(b"".join(digest.digest() for digest in digests), dtype=np.uint64)
+
+
+def _short(shingles: Hashes) -> ShortHashes:
+    """The upper half of each hash: enough to compare two texts by, in half the memory."""
+    return (shingles >> np.uint64(32)).astype(np.uint32)

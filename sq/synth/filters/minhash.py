@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Hashes: TypeAlias = NDArray[np.uint64]
+ShortHashes: TypeAlias = NDArray[np.uint32]
 
 
 class MinHash:
@@ -70,7 +71,7 @@ class MinHash:
         return value
 
 
-def jaccard(one: Hashes, other: Hashes) -> float:
+def jaccard(one: Hashes | ShortHashes, other: Hashes | ShortHashes) -> float:
     """The exact similarity of two sets of shingles."""
     common = len(np.intersect1d(one, other, assume_unique=True))
     return common / (len(one) + len(other) - common)
