@@ -7,9 +7,11 @@ place of the hub. A problem without a usable reference is rejected, named and co
 from __future__ import annotations
 
 import logging
+import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
 from sq.core.config import setting
@@ -196,6 +198,9 @@ class ProblemSet(PublishedBenchmark):
     relative_tolerance: float | None = setting(
         None, gt=0, lt=1, help="the relative error that every reference allows (profile strict): 0.05 is 5%"
     )
+    distractors: list[str] = setting(
+        [], help="their columns with the wrong choices of a multiple-choice question; the answer is then a letter"
+    )
     dialogue: str | None = setting(None, help="their column with a conversation (MathChat)")
     rounds: int = setting(1, ge=1, help="questions of a conversation; the model's own replies stand between them")
 
@@ -223,6 +228,8 @@ class ProblemSet(PublishedBenchmark):
         """One, or one for each round of its conversation."""
         if isinstance(self.tolerance, str):
             row["tolerance"] = row.get(self.tolerance)
+        if self.distractors:
+            row = self._with_choices(row)
         if not self.dialogue:
             yield self._checked(row)
             return
@@ -233,6 +240,20 @@ class ProblemSet(PublishedBenchmark):
             yield UnusableProblem(key=row["id"], row=row, reason=DIALOGUE, detail=turns)
         else:
             yield from (self._checked(turn) for turn in turns)
+
+    def _with_choices(self, row: dict[str, Any]) -> dict[str, Any]:
+        """The question with its choices, in an order that follows from its id, and the right one's letter."""
+        right = str(row.get("answer") or "").strip()
+        choices = [right, *(str(row.get(column) or "").strip() for column in self.distractors)]
+        if not all(choices):
+            return {**row, "answer": ""}
+        random.Random(row["id"]).shuffle(choices)
+        listed = "\n".join(f"({letter}) {text}" for letter, text in zip(ascii_uppercase, choices, strict=False))
+        return {
+            **row,
+            "question": f"{row['question'].strip()}\n\n{listed}",
+            "answer": ascii_uppercase[choices.index(right)],
+        }
 
     def _checked(self, row: dict[str, Any]) -> Problem | UnusableProblem:
         from sq.data.answers import last_boxed

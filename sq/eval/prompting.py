@@ -44,8 +44,11 @@ class ShotsConfig:
         """The examples as they stand in a prompt.
 
         Raises:
-            RowError: where the source has too few rows.
+            ConfigError: where no source is named.
+            RowError: where it has too few rows.
         """
+        if self.source.input is None:
+            raise ConfigError("the examples have no source; say where they are: format.shots.source.input=FILE")
         from sq.data.sources import read_source
 
         source = replace(self.source, limit=self.count)

@@ -240,3 +240,34 @@ def test_a_tolerance_of_the_benchmark_reaches_the_grader(tmp_path, tolerance, co
     finally:
         checker.close()
     assert checker.version == grader_version() + mark, "graded again by another tolerance"
+
+
+def test_choices_are_listed_in_an_order_of_their_own_and_the_answer_is_a_letter(tmp_path):
+    wrong = ["Incorrect Answer 1", "Incorrect Answer 2", "Incorrect Answer 3"]
+    rows = [
+        {"Question": f"What is {k} + 1?", "Correct Answer": f" {k + 1} ", "High-level domain": "Physics",
+         **{column: str(k - i) for i, column in enumerate(wrong)}}
+        for k in range(40)
+    ]  # fmt: skip
+    rows.append({"Question": "No choice?", "Correct Answer": "1", "Incorrect Answer 1": "2"})
+    problems = benchmark("gpqa_diamond", f"path={written(tmp_path, rows)}").load(None, 0)
+    assert problems.by_id == benchmark("gpqa_diamond", f"path={written(tmp_path, rows)}").load(None, 0).by_id
+    assert [p.detail for p in problems.unusable] == ["row 41: there is no reference answer"]
+    letters = [p["answer"] for p in problems.by_id.values()]
+    assert set(letters) == set("ABCD")
+    for row, problem in zip(rows, problems.by_id.values(), strict=False):
+        assert f"\n({problem['answer']}) {row['Correct Answer'].strip()}" in problem["question"]
+        assert all(f"({letter}) " in problem["question"] for letter in "ABCD") and problem["topic"] == "Physics"
+
+
+@pytest.mark.parametrize("variant", ["simple", "hard"])
+def test_math_perturb_s_answers_may_be_numbers_or_texts(tmp_path, variant):
+    given = [(42, "test"), ("\\frac{1}{2}", "train"), (0.5, "train")]
+    shared = {"level": "Level 5", "type": "Algebra"}
+    rows = [
+        {"problem_id": k, "problem": f"{k}?", "answer": answer, "original_split": split, **shared}
+        for k, (answer, split) in enumerate(given)
+    ]
+    found = benchmark(f"math_perturb_{variant}", f"path={written(tmp_path, rows)}").load(None, 0)
+    assert [p["answer"] for p in found.by_id.values()] == ["42", "\\frac{1}{2}", "0.5"] and not found.unusable
+    assert [p["source"] for p in found.by_id.values()] == ["test", "train", "train"]

@@ -68,6 +68,8 @@ def test_any_file_gives_examples_and_what_is_in_it_decides_the_answers(random_ti
     few = builder(random_tiny, "format=few_shot", *source(train, "format.shots.count=12"))
     with pytest.raises(RowError, match="format.shots.count=12: .* has 9 rows"):
         few.request({"id": "p", "question": "?"})
+    with pytest.raises(ConfigError, match="say where they are: format.shots.source.input=FILE"):
+        builder(random_tiny, "format=few_shot").request({"id": "p", "question": "?"})
     with pytest.raises(ConfigError, match="shots.template has {reason}; an example has question, solution, answer"):
         builder(random_tiny, "format=few_shot", *source(train), "format.shots.template='{question} {reason}'")
 
