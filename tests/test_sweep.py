@@ -22,6 +22,7 @@ def test_a_killed_sweep_continues_with_what_is_missing(random_tiny, tmp_path):
     command = [
         sys.executable, str(ROOT / "train.py"), "-m", "stage=qft", "model=tiny-base", f"model.path={random_tiny}",
         *SWEPT, "stage.pack_tokens=256", "stage.batch_packs=1", "stage.validation=0.002", "trainer.threads=1",
+        "trainer.parity_check=false",
         "tracking.experiment=swept", "output_dir=outputs/swept",
     ]  # fmt: skip
     sweep, store = tmp_path / "outputs" / "swept", f"sqlite:///{tmp_path}/outputs/mlflow.db"
@@ -40,7 +41,8 @@ def test_a_killed_sweep_continues_with_what_is_missing(random_tiny, tmp_path):
     assert again.returncode == 0, again.stderr
     assert again.stderr.count("already trained") == len(before)
     after = done(sweep)
-    assert len(after) == 4 and {name: after[name] for name in before} == before, "what was done is not touched"
+    assert set(after) == {f"stage.lr={lr},data.limit={limit}" for lr in (0.001, 0.01) for limit in (12, 24)}
+    assert {name: after[name] for name in before} == before, "what was done is not touched"
     assert all((sweep / n / "model" / "model.safetensors").read_bytes() == kept for n, kept in weights.items())
 
     runs = read_runs(store, "swept")
