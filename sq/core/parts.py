@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -116,7 +117,12 @@ def read_manifest(directory: str | Path) -> Manifest:
 
 
 def read_rows(
-    directory: str | Path, columns: Sequence[str] | None = None, verify: bool = True, *, unfinished: bool = False
+    directory: str | Path,
+    columns: Sequence[str] | None = None,
+    verify: bool = True,
+    *,
+    unfinished: bool = False,
+    start: int = 0,
 ) -> Iterator[dict[str, Any]]:
     """Stream the rows of a stage's directory in order, each part checked before its rows are given.
 
@@ -125,12 +131,17 @@ def read_rows(
         columns: only these, in this order; all if None.
         verify: compare checksums first.
         unfinished: read what is committed so far, where without this an unfinished ledger is refused.
+        start: the first row; the parts before its own are not opened.
 
     Raises:
         LedgerError: at once for a directory that cannot be read; while reading for a damaged part.
     """
     manifest = _readable(Path(directory), columns, unfinished)
-    return _read(Path(directory), [(part, part.file) for part in manifest.in_order], columns, verify)
+    parts = manifest.in_order
+    while parts and start >= parts[0].rows:
+        start -= parts.pop(0).rows
+    rows = _read(Path(directory), [(part, part.file) for part in parts], columns, verify)
+    return itertools.islice(rows, start, None) if start else rows
 
 
 def read_rejects(

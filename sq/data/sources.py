@@ -99,6 +99,7 @@ def read_source(
     *,
     domain: Domain | None = None,
     any_text: Collection[str] = (),
+    start: int = 0,
 ) -> Iterator[dict[str, Any]]:
     """Stream the usable rows of a source; each has its lineage, what is needed, and what else the source has.
 
@@ -108,12 +109,21 @@ def read_source(
         rejects: is called with each bad row, or a list they are put in; they are counted in the log either way.
         domain: gives the rows where the input is `domain`.
         any_text: needed columns that may hold any text, an empty one too (what a model said, say).
+        start: the first record that is read, of a source that `seeks`. There may be none from it on.
 
     Raises:
         RowError: at once where there is nothing usable; later where a further file of the source has no usable row.
     """
     note = rejects.append if isinstance(rejects, list) else rejects or (lambda bad: None)
-    return _checked(config, ReadContext(need=need, note=note, domain=domain, any_text=any_text, seen=SeenContents()))
+    context = ReadContext(need=need, note=note, domain=domain, any_text=any_text, seen=SeenContents(), start=start)
+    return _rows(config, context) if start else _checked(config, context)
+
+
+def seeks(config: SourceConfig) -> bool:
+    """Whether record n of the source can be read without those before it, and each is a row or a bad one by itself."""
+    if config.mix or config.shuffle or config.limit is not None or config.input is None:
+        return False
+    return locate(config.input, config.split).kind is InputKind.STAGE
 
 
 def check_there(config: SourceConfig) -> None:
@@ -180,6 +190,7 @@ class ReadContext:
     domain: Domain | None
     any_text: Collection[str]
     seen: SeenContents
+    start: int = 0
 
 
 def _checked(config: SourceConfig, context: ReadContext) -> Iterator[dict[str, Any]]:
@@ -211,9 +222,10 @@ def _rows(config: SourceConfig, context: ReadContext) -> Iterator[dict[str, Any]
         read = partial(read_file, header=config.header, split=config.split, encoding=config.encoding)
         files = [(path.name, read(path)) for path in source.paths]
     else:
-        files = [(source.name, _records(source, config, context.domain))]
+        files = [(source.name, _records(source, config, context.domain, context.start))]
     for name, records in files:
-        rows = _usable(records, columns, run, context, name, len(files) > 1, source.has_columns)
+        may_be_empty = len(files) > 1 or context.start > 0
+        rows = _usable(records, columns, run, context, name, may_be_empty, source.has_columns)
         if source.kind is InputKind.DOMAIN and context.domain is not None:
             rows = ({**row, "domain": context.domain.name} for row in rows)
         yield from rows
@@ -254,7 +266,7 @@ def _usable(
     counts = ", ".join(f"{n:,} {reason}" for reason, n in reasons.most_common())
     if good and reasons:
         log.warning("%s: %s used, %d rejected (%s)", name, count_noun(good, "row"), reasons.total(), counts)
-    elif reasons:
+    elif reasons and not context.start:
         if names is not None and set(reasons) <= {"missing_column", "ambiguous_column"}:
             columns.check_first(names, name)
         raise RowError(f"{name} has no usable row; rejected: {counts}. The first:\n  " + "\n  ".join(examples))
@@ -262,13 +274,15 @@ def _usable(
         raise RowError(f"{name} has no rows")
 
 
-def _records(source: LocatedInput, config: SourceConfig, domain: Domain | None) -> Iterator[Record | BadRow]:
+def _records(
+    source: LocatedInput, config: SourceConfig, domain: Domain | None, start: int
+) -> Iterator[Record | BadRow]:
     if source.kind is InputKind.HUB:
         return read_hub(source.name, config.subset, config.split, config.revision)
     if source.kind is InputKind.SAVED:
         return read_saved(source.paths[0], config.split)
     if source.kind is InputKind.STAGE:
-        return enumerate(read_rows(source.paths[0]), 1)
+        return enumerate(read_rows(source.paths[0], start=start), start + 1)
     seeds = _domain(source.name, domain).seeds(config.limit or DOMAIN_ROWS, config.seed, config.split or "train")
     return enumerate(map(dict, seeds), 1)
 

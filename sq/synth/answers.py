@@ -47,6 +47,7 @@ class AnswersStage(SynthStage):
             schema=CANDIDATE,
             fingerprint_fields=sampler.fingerprint_fields,
             items=lambda: source.items(sampler.key),
+            items_from=source.items_from(sampler.key),
             process=lambda items, run: solver.run_flows(items, lambda item: sampler.request_flow(item, run)),
             close=solver.close,
             usages=(solver.usage,),

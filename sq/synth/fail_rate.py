@@ -47,6 +47,7 @@ class FailRateStage(SynthStage):
             schema=LABEL,
             fingerprint_fields={**solver.fingerprint_fields, "instruction": domain.instruction},
             items=lambda: source.items(labeller.key),
+            items_from=source.items_from(labeller.key),
             process=lambda items, run: solver.run_flows(items, lambda item: labeller.request_flow(item, run)),
             close=solver.close,
             usages=(solver.usage,),

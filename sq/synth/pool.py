@@ -10,13 +10,14 @@ from __future__ import annotations
 import logging
 import queue
 import secrets
+import selectors
 import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing import AuthenticationError, Pipe
-from multiprocessing.connection import Connection, Listener, wait
+from multiprocessing.connection import Connection, Listener
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -127,6 +128,8 @@ class WorkerPool:
         self._name, self._whole = job.stage.name, spec.whole
         self._workers = [_Worker(number) for number in range(job.workers)]
         self._door = _Door(places.address)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._door.bell, selectors.EVENT_READ)
         marker = f"{SHARED}{secrets.token_hex(8)}"
         head = ledger.manifest.without_parts()
         self._order = Order(
@@ -157,16 +160,16 @@ class WorkerPool:
                 for worker in self._workers:
                     self._start(worker)
                 while not self._is_over() or self._has_more_to_hear():
-                    links = {worker.link: worker for worker in self._workers if worker.link is not None}
-                    for ready in wait([self._door.bell, *links], timeout=LOOK):
-                        if ready is self._door.bell:
+                    for ready, _ in self._selector.select(timeout=LOOK):
+                        if ready.data is None:
                             self._welcome()
-                        else:
-                            self._hear(links[ready])  # type: ignore[index]
+                        elif ready.data.link is ready.fileobj:  # else it was lost by what another said
+                            self._hear(ready.data)
                     self._look()
                 self._say_goodbye()
             finally:
                 marker.unlink(missing_ok=True)
+                self._selector.close()
                 self._door.close()
                 for worker in self._workers:
                     if worker.placed is not None:
@@ -196,6 +199,7 @@ class WorkerPool:
             link.close()
             return
         worker.link = link
+        self._selector.register(link, selectors.EVENT_READ, worker)
         self._seen, self._patience = time.monotonic(), AWAY
 
     def _hear(self, worker: _Worker) -> None:
@@ -331,6 +335,7 @@ class WorkerPool:
 
     def _take_back(self, worker: _Worker) -> None:
         if worker.link is not None:
+            self._selector.unregister(worker.link)
             worker.link.close()
         if worker.placed is not None:
             worker.placed.kill()

@@ -73,6 +73,7 @@ class RewriteStage(SynthStage):
             schema=PAIR,
             fingerprint_fields=rewriter.fingerprint_fields,
             items=lambda: source.items(rewriter.key),
+            items_from=source.items_from(rewriter.key),
             process=rewriter.results,
             close=lambda: _close(optimiser, judge),
             usages=(optimiser.usage,) if judge is optimiser else (optimiser.usage, judge.usage),

@@ -22,7 +22,7 @@ from sq.core.tracking import DataRef, ItemTrace
 from sq.data.columns import Need
 from sq.data.count_rows import count_rows
 from sq.data.readers import BadRow
-from sq.data.sources import digest, read_source
+from sq.data.sources import digest, read_source, seeks
 from sq.domains.base import Domain
 from sq.engine.meter import Usage
 from sq.synth.advice import LOOKED_AT, foreign_rows
@@ -116,10 +116,11 @@ class StageInput:
             run=None if first["run"].startswith("source:") else first["run"],
         )  # fmt: skip
 
-    def rows(self) -> Iterator[dict[str, Any] | BadRow]:
+    def rows(self, start: int = 0) -> Iterator[dict[str, Any] | BadRow]:
         """Stream the rows, and each bad line in its place."""
         bad: list[BadRow] = []
-        for row in read_source(self.job.source, self.need, bad, domain=self.domain, any_text=self.any_text):
+        source = self.job.source
+        for row in read_source(source, self.need, bad, domain=self.domain, any_text=self.any_text, start=start):
             yield from bad
             bad.clear()
             yield row
@@ -129,10 +130,14 @@ class StageInput:
         """About how many rows there are, or `groups` of them that were made together, as the answers to a question."""
         return count_rows(self.job.source, groups=groups)
 
-    def items(self, key: Callable[[dict[str, Any]], str]) -> Iterator[WorkItem]:
+    def items(self, key: Callable[[dict[str, Any]], str], start: int = 0) -> Iterator[WorkItem]:
         """Each row as an item under its key; bad lines too."""
-        for row in self.rows():
+        for row in self.rows(start):
             yield bad_item(row) if isinstance(row, BadRow) else WorkItem(key(row), row)
+
+    def items_from(self, key: Callable[[dict[str, Any]], str]) -> Callable[[int], Iterator[WorkItem]] | None:
+        """The same from number n on, where those before need not be read."""
+        return (lambda start: self.items(key, start)) if seeks(self.job.source) else None
 
 
 def bad_item(bad: BadRow) -> WorkItem:

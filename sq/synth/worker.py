@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 TOGETHER = 32
 """Items that a worker asks about at once where one of a part's rows may end it."""
-COUNTED_EVERY = 2.0
+COUNTED_EVERY = 5.0
 """Seconds between two messages on how far a worker has come."""
 
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from sq.core.errors import ConfigError, EngineError, UnfinishedError
 from sq.core.ledger import read_manifest, read_rejects, read_rows
 from sq.core.provenance import visible_gpus
+from sq.data.readers import BadRow
 from sq.domains.oracle import OracleEngine
 from sq.synth.places import LocalPlaces
 from sq.synth.stage_metrics import read_stage_metrics
@@ -66,6 +67,18 @@ def test_a_run_begun_with_two_workers_ends_with_five(job, run, tmp_path, forks, 
     assert not begun.finished
     run("answers", *ERRS, "limit=90", "workers=5", to="a")
     assert content(tmp_path / "a") == content(tmp_path / "calm")
+
+
+def test_the_items_of_a_stage_are_found_from_any_number_on(job, run, tmp_path):
+    """Bad rows are items too, and keep their numbers."""
+    run("answers", *ERRS, "limit=30", "stage.n=3", to="a")
+    one = job("rewrite", f"input={tmp_path}/a", "columns={question: response_answer}")
+    spec = one.stage.spec(one)
+    items = list(spec.items())
+    assert any(isinstance(item.payload, BadRow) for item in items) and len(items) == 90
+    for start in (0, 1, 23, 24, 25, 47, 89, 90, 91):
+        assert [item.key for item in spec.items_after(start)] == [item.key for item in items[start:]]
+    assert spec.items_from is not None
 
 
 @pytest.mark.slow

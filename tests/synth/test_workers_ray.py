@@ -1,4 +1,4 @@
-"""Workers on a Ray cluster of two nodes on this machine, one of which is killed on the way."""
+"""Workers on a Ray cluster whose nodes are on this machine; one of them is killed on the way."""
 
 import os
 import threading
@@ -16,13 +16,14 @@ ERRS = ("input=domain", "engine.error_rate=0.2", "part_size=8", "limit=60")
 
 @pytest.fixture(scope="module")
 def cluster():
-    """Two nodes on this machine."""
+    """A head without room for a worker, and two nodes with room for one each."""
     from ray.cluster_utils import Cluster
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     store = {"object_store_memory": 100 << 20}
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, **store})
-    cluster.add_node(num_cpus=1, **store)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **store})
+    for _ in range(2):
+        cluster.add_node(num_cpus=1, **store)
     yield cluster
     cluster.shutdown()
 
@@ -36,7 +37,6 @@ def test_a_node_that_is_killed_takes_no_row_with_it(cluster, run, tmp_path):
             time.sleep(0.05)
         cluster.remove_node(next(iter(cluster.worker_nodes)), allow_graceful=False)
         lost.set()
-        cluster.add_node(num_cpus=1, object_store_memory=100 << 20)
 
     killer = threading.Thread(target=kill_a_node)
     killer.start()
