@@ -31,6 +31,8 @@ class SeenKeys:
 
     def __init__(self) -> None:
         self._sorted: list[Hashes] = []
+        self.repeated = False
+        """Whether `add_later` has met a key for the second time."""
 
     def add(self, hashes: Hashes) -> int | None:
         """Add a part's keys; the place of one which came before, in this part or in another."""
@@ -40,8 +42,24 @@ class SeenKeys:
         again[1:] = fresh[1:] == fresh[:-1]
         for earlier in self._sorted:
             again |= earlier[np.minimum(np.searchsorted(earlier, fresh), len(earlier) - 1)] == fresh
-        while len(fresh) and self._sorted and len(self._sorted[-1]) <= len(fresh):
-            fresh = np.sort(np.concatenate([self._sorted.pop(), fresh]), kind="stable")
-        if len(fresh):
-            self._sorted.append(fresh)
+        self._merge(fresh)
         return int(order[again].min()) if again.any() else None
+
+    def add_later(self, hashes: Hashes) -> None:
+        """Add a part's keys, cheaply: what came before is found when arrays are joined, or by `finish`."""
+        self._merge(np.sort(hashes))
+
+    def finish(self) -> None:
+        """Find what `add_later` has not found yet."""
+        while len(self._sorted) > 1:
+            self._join(self._sorted.pop())
+
+    def _merge(self, fresh: Hashes) -> None:
+        self._sorted.append(fresh)
+        while len(self._sorted) > 1 and len(self._sorted[-2]) <= len(self._sorted[-1]):
+            self._join(self._sorted.pop())
+
+    def _join(self, last: Hashes) -> None:
+        joined = np.sort(np.concatenate([self._sorted.pop(), last]), kind="stable")
+        self.repeated = self.repeated or bool((joined[1:] == joined[:-1]).any())
+        self._sorted.append(joined)

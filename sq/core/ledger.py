@@ -71,6 +71,7 @@ class Ledger:
         self._commits = CommitLog(directory, manifest)
         self._seen = SeenKeys()
         self._next = self._begun = self._computed = self._left = 0
+        self._all_given = False
         self._end: int | None = None  # how many parts there are, once somebody has come to the end of the items
         self._shard: Shard | None = None
 
@@ -170,6 +171,9 @@ class Ledger:
         """
         index = self._next
         if self._end is not None and index >= self._end:
+            if self._all_given:
+                return None
+            self._all_given = True
             journals = {int(path.stem.removeprefix("journal-")) for path in self.directory.glob("journal-*.jsonl")}
             for left in sorted(self._manifest.parts.keys() | journals):
                 self._refuse_unless(left < self._end, left)
@@ -193,10 +197,13 @@ class Ledger:
         """
         self.check_open()
         index, size = keys.index, self._manifest.part_size
-        place = None if again else self._seen.add(np.frombuffer(keys.hashes, np.int64))
+        hashes = np.frombuffer(keys.hashes, np.int64)
+        place = self._seen.add(hashes) if names else None
         if place is not None:
-            what = f"the item key {names[place]!r}" if names else f"the key of item number {index * size + place}"
-            raise LedgerError(f"{self.directory}: {what} comes twice; every item needs a key of its own")
+            raise _repeated(self.directory, f"the item key {names[place]!r}")
+        if keys.count and not names and not again:
+            self._seen.add_later(hashes)
+            self._refuse_repeated()
         committed = self._manifest.parts.get(index)
         if keys.count:
             self._begun = max(self._begun, index + 1)
@@ -246,6 +253,8 @@ class Ledger:
             raise LedgerError(f"{self.directory}: finish() before todo() was read to its end")
         if self._shard is not None:
             self._shard.commit_complete()
+        self._seen.finish()
+        self._refuse_repeated()
         missing = self._shard.waiting if self._shard else []
         lost = [index for index in range(self._end or 0) if index not in self._manifest.parts]
         if missing or lost:
@@ -282,6 +291,10 @@ class Ledger:
                 raise
             log.warning("%s", second)  # the error that ended the work is the one to report
 
+    def _refuse_repeated(self) -> None:
+        if self._seen.repeated:
+            raise _repeated(self.directory, "an item key (workers=1 says which)")
+
     def _refuse_unless(self, same: bool, index: int) -> None:
         if not same:
             raise other_items(self.directory, index * self._manifest.part_size)
@@ -302,3 +315,7 @@ class Ledger:
             resumed=done.items - self._computed,
             digest=done.digest,
         )
+
+
+def _repeated(directory: Path, what: str) -> LedgerError:
+    return LedgerError(f"{directory}: {what} comes twice; every item needs a key of its own")

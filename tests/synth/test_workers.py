@@ -14,12 +14,13 @@ from forked_workers import children_of, fork_workers
 from test_killed import content
 from tqdm import tqdm
 
-from sq.core.errors import ConfigError, EngineError, UnfinishedError
+from sq.core.errors import ConfigError, EngineError, LedgerError, UnfinishedError
 from sq.core.ledger import read_manifest, read_rejects, read_rows
 from sq.core.provenance import visible_gpus
 from sq.data.readers import BadRow
 from sq.domains.oracle import OracleEngine
 from sq.synth.places import LocalPlaces
+from sq.synth.stage import StageInput
 from sq.synth.stage_metrics import read_stage_metrics
 
 KILLS = 100
@@ -39,6 +40,7 @@ def forks(monkeypatch):
     fork_workers(monkeypatch)
 
 
+@pytest.mark.slow
 def test_any_number_of_workers_gives_the_same_rows_in_the_same_order(run, tmp_path, forks):
     for stage, given in {"answers": [*ERRS, "limit=90"], "select": ["part_size=8", "engine.error_rate=0.1"]}.items():
         for workers in (1, 2, 8):
@@ -79,6 +81,21 @@ def test_the_items_of_a_stage_are_found_from_any_number_on(job, run, tmp_path):
     for start in (0, 1, 23, 24, 25, 47, 89, 90, 91):
         assert [item.key for item in spec.items_after(start)] == [item.key for item in items[start:]]
     assert spec.items_from is not None
+
+
+@pytest.mark.parametrize("second", [5, 30, 79])
+def test_a_key_that_comes_twice_is_refused_whichever_workers_have_it(run, forks, monkeypatch, second):
+    items = StageInput.items
+
+    def twice(self, key, start=0):
+        every = list(items(self, key))
+        every[second] = every[3]
+        return iter(every[start:])
+
+    monkeypatch.setattr(StageInput, "items", twice)
+    for workers, what in ((3, r"an item key \(workers=1 says which\)"), (1, "the item key '[0-9a-f]+'")):
+        with pytest.raises(LedgerError, match=f"{what} comes twice"):
+            run("answers", *ERRS, "limit=80", f"workers={workers}", to="a")
 
 
 @pytest.mark.slow
