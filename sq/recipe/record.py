@@ -37,8 +37,6 @@ _IGNORED = re.compile(
 )
 """Settings that say where or how a stage runs, not what comes out of it; but these of the trainer's do decide:"""
 _NOT_IGNORED = re.compile(r"trainer\.(precision|lora\.|export|attention)")
-_FORMER_NAMES = {"read": "input_digests", "made": "output_digest", "seen": "stat_signature"}
-"""Keys of a stage in files of earlier versions."""
 
 
 class Status(StrEnum):
@@ -226,5 +224,4 @@ def _digest_of_weights(directory: Path, record: StageRecord) -> str | None:
 def _fields_of(cls: Any, values: Mapping[str, Any]) -> dict[str, Any]:
     """The values that the class has, under the names it has for them; a later version may have written more."""
     names = {f.name for f in fields(cls)}
-    renamed = {_FORMER_NAMES.get(key, key): value for key, value in values.items()}
-    return {key: value for key, value in renamed.items() if key in names}
+    return {key: value for key, value in values.items() if key in names}

@@ -221,14 +221,11 @@ def test_a_stage_with_other_settings_is_refused_or_made_again_with_all_that_read
     assert "stage.n=3" in record.stages[0].overrides and record.stages[1].attempts == 0
 
 
-def test_a_record_of_an_earlier_version_is_read(recipe):
-    found = recipe(SFT)
+def test_what_another_version_has_written_beside_is_passed_over(recipe):
+    found = recipe(ANSWERS)
     found.output_dir.mkdir()
-    updated_record(found, "sq run x").write()
+    updated_record(found, "sq run").write()
     document = json.loads((found.output_dir / "recipe.json").read_text())
-    for key in ("input_digests", "output_digest", "stat_signature"):
-        del document["stages"][0][key]
-    document["stages"][0] |= {"read": {"a": "1"}, "made": "2", "seen": "3", "run_id": "4"}
-    (found.output_dir / "recipe.json").write_text(json.dumps(document))
-    (stage,) = read_record(found.output_dir).stages
-    assert (stage.input_digests, stage.output_digest, stage.stat_signature) == ({"a": "1"}, "2", "3")
+    document["stages"][0] |= {"output_digest": "2", "run_id": "4"}
+    (found.output_dir / "recipe.json").write_text(json.dumps(document | {"more": 1}))
+    assert [stage.output_digest for stage in read_record(found.output_dir).stages] == ["2"]
