@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
     )  # fmt: skip
     parser.add_argument(
         "overrides", nargs="*", metavar="key=value",
-        help="recipe=NAME; then any key of the recipe: seed=1, scale=0.5, output_dir=DIR, parallel=2, tracking=none, "
+        help="recipe=NAME; then any key of the recipe: seed=1, scale=0.5, output_dir=DIR, parallel=2, profile=node, "
         "a count by its name (questions=500), a stage's setting as STAGE.KEY=value (qft.stage.lr=1e-3)",
     )  # fmt: skip
     parser.add_argument("-h", "--help", action=_Help, nargs=0, help="show this help and the recipes")
