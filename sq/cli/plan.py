@@ -14,7 +14,7 @@ def add(commands: Any) -> None:
         "plan",
         help="forecast a recipe: rows, tokens, GPU hours, price",
         description="Forecast what a recipe takes, stage by stage, as in the paper's cost table. Nothing is run.",
-        epilog="example: sq plan recipe=scalequest-math profile=cluster profile.nodes=2 --hardware H200 assume.answer=600",
+        epilog="example: sq plan recipe=scalequest-math profile=cluster profile.nodes=2 assume.answer=600",
     )
     parser.add_argument(
         "overrides", nargs="+", metavar="key=value",
