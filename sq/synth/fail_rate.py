@@ -60,6 +60,15 @@ class FailRateStage(SynthStage):
         )
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GradedSolution:
+    """A solution with its final answer and whether that is right: extracted and checked once."""
+
+    completion: Completion
+    answer: str | None
+    right: bool
+
+
 @dataclass(frozen=True, kw_only=True)
 class FailRateLabeller:
     """A solver and how its solutions are counted."""
@@ -78,7 +87,7 @@ class FailRateLabeller:
     def request_flow(self, item: WorkItem, run: str) -> RequestFlow:
         """Sample in steps until n, or until the interval is narrow enough."""
         row, stage = item.payload, self.stage
-        done: list[Completion] = []
+        done: list[GradedSolution] = []
         prompt_tokens, stopped = 0, "full"
         while len(done) < stage.n:
             count = min(stage.step if stage.width else stage.n, stage.n - len(done))
@@ -93,28 +102,23 @@ class FailRateLabeller:
             (result,) = yield [request]
             if result.error is not None:
                 return ItemResult(key=item.key, rejects=[rejected(row, result)])
-            done += self.solver.full_replies(request, result)
+            done += [self._graded(row, completion) for completion in self.solver.full_replies(request, result)]
             prompt_tokens += result.prompt_tokens
-            low, high = wilson(self._wrong(row, done), len(done), stage.level)
+            low, high = wilson(_wrong(done), len(done), stage.level)
             if stage.width and len(done) < stage.n and high - low <= stage.width:
                 stopped = "interval"
                 break
         return ItemResult(key=item.key, rows=[self._row(item, run, done, prompt_tokens, stopped)])
 
-    def _wrong(self, row: dict[str, Any], done: list[Completion]) -> int:
-        return sum(not self._right(row, completion) for completion in done)
-
-    def _right(self, row: dict[str, Any], completion: Completion) -> bool:
-        answer = self._answer(completion)
-        return answer is not None and self.domain.check(answer, row["answer"])
-
-    def _answer(self, completion: Completion) -> str | None:
-        return self.domain.final_answer(self.solver.answer_in(completion.text))
+    def _graded(self, row: dict[str, Any], completion: Completion) -> GradedSolution:
+        answer = self.domain.final_answer(self.solver.answer_in(completion.text))
+        right = answer is not None and self.domain.check(answer, row["answer"])
+        return GradedSolution(completion=completion, answer=answer, right=right)
 
     def _row(
-        self, item: WorkItem, run: str, done: list[Completion], prompt_tokens: int, stopped: str
+        self, item: WorkItem, run: str, done: list[GradedSolution], prompt_tokens: int, stopped: str
     ) -> dict[str, Any]:
-        problem, k, n = item.payload, self._wrong(item.payload, done), len(done)
+        problem, k, n = item.payload, _wrong(done), len(done)
         low, high = wilson(k, n, self.stage.level)
         return {
             **fit_row(problem, LABEL),
@@ -131,13 +135,17 @@ class FailRateLabeller:
             "ci_level": self.stage.level,
             "solver_model": self.solver.name,
             "solver_prompt": self.domain.instruction,
-            "solver_answers": [self._answer(c) or "" for c in done],
-            "solver_solutions": [c.text for c in done] if self.stage.keep_solutions else None,
-            "solver_right": [self._right(problem, c) for c in done],
-            "solver_tokens": sum(c.tokens for c in done),
+            "solver_answers": [solution.answer or "" for solution in done],
+            "solver_solutions": [solution.completion.text for solution in done] if self.stage.keep_solutions else None,
+            "solver_right": [solution.right for solution in done],
+            "solver_tokens": sum(solution.completion.tokens for solution in done),
             "solver_prompt_tokens": prompt_tokens,
             "stopped": stopped,
         }
+
+
+def _wrong(done: list[GradedSolution]) -> int:
+    return sum(not solution.right for solution in done)
 
 
 def _metrics(directory: Path, most: int) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Difficulty labels: counts, intervals, and sampling that stops when it knows enough."""
 
 from sq.core.ledger import read_rejects, read_rows
+from sq.domains.arithmetic import ArithmeticDomain
 from sq.domains.oracle import OracleEngine
 
 
@@ -14,13 +15,16 @@ def test_a_label_is_k_of_n_with_its_interval(run, tmp_path):
     assert 0.2 < metrics["fail_rate"] < 0.4 and metrics["tokens_saved"] == 0
 
 
-def test_sampling_stops_early_where_the_interval_is_narrow(run, tmp_path):
+def test_sampling_stops_early_where_the_interval_is_narrow(run, tmp_path, monkeypatch):
+    checked, check = [], ArithmeticDomain.check
+    monkeypatch.setattr(ArithmeticDomain, "check", lambda self, *given: checked.append(given) or check(self, *given))
     metrics = run("fail_rate", "limit=40", "engine.error_rate=0.1", "stage.n=32", "stage.width=0.45", to="l")
     rows = list(read_rows(tmp_path / "l"))
     early = [r for r in rows if r["stopped"] == "interval"]
     assert early and all(r["n"] < 32 and r["ci_high"] - r["ci_low"] <= 0.45 for r in early)
     assert all(r["n"] == 32 for r in rows if r["stopped"] == "full")
     assert metrics["tokens_saved_share"] > 0.5 and metrics["solutions"] == sum(r["n"] for r in rows)
+    assert len(checked) == sum(bool(answer) for r in rows for answer in r["solver_answers"])  # each once, not each step
 
 
 def test_every_step_asks_for_other_solutions(run, tmp_path, monkeypatch):
