@@ -84,3 +84,9 @@ def test_the_same_choices_are_composed_once_and_nothing_of_one_command_is_in_the
     assert calls == [("train", "stage=sft"), ("train", "stage=sft", "model=tiny")]
     assert (first.stage.lr, second.stage.lr) == (1, 2) and second.data.mix != first.data.mix
     assert second == by_hydra("train", ["stage=sft", "stage.lr=2"])
+
+
+@pytest.mark.parametrize(("old", "new"), [("ray", "workers=8 cluster.address=auto"), ("node-vllm", "workers=8")])
+def test_an_engine_that_became_a_setting_is_named_with_it(old, new):
+    with pytest.raises(ConfigError, match=f"engine={old} is now a setting of synthesize.py.*engine=vllm {new}\\."):
+        compose("evaluate", [f"engine={old}"], "sq.eval")
