@@ -80,6 +80,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=200, help="questions")
     parser.add_argument("--scorer", action="store_true", help="train a difficulty scorer and filter by it")
+    parser.add_argument("--growth", type=float, default=1.12, help="by how much longer each try runs than the last")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
     parser.add_argument("--where", type=Path, help="keep everything here")
     parser.add_argument("--stages", help="only these; the others are in --where from an earlier run")
@@ -113,7 +114,7 @@ def _stages(where: Path, asked: argparse.Namespace, rng: random.Random) -> Itera
             continue
         taken = _wait(_child(calm))
         begun = time.monotonic()
-        kills = _until_done(killed, rng, taken)
+        kills = _until_done(killed, rng, taken, asked.growth)
         told = _compared(where, name, killed, kills, taken, time.monotonic() - begun)
         print(f"{name:<10} {told.kills:>5} {told.rows:>6} {told.rejects:>7}  {'yes' if told.same else 'NO':<4} "
               f" {'yes' if told.reconciles else 'NO':<18} {told.calm:12.1f} {told.killed:14.1f}",
@@ -162,7 +163,7 @@ def _used(child: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _until_done(job: SynthJob, rng: random.Random, calm: float) -> int:
+def _until_done(job: SynthJob, rng: random.Random, calm: float, growth: float) -> int:
     """Kill the job's processes after ever more of their time, until one comes to its end; the number of kills."""
     kills, patience = 0, 0.4 * calm
     while True:
@@ -177,7 +178,7 @@ def _until_done(job: SynthJob, rng: random.Random, calm: float) -> int:
             time.sleep(0.005)
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
-        kills, patience = kills + 1, patience * 1.12
+        kills, patience = kills + 1, patience * growth
 
 
 def _compared(where: Path, name: str, job: SynthJob, kills: int, calm: float, killed: float) -> Told:
