@@ -7,6 +7,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from sq.core.config import build, conf_dir
+from sq.recipe.overrides import apply_override
 
 GROUPS = sorted(
     (path.parent.name, path.stem) for path in conf_dir().glob("*/*.yaml") if path.parent.name not in ("hydra", "help")
@@ -28,6 +29,8 @@ def test_option_builds(group, option):
         if part != "_global_":
             node = node[part]
     assert OmegaConf.select(node, "_target_"), f"{path} names no _target_"
+    if group == "recipe" and "profile" in node:  # a recipe names its profile as a person would
+        apply_override(node, "profile", node["profile"])
     build(node)
 
 
