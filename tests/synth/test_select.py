@@ -109,7 +109,7 @@ def test_a_model_that_cannot_score_says_so(run, candidates, monkeypatch):
         run("select", f"input={candidates(boxed(5))}", to="s")
 
 
-@pytest.mark.parametrize("engine", ["vllm", "hf", "openai", "ray"])
+@pytest.mark.parametrize("engine", ["vllm", "hf", "openai"])
 def test_a_model_that_gives_no_rewards_is_told_before_an_engine_starts(run, tmp_path, candidates, engine):
     file = candidates(boxed(1), boxed(2))
     with pytest.raises(ConfigError, match="stage.method=reward needs a reward model, and model=tiny is none"):
