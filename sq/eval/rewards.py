@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from sq.core.count import count_noun
 from sq.core.ledger import Ledger, LedgerSummary, WorkItem, read_rows
+from sq.core.progress import Progress
 from sq.core.retry import Retry
 from sq.core.rows import CANDIDATE, LINEAGE, row_id
 from sq.engine.base import ScoreRequest
@@ -37,7 +38,11 @@ def reward(
     where = directory / "rewards"
     archive_if_outdated(where, inputs)
     again = Retry(reject=lambda reject: bool(reject["reason"] == "engine")) if retry else None
-    with Ledger.open(where, schema=REWARD, config=identity, inputs=inputs, retry=again) as ledger:
+    total = sum(summary.rows for summary in answers)
+    with (
+        Ledger.open(where, schema=REWARD, config=identity, inputs=inputs, retry=again) as ledger,
+        Progress(where, f"{directory.name} rewards", "answer", total=total, done=lambda: ledger.done) as progress,
+    ):
         waiting = ledger.todo(_items(directory, len(answers)))
         if (first := next(waiting, None)) is not None:
             started, failures = engine.create(model), list[str]()
@@ -56,6 +61,7 @@ def reward(
                     }
                     bad = [rejected(row, result)] if result.error is not None else []
                     ledger.record(result.key, rows=[] if bad else [row], rejects=bad)
+                    progress.update(rejects=[reject.reason for reject in bad])
             finally:
                 started.close()
             if failures:

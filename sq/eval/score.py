@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sq.core.ledger import Ledger, LedgerSummary, WorkItem
+from sq.core.progress import Progress
 from sq.core.rows import SCORE, fit_row, row_id
 from sq.eval.answer import read_answers
 from sq.eval.checkers import AnswerChecker, GradeRow
@@ -30,15 +31,19 @@ def score(directory: Path, answers: Sequence[LedgerSummary], checker: AnswerChec
     """
     identity = {"grader": checker.version, "profiles": ",".join(checker.profiles)}
     inputs = {f"answers-{n}": summary.digest for n, summary in enumerate(answers, 1)}
-    where = scores_dir(directory)
+    where, total = scores_dir(directory), sum(summary.rows for summary in answers)
     archive_if_outdated(where, inputs, identity)
     try:
-        with Ledger.open(where, schema=SCORE, config=identity, inputs=inputs) as ledger:
+        with (
+            Ledger.open(where, schema=SCORE, config=identity, inputs=inputs) as ledger,
+            Progress(where, f"{directory.name} grades", "answer", total=total, done=lambda: ledger.done) as progress,
+        ):
             items = (WorkItem(row["id"], row) for row in read_answers(directory, len(answers)))
             for chunk in _chunks(ledger.todo(items)):
                 for answer, grades in zip(chunk, checker.grade(chunk), strict=True):
                     rows = [_row(answer, profile, grade, checker.version) for profile, grade in grades.items()]
                     ledger.record(answer["id"], rows=rows)
+                    progress.update()
             return ledger.finish()
     finally:
         checker.close()

@@ -46,7 +46,7 @@ def format_status(directory: str | Path) -> str:
 
 def progress_of(directory: str | Path) -> Snapshot | None:
     """How far the stage that runs in a directory is; an evaluation's benchmarks have theirs below it."""
-    paths = [Path(directory) / PROGRESS, *Path(directory).glob(f"*/answers*/{PROGRESS}")]
+    paths = [Path(directory) / PROGRESS, *Path(directory).glob(f"*/*/{PROGRESS}")]
     shown = [snapshot for path in paths if (snapshot := read_progress(path.parent)) and snapshot.is_running]
     return shown[-1] if shown else None
 

@@ -240,8 +240,8 @@ class WorkerPool:
     def _on_at(self, worker: _Worker, keys: list[str]) -> None:
         worker.at = keys
 
-    def _on_count(self, worker: _Worker, count: int, usages: Sequence[Any]) -> None:
-        self._progress.update(count)
+    def _on_count(self, worker: _Worker, count: int, rejects: Sequence[str], usages: Sequence[Any]) -> None:
+        self._progress.update(count, rejects=rejects)
         self._file.of_worker(id(worker.placed), usages)
         self._file.write_now_and_then()
 

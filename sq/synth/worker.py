@@ -174,22 +174,28 @@ def _work(remote: _Remote, order: Order) -> None:
 def _do_rounds(remote: _Remote, spec: StageSpec, shard: Shard, order: Order) -> None:
     """Streams of items, each over as many parts as there are to be had."""
     told = time.monotonic()
-    count = 0
+    count, reasons = 0, list[str]()
+
+    def send_count() -> None:
+        nonlocal told, count
+        remote.tell("count", count, tuple(reasons), list(spec.usages))
+        told, count = time.monotonic(), 0
+        reasons.clear()
 
     def count_one(result: ItemResult) -> None:
-        nonlocal told, count
-        count += result.failure is None
+        nonlocal count
+        if result.failure is None:
+            count += 1
+            reasons.extend(reject.reason for reject in result.rejects)
         if time.monotonic() - told >= COUNTED_EVERY:
-            remote.tell("count", count, list(spec.usages))
-            told, count = time.monotonic(), 0
+            send_count()
 
     while (given := remote.wait_for_part()) is not None:
         if given[1] is None:
             do_parts(spec, shard, order.run, count_one)
         else:
             _do_suspected(remote, spec, shard, order, given[1])
-        remote.tell("count", count, list(spec.usages))
-        count = 0
+        send_count()
 
 
 def _do_suspected(remote: _Remote, spec: StageSpec, shard: Shard, order: Order, suspects: Suspects) -> None:

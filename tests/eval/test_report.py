@@ -48,6 +48,17 @@ def scores(tmp_path):
     return scores_dir(tmp_path)
 
 
+@pytest.fixture
+def every_result_logged(monkeypatch, caplog):
+    monkeypatch.setattr("sq.core.progress.LINE_SECONDS", 0.0)
+    caplog.set_level("INFO", "sq")
+
+
+def test_grading_says_how_far_it_is(every_result_logged, scores, caplog, tmp_path):
+    shown = [record.getMessage() for record in caplog.get_records("setup")]
+    assert len(shown) == len(PAIRS) and shown[-1].startswith(f"{tmp_path.name} grades: {len(PAIRS)} of {len(PAIRS)} ")
+
+
 def test_the_graders_differ_where_they_are_known_to_and_both_say_why(scores, tmp_path):
     found = list(disagreements(scores))
     expected = [f"a{i}" for i, (_, _, (strict, dart)) in enumerate(PAIRS) if strict != dart]

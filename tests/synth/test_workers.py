@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from sq.core.errors import ConfigError, EngineError, LedgerError, UnfinishedError
 from sq.core.ledger import read_manifest, read_rejects, read_rows
+from sq.core.progress import Progress
 from sq.core.provenance import visible_gpus
 from sq.data.readers import BadRow
 from sq.domains.oracle import OracleEngine
@@ -69,6 +70,15 @@ def test_a_run_begun_with_two_workers_ends_with_five(job, run, tmp_path, forks, 
     assert not begun.finished
     run("answers", *ERRS, "limit=90", "workers=5", to="a")
     assert content(tmp_path / "a") == content(tmp_path / "calm")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_rejects_are_in_the_progress_by_reason(run, tmp_path, forks, monkeypatch, workers):
+    shown = []
+    run("answers", *ERRS, "limit=30", "stage.n=3", to="a")
+    monkeypatch.setattr(Progress, "close", lambda self, ended_well: shown.append(self.snapshot().rejects))
+    run("select", f"input={tmp_path}/a", "part_size=8", f"workers={workers}", to="s")
+    assert shown == [read_manifest(tmp_path / "s").reasons] and shown[0]
 
 
 def test_the_items_of_a_stage_are_found_from_any_number_on(job, run, tmp_path):
