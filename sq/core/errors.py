@@ -66,6 +66,10 @@ class EngineError(SqError):
     """An engine that cannot start or has broken down (a bad request is a result with an error, not this)."""
 
 
+class HeldError(LedgerError):
+    """A directory that another process is writing to."""
+
+
 class UnfinishedError(SqError):
     """A stage at the end of its input, with items that have no result yet: the same command goes on with those."""
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sq.core.errors import DirectoryError, LedgerError
+from sq.core.errors import DirectoryError, HeldError, LedgerError
 
 TEMPORARY = ".tmp"
 SHARED = ".shared-"
@@ -172,7 +172,7 @@ class DirectoryLock:
         except BlockingIOError:
             holder = self._holder(fd)
             os.close(fd)
-            raise LedgerError(
+            raise HeldError(
                 f"{self.directory}: {holder} is writing to this directory. "
                 "Wait until it ends, or stop it, or choose another output_dir."
             ) from None

@@ -15,7 +15,7 @@ from sq.engine.config import EngineConfig
 from sq.eval.config import EvalJob
 from sq.recipe.profile import ProfileConfig
 from sq.synth.config import SynthJob
-from sq.synth.filter import FilterStage
+from sq.synth.filter import FilterStage, needs_all_rows
 from sq.train.config import TrainJob
 
 
@@ -74,7 +74,8 @@ def gpus_needed(job: Any) -> int:
     if isinstance(job, TrainJob):
         return 0 if job.trainer.accelerator == "cpu" else job.trainer.world
     if isinstance(job, SynthJob):
-        return job.engine.gpus * (1 if isinstance(job.stage, FilterStage) else job.workers)  # one worker sees all rows
+        alone = isinstance(job.stage, FilterStage) and needs_all_rows(job)
+        return job.engine.gpus * (1 if alone else job.workers)
     return _of_engine(job.engine) + (_of_engine(job.reward_engine) if isinstance(job, EvalJob) else 0)
 
 

@@ -1,8 +1,9 @@
 """The filters, one after the other in the order of the config (paper, section 2.3: language, solvability, difficulty).
 
 Every row of the input comes out once: as a row with the filters' columns, or as a reject with the filter's reason.
-Filters see rows in the input's order. Of a killed run the chain starts over, which is cheap, because what is dear (the
-judge, the scorer) is kept in the store of scores and not asked again.
+Filters see rows in the input's order. Where one of them needs all rows (`duplicates`), one worker does the stage, and
+of a killed run the chain starts over, which is cheap, because what is dear (the judge, the scorer) is kept in the store
+of scores and not asked again. Any other chain goes over the rows that a worker is given.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ from sq.core.ledger import Reject, WorkItem, read_rejects, read_rows
 from sq.core.rows import JUDGED, fit_row
 from sq.core.yes_no import YesNo
 from sq.data.readers import BadRow
+from sq.data.sources import seeks
 from sq.domains.base import Domain
 from sq.synth.config import SynthJob, SynthStage
 from sq.synth.filters.base import FilterContext, FilterItem
+from sq.synth.filters.difficulty import DifficultyFilter
 from sq.synth.filters.models import FilterModels
 from sq.synth.filters.solvability import SolvabilityFilter
 from sq.synth.questions import oracle_metrics
@@ -43,25 +46,50 @@ class FilterStage(SynthStage):
         source = StageInput(job=job, domain=domain, need=("question",))
         inputs = (source.check(),)
         models = FilterModels(job.model, job.engine)
-        context = FilterContext(domain=domain, models=models, scores=Path(self.scores), seed=job.seed)
+        whole = _why_whole(job)
+        context = FilterContext(
+            domain=domain, models=models, scores=Path(self.scores), seed=job.seed, whole=bool(whole)
+        )  # fmt: skip
         chain = _Chain(source, job, context)
         return StageSpec(
             schema=JUDGED,
             fingerprint_fields=_fingerprint_fields(job, context),
-            items=chain.items,
-            process=lambda items, run: map(_item_result, items),
+            items=chain.items if whole else chain.rows,
+            items_from=None if whole or not seeks(job.source) else chain.rows,
+            process=chain.pass_on if whole else chain.process,
             close=models.close,
             usages=(models.usage,),
             traces=models.traces,
             inputs=inputs,
             total=source.count(),
-            whole="filters see all rows in their order, so one worker does the stage",
-            independent=False,
+            whole=whole,
+            in_turns="difficulty" in job.filters,
+            independent=not whole,
             ignored_fields=frozenset(["stage.scores"]),
-            metrics=lambda directory: _metrics(directory, domain, chain.metrics()),
+            metrics=lambda directory: _metrics(directory, domain, chain.metrics() if whole else {}),
             stale=lambda metrics: _lacks_measurement(job, metrics),
             then="synthesize stage=answers input",
         )
+
+
+def needs_all_rows(job: SynthJob) -> list[str]:
+    """The filters of a job that one worker must show all rows to."""
+    return [name for name, config in job.filters.items() if config.needs_all_rows]
+
+
+def _why_whole(job: SynthJob) -> str:
+    """Why one worker does the stage, and the way out; nothing where any number can."""
+    if not (names := needs_all_rows(job)):
+        return ""
+    last = list(job.filters).index(names[-1]) + 1
+    first, others = list(job.filters)[:last], list(job.filters)[last:]
+    way = (
+        f"Two stages use all workers: filters=[{','.join(first)}], then filters=[{','.join(others)}] over its output"
+        if others and not isinstance(job.filters[names[-1]], SolvabilityFilter | DifficultyFilter)
+        else ""
+    )
+    verb = "needs" if len(names) == 1 else "need"
+    return f"{' and '.join(names)} {verb} all rows, so one worker does the stage. {way}".rstrip()
 
 
 def _fingerprint_fields(job: SynthJob, context: FilterContext) -> dict[str, Any]:
@@ -85,12 +113,26 @@ class _Chain:
 
     def items(self) -> Iterator[WorkItem]:
         """Every row with what the filters found, in order."""
-        chain = self._filter_items()
-        for config in self._job.filters.values():
-            chain = config.apply(chain, self._context)
-        for case in chain:
+        for case in self._filtered(item.payload for item in self.rows()):
             yield WorkItem(case.row["id"], case)
         self._complete = True
+
+    def pass_on(self, items: Iterator[WorkItem], run: str) -> Iterator[ItemResult]:
+        """The results of items that went through all filters."""
+        return (_item_result(item.payload) for item in items)
+
+    def rows(self, start: int = 0) -> Iterator[WorkItem]:
+        """Every row as it is read, from number `start` on."""
+        for row in self._source.rows(start):
+            if isinstance(row, BadRow):
+                key = bad_item(row).key
+                yield WorkItem(key, FilterItem(row=row.row() | {"id": key}, reason=row.reason, detail=str(row)))
+            else:
+                yield WorkItem(row["id"], FilterItem(row=row))
+
+    def process(self, items: Iterator[WorkItem], run: str) -> Iterator[ItemResult]:
+        """Some rows through all filters, each of which looks at one row at a time."""
+        return map(_item_result, self._filtered(item.payload for item in items))
 
     def metrics(self) -> dict[str, float]:
         """What the filters report. Where all rows went through in an earlier run, they do again: judges are not asked
@@ -100,12 +142,10 @@ class _Chain:
                 pass
         return self._context.metrics
 
-    def _filter_items(self) -> Iterator[FilterItem]:
-        for row in self._source.rows():
-            if isinstance(row, BadRow):
-                yield FilterItem(row=row.row() | {"id": bad_item(row).key}, reason=row.reason, detail=str(row))
-            else:
-                yield FilterItem(row=row)
+    def _filtered(self, cases: Iterator[FilterItem]) -> Iterator[FilterItem]:
+        for config in self._job.filters.values():
+            cases = config.apply(cases, self._context)
+        return cases
 
 
 def _lacks_measurement(job: SynthJob, metrics: Mapping[str, float]) -> bool:
@@ -115,11 +155,13 @@ def _lacks_measurement(job: SynthJob, metrics: Mapping[str, float]) -> bool:
     return any(judge.measure and judge.planted != measured for judge in judges)
 
 
-def _item_result(item: WorkItem) -> ItemResult:
-    case: FilterItem = item.payload
+def _item_result(case: FilterItem) -> ItemResult:
+    key = case.row["id"]
+    if case.failure is not None:
+        return ItemResult(key=key, failure=case.failure)
     if case.reason is None:
-        return ItemResult(key=item.key, rows=[fit_row(case.row, JUDGED)])
-    return ItemResult(key=item.key, rejects=[Reject(row=case.row, reason=case.reason, detail=case.detail)])
+        return ItemResult(key=key, rows=[fit_row(case.row, JUDGED)])
+    return ItemResult(key=key, rejects=[Reject(row=case.row, reason=case.reason, detail=case.detail)])
 
 
 def _metrics(directory: Path, domain: Domain, of_filters: Mapping[str, float]) -> dict[str, float]:

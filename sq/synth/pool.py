@@ -8,9 +8,11 @@ times with no part done in between is taken out; a part that has ended three is 
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import secrets
 import selectors
+import sys
 import threading
 import time
 from collections import Counter
@@ -125,7 +127,11 @@ class WorkerPool:
         self, job: SynthJob, spec: StageSpec, ledger: Ledger, run: str, places: Places, file: StageMetrics
     ) -> None:
         self._ledger, self._spec, self._places, self._file = ledger, spec, places, file
-        self._name, self._whole = job.stage.name, spec.whole
+        self._name, self._ahead = job.stage.name, AHEAD
+        if spec.whole:
+            self._ahead = sys.maxsize
+        elif spec.in_turns and spec.total:  # a worker's share at once: else its models are loaded for every few parts
+            self._ahead = max(1, math.ceil(spec.total / job.part_size / job.workers))
         self._workers = [_Worker(number) for number in range(job.workers)]
         self._door = _Door(places.address)
         self._selector = selectors.DefaultSelector()
@@ -263,7 +269,7 @@ class WorkerPool:
         self._give_to_waiting()
 
     def _next(self, worker: _Worker, waits: bool) -> tuple[Assignment, Suspects | None] | None:
-        if not waits and len(worker.parts) >= AHEAD and not self._whole:
+        if not waits and len(worker.parts) >= self._ahead:
             return None
         index = next((i for i in self._again if i not in self._suspects or (waits and not worker.parts)), None)
         if index is not None:

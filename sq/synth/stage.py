@@ -73,6 +73,8 @@ class StageSpec:
     """The items from number n on, where those before need not be read."""
     whole: str = ""
     """Why one worker must see every item, where it must: a row depends on all others."""
+    in_turns: bool = False
+    """Whether its models are loaded one after the other, each over all items that a worker is given at once."""
     independent: bool = True
     """Whether an item has rows or rejects, never both, and no item's depend on another's."""
     traces: Callable[[int], list[ItemTrace]] = no_traces

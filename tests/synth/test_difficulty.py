@@ -1,9 +1,11 @@
 """The difficulty filter: a scorer behind an engine, never beside the judge's; thresholds, targets, scores kept."""
 
 import json
+import os
 
 import pytest
 import reward_models
+from forked_workers import fork_workers
 
 from sq.core.chat import ChatFormat
 from sq.core.errors import DirectoryError, EngineError
@@ -125,6 +127,47 @@ def test_judge_and_scorer_never_have_an_engine_at_once(chain, scorer, filters, m
     names = {"solvability": "OracleConfig", "difficulty": "HFConfig"}
     order = [names[name] for name in filters.split(",")]
     assert events == [f"{name} {what}" for name in order for what in ("starts", "ends")]
+
+
+def test_no_worker_has_two_models_at_once_and_each_loads_them_once(chain, scorer, monkeypatch, tmp_path):
+    """Each process writes what starts and ends; its share of the rows goes through one model, then the other."""
+    fork_workers(monkeypatch)
+    monkeypatch.setattr("sq.synth.pool.AHEAD", 1)
+    events = tmp_path / "events"
+
+    def write(what):
+        with events.open("a") as file:
+            file.write(f"{os.getpid()} {what}\n")
+
+    class Watched(Hundredths):
+        def score(self, requests):
+            return (ScoreResult(key=request.key, score=0.5, tokens=3) for request in requests)
+
+        def close(self):
+            write("scorer ends")
+
+    def score(config, model):
+        write("scorer starts")
+        return Watched([])
+
+    create = OracleConfig.create
+
+    def judge(config, model=None):
+        write("judge starts")
+        engine = create(config, model)
+        engine.close = lambda: write("judge ends")
+        return engine
+
+    monkeypatch.setattr(HFConfig, "create", score)
+    monkeypatch.setattr(OracleConfig, "create", judge)
+    given = [scorer.setting, "filters.difficulty.threshold=0", "limit=160", "part_size=8", "workers=2"]
+    assert chain("domain", *given, to="f", filters="solvability,difficulty")["rows"] == 160
+    of: dict[str, list[str]] = {}
+    for line in events.read_text().splitlines():
+        of.setdefault(line.partition(" ")[0], []).append(line.partition(" ")[2])
+    once = ["judge starts", "judge ends", "scorer starts", "scorer ends"]
+    assert all(own == once * (len(own) // 4) for own in of.values()) and sum(map(len, of.values())) <= 3 * 4
+    assert str(os.getpid()) not in of
 
 
 def test_numbers_that_overflow_are_not_kept(chain, questions, scorer, tmp_path):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from forked_workers import children_of, fork_workers
@@ -19,8 +21,10 @@ from sq.core.ledger import read_manifest, read_rejects, read_rows
 from sq.core.progress import Progress
 from sq.core.provenance import visible_gpus
 from sq.data.readers import BadRow
+from sq.domains.arithmetic import ArithmeticDomain
 from sq.domains.oracle import OracleEngine
 from sq.synth.places import LocalPlaces
+from sq.synth.score_store import ScoreStore
 from sq.synth.stage import StageInput
 from sq.synth.stage_metrics import read_stage_metrics
 
@@ -34,6 +38,14 @@ def counts(directory):
     parts = [(part.index, part.items, part.rows, part.rejects, part.keys) for part in manifest.in_order]
     usage = read_stage_metrics(directory)["usage"]
     return parts, {name: usage[f"usage/{name}"] for name in ("requests", "prompt_tokens", "output_tokens")}
+
+
+@pytest.fixture
+def questions_twice(tmp_path):
+    texts = [row["question"] for row in ArithmeticDomain().seeds(60, 3, "train")]
+    path = tmp_path / "q.jsonl"
+    path.write_text("".join(json.dumps({"question": text}) + "\n" for text in [*texts, *texts[:9], "Apples."]))
+    return path
 
 
 @pytest.fixture
@@ -230,7 +242,55 @@ def test_a_worker_that_does_not_see_the_directory_sends_its_parts(run, tmp_path,
 def test_a_filter_is_done_by_one_worker_and_says_so(run, tmp_path, forks, caplog):
     given = ["input=domain", "limit=20", "filters=[format,duplicates]", f"stage.scores={tmp_path}/s"]
     run("filter", *given, "workers=2", to="f")
-    assert "one worker does the stage" in caplog.text and read_manifest(tmp_path / "f").finished
+    assert "duplicates needs all rows, so one worker does the stage" in caplog.text
+    assert read_manifest(tmp_path / "f").finished
+    caplog.clear()
+    run("filter", *given, "filters=[duplicates,solvability]", "workers=2", to="g")
+    assert "filters=[duplicates], then filters=[solvability] over its output" in caplog.text
+
+
+def test_filters_of_single_rows_are_done_by_all_workers_and_share_what_the_judge_said(
+    run, tmp_path, forks, monkeypatch, questions_twice
+):
+    given = [
+        f"input={questions_twice}",
+        "filters=[format,language,solvability]",
+        "part_size=8",
+        "engine.error_rate=0.3",
+    ]
+    run("filter", *given, f"stage.scores={tmp_path}/s1", to="f1")
+    run("filter", *given, f"stage.scores={tmp_path}/s3", "workers=3", to="f3")
+    assert content(tmp_path / "f3") == content(tmp_path / "f1")
+    (one,), (several,) = ([*(tmp_path / name).iterdir()] for name in ("s1", "s3"))
+    with ScoreStore(one) as alone, ScoreStore(several) as together:
+        assert len(alone) == len(together) == 60
+    assert len(list(several.glob("**/scores.jsonl"))) > 1
+
+    monkeypatch.setattr(OracleEngine, "generate", lambda self, requests: pytest.fail("asked again"))
+    run("filter", *given, f"stage.scores={tmp_path}/s3", "workers=2", to="again")
+    assert content(tmp_path / "again") == content(tmp_path / "f1")
+
+
+def test_a_judge_that_fails_now_and_then_leaves_the_others_their_parts(
+    run, tmp_path, forks, monkeypatch, questions_twice
+):
+    given = [f"input={questions_twice}", "filters=[solvability]", "part_size=8"]
+    run("filter", *given, f"stage.scores={tmp_path}/calm-s", to="calm")
+    answer, flag = OracleEngine._answer, tmp_path / "mended"
+
+    def fail(self, request):
+        result = answer(self, request)
+        if not flag.exists() and request.seed % 12 == 0:
+            return replace(result, completions=(), error="HTTP 503")
+        return result
+
+    monkeypatch.setattr(OracleEngine, "_answer", fail)
+    lenient = "engine.max_failures=1"
+    with pytest.raises(UnfinishedError, match=r"[4-6]\d rows done, \d+ rows left.*(?s:.*)HTTP 503"):
+        run("filter", *given, lenient, f"stage.scores={tmp_path}/s", "workers=2", to="f")
+    flag.touch()
+    run("filter", *given, f"stage.scores={tmp_path}/s", "workers=2", to="f")
+    assert content(tmp_path / "f") == content(tmp_path / "calm")
 
 
 def test_more_workers_than_gpus_are_refused_and_each_sees_its_own(monkeypatch):

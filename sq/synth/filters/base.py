@@ -22,6 +22,8 @@ class FilterItem:
     row: dict[str, Any]
     reason: str | None = None
     detail: str = ""
+    failure: str | None = None
+    """Why a model gave no word on it: it is left for the next run."""
 
     @property
     def question(self) -> str:
@@ -32,6 +34,10 @@ class FilterItem:
         """Take the row out; it goes to the rejects with this reason."""
         self.reason, self.detail = reason, detail
 
+    def fail(self, failure: str) -> None:
+        """Leave the row for the next run; later filters do not look at it."""
+        self.reason, self.failure = "failed", failure
+
 
 @dataclass(frozen=True, kw_only=True)
 class FilterContext:
@@ -41,6 +47,8 @@ class FilterContext:
     models: FilterModels
     scores: Path
     seed: int
+    whole: bool = True
+    """Whether a filter of the chain needs all rows: then none goes on past one that a model has failed on."""
     metrics: dict[str, float] = field(default_factory=dict)
     """Metrics that a filter reports when its last row is through."""
 
@@ -51,6 +59,11 @@ class FilterConfig:
 
     ignored_fields: ClassVar[tuple[str, ...]] = ()
     """Settings that remove no other row, and may differ when a stage is continued."""
+
+    @property
+    def needs_all_rows(self) -> bool:
+        """Whether what it removes of a row, or reports at the end, depends on the other rows."""
+        return False
 
     def fingerprint_fields(self, context: FilterContext) -> Mapping[str, Any]:
         """What beside its settings decides what it removes: models, prompts, files. Checked before any work."""

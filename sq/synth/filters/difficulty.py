@@ -54,6 +54,11 @@ class DifficultyFilter(FilterConfig):
         if self.target and not sum(self.target) > 0:
             raise ValueError(f"target={self.target} keeps nothing")
 
+    @property
+    def needs_all_rows(self) -> bool:
+        """How many of a bin stay is a matter of all of them."""
+        return bool(self.target)
+
     def fingerprint_fields(self, context: FilterContext) -> Mapping[str, Any]:
         """The scorer and its engine."""
         if self.model is None:
@@ -74,13 +79,16 @@ class DifficultyFilter(FilterConfig):
         store = f"difficulty-{row_id('scorer', **scorer.scoring_fields)[:12]}"
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogatepass") as file:
             for case in cases:
-                file.write(json.dumps([case.row, case.reason, case.detail]) + "\n")
+                file.write(json.dumps([case.row, case.reason, case.detail, case.failure]) + "\n")
             with ScoreStore(context.scores / store) as scores:
                 context.models.close()  # the judge's memory is the scorer's now
                 try:
-                    rejects = self._score(file, scorer, scores)
+                    rejects, failures = self._score(file, scorer, scores)
                 finally:
                     scorer.close()
+                if failures and context.whole:
+                    left = count_noun(len(failures), "question")
+                    raise unfinished(f"the scorer gave no score to {left}", list(failures.values()))
                 drawn = self._draw(file, scores, context.seed)
                 for case in _read(file):
                     key = self._key(case)
@@ -89,6 +97,8 @@ class DifficultyFilter(FilterConfig):
                         self._remove_easy(case, drawn, context.seed)
                     elif key in rejects:
                         case.remove(rejects[key].reason, rejects[key].detail)
+                    elif key in failures:
+                        case.fail(failures[key])
                     yield case
 
     def _scorer(self, context: FilterContext) -> ModelClient:
@@ -100,11 +110,13 @@ class DifficultyFilter(FilterConfig):
         meant = case.reason is None and (not self.generators or case.row.get("generator") in self.generators)
         return row_id("difficulty", text=case.question) if meant else ""
 
-    def _score(self, file: IO[str], scorer: ModelClient, scores: ScoreStore) -> dict[str, Reject]:
-        """Score what is not in the store; rejects of questions that the scorer refuses."""
+    def _score(
+        self, file: IO[str], scorer: ModelClient, scores: ScoreStore
+    ) -> tuple[dict[str, Reject], dict[str, str]]:
+        """Score what is not in the store; rejects of questions that the scorer refuses, and requests that failed."""
         asked: set[str] = set()
         rejects: dict[str, Reject] = {}
-        failures: list[str] = []
+        failures: dict[str, str] = {}
 
         def items() -> Iterator[WorkItem]:
             for case in _read(file):
@@ -115,14 +127,12 @@ class DifficultyFilter(FilterConfig):
 
         for result in scorer.score(items(), _request_flow):
             if result.failure is not None:
-                failures.append(result.failure)
+                failures[result.key] = result.failure
             elif result.rejects:
                 rejects[result.key] = result.rejects[0]
             else:
                 scores.put(result.key, result.rows[0]["score"])
-        if failures:
-            raise unfinished(f"the scorer gave no score to {count_noun(len(failures), 'question')}", failures)
-        return rejects
+        return rejects, failures
 
     def _remove_easy(self, case: FilterItem, drawn: set[str], seed: int) -> None:
         difficulty = case.row["difficulty"]

@@ -39,6 +39,11 @@ class DuplicatesFilter(FilterConfig):
     rows: int = setting(5, ge=1, help="hashes in a band: more make it stricter")
     against: list[str] = setting([], help="files or stages whose questions count as seen, the seeds for one")
 
+    @property
+    def needs_all_rows(self) -> bool:
+        """A row is a duplicate of one before it."""
+        return True
+
     def fingerprint_fields(self, context: FilterContext) -> Mapping[str, Any]:
         """The content of what counts as seen."""
         return {f"against.{i}": digest(SourceConfig(input=name), context.domain) for i, name in enumerate(self.against)}

@@ -29,6 +29,11 @@ class OverlapFilter(FilterConfig):
     n: int = setting(13, ge=3, help="words of an n-gram")
     boilerplate: int = setting(5, ge=2, help="an n-gram in so many items of a benchmark, or more, does not count")
 
+    @property
+    def needs_all_rows(self) -> bool:
+        """It removes row by row, but the clean share of a benchmark is one of all rows."""
+        return True
+
     def fingerprint_fields(self, context: FilterContext) -> Mapping[str, Any]:
         """The benchmarks' contents."""
         if not self.benchmarks:

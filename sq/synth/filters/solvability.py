@@ -51,6 +51,11 @@ class SolvabilityFilter(FilterConfig):
         if self.votes > 1 and self.temperature == 0:
             raise ValueError(f"votes={self.votes} with temperature=0 are all the same; raise temperature")
 
+    @property
+    def needs_all_rows(self) -> bool:
+        """What is spoiled for a measurement is drawn from all rows."""
+        return self.measure
+
     def fingerprint_fields(self, context: FilterContext) -> Mapping[str, Any]:
         """The judge and its prompt."""
         return {**context.models.judge().fingerprint_fields, "prompt": judge_prompt(self.prompt).digest}
@@ -58,7 +63,7 @@ class SolvabilityFilter(FilterConfig):
     def apply(self, cases: Iterator[FilterItem], context: FilterContext) -> Iterator[FilterItem]:
         """Add the judge's verdict and words; remove what cannot be solved, and what it gave no verdict on."""
         client, prompt = context.models.judge(), judge_prompt(self.prompt)
-        judge = SolvabilityJudge(self, client, prompt, context.seed)
+        judge = SolvabilityJudge(self, client, prompt, context)
         with ScoreStore(context.scores / f"solvability-{row_id('judge', **client.fingerprint_fields)[:12]}") as scores:
             planted = SyntheticNegatives(self.planted, context.domain, context.seed) if self.measure else None
             for case in judge.assess(cases, scores):
@@ -80,8 +85,8 @@ class SolvabilityFilter(FilterConfig):
 class SolvabilityJudge:
     """Asks about questions, many at once, and gives them back in their order."""
 
-    def __init__(self, config: SolvabilityFilter, client: ModelClient, prompt: Prompt, seed: int) -> None:
-        self._client, self._prompt, self._seed = client, prompt, seed
+    def __init__(self, config: SolvabilityFilter, client: ModelClient, prompt: Prompt, context: FilterContext) -> None:
+        self._client, self._prompt, self._seed, self._whole = client, prompt, context.seed, context.whole
         self._sampling: Sampling = client.sampling(
             n=config.votes,
             temperature=config.temperature,
@@ -93,13 +98,13 @@ class SolvabilityJudge:
     def assess(self, cases: Iterator[FilterItem], scores: ScoreStore) -> Iterator[FilterItem]:
         """Every case with the verdict on it; one that an earlier run or case has asked about is not asked again.
 
-        Where a request fails, the case waits and with it all that come after, since later filters see cases in their
-        order; the judge is still asked about them, for the store.
+        Where a request fails and a filter of the chain needs all rows, the case waits and with it all that come after;
+        the judge is still asked about them, for the store.
 
         Raises:
-            UnfinishedError: at the end, if any request failed.
+            UnfinishedError: at the end, if any request failed and cases wait for it.
         """
-        waiting = _WaitingItems(scores)
+        waiting = _WaitingItems(scores, self._whole)
 
         def new() -> Iterator[WorkItem]:
             for case in cases:
@@ -160,12 +165,13 @@ class SolvabilityJudge:
 class _WaitingItems:
     """Cases that wait for the judge's reply, in their order."""
 
-    def __init__(self, scores: ScoreStore) -> None:
-        self._scores = scores
+    def __init__(self, scores: ScoreStore, whole: bool) -> None:
+        self._scores, self._whole = scores, whole
         self.order: deque[tuple[FilterItem, str]] = deque()
         self.asked: set[str] = set()
         self.failures: list[str] = []
         self._rejected: dict[str, Reject] = {}
+        self._failed: dict[str, str] = {}
 
     def add(self, case: FilterItem, key: str) -> bool:
         """Take a case in; whether the judge is to be asked. After a failure none is kept: none could come out."""
@@ -178,11 +184,13 @@ class _WaitingItems:
 
     def add_result(self, result: ItemResult) -> None:
         """Keep the judge's reply, for good if it is no error."""
-        if result.failure is not None:
+        if result.failure is not None and self._whole:
             self.failures.append(result.failure)  # and its key stays among those asked
             return
         self.asked.discard(result.key)
-        if result.rejects:
+        if result.failure is not None:
+            self._failed[result.key] = result.failure
+        elif result.rejects:
             self._rejected[result.key] = result.rejects[0]
         elif result.key:
             self._scores.put(result.key, result.rows[0])
@@ -193,10 +201,12 @@ class _WaitingItems:
             case, key = self.order.popleft()
             if key in self._rejected:
                 case.remove(self._rejected[key].reason, self._rejected[key].detail)
+            elif key in self._failed:
+                case.fail(self._failed[key])
             yield case, self._scores.get(key) if key in self._scores else None
 
     def _is_open(self, key: str) -> bool:
-        return bool(key) and key not in self._scores and key not in self._rejected
+        return bool(key) and not any(key in known for known in (self._scores, self._rejected, self._failed))
 
 
 def judge_prompt(name: str) -> Prompt:
