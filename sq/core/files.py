@@ -13,7 +13,7 @@ import os
 import socket
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -116,6 +116,16 @@ def digest_of(*texts: str | bytes) -> str:
     for text in texts:
         data = text.encode() if isinstance(text, str) else text
         digest.update(len(data).to_bytes(8, "little") + data)
+    return digest.hexdigest()
+
+
+def code_version(files: Iterable[Path], *also: object) -> str:
+    """A short digest of files of code, by name and content, and of what else decides the results of that code."""
+    digest = hashlib.blake2b(digest_size=6)
+    for file in sorted(files):
+        digest.update(file.name.encode() + file.read_bytes())
+    for value in also:
+        digest.update(str(value).encode())
     return digest.hexdigest()
 
 

@@ -154,6 +154,14 @@ def digest(config: SourceConfig, domain: Domain | None = None) -> str:
     return _hash(*(_file_digest(p) for p in source.paths), *([config.encoding] if config.encoding else []))
 
 
+def made_with(config: SourceConfig) -> Mapping[str, Any]:
+    """What decided the rows of a stage's directory whose columns are read as they are; nothing of any other source."""
+    if config.mix or config.columns or config.input is None:
+        return {}
+    source = locate(config.input, config.split)
+    return read_manifest(source.paths[0]).config if source.kind is InputKind.STAGE else {}
+
+
 def parts(config: SourceConfig) -> dict[str, WeightedSource]:
     """The sources of a mix. A value that is a number is a weight, and its key the input.
 

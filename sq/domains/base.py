@@ -78,6 +78,11 @@ class Domain(Protocol):
         """Yield `count` rows with at least question, answer, solution and steps, the same for the same arguments."""
         ...
 
+    @property
+    def extractor(self) -> str:
+        """What decides `final_answer` beside the text: a digest of its code, with its settings."""
+        ...
+
     def final_answer(self, text: str) -> str | None:
         """The final answer that a solution states, or None."""
         ...

@@ -56,6 +56,13 @@ class QADomain(SourcedDomain):
         super().__init__(config.name, config.seeds, config.benchmarks)
         self.config, self.instruction = config, config.instruction
 
+    @property
+    def extractor(self) -> str:
+        """The version of the grader's extractor, and which places count."""
+        from sq.eval.extract import extractor_version
+
+        return f"{extractor_version()}-{self.config.extract}"
+
     def final_answer(self, text: str) -> str | None:
         """The answer that a solution states, where that is a place that counts (`extract`)."""
         from sq.eval.extract import extract

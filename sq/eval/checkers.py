@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sq.core.files import code_version
 from sq.domains.base import Domain, group_by_answer
 from sq.eval.equal.numbers import EXACT as EXACT_VALUE
 from sq.eval.equal.numbers import Tolerance
@@ -154,12 +154,9 @@ class DomainChecker:
 @lru_cache
 def grader_version() -> str:
     """A digest of the graders of mathematics: their code, and the release of the library they compute with."""
-    digest = hashlib.blake2b(digest_size=6)
     here = Path(__file__).parent
-    for file in sorted(p for pattern in _GRADER_CODE for p in here.glob(f"{pattern}.py")):
-        digest.update(file.name.encode() + file.read_bytes())
-    digest.update(version("mpmath").encode())
-    return digest.hexdigest()
+    files = (file for pattern in _GRADER_CODE for file in here.glob(f"{pattern}.py"))
+    return code_version(files, version("mpmath"))
 
 
 def storable(text: str) -> str:

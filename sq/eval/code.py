@@ -7,7 +7,6 @@ check is the tests, and its profile is called `tests`.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from typing import Any
 
 from sq.core.config import flatten, setting
 from sq.core.errors import RowError
+from sq.core.files import code_version
 from sq.core.prompts import ParserConfig, ParserKind, PromptConfig
 from sq.core.rows import row_id
 from sq.domains.code.extract import ExtractedProgram, extract_program
@@ -177,11 +177,7 @@ def _grade_row(program: ExtractedProgram, result: ProgramResult | None) -> Grade
 
 def _version(config: SandboxConfig) -> str:
     """A digest of what decides a grade: this code, the sandbox's, the limits, the Python that runs programs."""
-    digest = hashlib.blake2b(digest_size=6)
     package = Path(__file__).parents[1]
     files = [f for pattern in ("eval/code*.py", "domains/code/*.py", "sandbox/**/*.py") for f in package.glob(pattern)]
-    for file in sorted(files):
-        digest.update(file.name.encode() + file.read_bytes())
     settings = {k: v for k, v in flatten(config).items() if k not in ("workers", "isolation", "allow_weak")}
-    digest.update(repr((sorted(settings.items()), sys.version_info[:2])).encode())
-    return digest.hexdigest()
+    return code_version(files, (sorted(settings.items()), sys.version_info[:2]))

@@ -10,7 +10,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
+from pathlib import Path
 
+from sq.core.files import code_version
 from sq.eval.answer_text import after_thinking, may_mention, visible_text
 from sq.eval.boxes import boxed, last_boxes
 from sq.eval.equal.notation import SHARE
@@ -23,6 +26,17 @@ MAX_OUTPUT = 60_000
 MAX_SEGMENT = 600
 MAX_TAIL = 12_000
 """Characters from the end in which a formula or number is looked for where nothing announces it."""
+
+_CODE = (
+    "answer_text",
+    "boxes",
+    "extract",
+    "named_values",
+    "negated_answers",
+    "equal/normalise",
+    "equal/notation",
+    "equal/words",
+)
 
 
 class AnswerLocation(StrEnum):
@@ -123,6 +137,12 @@ _BARE_NAME = re.compile(
 _RATIO = re.compile(r"\d[\d.]*\s+to\s+\d[\d.]*", re.ASCII)
 _CASES = re.compile(r"\$*[^.\n$]{0,40}\\begin\{cases\}.{1,1000}\\end\{cases\}\s*[.$]*", re.DOTALL)
 _STARTS = ("answer", "final answer", "solution is", "the solution is", "solution", "ans")
+
+
+@lru_cache
+def extractor_version() -> str:
+    """A digest of the code that finds a final answer."""
+    return code_version(Path(__file__).parent / f"{name}.py" for name in _CODE)
 
 
 def extract(output: str, *, finish_reason: str | None = None) -> Extraction:

@@ -45,7 +45,7 @@ class AnswersStage(SynthStage):
         sampler = AnswerSampler(solver=solver, sampling=sampling, domain=domain, seed=job.seed)
         return StageSpec(
             schema=CANDIDATE,
-            fingerprint_fields=sampler.fingerprint_fields,
+            fingerprint_fields={**sampler.fingerprint_fields, "extractor": domain.extractor},
             items=lambda: source.items(sampler.key),
             items_from=source.items_from(sampler.key),
             process=lambda items, run: solver.run_flows(items, lambda item: sampler.request_flow(item, run)),
@@ -71,7 +71,7 @@ class AnswerSampler:
 
     @cached_property
     def fingerprint_fields(self) -> dict[str, Any]:
-        """All that a question's solutions depend on, beside the question."""
+        """All that a question's solutions depend on, beside the question. Their answers depend on the extractor too."""
         return {
             **self.solver.fingerprint_fields,
             "instruction": self.domain.instruction,

@@ -23,6 +23,7 @@ from sq.core.ledger import Reject, WorkItem, read_rejects, read_rows
 from sq.core.rows import CANDIDATE, EXAMPLE, fit_row, row_id
 from sq.core.thinking import UNFINISHED, answer_start
 from sq.data.readers import BadRow
+from sq.data.sources import made_with
 from sq.domains.base import Domain
 from sq.engine.base import ScoreRequest, ScoreResult
 from sq.engine.failures import rejected
@@ -63,11 +64,14 @@ class SelectStage(SynthStage):
                 "engine: give model={name: reward, path: DIR} with engine=hf or vllm, or stage.method=majority"
             )
         reward_model = ModelClient(job.model, job.engine) if rewarded else None
-        selector = Selector(stage=self, domain=domain, seed=job.seed, reward_model=reward_model)
+        answers = made_with(job.source)
+        extracted = answers.get("stage.name") == "answers" and answers.get("extractor") == domain.extractor
+        selector = Selector(stage=self, domain=domain, seed=job.seed, reward_model=reward_model, extracted=extracted)
         return StageSpec(
             schema=EXAMPLE,
             fingerprint_fields={
                 "instruction": domain.instruction,
+                "extractor": domain.extractor,
                 **(reward_model.scoring_fields if reward_model else {}),
             },
             items=lambda: _questions(source, selector),
@@ -92,6 +96,8 @@ class Selector:
     domain: Domain
     seed: int
     reward_model: ModelClient | None
+    extracted: bool
+    """Whether the input's final answers are by the same extractor, and need not be extracted again."""
 
     def results(self, items: Iterator[WorkItem], run: str) -> Iterator[ItemResult]:
         """The chosen and the others, question by question."""
@@ -132,14 +138,15 @@ class Selector:
         """Candidates with a final answer, and rejects for the others."""
         standing, rejects = [], []
         for row in candidates:
-            start = row.get("reasoning_end")
-            start = answer_start(row["response"]) if start is None else start
+            given = row.get("reasoning_end")
+            start = answer_start(row["response"]) if given is None else given
             if start == UNFINISHED:
                 detail = f"its reasoning never ended, in {row.get('response_tokens')} tokens"
                 rejects.append(Reject(row=row, reason="unfinished_reasoning", detail=detail))
                 continue
-            answer, reference = self.domain.final_answer(row["response"][start or 0 :]), row.get("answer")
-            row["response_answer"] = answer
+            if not (self.extracted and start == given):
+                row["response_answer"] = self.domain.final_answer(row["response"][start or 0 :])
+            answer, reference = row["response_answer"], row.get("answer")
             if reference is not None:
                 row["correct"] = answer is not None and self.domain.check(answer, reference)
             if row.get("response_finish_reason") == "length" and not self.stage.keep_cut_off:

@@ -7,7 +7,11 @@ import pytest
 
 from sq.core.errors import ConfigError, EngineError, LedgerError
 from sq.core.ledger import read_rejects, read_rows
+from sq.data.sources import SourceConfig, made_with
+from sq.domains.arithmetic import ArithmeticDomain
 from sq.domains.oracle import OracleEngine
+from sq.domains.qa import QADomain
+from sq.engine.base import Completion, Result
 
 QUESTION = "Tom has 2 apples. He buys 3 more apples. How many apples does he have now?"
 
@@ -114,3 +118,55 @@ def test_a_model_that_gives_no_rewards_is_told_before_an_engine_starts(run, tmp_
     file = candidates(boxed(1), boxed(2))
     with pytest.raises(ConfigError, match="stage.method=reward needs a reward model, and model=tiny is none"):
         run("select", f"input={file}", f"engine={engine}", "model=tiny", to="s")
+
+
+REPLIES = (
+    boxed(5),
+    "The answer is 5.",
+    "I think 5",
+    "<think>Is it \\boxed{4}?</think>It is \\boxed{6}.",
+    "<think>It is \\boxed{4}.</think>Hm.",
+    "<think>It is \\boxed{4}.",
+    "[[It is \\boxed{4}.]]So 5 it is.",
+)
+
+
+@pytest.mark.parametrize("domain", [ArithmeticDomain, QADomain])
+@pytest.mark.parametrize(("marks", "read_again"), [("[]", 0), ("['[[',']]']", 2)])
+def test_kept_answers_are_those_to_extract(run, tmp_path, candidates, monkeypatch, domain, marks, read_again):
+    completions = tuple(Completion(text=text, finish_reason="stop", tokens=9) for text in REPLIES)
+    monkeypatch.setattr(OracleEngine, "_answer", lambda self, r: Result(key=r.key, completions=completions))
+    settings = [f"domain={'math' if domain is QADomain else 'arithmetic'}", "engine.domain=arithmetic"]
+    reasoning = f"model.chat.reasoning={marks}"
+    run("answers", *settings, reasoning, f"stage.n={len(REPLIES)}", f"input={candidates('', '')}", "limit=1", to="a")
+    calls, extract = [], domain.final_answer
+    monkeypatch.setattr(domain, "final_answer", lambda self, text: calls.append(text) or extract(self, text))
+
+    def select(source, to):
+        calls.clear()
+        run("select", *settings, f"input={source}", to=to)
+        rejects = [{**r, "row": json.loads(r["row"])} for r in read_rejects(tmp_path / to)]
+        return len(calls), [*read_rows(tmp_path / to), *rejects]
+
+    few, kept = select(tmp_path / "a", "kept")
+    monkeypatch.setattr(domain, "extractor", "another")
+    every, extracted = select(tmp_path / "a", "extracted")
+    assert (few, every) == (read_again, len(REPLIES) - 1)
+    assert [without_run(row) for row in kept] == [without_run(row) for row in extracted]
+
+
+def without_run(row):
+    return {k: without_run(v) if isinstance(v, dict) else v for k, v in row.items() if k != "run"}
+
+
+def test_answers_of_a_file_are_extracted(run, tmp_path, candidates):
+    file = candidates(boxed(4), boxed(5), response_answer="7")
+    run("select", f"input={file}", to="s")
+    assert [row["response_answer"] for row in read_rows(tmp_path / "s")] == ["5"]
+
+
+@pytest.mark.parametrize("columns", [None, {"response": "question"}])
+def test_what_made_the_rows_is_known_only_where_they_are_read_as_they_are(run, tmp_path, columns):
+    run("answers", "input=domain", "limit=1", to="a")
+    made = made_with(SourceConfig(input=str(tmp_path / "a"), columns=columns))
+    assert made.get("extractor") == (None if columns else ArithmeticDomain().extractor)

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+
+from sq.core.files import code_version
 
 _BOXED = "\\boxed{"
 _NUMBER = re.compile(r"([+-]?)\$?(\d{1,40}(?:,\d{3}){0,9})(?:\.(\d{1,40})|/(\d{1,40}))?", re.ASCII)
 _LATEX = re.compile(r"\\[dt]?frac\{(-?\d{1,40})\}\{(\d{1,40})\}", re.ASCII)
+
+
+@lru_cache
+def extractor_version() -> str:
+    """A digest of this code."""
+    return code_version([Path(__file__)])
 
 
 def final_answer(text: str) -> str | None:

@@ -103,6 +103,11 @@ class ArithmeticDomain:
         """Text of mixed quality to pretrain on; no question of the validation or test split is in it."""
         return documents(count, seed)
 
+    @property
+    def extractor(self) -> str:
+        """The version of what finds the last box."""
+        return numbers.extractor_version()
+
     def final_answer(self, text: str) -> str | None:
         """The content of the last `\\boxed{...}`."""
         return numbers.final_answer(text)

@@ -14,7 +14,7 @@ from sq.core.config import setting
 from sq.data.sources import SourceConfig
 from sq.domains.base import AnswerGroups, DomainConfig
 from sq.domains.code.execution import ProgramExecutor
-from sq.domains.code.extract import program_in
+from sq.domains.code.extract import extractor_version, program_in
 from sq.domains.sourced import SourcedDomain
 from sq.sandbox.config import SandboxConfig
 
@@ -52,6 +52,11 @@ class CodeDomain(SourcedDomain):
         self.config = config
         self.instruction = config.instruction + (TESTS_TOO if config.write_tests else "")
         self._executor = ProgramExecutor(config.sandbox)
+
+    @property
+    def extractor(self) -> str:
+        """The version of what finds a program."""
+        return extractor_version()
 
     def final_answer(self, text: str) -> str | None:
         """The program in a solution: a closed block of Python that parses."""

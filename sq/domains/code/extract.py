@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import ast
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+from sq.core import thinking
+from sq.core.files import code_version
 from sq.core.thinking import UNFINISHED, answer_start
 from sq.domains.code.blocks import (
     DEFINITIONS,
@@ -38,6 +43,13 @@ class ExtractedProgram:
     location: str
     """block, text or continuation; else nowhere."""
     reason: str = ""
+
+
+@lru_cache
+def extractor_version() -> str:
+    """A digest of the code that finds a program, and the Python that parses it."""
+    here = Path(__file__)
+    return code_version([here, here.with_name("blocks.py"), Path(thinking.__file__)], sys.version_info[:2])
 
 
 def program_in(text: str) -> str | None:

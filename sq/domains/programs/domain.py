@@ -12,7 +12,7 @@ from sq.core.errors import ConfigError
 from sq.domains.arithmetic.splits import SPLITS, question_digest, split_of_digest
 from sq.domains.base import AnswerGroups, Document, DomainConfig, OracleLabel
 from sq.domains.code.execution import ProgramExecutor
-from sq.domains.code.extract import program_in
+from sq.domains.code.extract import extractor_version, program_in
 from sq.domains.programs.corpus import documents
 from sq.domains.programs.oracle import MOST_STEPS, analyse, arguments
 from sq.domains.programs.problems import problem
@@ -77,6 +77,11 @@ class ProgramsDomain:
     def corpus(self, count: int, seed: int) -> Iterator[Document]:
         """Text of mixed quality to pretrain on; no task of the validation or test split is solved in it."""
         return documents(count, seed)
+
+    @property
+    def extractor(self) -> str:
+        """The version of what finds a program."""
+        return extractor_version()
 
     def final_answer(self, text: str) -> str | None:
         """The program in a solution: a closed block of Python that parses."""
