@@ -6,6 +6,7 @@ no signal handler is involved. Pairs go in as an iterable and grades come out in
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import queue
@@ -16,11 +17,12 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, replace
-from itertools import islice
+from dataclasses import replace
+from itertools import accumulate, islice
 from pathlib import Path
+from typing import Any
 
 from sq.eval.boxes import in_a_box
 from sq.eval.equal import math_verify
@@ -96,7 +98,7 @@ class Grader:
     def _chunk(self, pairs: list[Pair], rules: Profile) -> list[Grade]:
         worker = self._idle.get()
         try:
-            return [worker.grade(pair, rules) for pair in pairs]
+            return worker.grade(pairs, rules)
         finally:
             self._idle.put(worker)
 
@@ -110,42 +112,42 @@ class _Worker:
         self._lock = threading.Lock()
         self._start()
 
-    def grade(self, pair: Pair, rules: Profile) -> Grade:
-        """The grade of one pair, decided within the deadline."""
-        pair = replace(pair, prediction=pair.prediction[-MAX_OUTPUT:], reference=pair.reference[-MAX_OUTPUT:])
+    def grade(self, pairs: Sequence[Pair], rules: Profile) -> list[Grade]:
+        """The grades of some pairs, each decided within the deadline; a pair that is killed costs no other its grade.
+
+        Pairs are sent ahead, and those behind one that ends the process are sent again. Where the process died and did
+        not run out of time, the pair that it was at is asked of a new one, once and alone.
+        """
         deadline = max(self.config.deadline, math_verify.SECONDS if rules is Profile.MATH_VERIFY else 0)
-        line = json.dumps({"profile": rules.value, "pair": asdict(pair), "deadline": deadline}) + "\n"
-        try:
-            reply = self._ask(line.encode("ascii"), deadline)
-        except _DeadlineError as gone:
-            self._replace()
-            return Grade(profile=rules, status=GradeStatus.TIMEOUT, reason=str(gone))
-        answer = json.loads(reply)
-        if "error" in answer:
-            if not answer.get("fault"):
+        lines = [_request(pair, rules, deadline) for pair in pairs]
+        grades: list[Grade] = []
+        died = False
+        while len(grades) < len(lines):
+            left = lines[len(grades) :]
+            try:
+                for reply in self._replies(left[:1] if died else self._ahead(left), deadline):
+                    grades.append(_grade(reply, rules))
+                    died = False
+                    if "error" in reply and not reply.get("fault"):
+                        self._replace()
+                        break
+            except _DeadlineError as gone:
                 self._replace()
-            status = GradeStatus.UNVERIFIABLE if answer.get("fault") else GradeStatus.TIMEOUT
-            return Grade(profile=rules, status=status, reason=answer["error"])
-        return Grade(
-            profile=rules,
-            status=GradeStatus(answer["verdict"]),
-            reason=answer["reason"],
-            extracted=answer["extracted"],
-            location=AnswerLocation(answer["where"]),
-        )
+                died = isinstance(gone, _DiedError) and not died
+                if not died:
+                    grades.append(Grade(profile=rules, status=GradeStatus.TIMEOUT, reason=str(gone)))
+        return grades
 
-    def _ask(self, line: bytes, deadline: float) -> bytes:
-        """One answer; asked again, once, of a new process where the old one had died and not run out of time."""
-        try:
-            return self._asked(line, deadline)
-        except _DiedError:
-            self._replace()
-            return self._asked(line, deadline)
+    def _ahead(self, lines: Sequence[bytes]) -> Sequence[bytes]:
+        """As many as the pipe takes while a pair hangs, or writing would hang with it; and one at least."""
+        sizes = accumulate(len(line) for line in lines)
+        return lines[: max(1, sum(size <= self._pipe_bytes for size in sizes))]
 
-    def _asked(self, line: bytes, deadline: float) -> bytes:
+    def _replies(self, lines: Sequence[bytes], deadline: float) -> Iterator[dict[str, Any]]:
         self._await_ready()
-        self._send(line)
-        return self._line(deadline, bounded=True)
+        self._send(b"".join(lines))
+        for _ in lines:
+            yield json.loads(self._line(deadline, bounded=True))
 
     def stop(self) -> None:
         """End the process and wait for it."""
@@ -164,6 +166,8 @@ class _Worker:
             cwd=root,
             env={"PYTHONPATH": root, "PATH": os.defpath, "LC_ALL": "C.UTF-8", "OMP_NUM_THREADS": "1"},
         )
+        assert self._process.stdin is not None
+        self._pipe_bytes = fcntl.fcntl(self._process.stdin, fcntl.F_GETPIPE_SZ) * 3 // 4
         self._buffer = b""
         self._ready = False
 
@@ -224,6 +228,24 @@ class _DeadlineError(Exception):
 
 class _DiedError(_DeadlineError):
     """The worker ended by itself, or was ended by someone else."""
+
+
+def _request(pair: Pair, rules: Profile, deadline: float) -> bytes:
+    pair = replace(pair, prediction=pair.prediction[-MAX_OUTPUT:], reference=pair.reference[-MAX_OUTPUT:])
+    return (json.dumps({"profile": rules.value, "pair": vars(pair), "deadline": deadline}) + "\n").encode("ascii")
+
+
+def _grade(reply: Mapping[str, Any], rules: Profile) -> Grade:
+    if "error" in reply:
+        status = GradeStatus.UNVERIFIABLE if reply.get("fault") else GradeStatus.TIMEOUT
+        return Grade(profile=rules, status=status, reason=reply["error"])
+    return Grade(
+        profile=rules,
+        status=GradeStatus(reply["verdict"]),
+        reason=reply["reason"],
+        extracted=reply["extracted"],
+        location=AnswerLocation(reply["where"]),
+    )
 
 
 def _shut(threads: ThreadPoolExecutor, workers: list[_Worker]) -> None:

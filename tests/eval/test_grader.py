@@ -2,14 +2,16 @@
 
 import os
 import signal
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from sq.core.config import build
 from sq.core.errors import ConfigError
-from sq.eval.grade import Pair
+from sq.eval.grade import Pair, grade_answer
 from sq.eval.grade_status import GradeStatus
 from sq.eval.grader import Grader
 from sq.eval.grader_config import GraderConfig, Profile
@@ -85,6 +87,37 @@ def test_a_worker_that_died_costs_no_verdict():
         assert pool.grade_one(Pair(prediction="1", reference="1")).correct
         os.kill(pids(pool)[0], signal.SIGKILL)
         assert pool.grade_one(Pair(prediction="2", reference="2")).correct
+
+
+@pytest.mark.parametrize(
+    ("prediction", "status", "reason"),
+    [
+        ("hang", GradeStatus.TIMEOUT, "not decided within 1 s"),
+        ("die", GradeStatus.TIMEOUT, "the grading process died on this pair"),
+        ("memory", GradeStatus.TIMEOUT, "ran out of memory"),
+        ("fault", GradeStatus.UNVERIFIABLE, "ValueError: a defect"),
+    ],
+)
+def test_a_pair_that_fails_within_a_chunk_costs_no_other_its_grade(monkeypatch, prediction, status, reason):
+    start = subprocess.Popen
+    script = str(Path(__file__).parent / "worker_that_fails.py")
+    monkeypatch.setattr(subprocess, "Popen", lambda args, **kw: start([args[0], script, args[-1]], **kw))
+    pairs = numbered(12)
+    pairs[5] = Pair(prediction=prediction, reference="5")
+    long = [Pair(prediction="π" * 59_000 + pair.prediction, reference=pair.reference) for pair in pairs[6:9]]
+    with Grader(GraderConfig(workers=1, deadline=1)) as pool:
+        grades = list(pool.grade([*pairs[:6], *long, *pairs[9:]]))
+    assert (grades[5].status, grades[5].reason) == (status, reason)
+    others = grades[:5] + grades[6:]
+    assert [g.extracted for g in others] == [str(i) for i in range(12) if i != 5]
+    assert [g.correct for g in others] == [bool(i % 3) for i in range(12) if i != 5]
+
+
+def test_grades_are_those_of_each_pair_alone(grader):
+    rows = [line.split("\t") for line in (Path(__file__).parent / "pairs.tsv").read_text().split("\n")[1:] if line]
+    pairs = [Pair(prediction=row[2], reference=row[3]) for row in rows[::5]]
+    for one, alone in zip(grader.grade(pairs), map(grade_answer, pairs), strict=True):
+        assert one == replace(alone, reason=alone.reason[:300])
 
 
 def test_workers_have_a_memory_limit_and_no_secrets(grader, monkeypatch):
