@@ -91,10 +91,11 @@ class Conversations:
     def result(self, key: str, ids: Sequence[int], numbers: Sequence[Sequence[float]]) -> ScoreResult:
         """The score that a model's numbers come to: of the conversation, of its last token, or of each of its steps."""
         if self.step_id is None:
-            score = numbers[-1][0] + self._bias
+            read = [score := numbers[-1][0] + self._bias]
         else:
             score = self._combine([_probability(*step) for step in numbers])
-        if not math.isfinite(score):
+            read = [logit for step in numbers for logit in step]  # of all: min() passes over a NaN
+        if not all(map(math.isfinite, read)):
             return ScoreResult(key=key, error=OVERFLOWED)
         return ScoreResult(key=key, score=score, tokens=len(ids))
 

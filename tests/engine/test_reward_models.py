@@ -10,6 +10,7 @@ import torch
 from sq.core.errors import EngineError
 from sq.data.scoring import score_questions
 from sq.engine.base import Request, Sampling, ScoreRequest
+from sq.engine.conversations import Conversations
 from sq.engine.hf import HFConfig
 from sq.engine.vllm import VLLMConfig
 from sq.models.load import ModelConfig
@@ -90,6 +91,19 @@ def test_the_rewards_of_steps_are_combined_as_asked(how, combine, random_tiny, t
     assert scores == pytest.approx({one.key: plain_score(model, kind, one, combine) for one in asked}, abs=1e-3)
     counted = HFConfig(step_reward=how).fingerprint_fields(model.config)
     assert counted["engine.step_reward"] == how and HFConfig().fingerprint_fields(model.config) != counted
+
+
+@pytest.mark.parametrize("how", ["min", "product", "last"])
+@pytest.mark.parametrize("bad", [[math.nan, 1.0], [1.0, math.nan], [math.inf, 0.0], [0.0, -math.inf]])
+@pytest.mark.parametrize("place", [0, 1])
+def test_numbers_of_a_step_that_overflowed_are_no_score(how, bad, place, random_tiny, tmp_path):
+    model = reward_models.make("Qwen2ForProcessRewardModel", random_tiny, tmp_path)
+    steps = Conversations(model.config, json.loads((tmp_path / "config.json").read_text()), 512, how)
+    numbers = [[0.0, 2.0], [0.0, 3.0]]
+    assert steps.result("fine", (1, 2), numbers).score > 0.8
+    numbers[place] = bad
+    result = steps.result("bad", (1, 2), numbers)
+    assert result.score is None and "overflowed" in result.error
 
 
 def test_a_process_reward_model_whose_tokenizer_ends_no_steps_is_refused(random_tiny, tmp_path):
