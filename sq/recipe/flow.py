@@ -235,7 +235,7 @@ def _of_each_row(name: str, job: SynthJob, rows: float, flow: Flow) -> PlanStage
 
 
 def _filters(name: str, job: SynthJob, rows: float, flow: Flow) -> list[PlanStage]:
-    """Each filter that asks a model is a line of its own; the others together are one, before them."""
+    """Each filter that asks a model is a line of its own; the others, if any, together are one, before them."""
     assume, left = flow.assume, rows
     asking: list[PlanStage] = []
     for label, config in job.filters.items():
@@ -259,7 +259,8 @@ def _filters(name: str, job: SynthJob, rows: float, flow: Flow) -> list[PlanStag
         name=name, phase="filter", what="filters without a model", use=Use.NONE, rows=rows,
         filter_rows=assume.filter_rows, kept=asking[0].rows if asking else left,
     )  # fmt: skip
-    return [free, *asking[:-1], replace(asking[-1], kept=left)] if asking else [free]
+    before = [free] if len(asking) < len(job.filters) else []
+    return [*before, *asking[:-1], replace(asking[-1], kept=left)] if asking else [free]
 
 
 def _share_looked_at(config: FilterConfig, generators: Mapping[str, float]) -> float:

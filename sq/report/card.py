@@ -13,7 +13,7 @@ import yaml
 
 from sq import __version__
 from sq.core.columns import CHAT, TABLE
-from sq.report.artifacts import MOST, RunArtifacts, read_json
+from sq.report.artifacts import MOST, RunArtifacts, StageArtifacts, read_json
 from sq.report.content import percentiles, repeated
 from sq.report.dataset_formats import ABOUT, DatasetFormat
 from sq.report.estimates import quality, selected_right
@@ -60,10 +60,16 @@ def card(
         tokens=_tokens(artifacts), clean=clean_shares(artifacts, artifacts.finals),
         bill=read_json(artifacts.directory / "bill.json"),
         guard=guard if guard.get("dataset") == artifacts.dataset else None,
-        filters=filters[-1].manifest.config.get("filters", []) if filters and filters[-1].manifest else [],
+        filters=_names(filters),
         judged=[m.sentence(metrics, key) for m, key, _ in metrics_of("filter", metrics) if m.about.startswith("judge")],
         command=without_places(str(artifacts.recipe.get("command") or ""), artifacts),
     )  # fmt: skip
+
+
+def _names(filters: Sequence[StageArtifacts]) -> list[str]:
+    """What these stages filtered by, each filter once."""
+    configs = [stage.manifest.config for stage in filters if stage.manifest]
+    return list(dict.fromkeys(name for config in configs for name in config.get("filters", [])))
 
 
 def _models(artifacts: RunArtifacts) -> list[tuple[str, str, int, str]]:

@@ -89,7 +89,7 @@ def _by_reader(stages: Sequence[StageArtifacts], artifacts: RunArtifacts, column
     for stage in stages:
         choosers = _choosers(stage, column)
         of_stage: dict[str, list[Any]] = {}
-        for reader in (s for s in artifacts.of("filter") if stage in artifacts.inputs_of(s)):
+        for reader in (s for s in artifacts.of("filter") if _reads(s, stage, artifacts)):
             ids = {row["id"] for row in stage.rows("id")} if len(artifacts.inputs_of(reader)) > 1 else None
             held_out = column == "solvable" and _has_held_out_votes(reader, artifacts)
             values: dict[str, list[Any]] = {}
@@ -101,6 +101,13 @@ def _by_reader(stages: Sequence[StageArtifacts], artifacts: RunArtifacts, column
         of_stages.append(of_stage)
     names = [by for by in of_stages[0] if all(by in values for values in of_stages)] if of_stages else []
     return {by: [value for values in of_stages for value in values[by]] for by in names}
+
+
+def _reads(reader: StageArtifacts, stage: StageArtifacts, artifacts: RunArtifacts) -> bool:
+    """Whether a filter reads a stage's rows, or what filters that ask no model have left of them."""
+    inputs = artifacts.inputs_of(reader)
+    plain = (s for s in inputs if s.kind == "filter" and not any(_choosers(s, column) for column in CHOOSERS))
+    return stage in inputs or any(_reads(s, stage, artifacts) for s in plain)
 
 
 def _has_held_out_votes(reader: StageArtifacts, artifacts: RunArtifacts) -> bool:

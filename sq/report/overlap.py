@@ -53,7 +53,9 @@ def clean_shares(artifacts: RunArtifacts, stages: Sequence[StageArtifacts]) -> l
 def overlap(artifacts: RunArtifacts) -> Section | None:
     """The table: clean problems of each benchmark, against the questions before and after the filter."""
     filters = [s for s in artifacts.of("filter") if s.manifest and "figure" not in s.tags]
-    before = artifacts.inputs_of(filters[-1])[:1] if filters else artifacts.of("questions")[-1:]
+    before = artifacts.of("questions")[-1:] if not filters else []
+    for stage in artifacts.chain(filters[-1:]):
+        before += artifacts.inputs_of(stage)[:1] if stage.kind == "filter" and not before else []
     stages = list({stage.name: stage for stage in [*before, *(artifacts.finals or filters[-1:])]}.values())
     by_benchmark: dict[str, list[CleanShare]] = {}
     for one in clean_shares(artifacts, stages):

@@ -315,6 +315,7 @@ def test_a_profile_says_how_many_gpus_each_stage_has_and_which_where_none_is_her
   small: {script: train, set: {stage: sft, model: tiny, data.input: "@labels", trainer: gpu}}
   api: {script: synthesize, set: {stage: answers, input: "@labels", engine: openai}}
   filter: {script: synthesize, set: {stage: filter, input: "@labels", model: tiny, filters: [solvability]}}
+  distinct: {script: synthesize, set: {stage: filter, input: "@labels", model: tiny, filters: [duplicates]}}
 """
     )
     loaded = load_recipe(str(path), ["profile=node", "profile.gpus=4", "profile.hardware=h100"])
@@ -325,7 +326,8 @@ def test_a_profile_says_how_many_gpus_each_stage_has_and_which_where_none_is_her
         "sft": 4,
         "small": 1,
         "api": 1,
-        "filter": 1,
+        "filter": 4,
+        "distinct": 1,
     }
     lines = format_plan(found).splitlines()
     assert [next(line for line in lines if f" {name} " in line).split().count("4") for name in ("sft", "small")] == [

@@ -22,7 +22,7 @@ def test_the_papers_recipe_runs_to_its_end_with_the_tiny_model(tmp_path):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "out/recipe.json").read_text())
-    assert record["status"] == "done" and len(record["stages"]) == 23
+    assert record["status"] == "done" and len(record["stages"]) == 25
     assert {s["stage"] for s in record["stages"] if s["stage"]} == {
         "qft", "questions", "rewrite", "qpo", "fail_rate", "difficulty", "reward", "filter", "answers", "select", "sft"
     }  # fmt: skip

@@ -101,6 +101,13 @@ def test_another_judge_of_the_filters_output_is_told_and_compared_where_it_judge
     assert "own judge" not in rows["+filter"] and len(changes) == 2 and "+QFT -> +filter: solvable" in changes[1]
 
 
+def test_a_judge_that_reads_what_a_filter_without_a_model_left_counts_for_the_questions_before_it(run):
+    judged(run, "distinct", "questions-qft", filters="duplicates")
+    judged(run, "after-distinct", "distinct", *B)
+    of_qft = conditions(find_run(as_mathematics(run, "questions-qft", "distinct", "after-distinct")))[0]
+    assert of_qft.metrics["solvable"].value == pytest.approx(share(run / "after-distinct"))
+
+
 def test_the_same_judge_counts_where_it_votes_anew(run):
     drawn = ["engine.error_rate=0.1", "filters.solvability.temperature=0.7"]
     judged(run, "greedy", "filter", *A, "seed=5")
