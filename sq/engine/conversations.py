@@ -91,7 +91,8 @@ class Conversations:
     def result(self, key: str, ids: Sequence[int], numbers: Sequence[Sequence[float]]) -> ScoreResult:
         """The score that a model's numbers come to: of the conversation, of its last token, or of each of its steps."""
         if self.step_id is None:
-            read = [score := numbers[-1][0] + self._bias]
+            score = numbers[-1][0] + self._bias
+            read = [score]
         else:
             score = self._combine([_probability(*step) for step in numbers])
             read = [logit for step in numbers for logit in step]  # of all: min() passes over a NaN
