@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Self
 
 from sq.core.config import flatten, setting
@@ -75,6 +75,10 @@ class EngineConfig:
             "or less, or a longer context (engine.max_model_len, model.max_length), or choose a model that has one"
         )
 
+    def for_another(self, model: ModelConfig) -> Self:
+        """The same for a second model, without what was set for the first."""
+        return self
+
     @property
     def gpus(self) -> int:
         """How many GPUs it takes, where there are any."""
@@ -120,6 +124,11 @@ class LocalEngineConfig(EngineConfig):
     def context(self, model: ModelConfig) -> int | None:
         """As set, else the model's own."""
         return self.max_model_len or context_length(model)
+
+    def for_another(self, model: ModelConfig) -> Self:
+        """With a context that the second model has too; a shorter one may be for the memory, and stays."""
+        own = context_length(model)
+        return replace(self, max_model_len=min(self.max_model_len, own)) if self.max_model_len and own else self
 
     def fingerprint_fields(self, model: ModelConfig) -> dict[str, Any]:
         """With the context that replies are cut off at."""

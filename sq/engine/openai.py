@@ -84,6 +84,10 @@ class OpenAIConfig(EngineConfig):
         """With the name it is served by."""
         return replace(self, served=self.served or model.path)
 
+    def for_another(self, model: ModelConfig) -> Self:
+        """By that one's name, at a price that is not known."""
+        return replace(self, served=None, price_in=0.0, price_out=0.0)
+
     def create(self, model: ModelConfig) -> OpenAIEngine:
         """Make ready to ask; nothing is sent yet."""
         return OpenAIEngine(self, model)

@@ -96,6 +96,11 @@ class VLLMConfig(LocalEngineConfig):
             "engine.sampler": "sq" if self.own_sampling else "vllm",
         }
 
+    def for_another(self, model: ModelConfig) -> Self:
+        """Without the adapter, the weights' form and `args` but those for speed: a draft model, an override, ..."""
+        args = {name: value for name, value in self.args.items() if name in SPEED_ONLY}
+        return replace(LocalEngineConfig.for_another(self, model), lora=None, quantization=None, args=args)
+
     def prepare(self) -> None:
         """Settings that torch and vLLM read when they are imported."""
         vllm_environment.environment(self.cpu_cache_gib)

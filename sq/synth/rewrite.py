@@ -48,7 +48,8 @@ class RewriteStage(SynthStage):
     judge_prompt: str | None = setting(None, help="judge_solvability: keep pairs whose chosen one is judged solvable")
     judge_model: ModelConfig | None = setting(None, help="that judge's name and path; default: model=")
     judge_engine: EngineConfig | None = setting(
-        None, help="what serves it, as in +engine@stage.judge_engine=openai; default: as engine="
+        None,
+        help="what serves it, as in +engine@stage.judge_engine=openai; default: like engine=, without its lora, ...",
     )
     temperature: float = setting(0.7, ge=0)
     top_p: float = setting(0.95, gt=0, le=1)
@@ -92,9 +93,10 @@ class RewriteStage(SynthStage):
             return optimiser
         if self.judge_prompt is None:
             raise ConfigError("stage.judge_model and stage.judge_engine are for stage.judge_prompt=judge_solvability")
-        engine = self.judge_engine or job.engine
+        model = self.judge_model or job.model
+        engine = self.judge_engine or job.engine.for_another(model)
         engine.prepare()
-        return ModelClient(self.judge_model or job.model, engine)
+        return ModelClient(model, engine)
 
 
 class Rewriter:

@@ -13,6 +13,9 @@ from sq.core.ledger import read_rejects, read_rows
 from sq.domains.oracle import OracleConfig
 from sq.engine.base import ScoreResult
 from sq.engine.hf import HFConfig
+from sq.engine.vllm import VLLMConfig
+from sq.models.load import ModelConfig
+from sq.synth.filters.models import FilterModels
 
 THRESHOLD = "filters.difficulty.threshold=0.5"
 
@@ -82,6 +85,25 @@ def test_difficulties_are_those_of_a_plain_forward_pass(chain, questions, scorer
     assert {row["question"]: row["difficulty"] for row in rows} == pytest.approx(wanted, abs=1e-3)
     assert metrics["rows"] == metrics["rejects/too_easy"] == 15
     assert metrics["usage/scored"] == 30 and metrics["usage/scored_tokens"] > 30
+
+
+def test_the_scorer_has_nothing_that_was_set_for_the_judges_model(scorer, tmp_path, monkeypatch):
+    monkeypatch.setattr(VLLMConfig, "prepare", lambda config: None)
+    (tmp_path / "adapter_config.json").write_text('{"r": 4}')
+    (tmp_path / "adapter_model.safetensors").write_text("weights")
+    args = {"speculative_config": {"method": "ngram"}, "kv_cache_dtype": "fp8", "max_num_batched_tokens": 4096}
+    more = {"quantization": "fp8", "lora": str(tmp_path), "args": args, "max_model_len": 1 << 20}
+    judge, own = ModelConfig(name="tiny", path="package:tiny"), VLLMConfig(quantization="fp8")
+
+    def fields(engine, given=None):
+        return FilterModels(judge, engine).scorer(scorer.config, given).scoring_fields
+
+    assert fields(VLLMConfig(**more)) == fields(VLLMConfig())
+    assert fields(VLLMConfig(max_model_len=64))["engine.max_model_len"] == 64
+    assert VLLMConfig(**more).for_another(judge).args == {"max_num_batched_tokens": 4096}
+    assert fields(VLLMConfig(**more), own) == own.fingerprint_fields(scorer.config) | {
+        "model": own.identity(scorer.config)
+    }
 
 
 def test_by_threshold_and_to_a_target(chain, questions, scorer, asked, tmp_path):

@@ -65,6 +65,15 @@ def test_the_second_look_may_be_a_judge_of_its_own(run, raw, tmp_path):
         run("rewrite", f"input={raw}", *own, to="none")
 
 
+def test_a_judge_of_its_own_is_asked_by_its_own_name(job):
+    look = ["engine=openai", "engine.served=first", "stage.judge_prompt=judge_solvability", "input=raw"]
+    look.append("stage.judge_model={name: judge, path: second}")
+    given = ["+engine@stage.judge_engine=openai", "stage.judge_engine.served=third"]
+    for more, name in (([], "second"), (given, "third")):
+        asked = job("rewrite", *look, *more, "output_dir=none")
+        assert asked.stage._judge(asked, None).identity == f"endpoint:{name}"
+
+
 @pytest.mark.parametrize(
     ("reply", "finish", "reason"),
     [

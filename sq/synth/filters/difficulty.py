@@ -42,7 +42,8 @@ class DifficultyFilter(FilterConfig):
     model: ModelConfig | None = setting(None, help="the scorer that stage=difficulty trained: its name and path")
     engine: EngineConfig | None = setting(
         None,
-        help="what serves it, as in +engine@filters.difficulty.engine=hf; default: engine=, hf beside an endpoint",
+        help="what serves it, as in +engine@filters.difficulty.engine=hf; default: like engine=, without what is for "
+        "the judge's model (lora, quantization, ...), hf beside an endpoint",
     )
     threshold: float | None = setting(None, help="keep questions at least so hard")
     target: list[float] = setting([], ge=0, help="or: share of each of so many equal bins from 0 to 1")

@@ -23,8 +23,9 @@ class FilterModels:
         return self._client("judge", self._model, self._engine)
 
     def scorer(self, model: ModelConfig, engine: EngineConfig | None = None) -> ModelClient:
-        """Says how hard a question is; on the judge's engine, unless that serves one model alone."""
-        return self._client("scorer", model, engine or (self._engine if self._engine.loads_weights else HFConfig()))
+        """Says how hard a question is; by an engine like the judge's, unless that serves one model alone."""
+        like_the_judges = self._engine.for_another(model) if self._engine.loads_weights else HFConfig()
+        return self._client("scorer", model, engine or like_the_judges)
 
     def traces(self, limit: int) -> list[ItemTrace]:
         """What each was asked for its first items."""
