@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from sq.core.config import setting
 from sq.core.errors import EngineError
+from sq.engine import engine_log
 from sq.engine.base import Completion, Request, Result, Sampling, ScoreRequest, ScoreResult
 from sq.engine.config import LocalEngineConfig
 from sq.models.load import (
@@ -77,6 +78,7 @@ class HFEngine:
         self._scores = is_scorer(model)
         from sq.engine.hf_score import own_code
 
+        engine_log.take_over("transformers")
         device = _device(config.device)
         dtype = config.resolved(model).dtype
         try:
@@ -87,7 +89,7 @@ class HFEngine:
         except (RuntimeError, ImportError) as error:  # no room for it, no FlashAttention
             raise EngineError(
                 f"model {model.name} ({model.path}) cannot be put on {device}: {str(error).splitlines()[0]}. "
-                "Choose another engine.device, engine.dtype or engine.attention"
+                f"Choose another engine.device, engine.dtype or engine.attention{engine_log.where_to_look(error)}"
             ) from error
         self._max_len = self._context()
         self._at_once = config.batch_size

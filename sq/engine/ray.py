@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from sq.core.errors import EngineError
+from sq.engine import engine_log
 
 LOCAL_STORE = 200 << 20
 
@@ -35,6 +35,7 @@ class RayPlaces:
             import ray
         except ImportError as error:
             raise EngineError(f"Ray is not installed ({error}): pip install 'sq[ray]'") from error
+        engine_log.take_over("ray")
         self._ray: Any = ray
         self.patience = cluster.patience
         self._ours = not ray.is_initialized()
@@ -70,7 +71,7 @@ class RayPlaces:
             if colon and port.isdigit():  # Ray itself would try for minutes
                 socket.create_connection((host, int(port)), timeout=10).close()
             self._ray.init(
-                address=None if address == "local" else address, log_to_driver=False, logging_level=logging.ERROR,
+                address=None if address == "local" else address, log_to_driver=False, configure_logging=False,
                 **(here if address == "local" else {}),
             )  # fmt: skip
         except (OSError, RuntimeError, ValueError) as error:

@@ -15,6 +15,8 @@ from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
+from sq.engine import engine_log
+
 
 def environment(cache_gib: int) -> None:
     """Settings that vLLM reads from the environment when it is imported; what the user has set stays."""
@@ -23,7 +25,8 @@ def environment(cache_gib: int) -> None:
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_CPU_KVCACHE_SPACE": str(cache_gib),
         "VLLM_CPU_OMP_THREADS_BIND": f"0-{cores - 1}" if cores > 1 else "0",
-        "VLLM_LOGGING_LEVEL": "ERROR",
+        "VLLM_LOGGING_LEVEL": "INFO" if os.environ.get(engine_log.FILE) else "ERROR",
+        "VLLM_LOGGING_STREAM": f"ext://{engine_log.__name__}.STREAM",
         "VLLM_NO_USAGE_STATS": "1",
         "TORCH_CPP_LOG_LEVEL": "ERROR",
         "GOMP_SPINCOUNT": "1000",
@@ -34,7 +37,8 @@ def environment(cache_gib: int) -> None:
     # assertion, and vLLM imports it later.
     with suppress(ImportError, AssertionError):
         importlib.import_module("setuptools")
-    logging.getLogger("vllm").setLevel(logging.ERROR)
+    engine_log.take_over("vllm")  # what it says while it is imported, too
+    logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"].upper())
     warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from sq.core.config import nearest
-from sq.core.errors import EngineError
-from sq.engine import vllm_environment
+from sq.core.errors import EngineError, SqError
+from sq.engine import engine_log, vllm_environment
 from sq.models.load import ModelConfig, locate
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ class RunningVLLM:
                         owners |= dict.fromkeys(names, request.key)
                 if not waiting:
                     return
-                for output in engine.step():
+                for output in self._step(engine):
                     if output.finished:
                         key = owners.pop(output.request_id)
                         waiting[key][output.request_id] = output
@@ -129,12 +129,22 @@ class RunningVLLM:
                 self.llm.llm_engine.add_request(name, prompt, params, lora_request=self._adapter)
                 given.append(name)
         except EngineDeadError as error:
-            raise EngineError(f"vLLM died with model {self.model.name}: {error}. Run the same command again") from error
+            raise self._died(error) from error
         except Exception as error:  # one does not end the others; where all fail, the stage's limit of failures does
             if given:
                 self.llm.llm_engine.abort_request(given)
             return kind(key=request.key, error=f"{type(error).__name__}: {error}")
         return given
+
+    def _step(self, engine: Any) -> list[Any]:
+        try:
+            return list(engine.step())
+        except Exception as error:
+            raise self._died(error) from error
+
+    def _died(self, error: Exception) -> EngineError:
+        what = f"vLLM died with model {self.model.name}: {_in_words(error)}{engine_log.where_to_look(error)}"
+        return EngineError(f"{what}. Run the same command again")
 
 
 def check_arguments(args: Mapping[str, Any]) -> None:
@@ -164,10 +174,19 @@ def start(config: VLLMConfig, model: ModelConfig, *, scores: bool = False) -> An
         raise EngineError(
             f"vLLM is not installed ({error}). Install the extra 'cpu' or 'cuda', or use engine=hf"
         ) from error
+    engine_log.begin(f"vLLM with model {model.name} ({model.path})")
     try:
         return LLM(**arguments(config, model, scores=scores))
-    except (ValueError, TypeError, RuntimeError, OSError) as error:
-        raise EngineError(f"vLLM cannot start with model {model.name} ({model.path}): {error}") from error
+    except SqError:
+        raise
+    except Exception as error:  # vLLM checks by assertions, and its readers of weights have errors of their own
+        what = f"vLLM cannot start with model {model.name} ({model.path}): {_in_words(error)}"
+        raise EngineError(f"{what}{engine_log.where_to_look(error)}") from error
+
+
+def _in_words(error: Exception) -> str:
+    """What an error says, with its class where that is no part of a sentence."""
+    return str(error) if str(error) and isinstance(error, ValueError | RuntimeError | OSError) else repr(error)
 
 
 def arguments(config: VLLMConfig, model: ModelConfig, *, scores: bool = False) -> dict[str, Any]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
+from sq.engine.engine_log import LOG, log_to
 from sq.eval.settings import EvalSettings
 
 
@@ -13,7 +15,8 @@ class EvalJob(EvalSettings):
 
     def run(self) -> dict[str, dict[str, float]]:
         """Answer, grade, report; the metrics by benchmark."""
-        self.engine.prepare()
-        from sq.eval.run import evaluate
+        with log_to(Path(self.output_dir) / LOG):
+            self.engine.prepare()
+            from sq.eval.run import evaluate
 
-        return evaluate(self)
+            return evaluate(self)

@@ -6,12 +6,14 @@ Each stage's own config stands with its code (`sq/synth/answers.py`, say), each 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from sq.core.config import setting
 from sq.core.tracking import TrackingConfig
 from sq.data.sources import SourceConfig, check_there
 from sq.domains.base import DomainConfig
 from sq.engine.config import EngineConfig
+from sq.engine.engine_log import LOG, log_to
 from sq.models.load import ModelConfig
 from sq.synth.filters.base import FilterConfig
 from sq.synth.places import ClusterConfig
@@ -56,5 +58,6 @@ class SynthJob:
         check_there(self.source)
         on_gpus = self.cluster.address is not None and self.cluster.gpus
         job = replace(self, engine=self.engine.on_gpu()) if on_gpus else self
-        job.engine.prepare()
-        return run_stage(job, job.stage.spec(job))
+        with log_to(Path(self.output_dir) / LOG):
+            job.engine.prepare()
+            return run_stage(job, job.stage.spec(job))

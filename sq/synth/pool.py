@@ -321,7 +321,8 @@ class WorkerPool:
         if all(other.placed is None and other.error is None for other in self._workers):
             raise EngineError(
                 f"{self._name}: every worker has ended {TRIES} times with no part done. The last: {why}. What a "
-                "process says before it ends is above; memory is the usual cause. The same command goes on"
+                f"process says before it ends is above, and in engine-{worker.number}.log; memory is the usual cause. "
+                "The same command goes on"
             )
         self._give_to_waiting()
 

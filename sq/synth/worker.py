@@ -29,6 +29,7 @@ from sq.core.files import join_directory, remove
 from sq.core.manifest import Manifest, Part, plain_config
 from sq.core.rejects import Reject
 from sq.core.shard import Assignment, PartKeys, Shard, WorkItem
+from sq.engine.engine_log import log_to
 from sq.synth.parts import do_parts, identity_of, record, retry_of, usable
 from sq.synth.stage import ItemResult, StageSpec
 
@@ -133,7 +134,7 @@ def work(address: Any, key: bytes, number: int) -> None:
     logging.getLogger("sq.data").setLevel(logging.ERROR)  # what is wrong with the input, the coordinator says once
     remote = _Remote(_connected(address, key, number))
     try:
-        _work(remote, remote.ask("order"))
+        _work(remote, remote.ask("order"), number)
     except BaseException as error:
         known = isinstance(error, SqError)
         text = str(error) if known else traceback.format_exc()
@@ -148,9 +149,19 @@ def _connected(address: Any, key: bytes, number: int) -> Connection:
     return link
 
 
-def _work(remote: _Remote, order: Order) -> None:
+def _work(remote: _Remote, order: Order, number: int) -> None:
     if order.place.is_dir():
         os.chdir(order.place)
+    directory = order.directory
+    if not join_directory(directory / order.marker):
+        directory = Path(tempfile.gettempdir()) / f"sq-{order.head.identity[:16]}"
+        directory.mkdir(exist_ok=True)
+        remote.files = directory
+    with log_to(directory / f"engine-{number}.log"):
+        _do_stage(remote, order, directory)
+
+
+def _do_stage(remote: _Remote, order: Order, directory: Path) -> None:
     job = order.job
     job.engine.prepare()
     spec = job.stage.spec(job)
@@ -160,11 +171,6 @@ def _work(remote: _Remote, order: Order) -> None:
         config = plain_config(identity_of(job, spec))
         mine = Manifest(schema=codec.text, config=config, inputs=inputs, part_size=order.head.part_size)
         order.head.refuse_other(mine, order.directory)
-        directory = order.directory
-        if not join_directory(directory / order.marker):
-            directory = Path(tempfile.gettempdir()) / f"sq-{order.head.identity[:16]}"
-            directory.mkdir(exist_ok=True)
-            remote.files = directory
         shard = Shard(remote, order.head, directory, codec, retry_of(job, spec))
         _do_rounds(remote, spec, shard, order)
     finally:

@@ -1,5 +1,6 @@
 """The vLLM engine, for real, on a Llama with random weights."""
 
+import logging
 from dataclasses import replace
 from itertools import islice
 
@@ -7,6 +8,7 @@ import pytest
 
 from sq.core.errors import EngineError
 from sq.engine.base import Request, Sampling, ScoreRequest
+from sq.engine.engine_log import log_to
 from sq.engine.failures import FailureLimit
 from sq.engine.vllm import VLLMConfig
 from sq.models.load import ModelConfig
@@ -169,6 +171,24 @@ def test_messages_are_rendered_by_the_chat_template(engine):
     message = ({"role": "user", "content": "What is 2 + 3?"},)
     result = next(iter(engine.generate([Request(key="m", seed=0, messages=message, sampling=Sampling(max_tokens=4))])))
     assert result.prompt_tokens > 6 and result.completions[0].tokens == 4
+
+
+def test_what_cannot_start_names_the_log_which_has_vllms_own_lines(engine, random_tiny, tmp_path, capfd):
+    with log_to(file := tmp_path / "engine.log"), pytest.raises(EngineError) as error:
+        logging.getLogger("vllm.worker").error("a line of vLLM's")
+        VLLMConfig(max_model_len=10**6).create(ModelConfig(name="long", path=str(random_tiny), dtype="fp32"))
+    assert "vLLM cannot start with model long" in str(error.value) and f"Its log is {file}" in str(error.value)
+    assert "a line of vLLM's" in file.read_text() and "Traceback" in file.read_text()
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_engine_that_dies_names_the_log(engine, tmp_path, monkeypatch):
+    def die():
+        raise RuntimeError("CUDA error: an illegal memory access")
+
+    monkeypatch.setattr(engine.llm.llm_engine, "step", die)
+    with log_to(tmp_path / "engine.log"), pytest.raises(EngineError, match=r"died.*illegal.*Its log is .*engine\.log"):
+        list(engine.generate(requests(2)))
 
 
 def test_a_generating_engine_does_not_score(engine):
