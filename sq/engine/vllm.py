@@ -60,6 +60,11 @@ class VLLMConfig(LocalEngineConfig):
 
     def __post_init__(self) -> None:
         check_arguments(self.args)
+        if self.own_sampling and "logits_processors" in self.args:
+            raise ValueError(
+                "args has logits_processors, and on a CPU engine.seeds=row samples by one of its own, which they would "
+                "replace: give engine.seeds=engine or none with them"
+            )
 
     @property
     def seed_bits(self) -> int:  # type: ignore[override]  # on a GPU it is not our sampling

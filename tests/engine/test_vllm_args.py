@@ -29,6 +29,15 @@ def test_a_wrong_field_is_told_when_the_config_is_built(args, message):
     assert build(OmegaConf.create({"args": {"kv_cache_dtype": "fp8"}}), VLLMConfig).args == {"kv_cache_dtype": "fp8"}
 
 
+def test_logits_processors_do_not_replace_our_sampling(monkeypatch):
+    config = {"args": {"logits_processors": []}}
+    with pytest.raises(ConfigError, match=r"logits_processors, .*: give engine.seeds=engine or none"):
+        build(OmegaConf.create(config), VLLMConfig, key="engine")
+    assert not build(OmegaConf.create({**config, "seeds": "none"}), VLLMConfig).own_sampling
+    monkeypatch.setattr(vllm_environment, "on_cpu", lambda: False)
+    assert not build(OmegaConf.create(config), VLLMConfig).own_sampling
+
+
 @pytest.mark.vllm
 @pytest.mark.slow
 def test_the_fields_read_from_the_source_are_vllms():
