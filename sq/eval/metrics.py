@@ -157,14 +157,14 @@ def _chosen(values_BGK: Array, preference_BGK: Array) -> Array:
 
 
 def _by_group(problems: Sequence[list[dict[str, Any]]], accuracy: Sequence[float]) -> dict[str, Interval]:
-    """Accuracy by each group that has more than one member, and not as many as there are problems."""
+    """Accuracy by group, where there are several groups and one of them has several problems."""
     metrics = {}
     for column in GROUPS:
         members: dict[str, list[float]] = defaultdict(list)
         for rows, share in zip(problems, accuracy, strict=True):
             if rows[0][column] is not None:
                 members[str(rows[0][column])].append(share)
-        if 1 < len(members) <= MAX_GROUPS:
+        if 1 < len(members) <= MAX_GROUPS and max(map(len, members.values())) > 1:
             for name, shares in sorted(members.items(), key=_natural):
                 plain = re.sub(r"[^\w.-]+", "_", name).strip("_")
                 metrics[f"accuracy_{column}_{plain}"] = share_interval(shares)

@@ -128,6 +128,12 @@ def test_metrics_of_one_answer_each_with_groups_in_natural_order():
     assert not any(n.startswith(("avg_at", "pass_at", "maj_at", "best_of")) for n in found)
 
 
+def test_groups_of_one_problem_each_are_left_out():
+    one = graded([["correct"], ["wrong"], ["correct"]], source=["a", "b", "c"], topic=["x", "y", "y"])
+    found = compute_metrics(one, by_text)
+    assert [n for n in found if n.startswith("accuracy_")] == ["accuracy_topic_x", "accuracy_topic_y"]
+
+
 def test_metrics_of_several_answers_and_rewards():
     several = graded([["correct", "wrong", "wrong"], ["wrong", "correct", "correct"]])
     rewards = {"a00": 2.0, "a01": 1.0, "a02": 0.0, "a10": 5.0, "a11": 1.0}
