@@ -24,8 +24,10 @@ def run_script(name: str, arguments: Sequence[str]) -> None:
     """Run the entry script `name` with these arguments."""
     from sq.core.config import JOBS, load_target
     from sq.core.entry import main
+    from sq.core.provenance import remember_command
     from sq.core.quoting import entry_command
 
+    remember_command(["sq", name, *arguments])
     sys.argv[1:] = arguments
     about, example = SCRIPTS[name]
     main(name, load_target(JOBS[name]), f"{about.capitalize()}: {entry_command(name)} {example}")

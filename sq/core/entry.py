@@ -37,6 +37,7 @@ from sq.core.compose import check_stage, compose, explain, loosened, plain  # no
 from sq.core.config import OWN_CONFIGS, build, conf_dir, own_conf_dir  # noqa: E402
 from sq.core.config_help import show_config, show_groups, stage_problem, stages_of  # noqa: E402
 from sq.core.errors import ConfigError, SqError, UnfinishedError, quiet_pipe  # noqa: E402
+from sq.core.provenance import remember_command  # noqa: E402
 from sq.core.quoting import entry_command  # noqa: E402
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def main(name: str, job: type[Job], about: str | None) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("sq").setLevel(logging.INFO)
     package = job.__module__.rpartition(".")[0]
+    remember_command()
     with quiet_pipe(), plain_errors(package):
         arguments = [loosened(a) for a in own_configs(sys.argv[1:])]
         if {"-h", "--help"} & set(arguments):

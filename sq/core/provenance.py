@@ -14,7 +14,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -35,9 +35,23 @@ def provenance() -> dict[str, str]:
     facts |= {f"version.{k}": v for k, v in versions().items()}
     facts |= {f"hardware.{k}": v for k, v in hardware().items()}
     facts |= {f"scheduler.{k}": os.environ[k] for k in _SCHEDULER if os.environ.get(k)}
-    command = shlex.join(redact_command([*Path(sys.argv[0] or "python").name.split(), *sys.argv[1:]]))
+    command = shlex.join(redact_command(typed_command()))
     facts |= {"command": command, "user": _user(), "directory": str(Path.cwd()), "process": process_name()}
     return {k: str(v) for k, v in facts.items()}
+
+
+_typed: list[str] = []
+
+
+def remember_command(words: Sequence[str] = ()) -> None:
+    """What was typed, before a script changes its arguments for Hydra; the first call counts."""
+    if not _typed:
+        _typed.extend(words or (Path(sys.argv[0] or "python").name, *sys.argv[1:]))
+
+
+def typed_command() -> list[str]:
+    """The command of this process as it was typed."""
+    return _typed or [Path(sys.argv[0] or "python").name, *sys.argv[1:]]
 
 
 def git_state() -> dict[str, str]:

@@ -110,6 +110,7 @@ class Run:
         self.id, self._file, self._sender = id, file, sender
         self._tables: dict[str, None] = {}
         self._problems: set[str] = set()
+        self._step = 0
 
     def metrics(self, values: Mapping[str, Any], step: int | None = None) -> None:
         """Log numbers (floats, numpy or torch scalars, NaN and infinity too) at `step`."""
@@ -118,6 +119,7 @@ class Run:
             with self._safely(f"metric {name!r}"):
                 number = float(value)
                 points[redact(str(name))] = number if math.isfinite(number) else str(number)  # JSON has no NaN
+        self._step = max(self._step, int(step or 0))
         if points:
             self._put("metrics", step=int(step or 0), time=int(time.time() * 1000), metrics=points)
 
@@ -130,9 +132,11 @@ class Run:
         self._dataset("output", DataRef(name=name, path=str(path), digest=digest, rows=rows))
 
     def model(self, model: ModelRef, metrics: Mapping[str, float], data: DataRef) -> None:
-        """Log what was measured of a model on `data`, and with it the model: MLflow ranks models by it."""
+        """Log what was measured of a model on `data` at the last step, and with it the model: MLflow ranks models."""
         numbers = {str(name): value for name, value in metrics.items() if math.isfinite(value)}
-        self._put("model", **asdict(model), metrics=numbers, data=asdict(data), time=int(time.time() * 1000))
+        self._put(
+            "model", **asdict(model), metrics=numbers, data=asdict(data), step=self._step, time=int(time.time() * 1000)
+        )
 
     def trace(self, trace: ItemTrace) -> None:
         """Log what was asked for one item, and what came of it."""

@@ -291,9 +291,11 @@ class Sender(threading.Thread):
 
         name, digest, data = re.sub(r"[/:.%\"']", "-", record["name"])[:250], record["digest"], record["data"]
         same = f"tags.`sq.weights` = '{digest}'"
-        found = self.client.search_logged_models([self._experiment], same, max_results=1)
+        here = [self._experiment]
+        others = [e.experiment_id for e in self.client.search_experiments() if e.experiment_id not in here]
+        found = next((m for ids in (here, others) if ids and (m := self._models(ids, same))), None)
         if found:
-            model = found[0]
+            model = found
         else:
             own = {"source_run_id": self._run} if record["made"] else {}
             params = {key(k): _short(v, 250, "params.json") for k, v in record["params"].items()}
@@ -306,10 +308,22 @@ class Sender(threading.Thread):
         if record["made"] and model.model_id not in {o.model_id for o in (outputs.model_outputs if outputs else ())}:
             self.client.log_outputs(self._run, [LoggedModelOutput(model.model_id, 0)])
         metrics = [
-            Metric(key(k), float(v), record["time"], 0, model.model_id, data["name"], data["digest"][:36], self._run)
+            Metric(
+                key(k),
+                float(v),
+                record["time"],
+                record["step"],
+                model.model_id,
+                data["name"],
+                data["digest"][:36],
+                self._run,
+            )
             for k, v in record["metrics"].items()
         ]
         self.client.log_batch(self._run, metrics=metrics)
+
+    def _models(self, experiments: list[str], where: str) -> Any:
+        return next(iter(self.client.search_logged_models(experiments, where, max_results=1)), None)
 
     def _log_trace(self, record: Record) -> None:
         """What a stage asked for one item, a span a request. Its id follows from run and item, so twice is once."""

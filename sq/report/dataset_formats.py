@@ -111,24 +111,22 @@ def _questions(stage: StageArtifacts) -> Iterator[tuple[Row, list[Row]]]:
 
 
 def _pair(chosen: Row, others: Iterable[Row]) -> Row | None:
-    """The chosen candidate against the worst of the others, by the first measure that tells them apart."""
-    whole = [row for row in others if row["reason"] in ("not_chosen", "wrong")]
-    if chosen.get("correct"):
-        measure, worse = "correct", [row for row in whole if row.get("correct") is False]
-    else:
-        measure, worse = "reward", []
-    for other in ("reward", "votes") if not worse else ():
-        if chosen.get(other) is not None:
-            measure, worse = other, [r for r in whole if r.get(other) is not None and r[other] < chosen[other]]
-            break
-    if not worse:
-        return None
+    """A better candidate against a worse one: right against wrong where a reference tells, else by reward or votes."""
+    rows = [chosen, *(row for row in others if row["reason"] in ("not_chosen", "wrong"))]
     score = next((name for name in ("reward", "votes") if chosen.get(name) is not None), None)
-    worst = min(worse, key=lambda row: (_number(row, score), row["id"]))
+    scored = sorted(rows, key=lambda row: (-(_number(row, score) or 0.0), row["id"]))
+    right = [row for row in scored if row.get("correct") is True]
+    wrong = [row for row in scored if row.get("correct") is False]
+    if right and wrong:
+        better, worse, measure = chosen if chosen.get("correct") else right[0], wrong[-1], "correct"
+    else:
+        better, worse, measure = chosen, scored[-1], score or ""
+        if score is None or not (_number(worse, score) or 0.0) < (_number(chosen, score) or 0.0):
+            return None
     return {
-        "chosen": _message("assistant", chosen["response"]), "rejected": _message("assistant", worst["response"]),
-        "score_chosen": _number(chosen, score), "score_rejected": _number(worst, score), "preferred_by": measure,
-        "chosen_model": chosen.get("response_model"), "rejected_model": worst.get("response_model"),
+        "chosen": _message("assistant", better["response"]), "rejected": _message("assistant", worse["response"]),
+        "score_chosen": _number(better, score), "score_rejected": _number(worse, score), "preferred_by": measure,
+        "chosen_model": better.get("response_model"), "rejected_model": worse.get("response_model"),
     }  # fmt: skip
 
 

@@ -87,10 +87,12 @@ def test_models_are_ranked_by_what_was_measured_of_them(store, caplog):
             name=name, path=f"/m/{name}", digest=f"w-{name}", kind="sft", params={"stage.lr": 0.1}, made=True
         )
         with store.track(params={"name": name}, directory=name) as run:
+            run.metrics({"val/loss": 9.0}, step=0)
+            run.metrics({"val/loss": loss}, step=6)
             run.model(model, {"val/loss": loss, "nan": math.nan}, seeds)
             run.model(model, {"train/loss": 1.0}, DataRef(name="rows", digest="r" * 12))
     low = ModelRef(name="another name", path="/elsewhere", digest="w-low")
-    with store.track(stage="evaluate", directory="eval") as run:
+    with store.track(TrackingConfig(experiment="later"), stage="evaluate", directory="eval") as run:
         run.model(low, {"gsm8k/accuracy": 0.25}, bench)
     for _ in range(2):
         experiment = store.client().get_experiment_by_name("scalequest").experiment_id
@@ -106,6 +108,8 @@ def test_models_are_ranked_by_what_was_measured_of_them(store, caplog):
         }  # fmt: skip
         assert len(ranked[0].metrics) == 3 and "refuses" not in caplog.text
         trained = next(run for run in store.runs() if run["id"] == ranked[0].source_run_id)
+        history = {(m.step, m.value) for m in store.client().get_metric_history(trained["id"], "val/loss")}
+        assert history == {(0, 9.0), (6, 0.5)}, "what is of the model is no second value of another step"
         assert [o.model_id for o in store.client().get_run(trained["id"]).outputs.model_outputs] == [ranked[0].model_id]
         send_tracked(".", store.uri)
 

@@ -77,6 +77,8 @@ def row(name, **values):
         (row("a", reward=2.0), [row("b", reward=-9.0, reason="cut_off"), row("c", reward=1.0)], "c", "reward"),
         (row("a", votes=2), [row("b", votes=2), row("c", votes=1)], "c", "votes"),
         (row("a"), [row("b")], None, ""),
+        (row("a", votes=2, correct=False), [row("c", votes=2, correct=False), row("b", votes=1, correct=False)],
+         "b", "votes"),
     ],
 )  # fmt: skip
 def test_which_candidate_is_the_worse_one(chosen, others, rejected, by):
@@ -85,6 +87,16 @@ def test_which_candidate_is_the_worse_one(chosen, others, rejected, by):
         assert pair is None
     else:
         assert (pair["rejected"][0]["content"], pair["preferred_by"]) == (rejected, by)
+
+
+@pytest.mark.parametrize("score", ["votes", "reward"])
+def test_a_right_candidate_is_never_the_worse_one(score):
+    """Also where the selection took a wrong one: then a right one is preferred to it."""
+    wrong, right = row("wrong", correct=False, **{score: 2}), row("right", correct=True, **{score: 1})
+    for chosen, other in ((wrong, right), (right, wrong)):
+        pair = _pair(chosen, [other])
+        texts = pair["chosen"][0]["content"], pair["rejected"][0]["content"], pair["preferred_by"]
+        assert texts == ("right", "wrong", "correct")
 
 
 @pytest.mark.slow
