@@ -59,6 +59,8 @@ class RequestTraces:
         ended = max((r.started + r.seconds * 1000 for r in requests), default=started)
         rejected = f"rejected: {reasons}" if reasons else ""
         kept = f"{len(result.rows)} row{'s'[: len(result.rows) != 1]}" if result.rows else ""
+        if result.rows and "id" not in result.rows[0] and requests:  # a filter's question to its judge or scorer
+            kept = requests[-1].outcome
         return ItemTrace(
             name=name, item=result.key, started=started, seconds=(ended - started) / 1000,
             asked=requests[0].asked if requests else "", requests=requests, failed=result.failure is not None,
