@@ -158,7 +158,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         places = SleepingPlaces(Path(made), given, parts)
         with Ledger.open(Path(made) / "out", schema=QUESTION, config={}, part_size=given.part) as ledger:
-            file = StageMetrics(Path(made) / "out", ())
+            file = StageMetrics(Path(made) / "out", (), {})
             pool = WorkerPool(Job(given.workers), spec, ledger, "run", places, file)  # type: ignore[arg-type]
             begun, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)
             pool.run()

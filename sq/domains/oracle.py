@@ -64,6 +64,10 @@ class OracleConfig(EngineConfig):
     def identity(self, model: ModelConfig | None = None) -> str:
         return OracleEngine(self).fingerprint
 
+    def determinism(self, model: ModelConfig) -> dict[str, str]:
+        """It computes nothing in batches."""
+        return {"repeats": "always"}
+
     def can_score(self, model: ModelConfig | None = None) -> bool:
         """It scores with no model."""
         return True

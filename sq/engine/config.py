@@ -48,6 +48,10 @@ class EngineConfig:
         kind = type(self).__name__.removesuffix("Config").lower()
         return {**flatten(counted, "engine"), "engine": kind, "engine.seed_bits": self.seed_bits}
 
+    def determinism(self, model: ModelConfig) -> dict[str, str]:
+        """When an equal request gets an equal text, as far as its settings tell: recorded with a stage's metrics."""
+        return {"repeats": "not known"}
+
     def can_score(self, model: ModelConfig) -> bool:
         """Whether it scores with this model, known before it starts."""
         return is_scorer(model)
@@ -120,6 +124,11 @@ class LocalEngineConfig(EngineConfig):
     def gpus(self) -> int:
         """One, for one copy of the model."""
         return 1
+
+    def determinism(self, model: ModelConfig) -> dict[str, str]:
+        """In fp32 sums in another order hardly ever draw another token."""
+        dtype = self.resolved(model).dtype
+        return {"dtype": dtype, "repeats": "in any batch" if dtype == "float32" else "in batches of the same size"}
 
     def context(self, model: ModelConfig) -> int | None:
         """As set, else the model's own."""

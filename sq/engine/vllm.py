@@ -7,6 +7,7 @@ token ids, seeds come with each request, and the reason why a text ended is kept
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -105,6 +106,19 @@ class VLLMConfig(LocalEngineConfig):
         """Without the adapter, the weights' form and `args` but those for speed: a draft model, an override, ..."""
         args = {name: value for name, value in self.args.items() if name in SPEED_ONLY}
         return replace(LocalEngineConfig.for_another(self, model), lora=None, quantization=None, args=args)
+
+    def determinism(self, model: ModelConfig) -> dict[str, str]:
+        """On a GPU with whose sampling it is, and whether vLLM's kernels give the same in any batch."""
+        plain = super().determinism(model) | {"seeds": self.seeds, "sampler": "sq" if self.own_sampling else "vllm"}
+        if not vllm_environment.on_cpu():
+            invariant = os.environ.get("VLLM_BATCH_INVARIANT", "0") == "1"
+            plain |= {
+                "sampler": "vllm: a seed is hashed with a token's position",
+                "batch_invariant": "on" if invariant else "off",
+                "repeats": "in any batch" if invariant else "in batches of the same size",
+            }
+        other_seeds = {"engine": "in the same order and batches", "none": "never"}
+        return plain | ({"repeats": other_seeds[self.seeds]} if self.seeds in other_seeds else {})
 
     def prepare(self) -> None:
         """Settings that torch and vLLM read when they are imported."""

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from sq.synth.config import SynthJob
 
 log = logging.getLogger(__name__)
+ASKS = {"engine", "filters.solvability.engine"}
+"""Of a stage's fingerprint: fields that are there where it asks the job's own model."""
 
 
 def run_stage(job: SynthJob, spec: StageSpec) -> dict[str, float]:
@@ -45,11 +47,14 @@ def run_stage(job: SynthJob, spec: StageSpec) -> dict[str, float]:
         spec.close()
         raise
     same = {**identity, **digests}
+    asks = not ASKS.isdisjoint(spec.fingerprint_fields)
+    determinism = job.engine.determinism(job.model) if asks else {}
+    params = flatten(job) | {f"determinism.{name}": value for name, value in determinism.items()}
     with ledger, track(
-        job.tracking, stage=name, params=flatten(job), inputs=spec.inputs, directory=directory, identity=same
+        job.tracking, stage=name, params=params, inputs=spec.inputs, directory=directory, identity=same
     ) as run:  # fmt: skip
         try:
-            file = StageMetrics(directory, spec.usages)
+            file = StageMetrics(directory, spec.usages, determinism)
             if not ledger.finished and (failures := _do(job, spec, ledger, run.id, file)):
                 done, left = count_noun(ledger.done, spec.unit), count_noun(len(failures), spec.unit)
                 raise unfinished(f"{name}: {done} done, {left} left -> {directory}", failures)

@@ -24,8 +24,8 @@ EVERY = 10.0
 class StageMetrics:
     """The file of one stage's directory, held by the process that holds its ledger."""
 
-    def __init__(self, directory: Path, usages: Sequence[Usage]) -> None:
-        self._directory, self._usages = directory, usages
+    def __init__(self, directory: Path, usages: Sequence[Usage], determinism: Mapping[str, str]) -> None:
+        self._directory, self._usages, self._determinism = directory, usages, dict(determinism)
         self._of_workers: dict[int, Sequence[Usage]] = {}
         content = read_stage_metrics(directory)
         self._before: dict[str, float] = content.get("usage", {})
@@ -61,13 +61,15 @@ class StageMetrics:
 
     def write(self) -> None:
         """Replace the file."""
-        text = json.dumps({**self._finished, "usage": self.usage}, indent=1, sort_keys=True)
+        text = json.dumps(
+            {**self._finished, "usage": self.usage, "determinism": self._determinism}, indent=1, sort_keys=True
+        )
         write_files(self._directory, {NAME: text.encode()})
         self._written = time.monotonic()
 
 
 def read_stage_metrics(directory: Path) -> dict[str, Any]:
-    """What the file of a stage's directory holds: digest, figures (its metrics), usage; empty where there is none."""
+    """What the file of a stage's directory holds: digest, figures (its metrics), usage, determinism; {} for no file."""
     try:
         content = json.loads((directory / NAME).read_text())
     except (OSError, ValueError):

@@ -146,3 +146,24 @@ def test_fields_of_vllm_that_only_change_its_speed_may_change():
     assert identity(VLLMConfig(args={"load_format": "dummy"})) != plain, "its weights are random"
     draft = {"speculative_config": {"method": "ngram", "num_speculative_tokens": 3}}
     assert identity(VLLMConfig(args=draft))[1]["engine.args.speculative_config.num_speculative_tokens"] == 3
+
+
+@pytest.mark.parametrize(
+    ("config", "cpu", "invariant", "repeats"),
+    [
+        (HFConfig(dtype="float32"), True, "0", "in any batch"),
+        (HFConfig(dtype="bfloat16"), True, "0", "in batches of the same size"),
+        (VLLMConfig(dtype="float32"), True, "0", "in any batch"),
+        (VLLMConfig(dtype="float32"), False, "0", "in batches of the same size"),
+        (VLLMConfig(dtype="bfloat16"), False, "1", "in any batch"),
+        (VLLMConfig(dtype="bfloat16", seeds="engine"), False, "1", "in the same order and batches"),
+        (VLLMConfig(dtype="float32", seeds="none"), True, "0", "never"),
+    ],
+)
+def test_an_engine_says_when_it_repeats_itself(config, cpu, invariant, repeats, monkeypatch):
+    monkeypatch.setattr("sq.engine.vllm_environment.on_cpu", lambda: cpu)
+    monkeypatch.setenv("VLLM_BATCH_INVARIANT", invariant)
+    said = config.determinism(TINY)
+    assert said["repeats"] == repeats and said["dtype"] == config.dtype
+    assert said.get("batch_invariant") == (None if cpu else {"0": "off", "1": "on"}[invariant])
+    assert ("position" in said.get("sampler", "")) is not cpu
