@@ -104,9 +104,9 @@ def test_a_pair_that_fails_within_a_chunk_costs_no_other_its_grade(monkeypatch, 
     monkeypatch.setattr(subprocess, "Popen", lambda args, **kw: start([args[0], script, args[-1]], **kw))
     pairs = numbered(12)
     pairs[5] = Pair(prediction=prediction, reference="5")
-    long = [Pair(prediction="π" * 59_000 + pair.prediction, reference=pair.reference) for pair in pairs[6:9]]
+    long = [Pair(prediction="π" * 59_000 + pair.prediction, reference=pair.reference) for pair in pairs[8:10]]
     with Grader(GraderConfig(workers=1, deadline=1)) as pool:
-        grades = list(pool.grade([*pairs[:6], *long, *pairs[9:]]))
+        grades = list(pool.grade([*pairs[:8], *long, *pairs[10:]]))
     assert (grades[5].status, grades[5].reason) == (status, reason)
     others = grades[:5] + grades[6:]
     assert [g.extracted for g in others] == [str(i) for i in range(12) if i != 5]
