@@ -23,6 +23,7 @@ from sq.core.provenance import visible_gpus
 from sq.data.readers import BadRow
 from sq.domains.arithmetic import ArithmeticDomain
 from sq.domains.oracle import OracleEngine
+from sq.engine.engine_log import STREAM
 from sq.synth.places import LocalPlaces
 from sq.synth.score_store import ScoreStore
 from sq.synth.stage import StageInput
@@ -91,6 +92,15 @@ def test_rejects_are_in_the_progress_by_reason(run, tmp_path, forks, monkeypatch
     monkeypatch.setattr(Progress, "close", lambda self, ended_well: shown.append(self.snapshot().rejects))
     run("select", f"input={tmp_path}/a", "part_size=8", f"workers={workers}", to="s")
     assert shown == [read_manifest(tmp_path / "s").reasons] and shown[0]
+
+
+@pytest.mark.parametrize(("workers", "names"), [(1, {"engine.log"}), (2, {"engine-0.log", "engine-1.log"})])
+def test_each_workers_engine_has_a_log_of_its_own(run, tmp_path, forks, monkeypatch, workers, names):
+    answer = OracleEngine._answer
+    monkeypatch.setattr(OracleEngine, "_answer", lambda self, r: STREAM.write("asked\n") and answer(self, r))
+    run("answers", *ERRS, "limit=32", f"workers={workers}", to="a")
+    logs = {path.name: path.read_text() for path in (tmp_path / "a").glob("*.log")}
+    assert logs.keys() <= names and "".join(logs.values()) == "asked\n" * 32
 
 
 def test_the_items_of_a_stage_are_found_from_any_number_on(job, run, tmp_path):
