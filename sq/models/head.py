@@ -81,12 +81,17 @@ class Head:
             return fused_cross_entropy(self.kernel, inputs, weight, targets, bias, self.cap)
 
 
+def chunk_of(vocabulary: int) -> int:
+    """Positions in a chunk of logits over `vocabulary` tokens."""
+    return max(CHUNK, CHUNK_LOGITS // vocabulary)
+
+
 def head_of(model: PreTrainedModel, kernel: HeadKernel = HeadKernel.CHUNKED) -> Head:
     """The head of `model`, with what its config says is done to logits."""
     known = model.config.get_text_config().to_dict()
     return Head(
         module=model.get_output_embeddings(),
-        chunk=max(CHUNK, CHUNK_LOGITS // known["vocab_size"]),
+        chunk=chunk_of(known["vocab_size"]),
         scale=float(known.get("logit_scale") or 1.0) / float(known.get("logits_scaling") or 1.0),
         cap=known.get("final_logit_softcapping") or None,
         kernel=kernel,

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from sq.data.collate import collate
 from sq.models.attention import choose_attention
-from sq.models.head import Head, head_of
+from sq.models.head import Head, chunk_of, head_of
 from sq.models.losses import qpo_loss
 from sq.models.pack import TokenSequence
 from sq.models.packed_forward import hidden_states, last_states, pack_loss, row_logps
@@ -115,6 +115,11 @@ def test_a_pack_without_targets_has_no_gradient() -> None:
     states = torch.randn(0, 8, requires_grad=True)
     head.cross_entropy(states, torch.empty(0, dtype=torch.long))[0].backward()
     assert head.module.weight.grad is not None and not head.module.weight.grad.any()
+
+
+@pytest.mark.parametrize(("vocabulary", "chunk"), [(152064, 2048), (256000, 2048), (65536, 2048), (32000, 4194)])
+def test_a_chunk_of_the_head_is_of_512_mib_or_2048_positions(vocabulary: int, chunk: int) -> None:
+    assert chunk_of(vocabulary) == chunk
 
 
 def test_scales_and_caps_come_from_the_config(make_model: Make) -> None:
