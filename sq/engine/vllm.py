@@ -7,6 +7,7 @@ token ids, seeds come with each request, and the reason why a text ended is kept
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 from collections.abc import Iterable, Iterator
@@ -79,8 +80,9 @@ class VLLMConfig(LocalEngineConfig):
 
     @property
     def gpus(self) -> int:
-        """Those that share the model."""
-        return self.tensor_parallel
+        """Those that share the model: vLLM's `world_size`."""
+        more = (self.args.get(name, 1) for name in ("pipeline_parallel_size", "prefill_context_parallel_size"))
+        return self.tensor_parallel * math.prod(map(int, more))
 
     def identity(self, model: ModelConfig) -> str:
         """The weights, and the adapter on them."""

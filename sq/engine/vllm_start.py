@@ -26,6 +26,7 @@ SETTINGS = {
     **dict.fromkeys(("enable_lora", "max_loras", "max_lora_rank"), "engine.lora"),
     "attention_backend": "engine.attention",
     "tensor_parallel_size": "engine.tensor_parallel",
+    "data_parallel_size": "workers=N of synthesize.py, each with an engine",
     "gpu_memory_utilization": "engine.gpu_memory",
     "enforce_eager": "engine.eager",
     "seed": "engine.seeds",

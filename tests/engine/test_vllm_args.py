@@ -21,12 +21,18 @@ pytest.importorskip("vllm", reason="vLLM is not installed on this platform")
         ({"max_num_batched_token": 9}, "no field of vLLM's EngineArgs, did you mean 'max_num_batched_tokens'"),
         ({"gpu_memory_utilization": 0.5}, "gpu_memory_utilization, which is set by engine.gpu_memory"),
         ({"seed": 3}, "seed, which is set by engine.seeds"),
+        ({"data_parallel_size": 2}, "data_parallel_size, which is set by workers=N"),
     ],
 )
 def test_a_wrong_field_is_told_when_the_config_is_built(args, message):
     with pytest.raises(ConfigError, match=message):
         build(OmegaConf.create({"args": args}), VLLMConfig, key="engine")
     assert build(OmegaConf.create({"args": {"kv_cache_dtype": "fp8"}}), VLLMConfig).args == {"kv_cache_dtype": "fp8"}
+
+
+def test_all_gpus_that_share_the_model_are_counted():
+    args = {"pipeline_parallel_size": 3, "prefill_context_parallel_size": 2, "decode_context_parallel_size": 2}
+    assert [VLLMConfig(tensor_parallel=2, args=given).gpus for given in ({}, args)] == [2, 12]
 
 
 def test_logits_processors_do_not_replace_our_sampling(monkeypatch):
