@@ -28,6 +28,7 @@ from sq.core.files import SHARED
 from sq.core.ledger import Ledger
 from sq.core.progress import Progress
 from sq.core.shard import Assignment, PartKeys, other_items
+from sq.core.tracking import ItemTrace
 from sq.synth.stage import StageSpec
 from sq.synth.stage_metrics import StageMetrics
 from sq.synth.worker import Order, Suspects
@@ -146,6 +147,8 @@ class WorkerPool:
         self._ended: Counter[int] = Counter()
         self._suspects: dict[int, Suspects] = {}
         self._failures: list[str] = []
+        self.traces: list[ItemTrace] = []
+        """What one worker's models were asked for their first items."""
         self._all_given = False
         self._looked = self._seen = time.monotonic()
         self._patience = places.patience
@@ -250,6 +253,9 @@ class WorkerPool:
         self._progress.update(count, rejects=rejects)
         self._file.of_worker(id(worker.placed), usages)
         self._file.write_now_and_then()
+
+    def _on_traces(self, worker: _Worker, traces: list[ItemTrace]) -> None:
+        self.traces = self.traces or traces
 
     def _on_commit(self, worker: _Worker, part: Any, computed: int, files: dict[str, bytes]) -> None:
         if part.index not in worker.parts:

@@ -14,7 +14,7 @@ from sq.core.count import count_noun
 from sq.core.ledger import Ledger, LedgerSummary
 from sq.core.progress import Progress
 from sq.core.quoting import entry_command, quote_override
-from sq.core.tracking import track
+from sq.core.tracking import ItemTrace, track
 from sq.engine.failures import unfinished
 from sq.synth.advice import advice
 from sq.synth.metrics import format_metrics
@@ -48,6 +48,7 @@ def run_stage(job: SynthJob, spec: StageSpec) -> dict[str, float]:
         raise
     same = {**identity, **digests}
     asks = not ASKS.isdisjoint(spec.fingerprint_fields)
+    traces: list[ItemTrace] = []
     determinism = job.engine.determinism(job.model) if asks else {}
     params = flatten(job) | {f"determinism.{name}": value for name, value in determinism.items()}
     with ledger, track(
@@ -55,7 +56,7 @@ def run_stage(job: SynthJob, spec: StageSpec) -> dict[str, float]:
     ) as run:  # fmt: skip
         try:
             file = StageMetrics(directory, spec.usages, determinism)
-            if not ledger.finished and (failures := _do(job, spec, ledger, run.id, file)):
+            if not ledger.finished and (failures := _do(job, spec, ledger, run.id, file, traces)):
                 done, left = count_noun(ledger.done, spec.unit), count_noun(len(failures), spec.unit)
                 raise unfinished(f"{name}: {done} done, {left} left -> {directory}", failures)
             summary = ledger.finish()
@@ -64,7 +65,7 @@ def run_stage(job: SynthJob, spec: StageSpec) -> dict[str, float]:
                 measured = spec.metrics(directory)
                 file.keep(summary.digest, measured)
         finally:
-            for trace in spec.traces(job.tracking.traces) if job.tracking.enabled else ():
+            for trace in traces or spec.traces(job.tracking.traces) if job.tracking.enabled else ():
                 run.trace(replace(trace, name=f"{name} ({trace.name})"))
             spec.close()
         metrics = {**_counts(summary), **measured, **file.usage}
@@ -76,14 +77,20 @@ def run_stage(job: SynthJob, spec: StageSpec) -> dict[str, float]:
     return metrics
 
 
-def _do(job: SynthJob, spec: StageSpec, ledger: Ledger, run: str, file: StageMetrics) -> list[str]:
-    """Do all parts, here or by workers; the errors of the items that failed."""
+def _do(
+    job: SynthJob, spec: StageSpec, ledger: Ledger, run: str, file: StageMetrics, traces: list[ItemTrace]
+) -> list[str]:
+    """Do all parts, here or by workers, of which one's `traces` are added; the errors of the items that failed."""
     if spec.whole and job.workers > 1:
         log.warning("%s: %s", job.stage.name, spec.whole)
         job = replace(job, workers=1)
     if job.workers == 1 and job.cluster.address is None:
         return _alone(ledger, spec, job.stage.name, run, file)
-    return WorkerPool(job, spec, ledger, run, places_of(job), file).run()
+    pool = WorkerPool(job, spec, ledger, run, places_of(job), file)
+    try:
+        return pool.run()
+    finally:
+        traces += pool.traces
 
 
 def _alone(ledger: Ledger, spec: StageSpec, name: str, run: str, file: StageMetrics) -> list[str]:

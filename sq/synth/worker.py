@@ -201,6 +201,8 @@ def _do_rounds(remote: _Remote, spec: StageSpec, shard: Shard, order: Order) -> 
             do_parts(spec, shard, order.run, count_one)
         else:
             _do_suspected(remote, spec, shard, order, given[1])
+        if order.job.tracking.enabled:
+            remote.tell("traces", spec.traces(order.job.tracking.traces))
         send_count()
 
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from forked_workers import fork_workers
 
 from sq.core.ledger import read_rejects, read_rows
 
@@ -38,6 +39,13 @@ def test_what_came_of_a_question_to_the_judge_is_its_word(tracked, tmp_path):
     replies |= {json.loads(reject["row"])["judge_reply"] for reject in read_rejects(tmp_path / "f")}
     assert len(found) == 12, "twenty is the default, there are fewer"
     assert {trace["outcome"] for trace in found} == replies
+
+
+def test_a_worker_sends_its_traces(tracked, tmp_path, monkeypatch):
+    fork_workers(monkeypatch)
+    more = ("part_size=8", "workers=2", "tracking.traces=3")
+    found = tracked("answers", "input=domain", "limit=40", "stage.n=2", *more, to="a")
+    assert len(found) == 3 and all(trace["outcome"] == "2 rows" and trace["requests"] for trace in found)
 
 
 def test_without_tracking_nothing_is_read(run, tmp_path, monkeypatch):
