@@ -1,13 +1,14 @@
 r"""Numbers as they are spoken: `twenty-one`, `two thirds`, `3rd`, `2.5 million`, and the comma of `1000,99`.
 
-Each has its spelling in digits here. Where writers mean two things, both are offered: `2.5 million` is 2,500,000, and
-2.5 where millions are the unit asked for.
+Each has its spelling in digits here. Where writers mean two things, both are offered: `5 dozen` is 60, and 5 where
+dozens are asked for.
 """
 
 from __future__ import annotations
 
 import re
 
+from sq.eval.equal.units import SCALES
 from sq.eval.equal.words import unwrap
 
 _SMALL = (
@@ -16,7 +17,7 @@ _SMALL = (
 ).split()
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
 _CARDINALS = {**{w: n for n, w in enumerate(_SMALL)}, **{w: 20 + 10 * n for n, w in enumerate(_TENS)}}
-_SCALES = {"hundred": 100, "thousand": 1_000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_SCALES = {word: size for word, size in SCALES.items() if word != "dozen"}
 _ODD_ORDINALS = {
     "first": 1, "second": 2, "third": 3, "fifth": 5, "eighth": 8, "ninth": 9, "twelfth": 12,
 }  # fmt: skip
@@ -51,8 +52,8 @@ def spellings(text: str) -> list[str]:
     scaled = _SCALED.fullmatch(plain)
     if scaled:
         money, number, scale, rest = (scaled[k] or "" for k in ("money", "number", "scale", "rest"))
-        value = 12 if scale.lower() == "dozen" else _SCALES[scale.lower()]
-        return [rf"{money}{number.replace(',', '')} \cdot {value} {rest}".strip(), f"{money}{number} {rest}".strip()]
+        product = rf"{money}{number.replace(',', '')} \cdot {SCALES[scale.lower()]} {rest}".strip()
+        return [product, f"{money}{number} {rest}".strip()] if scale.lower() == "dozen" else [product]
     comma = _DECIMAL_COMMA.fullmatch(text)
     if comma:
         return [text, comma.group(1) + comma.group(2).replace(",", ".")]

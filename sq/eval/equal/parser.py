@@ -147,13 +147,17 @@ class Parser:
                 written.append("^" + self.exponent_digits())
             if self.cursor.peek().text in ("/", "*", "-") and self.is_unit(1):
                 written.append(self.cursor.next().text)
-        unit = " ".join(written).strip()
+        factor, unit = units.scaled(" ".join(written).strip())
+        if factor > 1:
+            node = Op("mul", (node, Num(Fraction(factor))))
         if not unit and self.cursor.money and not symbols(node) and not isinstance(node, Seq):
             unit = "dollar"
         if not unit:
             return node
         if isinstance(node, Text):
             return Text(f"{node.words} {unit}")
+        if change := units.change(unit):
+            raise ParseError(f"'{change}' changes the number before it")
         if isinstance(node, Quantity):
             return node if unit == "dollar" else Quantity(node.value, f"{node.unit} {unit}")
         return Quantity(node, _SIGN_OF.get(unit.lower(), unit))

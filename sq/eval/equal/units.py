@@ -1,7 +1,7 @@
 """Units as they are written in answers: which words mean one unit, and how units of a kind convert.
 
 A unit matters only when both answers name one: `5 cm` is not `5 m`, but `5` answers `5 cm`. Words that are no unit
-here (apples, multiples) say nothing about the number before them.
+here (apples, multiples) say nothing about the number before them, but for those that change it, as in `5 or more`.
 """
 
 from __future__ import annotations
@@ -59,6 +59,15 @@ SINGLE = frozenset("m s g h l L N J W V A K C F d q Omega".split())
 
 _PERCENT = frozenset("percent percents percentage pct".split())
 _FACTOR = re.compile(r"([a-z]+|[/*])|\^?\{?(-?\d)\}?", re.ASCII)
+SCALES = {"hundred": 100, "thousand": 1_000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
+_SCALE = re.compile(rf"({'|'.join(SCALES)})s?\b\s*(?:of\b)?\s*", re.ASCII | re.IGNORECASE)
+_CHANGES = re.compile(
+    rf"^(?:squared|cubed)$|\b(?:factorial|doubled|tripled|quadrupled|halved|(?:{'|'.join(SCALES)})s?)\b|"
+    r"\b(?:or|and) (?:more|less|fewer|up|upwards?|above|below|over|under|greater|higher|lower|larger|smaller)\b|"
+    r"\b(?:more|less|fewer)(?: than\b|$)|\bat (?:least|most)\b|\bbelow zero\b|\b(?:plus|minus)$|"
+    r"[百千](?![克米瓦卡帕伏焦赫分])|[万亿萬億打]",
+    re.IGNORECASE,
+)
 _FILLER = frozenset("the of a an in per total about approximately exactly only us".split())
 
 
@@ -73,6 +82,20 @@ class Unit(NamedTuple):
 def is_percent(unit: str) -> bool:
     """Whether a unit as written says percent, alone or among other words."""
     return not _PERCENT.isdisjoint(unit.lower().split())
+
+
+def scaled(unit: str) -> tuple[int, str]:
+    """What words behind a number multiply it by, and the unit that is left: `million dollars` is 10**6 and dollars."""
+    factor = 1
+    while match := _SCALE.match(unit):
+        factor, unit = factor * SCALES[match.group(1).lower()], unit[match.end() :]
+    return factor, unit
+
+
+def change(unit: str) -> str:
+    """The words that make the number before them another one, or a range: they are no unit."""
+    match = _CHANGES.search(unit)
+    return match.group().strip() if match else ""
 
 
 def canonical(unit: str) -> Unit | None:
