@@ -74,40 +74,40 @@ def load_model(
     return model
 
 
-def questions(model: Model | str, *, count: int, domain: str = "arithmetic", **settings: Any) -> Dataset:
+def questions(model: Model | str, *, count: int, domain: str | None = None, **settings: Any) -> Dataset:
     """Questions from nothing but the chat prefix of a model (`stage=questions`)."""
     return _synthesize("questions", None, model, {"count": count, **settings}, domain)
 
 
 def filter(  # noqa: A001
     rows: Rows, model: Model | str = "tiny", *, filters: Sequence[str] = ("format", "language", "duplicates"),
-    domain: str = "arithmetic", **settings: Any,
+    domain: str | None = None, **settings: Any,
 ) -> Dataset:  # fmt: skip
     """The rows that the filters keep, with what they found as columns (`stage=filter`); `model` judges solvability."""
     words = [override("filters", list(filters)), *settings.pop("overrides", ())]
     return _synthesize("filter", rows, model, {**settings, "overrides": words}, domain)
 
 
-def answers(rows: Rows, model: Model | str, *, n: int = 5, domain: str = "arithmetic", **settings: Any) -> Dataset:
+def answers(rows: Rows, model: Model | str, *, n: int = 5, domain: str | None = None, **settings: Any) -> Dataset:
     """`n` answers to each question (`stage=answers`)."""
     return _synthesize("answers", rows, model, {"n": n, **settings}, domain)
 
 
-def select(rows: Rows, model: Model | str | None = None, *, domain: str = "arithmetic", **settings: Any) -> Dataset:
+def select(rows: Rows, model: Model | str | None = None, *, domain: str | None = None, **settings: Any) -> Dataset:
     """The best answer to each question (`stage=select`): by a reward model; without one by majority, or `method=`."""
     method = {"method": "majority"} if model is None else {}
     return _synthesize("select", rows, model or "tiny", {**method, **settings}, domain)
 
 
 def train(
-    stage: str, rows: Rows, model: Model | str = "tiny-base", *, output_dir: str | Path, domain: str = "arithmetic",
+    stage: str, rows: Rows, model: Model | str = "tiny-base", *, output_dir: str | Path, domain: str | None = None,
     seed: int = 0, tracking: str = "none", overrides: Sequence[str] = (), **settings: Any,
 ) -> Model:  # fmt: skip
     """Train a model (`stage`: qft, qpo, sft, difficulty, reward, pretrain); the model that came of it."""
     base = model if isinstance(model, Model) else Model(model)
-    with _as_input(rows) as data:
-        words = [*base.words(engine=False), override("domain", domain), override("data.input", data)]
-        words += [override("tracking", tracking), override("seed", seed), *overrides]
+    with _as_input(rows) as (data, domains):
+        words = [*base.words(engine=False), override("domain", domain or _domain_of(domains))]
+        words += [override("data.input", data), override("tracking", tracking), override("seed", seed), *overrides]
         path = _run("train", stage, words, settings, output_dir)
     return Model(base.name, str(path), base.engine, base.overrides)
 
@@ -182,14 +182,16 @@ class Pipeline:
         return _dataset(self.recipe.output_dir / stage)
 
 
-def _synthesize(stage: str, rows: Rows | None, model: Model | str, settings: Mapping[str, Any], domain: str) -> Dataset:
+def _synthesize(
+    stage: str, rows: Rows | None, model: Model | str, settings: Mapping[str, Any], domain: str | None
+) -> Dataset:
     given = dict(settings)
     output_dir, overrides = given.pop("output_dir", None), list(given.pop("overrides", ()))
-    words = [*_model(model).words(), override("domain", domain)]
-    words += [override(key, given.pop(key)) for key in ("seed", "limit", "columns") if key in given]
+    words = [override(key, given.pop(key)) for key in ("seed", "limit", "columns") if key in given]
     words.append(override("tracking", given.pop("tracking", "none")))
-    with _as_input(rows) as data, _directory(output_dir) as directory:
-        own = [override("input", data)] if data else []
+    with _as_input(rows) as (data, domains), _directory(output_dir) as directory:
+        own = [*_model(model).words(), override("domain", domain or _domain_of(domains))]
+        own += [override("input", data)] if data else []
         scores = [override("stage.scores", str(directory / "scores"))] if stage == "filter" and not output_dir else []
         _run("synthesize", stage, [*words, *own, *scores, *overrides], given, directory)
         return _dataset(directory)
@@ -211,18 +213,39 @@ def _model(model: Model | str) -> Model:
 
 
 @contextmanager
-def _as_input(rows: Rows | None) -> Iterator[str | None]:
-    """The name of an input that has these rows."""
+def _as_input(rows: Rows | None) -> Iterator[tuple[str | None, set[Any]]]:
+    """The name of an input that has these rows, and the domains that they name."""
     if rows is None or isinstance(rows, str | Path):
-        yield None if rows is None else str(rows)
+        yield (None, set()) if rows is None else (str(rows), _domains_in(Path(rows)))
         return
     with tempfile.TemporaryDirectory(prefix="sq-") as scratch:
-        path = Path(scratch) / "rows.jsonl"
+        path, domains = Path(scratch) / "rows.jsonl", set()
         with path.open("w", encoding="utf-8") as file:
-            count = sum(file.write(json.dumps(dict(row), default=str) + "\n") > 0 for row in rows)
-        if not count:
+            for row in map(dict, rows):
+                domains.add(str(row.get("domain")))
+                file.write(json.dumps(row, default=str) + "\n")
+        if not domains:
             raise ConfigError("no rows are given")
-        yield str(path)
+        yield str(path), domains
+
+
+def _domains_in(directory: Path) -> set[Any]:
+    """The domains that the rows of a stage's directory name; none of any other input."""
+    from sq.core.ledger import read_manifest, read_rows
+    from sq.core.manifest import NAME
+
+    if not (directory / NAME).is_file() or "domain" not in read_manifest(directory).schema:
+        return set()
+    return {row["domain"] for row in read_rows(directory, columns=["domain"], verify=False)}
+
+
+def _domain_of(names: set[Any]) -> str:
+    """The domain that rows name, where they agree on one of ours; else the command's default."""
+    from sq.core.config_help import groups
+    from sq.domains.base import DEFAULT_DOMAIN
+
+    (name,) = names if len(names) == 1 else (None,)
+    return name if name in groups()["domain"] else DEFAULT_DOMAIN
 
 
 @contextmanager

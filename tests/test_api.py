@@ -74,6 +74,19 @@ def test_lists_of_dicts_go_in_and_data_sets_come_out(oracle):
     assert set(chosen["question_id"]) == set(kept["id"]), "rows keep their ids from stage to stage"
 
 
+def test_a_stage_takes_the_domain_of_its_rows(tmp_path, caplog):
+    filtered = sq.filter(APPLES, filters=["format"], domain="math", output_dir=tmp_path / "f")
+    assert set(filtered["domain"]) == {"math"}
+    half = {**filtered[0], "run": "source:x", "question_id": "q"}
+    answered = [{**half, "id": str(i), "response": rf"\boxed{{{x}}}"} for i, x in enumerate(("3", "0.5", "1/2"))]
+    assert sq.select(answered)[0]["votes"] == 2, "two spellings are one answer in mathematics"
+    sq.filter(tmp_path / "f", filters=["format"])
+    assert not caplog.records
+    sq.filter(tmp_path / "f", filters=["format"], domain="arithmetic")
+    (warning,) = caplog.messages
+    assert "rows are of domain=math, and the stage has domain=arithmetic" in warning and "Give domain=math" in warning
+
+
 def test_rows_stay_where_they_are_asked_to_and_the_same_call_continues(oracle, tmp_path):
     place = tmp_path / "answers"
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*APPLES, {"question": " "}]))

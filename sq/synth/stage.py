@@ -25,7 +25,7 @@ from sq.data.readers import BadRow
 from sq.data.sources import digest, read_source, seeks
 from sq.domains.base import Domain
 from sq.engine.meter import Usage
-from sq.synth.advice import LOOKED_AT, foreign_rows
+from sq.synth.advice import LOOKED_AT, foreign_rows, other_domain
 
 if TYPE_CHECKING:
     from sq.synth.config import SynthJob
@@ -109,7 +109,10 @@ class StageInput:
             raise ConfigError(f"stage={self.job.stage.name} reads rows: give input=, a stage's directory or a file")
         rows = read_source(source, self.need, [], domain=self.domain, any_text=self.any_text)
         some = list(itertools.islice(rows, LOOKED_AT))
-        if self.job.domain.has_oracle and (warning := foreign_rows(self.domain, some)):
+        warning = other_domain(self.domain, some)
+        if warning is None and self.job.domain.has_oracle:
+            warning = foreign_rows(self.domain, some)
+        if warning is not None:
             log.warning("%s", warning)
         first = some[0]
         path = source.input or ("mix" if source.mix else "domain")
@@ -119,12 +122,14 @@ class StageInput:
         )  # fmt: skip
 
     def rows(self, start: int = 0) -> Iterator[dict[str, Any] | BadRow]:
-        """Stream the rows, and each bad line in its place."""
+        """Stream the rows, and each bad line in its place. A row that names no domain is of the job's."""
         bad: list[BadRow] = []
         source = self.job.source
         for row in read_source(source, self.need, bad, domain=self.domain, any_text=self.any_text, start=start):
             yield from bad
             bad.clear()
+            if row.get("domain") is None:
+                row["domain"] = self.domain.name
             yield row
         yield from bad
 

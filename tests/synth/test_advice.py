@@ -61,6 +61,9 @@ def test_a_domain_over_rows_of_another_kind_is_said_before_anything_runs(
     assert any(said in message for message in messages()) is warned
 
 
-def test_rows_of_the_domain_name_it(run, tmp_path):
-    run("answers", "input=domain", "limit=2", to="a")
+@pytest.mark.parametrize("source", ["domain", "q.jsonl"])
+def test_rows_name_the_domain_of_the_stage_that_first_had_them(run, tmp_path, source):
+    put(tmp_path / "q.jsonl", APPLES)
+    given = "domain" if source == "domain" else tmp_path / source
+    run("answers", f"input={given}", "limit=2", to="a")
     assert {row["domain"] for row in read_rows(tmp_path / "a")} == {"arithmetic"}
