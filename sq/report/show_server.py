@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import threading
 from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,12 +22,13 @@ LONGEST = 10_000
 class ShowServer(ThreadingHTTPServer):
     """Gives the page, and keeps the labels that it sends."""
 
-    daemon_threads = True
+    daemon_threads, request_queue_size = True, 64
 
     def __init__(self, directory: Path, events: Sequence[Event], port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
         self.directory, self.events, self.token = directory, list(events), secrets.token_urlsafe(24)
         self.ids = {str(event.row.get("id")) for event in self.events}
+        self.writing = threading.Lock()  # a label is added to those that are read: one at a time
 
     @property
     def address(self) -> str:
@@ -55,7 +57,8 @@ class _Handler(BaseHTTPRequestHandler):
             key, label, note = (str(given[name]) for name in ("id", "label", "note"))
             if key not in self.server.ids:
                 return self.send_error(404)
-            write_label(self.server.directory, key, label, note)
+            with self.server.writing:
+                write_label(self.server.directory, key, label, note)
         except (ValueError, KeyError, TypeError, SqError):
             return self.send_error(400)
         self._answer(str(agreement(self.server.events, read_labels(self.server.directory))), "text/plain")

@@ -3,6 +3,7 @@
 import http.client
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
 
 import pytest
@@ -136,6 +137,15 @@ def test_the_server_gives_and_takes_nothing_without_its_token_or_for_another_sit
     assert status == 200 and server.token in text
     assert ask(server, "POST", "/label", label, **token) == (200, str(agreement(server.events, read_labels(stage))))
     assert read_labels(stage) == {"a" * 32: {"label": "keep", "note": ""}}
+
+
+def test_labels_that_come_at_once_are_all_kept(server, stage):
+    server.ids |= (keys := {f"{number:032}" for number in range(20)})
+    bodies = [json.dumps({"id": key, "label": "keep", "note": ""}) for key in sorted(keys)]
+    with ThreadPoolExecutor(20) as senders:
+        answers = senders.map(lambda body: ask(server, "POST", "/label", body, **{"X-Token": server.token}), bodies)
+        assert {status for status, _ in answers} == {200}
+    assert read_labels(stage).keys() == keys
 
 
 @pytest.mark.slow
