@@ -177,13 +177,18 @@ def join_sweep(config: DictConfig, parent: Run) -> str:
 
 def _of_jobs(hydra_config: Any) -> str:
     """How many jobs the sweep has, where Hydra's own sweeper makes them all beforehand."""
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
     sweeper = hydra_config.sweeper
     if not str(sweeper.get("_target_", "")).endswith("BasicSweeper") or sweeper.get("params"):
         return ""
-    parsed = OverridesParser.create().parse_overrides([a for a in sys.argv[1:] if "=" in a and not a.startswith("-")])
+    return of_jobs([a for a in sys.argv[1:] if "=" in a and not a.startswith("-")])
+
+
+def of_jobs(overrides: Sequence[str]) -> str:
+    """How many jobs these overrides are."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
     return f" of {sum(map(len, BasicSweeper.split_arguments(parsed, None)))}"
 
 

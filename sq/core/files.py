@@ -208,13 +208,35 @@ class DirectoryLock:
         with suppress(OSError, ValueError):
             if self._with_file and (named := os.pread(fd, 300, 0).decode()):
                 return named
-            status = os.fstat(fd)
-            device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
-            for line in Path("/proc/locks").read_text().splitlines():
-                fields = line.split()
-                if device in fields and "FLOCK" in fields and "->" not in fields:
-                    return f"process {fields[4]} on this machine"
+            if process := _locked_files().get(_device(os.fstat(fd))):
+                return f"process {process} on this machine"
         return "another process"
+
+
+def locked_directories(root: Path) -> list[Path]:
+    """The directories in and below `root` that a process of this machine has locked, as far as the system tells.
+
+    They are not tried: for that moment a process that starts would find its directory taken.
+    """
+    locked: Mapping[str, str] = {}
+    with suppress(OSError):
+        locked = _locked_files()
+    found = []
+    for place in (root, *(root.rglob("*/") if locked else ())):
+        with suppress(OSError):  # gone in between
+            if any(_device(os.stat(path)) in locked for path in (place, place / ".lock") if path.exists()):
+                found.append(place)
+    return found
+
+
+def _locked_files() -> dict[str, str]:
+    """Each file that is locked on this machine, by its device and number, and the process that locked it."""
+    lines = (line.split() for line in Path("/proc/locks").read_text().splitlines())
+    return {fields[5]: fields[4] for fields in lines if fields[1] == "FLOCK"}
+
+
+def _device(status: os.stat_result) -> str:
+    return f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
 
 
 def join_directory(marker: Path) -> bool:

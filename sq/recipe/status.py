@@ -5,15 +5,17 @@ What runs says so itself (`progress.json`); of the rest the ledgers' manifests a
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from sq.core.count import clock, count_noun
 from sq.core.errors import ConfigError, LedgerError, SqError
+from sq.core.files import locked_directories
 from sq.core.ledger import read_manifest
 from sq.core.manifest import NAME as MANIFEST
 from sq.core.progress import NAME as PROGRESS
@@ -25,6 +27,8 @@ from sq.recipe.plan import NAME as PLAN
 from sq.recipe.record import TRAINED, RecipeRecord, Status, read_record
 from sq.synth.stage_metrics import read_stage_metrics
 
+JOURNAL = "metrics.jsonl"
+"""What tracking writes, before a stage does."""
 SHORT = 160
 """Characters of a stage's closing line that are shown."""
 
@@ -107,18 +111,26 @@ def _of_recipe(directory: Path) -> Iterator[str]:
 
 def _of_stages(directory: Path) -> Iterator[str]:
     """A line for each ledger and each training in and below a directory."""
-    found = sorted({path.parent for name in (PROGRESS, MANIFEST, TRAINED) for path in directory.rglob(name)})
+    locked = set(locked_directories(directory))
+    begun = {path.parent for name in (PROGRESS, MANIFEST, TRAINED) for path in directory.rglob(name)}
+    starting = {path for path in locked - begun if {file.name for file in path.iterdir()} <= {JOURNAL}}
+    yield from _of_sweep(directory, begun | starting)
+    found = sorted(begun | starting)
     for place in found:
         name = str(place.relative_to(directory)) if place != directory else str(directory)
         snapshot = read_progress(place)
         if snapshot is not None and snapshot.is_running:
             yield f"{name}: {snapshot.stage} at work, {snapshot}"
         elif (trained := _read(place / TRAINED)) is not None:
-            yield f"{name}: {'trained' if 'figures' in trained else 'stopped'}{f', {snapshot}' if snapshot else ''}"
+            state = "trained" if "figures" in trained else "starting" if place in locked else "stopped"
+            yield f"{name}: {state}{f', {snapshot}' if snapshot else ''}"
+        elif place in starting:
+            yield f"{name}: starting"
         else:
             with suppress(LedgerError):  # another program's manifest
                 manifest = read_manifest(place)
-                state = "finished" if manifest.finished else f"stopped{f' at {snapshot}' if snapshot else ''}"
+                state = "starting" if place in locked else f"stopped{f' at {snapshot}' if snapshot else ''}"
+                state = "finished" if manifest.finished else state
                 reasons = ", ".join(f"{n:,} {reason}" for reason, n in manifest.reasons.items())
                 yield (
                     f"{name}: {state}, {count_noun(manifest.items, 'item')} in -> {count_noun(manifest.rows, 'row')}, "
@@ -128,6 +140,18 @@ def _of_stages(directory: Path) -> Iterator[str]:
         read, written = usage.get("usage/prompt_tokens", 0), usage.get("usage/output_tokens", 0)
         if read or written:
             yield f"  {count(read)} tokens in, {count(written)} out"
+
+
+def _of_sweep(directory: Path, begun: Collection[Path]) -> Iterator[str]:
+    """Which job of how many a sweep is at, where its record says what is varied."""
+    from sq.core.entry import of_jobs
+
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        with (directory / JOURNAL).open() as file:
+            opened, params = (json.loads(line) for line in itertools.islice(file, 2))
+        if opened["name"] == "sweep":
+            number = sum(path.parent == directory for path in begun)
+            yield f"sweep: {'' if number else 'starting, '}job {number or 1}{of_jobs(params['params']['overrides'])}"
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sq.core.errors import ConfigError
+from sq.core.files import DirectoryLock
 from sq.core.ledger import Ledger, Reject, WorkItem
 from sq.core.progress import Progress
 from sq.core.provenance import process_name
@@ -85,6 +86,26 @@ def test_stages_without_a_recipe_and_what_the_gpus_do(tmp_path, monkeypatch):
         "qft: stopped",
         "GPU 0, NVIDIA H200: 97% busy, 120000 of 143771 MiB",
     ]
+
+
+@pytest.mark.parametrize(
+    ("content", "state"), [(None, "starting"), ({"config": {}}, "starting"), ({"figures": {}}, "trained")]
+)
+def test_what_has_shown_no_progress_yet_is_starting(tmp_path, content, state):
+    job = tmp_path / "seed=0"
+    job.mkdir()
+    if content is not None:
+        (job / "train.json").write_text(json.dumps(content))
+    words = ["stage=qft", "seed=0,1,2", "stage.lr=1e-4,1e-3"]
+    records = [{"op": "open", "name": "sweep"}, {"op": "params", "params": {"overrides": words}}]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    lock = DirectoryLock(job)
+    assert format_status(tmp_path).splitlines()[:2] == ["sweep: job 1 of 6", f"seed=0: {state}"]
+    lock.release()
+    after = format_status(tmp_path)
+    assert "seed=0: starting" not in after and after.startswith(
+        "sweep: starting" if content is None else "sweep: job 1"
+    )
 
 
 @pytest.mark.parametrize(("name", "message"), [("gone", "there is no directory"), (".", "no stage is in or below")])
