@@ -16,7 +16,7 @@ from pathlib import Path
 from sq.core.files import code_version
 from sq.eval.answer_text import after_thinking, may_mention, visible_text
 from sq.eval.boxes import boxed, last_boxes
-from sq.eval.equal.notation import SHARE
+from sq.eval.equal.notation import HAN_SCALE, SHARE
 from sq.eval.equal.words import is_prose, is_words, unwrap
 from sq.eval.named_values import joined
 from sq.eval.negated_answers import without_negated_answers
@@ -73,7 +73,7 @@ _PHRASE = re.compile(
     re.IGNORECASE,
 )
 _FOREIGN = re.compile(
-    r"(?<!不)(?<!不[能应])[故应]?选(?:择)?\s*[:：]?\s*(?=[(（]?[A-H][)）]?\s*(?:[。.,，;；!！\n]|$))|"
+    r"(?<![不没别勿])(?<!不[能应])(?<!没有)(?<![没无]人)(?<!没有人)[故应]?选(?:择)?\s*[:：]?\s*(?=[(（]?[A-H][)）]?\s*(?:[。.,，;；!！\n]|$))|"
     r"(?:答案|答え|答)(?:应该|应|就|確実に)?\s*(?:是|为|為|は|[:：])|(?:정답|답)은|ответ\s*[:—-]|respuesta(?:\s+\w+)?\s*(?:es|:)|"
     r"antwort\s*(?:ist|lautet|:)|r[ée]ponse(?:\s+\w+)?\s*(?:est|:)|resposta(?:\s+\w+)?\s*(?:é|:)|risposta\s*(?:è|:)",
     re.IGNORECASE,
@@ -113,7 +113,7 @@ _DISPLAYED = re.compile(r"(?:\$\$|\\\])\s*\n\s*(?:\$\$|\\\[)")
 _NUMBER = re.compile(
     r"(?<![\w.])(?:-\s?|\$\s?-?|-\$)?"
     r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+,\d\d(?![\d,])|\d+ \d+(?=/\d)|\d+(?:\.\d+)?|\.\d+)"
-    r"(?:\s*/\s*\d+(?!\d|\.\d)|(?::\d+)+)?(?:\s?(?:\\?%|percent\b|[€£°]|(?:m|cm|km|ft)[²³]))?",
+    rf"(?:\s*/\s*\d+(?!\d|\.\d)|(?::\d+)+)?(?:\s?(?:\\?%|percent\b|[€£°]|(?:m|cm|km|ft)[²³]|{HAN_SCALE}))?",
     re.ASCII,
 )
 _FINAL = re.compile(

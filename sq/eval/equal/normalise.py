@@ -31,7 +31,7 @@ _SIGNS = {
     "⅕": r"\frac{1}{5}", "⅛": r"\frac{1}{8}", "⅙": r"\frac{1}{6}", "⅜": r"\frac{3}{8}", "⅝": r"\frac{5}{8}",
     "€": r"\text{euros}", "£": r"\text{gbp}", "¥": r"\text{yen}", "₹": r"\text{rupees}", "¢": r"\text{cents}",
     "∠": r"\angle ",
-    "∨": r" \text{or} ", "∧": r" \text{and} ", "或": " or ", "元": " yuan ",
+    "∨": r" \text{or} ", "∧": r" \text{and} ", "元": " yuan ",
 }  # fmt: skip
 _SIGN_TABLE = str.maketrans({sign: latex for signs, latex in _SIGNS.items() for sign in signs})
 
@@ -71,6 +71,8 @@ _CALL_IN_BRACES = re.compile(r"(?<![A-Za-z\\])([A-Za-z])\{\s*\(([^{}()]*)\)\s*\}
 _ALL_TEXT = re.compile(r"\\(?:text|mathrm)\s*\{([^{}]*)\}")
 _CIRCLED = re.compile("[①-⑳](?=、?[①-⑳])、?")
 """A statement's number with another one behind it: `①③④`, `①、③`."""
+_EITHER = re.compile(r"([①-⑳]\s*)(?:或者?|or\b|\\text\s*\{\s*(?:或者?|or)\s*\})|或者?")
+"""Between numbers of statements it says one of the two, and is left unread; between values it lists them."""
 _LINES = re.compile(
     r"(?:\\\{\s*)?\\begin\s*\{(aligned|align\*?|gathered|split|cases)\}(.*?)\\end\s*\{\1\}(?!\s*\\\})", re.DOTALL
 )
@@ -147,6 +149,7 @@ def _unopened(text: str) -> bool:
 def _ascii_signs(text: str) -> str:
     text = _SUPER_RUN.sub(lambda m: "^{" + m.group().translate(_SUPER) + "}", text)
     text = _SUB_RUN.sub(lambda m: "_{" + m.group().translate(_SUB) + "}", text)
+    text = _EITHER.sub(lambda m: f"{m.group(1)}或" if m.group(1) else " or ", notation.han_scaled(text))
     text = _CIRCLED.sub(lambda m: m.group()[0] + ", ", text)
     text = re.sub(r"[€£¥₹](?=\s*[-\d.])", "", text).translate(_SIGN_TABLE)
     if text.isascii():
