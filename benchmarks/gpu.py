@@ -106,11 +106,15 @@ def main() -> None:
 
 
 def attempt(run: Callable[[], dict[str, Any]], device: str) -> dict[str, Any]:
-    """The result of a case, or what went wrong: the next one is run all the same."""
+    """The result of a case, or what went wrong or is missing here: the next one is run all the same."""
     import torch
+
+    from sq.core.errors import ConfigError
 
     try:
         return run()
+    except ConfigError as error:
+        return {"not_available": str(error)}
     except Exception as error:
         return {"error": f"{type(error).__name__}: {str(error)[:500]}"}
     finally:
@@ -244,9 +248,14 @@ def parity(device: str, shapes: str) -> dict[str, Any]:
                 continue
             name = f"{kernel.value}{'_shared' if prefix else ''}"
             found[name] = attempt(lambda k=kernel, p=prefix: apart(loss_and_gradient(model, rows, k, p), exact), device)  # type: ignore[misc]
+    return found | {"holds": holds(found, kernels[0].value)}
+
+
+def holds(found: dict[str, Any], required: str) -> bool:
+    """Whether each kernel that runs here is right, and `required` is one of them."""
+    ran = {name: v for name, v in found.items() if isinstance(v, dict) and "not_available" not in v}
     bound = 2 * found["bf16_alone"]["gradient"] + 1e-3
-    found["holds"] = all(v.get("gradient", math.inf) <= bound for v in found.values() if isinstance(v, dict))
-    return found
+    return required in ran and all(v.get("gradient", math.inf) <= bound for v in ran.values())
 
 
 def loss_and_gradient(model: Any, rows: list[Any], kernel: Any, prefix: int) -> tuple[float, Any]:
@@ -492,9 +501,11 @@ def table(results: dict[str, Any]) -> str:
         if not isinstance(found, dict) or name == "machine":
             continue
         cells = [found.get(k) for k in ("tokens_per_s", "mfu", "peak_gib", "seconds_to_first_step", "seconds_per_step")]
-        note = found.get("error") or found.get("skipped") or ""
+        note = found.get("error") or found.get("not_available") or found.get("skipped") or ""
         if name == "parity":
+            missing = [kernel for kernel, v in found.items() if isinstance(v, dict) and "not_available" in v]
             note = note or f"packed = unpacked: {'holds' if found['holds'] else 'FAILS'}"
+            note += f"; not available: {', '.join(missing)}" if missing else ""
         if "ln2_off" in found:
             note = f"ln 2 {found['ln2_off']:+.1e}, MFU with references {found['mfu_with_references']:.1%}"
         shown = ["" if c is None else f"{c:.1%}" if i == 1 else f"{c:,.2f}" for i, c in enumerate(cells)]
