@@ -33,18 +33,22 @@ def congruent(compare: Compare, a: Node, r: Node) -> bool | None:
 
 
 def excluded(compare: Compare, a: Node, r: Node) -> bool | None:
-    """An expression with the points at which it is not defined, and the expression alone."""
-    ours, theirs = _without_exclusions(a), _without_exclusions(r)
+    """An expression with the points at which it is not defined, and the expression alone.
+
+    An answer may add where a letter of it starts counting, `n = 2^k, k >= 0`, and may not leave that out.
+    """
+    ours, theirs = _without_exclusions(a, starts=True), _without_exclusions(r, starts=False)
     return compare(ours, theirs) if (ours is a) != (theirs is r) else None
 
 
-def _without_exclusions(node: Node) -> Node:
+def _without_exclusions(node: Node, *, starts: bool) -> Node:
+    """The expression alone; where a letter of a named value starts counting is dropped only if `starts` says so."""
     if not (isinstance(node, Seq) and node.left == "" and len(node.items) > 1):
         return node
     first, rest = node.items[0], node.items[1:]
     excluding = all(isinstance(i, Rel) and i.ops == ("!=",) for i in rest)
     if all(isinstance(i, Rel) and "=" not in i.ops and symbols(i) <= _COUNTERS for i in rest):  # 2n - 1, n >= 1
-        excluding = excluding or not isinstance(first, Rel) or all(_counts(i, first) for i in rest)
+        excluding = excluding or not isinstance(first, Rel) or (starts and all(_counts(i, first) for i in rest))
     formula = not isinstance(first, Rel) or first.ops == ("=",)
     return first if excluding and formula and symbols(first) else node
 
