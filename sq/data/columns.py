@@ -19,6 +19,7 @@ from sq.core.config import nearest
 from sq.core.errors import RowError
 from sq.core.rows import COLUMNS, LINEAGE, canonical, check_row, content_id, text_problem, value_problem, with_extra
 from sq.data.answers import split_answer
+from sq.data.records import OTHER_ENCODING, has_undecoded_bytes
 
 ALIASES: dict[str, tuple[tuple[str, ...], ...]] = {
     "question": (("problem", "query", "prompt", "instruction"),),
@@ -130,8 +131,8 @@ class Columns:
             if isinstance(value, str) and pa.types.is_string(kind):
                 unusable = text_problem(value)
                 if unusable and (name not in self._any_text or (value and "surrogate" in unusable)):
-                    if any("\udc80" <= c <= "\udcff" for c in value):
-                        return "invalid_utf8", f"column '{name}' is not UTF-8"
+                    if has_undecoded_bytes(value):
+                        return "invalid_utf8", f"column '{name}' is not UTF-8; {OTHER_ENCODING}"
                     reason = "empty_text" if unusable[3:] in ("empty", "blank") else "bad_text"
                     return reason, f"column '{name}' {unusable}"
             elif problem:

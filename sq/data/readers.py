@@ -29,12 +29,15 @@ from sq.data.json_documents import DECODER, is_lines, read_json
 from sq.data.locate import format_of
 from sq.data.records import (
     BROKEN,
+    ENCODING,
     KEPT_TEXT,
     MAX_LINE,
+    OTHER_ENCODING,
     BadRow,
     Record,
     bad_row,
     first_line,
+    has_undecoded_bytes,
     json_record,
     refuse_repeated,
 )
@@ -46,9 +49,6 @@ MAX_RECORD_LINES = 2_000
 BATCH = 1000
 _CHUNK = 2**16
 Lines = Iterator[tuple[int, str | BadRow]]
-ENCODING = "encoding={} (data.encoding in training, source.encoding in synthesis)"
-"""How text that is not UTF-8 is asked for."""
-
 _HEADS = {
     b"\xff\xfe": f"is UTF-16; give {ENCODING.format('utf-16')}",
     b"\xfe\xff": f"is UTF-16; give {ENCODING.format('utf-16')}",
@@ -219,8 +219,8 @@ def _jsonl(stream: IO[bytes], name: str) -> Iterator[Record | BadRow]:
                 yield json_record(DECODER.decode(line), number, name, "line")
             except UnicodeEncodeError as error:
                 detail = (
-                    f"is not UTF-8: byte 0x{ord(line[error.start]) - 0xDC00:02x} at character {error.start}; where the "
-                    f"whole file is in another encoding, give {ENCODING.format('latin-1')}"
+                    f"is not UTF-8: byte 0x{ord(line[error.start]) - 0xDC00:02x} at character {error.start}; "
+                    f"{OTHER_ENCODING}"
                 )
                 yield bad_row(name, number, "invalid_utf8", detail, line)
             except (ValueError, RecursionError) as error:
@@ -245,6 +245,8 @@ def _csv(stream: IO[bytes], name: str, delimiter: str, header: bool) -> Iterator
         elif names is None and header:
             names = [field.strip() or f"column {i}" for i, field in enumerate(fields)]
             refuse_repeated(names, f"the header of {name}")
+            if has_undecoded_bytes("".join(names)):
+                raise RowError(f"the header of {name} is not UTF-8; {OTHER_ENCODING}")
         elif len(fields) > 1 or any(field.strip() for field in fields):
             names = names or [str(i) for i in range(len(fields))]
             if len(fields) == len(names):

@@ -16,6 +16,9 @@ KEPT_TEXT = 20_000
 """Characters of a bad line that are kept."""
 BROKEN = (EOFError, OSError, zlib.error)
 """What reading a file raises that breaks off."""
+ENCODING = "encoding={} (data.encoding in training, source.encoding in synthesis)"
+"""How text that is not UTF-8 is asked for."""
+OTHER_ENCODING = f"where the whole file is in another encoding, give {ENCODING.format('latin-1')}"
 Record = tuple[int, dict[str, Any]]
 
 
@@ -48,6 +51,11 @@ def bad_row(file: str, line: int, reason: str, detail: str, text: str = "", unit
     if len(text) > KEPT_TEXT:
         clean = f"{clean} ... (cut; {len(text):,} characters in all)"
     return BadRow(file=file, line=line, reason=reason, detail=detail, text=clean, unit=unit, data=data)
+
+
+def has_undecoded_bytes(text: str) -> bool:
+    """Whether bytes that are no UTF-8 stand in it, each as the surrogate that stands for one."""
+    return any("\udc80" <= c <= "\udcff" for c in text)
 
 
 def _has_lone_surrogate(text: str) -> bool:

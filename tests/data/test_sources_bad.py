@@ -260,6 +260,21 @@ def test_a_damaged_gzip_is_reported(tmp_path):
     assert len(rows) > 5000 and rejects[-1].reason == "broken_file"
 
 
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("question\ncafé\n", "column 'question' is not UTF-8"),
+        ("Lösung,question\na,b\n", "the header of a.csv is not UTF-8"),
+    ],
+)
+def test_csv_in_another_encoding_says_how_it_is_read(tmp_path, text, problem):
+    path = put(tmp_path, text.encode("latin-1"), "a.csv")
+    with pytest.raises(RowError, match=rf"{problem}; .*give encoding=latin-1 \(data.encoding") as error:
+        read(path)
+    str(error.value).encode()  # and shows no byte that cannot be printed
+    assert len(read(path, encoding="latin-1")) == 1
+
+
 def test_csv_rows_with_too_many_or_too_few_fields(tmp_path):
     text = 'question,answer\n"a, b",1\ntoo,many,fields\nfew\n\n"two\nlines",2\n'
     rejects = []
