@@ -316,7 +316,7 @@ def trained(case: Case, device: str, shapes: str) -> dict[str, Any]:
         {
             "_target_": "sq.train.config.TrainerConfig", "accelerator": "gpu" if device == "cuda" else "cpu",
             "precision": "bf16", "gradient_checkpointing": case.checkpointing, "compile": case.compiled,
-            "log_every": 1 if tiny else case.steps, "parity_check": False, "lora": {"rank": case.lora},
+            "log_every": case.steps, "parity_check": False, "lora": {"rank": case.lora},
         },
         TrainerConfig,
     )  # fmt: skip
@@ -336,22 +336,17 @@ def trained(case: Case, device: str, shapes: str) -> dict[str, Any]:
         fit_to_packs(model.model, loss, trainer, packs.largest)
         module, figures = timed_module(model, loss, rows, packs, stage, trainer, directory, device)
         references = directory / "references" if stage.needs_reference else None
-        logged = Logged()
-        final = run_training(module, packs, logged, references, lambda weights: None)  # type: ignore[arg-type]
-    return figures(final, logged, case)
+        final = run_training(module, packs, Unlogged(), references, lambda weights: None)  # type: ignore[arg-type]
+    return figures(final, case)
 
 
-class Logged:
+class Unlogged:
     """Stands where the tracked run does."""
 
     id = "benchmark"
 
-    def __init__(self) -> None:
-        self.first: dict[str, float] = {}
-
     def metrics(self, values: dict[str, float], step: int) -> None:
-        """Keep the first figures."""
-        self.first = self.first or dict(values)
+        """Nothing is kept."""
 
     def table(self, name: str, rows: Any) -> None:
         """Nothing is kept."""
@@ -370,7 +365,12 @@ def timed_module(
     began = time.perf_counter()
 
     class Timed(TrainingModule):
-        """Notes the time when the first step has ended, the second, and the last; nothing waits in between."""
+        """Notes the time when the first step has ended, the second, and the last; nothing waits in between.
+
+        Of the first its loss too, which is that of the weights as they came: `log_every` would give the mean of all.
+        """
+
+        first_loss = math.nan
 
         def on_train_start(self) -> None:
             synchronize(device)
@@ -380,6 +380,8 @@ def timed_module(
             step = self.global_step
             if step in (1, 2, self.steps) and step != marks[-1][0]:
                 synchronize(device)
+                if step == 1:
+                    self.first_loss = self.metrics("train")["train/loss"]
                 marks.append((step, time.perf_counter(), self.tokens_seen, self.targets_seen))
 
     module = Timed(
@@ -387,7 +389,7 @@ def timed_module(
         checkpoints=directory / "checkpoints",
     )  # fmt: skip
 
-    def figures(final: dict[str, float], logged: Logged, case: Case) -> dict[str, Any]:
+    def figures(final: dict[str, float], case: Case) -> dict[str, Any]:
         warm, last = marks[-2], marks[-1]
         seconds, tokens, targets = (last[i] - warm[i] for i in (1, 2, 3))
         body, head = flops_per_token(model.model)
@@ -409,7 +411,7 @@ def timed_module(
             # An epoch's reference pass is a third of the work of its training, and comes on top of its time.
             before = marks[0][1] - began
             share = last[2] / max(1, packs.plan.packing.tokens)
-            found["ln2_off"] = logged.first["train/loss"] - math.log(2)
+            found["ln2_off"] = module.first_loss - math.log(2)
             found["seconds_of_references"] = round(before, 2)
             found["mfu_with_references"] = round(
                 work * 4 / 3 / (seconds + before * share * tokens / max(1, last[2])) / peak, 4

@@ -18,6 +18,21 @@ def gpu():
     return module
 
 
+@pytest.mark.slow
+def test_qpo_starts_at_ln_2_whatever_the_steps_after_the_first_learn(gpu, monkeypatch):
+    from sq.train.qpo import QPOStage
+
+    check = QPOStage.__post_init__
+
+    def much_faster(stage):
+        object.__setattr__(stage, "lr", 0.05)
+        check(stage)
+
+    monkeypatch.setattr(QPOStage, "__post_init__", much_faster)
+    found = gpu.trained(gpu.Case(name="qpo", stage="qpo", optimizer="adamw"), "cpu", "tiny")
+    assert abs(found["ln2_off"]) < 1e-6 < abs(found["loss"] - 0.6931)
+
+
 RIGHT, WRONG, MISSING = {"gradient": 0.01}, {"gradient": 0.5}, {"not_available": "attention=flash has no kernel"}
 
 
