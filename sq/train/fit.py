@@ -55,6 +55,7 @@ def _fit(job: TrainJob) -> Path:
         logging.getLogger("sq").setLevel(logging.ERROR)
         job = replace(job, tracking=replace(job.tracking, enabled=False))
     job = replace(job, trainer=checked_trainer(job.trainer, job.stage))
+    log.info("%s: checking data and weights of model=%s", job.stage.name, job.model.name)
     given = prepare(job)
     record = read_record(output, given.identity) or {"config": given.identity}
     if "figures" in record and (output / "model").is_dir():
@@ -155,6 +156,7 @@ def _train(
 
     output, stage, trainer, seed = Path(job.output_dir), job.stage, job.trainer, job.seed
     prepare_process(trainer.threads, seed)
+    log.info("%s: %s; loading model=%s", stage.name, rows.summary, job.model.name)
     trained = trainable_model(
         job.model, trainer, stage, tokenizer=given.tokenizer, rows=rows, seed=seed, weights=given.weights
     )

@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from sq.core.chat import ChatFormat
 from sq.core.count import count_noun
 from sq.core.errors import ConfigError, RowError
 from sq.core.files import digest_of
+from sq.core.progress import LINE_SECONDS
 from sq.data.columns import SeenContents
 from sq.data.locate import InputKind, locate
 from sq.data.order import in_validation
@@ -150,8 +152,13 @@ class RowReader:
             def bad(row: BadRow) -> None:
                 reject(f"{row.file}:{row.line}", row.reason, row.detail, row.row() if row.data else row.text)
 
+            log.info("reading and tokenizing rows%s", ", those held out too" if self.validation else "")
+            spoken = time.monotonic()
             rows = self.encoding.generate() if self.encoding.generate else self._source_rows(bad)
             for number, row in enumerate(self.encoding.expand(rows) if self.encoding.expand else rows):
+                if time.monotonic() - spoken > LINE_SECONDS:
+                    log.info("%s tokenized", count_noun(number, "row"))
+                    spoken = time.monotonic()
                 name = str(row.get("id", number))
                 try:
                     encoded, cut = _fitted(self.encoding.encode(row), self.limit.tokens, self.source.too_long)

@@ -58,6 +58,13 @@ def test_rows_of_the_same_tokens_are_counted_and_trained_on(job, tmp_path, caplo
     assert "others:" not in caplog.text
 
 
+def test_reading_rows_is_said_before_it_begins_and_now_and_then(job, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("sq.train.rows.LINE_SECONDS", -1)
+    with caplog.at_level("INFO"):
+        made(job, "qft", questions(tmp_path / "q.jsonl", ["What is 1 + 1?", "What is 2 + 2?"]), "stage.validation=0")
+    assert caplog.messages == ["reading and tokenizing rows", "0 rows tokenized", "1 row tokenized"]
+
+
 def test_truncating_keeps_the_end_token_and_is_counted(job, tmp_path, caplog):
     source = questions(tmp_path / "q.jsonl", ["What is 1 + 1?", LONG])
     with caplog.at_level("WARNING"):
