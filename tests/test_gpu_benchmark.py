@@ -1,7 +1,10 @@
 """`benchmarks/gpu.py`: what it says of a machine where something is missing, or the time."""
 
+import argparse
 import importlib.util
+import json
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,55 @@ def gpu():
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def test_all_but_serving_fits_eight_minutes_and_what_does_not_fit_is_skipped(gpu, monkeypatch, tmp_path):
+    assert 60 * 8 - 60 > sum(seconds for name, seconds in gpu.SECONDS.items() if name != "serving")
+    clock = [0.0]
+
+    def run(name, seconds):
+        clock[0] += seconds
+        return {"ran": name}
+
+    monkeypatch.setattr(gpu.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(gpu, "machine", lambda device: {})
+    monkeypatch.setattr(gpu, "attempt", lambda way, device: way())
+    monkeypatch.setattr(gpu, "parity", lambda *_: run("parity", 30) | {"holds": True})
+    monkeypatch.setattr(gpu, "trained", lambda case, *_: run(case.name, 2 * case.seconds))
+    monkeypatch.setattr(gpu, "plain_loop", lambda *_: run("plain-loop-4k", 20))
+    monkeypatch.setattr(gpu, "serving", lambda asked, seconds: run("serving", seconds))
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--json", str(tmp_path / "gpu.json")])
+    gpu.main()
+    assert clock[0] <= 480 + max(gpu.SECONDS.values())
+    found = json.loads((tmp_path / "gpu.json").read_text())
+    assert found["sft-16k-compiled"].get("ran") and found["serving"]["skipped"] == "no time left: --only serving"
+    assert found["qft-4k-compiled"]["skipped"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
+def test_serving_has_what_is_left_of_the_time_and_leaves_nothing_behind(gpu, monkeypatch, tmp_path):
+    (tmp_path / "serving.py").write_text(
+        "import subprocess, sys, pathlib\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"pathlib.Path({str(tmp_path / 'pid')!r}).write_text(str(child.pid))\n"
+        "child.wait()\n"
+    )
+    pytest.importorskip("torch")  # what imports it takes is not of the time below
+    importlib.import_module("sq.domains.base")
+    monkeypatch.setattr(gpu, "__file__", str(tmp_path / "gpu.py"))
+    found = gpu.serving(argparse.Namespace(shapes="tiny", device="cpu"), 5)
+    assert found["skipped"] == "no time left: --only serving"
+    pid, tries = int((tmp_path / "pid").read_text()), 50
+    while is_running(pid) and (tries := tries - 1):  # a kill takes a moment
+        time.sleep(0.1)
+    assert tries
+
+
+def is_running(pid):
+    """Zombies, whose parent is gone, do not run."""
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 @pytest.mark.slow
