@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -32,13 +33,28 @@ _STOPPED = {"stop": "stop", "length": "max_tokens"}
 Row = dict[str, Any]
 
 
-def export(formats: Sequence[str], output: Path, benchmarks: Mapping[str, str], model: str) -> None:
+@dataclass(frozen=True, kw_only=True)
+class ExportedBenchmark:
+    """What an export says of a benchmark beside its answers.
+
+    Attributes:
+        form: of its answers; `gsm8k` has rules of its own.
+        shots: worked examples in a prompt.
+        prompts: what the model was sent, by problem.
+    """
+
+    form: str
+    shots: int
+    prompts: Mapping[str, str]
+
+
+def export(formats: Sequence[str], output: Path, benchmarks: Mapping[str, ExportedBenchmark], model: str) -> None:
     """Write what other harnesses read.
 
     Args:
         formats: which ones.
         output: the evaluation's directory.
-        benchmarks: the form of each one's answers (`gsm8k` has rules of its own), by name.
+        benchmarks: what is evaluated, by name.
         model: its name.
     """
     rows = {name: _answers(scores_dir(output / name)) for name in benchmarks}
@@ -77,31 +93,51 @@ def _answers(scores: Path) -> list[Row]:
     return list(answers.values())
 
 
+def _by_problem(answers: Sequence[Row]) -> list[list[Row]]:
+    """The answers to each problem, in order of their samples."""
+    problems: dict[str, list[Row]] = {}
+    for row in answers:
+        problems.setdefault(row["item"], []).append(row)
+    return [sorted(rows, key=lambda row: row["sample"]) for rows in problems.values()]
+
+
 def _write_lm_eval(
-    directory: Path, rows: Mapping[str, list[Row]], forms: Mapping[str, str], model: str, when: datetime
+    directory: Path,
+    rows: Mapping[str, list[Row]],
+    benchmarks: Mapping[str, ExportedBenchmark],
+    model: str,
+    when: datetime,
 ) -> None:
     directory.mkdir(parents=True, exist_ok=True)
     stamp = when.strftime("%Y-%m-%dT%H-%M-%S.%f")
     results: dict[str, Row] = {}
-    for name, answers in rows.items():
-        samples = [sample for k, row in enumerate(answers) for sample in _lm_eval_samples(k, row, forms[name])]
+    problems = {name: _by_problem(answers) for name, answers in rows.items()}
+    for name, documents in problems.items():
+        samples = [s for k, answers in enumerate(documents) for s in _lm_eval_samples(k, answers, benchmarks[name])]
         write_jsonl(directory / f"samples_{name}_{stamp}.jsonl", samples)
         shares: dict[str, list[float]] = {}
         for sample in samples:
             shares.setdefault(sample["filter"], []).append(sample["exact_match"])
-        results[name] = {"alias": name, "sample_len": len(answers)}
+        results[name] = {"alias": name, "sample_len": len(documents)}
         for rule, values in shares.items():
             results[name] |= {f"exact_match,{rule}": _mean(values), f"exact_match_stderr,{rule}": _stderr(values)}
     document = {
         "results": results,
         "group_subtasks": {name: [] for name in rows},
         "configs": {
-            name: {"task": name, "output_type": "generate_until", "metadata": {"written_by": "sq"}} for name in rows
-        },
+            name: {
+                "task": name,
+                "output_type": "generate_until",
+                "num_fewshot": benchmarks[name].shots,
+                "repeats": max(map(len, documents), default=1),
+                "metadata": {"written_by": "sq"},
+            }
+            for name, documents in problems.items()
+        },  # fmt: skip
         "versions": {name: "sq" for name in rows},
-        "n-shot": {name: 0 for name in rows},
+        "n-shot": {name: benchmarks[name].shots for name in rows},
         "higher_is_better": {name: {"exact_match": True} for name in rows},
-        "n-samples": {name: {"original": len(a), "effective": len(a)} for name, a in rows.items()},
+        "n-samples": {name: {"original": len(d), "effective": len(d)} for name, d in problems.items()},
         "model_name": model,
         "model_name_sanitized": directory.name,
         "date": when.timestamp(),
@@ -109,34 +145,40 @@ def _write_lm_eval(
     (directory / f"results_{stamp}.json").write_text(json.dumps(document, indent=2), encoding="utf-8")
 
 
-def _lm_eval_samples(number: int, row: Row, form: str) -> Iterable[Row]:
-    """The answer under every rule: our graders', and those of the harness itself for GSM8K."""
-    prediction, reference = row["prediction"], row["reference"]
-    found = {f"sq-{p}": (grade["extracted"] or "[invalid]", grade["correct"]) for p, grade in row["grades"].items()}
-    if form == "gsm8k":
-        found |= {rule: by_lm_eval(rule, prediction, reference) for rule in LM_EVAL_RULES}
-    for rule, (extracted, correct) in found.items():
+def _lm_eval_samples(number: int, answers: Sequence[Row], benchmark: ExportedBenchmark) -> Iterable[Row]:
+    """A problem with its answers under every rule: our graders', and those of the harness itself for GSM8K."""
+    first = answers[0]
+    prompt, reference = benchmark.prompts.get(first["item"], first["question"]), first["reference"]
+    graded: dict[str, list[tuple[str, bool]]] = {}
+    for row in answers:
+        for profile, grade in row["grades"].items():
+            graded.setdefault(f"sq-{profile}", []).append((grade["extracted"] or "[invalid]", grade["correct"]))
+        for rule in LM_EVAL_RULES if benchmark.form == "gsm8k" else ():
+            graded.setdefault(rule, []).append(by_lm_eval(rule, row["prediction"], reference))
+    for rule, pairs in graded.items():
+        extracted = [text for text, _ in pairs]
         yield {
             "doc_id": number,
-            "doc": {"question": row["question"], "answer": reference},
+            "doc": {"question": first["question"], "answer": reference},
             "target": reference,
-            "arguments": {"gen_args_0": {"arg_0": row["question"], "arg_1": {}}},
-            "resps": [[prediction]],
-            "filtered_resps": [extracted],
+            "arguments": {"gen_args_0": {"arg_0": prompt, "arg_1": {}}},
+            "resps": [[row["prediction"] for row in answers]],
+            "filtered_resps": extracted if len(extracted) == 1 else [extracted],
             "filter": rule,
             "metrics": ["exact_match"],
-            "doc_hash": _hash(row["item"]),
-            "prompt_hash": _hash(row["question"]),
+            "doc_hash": _hash(first["item"]),
+            "prompt_hash": _hash(prompt),
             "target_hash": _hash(reference),
-            "exact_match": float(correct),
+            "exact_match": _mean([float(correct) for _, correct in pairs]),
         }
 
 
 def inspect_log(name: str, answers: Sequence[Row], model: str, created: str) -> Row:
     """A log of Inspect (version 2, its JSON form): a sample for each answer, several of a problem as its epochs."""
     profiles = list(answers[0]["grades"]) if answers else []
-    shares = {p: [float(row["grades"][p]["correct"]) for row in answers] for p in profiles}
-    items = list(dict.fromkeys(row["item"] for row in answers))
+    problems = _by_problem(answers)
+    shares = {p: [_mean([float(row["grades"][p]["correct"]) for row in rows]) for rows in problems] for p in profiles}
+    items = [rows[0]["item"] for rows in problems]
     identity = row_id("inspect", benchmark=name, model=model, created=created)
     scores = [
         {"name": p, "scorer": p, "scored_samples": len(v), "unscored_samples": 0,
@@ -189,7 +231,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _stderr(values: Sequence[float]) -> float:
-    """Of the mean, as both harnesses have it: by the sample's own deviation."""
+    """Of the mean over problems, as both harnesses have it: by the sample's own deviation."""
     mean, count = _mean(values), len(values)
     return math.sqrt(sum((v - mean) ** 2 for v in values) / (count - 1) / count) if count > 1 else 0.0
 

@@ -117,6 +117,20 @@ class RequestBuilder:
             return Request(messages=self._messages(problem, replies), **ask)
         return Request(prompt_ids=tuple(self._ids(problem["question"])), **ask)
 
+    def prompt_text(self, problem: Mapping[str, Any]) -> str:
+        """What the model is sent for a problem, as text; messages as JSON, a conversation by its last question."""
+        if problem.get("messages"):
+            return str(problem["question"])
+        if self._tokenizer is None:
+            return json.dumps(self._messages(problem, ()), ensure_ascii=False)
+        text = self._text(problem["question"])
+        return str(self._tokenizer.decode(self._chat.answer_ids(text))) if self._chat else text
+
+    @property
+    def shots(self) -> int:
+        """Worked examples in a prompt."""
+        return self.form.shots.count if self._shots and self.form.shots else 0
+
     def shortest(self) -> int | None:
         """Tokens of a prompt with next to nothing asked in it; None where the engine makes the prompt.
 

@@ -18,7 +18,7 @@ from sq.core.tracking import DataRef, ModelRef, Run, track
 from sq.engine.base import Sampling
 from sq.eval.answer import LazyEngine, answer_all, answers_dir
 from sq.eval.benchmarks import BenchmarkConfig, GradingConfig
-from sq.eval.export import export
+from sq.eval.export import ExportedBenchmark, export
 from sq.eval.paper import base_of
 from sq.eval.prompting import RequestBuilder
 from sq.eval.report import flat_metrics, format_report, metric_rows, summarize
@@ -59,8 +59,15 @@ def evaluate(job: EvalSettings) -> dict[str, dict[str, float]]:
             summaries.append(of_one)
         model = ModelRef(name=job.model.name, path=job.model.path, digest=engine.identity)
         if job.export:
-            forms = {name: getattr(benchmark, "form", "") for name, benchmark in job.benchmark.items()}
-            export(job.export, output, forms, job.model.name)
+            exported = {
+                name: ExportedBenchmark(
+                    form=getattr(benchmark, "form", ""),
+                    shots=builders[name].shots,
+                    prompts={item: builders[name].prompt_text(p) for item, p in problems[name].by_id.items()},
+                )
+                for name, benchmark in job.benchmark.items()
+            }
+            export(job.export, output, exported, job.model.name)
         base = base_of(job.base or "", job.model.name, job.model.path)
         for summary in summaries:
             values = {f"{summary.name}/{key}": value for key, value in flat_metrics(summary).items()}

@@ -1,17 +1,21 @@
 """What lm-evaluation-harness and Inspect read of ours, and our grader inside them: against the real packages."""
 
 import json
-from dataclasses import dataclass, replace
+import re
+import statistics
+from dataclasses import dataclass, field, replace
 
 import pytest
 from hydra import compose, initialize_config_dir
 
 from sq.core.config import build, conf_dir
-from sq.engine.base import Completion, Result
+from sq.engine.base import Completion, Result, Sampling
 from sq.engine.config import EngineConfig
 from sq.eval.config import EvalJob
 from sq.eval.export import LM_EVAL_RULES, by_lm_eval
 from sq.eval.peers import grade_responses, sq_grader
+from sq.eval.prompting import RequestBuilder
+from sq.models.load import load_tokenizer
 
 OUTPUTS = [
     ("48/2 = 24\n#### 24", "24"),
@@ -50,19 +54,39 @@ class EchoConfig(EngineConfig):
         """Nothing to free."""
 
 
-@pytest.fixture(scope="module")
-def evaluated(random_tiny, tmp_path_factory):
-    """An evaluation whose answers are the outputs above, exported both ways; its directory and its metrics."""
-    directory = tmp_path_factory.mktemp("evaluated")
-    rows = [{"question": str(k), "answer": f"Worked.\n#### {reference}"} for k, (_, reference) in enumerate(OUTPUTS)]
+@dataclass(frozen=True, kw_only=True)
+class SampledConfig(EchoConfig):
+    """Answers the problem "k" by three samples, the first k of them right; it keeps what it was sent."""
+
+    sent: list = field(default_factory=list)
+
+    def generate(self, requests):
+        for request in requests:
+            self.sent.append(list(request.messages))
+            right = int(re.findall(r"\d+", request.messages[-1]["content"])[-1])
+            texts = ["#### 5" if k < right else "#### 6" for k in range(3)]
+            completions = tuple(Completion(text=text, finish_reason="stop", tokens=3) for text in texts)
+            yield Result(key=request.key, completions=completions)
+
+
+def evaluate(directory, model, engine, rows, *overrides):
+    """An evaluation exported both ways; its directory and its metrics."""
     (directory / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     overrides = [
-        "benchmark=[gsm8k]", f"++benchmark.gsm8k.path={directory}/problems.jsonl", "format=bare", "tracking=none",
-        f"model.path={random_tiny}", f"output_dir={directory}/ev", "++grader.workers=1", "++export=[lm-eval,inspect]",
+        "benchmark=[gsm8k]", f"++benchmark.gsm8k.path={directory}/problems.jsonl", "tracking=none",
+        f"model.path={model}", f"output_dir={directory}/ev", "++grader.workers=1", "++export=[lm-eval,inspect]",
+        *overrides,
     ]  # fmt: skip
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        job = replace(build(compose("evaluate", overrides=overrides), EvalJob), engine=EchoConfig())
+        job = replace(build(compose("evaluate", overrides=overrides), EvalJob), engine=engine)
     return directory / "ev", job.run()["gsm8k"]
+
+
+@pytest.fixture(scope="module")
+def evaluated(random_tiny, tmp_path_factory):
+    """The answers are the outputs above."""
+    rows = [{"question": str(k), "answer": f"Worked.\n#### {reference}"} for k, (_, reference) in enumerate(OUTPUTS)]
+    return evaluate(tmp_path_factory.mktemp("evaluated"), random_tiny, EchoConfig(), rows, "format=bare")
 
 
 def lm_eval_files(directory):
@@ -84,6 +108,42 @@ def test_both_exports_say_what_the_evaluation_says(evaluated):
         name = rule if rule in LM_EVAL_RULES else f"sq-{rule}"
         assert sum(s["exact_match"] for s in samples if s["filter"] == name) == right
     assert [s["output"]["completion"] for s in log["samples"]] == [text for text, _ in OUTPUTS]
+
+
+def test_problems_are_the_documents_and_the_unit_of_the_standard_error(random_tiny, tmp_path):
+    train = tmp_path / "train.jsonl"
+    shots = [{"question": f"Shot {k}", "answer": f"Worked {k}.\n#### {k}"} for k in range(5)]
+    train.write_text("".join(json.dumps(row) + "\n" for row in shots))
+    engine, rights = SampledConfig(), [2, 0, 3, 1]
+    rows = [{"question": f"What is it? {right}", "answer": "Worked.\n#### 5"} for right in rights]
+    overrides = ("format=gsm8k_5shot", f"++format.shots.source.input={train}", "n=3", "temperature=1")
+    directory, metrics = evaluate(tmp_path, random_tiny, engine, rows, *overrides)
+    results, samples = lm_eval_files(directory)
+    strict = [s for s in samples if s["filter"] == "sq-strict"]
+    shares = [right / 3 for right in rights]
+    stderr = statistics.stdev(shares) / 2
+    assert [s["doc_id"] for s in strict] == [0, 1, 2, 3] and [s["exact_match"] for s in strict] == shares
+    assert [len(s["resps"][0]) for s in strict] == [3] * 4 and strict[0]["filtered_resps"] == [["5", "5", "6"]]
+    assert results["n-samples"]["gsm8k"] == {"original": 4, "effective": 4}
+    assert results["n-shot"]["gsm8k"] == results["configs"]["gsm8k"]["num_fewshot"] == 5
+    for rule in ("sq-strict", "strict-match"):
+        of_rule = {name: value for name, value in results["results"]["gsm8k"].items() if name.endswith(rule)}
+        assert list(of_rule.values()) == pytest.approx([metrics["accuracy"], stderr])
+    prompts = [json.loads(s["arguments"]["gen_args_0"]["arg_0"]) for s in strict]
+    assert prompts == engine.sent and prompts[0][-1]["content"].count("Shot") == 5
+    (scores, *_) = json.loads((directory / "inspect/gsm8k.json").read_text())["results"]["scores"]
+    assert scores["scored_samples"] == 4
+    assert [m["value"] for m in scores["metrics"].values()] == pytest.approx([metrics["accuracy"], stderr])
+
+
+@pytest.mark.parametrize("form", ["bare", "chat"])
+def test_the_prompt_as_text_is_what_the_model_reads(random_tiny, form):
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        job = build(compose("evaluate", overrides=[f"model.path={random_tiny}", f"format={form}"]), EvalJob)
+    made = RequestBuilder(model=job.model, form=job.format, sampling=Sampling(), seed=0)
+    problem = {"id": "p", "question": "What is 1 + 1?"}
+    read = load_tokenizer(job.model)(made.prompt_text(problem), add_special_tokens=form == "bare").input_ids
+    assert tuple(read) == made.request(problem).prompt_ids and made.shots == 0
 
 
 def test_a_score_under_lm_evaluation_harness_own_rules_is_the_one_it_gives(evaluated):
