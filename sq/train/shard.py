@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -166,25 +167,64 @@ def shard(
     half = None if precision is Precision.FP32 else torch.bfloat16
     policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False)
     whole = MixedPrecisionPolicy(cast_forward_inputs=False)
-    untie_as_first(root)
+    lay_out_as_first(root)
     parts = [(layer, policy) for layer in decoder_layers(model)]
     for part, own in [*parts, *([] if head is None else [(head, whole)]), (root, policy)]:
         take_from_first(part, device)
         fully_shard(part, mesh=mesh, mp_policy=own)
 
 
-def untie_as_first(root: nn.Module) -> None:
-    """Hold apart the weights that the first process found to be two in the files, though the config ties them."""
-    slots = [(held, name) for module in root.modules() for held in [module._parameters] for name in held]
+def lay_out_as_first(root: nn.Module) -> None:
+    """Give `root` the ties, the buffers' number formats and what is trained as the first process has them.
+
+    It alone has read the files: they may hold apart what the config ties, or be in another format than it says.
+
+    Raises:
+        ConfigError: on every process, where one's tensors have other names or shapes.
+    """
+    slots = [
+        (held, name, f"{prefix}.{name}")
+        for prefix, module in root.named_modules()
+        for held in (module._parameters, module._buffers)
+        for name in held
+    ]
+    own = [held[name] for held, name, _ in slots]
     seen: dict[int, int] = {}
-    groups = [seen.setdefault(id(held[name]), i) for i, (held, name) in enumerate(slots)]
-    trained = [own is not None and own.requires_grad for own in (held[name] for held, name in slots)]
-    found = [list(zip(groups, trained, strict=True))]
-    dist.broadcast_object_list(found, 0)
-    for (held, name), group, (wanted, gradient) in zip(slots, groups, found[0], strict=True):
-        own = held[name]
-        if own is not None and group != wanted:
-            held[name] = nn.Parameter(own.detach().clone(), gradient)
+    layout = [
+        None if t is None else (whole, tuple(t.shape), seen.setdefault(id(t), i), t.dtype, t.requires_grad)
+        for i, (t, (_, _, whole)) in enumerate(zip(own, slots, strict=True))
+    ]
+    first: list[Any] = [layout]
+    differences: list[str | None] = [None] * dist.get_world_size()
+    dist.broadcast_object_list(first, 0)
+    dist.all_gather_object(differences, _difference(layout, first[0]))
+    if any(differences):
+        raise ConfigError(
+            "the processes have different models: "
+            + "; ".join(f"process {i}: {found}" for i, found in enumerate(differences) if found)
+            + ". Give all the same model.path, model.revision and version of transformers"
+        )
+    for i, ((held, name, _), mine, wanted) in enumerate(zip(slots, layout, first[0], strict=True)):
+        tensor = own[i]
+        if tensor is None or mine is None or mine == wanted:
+            continue
+        _, _, group, dtype, trained = wanted
+        if group != i:
+            own[i] = own[group]
+        elif isinstance(tensor, nn.Parameter):
+            own[i] = nn.Parameter(tensor.detach().clone(), trained)
+        else:
+            own[i] = tensor.to(dtype, copy=True)
+        held[name] = own[i]
+
+
+def _difference(own: list[Any], first: list[Any]) -> str | None:
+    """The first tensor whose name or shape is not as in the first process; None where all are."""
+    for mine, wanted in zip_longest(own, first):
+        if (mine and mine[:2]) != (wanted and wanted[:2]):
+            mine, wanted = (f"{t[0]} {list(t[1])}" if t else "nothing" for t in (mine, wanted))
+            return f"{mine} where process 0 has {wanted}"
+    return None
 
 
 @torch.no_grad()

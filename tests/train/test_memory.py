@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import multiprocessing
+import socket
+from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
-from transformers import AutoModelForCausalLM, LlamaConfig
+from torch.distributed.device_mesh import init_device_mesh
+from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig
 
 from sq.data.collate import collate
 from sq.models.attention import choose_attention
 from sq.models.load import ModelConfig, empty_model, load_model
 from sq.models.pack import TokenSequence
 from sq.models.packed_forward import pack_loss
+from sq.train.config import Precision
 from sq.train.model import checkpoint_layers, trainable_model
-from sq.train.shard import ShardStrategy, decoder_layers, untie_as_first
+from sq.train.shard import ShardStrategy, decoder_layers, lay_out_as_first, shard
 
 
 @pytest.mark.parametrize("rank", [0, 1])
@@ -50,10 +58,12 @@ def test_weights_that_the_files_hold_apart_are_apart_in_every_process(tiny_model
     first, other = load_model(config), empty_model(config)
     first.lm_head.weight = torch.nn.Parameter(first.lm_head.weight.detach().clone(), requires_grad=False)
     monkeypatch.setattr(dist, "broadcast_object_list", lambda values, _: sent.append(values[0]))
-    untie_as_first(first)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 1)
+    monkeypatch.setattr(dist, "all_gather_object", lambda values, own: values.__setitem__(0, own))
+    lay_out_as_first(first)
     monkeypatch.setattr(dist, "broadcast_object_list", lambda values, _: values.__setitem__(0, sent[0]))
     assert other.lm_head.weight is other.get_input_embeddings().weight
-    untie_as_first(other)
+    lay_out_as_first(other)
     told = [[(name, p.requires_grad) for name, p in model.named_parameters()] for model in (first, other)]
     assert told[0] == told[1] and told[1][-1] == ("lm_head.weight", False)
 
@@ -61,6 +71,75 @@ def test_weights_that_the_files_hold_apart_are_apart_in_every_process(tiny_model
 def test_a_model_with_more_positions_has_them_without_weights_too(tiny_model):
     config = ModelConfig(name="tiny", path=str(tiny_model), positions=4096)
     assert empty_model(config).config.max_position_embeddings == 4096
+
+
+def _process(rank: int, port: int, path: str, answers: Any) -> None:
+    """One of two processes that shard a model: its tensors and logits, and whether gradients are reduced once."""
+    torch.set_num_threads(1)
+    try:
+        dist.init_process_group(
+            "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2, timeout=timedelta(seconds=60)
+        )
+        config = ModelConfig(name="m", path=path)
+        model = empty_model(config) if rank else load_model(config)
+        if path.endswith("other") and rank:
+            model.lm_head.weight = torch.nn.Parameter(torch.empty(3, 32, device="meta"))
+        shard(model, model, None, Precision.FP32, init_device_mesh("cpu", (2,)), torch.device("cpu"))
+        tensors = {name: p.full_tensor().detach() for name, p in model.named_parameters()}
+        tensors |= dict(model.named_buffers()) | {"logits": model.eval()(torch.arange(1, 13)[None]).logits.detach()}
+        answers.put((rank, {name: (str(t.dtype), t.double().tolist()) for name, t in tensors.items()}))
+        dist.barrier()
+        dist.destroy_process_group()
+    except Exception as error:
+        answers.put((rank, repr(error)))
+
+
+def _sharded(path: Path) -> list[Any]:
+    """What two processes have of the model in `path`."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    fork = multiprocessing.get_context("fork")
+    answers = fork.Queue()
+    children = [fork.Process(target=_process, args=(rank, port, str(path), answers)) for rank in range(2)]
+    for child in children:
+        child.start()
+    try:
+        return [answer for _, answer in sorted(answers.get(timeout=60) for _ in children)]
+    finally:
+        for child in children:
+            child.kill()
+
+
+def _gemma3(path: Path, dtype: str | None) -> None:
+    """A Gemma 3 of bf16 weights, whose config says `dtype`: its buffers are made in the format that is loaded."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "head_dim": 8}
+    config = Gemma3TextConfig(**sizes, num_attention_heads=4, num_key_value_heads=2, tie_word_embeddings=False)
+    AutoModelForCausalLM.from_config(config).to(torch.bfloat16).save_pretrained(path)
+    file = path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"dtype": dtype}))
+
+
+@pytest.mark.parametrize("dtype", [None, "float32"])
+def test_every_process_of_a_model_in_shards_has_the_first_ones_tensors(dtype, tmp_path):
+    _gemma3(tmp_path, dtype)
+    whole = load_model(ModelConfig(name="m", path=str(tmp_path))).float().eval()
+    expected = dict(whole.named_parameters()) | dict(whole.named_buffers())
+    expected["logits"] = whole(torch.arange(1, 13)[None]).logits
+    first, second = _sharded(tmp_path)
+    assert first == second
+    assert second.keys() == expected.keys()
+    for name, (_, values) in second.items():
+        close = 1e-6 if name == "logits" else 0
+        assert torch.allclose(torch.tensor(values).double(), expected[name].double(), rtol=0, atol=close), name
+
+
+def test_models_that_differ_between_processes_are_refused_on_all(tmp_path):
+    _gemma3(tmp_path / "other", None)
+    first, second = _sharded(tmp_path / "other")
+    assert first == second
+    assert "process 1: lm_head.weight [3, 32] where process 0 has lm_head.weight [96, 32]. Give all" in first
 
 
 @pytest.mark.parametrize(("share", "again"), [(1.0, [0, 1, 2, 3]), (0.75, [1, 2, 3]), (0.5, [1, 3]), (0.1, [])])
