@@ -31,6 +31,9 @@ GRADIENT_LIMIT = 1_000_000_000
 HALF_RTOL = 0.05
 """Tolerance where the check has to run in half precision. Gradients are off by 0.01 by rounding, by 0.08 where
 positions behind a shared prefix are one too far, and by 0.25 at least where rows see each other (docs/training.md)."""
+NOISE = 2.0
+"""How much further off than by rounding alone gradients may be in half precision, where that is more than HALF_RTOL:
+at a low loss they cancel over rows and leave rounding, and experts change. Packing was 0.2 to 1.2 times as far off."""
 LEAK = 0.01
 """Far below what a leak does to a loss or its gradient."""
 SINGLE = 100.0
@@ -66,6 +69,8 @@ class ParityReport:
     dtype: str
     rows: int
     kernel: str
+    noise: ParityCheck | None = None
+    """In half precision: how far rounding alone puts the unpacked rows off."""
 
     @property
     def passed(self) -> bool:
@@ -78,16 +83,18 @@ class ParityReport:
         rounding = torch.finfo(torch.float32).eps / max(check.expected, 1e-6)
         return self.rtol + min(rounding, LEAK)
 
-    @staticmethod
-    def _holds(check: ParityCheck, rtol: float) -> bool:
-        errors_hold = check.loss_error <= rtol and check.gradient_error <= rtol
-        return errors_hold and check.worst_error <= min(SINGLE * rtol, 0.5)
+    def _holds(self, check: ParityCheck, rtol: float) -> bool:
+        gradient, worst = rtol, min(SINGLE * rtol, 0.5)
+        if self.noise is not None:
+            gradient = max(gradient, NOISE * self.noise.gradient_error)
+            worst = max(worst, NOISE * self.noise.worst_error)
+        return check.loss_error <= rtol and check.gradient_error <= gradient and check.worst_error <= worst
 
     def describe(self) -> str:
         """The outcome in a few lines."""
         head = f"parity of packed and unpacked training {'holds' if self.passed else 'FAILS'}"
         lines = [f"{head} ({self.kernel} attention, {self.rows} rows, {self.dtype}, tolerance {self.rtol:g})"]
-        for c in self.checks:
+        for c in (*self.checks, *([self.noise] if self.noise else [])):
             lines.append(
                 f"  {c.name}: loss {c.loss:.6f}, unpacked {c.expected:.6f} (off by {c.loss_error:.1e}); "
                 f"gradients off by {c.gradient_error:.1e}, at most {c.worst_error:.1e} in {c.worst}"
@@ -134,6 +141,7 @@ def check_parity(
         params = _compared(subject)
         with _eager(subject):
             expected = _loss_and_gradients(lambda: _plain_loss(subject, rows), params)
+            noise = None if exact else _noise(subject, rows, params, expected)
         ways = [("packed", 0)]
         if prefix and attention.shares_prefix:
             ways.append((f"packed, prefix of {prefix} tokens shared", prefix))
@@ -149,10 +157,32 @@ def check_parity(
         dtype=dtype,
         rows=len(rows),
         kernel=attention.kernel.value,
+        noise=noise,
     )
 
 
 Outcome = tuple[float, dict[str, Tensor]]
+
+
+def _noise(
+    model: PreTrainedModel, rows: Sequence[TokenSequence], params: dict[str, Tensor], expected: Outcome
+) -> ParityCheck:
+    """The unpacked rows again, with all that a module computes up to half a unit in the last place off."""
+    draws = torch.Generator(next(iter(params.values())).device).manual_seed(0)
+
+    def rounded(module: torch.nn.Module, args: Any, output: Any) -> Any:
+        if not (isinstance(output, Tensor) and output.is_floating_point()):
+            return output
+        shift = torch.rand(output.shape, generator=draws, device=output.device) - 0.5
+        return (output.float() * (1 + shift * torch.finfo(output.dtype).eps)).to(output.dtype)
+
+    hooks = [module.register_forward_hook(rounded) for module in model.modules()]
+    try:
+        found = _loss_and_gradients(lambda: _plain_loss(model, rows), params)
+        return _compare("unpacked, rounded otherwise", found, expected)
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _loss_and_gradients(loss_of: Callable[[], Tensor], params: dict[str, Tensor]) -> Outcome:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import MambaConfig, MambaForCausalLM, PreTrainedModel
+from transformers import LlamaConfig, LlamaForCausalLM, MambaConfig, MambaForCausalLM, PreTrainedModel
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.modeling_utils import AttentionInterface
 
@@ -186,6 +186,38 @@ def test_in_half_precision_rounding_passes_and_faults_do_not(
     assert report.passed is (fault == "none"), report.describe()
     if fault == "none":
         assert max(check.gradient_error for check in report.checks) < 0.02, report.describe()
+
+
+@pytest.fixture(scope="module")
+def overfitted() -> PreTrainedModel:
+    """To six rows of random tokens, until their gradients cancel: what is left of them in bf16 is rounding."""
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 256, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2}
+    model = LlamaForCausalLM(LlamaConfig(**sizes, num_attention_heads=4, num_key_value_heads=2))
+    ids, optimizer = torch.randint(1, 256, (6, 40)), torch.optim.AdamW(model.parameters(), 3e-3)
+    ids[:, :5] = ids[0, :5]
+    for _ in range(120):
+        optimizer.zero_grad()
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+    model.rows = [TokenSequence(row.tolist(), 5) for row in ids]
+    return model.to(torch.bfloat16)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_gradients_that_cancel_are_held_to_what_rounding_does_to_them(
+    fault: str, overfitted: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parity, "COPY_LIMIT", 0)
+
+    def faulty(rows: list[TokenSequence], prefix: int) -> Pack:
+        return FAULTS[fault](collate(rows, prefix=prefix))
+
+    report = check_parity(overfitted, overfitted.rows, choose_attention(overfitted), faulty, prefix=5)
+    assert report.passed is (fault == "none"), report.describe()
+    if fault == "none":
+        assert max(check.gradient_error for check in report.checks) > parity.HALF_RTOL, report.describe()
+    assert not any(module._forward_hooks for module in overfitted.modules())
 
 
 def test_frozen_weights_are_left_out(make_model: Make, rows: list[TokenSequence]) -> None:
