@@ -137,6 +137,11 @@ def grade(
 
     if isinstance(prediction, str):
         return _grader().grade_one(Pair(prediction=prediction, reference=str(reference), question=question), profile)
+    if isinstance(reference, str) or len(prediction) != len(reference):
+        given = "one text" if isinstance(reference, str) else len(reference)
+        raise ConfigError(
+            f"{len(prediction)} predictions and {given} as reference: give two lists of the same length, or two texts"
+        )
     pairs = [Pair(prediction=p, reference=r) for p, r in zip(prediction, reference, strict=True)]
     return list(_grader().grade(pairs, profile))
 
@@ -221,12 +226,22 @@ def _as_input(rows: Rows | None) -> Iterator[tuple[str | None, set[Any]]]:
     with tempfile.TemporaryDirectory(prefix="sq-") as scratch:
         path, domains = Path(scratch) / "rows.jsonl", set()
         with path.open("w", encoding="utf-8") as file:
-            for row in map(dict, rows):
+            for row in _checked(rows):
                 domains.add(str(row.get("domain")))
                 file.write(json.dumps(row, default=str) + "\n")
         if not domains:
             raise ConfigError("no rows are given")
         yield str(path), domains
+
+
+def _checked(rows: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    """Each row as a dict."""
+    if isinstance(rows, Mapping):
+        raise ConfigError("rows is one dict; give a list of rows: [{'question': ...}]")
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, Mapping):
+            raise ConfigError(f"row {number} is {row!r:.60}; a row is a dict of columns: {{'question': ...}}")
+        yield dict(row)
 
 
 def _domains_in(directory: Path) -> set[Any]:

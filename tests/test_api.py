@@ -103,6 +103,10 @@ def test_rows_stay_where_they_are_asked_to_and_the_same_call_continues(oracle, t
         (lambda: sq.load_model("tiny", engine="vlm"), "engine=vlm is not one of"),
         (lambda: sq.answers(APPLES, "tiny", m=3), "unknown key 'stage.m'"),
         (lambda: sq.answers([], "tiny"), "no rows are given"),
+        (lambda: sq.answers(["What is 2 + 2?"], "tiny"), r"row 1 is 'What is 2 \+ 2\?'; a row is a dict of columns"),
+        (lambda: sq.answers(APPLES[0], "tiny"), "rows is one dict; give a list"),
+        (lambda: sq.grade(["1", "2"], ["1"]), "2 predictions and 1 as reference: give two lists of the same length"),
+        (lambda: sq.grade(["1"], "1"), "1 predictions and one text as reference"),
         (lambda: sq.Pipeline("dmo"), "recipe=dmo is not one of .*did you mean 'demo"),
     ],
 )

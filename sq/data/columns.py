@@ -81,7 +81,7 @@ class Columns:
         row = {ours: record[theirs] for ours, theirs in plan.items()}
         split_answer(row, self._form)
         for ours in self.need.keys() - row.keys():  # a solution or response that only the answer's own text gave
-            theirs = _alias(ours, row.keys())
+            theirs = _alias(ours, row.keys() - self._never(ours))
             if len(theirs) == 1:
                 row[ours] = row[theirs[0]]
         if problem := self._check_needed(row):
@@ -101,7 +101,7 @@ class Columns:
         for ours in dict.fromkeys(("question", *self.need, "solution", "answer")):
             if ours in plan:
                 continue
-            names = _alias(ours, plan.keys())
+            names = _alias(ours, plan.keys() - self._never(ours))
             if len(names) > 1 and ours in self.need:
                 both = " and ".join(map(repr, names))
                 detail = f"has {both}, and either may be the '{ours}'; say which: columns={{{ours}: {names[0]}}}"
@@ -115,10 +115,14 @@ class Columns:
                 return "missing_column", _missing(ours, have)
         return plan
 
+    def _never(self, ours: str) -> set[str]:
+        """The columns that are not taken for it: what a model said is not in the reference answer."""
+        return {"answer"} if ours in self._any_text else set()
+
     def _within(self, ours: str, plan: Mapping[str, str]) -> bool:
         """Whether another column may hold it: GSM8K's `answer` has the solution, MATH's `solution` the answer."""
         if ours in ("solution", "response"):
-            return "answer" in plan
+            return "answer" in plan and not self._never(ours)
         return ours == "answer" and "solution" in plan and self._form in ("auto", "math")
 
     def _check_needed(self, row: dict[str, Any]) -> Problem | None:

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 
-from sq.core.errors import ConfigError, EngineError, LedgerError
+from sq.core.errors import ConfigError, EngineError, LedgerError, RowError
 from sq.core.ledger import read_rejects, read_rows
 from sq.data.sources import SourceConfig, made_with
 from sq.domains.arithmetic import ArithmeticDomain
@@ -129,6 +129,13 @@ REPLIES = (
     "<think>It is \\boxed{4}.",
     "[[It is \\boxed{4}.]]So 5 it is.",
 )
+
+
+def test_a_reference_is_no_response(job, tmp_path):
+    (tmp_path / "q.jsonl").write_text('{"question": "What is 1 plus 1?", "answer": "2"}\n')
+    chosen = job("select", f"input={tmp_path / 'q.jsonl'}", "stage.method=majority")
+    with pytest.raises(RowError, match=r"has no column 'response'.* It has: question, answer"):
+        chosen.stage.spec(chosen)
 
 
 @pytest.mark.parametrize("domain", [ArithmeticDomain, QADomain])
