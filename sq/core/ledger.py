@@ -131,8 +131,9 @@ class Ledger:
     @property
     def done(self) -> int:
         """Items that have a result, as far as is known: of an open part only once `todo` has come to it."""
-        parts = [part for index, part in self._manifest.parts.items() if index not in self._opened_again]
-        return sum(part.items for part in parts) + self._left + (self._shard.done if self._shard else 0)
+        parts, shard = list(self._manifest.parts.items()), self._shard  # progress asks from a thread of its own
+        known = sum(part.items for index, part in parts if index not in self._opened_again)
+        return known + self._left + (shard.done if shard else 0)
 
     def todo(self, items: Iterable[WorkItem]) -> Iterator[WorkItem]:
         """Yield those of `items` that have no result yet, reading at most a part ahead. Once per open ledger.

@@ -11,6 +11,7 @@ import logging
 import os
 import shutil
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -71,7 +72,10 @@ class Snapshot:
 
 
 class Progress:
-    """The progress of one stage, in the directory that it fills. A context manager; nothing shows before a result."""
+    """The progress of one stage, in the directory that it fills. A context manager.
+
+    Before a result nothing shows but the lines where there is no terminal: those come also while nothing arrives.
+    """
 
     def __init__(
         self, directory: str | Path, stage: str, unit: str, *, total: int | None = None,
@@ -86,6 +90,9 @@ class Progress:
         self._process = process_name()
         self._begun = self._first = time.monotonic()
         self._due = {"draw": 0.0, "file": 0.0, "line": self._begun + LINE_SECONDS}
+        self._lock, self._closed = threading.Lock(), threading.Event()
+        if enabled and not self._live:
+            threading.Thread(target=self._print_lines, name=f"progress of {stage}", daemon=True).start()
 
     def update(self, count: int = 1, *, rejects: Iterable[str] = (), note: str | None = None) -> None:
         """So many more units have a result, with these reasons of rejects; what it shows is kept up."""
@@ -101,8 +108,7 @@ class Progress:
             self._draw()
         if self._is_due("file", now, FILE_SECONDS):
             self._write()
-        if not self._live and self._is_due("line", now, LINE_SECONDS):
-            log.info("%s: %s", self._stage, self.snapshot())
+        self._print_line(now)
 
     def snapshot(self) -> Snapshot:
         """How far it is now."""
@@ -115,6 +121,7 @@ class Progress:
 
     def close(self, *, ended_well: bool = True) -> None:
         """The last drawing; the file goes, unless something is left to do."""
+        self._closed.set()
         if not self._enabled:
             return
         if self._live and self._count:
@@ -132,6 +139,17 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close(ended_well=kind is None)
+
+    def _print_lines(self) -> None:
+        """In a thread, until it is closed: what `update` would print if something arrived."""
+        while not self._closed.wait(max(1.0, self._due["line"] - time.monotonic())):
+            self._print_line(time.monotonic())
+
+    def _print_line(self, now: float) -> None:
+        with self._lock:
+            due = not self._live and self._is_due("line", now, LINE_SECONDS)
+        if due:
+            log.info("%s: %s", self._stage, self.snapshot())
 
     def _is_due(self, what: str, now: float, every: float) -> bool:
         if now < self._due[what]:

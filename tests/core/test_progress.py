@@ -3,6 +3,7 @@
 import io
 import logging
 import sys
+import threading
 import time
 
 import pytest
@@ -84,3 +85,21 @@ def test_without_a_terminal_a_line_a_minute_with_one_a_line_that_is_drawn_again(
             progress.update()
     assert not caplog.records
     assert terminal.getvalue().count("\r") == 131 and terminal.getvalue().endswith("1.0/s, 70 s left\n")
+
+
+def test_a_line_comes_also_while_nothing_arrives(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("sq.core.progress.LINE_SECONDS", 0.01)
+    caplog.set_level(logging.INFO, "sq")
+    asked = threading.Event()
+
+    def done():
+        asked.set()
+        return 40
+
+    with Progress(tmp_path, "filter", "question", total=100, done=done) as progress:
+        assert asked.wait(10)
+        thread = next(t for t in threading.enumerate() if t.name == "progress of filter")
+        progress.close()
+        thread.join(10)
+    assert not thread.is_alive()
+    assert caplog.records[0].getMessage() == "filter: 40 of 100 questions (40%)"
