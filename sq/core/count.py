@@ -16,3 +16,8 @@ def clock(seconds: float) -> str:
     if minutes < 100:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes < 6000 else f"{minutes / 1440:.1f} days"
+
+
+def printable(text: str) -> str:
+    """A model's text without characters that would control the terminal; lines and tabs stay."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)

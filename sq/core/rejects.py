@@ -22,6 +22,9 @@ REJECTS = pa.schema(
 )
 CODEC = Codec(REJECTS)
 
+TRAINING_FILE = "rejects.jsonl"
+"""In a training's directory: a line for each row that it could not use, with id, reason, detail and row."""
+
 
 @dataclass(frozen=True, slots=True)
 class Reject:

@@ -10,8 +10,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from sq.core.count import printable
 from sq.core.errors import ConfigError
 from sq.core.files import write_files
 from sq.core.intervals import wilson
@@ -105,16 +105,16 @@ def chosen(events: Iterable[Event], *, search: str = "", reason: str = "", sort:
 
 
 def format_events(events: Iterable[Event]) -> Iterator[str]:
-    """Rows as text, control characters of a model's text taken out."""
+    """Rows as text without control characters: ids and reasons are of a file, too."""
     for event in events:
         outcome = f"rejected, {event.reason}" if event.reason else "kept"
         numbers = [f"{name} {event.row[column]:.4g}" for name, column in SORTS.items()
                    if isinstance(event.row.get(column), int | float)]  # fmt: skip
-        yield "  ".join([str(event.row.get("id") or "a line"), event.stage.name, outcome, *numbers])
+        yield printable("  ".join([str(event.row.get("id") or "a line"), event.stage.name, outcome, *numbers]))
         for _, label, text in event.texts:
-            yield f"  {label}: {_printable(cut(text, 1500))}".replace("\n", "\n    ")
+            yield f"  {label}: {printable(cut(text, 1500))}".replace("\n", "\n    ")
         if event.reason and event.why:
-            yield f"  Why: {_printable(cut(event.why, 300))}"
+            yield f"  Why: {printable(cut(event.why, 300))}"
 
 
 def page(directory: Path, events: list[Event], *, nonce: str = "", token: str = "") -> str:
@@ -150,7 +150,3 @@ def _has(event: Event, sought: list[str]) -> bool:
 def _share(name: str, count: int, total: int) -> str:
     low, high = wilson(count, total)
     return f"{name} {percent(count / total, 0)} ({percent(low, 0)} to {percent(high, 0)})"
-
-
-def _printable(text: Any) -> str:
-    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in str(text))

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from sq.core.count import count_noun, printable
 from sq.core.errors import LedgerError, SqError
 from sq.core.ledger import read_manifest, read_rejects, read_rows
 from sq.core.manifest import Manifest
+from sq.core.rejects import TRAINING_FILE
 from sq.core.row_index import RowIndex, StoredRow
 
 ORDER = ("questions", "rewrite", "fail_rate", "filter", "answers", "select")
@@ -33,10 +36,13 @@ def why(row: str, roots: Iterable[Path]) -> str:
     Raises:
         SqError: where there is no stage, no such row, or more than one.
     """
+    return "\n".join(map(printable, _lines(row, list(roots))))
+
+
+def _lines(row: str, roots: Sequence[Path]) -> Iterator[str]:
     if Path(row).is_dir():
-        return "\n".join(_format_rejects(Path(row)))
-    roots = list(roots)
-    stages = [Stage(*found) for found in _stages(roots)]
+        return _format_rejects(Path(row))
+    stages = list(_stages(roots))
     if not stages:
         raise SqError(f"no stage's output is below {', '.join(map(str, roots))}; say where: --in DIRECTORY")
     place = _PLACE.fullmatch(row)
@@ -47,7 +53,7 @@ def why(row: str, roots: Iterable[Path]) -> str:
     else:
         found = [(stage, record) for stage in stages for record in stage.from_line(Path(place[1]).name, int(place[2]))]
         if found and not any(record.id for _, record in found):  # a line that never was a row
-            return "\n".join(_format_story("", found))
+            return _format_story("", found)
         matches = {record.id for _, record in found if record.id}
     if len(matches) != 1:
         listed = (
@@ -58,7 +64,7 @@ def why(row: str, roots: Iterable[Path]) -> str:
     origin = matches.pop()
     ancestors = _ancestors(origin, stages)
     story = [(stage, record) for stage in stages for record in stage.index.of({*ancestors, origin}, made_from=[origin])]
-    return "\n".join(_format_story(origin, story))
+    return _format_story(origin, story)
 
 
 class Stage:
@@ -66,10 +72,11 @@ class Stage:
 
     def __init__(self, directory: Path, manifest: Manifest) -> None:
         self.directory, self.name = directory, str(manifest.config.get("stage.name") or directory.name)
-        self.manifest = manifest
+        self.manifest, self.reasons = manifest, manifest.reasons
+        self.counts = f"{manifest.items:,} items in, {manifest.rows:,} rows, {manifest.rejects:,} rejects"
 
     @cached_property
-    def index(self) -> RowIndex:
+    def index(self) -> RowIndex | TrainingRejects:
         """Where its rows stand."""
         return RowIndex(self.directory, self.manifest)
 
@@ -79,14 +86,59 @@ class Stage:
         for row in read_rows(self.directory, columns, verify=False, unfinished=True):
             if row.get("source_row") == line and row.get("source") == file and not row.get("parents"):
                 yield StoredRow(row=row)
+        yield from (reject for reject in self.rejects() if _is_line(reject.row, file, line))
+
+    def rejects(self) -> Iterator[StoredRow]:
+        """Its rejects, in order."""
         for reject in read_rejects(self.directory, verify=False, unfinished=True):
-            row = json.loads(reject["row"])
-            place = (row.get("source", row.get("file")), row.get("source_row", row.get("line")))
-            if place == (file, line) and not row.get("parents"):
-                yield StoredRow(row=row, reason=reject["reason"], detail=reject["detail"])
+            yield StoredRow(row=json.loads(reject["row"]), reason=reject["reason"], detail=reject["detail"])
 
 
-def _ancestors(origin: str, stages: Sequence[Stage]) -> set[str]:
+class TrainingRejects:
+    """A training's directory: the rows that it could not use. The others are in its weights alone."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory, self.name = directory, directory.name
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            self.name = str(json.loads((directory / "train.json").read_text())["config"]["stage.name"])
+        self.index, self._rejects = self, list(_training_rejects(directory / TRAINING_FILE))
+        self.reasons = Counter(str(reject.reason) for reject in self._rejects)
+        self.counts = count_noun(len(self._rejects), "reject")
+
+    def starting_with(self, prefix: str) -> Iterator[StoredRow]:
+        """Rejects whose id starts so."""
+        return (reject for reject in self._rejects if reject.id.startswith(prefix))
+
+    def of(self, ids: Iterable[str], made_from: Collection[str] = ()) -> Iterator[StoredRow]:
+        """Rejects with one of these ids, or made from a row with one of those."""
+        wanted, sources = set(ids), set(made_from)
+        return (r for r in self._rejects if r.id in wanted or not sources.isdisjoint(r.origins))
+
+    def from_line(self, file: str, line: int) -> Iterator[StoredRow]:
+        """The rejects that are this line of an input."""
+        return (reject for reject in self._rejects if _is_line(reject.row, file, line))
+
+    def rejects(self) -> Iterator[StoredRow]:
+        """Its rejects, in order."""
+        return iter(self._rejects)
+
+
+def _training_rejects(file: Path) -> Iterator[StoredRow]:
+    with suppress(ValueError, KeyError, TypeError):  # a line that is being written, or another program's file
+        for line in file.read_text(encoding="utf-8").splitlines():
+            reject = json.loads(line)
+            row = reject["row"] if isinstance(reject["row"], dict) else {"text": reject["row"]}
+            place = _PLACE.fullmatch(reject["id"])
+            named = {"file": place[1], "line": int(place[2])} if place else {"id": reject["id"]}
+            yield StoredRow(row={**named, **row}, reason=reject["reason"], detail=reject["detail"])
+
+
+def _is_line(row: Mapping[str, Any], file: str, line: int) -> bool:
+    place = (row.get("source", row.get("file")), row.get("source_row", row.get("line")))
+    return place == (file, line) and not row.get("parents")
+
+
+def _ancestors(origin: str, stages: Sequence[AnyStage]) -> set[str]:
     ancestors: set[str] = set()
     new = {origin}
     while new:
@@ -96,16 +148,22 @@ def _ancestors(origin: str, stages: Sequence[Stage]) -> set[str]:
     return ancestors
 
 
-def _stages(roots: Iterable[Path]) -> Iterator[tuple[Path, Manifest]]:
-    """Every stage below the roots, in the order of the method."""
-    stages = {}
+AnyStage = Stage | TrainingRejects
+
+
+def _stages(roots: Iterable[Path]) -> Iterator[AnyStage]:
+    """Every stage below the roots, in the order of the method; then trainings."""
+    stages, trainings = {}, {}
     for root in roots:
         for path in sorted({root / "manifest.json", *root.rglob("manifest.json")}):
             with suppress(LedgerError):  # another program's manifest
                 manifest = read_manifest(path.parent)
                 if "id" in manifest.schema:
                     stages[path.parent.resolve()] = manifest
-    yield from sorted(stages.items(), key=lambda s: (_place(s[1]), str(s[0])))
+        for path in sorted(root.rglob(TRAINING_FILE)):
+            trainings[path.parent.resolve()] = path
+    yield from (Stage(*found) for found in sorted(stages.items(), key=lambda s: (_place(s[1]), str(s[0]))))
+    yield from map(TrainingRejects, sorted(trainings))
 
 
 def _place(manifest: Manifest) -> int:
@@ -118,25 +176,23 @@ def _format_rejects(directory: Path) -> Iterator[str]:
     stages = list(_stages([directory]))
     if not stages:
         raise SqError(f"no stage's output is in or below {directory}")
-    for place, manifest in stages:
-        name = str(manifest.config.get("stage.name") or place.name)
-        counts = f"{manifest.items:,} items in, {manifest.rows:,} rows, {manifest.rejects:,} rejects"
-        yield f"{name} ({_short_path(place)}): {counts}"
-        examples: dict[str, dict[str, Any]] = {}
-        for reject in read_rejects(place, verify=False, unfinished=True):
-            examples.setdefault(reject["reason"], reject)
-            if len(examples) == len(manifest.reasons):
+    for stage in stages:
+        yield f"{stage.name} ({_short_path(stage.directory)}): {stage.counts}"
+        examples: dict[str | None, StoredRow] = {}
+        for reject in stage.rejects():
+            examples.setdefault(reject.reason, reject)
+            if len(examples) == len(stage.reasons):
                 break
-        for reason, count in sorted(manifest.reasons.items(), key=lambda item: -item[1]):
+        for reason, count in sorted(stage.reasons.items(), key=lambda item: -item[1]):
             reject = examples[reason]
-            yield f"  {count:,} {reason}, such as {reject['id'] or 'a line'}: {reject['detail']}"[:LONG]
-            row = json.loads(reject["row"])
+            yield f"  {count:,} {reason}, such as {reject.id or 'a line'}: {reject.detail}"[:LONG]
+            row = reject.row
             shown = ((key, row[key]) for key in ("question", "response", "judge_reply", "text") if row.get(key))
             for column, text in shown:
                 yield f"      {column}: {' '.join(str(text).split())[:LONG]}"
 
 
-def _format_story(origin: str, story: list[tuple[Stage, StoredRow]]) -> Iterator[str]:
+def _format_story(origin: str, story: list[tuple[AnyStage, StoredRow]]) -> Iterator[str]:
     """Each record with what is new in it: what an earlier one has of the same row is left out."""
     printed: dict[str, Any] = {}
     for stage, record in story:

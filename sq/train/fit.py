@@ -23,6 +23,7 @@ from sq.core.errors import ConfigError, RowError
 from sq.core.files import DirectoryLock
 from sq.core.quoting import entry_command, quote_override
 from sq.core.recovery import make_directory
+from sq.core.rejects import TRAINING_FILE
 from sq.core.tracking import DataRef, ModelRef, Run, track
 from sq.domains.base import DomainConfig
 from sq.models.load import NEW_TINY, ModelConfig, eos_ids, fingerprint, load_tokenizer
@@ -223,13 +224,11 @@ def _data_ref(job: TrainJob, given: PreparedRun, rows: TrainingRows) -> DataRef:
 
 
 def _record_rows(output: Path, record: Mapping[str, Any], rows: TrainingRows, run: Run) -> None:
-    from sq.train.rows import REJECTS
-
     held_out = rows.held_out.digest()
     write_record(output, {**record, "run": run.id, "held_out": held_out})
     if len(rows.held_out):
         run.tag("sq.held_out", held_out)
-    shutil.copyfile(rows.directory / REJECTS, output / REJECTS)
+    shutil.copyfile(rows.directory / TRAINING_FILE, output / TRAINING_FILE)
 
 
 def _log_model(run: Run, job: TrainJob, given: PreparedRun, rows: TrainingRows, metrics: Mapping[str, float]) -> None:

@@ -23,6 +23,7 @@ from sq.core.count import count_noun
 from sq.core.errors import ConfigError, RowError
 from sq.core.files import digest_of
 from sq.core.progress import LINE_SECONDS
+from sq.core.rejects import TRAINING_FILE
 from sq.data.columns import SeenContents
 from sq.data.locate import InputKind, locate
 from sq.data.order import in_validation
@@ -37,7 +38,6 @@ from sq.train.config import DataConfig, TooLong
 from sq.train.stage import EncodedRow, Encoding, StageConfig, UnusableRow
 
 log = logging.getLogger(__name__)
-REJECTS = "rejects.jsonl"
 DUPLICATE = "duplicate"
 """Rows of the very tokens of an earlier one: counted, and trained on."""
 
@@ -115,11 +115,13 @@ class RowReader:
         train, held_out = (TokenRows.open(filled / part) for part in ("train", "held_out"))
         listed = ", ".join(f"{n:,} {reason}" for reason, n in counts.items() if reason != DUPLICATE)
         if not len(train):
-            raise RowError(self._nothing_left(len(held_out), listed, filled / REJECTS))
+            raise RowError(self._nothing_left(len(held_out), listed, filled / TRAINING_FILE))
         if again := counts.get(DUPLICATE):
             log.warning("%s the same as an earlier one, and trained on all the same", _are(again))
         if listed:
-            log.warning("%s used, others: %s (see %s)", count_noun(len(train) + len(held_out), "row"), listed, REJECTS)
+            log.warning(
+                "%s used, others: %s (see %s)", count_noun(len(train) + len(held_out), "row"), listed, TRAINING_FILE
+            )
             if counts.keys() & {"too-long", "truncated"}:
                 log.warning("%s", self.limit.reason)
         return TrainingRows(train=train, held_out=held_out, counts=counts, directory=filled)
@@ -139,7 +141,7 @@ class RowReader:
         counts: Counter[str] = Counter()
         seen = SeenContents()
         with (
-            (directory / REJECTS).open("w", encoding="utf-8") as file,
+            (directory / TRAINING_FILE).open("w", encoding="utf-8") as file,
             TokenWriter(directory / "train") as train,
             TokenWriter(directory / "held_out") as held_out,
         ):

@@ -14,7 +14,7 @@ from sq.core.errors import ConfigError, RowError
 from sq.core.ledger import Ledger, Reject, WorkItem
 from sq.core.rows import JUDGED
 from sq.report.samples import Event
-from sq.report.show import Agreement, agreement, chosen, events_in, page, read_labels, write_label
+from sq.report.show import Agreement, agreement, chosen, events_in, format_events, page, read_labels, write_label
 from sq.report.show_server import ShowServer
 
 HOSTILE = "</div></script><script>window.hacked=1</script><img src=x onerror='window.hacked=1'>"
@@ -65,6 +65,11 @@ def test_the_terminal_shows_rows_without_control_characters(stage, capsys):
     shown = capsys.readouterr().out
     assert "difficulty 4.25" in shown and "Question: How many apples" in shown and "\x1b" not in shown
     assert shown.endswith("3 of 4 rows and rejects; no row is labelled yet\n")
+
+
+def test_ids_and_reasons_are_shown_without_control_characters(stage):
+    event = Event(stage=events_in(stage, most=1)[0].stage, row={"id": "a\x1b[2J"}, reason="bad\x1b[31m")
+    assert "".join(format_events([event])) == "a\ufffd[2J  f  rejected, bad\ufffd[31m"
 
 
 def test_labels_are_kept_and_measure_the_stage(stage):

@@ -89,3 +89,21 @@ def test_a_directory_says_its_rejects_by_reason_with_an_example(chain):
 def test_what_is_not_there_says_where_it_was_sought(chain):
     with pytest.raises(SqError, match=rf"nothing.jsonl:9: no row or reject has it\. Looked at: {chain}/f, {chain}/a"):
         why("nothing.jsonl:9", [chain])
+
+
+def test_the_rows_that_a_training_could_not_use_have_their_story(chain, tmp_path):
+    question = next(read_rows(chain / "f"))
+    bad = {"file": "latin.csv", "line": 4, "text": "Caf\\xe9 \x1b[31mprice?"}
+    rejects = [
+        {"id": "latin.csv:4", "reason": "invalid_utf8", "detail": "column 'question' is not UTF-8", "row": bad},
+        {"id": question["id"], "reason": "too-long", "detail": "99 tokens, limit 40", "row": question},
+    ]
+    (tmp_path / "t").mkdir()
+    (tmp_path / "t" / "rejects.jsonl").write_text("".join(json.dumps(reject) + "\n" for reject in rejects))
+    (tmp_path / "t" / "train.json").write_text('{"config": {"stage.name": "sft"}}')
+    listed = why(str(tmp_path / "t"), [])
+    assert "sft (" in listed and "1 too-long, such as " + question["id"] in listed and "\x1b" not in listed
+    line = why("latin.csv:4", [tmp_path / "t"])
+    assert "this row rejected, invalid_utf8: column" in line and "\ufffd[31mprice?" in line
+    story = why(question["id"], [chain / "f", tmp_path / "t"])
+    assert "It ended rejected by sft (too-long)" in story and story.startswith("filter (")
