@@ -107,6 +107,10 @@ def test_rows_stay_where_they_are_asked_to_and_the_same_call_continues(oracle, t
         (lambda: sq.answers(APPLES[0], "tiny"), "rows is one dict; give a list"),
         (lambda: sq.grade(["1", "2"], ["1"]), "2 predictions and 1 as reference: give two lists of the same length"),
         (lambda: sq.grade(["1"], "1"), "1 predictions and one text as reference"),
+        (
+            lambda: sq.answers(APPLES, "tiny", overrides=["columns={question: a (b)}"]),
+            r"a \(b\) looks like a function. Quote a text with brackets",
+        ),
         (lambda: sq.Pipeline("dmo"), "recipe=dmo is not one of .*did you mean 'demo"),
     ],
 )

@@ -95,6 +95,11 @@ def explain(error: Exception) -> str:
             return MOVED[group, option]
         options = groups().get(group, [])
         return f"{group}={option} is not one of {', '.join(options)}{nearest(option, options)}"
+    if match := re.search(r"evaluating '(.+?)': Unknown function", text):
+        return (
+            f"{_override(error)} cannot be read: {match[1]} looks like a function. Quote a text with brackets: "
+            "'key=\"a (b)\"', 'columns={question: \"a (b)\"}'"
+        )
     if match := re.search(r"Could not override '(.+?)'", text):
         return f"{match[1]}= is no setting of this script; --help lists those it has"
     if re.search(r"mismatched input|extraneous input|no viable alternative|token recognition", text):

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from sq.core.config import nearest
 from sq.core.count import printable
 from sq.core.errors import ConfigError
 from sq.core.files import write_files
@@ -94,8 +95,17 @@ def agreement(events: Iterable[Event], labels: Mapping[str, Mapping[str, str]]) 
 
 
 def chosen(events: Iterable[Event], *, search: str = "", reason: str = "", sort: str = "") -> list[Event]:
-    """The events with all these words in them, of this outcome ("kept" too), in this order, the largest first."""
-    sought = search.lower().split()
+    """The events with all these words in them, of this outcome ("kept" too), in this order, the largest first.
+
+    Raises:
+        ConfigError: for an outcome or an order that none of them has.
+    """
+    sought, events = search.lower().split(), list(events)
+    outcomes = sorted({event.reason or "kept" for event in events})
+    if reason and reason not in outcomes:
+        raise ConfigError(f"--reason {reason} is none of {', '.join(outcomes)}{nearest(reason, outcomes)}")
+    if sort in SORTS and sort != "reason" and all(event.row.get(SORTS[sort]) is None for event in events):
+        raise ConfigError(f"--sort {sort}: no row has the column {SORTS[sort]!r}")
     found = [e for e in events if (not reason or (e.reason or "kept") == reason) and _has(e, sought)]
     if sort == "reason":
         return sorted(found, key=lambda event: event.reason)

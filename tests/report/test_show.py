@@ -60,6 +60,19 @@ def test_rows_are_searched_filtered_and_sorted(stage, given, shown):
     assert found == shown if "sort" in given else sorted(found) == sorted(shown)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"reason": "unsolvble"}, "--reason unsolvble is none of kept, unsolvable, did you mean 'unsolvable'?"),
+        ({"sort": "reward"}, "--sort reward: no row has the column 'reward'"),
+    ],
+)
+def test_a_reason_or_an_order_that_no_row_has_is_said(stage, given, message):
+    with pytest.raises(ConfigError) as error:
+        chosen(events_in(stage, most=100), **given)
+    assert str(error.value) == message
+
+
 def test_the_terminal_shows_rows_without_control_characters(stage, capsys):
     cli.main(["show", str(stage), "--sort", "difficulty", "--count", "3"])
     shown = capsys.readouterr().out
