@@ -148,9 +148,13 @@ def empty_model(config: ModelConfig, *, attention: str = "sdpa") -> PreTrainedMo
     import torch
     from transformers import AutoModelForCausalLM
 
+    known = _configuration(config)
+    code = (getattr(known, "auto_map", None) or {}).get("AutoModelForCausalLM")
+    of_model = code and code.rpartition("--")[0] in ("", known.name_or_path)  # else it is in another repository
+    kwargs = {"code_revision": config.revision} if of_model and config.trust_remote_code else {}
     with torch.device("meta"):
         model: PreTrainedModel = AutoModelForCausalLM.from_config(
-            _configuration(config), attn_implementation=attention, trust_remote_code=config.trust_remote_code
+            known, attn_implementation=attention, trust_remote_code=config.trust_remote_code, **kwargs
         )
     if config.positions is not None:
         _lengthen(model, config)

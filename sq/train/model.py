@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
@@ -217,8 +218,14 @@ def fit_to_packs(model: PreTrainedModel, loss: StageLoss, trainer: TrainerConfig
 
 def checkpoint_layers(model: PreTrainedModel, share: float) -> None:
     """Have the backward pass compute `share` of the layers again, evenly spread, rather than keep all they computed."""
+    layers = decoder_layers(model)
+    if int(len(layers) * share) < 1:
+        raise ConfigError(
+            f"trainer.checkpointed_layers={share:g} is less than one of the model's {len(layers)} layers; give at "
+            f"least {math.ceil(1000 / len(layers)) / 1000:g}, or trainer.gradient_checkpointing=false"
+        )
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    for i, layer in enumerate(decoder_layers(model)):
+    for i, layer in enumerate(layers):
         layer.gradient_checkpointing = int((i + 1) * share) > int(i * share)  # type: ignore[assignment]
 
 

@@ -137,7 +137,8 @@ class ShardStrategy(ModelParallelStrategy):
         """Within the block gradients are added up whole, in fp32, where memory allows; the next after it reduces."""
         root: Any = self._module()
         if self._reduce_once is None:
-            self._reduce_once = self._gradients_fit(root)
+            # Of one mind: GPUs may differ, and a process that reduces waits for those that do not.
+            self._reduce_once = self.reduce_boolean_decision(self._gradients_fit(root))
         root.set_requires_gradient_sync(not self._reduce_once)
         try:
             yield
@@ -247,8 +248,16 @@ def take_from_first(part: nn.Module, device: torch.device) -> None:
 
 
 def decoder_layers(model: Any) -> list[nn.Module]:
-    """The layers that repeat: the longest list of modules in the model."""
-    lists: list[nn.ModuleList] = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    """The layers that repeat: those of the text decoder, else the longest list of modules in the model."""
+    layers = getattr(model.get_decoder() if hasattr(model, "get_decoder") else None, "layers", None)
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    if isinstance(layers, nn.ModuleList):
+        lists = [layers]
     if not lists:
-        raise ConfigError(f"{type(model).__name__} has no list of layers to shard; use trainer=ddp")
+        raise ConfigError(
+            f"{type(model).__name__} has no list of layers, which trainer.strategy=fsdp, "
+            "trainer.gradient_checkpointing and trainer.compile work on; use trainer.strategy=ddp or auto, "
+            "trainer.gradient_checkpointing=false and "
+            "trainer.compile=false"
+        )
     return list(max(lists, key=lambda found: sum(1 for _ in found)))

@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from lightning.fabric.plugins.environments import LightningEnvironment
 from torch.distributed.device_mesh import init_device_mesh
 from transformers import AutoModelForCausalLM, Gemma3TextConfig, LlamaConfig
+from transformers.models.auto import auto_factory
 
+from sq.core.errors import ConfigError
 from sq.data.collate import collate
 from sq.models.attention import choose_attention
 from sq.models.load import ModelConfig, empty_model, load_model
@@ -87,6 +90,12 @@ def _process(rank: int, port: int, path: str, answers: Any) -> None:
         shard(model, model, None, Precision.FP32, init_device_mesh("cpu", (2,)), torch.device("cpu"))
         tensors = {name: p.full_tensor().detach() for name, p in model.named_parameters()}
         tensors |= dict(model.named_buffers()) | {"logits": model.eval()(torch.arange(1, 13)[None]).logits.detach()}
+        strategy = ShardStrategy(2)
+        strategy.cluster_environment, strategy.parallel_devices = LightningEnvironment(), [torch.device("cpu")] * 2
+        strategy._global_rank, strategy._model, strategy._gradients_fit = rank, model, lambda _: rank == 0
+        strategy.cluster_environment.set_world_size(2)
+        with strategy.block_backward_sync():
+            tensors["reduced once"] = torch.tensor(float(strategy._reduce_once))
         answers.put((rank, {name: (str(t.dtype), t.double().tolist()) for name, t in tensors.items()}))
         dist.barrier()
         dist.destroy_process_group()
@@ -126,6 +135,7 @@ def test_every_process_of_a_model_in_shards_has_the_first_ones_tensors(dtype, tm
     _gemma3(tmp_path, dtype)
     whole = load_model(ModelConfig(name="m", path=str(tmp_path))).float().eval()
     expected = dict(whole.named_parameters()) | dict(whole.named_buffers())
+    expected["reduced once"] = torch.tensor(0.0)  # the second process's GPU is too small
     expected["logits"] = whole(torch.arange(1, 13)[None]).logits
     first, second = _sharded(tmp_path)
     assert first == second
@@ -142,7 +152,7 @@ def test_models_that_differ_between_processes_are_refused_on_all(tmp_path):
     assert "process 1: lm_head.weight [3, 32] where process 0 has lm_head.weight [96, 32]. Give all" in first
 
 
-@pytest.mark.parametrize(("share", "again"), [(1.0, [0, 1, 2, 3]), (0.75, [1, 2, 3]), (0.5, [1, 3]), (0.1, [])])
+@pytest.mark.parametrize(("share", "again"), [(1.0, [0, 1, 2, 3]), (0.75, [1, 2, 3]), (0.5, [1, 3]), (0.25, [3])])
 def test_a_share_of_the_layers_is_computed_again_and_gradients_are_the_same(share, again):
     sizes = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4}
     config = LlamaConfig(**sizes, intermediate_size=48, max_position_embeddings=64)
@@ -164,6 +174,45 @@ def test_a_share_of_the_layers_is_computed_again_and_gradients_are_the_same(shar
     calls, found = gradients(share)
     assert plain == [0, 1, 2, 3] and calls == sorted([*plain, *again])
     assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_a_share_of_less_than_a_layer_is_refused_with_the_smallest():
+    with pytest.raises(ConfigError, match=r"checkpointed_layers=0.3 is less than one .* 3 layers; give at least 0.334"):
+        checkpoint_layers(_llama(3), 0.3)
+    checkpoint_layers(_llama(3), 0.334)
+
+
+def test_layers_are_those_of_the_text_decoder_though_another_list_is_longer():
+    model = _llama(2)
+    model.vision = torch.nn.ModuleList(torch.nn.Linear(1, 1) for _ in range(5))
+    assert decoder_layers(model) == list(model.model.layers)
+    with pytest.raises(ConfigError, match="Linear has no list of layers.*gradient_checkpointing=false"):
+        decoder_layers(torch.nn.Linear(1, 1))
+
+
+def _llama(layers: int) -> Any:
+    sizes = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 1}
+    return AutoModelForCausalLM.from_config(LlamaConfig(**sizes, num_hidden_layers=layers))
+
+
+def test_code_of_a_models_repository_is_that_of_its_revision_without_weights_too(tmp_path, monkeypatch):
+    names = {"AutoConfig": "m.Config", "AutoModelForCausalLM": "m.Model"}
+    (tmp_path / "m.py").write_text(
+        "from transformers import LlamaConfig, LlamaForCausalLM\n\n\n"
+        "class Config(LlamaConfig):\n    model_type = 'own-llama'\n\n\n"
+        "class Model(LlamaForCausalLM):\n    config_class = Config\n"
+    )
+    settings = LlamaConfig(vocab_size=8, hidden_size=8, intermediate_size=8, num_attention_heads=1).to_dict()
+    (tmp_path / "config.json").write_text(json.dumps(settings | {"model_type": "own-llama", "auto_map": names}))
+    asked, load = [], auto_factory.get_class_from_dynamic_module
+
+    def watched(name: str, path: str, **kwargs: Any) -> Any:
+        asked.append(kwargs.get("code_revision") or kwargs.get("revision"))
+        return load(name, path, **kwargs)
+
+    monkeypatch.setattr(auto_factory, "get_class_from_dynamic_module", watched)
+    model = empty_model(ModelConfig(name="m", path=str(tmp_path), revision="v2", trust_remote_code=True))
+    assert type(model).__name__ == "Model" and asked == ["v2"]
 
 
 @pytest.mark.parametrize(("memory", "once"), [(4 * 4 * 110 - 1, False), (4 * 4 * 110, True)])
