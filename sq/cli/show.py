@@ -31,29 +31,33 @@ def add(commands: Any) -> None:
 
 def _run(parsed: argparse.Namespace) -> None:
     from sq.core.files import write_files
-    from sq.report.show import agreement, chosen, events_in, format_events, page, read_labels
+    from sq.report.show import RESTRICTED, chosen, events_in, format_events, measured, page, read_labels
 
     directory = parsed.directory
     events = events_in(directory, most=(parsed.count or 500) if parsed.open or parsed.page else 100_000)
     rows = chosen(events, search=parsed.search, reason=parsed.reason, sort=parsed.sort)
+    restricted = bool(parsed.search or parsed.reason)
     if parsed.page:
         target = parsed.output or directory / "show.html"
-        write_files(target.parent, {target.name: page(directory, rows).encode("utf-8", "replace")})
+        write_files(
+            target.parent, {target.name: page(directory, rows, restricted=restricted).encode("utf-8", "replace")}
+        )
         print(f"page: {target}")
     elif parsed.open:
-        _serve(directory, rows)
+        _serve(directory, rows, restricted)
     else:
         shown = rows[: parsed.count or 10]
         print("\n\n".join("\n".join(format_events([event])) for event in shown))
-        print(f"\n{len(shown):,} of {len(rows):,} rows and rejects; {agreement(events, read_labels(directory))}")
+        trust = RESTRICTED if restricted else measured(events, read_labels(directory))
+        print(f"\n{len(shown):,} of {len(rows):,} rows and rejects; {trust}")
 
 
-def _serve(directory: Path, rows: Any) -> None:
+def _serve(directory: Path, rows: Any, restricted: bool) -> None:
     import webbrowser
 
     from sq.report.show_server import ShowServer
 
-    with ShowServer(directory, rows) as server:
+    with ShowServer(directory, rows, restricted=restricted) as server:
         print(f"{server.address}\nCtrl-C ends it; labels are kept in {directory / 'labels.json'}", flush=True)
         webbrowser.open(server.address)
         server.serve_forever()

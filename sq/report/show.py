@@ -7,7 +7,7 @@ hundred of them say how far its judge can be trusted.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,25 +26,52 @@ SORTS = {"difficulty": "difficulty", "reward": "reward", "reason": "reason", "to
 """What rows may be sorted by, and the column."""
 
 
+DECIDES = "filter"
+"""The stage whose rejects are decisions on a row as it is, which a person's labels can measure."""
+BOUNDS = 0.975
+"""Of each of two shares, so that both hold at once in 95% of cases."""
+RESTRICTED = "a choice by --search or --reason measures no stage"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How a stage's decisions stand to a person's labels on the same rows: counts of rejected by both, and so on."""
+    """How a stage's decisions stand to a person's labels on some of its rows: counts of rejected by both, and so on.
+
+    Kept rows and rejects are drawn and labelled apart, so each kind has its weight: as many as the stage has of it.
+    """
 
     both: int
     stage_alone: int
     person_alone: int
     neither: int
+    kept: int
+    """Rows that the stage kept, labelled or not."""
+    rejected: int
 
     def __str__(self) -> str:
-        total = self.both + self.stage_alone + self.person_alone + self.neither
-        if not total:
+        of_rejects, of_kept = self.both + self.stage_alone, self.person_alone + self.neither
+        if not of_rejects + of_kept:
             return "no row is labelled yet"
-        parts = [_share("agreement", self.both + self.neither, total)]
-        if rejected := self.both + self.stage_alone:
-            parts.append(_share("precision of rejections", self.both, rejected))
-        if bad := self.both + self.person_alone:
-            parts.append(_share("recall of rejections", self.both, bad))
-        return f"{total:,} labelled: {'; '.join(parts)}"
+        parts = []
+        if of_rejects:
+            parts.append(_share("precision of rejections", self.both / of_rejects, wilson(self.both, of_rejects)))
+        if (of_rejects or not self.rejected) and (of_kept or not self.kept):
+            bad, low = self.both / max(of_rejects, 1), wilson(self.both, of_rejects, BOUNDS)
+            missed, high = self.person_alone / max(of_kept, 1), wilson(self.person_alone, of_kept, BOUNDS)
+            bounds = self._agrees(low[0], high[1]), self._agrees(low[1], high[0])
+            parts.insert(0, _share("agreement", self._agrees(bad, missed), bounds))
+            if bad or missed:
+                bounds = self._recall(low[0], high[1]), self._recall(low[1], high[0])
+                parts.append(_share("recall of rejections", self._recall(bad, missed), bounds))
+        return f"{of_rejects + of_kept:,} labelled: {'; '.join(parts)}"
+
+    def _agrees(self, bad: float, missed: float) -> float:
+        """From the share of its rejects, and of its kept rows, that the person rejects."""
+        return (self.rejected * bad + self.kept * (1 - missed)) / max(1, self.rejected + self.kept)
+
+    def _recall(self, bad: float, missed: float) -> float:
+        found = self.rejected * bad
+        return found / (found + self.kept * missed) if found else 0.0
 
 
 def events_in(directory: Path, *, most: int) -> list[Event]:
@@ -81,16 +108,30 @@ def write_label(directory: Path, key: str, label: str, note: str) -> None:
     write_files(directory, {LABELS: json.dumps(labels, indent=1, sort_keys=True, ensure_ascii=False).encode()})
 
 
-def agreement(events: Iterable[Event], labels: Mapping[str, Mapping[str, str]]) -> Agreement:
-    """What the stages did with the rows that are labelled."""
+def measured(events: Iterable[Event], labels: Mapping[str, Mapping[str, str]]) -> str:
+    """What each filter did with the rows that are labelled; a row has the same id in the stages before and after."""
+    stages: dict[Path, list[Event]] = {}
+    for event in events:
+        if event.stage.manifest and event.stage.manifest.config.get("stage.name") == DECIDES:
+            stages.setdefault(event.stage.directory, []).append(event)
+    texts = [(group[0].stage.name, str(agreement(group, labels))) for group in stages.values()]
+    if not texts:
+        return "labels measure filters; none is here"
+    return " | ".join(f"{name}: {text}" for name, text in texts) if len(texts) > 1 else texts[0][1]
+
+
+def agreement(events: Sequence[Event], labels: Mapping[str, Mapping[str, str]]) -> Agreement:
+    """What one stage did with the rows that are labelled."""
     counts = {(bad, gone): 0 for bad in (True, False) for gone in (True, False)}
     for event in events:
         label = labels.get(str(event.row.get("id")), {}).get("label")
         if label in WORDS:
             counts[label == "reject", bool(event.reason)] += 1
+    manifest = events[0].stage.manifest
+    assert manifest is not None
     return Agreement(
         both=counts[True, True], stage_alone=counts[False, True], person_alone=counts[True, False],
-        neither=counts[False, False],
+        neither=counts[False, False], kept=manifest.rows, rejected=manifest.rejects,
     )  # fmt: skip
 
 
@@ -127,13 +168,13 @@ def format_events(events: Iterable[Event]) -> Iterator[str]:
             yield f"  Why: {printable(cut(event.why, 300))}"
 
 
-def page(directory: Path, events: list[Event], *, nonce: str = "", token: str = "") -> str:
+def page(directory: Path, events: list[Event], *, nonce: str = "", token: str = "", restricted: bool = False) -> str:
     """The page: one file that fetches nothing; with a token its labels are sent to the server that gave it."""
     labels = read_labels(directory)
     shown = [{"event": e, "outcome": e.reason or "kept", "label": labels.get(str(e.row.get("id")), {})} for e in events]
     return render(
         "show.html.j2", title=directory.resolve().name, rows=shown, nonce=nonce, token=token, sorts=SORTS,
-        agreement=str(agreement(events, labels)),
+        agreement=RESTRICTED if restricted else measured(events, labels),
         outcomes=sorted({e.reason or "kept" for e in events}), stages=list(dict.fromkeys(e.stage.name for e in events)),
     )  # fmt: skip
 
@@ -157,6 +198,5 @@ def _has(event: Event, sought: list[str]) -> bool:
     return all(word in text for word in sought)
 
 
-def _share(name: str, count: int, total: int) -> str:
-    low, high = wilson(count, total)
-    return f"{name} {percent(count / total, 0)} ({percent(low, 0)} to {percent(high, 0)})"
+def _share(name: str, value: float, bounds: tuple[float, float]) -> str:
+    return f"{name} {percent(value, 0)} ({percent(bounds[0], 0)} to {percent(bounds[1], 0)})"

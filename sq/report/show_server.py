@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from sq.core.errors import SqError
 from sq.report.samples import Event
-from sq.report.show import agreement, page, read_labels, write_label
+from sq.report.show import RESTRICTED, measured, page, read_labels, write_label
 
 LONGEST = 10_000
 """Bytes of a label that is sent."""
@@ -24,8 +24,9 @@ class ShowServer(ThreadingHTTPServer):
 
     daemon_threads, request_queue_size = True, 64
 
-    def __init__(self, directory: Path, events: Sequence[Event], port: int = 0) -> None:
-        super().__init__(("127.0.0.1", port), _Handler)
+    def __init__(self, directory: Path, events: Sequence[Event], *, restricted: bool = False) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.restricted = restricted
         self.directory, self.events, self.token = directory, list(events), secrets.token_urlsafe(24)
         self.ids = {str(event.row.get("id")) for event in self.events}
         self.writing = threading.Lock()  # a label is added to those that are read: one at a time
@@ -44,7 +45,10 @@ class _Handler(BaseHTTPRequestHandler):
         if url.path != "/" or not self._is_ours(parse_qs(url.query).get("token", [""])[0]):
             return self.send_error(403)
         nonce = secrets.token_urlsafe(16)
-        body = page(self.server.directory, self.server.events, nonce=nonce, token=self.server.token)
+        body = page(
+            self.server.directory, self.server.events, nonce=nonce, token=self.server.token,
+            restricted=self.server.restricted,
+        )  # fmt: skip
         policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'nonce-{nonce}'; connect-src 'self'"
         self._answer(body, "text/html; charset=utf-8", {"Content-Security-Policy": policy})
 
@@ -61,7 +65,8 @@ class _Handler(BaseHTTPRequestHandler):
                 write_label(self.server.directory, key, label, note)
         except (ValueError, KeyError, TypeError, SqError):
             return self.send_error(400)
-        self._answer(str(agreement(self.server.events, read_labels(self.server.directory))), "text/plain")
+        labels = read_labels(self.server.directory)
+        self._answer(RESTRICTED if self.server.restricted else measured(self.server.events, labels), "text/plain")
 
     def log_message(self, format: str, *args: Any) -> None:
         """The token is in what would be logged."""

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
@@ -14,7 +15,17 @@ from sq.core.errors import ConfigError, RowError
 from sq.core.ledger import Ledger, Reject, WorkItem
 from sq.core.rows import JUDGED
 from sq.report.samples import Event
-from sq.report.show import Agreement, agreement, chosen, events_in, format_events, page, read_labels, write_label
+from sq.report.show import (
+    Agreement,
+    agreement,
+    chosen,
+    events_in,
+    format_events,
+    measured,
+    page,
+    read_labels,
+    write_label,
+)
 from sq.report.show_server import ShowServer
 
 HOSTILE = "</div></script><script>window.hacked=1</script><img src=x onerror='window.hacked=1'>"
@@ -92,9 +103,9 @@ def test_labels_are_kept_and_measure_the_stage(stage):
     labels = read_labels(stage)
     assert labels["b" * 32] == {"label": "reject", "note": "why"}
     found = agreement(events, labels)
-    assert found == Agreement(both=1, stage_alone=0, person_alone=1, neither=1)
-    assert str(found).startswith("3 labelled: agreement 67% (21% to 94%); precision of rejections 100%")
-    assert "recall of rejections 50%" in str(found)
+    assert found == Agreement(both=1, stage_alone=0, person_alone=1, neither=1, kept=3, rejected=1)
+    assert str(found).startswith("3 labelled: agreement 62% (") and "; precision of rejections 100%" in str(found)
+    assert "recall of rejections 40%" in str(found), "1 of 1 reject is bad, half of 3 kept rows"
     write_label(stage, "a" * 32, "", "")
     assert "a" * 32 not in read_labels(stage)
     with pytest.raises(ConfigError, match="label='maybe' is not one of keep, reject"):
@@ -102,6 +113,36 @@ def test_labels_are_kept_and_measure_the_stage(stage):
     (stage / "labels.json").write_text("{")
     with pytest.raises(ConfigError, match=r"labels\.json cannot be read"):
         read_labels(stage)
+
+
+def test_of_stages_with_the_same_rows_the_filter_alone_is_measured(stage):
+    with Ledger.open(stage.parent / "q", schema=JUDGED, config={"stage.name": "questions"}) as ledger:
+        for item in list(ledger.todo([WorkItem(name * 32) for name in QUESTIONS])):
+            row = {"id": item.key, "run": "r", "parents": [], "question": QUESTIONS[item.key[0]]}
+            ledger.record(item.key, [row])
+        ledger.finish()
+    labels = {name * 32: {"label": "reject" if name == "d" else "keep"} for name in QUESTIONS}
+    events = events_in(stage.parent, most=100)
+    assert len(events) == 8 and measured(events, labels) == measured(events_in(stage, most=100), labels)
+    assert measured(events, labels).startswith("4 labelled: agreement 100%")
+    assert "measure filters" in measured(events_in(stage.parent / "q", most=9), labels)
+
+
+def test_labels_of_a_sample_count_by_how_many_rows_the_stage_has():
+    whole = Agreement(both=400, stage_alone=100, person_alone=500, neither=9500, kept=10_000, rejected=500)
+    drawn = Agreement(both=400, stage_alone=100, person_alone=25, neither=475, kept=10_000, rejected=500)
+    shares = [re.findall(r"(\d+%) \(", str(each)) for each in (whole, drawn)]
+    assert shares[0] == shares[1] == ["94%", "80%", "44%"], "agreement, precision, recall"
+    assert str(Agreement(both=3, stage_alone=1, person_alone=0, neither=0, kept=9, rejected=4)).count("%") == 3
+
+
+@pytest.mark.parametrize("words", [["--search", "apples"], ["--reason", "unsolvable"]])
+def test_rows_that_were_chosen_measure_no_stage(stage, capsys, words):
+    write_label(stage, "d" * 32, "reject", "")
+    cli.main(["show", str(stage), *words])
+    assert capsys.readouterr().out.endswith("a choice by --search or --reason measures no stage\n")
+    cli.main(["show", str(stage), *words, "--page"])
+    assert "measures no stage</p>" in (stage / "show.html").read_text()
 
 
 def test_a_directory_without_rows_is_said(tmp_path):
@@ -153,7 +194,7 @@ def test_the_server_gives_and_takes_nothing_without_its_token_or_for_another_sit
     assert read_labels(stage) == {}
     status, text = ask(server, "GET", right)
     assert status == 200 and server.token in text
-    assert ask(server, "POST", "/label", label, **token) == (200, str(agreement(server.events, read_labels(stage))))
+    assert ask(server, "POST", "/label", label, **token) == (200, measured(server.events, read_labels(stage)))
     assert read_labels(stage) == {"a" * 32: {"label": "keep", "note": ""}}
 
 
