@@ -93,7 +93,7 @@ def choose_attention(
     """
     obstacle = _obstacle(model)
     parameter = next(model.parameters())
-    device = device or parameter.device
+    device = torch.device(device or parameter.device)
     machine = _Machine(
         capability=torch.cuda.get_device_capability(device)[0] if device.type == "cuda" else 0,
         half=parameter.dtype.itemsize < 4 if half is None else half,
