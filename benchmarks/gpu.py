@@ -1,4 +1,4 @@
-"""What training does on one GPU, in eight minutes: is it right, how fast is it, and what would a plain loop do there.
+"""Training on one GPU, in about eight minutes: is it right, how fast is it, and what would a plain loop do there.
 
     python benchmarks/gpu.py [--device cpu] [--shapes tiny] [--json FILE] [--minutes 8] [--wheels DIR] [--only CASE]
     python benchmarks/gpu.py --pack DIR     # with a network: the wheels that an image with torch and lightning lacks
@@ -83,19 +83,26 @@ SECONDS = {"parity": 30, "serving": 240} | {case.name: case.seconds for case in 
 def main() -> None:
     """Run the cases in turn, while there is time."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
-    parser.add_argument("--shapes", default="7b", choices=tuple(SHAPES))
-    parser.add_argument("--json", type=Path, default=Path("gpu.json"))
-    parser.add_argument("--minutes", type=float, default=8)
-    parser.add_argument("--wheels", type=Path)
-    parser.add_argument("--pack", type=Path)
-    parser.add_argument("--only", default="")
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"), help="cpu: to try the script")
+    parser.add_argument("--shapes", default="7b", choices=tuple(SHAPES), help="tiny: to try it on a CPU")
+    parser.add_argument("--json", type=Path, default=Path("gpu.json"), help="the results; default: gpu.json here")
+    parser.add_argument("--minutes", type=float, default=8, help="no case begins that would end later; default: 8")
+    parser.add_argument("--wheels", type=Path, help="a directory that --pack has made, where there is no network")
+    parser.add_argument("--pack", type=Path, help="fetch into this directory the wheels that --wheels takes, and end")
+    parser.add_argument("--only", default="", help=f"cases whose names hold this: {', '.join(SECONDS)}")
     asked = parser.parse_args()
+    if not any(asked.only in name for name in SECONDS):
+        parser.error(f"--only {asked.only}: no case is called that; there are {', '.join(SECONDS)}")
     if asked.pack:
         pack_wheels(asked.pack)
         return
     if asked.wheels:
         use_wheels(asked.wheels)
+    if asked.device == "cuda" and not has_gpu():
+        parser.error(
+            "PyTorch sees no GPU here. On a machine with one: make setup EXTRAS=cuda. To try the script: --device cpu "
+            "--shapes tiny"
+        )
     ends = time.monotonic() + 60 * asked.minutes
     results: dict[str, Any] = {"machine": machine(asked.device), "shapes": asked.shapes}
     print(json.dumps(results["machine"], indent=1))
@@ -114,6 +121,21 @@ def main() -> None:
         asked.json.write_text(json.dumps(results, indent=1) + "\n")
         print(f"{name}: {json.dumps(results[name])}", flush=True)
     print(f"\n{table(results)}\n-> {asked.json}")
+    if bad := wrong(results):
+        sys.exit(f"not right: {', '.join(bad)}")
+
+
+def wrong(results: dict[str, Any]) -> list[str]:
+    """The cases that failed or were found wrong."""
+    cases = {name: found for name, found in results.items() if name in SECONDS}
+    return [name for name, found in cases.items() if "error" in found or found.get("holds") is False]
+
+
+def has_gpu() -> bool:
+    """Whether PyTorch is built for CUDA and sees a GPU."""
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def no_time(name: str) -> dict[str, Any]:

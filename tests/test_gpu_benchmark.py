@@ -3,6 +3,7 @@
 import argparse
 import importlib.util
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -31,6 +32,7 @@ def test_all_but_serving_fits_eight_minutes_and_what_does_not_fit_is_skipped(gpu
 
     monkeypatch.setattr(gpu.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(gpu, "machine", lambda device: {})
+    monkeypatch.setattr(gpu, "has_gpu", lambda: True)
     monkeypatch.setattr(gpu, "attempt", lambda way, device: way())
     monkeypatch.setattr(gpu, "parity", lambda *_: run("parity", 30) | {"holds": True})
     monkeypatch.setattr(gpu, "trained", lambda case, *_: run(case.name, 2 * case.seconds))
@@ -42,6 +44,27 @@ def test_all_but_serving_fits_eight_minutes_and_what_does_not_fit_is_skipped(gpu
     found = json.loads((tmp_path / "gpu.json").read_text())
     assert found["sft-16k-compiled"].get("ran") and found["serving"]["skipped"] == "no time left: --only serving"
     assert found["qft-4k-compiled"]["skipped"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--only", "sft4k"], r"--only sft4k: no case is called that; there are parity, serving, .*sft-4k"),
+        ([], r"PyTorch sees no GPU here.* make setup EXTRAS=cuda.*--device cpu --shapes tiny"),
+    ],
+)
+def test_what_cannot_run_is_said_in_a_line(gpu, monkeypatch, tmp_path, capsys, words, message):
+    monkeypatch.setattr(gpu, "has_gpu", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["gpu.py", *words, "--json", str(tmp_path / "gpu.json")])
+    with pytest.raises(SystemExit, match="2"):
+        gpu.main()
+    assert re.search(message, " ".join(capsys.readouterr().err.split()))
+
+
+def test_a_case_that_failed_or_is_wrong_is_named_by_the_exit(gpu):
+    good = {"machine": {}, "parity": {"holds": True}, "serving": {"skipped": "no time left"}, "sft-4k": {"mfu": 0.5}}
+    assert gpu.wrong(good) == []
+    assert gpu.wrong(good | {"parity": {"holds": False}, "sft-4k": {"error": "x"}}) == ["parity", "sft-4k"]
 
 
 @pytest.mark.slow
