@@ -77,7 +77,7 @@ def formatted(stages: Sequence[StageArtifacts], form: DatasetFormat, domain: Dom
             if form is DatasetFormat.PREFERENCE:
                 row = _pair(chosen, others)
             else:
-                domain = domain or _domain(chosen.get("domain") or "math")  # rows of one's own may name none
+                domain = domain or _domain(chosen.get("domain") or "")
                 row = _verifiable(chosen, others, domain, index)
             if row is not None:
                 index += 1
@@ -89,7 +89,10 @@ def _domain(name: str) -> Domain:
     from hydra import compose, initialize_config_dir
 
     if not (conf_dir() / "domain" / f"{name}.yaml").is_file():
-        raise RowError(f"--format rlvr compares answers, and the rows' domain {name!r} is none of conf/domain")
+        raise RowError(
+            f"--format rlvr compares answers, and the rows' domain {name!r} is none of conf/domain. Select again with "
+            "domain=...: rows of an earlier version did not name it"
+        )
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config: DomainConfig = build(compose(config_name=f"domain/{name}").domain)
     return config.create()

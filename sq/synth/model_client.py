@@ -181,10 +181,12 @@ class _FlowRunner:
     """All flows of a stage, through one stream of requests."""
 
     def __init__(
-        self, items: Iterable[WorkItem], flow: Callable[[WorkItem], RequestFlow], traces: RequestTraces, *,
+        self, items: Iterable[WorkItem], flow: Callable[[WorkItem], RequestFlow], traces: RequestTraces | None = None,
+        *,
         reject_failed: bool = False,
     ) -> None:  # fmt: skip
-        self._items, self._flow, self._traces, self._reject_failed = iter(items), flow, traces, reject_failed
+        self._items, self._flow, self._reject_failed = iter(items), flow, reject_failed
+        self._traces = traces or RequestTraces()
         self._queue: deque[AnyRequest] = deque()
         self._waiting: dict[str, _PausedFlow] = {}
         self._ready: deque[ItemResult] = deque()

@@ -37,7 +37,7 @@ def counted(*words, environment):
 @pytest.mark.parametrize(
     ("words", "most"),
     [
-        (["plan", "recipe=scalequest-math"], 22),  # two generators, three more models, four students: each a choice
+        (["plan", "recipe=scalequest-math"], 23),  # two generators, three more models, four students: each a choice
         (["run", "recipe=demo", "--dry-run"], 12),
         (["run", "recipe=proof", "--dry-run"], 16),  # 100 stages and more
     ],
