@@ -14,6 +14,7 @@ import torch
 from resumed import ROOT, SETTINGS, killed_after, weights
 
 from sq.core.errors import ConfigError
+from sq.core.progress import read_progress
 from sq.train import model, trainer
 from sq.train.fit import fit, prepare
 from sq.train.packs import training_packs
@@ -113,8 +114,9 @@ def test_shards_of_two_processes_go_on_in_one(command, job, tmp_path):
     words = [*SETTINGS, "trainer.strategy=fsdp", "trainer.checkpoint_every=500", "trainer.export=best"]
     given = [sys.executable, str(ROOT / "train.py"), *command("qft", *words, "trainer.devices=2")]
     process = subprocess.Popen(given, stderr=subprocess.PIPE, text=True)
-    while not (tmp_path / "out" / "train.json").exists() or "1/" not in process.stderr.readline():
-        assert process.poll() is None
+    while (reached := read_progress(tmp_path / "out")) is None or not reached.done:
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
     process.communicate()
     assert process.returncode == 130
