@@ -50,7 +50,7 @@ class Job:
     stage: Stage = Stage()
 
 
-class SleepingPlaces:
+class SleepingLauncher:
     """Workers that speak the protocol and sleep for as long as a part takes."""
 
     patience = float("inf")
@@ -91,7 +91,7 @@ def _sleep(address: str, key: bytes, number: int, given: argparse.Namespace, par
     link.send((number, os.getpid()))
     rng = np.random.default_rng(number)
     seconds = given.part / given.rate
-    told = time.monotonic()
+    reported_at = time.monotonic()
 
     def ask(waiting: bool) -> Any:
         link.send(("next", waiting))
@@ -105,12 +105,12 @@ def _sleep(address: str, key: bytes, number: int, given: argparse.Namespace, par
         return count
 
     def sleep_until(moment: float) -> None:
-        nonlocal told
+        nonlocal reported_at
         while (left := moment - time.monotonic()) > 0:
             time.sleep(min(left, COUNTED_EVERY))
-            if time.monotonic() - told >= COUNTED_EVERY:
+            if time.monotonic() - reported_at >= COUNTED_EVERY:
                 link.send(("count", int(given.rate * COUNTED_EVERY), []))
-                told = time.monotonic()
+                reported_at = time.monotonic()
 
     part = ask(True)
     count = begin(part)
@@ -156,10 +156,10 @@ def main() -> None:
     parts = int(given.workers * given.rate * given.seconds / given.part)
     spec = StageSpec(schema=QUESTION, fingerprint_fields={}, items=_nothing, process=_nothing, close=lambda: None)
     with tempfile.TemporaryDirectory() as made:
-        places = SleepingPlaces(Path(made), given, parts)
+        launcher = SleepingLauncher(Path(made), given, parts)
         with Ledger.open(Path(made) / "out", schema=QUESTION, config={}, part_size=given.part) as ledger:
             file = StageMetrics(Path(made) / "out", (), {})
-            pool = WorkerPool(Job(given.workers), spec, ledger, "run", places, file)  # type: ignore[arg-type]
+            pool = WorkerPool(Job(given.workers), spec, ledger, "run", launcher, file)  # type: ignore[arg-type]
             begun, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)
             pool.run()
             took, after = time.monotonic() - begun, resource.getrusage(resource.RUSAGE_SELF)
@@ -167,14 +167,14 @@ def main() -> None:
             finishing = time.monotonic()
             ledger.finish()
             finishing = time.monotonic() - finishing
-    idle = sum(places.waits[::2]) / (given.workers * took)
+    idle = sum(launcher.waits[::2]) / (given.workers * took)
     print(f"{given.workers} workers, {parts} parts of {given.part} in {took:.0f} s ({parts / took:.1f} a second)")
     print(
         f"coordinator: {used:.2f} s of processor time, {used / took:.2%} of a core, {used / parts * 1e3:.2f} ms a part"
     )
     print(
         f"engines idle for want of a part: {idle:.2%} of the time (the longest wait for one, "
-        f"{max(places.waits[1::2]) * 1e3:.0f} ms, is hidden by its window); the ledger finished in {finishing:.2f} s"
+        f"{max(launcher.waits[1::2]) * 1e3:.0f} ms, is hidden by its window); the ledger finished in {finishing:.2f} s"
     )
 
 

@@ -170,7 +170,7 @@ class Shard:
             del self._waiting[key]
             part.done += 1
             part.computed += 1
-            self._settle(part)
+            self._commit_or_leave(part)
             if time.monotonic() - self._synced >= _SYNC_SECONDS:
                 self.sync()
 
@@ -180,7 +180,7 @@ class Shard:
             part = self._part_of(key)
             del self._waiting[key]
             part.failed.append(error)
-            self._settle(part)
+            self._commit_or_leave(part)
 
     def commit_complete(self) -> None:
         """Commit parts that have all results but could not be written before, on a full disk perhaps."""
@@ -233,10 +233,10 @@ class Shard:
             raise other_items(self.directory, index * self._head.part_size)
         results = self._retry.standing_in(part.journal, results, self._codec)
         part.done = len(results)
-        self._settle(part)
+        self._commit_or_leave(part)
         return (part, set(results)) if part.done < len(keys) else (None, set())
 
-    def _settle(self, part: _OpenPart) -> None:
+    def _commit_or_leave(self, part: _OpenPart) -> None:
         """Commit a part whose items all have a result; leave one whose others have failed."""
         if part.done == len(part.keys):
             self._commit(part)

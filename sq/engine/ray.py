@@ -14,7 +14,7 @@ LOCAL_STORE = 200 << 20
 
 
 class Cluster(Protocol):
-    """What is needed of a cluster's config (`sq.synth.places.ClusterConfig`)."""
+    """What is needed of a cluster's config (`sq.synth.launchers.ClusterConfig`)."""
 
     @property
     def address(self) -> str | None: ...
@@ -26,8 +26,8 @@ class Cluster(Protocol):
     def patience(self) -> float: ...
 
 
-class RayPlaces:
-    """Places on a cluster, for `work(address, key, number)`; see `sq.synth.pool.Places`."""
+class RayLauncher:
+    """Starts workers on a cluster, for `work(address, key, number)`; see `sq.synth.pool.Launcher`."""
 
     def __init__(self, cluster: Cluster, gpus_each: int, work: Callable[[Any, bytes, int], None]) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -16,7 +16,7 @@ from sq.engine.config import EngineConfig
 from sq.engine.engine_log import LOG, log_to
 from sq.models.load import ModelConfig
 from sq.synth.filters.base import FilterConfig
-from sq.synth.places import ClusterConfig
+from sq.synth.launchers import ClusterConfig
 from sq.synth.run import run_stage
 from sq.synth.stage import StageSpec
 

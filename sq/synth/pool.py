@@ -1,6 +1,6 @@
 """The coordinator of a stage's workers: it gives out numbers of parts, and commits what comes back.
 
-A worker is a process with an engine of its own (`worker.py`), on this machine or wherever `Places` starts it. Which
+A worker is a process with an engine of its own (`worker.py`), on this machine or wherever a `Launcher` starts it. Which
 worker does which part decides nothing. What one that ends had not written goes to the others; a worker that ends three
 times with no part done in between is taken out; a part that has ended three is looked at a few rows at a time.
 """
@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import logging
 import math
-import queue
 import secrets
 import selectors
 import sys
-import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from multiprocessing import AuthenticationError, Pipe
-from multiprocessing.connection import Connection, Listener
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,9 +26,10 @@ from sq.core.ledger import Ledger
 from sq.core.progress import Progress
 from sq.core.shard import Assignment, PartKeys, other_items
 from sq.core.tracking import ItemTrace
+from sq.synth.connections import WorkerConnections
 from sq.synth.stage import StageSpec
 from sq.synth.stage_metrics import StageMetrics
-from sq.synth.worker import Order, Suspects
+from sq.synth.worker import Suspects, WorkerTask
 
 if TYPE_CHECKING:
     from sq.synth.config import SynthJob
@@ -41,15 +39,15 @@ TRIES = 3
 """Times that a worker may end with no part done in between, and workers that a part may end."""
 AHEAD = 16
 """Parts that one worker may have begun: what a stage reads before it asks is no reason to take all of them."""
-AWAY = 45.0
+NO_WORKER_SECONDS = 45.0
 """Seconds in which no worker is there before the stage ends."""
-GOODBYE = 20.0
+EXIT_SECONDS = 20.0
 """Seconds that workers have to end in their own way."""
-LOOK = 1.0
+CHECK_SECONDS = 1.0
 """Seconds between two looks at the workers' processes."""
 
 
-class Placed(Protocol):
+class WorkerProcess(Protocol):
     """A worker's process, wherever it is."""
 
     def ended(self) -> str | None:
@@ -61,7 +59,7 @@ class Placed(Protocol):
         ...
 
 
-class Places(Protocol):
+class Launcher(Protocol):
     """Where workers run."""
 
     address: Any
@@ -69,7 +67,7 @@ class Places(Protocol):
     patience: float
     """Seconds to wait for the first worker."""
 
-    def start(self, number: int, address: Any, key: bytes) -> Placed:
+    def start(self, number: int, address: Any, key: bytes) -> WorkerProcess:
         """Start worker `number`, which connects to `address`."""
         ...
 
@@ -83,7 +81,7 @@ class _Worker:
     """A place for a worker, and the process that is there now."""
 
     number: int
-    placed: Placed | None = None
+    process: WorkerProcess | None = None
     link: Connection | None = None
     parts: set[int] = field(default_factory=set)
     at: list[str] = field(default_factory=list)
@@ -95,52 +93,26 @@ class _Worker:
     """What ended it, where it is not to start before another worker has done a part."""
 
 
-class _Door:
-    """Where workers connect; each that has is named in `arrived`, and the bell is rung."""
-
-    def __init__(self, address: Any) -> None:
-        self.key = secrets.token_bytes(32)
-        self.bell, self._rope = Pipe(duplex=False)
-        self.arrived: queue.SimpleQueue[tuple[int, Connection]] = queue.SimpleQueue()
-        self._listener = Listener(address, backlog=128, authkey=self.key)
-        self.address = self._listener.address
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def close(self) -> None:
-        self._listener.close()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                link = self._listener.accept()
-                self.arrived.put((link.recv()[0], link))
-                self._rope.send_bytes(b".")
-            except (AuthenticationError, EOFError, ConnectionError):
-                continue  # somebody else, or a worker that has ended already
-            except OSError:
-                return
-
-
 class WorkerPool:
     """All workers of one stage, until it has nothing left to do."""
 
     def __init__(
-        self, job: SynthJob, spec: StageSpec, ledger: Ledger, run: str, places: Places, file: StageMetrics
+        self, job: SynthJob, spec: StageSpec, ledger: Ledger, run: str, launcher: Launcher, file: StageMetrics
     ) -> None:
-        self._ledger, self._spec, self._places, self._file = ledger, spec, places, file
+        self._ledger, self._spec, self._launcher, self._file = ledger, spec, launcher, file
         self._name, self._ahead = job.stage.name, AHEAD
         if spec.whole:
             self._ahead = sys.maxsize
         elif spec.in_turns and spec.total:  # a worker's share at once: else its models are loaded for every few parts
             self._ahead = max(1, math.ceil(spec.total / job.part_size / job.workers))
         self._workers = [_Worker(number) for number in range(job.workers)]
-        self._door = _Door(places.address)
+        self._connections = WorkerConnections(launcher.address)
         self._selector = selectors.DefaultSelector()
-        self._selector.register(self._door.bell, selectors.EVENT_READ)
+        self._selector.register(self._connections.wakeup, selectors.EVENT_READ)
         marker = f"{SHARED}{secrets.token_hex(8)}"
         head = ledger.manifest.without_parts()
-        self._order = Order(
-            job=job, run=run, head=head, directory=ledger.directory, marker=marker, place=Path.cwd()
+        self._task = WorkerTask(
+            job=job, run=run, head=head, directory=ledger.directory, marker=marker, working_directory=Path.cwd()
         )  # fmt: skip
         self._again: list[int] = []
         self._checked: dict[int, str] = {}  # the digest of a part's keys, once a worker has read them
@@ -150,8 +122,8 @@ class WorkerPool:
         self.traces: list[ItemTrace] = []
         """What one worker's models were asked for their first items."""
         self._all_given = False
-        self._looked = self._seen = time.monotonic()
-        self._patience = places.patience
+        self._checked_at = self._seen = time.monotonic()
+        self._patience = launcher.patience
         self._over = 0.0
 
     def run(self) -> list[str]:
@@ -160,7 +132,7 @@ class WorkerPool:
         Raises:
             SqError: where the stage cannot go on.
         """
-        marker = self._order.directory / self._order.marker
+        marker = self._task.directory / self._task.marker
         marker.touch()
         with Progress(
             self._ledger.directory, self._name, self._spec.unit, total=self._spec.total, done=self._ledger.done
@@ -168,64 +140,63 @@ class WorkerPool:
             try:
                 for worker in self._workers:
                     self._start(worker)
-                while not self._is_over() or self._has_more_to_hear():
-                    for ready, _ in self._selector.select(timeout=LOOK):
+                while not self._is_over() or self._awaits_last_counts():
+                    for ready, _ in self._selector.select(timeout=CHECK_SECONDS):
                         if ready.data is None:
-                            self._welcome()
+                            self._accept_worker()
                         elif ready.data.link is ready.fileobj:  # else it was lost by what another said
-                            self._hear(ready.data)
-                    self._look()
-                self._say_goodbye()
+                            self._receive(ready.data)
+                    self._check_processes()
+                self._wait_for_exits()
             finally:
                 marker.unlink(missing_ok=True)
                 self._selector.close()
-                self._door.close()
+                self._connections.close()
                 for worker in self._workers:
-                    if worker.placed is not None:
-                        worker.placed.kill()
-                self._places.close()
+                    if worker.process is not None:
+                        worker.process.kill()
+                self._launcher.close()
                 self._file.write()
         return self._failures
 
     def _start(self, worker: _Worker) -> None:
         worker.error = None
-        worker.placed = self._places.start(worker.number, self._door.address, self._door.key)
+        worker.process = self._launcher.start(worker.number, self._connections.address, self._connections.key)
 
     def _is_over(self) -> bool:
         return self._all_given and not self._again and not any(worker.parts for worker in self._workers)
 
-    def _has_more_to_hear(self) -> bool:
+    def _awaits_last_counts(self) -> bool:
         """Whether, for some seconds after the end, a worker has not said yet what its last items took."""
         self._over = self._over or time.monotonic()
         talking = any(worker.link is not None and not worker.waits for worker in self._workers)
-        return talking and time.monotonic() - self._over < GOODBYE
+        return talking and time.monotonic() - self._over < EXIT_SECONDS
 
-    def _welcome(self) -> None:
-        self._door.bell.recv_bytes()
-        number, link = self._door.arrived.get()
+    def _accept_worker(self) -> None:
+        self._connections.wakeup.recv_bytes()
+        number, link = self._connections.arrived.get()
         worker = self._workers[number]
-        if worker.placed is None or worker.link is not None:  # of a process that was given up
-            link.close()
-            return
+        if worker.process is None or worker.link is not None:  # of a process that was given up
+            return link.close()
         worker.link = link
         self._selector.register(link, selectors.EVENT_READ, worker)
-        self._seen, self._patience = time.monotonic(), AWAY
+        self._seen, self._patience = time.monotonic(), NO_WORKER_SECONDS
 
-    def _hear(self, worker: _Worker) -> None:
+    def _receive(self, worker: _Worker) -> None:
         """Take one message of a worker."""
         assert worker.link is not None
         try:
             kind, *given = worker.link.recv()
             if kind == "error":
-                return self._failed(worker, *given)
+                return self._worker_failed(worker, *given)
             reply = getattr(self, f"_on_{kind}")(worker, *given)
             if reply is not None:
                 worker.link.send(reply[0])
         except (EOFError, ConnectionError):
-            self._lost(worker, "its process has ended")
+            self._worker_ended(worker, "its process has ended")
 
-    def _on_order(self, worker: _Worker) -> tuple[Order]:
-        return (self._order,)
+    def _on_task(self, worker: _Worker) -> tuple[WorkerTask]:
+        return (self._task,)
 
     def _on_next(self, worker: _Worker, waits: bool) -> tuple[Any] | None:
         given = self._next(worker, waits)
@@ -251,7 +222,7 @@ class WorkerPool:
 
     def _on_count(self, worker: _Worker, count: int, rejects: Sequence[str], usages: Sequence[Any]) -> None:
         self._progress.update(count, rejects=rejects)
-        self._file.of_worker(id(worker.placed), usages)
+        self._file.of_worker(id(worker.process), usages)
         self._file.write_now_and_then()
 
     def _on_traces(self, worker: _Worker, traces: list[ItemTrace]) -> None:
@@ -295,15 +266,15 @@ class WorkerPool:
                 worker.waits = False
                 worker.link.send(given)
 
-    def _look(self) -> None:
+    def _check_processes(self) -> None:
         """See, now and then, whether the workers are there: one that cannot come says nothing."""
         now = time.monotonic()
-        if now - self._looked < LOOK:
+        if now - self._checked_at < CHECK_SECONDS:
             return
-        self._looked = now
+        self._checked_at = now
         for worker in self._workers:
-            if worker.placed is not None and worker.link is None and (why := worker.placed.ended()) is not None:
-                self._lost(worker, why)
+            if worker.process is not None and worker.link is None and (why := worker.process.ended()) is not None:
+                self._worker_ended(worker, why)
         if any(worker.link is not None for worker in self._workers):
             self._seen = now
         elif now - self._seen > self._patience:
@@ -312,7 +283,7 @@ class WorkerPool:
                 "one? Run the same command again: nothing that is recorded is lost"
             )
 
-    def _lost(self, worker: _Worker, why: str) -> None:
+    def _worker_ended(self, worker: _Worker, why: str) -> None:
         """A worker's process has ended: its parts are for others, and a new process is for its place."""
         if worker.at:
             self._narrow(worker)
@@ -324,7 +295,7 @@ class WorkerPool:
             self._start(worker)
         else:
             log.warning("worker %d: %s, the third time with no part done: it is taken out", worker.number, why)
-        if all(other.placed is None and other.error is None for other in self._workers):
+        if all(other.process is None and other.error is None for other in self._workers):
             raise EngineError(
                 f"{self._name}: every worker has ended {TRIES} times with no part done. The last: {why}. What a "
                 f"process says before it ends is above, and in engine-{worker.number}.log; memory is the usual cause. "
@@ -332,7 +303,7 @@ class WorkerPool:
             )
         self._give_to_waiting()
 
-    def _failed(self, worker: _Worker, kind: type[SqError] | None, text: str) -> None:
+    def _worker_failed(self, worker: _Worker, kind: type[SqError] | None, text: str) -> None:
         """A worker has met an error: what is the engine's may be its own alone, all else is everybody's."""
         if kind is None:
             raise RuntimeError(f"worker {worker.number}:\n{text}")
@@ -342,7 +313,7 @@ class WorkerPool:
         worker.failures += 1
         worker.error = kind(text) if worker.failures < TRIES else None
         log.warning("worker %d: %s", worker.number, text)
-        if all(other.placed is None for other in self._workers):
+        if all(other.process is None for other in self._workers):
             raise kind(text)
         self._give_to_waiting()
 
@@ -350,9 +321,9 @@ class WorkerPool:
         if worker.link is not None:
             self._selector.unregister(worker.link)
             worker.link.close()
-        if worker.placed is not None:
-            worker.placed.kill()
-        worker.link, worker.placed, worker.waits = None, None, False
+        if worker.process is not None:
+            worker.process.kill()
+        worker.link, worker.process, worker.waits = None, None, False
         if not worker.at:
             self._ended.update(worker.parts)
             for index in worker.parts:
@@ -369,13 +340,13 @@ class WorkerPool:
         dead = known.dead | (keys if len(keys) == 1 else frozenset())
         self._suspects[index] = Suspects(dead=dead, among=(known.among | keys) - dead)
 
-    def _say_goodbye(self) -> None:
+    def _wait_for_exits(self) -> None:
         """Let engines stop in their own way, for some seconds."""
         for worker in self._workers:
             if worker.waits and worker.link is not None:
                 worker.link.send(None)
-        until = time.monotonic() + GOODBYE
+        until = time.monotonic() + EXIT_SECONDS
         while time.monotonic() < until and any(
-            w.waits and w.placed and w.placed.ended() is None for w in self._workers
+            w.waits and w.process and w.process.ended() is None for w in self._workers
         ):
             time.sleep(0.05)

@@ -17,9 +17,9 @@ from sq.core.quoting import entry_command, quote_override
 from sq.core.tracking import ItemTrace, track
 from sq.engine.failures import unfinished
 from sq.synth.advice import advice
+from sq.synth.launchers import launcher_of
 from sq.synth.metrics import format_metrics
 from sq.synth.parts import do_parts, identity_of, retry_of
-from sq.synth.places import places_of
 from sq.synth.pool import WorkerPool
 from sq.synth.stage import ItemResult, StageSpec
 from sq.synth.stage_metrics import StageMetrics
@@ -86,7 +86,7 @@ def _do(
         job = replace(job, workers=1)
     if job.workers == 1 and job.cluster.address is None:
         return _alone(ledger, spec, job.stage.name, run, file)
-    pool = WorkerPool(job, spec, ledger, run, places_of(job), file)
+    pool = WorkerPool(job, spec, ledger, run, launcher_of(job), file)
     try:
         return pool.run()
     finally:

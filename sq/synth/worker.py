@@ -43,8 +43,8 @@ COUNTED_EVERY = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
-    """What a worker is told when it comes: the stage, and where its ledger is."""
+class WorkerTask:
+    """What a worker is given when it comes: the stage, and where its ledger is."""
 
     job: SynthJob
     run: str
@@ -52,7 +52,7 @@ class Order:
     directory: Path
     marker: str
     """The name of a file there: who sees it shares the disk."""
-    place: Path
+    working_directory: Path
     """The working directory, by which relative paths of the job go."""
 
 
@@ -77,17 +77,17 @@ class _Remote:
         """The directory of this worker's own, where it does not see the stage's."""
         threading.Thread(target=self._receive, daemon=True).start()
 
-    def tell(self, *message: Any) -> None:
+    def send(self, *message: Any) -> None:
         with self._sending:
             self._link.send(message)
 
-    def ask(self, *message: Any) -> Any:
-        self.tell(*message)
+    def request(self, *message: Any) -> Any:
+        self.send(*message)
         return self._replies.get()
 
     def wait_for_part(self) -> tuple[Assignment, Suspects | None] | None:
         """A part to begin with, when there is one; None when all is done."""
-        given: tuple[Assignment, Suspects | None] | None = self.ask("next", True)
+        given: tuple[Assignment, Suspects | None] | None = self.request("next", True)
         if given is not None:
             self._first, self._more = given[0], given[1] is None
         return given
@@ -96,26 +96,26 @@ class _Remote:
         first, self._first = self._first, None
         if first is not None or not self._more:
             return first
-        given = self.ask("next", False)
+        given = self.request("next", False)
         return given[0] if given else None
 
     def begin(self, keys: PartKeys, names: Sequence[str] = ()) -> None:
-        self.tell("begin", keys)
+        self.send("begin", keys)
 
     def drop(self, part: Part) -> None:
-        self.ask("drop", part)
+        self.request("drop", part)
 
     def commit(self, part: Part, computed: int) -> None:
         files: dict[str, bytes] = {}
         if self.files is not None:
             names = [part.rejects_file, part.file] if part.rejects else [part.file]
             files = {name: (self.files / name).read_bytes() for name in names}
-        self.tell("commit", part, computed, files)
+        self.send("commit", part, computed, files)
         for name in files:
             remove((self.files or Path()) / name)
 
     def leave(self, index: int, done: int, failures: Sequence[str]) -> None:
-        self.tell("leave", index, done, list(failures))
+        self.send("leave", index, done, list(failures))
 
     def check_open(self) -> None:
         pass
@@ -134,11 +134,11 @@ def work(address: Any, key: bytes, number: int) -> None:
     logging.getLogger("sq.data").setLevel(logging.ERROR)  # what is wrong with the input, the coordinator says once
     remote = _Remote(_connected(address, key, number))
     try:
-        _work(remote, remote.ask("order"), number)
+        _work(remote, remote.request("task"), number)
     except BaseException as error:
         known = isinstance(error, SqError)
         text = str(error) if known else traceback.format_exc()
-        remote.tell("error", type(error) if known else None, text)
+        remote.send("error", type(error) if known else None, text)
         time.sleep(60)  # the coordinator ends this process when it has read that
     os._exit(0)  # nothing is left to do: an engine's own threads and handlers may hold an exit up
 
@@ -149,43 +149,43 @@ def _connected(address: Any, key: bytes, number: int) -> Connection:
     return link
 
 
-def _work(remote: _Remote, order: Order, number: int) -> None:
-    if order.place.is_dir():
-        os.chdir(order.place)
-    directory = order.directory
-    if not join_directory(directory / order.marker):
-        directory = Path(tempfile.gettempdir()) / f"sq-{order.head.identity[:16]}"
+def _work(remote: _Remote, task: WorkerTask, number: int) -> None:
+    if task.working_directory.is_dir():
+        os.chdir(task.working_directory)
+    directory = task.directory
+    if not join_directory(directory / task.marker):
+        directory = Path(tempfile.gettempdir()) / f"sq-{task.head.identity[:16]}"
         directory.mkdir(exist_ok=True)
         remote.files = directory
     with log_to(directory / f"engine-{number}.log"):
-        _do_stage(remote, order, directory)
+        _do_stage(remote, task, directory)
 
 
-def _do_stage(remote: _Remote, order: Order, directory: Path) -> None:
-    job = order.job
+def _do_stage(remote: _Remote, task: WorkerTask, directory: Path) -> None:
+    job = task.job
     job.engine.prepare()
     spec = job.stage.spec(job)
     try:
         inputs = dict(sorted((data.name, data.digest) for data in spec.inputs))
         codec = Codec(spec.schema)
         config = plain_config(identity_of(job, spec))
-        mine = Manifest(schema=codec.text, config=config, inputs=inputs, part_size=order.head.part_size)
-        order.head.refuse_other(mine, order.directory)
-        shard = Shard(remote, order.head, directory, codec, retry_of(job, spec))
-        _do_rounds(remote, spec, shard, order)
+        mine = Manifest(schema=codec.text, config=config, inputs=inputs, part_size=task.head.part_size)
+        task.head.refuse_other(mine, task.directory)
+        shard = Shard(remote, task.head, directory, codec, retry_of(job, spec))
+        _do_rounds(remote, spec, shard, task)
     finally:
         spec.close()
 
 
-def _do_rounds(remote: _Remote, spec: StageSpec, shard: Shard, order: Order) -> None:
+def _do_rounds(remote: _Remote, spec: StageSpec, shard: Shard, task: WorkerTask) -> None:
     """Streams of items, each over as many parts as there are to be had."""
-    told = time.monotonic()
+    reported_at = time.monotonic()
     count, reasons = 0, list[str]()
 
     def send_count() -> None:
-        nonlocal told, count
-        remote.tell("count", count, tuple(reasons), list(spec.usages))
-        told, count = time.monotonic(), 0
+        nonlocal reported_at, count
+        remote.send("count", count, tuple(reasons), list(spec.usages))
+        reported_at, count = time.monotonic(), 0
         reasons.clear()
 
     def count_one(result: ItemResult) -> None:
@@ -193,30 +193,30 @@ def _do_rounds(remote: _Remote, spec: StageSpec, shard: Shard, order: Order) -> 
         if result.failure is None:
             count += 1
             reasons.extend(reject.reason for reject in result.rejects)
-        if time.monotonic() - told >= COUNTED_EVERY:
+        if time.monotonic() - reported_at >= COUNTED_EVERY:
             send_count()
 
     while (given := remote.wait_for_part()) is not None:
         if given[1] is None:
-            do_parts(spec, shard, order.run, count_one)
+            do_parts(spec, shard, task.run, count_one)
         else:
-            _do_suspected(remote, spec, shard, order, given[1])
-        if order.job.tracking.enabled:
-            remote.tell("traces", spec.traces(order.job.tracking.traces))
+            _do_suspected(remote, spec, shard, task, given[1])
+        if task.job.tracking.enabled:
+            remote.send("traces", spec.traces(task.job.tracking.traces))
         send_count()
 
 
-def _do_suspected(remote: _Remote, spec: StageSpec, shard: Shard, order: Order, suspects: Suspects) -> None:
+def _do_suspected(remote: _Remote, spec: StageSpec, shard: Shard, task: WorkerTask, suspects: Suspects) -> None:
     """A part that has ended several workers: a few items at a time, then one by one, each named before it is asked."""
     items = usable(shard, shard.todo(spec.items_after, seeks=spec.items_from is not None))
     for block in _blocks(items, suspects):
         if block[0].key in suspects.dead:
-            _give_up(block[0], shard, order.job.engine.reject_failed)
+            _give_up(block[0], shard, task.job.engine.reject_failed)
             continue
-        remote.tell("at", [item.key for item in block])
-        for result in spec.process(iter(block), order.run):
+        remote.send("at", [item.key for item in block])
+        for result in spec.process(iter(block), task.run):
             record(shard, result)
-    remote.tell("at", [])
+    remote.send("at", [])
 
 
 def _blocks(items: Iterator[WorkItem], suspects: Suspects) -> Iterator[list[WorkItem]]:

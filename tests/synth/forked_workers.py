@@ -14,8 +14,8 @@ import sq.synth.run
 from sq.synth.worker import work
 
 
-class ForkedPlaces:
-    """In place of `LocalPlaces`: the same worker in a fork."""
+class ForkedLauncher:
+    """In place of `LocalLauncher`: the same worker in a fork."""
 
     patience = float("inf")
 
@@ -56,7 +56,7 @@ class Forked:
 
 
 def fork_workers(monkeypatch):
-    monkeypatch.setattr(sq.synth.run, "places_of", lambda job: ForkedPlaces())
+    monkeypatch.setattr(sq.synth.run, "launcher_of", lambda job: ForkedLauncher())
 
 
 def children_of(pid):

@@ -24,7 +24,7 @@ from sq.data.readers import BadRow
 from sq.domains.arithmetic import ArithmeticDomain
 from sq.domains.oracle import OracleEngine
 from sq.engine.engine_log import STREAM
-from sq.synth.places import LocalPlaces
+from sq.synth.launchers import LocalLauncher
 from sq.synth.score_store import ScoreStore
 from sq.synth.stage import StageInput
 from sq.synth.stage_metrics import read_stage_metrics
@@ -306,6 +306,6 @@ def test_a_judge_that_fails_now_and_then_leaves_the_others_their_parts(
 def test_more_workers_than_gpus_are_refused_and_each_sees_its_own(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
     assert visible_gpus() == ["4", "5", "6", "7"]
-    assert LocalPlaces(2, 2)._gpus == [["4", "5"], ["6", "7"]]
+    assert LocalLauncher(2, 2)._gpus == [["4", "5"], ["6", "7"]]
     with pytest.raises(ConfigError, match="workers=8 need 8 GPUs, 1 each, and this machine shows 4: workers=4"):
-        LocalPlaces(8, 1)
+        LocalLauncher(8, 1)

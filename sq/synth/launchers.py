@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from sq.core.config import setting
 from sq.core.errors import ConfigError
 from sq.core.provenance import hardware, visible_gpus
-from sq.engine.ray import RayPlaces
+from sq.engine.ray import RayLauncher
 from sq.synth.worker import work
 
 if TYPE_CHECKING:
     from sq.synth.config import SynthJob
-    from sq.synth.pool import Placed, Places
+    from sq.synth.pool import Launcher, WorkerProcess
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,18 +36,18 @@ class ClusterConfig:
     patience: float = setting(1800.0, gt=0, help="seconds to wait for the first worker, as a cluster grows")
 
 
-def places_of(job: SynthJob) -> Places:
+def launcher_of(job: SynthJob) -> Launcher:
     """Where the job's workers are to run.
 
     Raises:
         ConfigError: where this machine has too few GPUs.
     """
     if job.cluster.address is None:
-        return LocalPlaces(job.workers, job.engine.gpus)
-    return RayPlaces(job.cluster, job.engine.gpus, work)
+        return LocalLauncher(job.workers, job.engine.gpus)
+    return RayLauncher(job.cluster, job.engine.gpus, work)
 
 
-class LocalPlaces:
+class LocalLauncher:
     """Processes of this machine, started afresh, which connect by a socket in a directory of this user's alone."""
 
     patience = float("inf")  # a process that cannot start ends, which is seen
@@ -65,7 +65,7 @@ class LocalPlaces:
         self._directory = tempfile.TemporaryDirectory(prefix="sq-")
         self.address: Any = str(Path(self._directory.name) / "coordinator")
 
-    def start(self, number: int, address: Any, key: bytes) -> Placed:
+    def start(self, number: int, address: Any, key: bytes) -> WorkerProcess:
         """Start a worker."""
         environment = {**os.environ, **self._threads, "SQ_WORKER_KEY": key.hex()}
         environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
