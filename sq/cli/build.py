@@ -24,8 +24,8 @@ def add(commands: Any) -> None:
 
 def _run(parsed: argparse.Namespace) -> None:
     from sq.core.count import count_noun
+    from sq.core.files import read_json
     from sq.core.quoting import sq_command
-    from sq.report.artifacts import read_json
     from sq.report.build import NOTE, build
     from sq.report.dataset_formats import DatasetFormat
 

@@ -28,7 +28,8 @@ from sq.core.errors import SqError
 from sq.core.files import digest_of
 from sq.core.provenance import provenance, seeds
 from sq.core.secrets import REDACTED, contains_secret, redact, redact_tree, remember_named
-from sq.core.tracking_mlflow import Record, RunFile, Sender, as_text, whole_uri
+from sq.core.tracking_file import Record, RunFile
+from sq.core.tracking_mlflow import Sender, as_text, whole_uri
 
 log = logging.getLogger("sq.tracking")
 
@@ -75,10 +76,10 @@ class ModelRef:
     name: str
     path: str
     digest: str
-    kind: str = ""
-    """The stage that made it."""
+    stage: str = ""
+    """That made it."""
     params: Mapping[str, Any] = field(default_factory=dict)
-    made: bool = False
+    exported: bool = False
     """Whether this run exported it."""
 
 
@@ -88,8 +89,8 @@ class RequestTrace:
 
     started: int
     seconds: float
-    asked: str
-    outcome: str
+    prompt: str
+    response: str
     tokens: Mapping[str, int] = field(default_factory=dict)
     failed: bool = False
 

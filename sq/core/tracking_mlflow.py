@@ -1,4 +1,4 @@
-"""A run's file, and the thread that carries it to MLflow, which is imported here alone.
+"""The thread that carries a run's file to MLflow, which is imported here alone.
 
 MLflow's own queue (`synchronous=False`) drops a batch whose request fails, keeps no order, and makes no run, artifact
 or end. Here the file is the queue: what was sent is known by a byte in it, and may be sent again without harm.
@@ -16,17 +16,15 @@ import posixpath
 import re
 import sqlite3
 import threading
-import time
 from collections.abc import Sequence
 from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from sq.core.files import plain_errors, write_all
 from sq.core.secrets import redact
+from sq.core.tracking_file import Record, RunFile
 
-Record = dict[str, Any]
 log = logging.getLogger("sq.tracking")
 
 _PARAM, _TAG = 6000, 5000  # characters that MLflow takes (8000 in a tag since its version 2)
@@ -40,70 +38,6 @@ _QUIET = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false", "MLFLOW_CONFIGURE_LOGGING": "false", "GIT_PYTHON_REFRESH": "quiet",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
 }  # fmt: skip
-
-
-class RunFile:
-    """`metrics.jsonl` of a directory: all that its runs log, a record a line, in the hands of this process alone.
-
-    `open` begins a run, or says that it goes on; `sent` says that the MLflow at that address has all that stands above.
-    Files that are logged lie in `tracking/` beside it.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.artifacts = path, path.with_name(path.stem.replace("metrics", "tracking"))
-        with plain_errors(path, "write it"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-        try:
-            fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if (begin := os.pread(self._fd, 13, 0)) and begin != b'{"op": "open"':
-                raise FileExistsError(f"{path} is of another program")
-        except OSError:
-            os.close(self._fd)
-            raise
-        self._mutex, self.end = threading.Lock(), 0
-        self.end = max((end for end, _ in self.records()), default=0)
-        os.ftruncate(self._fd, self.end)  # without a last line that a kill cut off
-
-    def append(self, op: str, **values: Any) -> None:
-        """Add a record; one that the disk takes only in part is taken back."""
-        line = json.dumps({"op": op, **values}, ensure_ascii=False, default=str).encode("utf-8", "replace") + b"\n"
-        with self._mutex:
-            try:
-                write_all(self._fd, line)
-                self.end += len(line)
-            except OSError:
-                os.ftruncate(self._fd, self.end)
-                raise
-
-    def records(self, start: int = 0) -> list[tuple[int, Record]]:
-        """The whole records from this byte on, each with the byte after it."""
-        lines = os.pread(self._fd, os.fstat(self._fd).st_size - start, start).splitlines(keepends=True)
-        ends = itertools.accumulate(map(len, lines), initial=start)
-        next(ends)
-        return [(end, json.loads(line)) for end, line in zip(ends, lines, strict=True) if line.endswith(b"\n")]
-
-    def last(self) -> Record:
-        """The run it ends with: its header, its `status`, how often it was `opened`, and what MLflow was `sent` all."""
-        last = Record()
-        for _, record in self.records():
-            if record["op"] == "open":
-                opened = last["opened"] if last.get("id") == record["id"] else 0
-                last = {**record, "opened": opened + 1, "status": None}
-            elif record["op"] == "end":
-                last["status"] = record["status"]
-            last["sent"] = record["uri"] if record["op"] == "sent" else None
-        return last
-
-    def close_killed(self) -> None:
-        """End the last run where its process did not: that is gone, for nobody else holds the file."""
-        if self.last().get("status", "none there") is None:
-            self.append("tags", tags={"sq.error": "its process ended without a word"})
-            self.append("end", status="KILLED", time=int(time.time() * 1000))
-
-    def close(self) -> None:
-        """Let go of it."""
-        os.close(self._fd)
 
 
 def whole_uri(uri: str) -> str:
@@ -262,7 +196,10 @@ class Sender(threading.Thread):
         return next(iter(self._search(f"tags.`sq.run` = '{id}'") or self._search(f"attributes.run_id = '{id}'")), None)
 
     def _search(self, where: str) -> Any:
-        return self.client.search_runs([e.experiment_id for e in self.client.search_experiments()], where)
+        return self.client.search_runs(self._experiments(), where)
+
+    def _experiments(self) -> list[str]:
+        return [experiment.experiment_id for experiment in self.client.search_experiments()]
 
     def _log_params(self, params: Record) -> None:
         """Parameters cannot change in MLflow: where a run that goes on has others, they stand beside the first ones."""
@@ -291,21 +228,21 @@ class Sender(threading.Thread):
 
         name, digest, data = re.sub(r"[/:.%\"']", "-", record["name"])[:250], record["digest"], record["data"]
         same = f"tags.`sq.weights` = '{digest}'"
-        here = [self._experiment]
-        others = [e.experiment_id for e in self.client.search_experiments() if e.experiment_id not in here]
-        found = next((m for ids in (here, others) if ids and (m := self._models(ids, same))), None)
+        found = self.client.search_logged_models(self._experiments(), same, max_results=1)
         if found:
-            model = found
+            model = found[0]
         else:
-            own = {"source_run_id": self._run} if record["made"] else {}
+            own = {"source_run_id": self._run} if record["exported"] else {}
             params = {key(k): _short(v, 250, "params.json") for k, v in record["params"].items()}
             tags = {"sq.weights": digest, "sq.path": record["path"]}
             model = self.client.create_logged_model(
-                self._experiment, name, tags=tags, params=params, model_type=record["kind"], **own
+                self._experiment, name, tags=tags, params=params, model_type=record["stage"], **own
             )
             self.client.finalize_logged_model(model.model_id, "READY")
         outputs = self.client.get_run(self._run).outputs
-        if record["made"] and model.model_id not in {o.model_id for o in (outputs.model_outputs if outputs else ())}:
+        if record["exported"] and model.model_id not in {
+            o.model_id for o in (outputs.model_outputs if outputs else ())
+        }:
             self.client.log_outputs(self._run, [LoggedModelOutput(model.model_id, 0)])
         metrics = [
             Metric(
@@ -322,9 +259,6 @@ class Sender(threading.Thread):
         ]
         self.client.log_batch(self._run, metrics=metrics)
 
-    def _models(self, experiments: list[str], where: str) -> Any:
-        return next(iter(self.client.search_logged_models(experiments, where, max_results=1)), None)
-
     def _log_trace(self, record: Record) -> None:
         """What a stage asked for one item, a span a request. Its id follows from run and item, so twice is once."""
         from mlflow.entities import Span, TraceInfo, TraceLocation, TraceState
@@ -337,7 +271,7 @@ class Sender(threading.Thread):
         info = TraceInfo(
             trace_id=f"tr-{trace}", trace_location=TraceLocation.from_experiment_id(self._experiment),
             request_time=record["started"], state=TraceState.ERROR if record["failed"] else TraceState.OK,
-            request_preview=record["asked"][:1000], response_preview=record["outcome"][:1000],
+            request_preview=record["prompt"][:1000], response_preview=record["response"][:1000],
             execution_duration=int(record["seconds"] * 1000), trace_metadata={"mlflow.sourceRun": self._run},
             tags={"mlflow.traceName": record["name"], "sq.item": record["item"]},
         )  # fmt: skip
@@ -350,7 +284,7 @@ def _span(trace: str, number: int, name: str, each: Record) -> Record:
     begun = each["started"] * 1_000_000
     attributes = {
         "mlflow.traceRequestId": f"tr-{trace}", "mlflow.spanType": "LLM" if number else "CHAIN",
-        "mlflow.spanInputs": each["asked"], "mlflow.spanOutputs": each["outcome"],
+        "mlflow.spanInputs": each["prompt"], "mlflow.spanOutputs": each["response"],
         **({"mlflow.chat.tokenUsage": each["tokens"]} if each["tokens"] else {}),
     }  # fmt: skip
     return {

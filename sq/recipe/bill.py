@@ -14,7 +14,7 @@ from typing import Any
 
 from sq.core.count import clock
 from sq.core.errors import ConfigError, LedgerError
-from sq.core.files import write_files
+from sq.core.files import read_json, write_files
 from sq.core.ledger import read_manifest, read_rejects, read_rows
 from sq.recipe.formats import columns, count, dollars
 from sq.recipe.hardware import HardwareConfig, hardware_here, load_hardware
@@ -34,10 +34,10 @@ def bill(directory: str | Path, *, hardware: str | None = None) -> str:
 
 def make_bill(directory: Path, *, hardware: str | None = None) -> dict[str, Any]:
     """The bill as bill.json has it."""
-    recipe = _read(directory / RECIPE)
-    if recipe is None:
+    recipe = read_json(directory / RECIPE)
+    if not recipe:
         raise ConfigError(f"{directory} has no {RECIPE}: no recipe was run in it (sq run recipe=NAME)")
-    plan = _read(directory / PLAN) or {}
+    plan = read_json(directory / PLAN)
     planned = plan.get("hardware", {})
     device = load_hardware(hardware or planned.get("name") or hardware_here())
     gpus = int(planned.get("gpus") or max(1, len(recipe.get("hardware", {}).get("gpus") or [])))
@@ -129,7 +129,7 @@ def _api_price(overrides: Mapping[str, str], counts: Mapping[str, Any]) -> tuple
 def _counts(stage: Mapping[str, Any], place: Path, oracle: bool) -> dict[str, Any]:
     """Rows in, rows kept, tokens in and out of a stage's directory."""
     counts = dict.fromkeys(("rows", "kept", "rejects", "tokens_in", "tokens_out"))
-    if (training := _read(place / "train.json")) is not None:
+    if training := read_json(place / "train.json"):
         return {**counts, "rows": training.get("rows"), "tokens_in": training.get("tokens")}
     evaluation = stage["script"] == "evaluate"
     paths = sorted(place.glob("*/answers*/manifest.json")) if evaluation else [place / "manifest.json"]
@@ -151,7 +151,7 @@ def _counts(stage: Mapping[str, Any], place: Path, oracle: bool) -> dict[str, An
 
 def _tokens_asked(place: Path, oracle: bool) -> tuple[float, float]:
     """Tokens in and out by the stage's own metrics. An oracle's are no model's; what a scorer read beside it is."""
-    usage = (_read(place / "figures.json") or {}).get("usage") or {}
+    usage = read_json(place / "figures.json").get("usage") or {}
     prompt, output, scored = (usage.get(f"usage/{name}_tokens", 0.0) for name in ("prompt", "output", "scored"))
     return (scored, 0.0) if oracle else (prompt + scored, output)
 
@@ -184,11 +184,3 @@ def _kept_rows(stages: Sequence[Mapping[str, Any]]) -> int:
     chosen = sum(s["kept"] for s in of_rows if s["kind"] == "select")
     most = max((s["rows"] or 0 for s in stages if s["kind"] == "sft"), default=0)
     return int(min(chosen, most) if chosen and most else chosen or (of_rows[-1]["kept"] if of_rows else 0))
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        document = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return document if isinstance(document, dict) else None

@@ -11,11 +11,10 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from sq.core.count import clock, count_noun
 from sq.core.errors import ConfigError, LedgerError, SqError
-from sq.core.files import locked_directories
+from sq.core.files import locked_directories, read_json
 from sq.core.ledger import read_manifest
 from sq.core.manifest import NAME as MANIFEST
 from sq.core.progress import NAME as PROGRESS
@@ -67,7 +66,7 @@ def seconds_left(record: RecipeRecord, running: Mapping[str, float], *, parallel
         None where the recipe has no forecast.
     """
     forecast: dict[str, float] = {}
-    for line in (_read(Path(record.output_dir) / PLAN) or {}).get("stages") or []:
+    for line in read_json(Path(record.output_dir) / PLAN).get("stages") or []:
         forecast[line["stage"]] = forecast.get(line["stage"], 0.0) + line["seconds"]
     done = [stage for stage in record.stages if stage.status == Status.DONE and forecast.get(stage.name)]
     expected = sum(forecast[stage.name] for stage in done)
@@ -121,7 +120,7 @@ def _of_stages(directory: Path) -> Iterator[str]:
         snapshot = read_progress(place)
         if snapshot is not None and snapshot.is_running:
             yield f"{name}: {snapshot.stage} at work, {snapshot}"
-        elif (trained := _read(place / TRAINED)) is not None:
+        elif trained := read_json(place / TRAINED):
             state = "trained" if "figures" in trained else "starting" if place in locked else "stopped"
             yield f"{name}: {state}{f', {snapshot}' if snapshot else ''}"
         elif place in starting:
@@ -152,11 +151,3 @@ def _of_sweep(directory: Path, begun: Collection[Path]) -> Iterator[str]:
         if opened["name"] == "sweep":
             number = sum(path.parent == directory for path in begun)
             yield f"sweep: {'' if number else 'starting, '}job {number or 1}{of_jobs(params['params']['overrides'])}"
-
-
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        document = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    return document if isinstance(document, dict) else None

@@ -18,7 +18,7 @@ from typing import Any
 
 from sq.core.config import build, conf_dir
 from sq.core.errors import ConfigError, LedgerError, RowError, SqError
-from sq.core.files import digest_of
+from sq.core.files import digest_of, read_json
 from sq.core.ledger import read_manifest, read_rejects, read_rows
 from sq.core.manifest import Manifest
 from sq.core.row_index import RowIndex
@@ -224,13 +224,6 @@ def find_run(directory: Path) -> RunArtifacts:
 def draw(rows: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     """At most `count` of the rows, drawn by a hash of their ids, so that a rerun and another machine draw the same."""
     return heapq.nsmallest(count, rows, key=lambda row: digest_of("report", str(row.get("id"))))
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object in a file; empty where there is no file, or none with an object in it."""
-    with suppress(OSError, ValueError):
-        return dict(mapping(json.loads(path.read_text(encoding="utf-8"))))
-    return {}
 
 
 def load_config(group: str, name: str) -> Any:

@@ -27,11 +27,11 @@ from sq import __version__
 from sq.core.columns import CHAT, TABLE
 from sq.core.count import count_noun
 from sq.core.errors import ConfigError, LedgerError, RowError
-from sq.core.files import DirectoryLock, plain_errors, sync_directory
+from sq.core.files import DirectoryLock, plain_errors, read_json, sync_directory
 from sq.core.ledger import read_manifest
 from sq.core.manifest import NAME as MANIFEST
 from sq.core.rows import EXAMPLE
-from sq.report.artifacts import RunArtifacts, StageArtifacts, find_run, read_json
+from sq.report.artifacts import RunArtifacts, StageArtifacts, find_run
 from sq.report.card import card
 from sq.report.dataset_formats import SCHEMAS, DatasetFormat, formatted
 
@@ -69,8 +69,13 @@ def build(
         lock = DirectoryLock(staging)
         try:
             _clear(staging)
-            schema, rows, count = _rows(artifacts, form)
-            shards = _write_shards(rows, staging / "data", schema, count)
+            schema, rows = _rows(artifacts, form)
+            shards, count = _write_shards(rows, staging / "data", schema)
+            if not count:
+                raise RowError(
+                    f"{artifacts.finals[0].directory} gives no row for --format {form.value}: no question has a better "
+                    "and a worse candidate with an answer. Answer with stage.n of 2 or more"
+                )
             text = card(artifacts, schema, form=form, rows=count, licence=licence, name=name)
             (staging / "README.md").write_text(text, encoding="utf-8")
             counts = {"sq": __version__, "rows": count, "shards": shards, "columns": schema.names}
@@ -119,25 +124,14 @@ def _is_there(target: Path, content: Mapping[str, Any]) -> bool:
     raise ConfigError(f"{target} holds {what}; choose another --output, or delete it")
 
 
-def _rows(artifacts: RunArtifacts, form: DatasetFormat) -> tuple[pa.Schema, Iterator[dict[str, Any]], int]:
-    """The dataset's schema, its rows, and how many they are.
-
-    Raises:
-        RowError: where there is none of this form.
-    """
+def _rows(artifacts: RunArtifacts, form: DatasetFormat) -> tuple[pa.Schema, Iterator[dict[str, Any]]]:
+    """The dataset's schema and its rows."""
     stages = artifacts.finals
-    if form is DatasetFormat.SFT:
-        schema = _schema(stages)
-        known = [name for name in schema.names if name in TABLE]
-        rows = (_with_messages(row) for stage in stages for row in stage.rows(*known))
-        return schema, rows, artifacts.final_rows
-    count = sum(1 for _ in formatted(stages, form, artifacts.domain))
-    if not count:
-        raise RowError(
-            f"{stages[0].directory} gives no row for --format {form.value}: no question has a better and a worse "
-            "candidate with an answer. Answer with stage.n of 2 or more"
-        )
-    return SCHEMAS[form], formatted(stages, form, artifacts.domain), count
+    if form is not DatasetFormat.SFT:
+        return SCHEMAS[form], formatted(stages, form, artifacts.domain)
+    schema = _schema(stages)
+    known = [name for name in schema.names if name in TABLE]
+    return schema, (_with_messages(row) for stage in stages for row in stage.rows(*known))
 
 
 def _schema(stages: Sequence[StageArtifacts]) -> pa.Schema:
@@ -152,19 +146,24 @@ def _schema(stages: Sequence[StageArtifacts]) -> pa.Schema:
     return pa.schema([*first, *(field for field in wanted if field.name in filled)])
 
 
-def _write_shards(stream: Iterator[dict[str, Any]], directory: Path, schema: pa.Schema, rows: int) -> int:
+def _write_shards(stream: Iterator[dict[str, Any]], directory: Path, schema: pa.Schema) -> tuple[int, int]:
+    """Write the rows; how many shards and rows that are. A shard's name says of how many, so it comes last."""
     directory.mkdir(parents=True)
-    shards = -(-rows // SHARD)
-    for number in range(shards):
-        path = directory / f"train-{number:05d}-of-{shards:05d}.parquet"
+    shards: list[tuple[Path, str]] = []
+    count = 0
+    while batch := list(islice(stream, min(BATCH, SHARD))):
+        path = directory / f"{len(shards)}.parquet"
+        left = SHARD
         with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-            part = islice(stream, SHARD)
-            while batch := list(islice(part, BATCH)):
+            while batch:
                 writer.write_table(pa.Table.from_pylist(batch, schema=schema))
+                count, left = count + len(batch), left - len(batch)
+                batch = list(islice(stream, min(BATCH, left)))
         with path.open("rb") as file:
-            digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()
-        path.rename(path.with_stem(f"{path.stem}-{digest}"))
-    return shards
+            shards.append((path, hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=8)).hexdigest()))
+    for number, (path, digest) in enumerate(shards):
+        path.rename(path.with_name(f"train-{number:05d}-of-{len(shards):05d}-{digest}.parquet"))
+    return len(shards), count
 
 
 def _with_messages(row: dict[str, Any]) -> dict[str, Any]:

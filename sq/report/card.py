@@ -13,7 +13,8 @@ import yaml
 
 from sq import __version__
 from sq.core.columns import CHAT, TABLE
-from sq.report.artifacts import MOST, RunArtifacts, StageArtifacts, read_json
+from sq.core.files import read_json
+from sq.report.artifacts import MOST, RunArtifacts, StageArtifacts
 from sq.report.content import percentiles, repeated
 from sq.report.dataset_formats import ABOUT, DatasetFormat
 from sq.report.estimates import quality, selected_right

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sq.core.errors import SqError
-from sq.report.artifacts import RunArtifacts, read_json
+from sq.core.files import read_json
+from sq.report.artifacts import RunArtifacts
 from sq.report.content import question_stages, seeds
 from sq.report.overlap import problems
 from sq.report.plots import MARKERS, Plots, axes, color

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from sq.core.errors import ConfigError, EngineError, RowError
+from sq.core.files import read_json
 from sq.core.secrets import redact
-from sq.report.artifacts import read_json
 from sq.report.build import FORMAT, NOTE
 
 FIXES = {

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from sq.core.errors import ConfigError
-from sq.core.files import write_files
+from sq.core.files import read_json, write_files
 from sq.engine.base import Request, Sampling
 from sq.engine.config import EngineConfig
 from sq.models.load import ModelConfig
-from sq.report.artifacts import RunArtifacts, load_config, read_json
+from sq.report.artifacts import RunArtifacts, load_config
 from sq.report.render import Section, section
 
 SAMPLE = 10_000

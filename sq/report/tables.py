@@ -7,11 +7,12 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sq.core.files import read_json
 from sq.core.intervals import share_interval
 from sq.core.provenance import git_state, hardware, versions
 from sq.core.secrets import redact
 from sq.eval.paper import BENCHMARKS, SCALEQUEST, base_of, paper_figure
-from sq.report.artifacts import RunArtifacts, StageArtifacts, mapping, read_json
+from sq.report.artifacts import RunArtifacts, StageArtifacts, mapping
 from sq.report.estimates import accuracies_by_grader
 from sq.report.render import Section, section
 from sq.synth.metrics import shares

@@ -38,7 +38,7 @@ class RequestTraces:
         now = time.time()
         for (begun, request), result in zip(self._asked.get(item, ()), results, strict=False):
             trace = RequestTrace(
-                started=int(begun * 1000), seconds=now - begun, asked="", outcome=result.error or _reply(result),
+                started=int(begun * 1000), seconds=now - begun, prompt="", response=result.error or _reply(result),
                 tokens=_tokens(result), failed=result.error is not None,
             )  # fmt: skip
             self._requests.setdefault(item, []).append((trace, request))
@@ -53,18 +53,18 @@ class RequestTraces:
         return [self._trace(name, result, text) for result in list(self._ended.values())[:limit]]
 
     def _trace(self, name: str, result: ItemResult, text: Callable[[AnyRequest], str]) -> ItemTrace:
-        requests = tuple(replace(trace, asked=text(request)) for trace, request in self._requests.get(result.key, []))
+        requests = tuple(replace(trace, prompt=text(request)) for trace, request in self._requests.get(result.key, []))
         reasons = ", ".join(dict.fromkeys(reject.reason for reject in result.rejects))
         started = min((r.started for r in requests), default=int(time.time() * 1000))
         ended = max((r.started + r.seconds * 1000 for r in requests), default=started)
         rejected = f"rejected: {reasons}" if reasons else ""
         kept = f"{len(result.rows)} row{'s'[: len(result.rows) != 1]}" if result.rows else ""
         if result.rows and "id" not in result.rows[0] and requests:  # a filter's question to its judge or scorer
-            kept = requests[-1].outcome
+            kept = requests[-1].response
         return ItemTrace(
             name=name, item=result.key, started=started, seconds=(ended - started) / 1000,
-            asked=requests[0].asked if requests else "", requests=requests, failed=result.failure is not None,
-            outcome=result.failure or ", ".join(filter(None, (kept, rejected))),
+            prompt=requests[0].prompt if requests else "", requests=requests, failed=result.failure is not None,
+            response=result.failure or ", ".join(filter(None, (kept, rejected))),
         )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sq.core.files import write_files
+from sq.core.files import read_json, write_files
 from sq.engine.meter import Usage
 
 NAME = "figures.json"
@@ -70,8 +70,4 @@ class StageMetrics:
 
 def read_stage_metrics(directory: Path) -> dict[str, Any]:
     """What the file of a stage's directory holds: digest, figures (its metrics), usage, determinism; {} for no file."""
-    try:
-        content = json.loads((directory / NAME).read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    return read_json(directory / NAME)

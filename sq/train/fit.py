@@ -241,9 +241,9 @@ def _log_model(run: Run, job: TrainJob, given: PreparedRun, rows: TrainingRows, 
         name=name,
         path=str(path.absolute()),
         digest=fingerprint(exported),
-        kind=job.stage.name,
+        stage=job.stage.name,
         params=params,
-        made=True,
+        exported=True,
     )
     held_out = DataRef(name="held out", digest=rows.held_out.digest())
     for data, front in ((_data_ref(job, given, rows), "train/"), (held_out, "val/")):

@@ -84,7 +84,7 @@ def test_models_are_ranked_by_what_was_measured_of_them(store, caplog):
     seeds, bench = DataRef(name="seeds", digest="d" * 64), DataRef(name="gsm8k", digest="b" * 12)
     for name, loss in (("low", 0.5), ("high", 0.9)):
         model = ModelRef(
-            name=name, path=f"/m/{name}", digest=f"w-{name}", kind="sft", params={"stage.lr": 0.1}, made=True
+            name=name, path=f"/m/{name}", digest=f"w-{name}", stage="sft", params={"stage.lr": 0.1}, exported=True
         )
         with store.track(params={"name": name}, directory=name) as run:
             run.metrics({"val/loss": 9.0}, step=0)
@@ -118,14 +118,14 @@ def test_traces_of_requests_are_sent_once(store, caplog):
     """A trace an item, a span a request, under the run; what is sent again is the same trace."""
     tokens = {"input_tokens": 12, "output_tokens": 3, "total_tokens": 15}
     requests = tuple(
-        RequestTrace(started=1000 * i, seconds=0.5, asked=f"user: größer {i}?", outcome=f"yes {i}", tokens=tokens)
+        RequestTrace(started=1000 * i, seconds=0.5, prompt=f"user: größer {i}?", response=f"yes {i}", tokens=tokens)
         for i in (1, 2)
     )
     with store.track() as run:
         for item, failed in (("a", False), ("b", True)):
             run.trace(
                 ItemTrace(
-                    name="filter", item=item, started=1000, seconds=1.5, asked="user: größer 1?", outcome="1 row",
+                    name="filter", item=item, started=1000, seconds=1.5, prompt="user: größer 1?", response="1 row",
                     requests=requests, failed=failed,
                 )
             )  # fmt: skip

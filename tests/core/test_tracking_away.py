@@ -19,7 +19,7 @@ from types import SimpleNamespace
 import pytest
 
 from sq import cli
-from sq.core import tracking_mlflow
+from sq.core import tracking_file
 from sq.core.errors import SqError
 from sq.core.tracking import DataRef, TrackingConfig, send_tracked
 
@@ -186,7 +186,7 @@ def test_a_full_disk_leaves_no_half_record(store, monkeypatch, caplog):
     with store.track() as run:
         run.metrics({"a": 1})
         with monkeypatch.context() as patch:
-            patch.setattr(tracking_mlflow, "write_all", full)
+            patch.setattr(tracking_file, "write_all", full)
             run.metrics({"b": 1})
         run.metrics({"c": 1})
     assert "No space left on device" in caplog.text and store.one()["metrics"] == {"a": 1, "c": 1}

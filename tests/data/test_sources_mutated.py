@@ -7,26 +7,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from source_files import GOODS, LINES, put, read
 
 from sq.core.errors import RowError
 from sq.core.rows import QUESTION, check_row, fit_row
-from sq.data.sources import SourceConfig, read_source
-
-GOODS = [{"question": f"What is {i} + 2?", "answer": str(i + 2)} for i in range(200)]
-
-
-LINES = [json.dumps(r).encode() for r in GOODS]
-
-
-def read(path, rejects=None, need=QUESTION, **settings):
-    return list(read_source(SourceConfig(input=str(path), **settings), need, rejects))
-
-
-def put(directory, data, name="a.jsonl"):
-    path = directory / name
-    path.write_bytes(data if isinstance(data, bytes) else data.encode())
-    return path
-
 
 MUTATIONS = st.lists(
     st.tuples(
