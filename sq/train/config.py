@@ -108,13 +108,6 @@ class TrainerConfig:
         None, help="directory for tokenised rows and reference log-probs, to share over a sweep"
     )
 
-    def __post_init__(self) -> None:
-        if self.checkpointed_layers < 1 and not self.gradient_checkpointing:
-            raise ValueError(
-                f"checkpointed_layers={self.checkpointed_layers} is a share of the layers that "
-                "gradient_checkpointing=true computes again; set that too"
-            )
-
     @property
     def world(self) -> int:
         """Processes of the whole training."""

@@ -58,6 +58,11 @@ def checked_trainer(trainer: TrainerConfig, stage: StageConfig) -> TrainerConfig
             f"stage.optimizer={stage.optimizer.value} cannot work on FSDP's shards (bitsandbytes knows none); use "
             "stage.optimizer=adamw, whose state FSDP spreads over the processes, or trainer.strategy=deepspeed or ddp"
         )
+    if trainer.checkpointed_layers < 1 and not trainer.gradient_checkpointing:
+        raise ConfigError(
+            f"trainer.checkpointed_layers={trainer.checkpointed_layers} is a share of the layers that "
+            "trainer.gradient_checkpointing=true computes again; set that too"
+        )
     if trainer.lora.quantize and trainer.strategy in ("fsdp", "deepspeed"):
         raise ConfigError(
             f"trainer.lora.quantize=true with trainer.strategy={trainer.strategy}: weights in 4 bit are packed "

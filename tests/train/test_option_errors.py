@@ -35,7 +35,7 @@ from sq.train.qft import QFTStage
             ["trainer.strategy=deepspeed", "trainer.precision=bf16"],
             r"trainer\.precision=bf16 with trainer\.strategy=deepspeed: .*; use trainer\.precision=bf16_mixed",
         ),
-        ("qft", ["trainer.checkpointed_layers=0.5"], r"checkpointed_layers=0\.5 is a share .* set that too"),
+        ("qft", ["trainer.checkpointed_layers=0.5"], r"trainer\.checkpointed_layers=0\.5 is a share .* set that too"),
         ("qft", ["trainer.head=liger"], r"trainer\.head=liger cannot be used: no GPU; use trainer\.head=auto"),
         (
             "pretrain",
