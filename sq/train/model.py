@@ -35,6 +35,7 @@ from sq.train.stage import Optimizer, StageConfig, StageLoss, TrainableModel
 from sq.train.token_stage import TokenStage
 
 if TYPE_CHECKING:
+    import numpy as np
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 log = logging.getLogger(__name__)
@@ -260,9 +261,7 @@ def check_parity_gate(
     if not attention.packs:
         log.info("parity of packed and unpacked training: rows run one by one, there is nothing to compare")
         return
-    order = sorted(range(len(rows)), key=lambda i: rows.lengths[i])
-    spread = [order[round(k * (len(order) - 1) / max(1, PARITY_ROWS - 1))] for k in range(PARITY_ROWS)]
-    chosen = [row for item in dict.fromkeys(spread) for row in rows.rows(item)]
+    chosen = [row for item in _spread(rows.lengths) for row in rows.rows(item)]
     kept = _parity_passed(model, attention, prefix > 0, weights)
     if len(chosen) < 2 or (kept.exists() and not again):
         return
@@ -279,6 +278,12 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
+
+
+def _spread(lengths: np.ndarray) -> list[int]:
+    """A few items from the shortest to the longest."""
+    order = lengths.argsort(kind="stable")
+    return list(dict.fromkeys(int(order[round(k * (len(order) - 1) / (PARITY_ROWS - 1))]) for k in range(PARITY_ROWS)))
 
 
 def _parity_passed(model: PreTrainedModel, attention: Attention, prefix: bool, weights: str) -> Path:

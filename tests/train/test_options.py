@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -57,6 +58,12 @@ def test_the_parity_gate_runs_once_for_a_model_and_a_kernel(job, tmp_path, monke
     assert len(seen) == 3, "once, once without a shared prefix, and where it was asked for"
     monkeypatch.setattr(model, "check_parity", lambda *args, **kwargs: pytest.fail("checked again"))
     fit(job("qft", *words, f"output_dir={tmp_path / 'again'}"))
+
+
+def test_the_parity_gate_takes_rows_of_all_lengths_from_one_reading():
+    lengths = np.random.default_rng(0).permutation(1_000_000)
+    assert [lengths[i] for i in model._spread(lengths)] == [0, 200_000, 400_000, 599_999, 799_999, 999_999]
+    assert len(model._spread(lengths[:1])) == 1 and len(model._spread(lengths[:4])) == 4
 
 
 def test_the_parity_gate_knows_what_it_was_passed_by(tiny_model, monkeypatch):
