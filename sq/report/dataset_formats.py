@@ -1,8 +1,9 @@
 """What a dataset is for: SFT, preference pairs, or reinforcement learning with a verifiable answer.
 
-All are made of one selection: the chosen candidate is a row of it, the others of its question are rejects. A pair is
-right against wrong where a reference tells, else the best reward against the worst, else the most votes against the
-fewest (the paper's own future work). A verifiable answer is the reference, or what most candidates say.
+All are made of one selection: the candidates kept of a question are rows of it, the best first, the others are
+rejects. A pair is right against wrong where a reference tells, else the best reward against the worst, else the most
+votes against the fewest (the paper's own future work). A verifiable answer is the reference, or what most candidates
+say.
 """
 
 from __future__ import annotations
@@ -99,23 +100,24 @@ def _domain(name: str) -> Domain:
 
 
 def _questions(stage: StageArtifacts) -> Iterator[tuple[Row, list[Row]]]:
-    """Each chosen candidate with the others of its question, which stand in the same order among the rejects."""
+    """The best candidate of each question with its others: further ones that were kept, and those among the rejects,
+    which stand in the same order."""
     rejects = ((row, reason) for row, reason, _ in stage.rejects() if "question_id" in row)
     groups = groupby(rejects, key=lambda each: each[0]["question_id"])
     ahead: dict[str, list[Row]] = {}  # of questions passed on the way: those without a chosen one stay here
-    for row in stage.rows():
-        wanted = row["question_id"]
-        while (row["candidates"] or 1) > 1 and wanted not in ahead:
+    for wanted, kept in groupby(stage.rows(), key=lambda row: row["question_id"]):
+        best, *more = kept
+        while (best["candidates"] or 1) > 1 + len(more) and wanted not in ahead:
             question, group = next(groups, (wanted, iter(())))
             ahead[question] = [{**other, "reason": reason} for other, reason in group]
-        others = ahead.get(wanted, [])
+        others = [{**row, "reason": "kept"} for row in more] + ahead.get(wanted, [])
         ahead.clear()
-        yield row, others
+        yield best, others
 
 
 def _pair(chosen: Row, others: Iterable[Row]) -> Row | None:
     """A better candidate against a worse one: right against wrong where a reference tells, else by reward or votes."""
-    rows = [chosen, *(row for row in others if row["reason"] in ("not_chosen", "wrong"))]
+    rows = [chosen, *(row for row in others if row["reason"] in ("kept", "not_chosen", "wrong", "low_reward"))]
     score = next((name for name in ("reward", "votes") if chosen.get(name) is not None), None)
     scored = sorted(rows, key=lambda row: (-(_number(row, score) or 0.0), row["id"]))
     right = [row for row in scored if row.get("correct") is True]

@@ -1,8 +1,8 @@
-"""One solution a question: those without a final answer go, of the others the best stays (paper, section 2.4).
+"""The solutions of a question that stay: those without a final answer go, of the others the best (paper, section 2.4).
 
 The paper takes the reward model's favourite. Majority and reward-weighted votes and the check against a reference need
-no reward model, or use it differently. No candidate is lost: the chosen one is a row, the others are rejects with
-their scores, votes and ranks.
+no reward model, or use it differently; `keep` lets more than one stay. No candidate is lost: those kept are rows, the
+others are rejects with their scores, votes and ranks.
 """
 
 from __future__ import annotations
@@ -45,25 +45,58 @@ class SelectionMethod(Enum):
     """Being right by the reference; where there is none, the majority."""
 
 
+class Keep(Enum):
+    """Which candidates of a question stay, in the method's order."""
+
+    BEST = "best"
+    TOP_K = "top_k"
+    """The first `top_k`."""
+    AGREEING = "agreeing"
+    """All whose final answer is that of the best."""
+    ALL = "all"
+
+
 @dataclass(frozen=True, kw_only=True)
 class SelectStage(SynthStage):
     """Best of n (paper, section 2.4: InternLM2-7B-Reward)."""
 
     method: SelectionMethod = setting(SelectionMethod.REWARD, help="what makes a candidate the best")
+    keep: Keep = setting(Keep.BEST, help="which candidates of a question stay, each a row")
+    top_k: int = setting(2, ge=1, help="candidates of a question that stay, where keep=top_k")
+    min_reward: float | None = setting(None, help="lowest reward of a candidate that stays")
+    min_agreement: float = setting(
+        0.0, ge=0, le=1, help="least share of a question's candidates that have its commonest answer"
+    )
     keep_cut_off: bool = setting(False, help="let candidates that ran into the token limit stand, if they answer")
+
+    def __post_init__(self) -> None:
+        if self.min_reward is not None and not self.rewarded:
+            raise ValueError(
+                f"min_reward={self.min_reward} needs rewards, which method={self.method.value} does not ask for; set "
+                "stage.method=reward or weighted, or leave stage.min_reward out"
+            )
+
+    @property
+    def rewarded(self) -> bool:
+        """Whether a reward model is asked."""
+        return self.method in (SelectionMethod.REWARD, SelectionMethod.WEIGHTED)
+
+    @property
+    def votes(self) -> bool:
+        """Whether it matters which answers are the same."""
+        return self.method is not SelectionMethod.REWARD or self.keep is Keep.AGREEING or self.min_agreement > 0
 
     def spec(self, job: SynthJob) -> StageSpec:
         """Choose among the candidates of each question."""
         domain = job.domain.create()
         source = StageInput(job=job, domain=domain, need=("question", "response"), any_text=("response",))
         inputs = (source.check(),)
-        rewarded = self.method in (SelectionMethod.REWARD, SelectionMethod.WEIGHTED)
-        if rewarded and not job.engine.can_score(job.model):
+        if self.rewarded and not job.engine.can_score(job.model):
             raise ConfigError(
                 f"stage.method={self.method.value} needs a reward model, and model={job.model.name} is none for this "
                 "engine: give model={name: reward, path: DIR} with engine=hf or vllm, or stage.method=majority"
             )
-        reward_model = ModelClient(job.model, job.engine) if rewarded else None
+        reward_model = ModelClient(job.model, job.engine) if self.rewarded else None
         answers = made_with(job.source)
         extracted = answers.get("stage.name") == "answers" and answers.get("extractor") == domain.extractor
         selector = Selector(stage=self, domain=domain, seed=job.seed, reward_model=reward_model, extracted=extracted)
@@ -161,25 +194,55 @@ class Selector:
         if not standing:
             return ItemResult(key=key, rejects=rejects)
         count = len(standing) + len(rejects)
-        method = self.stage.method
-        groups = {} if method is SelectionMethod.REWARD else _vote(standing, self.domain)
-        if method is SelectionMethod.CHECK:
-            checkable = standing[0].get("answer") is not None
-            for row in standing if checkable else []:
-                if not row["correct"]:
-                    detail = f"{row['response_answer']} is not {row['answer']}"
-                    rejects.append(Reject(row=row, reason="wrong", detail=detail))
-            standing = [row for row in standing if row["correct"]] if checkable else standing
-            if not standing:
-                return ItemResult(key=key, rejects=rejects)
-        weights = _weights(standing, groups) if method is SelectionMethod.WEIGHTED else {}
+        groups = _vote(standing, self.domain) if self.stage.votes else {}
+        standing = self._allowed(standing, rejects, count)
+        if not standing:
+            return ItemResult(key=key, rejects=rejects)
+        weights = _weights(standing, groups) if self.stage.method is SelectionMethod.WEIGHTED else {}
         standing.sort(key=lambda row: (*self._order(row, weights), row_id("tie", seed=self.seed, id=row["id"])))
         for rank, row in enumerate(standing):
             row["rank"] = rank
-        best = standing[0]
-        rejects += [Reject(row=row, reason="not_chosen", detail=f"rank {row['rank']}") for row in standing[1:]]
-        chosen = {**best, "query": self._query(best), "selected_by": method.value, "candidates": count}
-        return ItemResult(key=key, rows=[fit_row(chosen, EXAMPLE)], rejects=rejects)
+        kept = self._kept(standing, groups)
+        ids = {row["id"] for row in kept}
+        rejects += [
+            Reject(row=row, reason="not_chosen", detail=f"rank {row['rank']}")
+            for row in standing
+            if row["id"] not in ids
+        ]
+        more = {"query": self._query(standing[0]), "selected_by": self.stage.method.value, "candidates": count}
+        return ItemResult(key=key, rows=[fit_row(row | more, EXAMPLE) for row in kept], rejects=rejects)
+
+    def _allowed(self, standing: list[dict[str, Any]], rejects: list[Reject], count: int) -> list[dict[str, Any]]:
+        """The candidates that may stay whatever their rank; a reject for each of the others."""
+        allowed = []
+        agreement = max(row["votes"] for row in standing) / count if self.stage.votes else 0.0
+        for row in standing:
+            reason = self._objection(row, agreement)
+            if reason is None:
+                allowed.append(row)
+            else:
+                rejects.append(Reject(row=row, reason=reason[0], detail=reason[1]))
+        return allowed
+
+    def _objection(self, row: dict[str, Any], agreement: float) -> tuple[str, str] | None:
+        """Why a candidate may not stay."""
+        stage = self.stage
+        checked = stage.method is SelectionMethod.CHECK and row.get("answer") is not None
+        if checked and not row["correct"]:
+            return "wrong", f"{row['response_answer']} is not {row['answer']}"
+        if agreement < stage.min_agreement:
+            return "low_agreement", f"{agreement:.3f} of the candidates have the commonest answer"
+        if stage.min_reward is not None and row["reward"] < stage.min_reward:
+            return "low_reward", f"{row['reward']:.4f}"
+        return None
+
+    def _kept(self, ranked: list[dict[str, Any]], groups: dict[str, str]) -> list[dict[str, Any]]:
+        """Those that stay, the best first."""
+        if self.stage.keep is Keep.ALL:
+            return ranked
+        if self.stage.keep is Keep.AGREEING:
+            return [row for row in ranked if groups[row["id"]] == groups[ranked[0]["id"]]]
+        return ranked[: self.stage.top_k if self.stage.keep is Keep.TOP_K else 1]
 
     def _order(self, row: dict[str, Any], weights: dict[str, float]) -> tuple[float, ...]:
         """What candidates are ordered by, the best first."""

@@ -8,7 +8,7 @@ import pytest
 from sq.core.errors import RowError
 from sq.core.ledger import read_rejects, read_rows
 from sq.report.build import build
-from sq.report.dataset_formats import DatasetFormat, _pair
+from sq.report.dataset_formats import DatasetFormat, _pair, _questions
 
 PREFERENCE, RLVR = DatasetFormat.PREFERENCE, DatasetFormat.RLVR
 
@@ -77,6 +77,7 @@ def row(name, **values):
         (row("a", reward=2.0), [row("b", reward=-9.0, reason="cut_off"), row("c", reward=1.0)], "c", "reward"),
         (row("a", votes=2), [row("b", votes=2), row("c", votes=1)], "c", "votes"),
         (row("a"), [row("b")], None, ""),
+        (row("a", votes=2), [row("b", votes=1, reason="kept")], "b", "votes"),
         (row("a", votes=2, correct=False), [row("c", votes=2, correct=False), row("b", votes=1, correct=False)],
          "b", "votes"),
     ],
@@ -97,6 +98,22 @@ def test_a_right_candidate_is_never_the_worse_one(score):
         pair = _pair(chosen, [other])
         texts = pair["chosen"][0]["content"], pair["rejected"][0]["content"], pair["preferred_by"]
         assert texts == ("right", "wrong", "correct")
+
+
+def test_a_question_with_several_kept_candidates_is_one_row_each():
+    def kept(question, count, *names):
+        return [row(n, question_id=question, candidates=count, votes=9 - i) for i, n in enumerate(names)]
+
+    class Stage:
+        def rows(self):
+            return iter([*kept("A", 2, "a0", "a1"), *kept("B", 4, "b0", "b1"), *kept("D", 2, "d0")])
+
+        def rejects(self):
+            every = (("B", "b2"), ("B", "b3"), ("C", "c0"), ("D", "d1"))
+            return ((row(name, question_id=question), "not_chosen", "") for question, name in every)
+
+    found = {best["id"]: [other["id"] for other in others] for best, others in _questions(Stage())}
+    assert found == {"a0": ["a1"], "b0": ["b1", "b2", "b3"], "d0": ["d1"]}
 
 
 @pytest.mark.slow

@@ -71,6 +71,48 @@ def test_check_takes_a_right_one_and_without_a_reference_the_majority(run, tmp_p
     assert metrics["rejects/wrong"] == 3 and metrics["items"] == 3
 
 
+KEPT = [
+    # settings, the answers kept in their order, why the others are not
+    ("majority stage.keep=top_k", ["4", "4"], {"not_chosen": 3, "no_answer": 1}),
+    ("majority stage.keep=top_k stage.top_k=9", ["4", "4", "4", "5", "6"], {"no_answer": 1}),
+    ("majority stage.keep=all", ["4", "4", "4", "5", "6"], {"no_answer": 1}),
+    ("majority stage.keep=agreeing", ["4", "4", "4"], {"not_chosen": 2, "no_answer": 1}),
+    ("reward stage.keep=agreeing", ["5"], {"not_chosen": 4, "no_answer": 1}),
+    ("reward stage.keep=all stage.min_reward=0.9", ["5"], {"low_reward": 4, "no_answer": 1}),
+    ("reward stage.min_reward=1.5", [], {"low_reward": 5, "no_answer": 1}),
+    ("reward stage.min_agreement=0.5", ["5"], {"not_chosen": 4, "no_answer": 1}),
+    ("reward stage.min_agreement=0.51", [], {"low_agreement": 5, "no_answer": 1}),
+    ("weighted stage.keep=agreeing", ["4", "4", "4"], {"not_chosen": 2, "no_answer": 1}),
+]
+
+
+@pytest.mark.parametrize(("settings", "kept", "reasons"), KEPT)
+def test_which_candidates_of_a_question_stay(run, tmp_path, candidates, settings, kept, reasons):
+    file = candidates(boxed(4), boxed(4), boxed(5), boxed(4), boxed(6), "none")
+    metrics = run("select", f"input={file}", *f"stage.method={settings}".split(), to="s")
+    rows = list(read_rows(tmp_path / "s"))
+    assert sorted(row["response_answer"] for row in rows) == sorted(kept)
+    assert Counter(r["reason"] for r in read_rejects(tmp_path / "s")) == reasons
+    assert len({row["id"] for row in rows}) == len(rows) and metrics["rows"] + metrics["rejects"] == 6
+    assert [row["rank"] for row in rows] == list(range(len(rows))) and all(row["candidates"] == 6 for row in rows)
+
+
+def test_every_kept_candidate_tells_its_story(run, tmp_path, candidates):
+    from sq.synth.why import why
+
+    run("answers", "input=domain", "limit=2", "stage.n=3", to="a")
+    run("select", f"input={tmp_path / 'a'}", "stage.method=majority", "stage.keep=all", to="s")
+    rows = list(read_rows(tmp_path / "s"))
+    assert len(rows) > 2
+    for row in rows:
+        assert "select" in (story := why(row["id"], [tmp_path])) and row["question"][:20] in story
+
+
+def test_a_bar_for_rewards_that_nobody_gives_is_refused(job):
+    with pytest.raises(ConfigError, match="min_reward=0.5 needs rewards, which method=majority does not ask for"):
+        job("select", "input=x", "stage.method=majority", "stage.min_reward=0.5")
+
+
 def test_ties_are_broken_by_the_seed_alone(run, tmp_path, candidates):
     for i in range(40):
         file = candidates(boxed(1), boxed(2), question=f"Question {i}?")
