@@ -1,16 +1,30 @@
 """Near-duplicates: ours beside datasketch, end to end, on generated questions with planted near-copies.
 
-python benchmarks/duplicates.py 20000          # speed and recall of both
-python benchmarks/duplicates.py 1000000 ours   # how long, and how much memory, a million takes
+    python benchmarks/duplicates.py make FILE --count 1000000 [--data DIR]   # the questions
+    python benchmarks/duplicates.py ours FILE [--processes 2]                # processor seconds, memory, recall
+    python benchmarks/duplicates.py datasketch FILE                          # the same of datasketch, twice
+
+With `--data`, a directory with math_train.jsonl and gsm8k_train.jsonl, texts are natural ones: a chain over pairs of
+words of those problems, so that every shingle of three words is one that people write and the frequent ones are
+frequent, with other numbers. Without it they are made-up words. A tenth repeat an earlier question nearly: one word or
+two are others, or numbers. Of those, the copies of Jaccard similarity 0.8 and above are what recall is of.
 """
 
 from __future__ import annotations
 
+import argparse
+import itertools
+import json
 import random
+import re
 import resource
-import sys
 import time
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
 
 from sq.synth.filters.duplicates import BATCH, DuplicateIndex, DuplicatesFilter
 from sq.synth.filters.minhash import MinHash, jaccard
@@ -20,82 +34,143 @@ WORDS = [
     a + b + c for a in "bcdfghklmnprstvwz" for b in "aeiou" for c in ("", "n", "rt", "ll", "st", "mo", "ka", "tri")
 ]
 COPIES = 0.1
+BLOCK = 50_000
+WHO = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+Text = Callable[[random.Random], list[str]]
 
 
-def questions(count: int) -> Iterator[tuple[str, str, str | None]]:
-    """Id, text of about 45 words, and the id of the earlier text it nearly repeats (0.8 to 0.9 alike), if any."""
-    rng = random.Random(0)
-    kept: list[tuple[str, list[str]]] = []
-    for i in range(count):
-        if kept and rng.random() < COPIES:
-            origin, words = kept[rng.randrange(len(kept))]
-            words = list(words)
-            words[rng.randrange(len(words))] = rng.choice(WORDS)
-            yield str(i), " ".join(words), origin
-            continue
-        words = [rng.choice(WORDS) for _ in range(rng.randint(34, 56))]
-        if len(kept) < 50_000:
-            kept.append((str(i), words))
-        yield str(i), " ".join(words), None
+def made_up(rng: random.Random) -> list[str]:
+    """About 45 words that nobody says."""
+    return rng.choices(WORDS, k=rng.randint(34, 56))
 
 
-def ours(texts: list[tuple[str, str]]) -> set[str]:
-    """The ids that are found to repeat another."""
-    index = DuplicateIndex(DuplicatesFilter())
-    found = set()
-    for start in range(0, len(texts), BATCH):
-        block = texts[start : start + BATCH]
-        found |= {name for (name, _), hit in zip(block, index.find(block), strict=True) if hit is not None}
-    return found
+@lru_cache
+def natural(data: Path) -> Text:
+    """Texts of 30 to 60 words, each of which follows the two before it in some problem of the data."""
+    nodes: defaultdict[tuple[str, str], list[Any]] = defaultdict(list)  # of two words: each third, and the node after
+    starts: list[tuple[str, str]] = []
+    for name, key in (("math_train.jsonl", "problem"), ("gsm8k_train.jsonl", "question")):
+        for line in (data / name).open():
+            words = json.loads(line)[key].split()
+            starts.append((words[0], words[1]))
+            for one, two, three in zip(words, words[1:], words[2:], strict=False):
+                nodes[one, two].append((three, nodes[two, three]))
+
+    def text(rng: random.Random) -> list[str]:
+        length, words, node, chance = rng.randint(30, 60), list[str](), list[Any](), rng.random
+        while len(words) < length:
+            if node:
+                word, node = node[int(chance() * len(node))]
+                words.append(word)
+            else:
+                words += (start := rng.choice(starts))
+                node = nodes[start]
+        return re.sub(r"\d+", lambda _: str(2 + int(chance() * 998)), " ".join(words)).split(" ")
+
+    return text
 
 
-def datasketch(texts: list[tuple[str, str]], weights: tuple[float, float] = (0.5, 0.5)) -> set[str]:
+def write_block(path: Path, block: int, count: int, data: Path | None) -> None:
+    """Lines of an id, whether it repeats an earlier text of the block to 0.8, and the text."""
+    text, rng, minhash = natural(data) if data else made_up, random.Random(block), MinHash()
+    kept: list[list[str]] = []
+    with open(path, "w") as file:
+        for i in range(block * BLOCK, min(count, (block + 1) * BLOCK)):
+            if kept and rng.random() < COPIES:
+                origin = rng.choice(kept)
+                words = list(origin)
+                for place in rng.sample(range(len(words)), rng.randint(1, 2)):
+                    words[place] = str(rng.randint(2, 999)) if rng.random() < 0.5 else rng.choice(WORDS)
+                pair = minhash.shingles([words_of(" ".join(one)) for one in (origin, words)])
+                kind = "alike" if jaccard(*pair) >= 0.8 else "less"
+            else:
+                words, kind = text(rng), "new"
+                if len(kept) < BLOCK // 10:
+                    kept.append(words)
+            file.write(f"{i}\t{kind}\t{' '.join(words)}\n")
+
+
+def make(path: Path, count: int, data: Path | None) -> None:
+    """Write the questions, in two processes."""
+    blocks = range(-(-count // BLOCK))
+    paths = [path.with_name(f"{path.name}.{block}") for block in blocks]
+    with ProcessPoolExecutor(2) as pool:
+        n = len(paths)
+        list(pool.map(write_block, paths, blocks, [count] * n, [data] * n))
+    with open(path, "wb") as whole:
+        for part in paths:
+            whole.write(part.read_bytes())
+            part.unlink()
+
+
+def read(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Id, kind and text of each question."""
+    with open(path) as file:
+        for line in file:
+            name, kind, text = line.rstrip("\n").split("\t")
+            yield name, kind, text
+
+
+def ours(path: Path, processes: int) -> Iterator[bool]:
+    """Of each question, whether it repeats another: nothing but a block is in memory beside the index."""
+    index = DuplicateIndex(DuplicatesFilter(processes=processes))
+    rows = ((name, text) for name, _, text in read(path))
+    blocks = iter(lambda: list(itertools.islice(rows, BATCH)), [])
+    for block, signatures in index.signer.sign_blocks(blocks, lambda block: [text for _, text in block]):
+        yield from (hit is not None for hit in index.find([name for name, _ in block], signatures))
+
+
+def datasketch(path: Path, weights: tuple[float, float]) -> Iterator[bool]:
     """The same with its MinHashLSH as its documentation shows it, 128 permutations, threshold 0.8."""
     import datasketch as ds
 
-    lsh, found = ds.MinHashLSH(threshold=0.8, num_perm=128, weights=weights), set()
-    for name, text in texts:
+    lsh = ds.MinHashLSH(threshold=0.8, num_perm=128, weights=weights)
+    for name, _, text in read(path):
         words = words_of(text)
         minhash = ds.MinHash(num_perm=128)
         minhash.update_batch([" ".join(words[i : i + 3]).encode() for i in range(len(words) - 2)])
-        if lsh.query(minhash):
-            found.add(name)
-        else:
+        hit = bool(lsh.query(minhash))
+        if not hit:
             lsh.insert(name, minhash)
-    return found
+        yield hit
 
 
-def recalling(texts: list[tuple[str, str]]) -> set[str]:
-    """datasketch, told to weigh what it misses above what it wrongly finds."""
-    return datasketch(texts, (0.1, 0.9))
+def measure(label: str, hits: Iterator[bool], path: Path) -> None:
+    """Read it to the end and print what it took, of all processes, and what it found."""
+    before, begun = used(), time.monotonic()
+    found = Counter(itertools.starmap(lambda hit, row: (row[1], hit), zip(hits, read(path), strict=True)))
+    cpu, wall, count = used() - before, time.monotonic() - begun, found.total()
+    alike = found["alike", True] + found["alike", False]
+    own, child = (resource.getrusage(who).ru_maxrss / 1024 for who in WHO)
+    print(
+        f"{label:<17} {count:,} questions: {count / cpu:,.0f} per CPU s, {cpu:.1f} CPU s, {wall:.1f} s | "
+        f"recall at Jaccard 0.8 and above {found['alike', True] / max(alike, 1):.2%} of {alike:,} | "
+        f"{found['new', True]:,} others removed | peak {own:,.0f} MB, largest child {child:,.0f} MB",
+        flush=True,
+    )
 
 
-def main(count: int, only: str | None) -> None:
-    made = list(questions(count))
-    texts = [(name, text) for name, text, _ in made]
-    by_id = dict(texts)
-    planted = [(name, origin) for name, _, origin in made if origin is not None]
-    hasher = MinHash()
-    alike = {n for n, o in planted if jaccard(*hasher.shingles([words_of(by_id[n]), words_of(by_id[o])])) >= 0.8}
-    rates = {}
-    for label, find in (("ours", ours), ("datasketch", datasketch), ("datasketch-recall", recalling)):
-        if only not in (None, label):
-            continue
-        start, cpu = time.monotonic(), time.process_time()
-        found = find(texts)
-        cpu, wall = time.process_time() - cpu, time.monotonic() - start
-        rates[label] = count / cpu
-        recall = len(found & alike) / max(len(alike), 1)
-        wrong = len(found - {name for name, _ in planted})
-        memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(
-            f"{label:<17} {count:,} questions: {count / cpu:,.0f} per CPU s, {cpu:.1f} CPU s, {wall:.1f} s | "
-            f"recall at Jaccard 0.8 and above {recall:.2%} of {len(alike):,} | {wrong} others removed | "
-            f"peak {memory:,.0f} MB"
-        )
-    for label in rates.keys() - {"ours"} if "ours" in rates else ():
-        print(f"ours / {label}: {rates['ours'] / rates[label]:.2f}x")
+def used() -> float:
+    """Processor seconds of this process and its children that have ended."""
+    return sum(usage.ru_utime + usage.ru_stime for usage in map(resource.getrusage, WHO))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("make", "ours", "datasketch"))
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--count", type=int, default=20_000)
+    parser.add_argument("--data", type=Path)
+    parser.add_argument("--processes", type=int, default=1, help="that make signatures; one: the index's own")
+    asked = parser.parse_args()
+    if asked.what == "make":
+        make(asked.file, asked.count, asked.data)
+    elif asked.what == "ours":
+        measure("ours", ours(asked.file, asked.processes), asked.file)
+    else:
+        measure("datasketch", datasketch(asked.file, (0.5, 0.5)), asked.file)
+        measure("datasketch-recall", datasketch(asked.file, (0.1, 0.9)), asked.file)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20_000, sys.argv[2] if len(sys.argv) > 2 else None)
+    main()

@@ -1,11 +1,19 @@
 """Duplicates: exact, near, recall at the similarity that is promised, and what is seen before counts."""
 
+import itertools
 import json
+import os
 import random
+import signal
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
+from forked_workers import children_of
 
+from sq.core.errors import SqError
+from sq.synth.filters.base import FilterItem
 from sq.synth.filters.duplicates import DuplicateIndex, DuplicatesFilter
 from sq.synth.filters.minhash import MinHash, jaccard
 from sq.synth.filters.sorted_runs import SortedRuns
@@ -14,9 +22,12 @@ from sq.synth.filters.words import words_of
 WORDS = [f"{a}{b}" for a in "bcdfghklmnprstvw" for b in ("at", "elo", "iri", "omu", "ust", "are", "ond", "ima")]
 
 
+def find(index, texts):
+    return index.find([name for name, _ in texts], index.signer.sign([text for _, text in texts]))
+
+
 def matches(texts, **settings):
-    index = DuplicateIndex(DuplicatesFilter(**settings))
-    return list(index.find([(str(i), text) for i, text in enumerate(texts)]))
+    return find(DuplicateIndex(DuplicatesFilter(**settings)), [(str(i), text) for i, text in enumerate(texts)])
 
 
 def test_the_same_text_in_another_dress_is_exact():
@@ -96,7 +107,56 @@ def test_numbers_come_in_the_order_in_which_they_were_added_whatever_was_merged(
 def test_a_question_is_found_across_blocks_and_within_one_alike():
     texts = [(str(i), f"a farmer has {i} sheep and sells some of them to his neighbour in spring") for i in range(9)]
     texts += [("again", texts[2][1]), ("near", texts[2][1] + " again")]
-    whole = DuplicateIndex(DuplicatesFilter(similarity=0.75, bands=30, rows=2)).find(texts)
+    whole = find(DuplicateIndex(DuplicatesFilter(similarity=0.75, bands=30, rows=2)), texts)
     one_by_one = DuplicateIndex(DuplicatesFilter(similarity=0.75, bands=30, rows=2))
-    assert whole == [match for text in texts for match in one_by_one.find([text])]
+    assert whole == [match for text in texts for match in find(one_by_one, [text])]
     assert whole[2] is None and whole[9] == ("2", "exact", 1.0) and whole[10][1] == "near"
+
+
+def filtered(count, **settings):
+    """What the filter makes of questions of which every third nearly repeats another."""
+    rng = random.Random(3)
+    texts = [" ".join(rng.choices(WORDS, k=rng.randint(4, 40))) for _ in range(count)]
+    texts = [text if i % 3 else texts[rng.randrange(count)] + " again" for i, text in enumerate(texts)]
+    cases = iter([FilterItem(row={"id": str(i), "question": text}) for i, text in enumerate(texts)])
+    return DuplicatesFilter(**settings).apply(cases, None)
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_any_number_of_processes_finds_the_same(monkeypatch, processes):
+    monkeypatch.setattr("sq.synth.filters.duplicates.BATCH", 16)
+    rows = [[case.row for case in filtered(90, processes=n)] for n in (1, processes)]
+    assert rows[0] == rows[1] and sum("duplicate_of" in row for row in rows[0]) > 10
+
+
+def test_processes_end_with_the_filter_and_one_that_is_killed_is_said(monkeypatch):
+    monkeypatch.setattr("sq.synth.filters.duplicates.BATCH", 4)
+    cases = filtered(90, processes=2)
+    before = set(children_of(os.getpid()))
+    next(itertools.islice(cases, 8, None))
+    started = set(children_of(os.getpid())) - before
+    assert len(started) == 2
+    for pid in started:
+        os.kill(pid, signal.SIGKILL)
+    with pytest.raises(SqError, match="has ended with exit code -9.*filters.duplicates.processes=1"):
+        list(cases)
+    assert not started & set(children_of(os.getpid()))
+    started = filtered(90, processes=2)
+    next(itertools.islice(started, 8, None))
+    started.close()
+    assert set(children_of(os.getpid())) == before
+
+
+def test_processes_end_with_whoever_started_them_however_that_ends(monkeypatch):
+    monkeypatch.setattr("sq.synth.filters.duplicates.BATCH", 4)
+    parent = os.fork()
+    if parent == 0:
+        cases = filtered(90, processes=2)
+        next(itertools.islice(cases, 8, None))
+        signal.pause()
+    while len(started := children_of(parent)) < 2:
+        time.sleep(0.02)
+    os.kill(parent, signal.SIGKILL)
+    os.waitpid(parent, 0)
+    while any(Path(f"/proc/{pid}").exists() for pid in started):
+        time.sleep(0.02)

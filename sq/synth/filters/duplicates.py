@@ -6,23 +6,26 @@ questions are remembered by the hashes of their shingles and bands in sorted arr
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias, TypeVar
 
 import numpy as np
 
 from sq.core.config import setting
+from sq.core.provenance import hardware
 from sq.data.sources import SourceConfig, digest, read_source
 from sq.synth.filters.base import FilterConfig, FilterContext, FilterItem
-from sq.synth.filters.minhash import Hashes, MinHash, ShortHashes, jaccard
+from sq.synth.filters.minhash import MinHash, ShortHashes, jaccard
+from sq.synth.filters.signatures import Signatures, Signer
 from sq.synth.filters.sorted_runs import SortedRuns
-from sq.synth.filters.words import words_of
 
 BATCH = 4096
+PROCESSES = 4
+"""More than these wait for the index, which one process holds."""
+Row = TypeVar("Row")
 Match: TypeAlias = tuple[str, str, float]
 """The id of the row that is repeated, "exact" or "near", and the similarity."""
 
@@ -31,6 +34,8 @@ Match: TypeAlias = tuple[str, str, float]
 class DuplicatesFilter(FilterConfig):
     """Keeps the first of what is the same, or nearly."""
 
+    ignored_fields: ClassVar[tuple[str, ...]] = ("processes",)
+
     similarity: float = setting(
         0.8, gt=0, le=1, help="Jaccard similarity of word shingles that makes a duplicate; 1: exact only"
     )
@@ -38,6 +43,9 @@ class DuplicatesFilter(FilterConfig):
     bands: int = setting(10, ge=1, help="more find more, and cost more")
     rows: int = setting(5, ge=1, help="hashes in a band: more make it stricter")
     against: list[str] = setting([], help="files or stages whose questions count as seen, the seeds for one")
+    processes: int | None = setting(
+        None, ge=1, help=f"of this machine that hash the texts; default: one a core, at most {PROCESSES}"
+    )
 
     @property
     def needs_all_rows(self) -> bool:
@@ -53,10 +61,10 @@ class DuplicatesFilter(FilterConfig):
         index = DuplicateIndex(self)
         for name in self.against:
             rows = read_source(SourceConfig(input=name), ("question",), domain=context.domain)
-            while batch := list(itertools.islice(rows, BATCH)):
-                index.find([(row["id"], row["question"]) for row in batch])
-        while block := list(itertools.islice(cases, BATCH)):
-            matches = iter(index.find([(case.row["id"], case.question) for case in block if case.reason is None]))
+            for batch, signatures in index.signer.sign_blocks(_blocks(rows), _questions):
+                index.find([row["id"] for row in batch], signatures)
+        for block, signatures in index.signer.sign_blocks(_blocks(cases), _open_questions):
+            matches = iter(index.find([case.row["id"] for case in block if case.reason is None], signatures))
             for case in block:
                 if case.reason is None and (match := next(matches)) is not None:
                     first, kind, similarity = match
@@ -71,57 +79,52 @@ class DuplicateIndex:
     """The questions kept so far, each with the id of its row: about 450 bytes a question of 45 words."""
 
     def __init__(self, config: DuplicatesFilter) -> None:
-        self._near = config.similarity if config.similarity < 1 else None
-        self._hash = MinHash(bands=config.bands, rows=config.rows, width=config.shingle)
+        near = config.similarity < 1
+        self._near = config.similarity
+        minhash = MinHash(bands=config.bands, rows=config.rows, width=config.shingle) if near else None
+        self.signer = Signer(minhash, config.processes or min(PROCESSES, int(hardware()["cores"])))
         self._bands, self._exact = SortedRuns(), SortedRuns()
         self._shingles, self._shingles_end = array("I"), array("Q", [0])
         self._ids, self._ids_end = bytearray(), array("Q", [0])
 
-    def find(self, texts: list[tuple[str, str]]) -> list[Match | None]:
+    def find(self, ids: list[str], signatures: Signatures) -> list[Match | None]:
         """For each text the row it repeats, how, and how much; None for a new one, which is remembered."""
-        words = [words_of(text) for _, text in texts]
-        exact = _exact_keys(words)
-        shingles: list[Hashes] = []
-        keys = np.zeros((len(texts), 0), dtype=np.uint64)
-        if self._near is not None and texts:
-            shingles = self._hash.shingles(words)
-            keys = self._hash.keys(shingles)
-        block = _Block(exact, keys, self._exact, self._bands)
+        block = _Block(signatures, self._exact, self._bands)
         matches: list[Match | None] = []
         kept: list[int] = []
-        for i, (name, _) in enumerate(texts):
-            match = self._match(block, i, shingles)
+        for i, name in enumerate(ids):
+            own = signatures.shingles_of(i)
+            match = self._match(block, i, own)
             matches.append(match)
             if match is None:
                 block.remember(i, len(self._ids_end) - 1)
                 kept.append(i)
-                self._store(name, shingles[i] if shingles else None)
+                self._store(name, own)
         numbers = np.arange(len(self._ids_end) - 1 - len(kept), len(self._ids_end) - 1, dtype=np.uint32)
-        self._exact.add(exact[kept], numbers)
-        self._bands.add(keys[kept].ravel(), np.repeat(numbers, keys.shape[1]))
+        keys = signatures.bands[kept]
+        self._exact.add(signatures.exact[kept], numbers)
+        self._bands.add(keys.ravel(), np.repeat(numbers, keys.shape[1]))
         return matches
 
-    def _match(self, block: _Block, i: int, shingles: list[Hashes]) -> Match | None:
+    def _match(self, block: _Block, i: int, own: ShortHashes) -> Match | None:
         first = block.same_text(i)
         if first is not None:
             return self._id(first), "exact", 1.0
         best: tuple[int, float] | None = None
         for candidate in block.candidates(i):
             other = self._stored(candidate)
-            own = _short(shingles[i])
-            if min(len(own), len(other)) < (self._near or 0) * max(len(own), len(other)):
+            if min(len(own), len(other)) < self._near * max(len(own), len(other)):
                 continue
             similarity = jaccard(own, other)
-            if similarity >= (self._near or 0) and (best is None or similarity > best[1]):
+            if similarity >= self._near and (best is None or similarity > best[1]):
                 best = candidate, similarity
         return None if best is None else (self._id(best[0]), "near", best[1])
 
-    def _store(self, name: str, shingles: Hashes | None) -> None:
+    def _store(self, name: str, shingles: ShortHashes) -> None:
         self._ids += name.encode("utf-8", "surrogatepass")
         self._ids_end.append(len(self._ids))
-        if shingles is not None:
-            self._shingles.frombytes(_short(shingles).tobytes())
-            self._shingles_end.append(len(self._shingles))
+        self._shingles.frombytes(shingles.tobytes())
+        self._shingles_end.append(len(self._shingles))
 
     def _id(self, number: int) -> str:
         return self._ids[self._ids_end[number] : self._ids_end[number + 1]].decode("utf-8", "surrogatepass")
@@ -134,7 +137,8 @@ class DuplicateIndex:
 class _Block:
     """Texts that are looked up together: what they share with those before the block, and among each other."""
 
-    def __init__(self, exact: Hashes, keys: Hashes, before_exact: SortedRuns, before: SortedRuns) -> None:
+    def __init__(self, signatures: Signatures, before_exact: SortedRuns, before: SortedRuns) -> None:
+        exact, keys = signatures.exact, signatures.bands
         self._exact = exact.tolist()
         self._first: dict[int, int] = {}
         for i, number in zip(*before_exact.find(exact), strict=True):
@@ -169,11 +173,14 @@ class _Block:
             self._within.setdefault(key, []).append(number)
 
 
-def _exact_keys(texts: list[list[str]]) -> Hashes:
-    digests = (hashlib.blake2b(" ".join(words).encode("utf-8", "surrogatepass"), digest_size=8) for words in texts)
-    return np.frombuffer(b"".join(digest.digest() for digest in digests), dtype=np.uint64)
+def _blocks(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    while block := list(itertools.islice(rows, BATCH)):
+        yield block
 
 
-def _short(shingles: Hashes) -> ShortHashes:
-    """The upper half of each hash: enough to compare two texts by, in half the memory."""
-    return (shingles >> np.uint64(32)).astype(np.uint32)
+def _questions(rows: list[dict[str, Any]]) -> list[str]:
+    return [row["question"] for row in rows]
+
+
+def _open_questions(cases: list[FilterItem]) -> list[str]:
+    return [case.question for case in cases if case.reason is None]
