@@ -21,6 +21,10 @@ CHATML = (
     "{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>' + '\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
+# Qwen2.5-Math: the same with another system prompt, base and instruct.
+QWEN_MATH = CHATML.replace(
+    "You are a helpful assistant.", "Please reason step by step, and put your final answer within \\\\boxed{}."
+)
 QWEN3 = (
     "{% for m in messages %}{% set content = m['content'] %}"
     "{% if m['role'] == 'assistant' %}{% if '</think>' in content %}"
@@ -69,6 +73,36 @@ GEMMA = (
     "{{ '<start_of_turn>' + role + '\\n' + m['content'] | trim + '<end_of_turn>\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}"
 )
+GEMMA3 = (  # a system prompt becomes the beginning of the user's first turn
+    "{{ bos_token }}{% set first = '' %}{% if messages[0]['role'] == 'system' %}"
+    "{% set first = messages[0]['content'] + '\\n\\n' %}{% set messages = messages[1:] %}{% endif %}"
+    "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+    "{{ raise_exception('Conversation roles must alternate') }}{% endif %}"
+    "{{ '<start_of_turn>' + ('model' if m['role'] == 'assistant' else m['role']) + '\\n' }}"
+    "{{ (first if loop.first else '') + m['content'] | trim + '<end_of_turn>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}"
+)
+# The system turn has no end of its own. With thinking, long instructions stand there; they are shortened here.
+SMOLLM3 = (
+    "{% set thinks = enable_thinking is not defined or enable_thinking %}"
+    "{% set given = messages[0]['role'] == 'system' %}{% set lead = '' if thinks else '<think>\\n\\n</think>\\n' %}"
+    "{{ '<|im_start|>system\\n## Metadata\\n\\nKnowledge Cutoff Date: June 2025\\nToday Date: ' }}"
+    "{{ strftime_now('%d %B %Y') + '\\nReasoning Mode: ' + ('/think' if thinks else '/no_think') }}"
+    "{{ '\\n\\n## Custom Instructions\\n\\n' }}"
+    "{% if given %}{{ messages[0]['content'] | trim }}{% else %}"
+    "{{ 'You are a helpful AI assistant named SmolLM, trained by Hugging Face.' }}"
+    "{{ ' Your role as an assistant involves thoroughly exploring questions.' if thinks else '' }}{% endif %}"
+    "{{ '\\n\\n' }}"
+    "{% for m in messages %}"
+    "{% if m['role'] == 'user' %}{{ '<|im_start|>user\\n' + m['content'] + '<|im_end|>\\n' }}"
+    "{% elif m['role'] == 'assistant' %}{{ '<|im_start|>assistant\\n' + lead }}"
+    "{{ m['content'].lstrip('\\n') + '<|im_end|>\\n' }}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' + lead }}{% endif %}"
+)
+PHI4_MINI = (
+    "{% for m in messages %}{{ '<|' + m['role'] + '|>' + m['content'] + '<|end|>' }}{% endfor %}"
+    "{{ '<|assistant|>' if add_generation_prompt else eos_token }}"
+)
 ALPACA = (
     "{{ 'Below is an instruction that describes a task.\\n\\n' }}{% for m in messages %}"
     "{% if m['role'] == 'user' %}{{ '### Instruction:\\n' + m['content'] + '\\n\\n' }}"
@@ -87,11 +121,16 @@ def tokenizers_by_name() -> dict[str, PreTrainedTokenizerFast]:
     gemma = ["<pad>", "<eos>", "<bos>", "<unk>", "<start_of_turn>", "<end_of_turn>"]
     think = ["<think>", "</think>"]
     smol = CHATML.replace("helpful assistant", "helpful AI assistant named SmolLM")
+    phi = ["<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>"]
     made = {
         "qwen2": byte_level(im, CHATML, eos=im[2], pad=im[0], normal_form=True),
         "smollm2": byte_level(im, smol, bos=im[1], eos=im[2], pad=im[2]),
         "qwen2-base": byte_level(im, CHATML, eos=im[0], pad=im[0], normal_form=True),
         "qwen3": byte_level(im, QWEN3, eos=im[2], pad=im[0], ordinary=think),
+        "qwen3-base": byte_level(im, QWEN3, eos=im[0], pad=im[0], ordinary=think),
+        "qwen2.5-math": byte_level(im, QWEN_MATH, eos=im[2], pad=im[0], normal_form=True),
+        "smollm3": byte_level(im, SMOLLM3, eos=im[2], pad=im[2], ordinary=think),
+        "phi4-mini": byte_level(phi, PHI4_MINI, bos=phi[0], eos=phi[0], pad=phi[0]),
         "deepseek-math": byte_level(deep, DEEPSEEK, bos=deep[0], eos=deep[1], pad=deep[1], adds_bos=True),
         "deepseek-r1": byte_level(
             deep, R1, bos=deep[0], eos=deep[1], pad=deep[1], ordinary=["<｜User｜>", "<｜Assistant｜>", *think]
@@ -101,6 +140,7 @@ def tokenizers_by_name() -> dict[str, PreTrainedTokenizerFast]:
         "mistral-legacy": sentencepiece([*spm, "[INST]", "[/INST]"], MISTRAL, space="always", bos="<s>", eos="</s>"),
         "mistral-v1": sentencepiece(spm, MISTRAL, space="always", bos="<s>", eos="</s>"),
         "gemma": sentencepiece(gemma, GEMMA, space="never", bos="<bos>", eos="<eos>"),
+        "gemma3": sentencepiece(gemma, GEMMA3, space="never", bos="<bos>", eos="<eos>"),
         "alpaca": sentencepiece(spm, ALPACA, space="always", bos="<s>", eos="</s>", adds_bos=True),
     }
     for name, tokenizer in made.items():

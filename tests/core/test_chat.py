@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import unicodedata
 
 import pytest
@@ -14,6 +15,11 @@ from sq.core.errors import ConfigError, RowError
 SYSTEM = "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
 SMOL = SYSTEM.replace("helpful assistant", "helpful AI assistant named SmolLM")
 HEADER = "<|start_header_id|>{}<|end_header_id|>\n\n"
+SMOL3 = (
+    "<|im_start|>system\n## Metadata\n\nKnowledge Cutoff Date: June 2025\nToday Date: 26 July 2024\n"
+    "Reasoning Mode: /think\n\n## Custom Instructions\n\nYou are a helpful AI assistant named SmolLM, trained by "
+    "Hugging Face. Your role as an assistant involves thoroughly exploring questions.\n\n<|im_start|>user\n"
+)
 DATES = "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n<|eot_id|>"
 
 # name: (question prefix, end, further tokens to stop on, from the question's end to the answer)
@@ -24,6 +30,15 @@ FORMATS = {
     ),
     "smollm2": (SMOL + "<|im_start|>user\n", "<|im_end|>", [], "<|im_end|>\n<|im_start|>assistant\n"),
     "qwen3": ("<|im_start|>user\n", "<|im_end|>", [], "<|im_end|>\n<|im_start|>assistant\n"),
+    "qwen3-base": (
+        "<|im_start|>user\n", "<|im_end|>", ["<|endoftext|>"], "<|im_end|>\n<|im_start|>assistant\n",
+    ),
+    "qwen2.5-math": (
+        "<|im_start|>system\nPlease reason step by step, and put your final answer within \\boxed{}.<|im_end|>\n"
+        "<|im_start|>user\n", "<|im_end|>", [], "<|im_end|>\n<|im_start|>assistant\n",
+    ),
+    "smollm3": (SMOL3, "<|im_end|>", [], "<|im_end|>\n<|im_start|>assistant\n"),
+    "phi4-mini": ("<|user|>", "<|end|>", ["<|endoftext|>"], "<|end|><|assistant|>"),
     "deepseek-math": ("<｜begin▁of▁sentence｜>User: ", "<｜end▁of▁sentence｜>", [], "\n\nAssistant:"),
     "deepseek-r1": ("<｜begin▁of▁sentence｜><｜User｜>", "<｜end▁of▁sentence｜>", [], "<｜Assistant｜><think>\n"),
     "llama3": (
@@ -36,11 +51,15 @@ FORMATS = {
     "gemma": (
         "<bos><start_of_turn>user\n", "<end_of_turn>", ["<eos>"], "<end_of_turn>\n<start_of_turn>model\n",
     ),
+    "gemma3": (
+        "<bos><start_of_turn>user\n", "<end_of_turn>", ["<eos>"], "<end_of_turn>\n<start_of_turn>model\n",
+    ),
     "alpaca": (
         "Below is an instruction that describes a task.\n\n### Instruction:\n", "</s>", [], "\n\n### Response:\n",
     ),
 }  # fmt: skip
 NAMES = list(FORMATS)
+TODAY = {"date_string": "26 Jul 2024", "strftime_now": datetime.date(2024, 7, 26).strftime}
 QUESTION = "Find $x$ if $\\frac{x}{2} = 7$.\nGive x as an integer."
 SOLUTION = "Multiply by 2: $x = 14$. The answer is \\boxed{14}."
 
@@ -82,7 +101,7 @@ def test_bos_as_the_template_has_it_and_never_twice(name, tokenizers, formats):
     chat, bos = formats[name], tokenizers[name].bos_token
     ids = chat.question_prefix_ids
     assert ids.count(tokenizers[name].bos_token_id) == (chat.question_prefix.count(bos) if bos else 0)
-    assert ids[0] != ids[1]
+    assert ids[0] != next(iter(ids[1:]), None)
     assert chat.answer_ids(QUESTION)[:2] != (ids[0], ids[0])
 
 
@@ -119,7 +138,7 @@ def texts(name: str, control: list[str]) -> st.SearchStrategy[str]:
         "🙂",
     ]
     anything = st.characters(exclude_categories=["Cs"])
-    if name in ("mistral", "mistral-legacy", "mistral-v1", "gemma", "alpaca"):
+    if name in ("mistral", "mistral-legacy", "mistral-v1", "gemma", "gemma3", "alpaca"):
         control = [c for c in control if "▁" not in c]
         anything = anything.filter(lambda c: c != "▁")  # that is how such a tokenizer writes a space
     pieces = st.one_of(st.text(anything, max_size=12), st.sampled_from(latex), st.sampled_from(control))
@@ -185,7 +204,7 @@ def test_answer_prompt_is_what_the_template_gives(name, tokenizers, formats):
     given_ids = tokenizers[name].apply_chat_template(
         [{"role": "user", "content": f"{QUESTION}\nThink."}],
         add_generation_prompt=True,
-        date_string="26 Jul 2024",
+        **TODAY,
         return_dict=False,
     )
     assert list(formats[name].answer_ids(QUESTION, instruction="Think.")) == given_ids
@@ -194,7 +213,7 @@ def test_answer_prompt_is_what_the_template_gives(name, tokenizers, formats):
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("deepseek-r1", "mistral-legacy")])
 def test_training_ids_are_what_the_template_gives_with_loss_on_the_solution(name, tokenizers, formats):
     messages = [{"role": "user", "content": QUESTION}, {"role": "assistant", "content": SOLUTION}]
-    given_ids = tokenizers[name].apply_chat_template(messages, date_string="26 Jul 2024", return_dict=False)
+    given_ids = tokenizers[name].apply_chat_template(messages, **TODAY, return_dict=False)
     ids, start = formats[name].training_ids(QUESTION, SOLUTION)
     assert list(ids) == given_ids[: len(ids)]
     assert ids[:start] == formats[name].answer_ids(QUESTION)
@@ -250,7 +269,8 @@ def test_digest_follows_what_decides_the_ids_only(tokenizers, formats):
     assert ChatFormat.from_tokenizer(tokenizer, ChatConfig(system="x")).digest != same
     assert ChatFormat.from_tokenizer(tokenizer, eos_ids=(0,)).digest != same
     assert formats["qwen2-base"].digest != same
-    assert len({chat.digest for chat in formats.values()}) == len(formats)
+    assert formats["gemma3"].digest == formats["gemma"].digest  # they differ in system prompts alone
+    assert len({chat.digest for chat in formats.values()}) == len(formats) - 1
 
 
 def test_a_generator_is_sampled_as_it_was_trained(tokenizers, formats):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from omegaconf import OmegaConf
 
 from sq.core.chat import ChatConfig, ChatFormat
-from sq.core.config import build
+from sq.core.config import build, conf_dir
 from sq.core.errors import ConfigError
 
 QUESTION = "Find $x$ if $\\frac{x}{2} = 7$.\nGive x as an integer."
@@ -17,13 +18,48 @@ def tokenizers(chat_tokenizers):
     return chat_tokenizers.tokenizers_by_name()
 
 
-def test_thinking_mode(tokenizers):
-    off = ChatFormat.from_tokenizer(tokenizers["qwen3"], ChatConfig(thinking=False))
-    assert off.turn.opening.endswith("<think>\n\n</think>\n\n")
-    ids, start = off.training_ids(QUESTION, SOLUTION)
-    assert tokenizers["qwen3"].decode(list(ids[start:-1])) == SOLUTION
+THINKING = [
+    # model, mode, how an answer begins, whether the question's prefix says the mode
+    ("qwen3", True, "<|im_start|>assistant\n", False),
+    ("qwen3", False, "<|im_start|>assistant\n<think>\n\n</think>\n\n", False),
+    ("smollm3", True, "<|im_start|>assistant\n", True),
+    ("smollm3", False, "<|im_start|>assistant\n<think>\n\n</think>\n", True),
+]
+
+
+@pytest.mark.parametrize(("name", "thinking", "opening", "told"), THINKING)
+def test_thinking_mode(tokenizers, name, thinking, opening, told):
+    chat = ChatFormat.from_tokenizer(tokenizers[name], ChatConfig(thinking=thinking))
+    assert chat.turn.opening.endswith(opening)
+    assert (("/think" if thinking else "/no_think") in chat.question_prefix) is told
+    ids, start = chat.training_ids(QUESTION, SOLUTION)
+    trained = tokenizers[name].decode(list(ids[start:-1]))
+    assert trained.endswith(SOLUTION) and (thinking or trained == SOLUTION)
+
+
+def test_a_template_without_a_thinking_mode_is_named(tokenizers):
     with pytest.raises(ConfigError, match=r"knows no thinking mode, so chat.thinking=true has no effect"):
         ChatFormat.from_tokenizer(tokenizers["qwen2"], ChatConfig(thinking=True))
+
+
+TUNED = {"google/gemma-3": "gemma3", "meta-llama/Llama-3.2": "llama3"}
+BY_HAND = [path for path in sorted((conf_dir() / "model").glob("*.yaml")) if "  prefix:" in path.read_text()]
+
+
+@pytest.mark.parametrize("path", BY_HAND, ids=lambda path: path.stem)
+def test_texts_by_hand_of_a_preset_hold_on_its_tokenizer(path, tokenizers):
+    """Base models whose texts the YAML writes: on the tokens that their tuned versions share with them."""
+    preset = OmegaConf.load(path)
+    name = next((known for start, known in TUNED.items() if preset.path.startswith(start)), None)
+    if name is None:
+        pytest.skip(f"no tokenizer like that of {preset.path} is among the tests'")
+    chat = ChatFormat.from_tokenizer(tokenizers[name], build(preset.chat, ChatConfig))
+    ids, start = chat.question_ids(QUESTION)
+    assert tokenizers[name].decode(list(ids)) == f"{chat.question_prefix}{QUESTION}{preset.chat.end}"
+    assert ids[:start] == chat.question_prefix_ids and ids[-1:] == chat.end_ids
+    if name == "gemma3":
+        assert chat.question_prefix_ids == ChatFormat.from_tokenizer(tokenizers[name]).question_prefix_ids
+        assert chat.answer_ids(QUESTION) == ChatFormat.from_tokenizer(tokenizers[name]).answer_ids(QUESTION)
 
 
 def test_system_prompt_by_hand(tokenizers):
