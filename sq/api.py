@@ -192,7 +192,7 @@ def _synthesize(
 ) -> Dataset:
     given = dict(settings)
     output_dir, overrides = given.pop("output_dir", None), list(given.pop("overrides", ()))
-    words = [override(key, given.pop(key)) for key in ("seed", "limit", "columns") if key in given]
+    words = [override(key, given.pop(key)) for key in ("seed", "limit", "where", "columns") if key in given]
     words.append(override("tracking", given.pop("tracking", "none")))
     with _as_input(rows) as (data, domains), _directory(output_dir) as directory:
         own = [*_model(model).words(), override("domain", domain or _domain_of(domains))]

@@ -26,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sq.core.config import conf_dir, nearest, own_conf_dir
 from sq.core.config_help import groups, stage_problem, stages_of
 from sq.core.errors import ConfigError
+from sq.core.quoting import word
 
 MOVED = {
     ("engine", name): f"engine={name} is now a setting of synthesize.py, beside the engine of each worker: "
@@ -65,12 +66,15 @@ def plain(config: DictConfig) -> dict[str, Any]:
 def loosened(argument: str) -> str:
     """`key=value` may set any key that the config's dataclass has, whether or not the YAML mentions it.
 
-    Hydra would ask for a plus sign. An unknown key is found later, with all other problems, by `build`.
+    Hydra would ask for a plus sign. An unknown key is found later, with all other problems, by `build`. An expression
+    (`where=fail_rate >= 0.5`) is quoted for Hydra, whose grammar has no comparisons.
     """
-    key, equals, _ = argument.partition("=")
+    key, equals, value = argument.partition("=")
     if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", key) or key in groups():
         return argument
-    return f"++{argument}"
+    if key.rpartition(".")[2] == "where" and not value.startswith(("'", '"')):
+        value = word(None if value == "null" else value)
+    return f"++{key}={value}"
 
 
 def check_stage(overrides: Sequence[str], package: str) -> None:

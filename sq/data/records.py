@@ -34,23 +34,26 @@ class BadRow:
     unit: str = "line"
     data: str = ""
     """The line's own bytes as base64, where they are no UTF-8."""
+    id: str = ""
+    """The row's id, where it is a good row that was not asked for."""
 
     def __str__(self) -> str:
         return f"{self.file}, {self.unit} {self.line}: {self.detail}"
 
     def row(self) -> dict[str, Any]:
         """The bad line as a row for a stage's rejects."""
-        return {"file": self.file, "line": self.line, "text": self.text, **({"bytes": self.data} if self.data else {})}
+        more = {"bytes": self.data} if self.data else {"id": self.id} if self.id else {}
+        return {"file": self.file, "line": self.line, "text": self.text, **more}
 
 
-def bad_row(file: str, line: int, reason: str, detail: str, text: str = "", unit: str = "line") -> BadRow:
+def bad_row(file: str, line: int, reason: str, detail: str, text: str = "", unit: str = "line", id: str = "") -> BadRow:
     """A `BadRow` whose text is valid and not too long to keep; bytes that are no UTF-8 are kept beside it."""
     kept = text[:KEPT_TEXT].encode("utf-8", "surrogatepass" if _has_lone_surrogate(text) else "surrogateescape")
     clean = kept.decode("utf-8", "backslashreplace")
     data = base64.b64encode(kept).decode() if clean.encode() != kept else ""
     if len(text) > KEPT_TEXT:
         clean = f"{clean} ... (cut; {len(text):,} characters in all)"
-    return BadRow(file=file, line=line, reason=reason, detail=detail, text=clean, unit=unit, data=data)
+    return BadRow(file=file, line=line, reason=reason, detail=detail, text=clean, unit=unit, data=data, id=id)
 
 
 def has_undecoded_bytes(text: str) -> bool:

@@ -14,7 +14,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -29,6 +29,7 @@ from sq.data.locate import InputKind, LocatedInput, format_of, locate
 from sq.data.order import mixed, shuffled
 from sq.data.readers import read_file
 from sq.data.records import BadRow, Record, bad_row
+from sq.data.where import RowFilter
 
 log = logging.getLogger(__name__)
 Rejects = Callable[[BadRow], None] | list[BadRow] | None
@@ -61,6 +62,7 @@ class SourceConfig:
     )
     columns: dict[str, str] | None = setting(None, help="our column -> their name for it")
     limit: int | None = setting(None, ge=1, help="at most so many rows")
+    where: str | None = setting(None, help="which rows, by their columns: fail_rate >= 0.5 and level != 'easy'")
     split: str | None = setting(None, help="of a dataset with several; train where there is one")
     subset: str | None = setting(None, help="of a hub dataset with several")
     revision: str | None = setting(None, help="of a hub dataset: commit, branch or tag")
@@ -81,6 +83,8 @@ class SourceConfig:
             raise ValueError(
                 f"encoding={self.encoding!r} is none that Python knows: latin-1, cp1252, utf-16"
             ) from error
+        if self.where is not None:
+            RowFilter(self.where)
         parts(self)
 
 
@@ -139,6 +143,8 @@ def digest(config: SourceConfig, domain: Domain | None = None) -> str:
     """A digest of a source's content (of the hub: its commit), for the ledger and for tracking; no path is in it."""
     if config.mix:
         return _hash(*(f"{name}={digest(part.source, domain)}" for name, part in parts(config).items()))
+    if config.where is not None:
+        return _hash(digest(replace(config, where=None), domain), "where", config.where)
     source = locate(_input(config, domain), config.split)
     if source.kind is InputKind.STAGE:
         return read_manifest(source.paths[0]).digest
@@ -177,7 +183,7 @@ def parts(config: SourceConfig) -> dict[str, WeightedSource]:
                 f"mix.{name}.weight={weight!r} must be a number above 0 (leave a source out to take none of it)"
             )
         try:
-            source = build({"seed": config.seed, **given}, SourceConfig, key=f"mix.{name}")
+            source = build({"seed": config.seed, "where": config.where, **given}, SourceConfig, key=f"mix.{name}")
         except ConfigError as error:
             raise ValueError("; ".join(error.problems)) from error
         if source.input is None and not source.mix:
@@ -226,6 +232,7 @@ def _rows(config: SourceConfig, context: ReadContext) -> Iterator[dict[str, Any]
         source=source.name,
     )  # fmt: skip
     run = f"source:{digest(config, context.domain)}"
+    where = RowFilter(config.where) if config.where is not None else None
     if source.kind is InputKind.FILES:
         read = partial(read_file, header=config.header, split=config.split, encoding=config.encoding)
         files = [(path.name, read(path)) for path in source.paths]
@@ -233,7 +240,7 @@ def _rows(config: SourceConfig, context: ReadContext) -> Iterator[dict[str, Any]
         files = [(source.name, _records(source, config, context.domain, context.start))]
     for name, records in files:
         may_be_empty = len(files) > 1 or context.start > 0
-        rows = _usable(records, columns, run, context, name, may_be_empty, source.has_columns)
+        rows = _usable(records, columns, run, context, name, may_be_empty, source.has_columns, where)
         if source.kind is InputKind.DOMAIN and context.domain is not None:
             rows = ({**row, "domain": context.domain.name} for row in rows)
         yield from rows
@@ -247,8 +254,9 @@ def _usable(
     name: str,
     may_be_empty: bool,
     has_columns: bool,
+    where: RowFilter | None,
 ) -> Iterator[dict[str, Any]]:
-    """The rows of one file or dataset; its bad ones are noted, and counted at its end.
+    """The rows of one file or dataset; its bad ones, and those that `where` leaves out, are noted and counted.
 
     Where all rows have the same columns a missing one is an error at the first row, not a reject row by row.
     """
@@ -263,11 +271,13 @@ def _usable(
                 if has_columns:
                     columns.check_first(names, name)
             row = columns.row(value, number, run, context.seen)
-            if isinstance(row, dict):
+            outside = where.problem(row, f"{name}, row {number}") if where and isinstance(row, dict) else None
+            if isinstance(row, dict) and outside is None:
                 good += 1
                 yield row
                 continue
-            record = bad_row(name, number, *row, json.dumps(value, ensure_ascii=False, default=repr))
+            problem, its_id = (outside or ("", ""), str(row["id"])) if isinstance(row, dict) else (row, "")
+            record = bad_row(name, number, *problem, json.dumps(value, ensure_ascii=False, default=repr), id=its_id)
         reasons[record.reason] += 1
         examples += [str(record)] if len(examples) < 3 else []
         context.note(record)

@@ -31,6 +31,8 @@ def parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise ConfigError(f"{text!r} is no override; write key=value")
+    if key.rpartition(".")[2] == "where" and not value.startswith(("'", '"')):
+        return key.lstrip("+"), None if value == "null" else value
     try:
         return key.lstrip("+"), plain(OverridesParser.create().parse_override(f"value={value}").value())
     except HydraException as error:

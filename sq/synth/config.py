@@ -46,6 +46,7 @@ class SynthJob:
     input: str | None = setting(None, help="a stage's directory, or any file or dataset from outside")
     columns: dict[str, str] | None = setting(None, help="of a file from outside: our column -> its name there")
     limit: int | None = setting(None, ge=1, help="only so many rows of the input")
+    where: str | None = setting(None, help="which rows of the input: fail_rate >= 0.5 and level != 'easy'")
     workers: int = setting(1, ge=1, help="processes with an engine of their own that share the stage's parts")
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     part_size: int = setting(1024, ge=1, help="rows of the input that a worker takes at once; of a new directory")

@@ -273,14 +273,21 @@ def _weights(rows: list[dict[str, Any]], groups: dict[str, str]) -> dict[str, fl
 
 def _questions(source: StageInput, selector: Selector) -> Iterator[WorkItem]:
     """The candidates of each question as one item; they stand together, as `answers` writes them."""
-    for bad, rows in itertools.groupby(source.rows(), key=lambda row: isinstance(row, BadRow)):
-        if bad:
-            yield from (bad_item(row) for row in rows if isinstance(row, BadRow))
-            continue
-        good = (row for row in rows if not isinstance(row, BadRow))
-        for question, group in itertools.groupby(good, key=_question_id):
-            candidates = [_candidate(row, i, question) for i, row in enumerate(group)]
-            yield WorkItem(row_id("select", question=question, candidates=[c["id"] for c in candidates]), candidates)
+    bad: list[BadRow] = []
+
+    def good() -> Iterator[dict[str, Any]]:
+        for row in source.rows():
+            if isinstance(row, BadRow):
+                bad.append(row)  # a line that is no candidate does not part those around it
+            else:
+                yield row
+
+    for question, group in itertools.groupby(good(), key=_question_id):
+        candidates = [_candidate(row, i, question) for i, row in enumerate(group)]
+        yield from map(bad_item, bad)
+        bad.clear()
+        yield WorkItem(row_id("select", question=question, candidates=[c["id"] for c in candidates]), candidates)
+    yield from map(bad_item, bad)
 
 
 def _question_id(row: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ from sq.core import compose as composing
 from sq.core.compose import compose, loosened
 from sq.core.config import conf_dir
 from sq.core.errors import ConfigError
+from sq.recipe.overrides import parse_override
 
 PACKAGES = {"train": "sq.train", "synthesize": "sq.synth", "evaluate": "sq.eval"}
 
@@ -90,3 +91,20 @@ def test_the_same_choices_are_composed_once_and_nothing_of_one_command_is_in_the
 def test_an_engine_that_became_a_setting_is_named_with_it(old, new):
     with pytest.raises(ConfigError, match=f"engine={old} is now a setting of synthesize.py.*engine=vllm {new}\\."):
         compose("evaluate", [f"engine={old}"], "sq.eval")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "fail_rate >= 0.5 and level != 'easy'",
+        'level in ["a", "b"]',
+        "len(question) < 9",
+        r"'\frac' in question or k",
+        "k",
+    ],
+)
+def test_an_expression_comes_through_as_it_was_typed(text):
+    given = text if not text.startswith("'") else f"({text})"
+    assert compose("train", ["stage=qft", f"data.where={given}"], "sq.train").data.where == given
+    assert compose("synthesize", ["stage=answers", f"where={given}"], "sq.synth").source.where == given
+    assert parse_override(f"qft.data.where={given}") == ("qft.data.where", given)

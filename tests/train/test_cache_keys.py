@@ -62,6 +62,7 @@ GIVEN = {
     "trainer.lora.quantize": {"trainer.lora.quantize": True, "trainer.lora.rank": 4},
     "model.chat.date": {"model.chat.date": "2001-01-01"},
     "data.encoding": {"data.encoding": "cp1252"},
+    "data.where": {"data.where": "question != ''"},
     "model.chat.reasoning": {"model.chat.reasoning": ["<a>", "</a>"]},
 }
 """Settings that not any other value will do for, or that come with others."""

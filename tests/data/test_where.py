@@ -1,0 +1,132 @@
+"""Which rows an expression takes, what it may hold, and that rows left out are counted and traced."""
+
+import json
+
+import pytest
+
+from sq.core.errors import ConfigError, RowError
+from sq.data.sources import SourceConfig, digest, read_source, seeks
+from sq.data.where import RowFilter
+
+ROW = {
+    "question": "How many?", "fail_rate": 0.5, "level": "easy", "k": 3, "none": None, "right": True, "tags": ["a", "b"],
+    "text": "0.7", "extra": '{"score": 2, "other": null}',
+}  # fmt: skip
+TAKES = [
+    ("fail_rate >= 0.5 and level != 'easy'", False),
+    ("fail_rate >= 0.5 and level == 'easy'", True),
+    ("fail_rate > 0.5 or k == 3", True),
+    ("not fail_rate > 0.5", True),
+    ("0.2 <= fail_rate < 0.6", True),
+    ("0.2 <= fail_rate < 0.5", False),
+    ("level in ['easy', 'medium']", True),
+    ("level not in ('easy', 'medium')", False),
+    ("'many' in question and 'x' not in question", True),
+    ("'a' in tags", True),
+    ("right", True),
+    ("k * 2 + 1 == 7 and k % 2 == 1 and -k < 0 and k / 2 > 1", True),
+    ("len(question) == 9 and lower(question) == 'how many?' and abs(-k) == 3", True),
+    ("float(text) > 0.5", True),
+    ("score == 2", True),
+    ("other == None and none is None and k is not None", True),
+    ("none > 1", False),
+    ("none <= 1", False),
+    ("none + 1 > 0", False),
+    ("none in ['a']", False),
+    ("none not in ['a']", False),
+    ("len(none) > 0", False),
+    ("none != 'easy'", True),
+]
+
+
+@pytest.mark.parametrize(("text", "taken"), TAKES)
+def test_what_an_expression_takes(text, taken):
+    assert (RowFilter(text).problem(ROW, "here") is None) is taken
+
+
+REFUSED = [
+    ("__import__('os').system('x')", r"may not hold \"__import__\('os'\).system\('x'\)\""),
+    ("question.upper()", "may not hold 'question.upper"),
+    ("tags[0] == 'a'", "Subscript"),
+    ("2 ** 10 ** 10 > k", "may not hold"),
+    ("'a' * 9 == level or [x for x in tags]", "ListComp"),
+    ("lambda: 1", "Lambda"),
+    ("f'{k}' == '3'", "JoinedStr"),
+    ("len(question, k)", "Call"),
+    ("len(*tags)", "may not hold"),
+    ("(k := 2)", "may not hold"),
+    ("fail_rate => 0.5", "is no expression .* it may use columns"),
+    ("", "is no expression"),
+    ("k" + " + k" * 600, "2,401 characters; 2,000 are allowed"),
+    ("(" * 900 + "k" + ")" * 900, "nested too deeply|is no expression"),
+    ("k > 1, k < 2", "asks nothing of a row; compare a column"),
+    ("'k > 1'", "asks nothing of a row"),
+    ("k == 1j", "may not hold '1j'"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), REFUSED)
+def test_what_an_expression_may_not_hold(text, message):
+    with pytest.raises(ValueError, match=message):
+        SourceConfig(where=text)
+
+
+WRONG = [
+    ("fail_rat > 0", r"here has no column 'fail_rat', which .* asks for, did you mean 'fail_rate'\? It has: .*score"),
+    (
+        "text > 0.5",
+        r"here: where='text > 0.5': text is '0.7', which has no order with 0.5; float\(text\) reads a number",
+    ),
+    ("0.5 < text", r"text is '0.7', which has no order with 0.5"),
+    ("level > k", r"level is 'easy', which has no order with 3"),
+    ("'a' * 1000000000 == level", r"'a' is 'a', and 'a' \* 1000000000 takes numbers"),
+    ("k / (k - 3) > 1", r"k - 3 is 0, by which k / \(k - 3\) has no value"),
+    ("float(level) > 1", r"level is 'easy', which float\(\) does not take"),
+    ("len(k) > 1", r"k is 3, which len\(\) does not take"),
+    ("k in level", r"level is 'easy', in which 3 cannot be; give a list"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG)
+def test_a_value_that_an_expression_cannot_take_is_named(text, message):
+    with pytest.raises(RowError, match=message):
+        RowFilter(text).problem(ROW, "here")
+
+
+@pytest.fixture
+def labels(tmp_path):
+    rows = [
+        {"question": f"Question {i}?", "fail_rate": i / 10, "level": "easy" if i % 2 else "hard"} for i in range(10)
+    ]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(tmp_path / "rows.jsonl")
+
+
+def test_rows_left_out_are_noted_with_their_place(labels, caplog):
+    rejects = []
+    config = SourceConfig(input=labels, where="fail_rate >= 0.5 and level != 'easy'", limit=3)
+    assert [row["fail_rate"] for row in read_source(config, ["question"], rejects)] == [0.6, 0.8]
+    assert [(bad.line, bad.reason) for bad in rejects] == [(n, "left_out") for n in (1, 2, 3, 4, 5, 6, 8, 10)]
+    assert "2 rows used, 8 rejected (8 left_out)" in caplog.text and all(bad.row()["id"] for bad in rejects)
+    whole = SourceConfig(input=labels)
+    assert digest(config) != digest(whole) != digest(SourceConfig(input=labels, where="level == 'easy'"))
+    with pytest.raises(RowError, match="no usable row; rejected: 10 left_out"):
+        list(read_source(SourceConfig(input=labels, where="fail_rate > 1"), ["question"]))
+
+
+def test_a_mix_hands_it_to_its_sources(labels):
+    mix = {"all": {"input": labels, "where": "fail_rate < 0.2"}, "hard": {"input": labels}}
+    config = SourceConfig(mix=mix, where="fail_rate > 0.8")
+    assert sorted(row["fail_rate"] for row in read_source(config, ["question"])) == [0.0, 0.1, 0.9]
+    assert digest(config) != digest(SourceConfig(mix=mix))
+
+
+def test_a_stages_rows_are_found_by_number_only_without_it(labels):
+    assert not seeks(SourceConfig(input=labels, where="fail_rate > 0"))
+
+
+def test_a_wrong_expression_is_a_config_error():
+    from sq.core.config import build
+
+    with pytest.raises(ConfigError, match="where='a b' is no expression"):
+        build({"where": "a b"}, SourceConfig)
