@@ -11,6 +11,7 @@ import random
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
@@ -142,7 +143,6 @@ class PublishedBenchmark(BenchmarkConfig):
         source = SourceConfig(
             input=self.path or self.hub,
             columns=self.columns or None,
-            limit=limit,
             split=None if self.path else self.split,
             subset=None if self.path else self.subset,
             revision=None if self.path else self.revision,
@@ -150,7 +150,8 @@ class PublishedBenchmark(BenchmarkConfig):
         )
         unread: list[BadRow] = []
         try:
-            rows, origin = list(read_source(source, needed, unread)), digest(source)
+            chosen = (row for row in read_source(source, needed, unread) if self._is_chosen(row))
+            rows, origin = list(islice(chosen, limit)), digest(source)
         except RowError as error:
             fix = "" if self.path else f". A local copy is read with benchmark.{self.name}.path=FILE"
             raise RowError(f"benchmark {self.name}: {error}{fix}") from error
@@ -164,6 +165,10 @@ class PublishedBenchmark(BenchmarkConfig):
     def _reading(self) -> tuple[dict[str, Any], Sequence[str]]:
         """Further settings of its source, and the columns it needs."""
         raise NotImplementedError
+
+    def _is_chosen(self, row: Mapping[str, Any]) -> bool:
+        """Whether a row is one of this benchmark's."""
+        return True
 
     def _problems_in(self, row: dict[str, Any]) -> Iterator[Problem | UnusableProblem]:
         """The problems in a row."""

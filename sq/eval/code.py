@@ -1,4 +1,4 @@
-"""Code benchmarks: HumanEval, MBPP, BigCodeBench and files like them, graded by their tests in the sandbox.
+"""Code benchmarks (HumanEval, MBPP, BigCodeBench, LiveCodeBench and files like them), graded by tests in the sandbox.
 
 A file's columns tell its style. The problems go through the same answers, scores and metrics as any benchmark; the
 check is the tests, and its profile is called `tests`.
@@ -11,6 +11,7 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from sq.core.rows import row_id
 from sq.domains.code.extract import ExtractedProgram, extract_program
 from sq.eval.benchmarks import REFERENCE, GradingConfig, Problem, Problems, PublishedBenchmark, UnusableProblem
 from sq.eval.checkers import Answer, GradeRow, storable
+from sq.eval.code_livecodebench import cases_of, contest_day
 from sq.eval.code_styles import STYLES, read_problem
 from sq.eval.prompting import FormatConfig
 from sq.sandbox.config import SandboxConfig
@@ -36,6 +38,8 @@ _AS_IT_IS = PromptConfig(
 )
 _MAX_TRIED = 5
 """Reference solutions that are run before a model's: if none passes, it is not the model that is wrong."""
+_GROUPS = {"level": "level", "topic": "platform"}
+"""By what LiveCodeBench's scores are given: ours -> the column as it is read."""
 _STATUS = {ProgramStatus.PASSED: "correct", ProgramStatus.TIMEOUT: "timeout", ProgramStatus.INVALID: "unverifiable"}
 
 
@@ -46,11 +50,24 @@ class CodeBenchmark(PublishedBenchmark):
     style: str = setting("auto", choices=STYLES, help="whose columns it has; auto: by the columns")
     ask: str = setting("instruct", choices=("instruct", "complete"), help="complete: the model goes on from the prompt")
     challenge: bool = setting(False, help="MBPP: the tests of challenge_test_list count too")
+    since: str | None = setting(None, help="LiveCodeBench: contests from this day on, 2024-08-01")
+    until: str | None = setting(None, help="LiveCodeBench: contests up to this day, which is included")
     packages: bool = setting(False, help="tests and programs may import the packages of this Python")
     warm: list[str] = setting([], help="packages that are loaded once for all of them: [numpy]")
     memory_mb: int | None = setting(None, ge=128, help="memory of a program, where not sandbox.memory_mb")
     cpu_seconds: float | None = setting(None, gt=0, help="its processor time, where not sandbox.cpu_seconds")
     wall_seconds: float | None = setting(None, gt=0, help="its time in all, where not sandbox.wall_seconds")
+
+    def __post_init__(self) -> None:
+        for name in ("since", "until"):
+            try:
+                date.fromisoformat(getattr(self, name) or "2024-01-01")
+            except ValueError as error:
+                raise ValueError(f"{name}={getattr(self, name)!r} is no day like 2024-08-01") from error
+        if self.since and self.until and self.since > self.until:
+            raise ValueError(f"since={self.since} is after until={self.until}")
+        if self.style == "livecodebench" and self.ask == "complete":
+            raise ValueError("ask=complete: LiveCodeBench has no prompt to be completed; use ask=instruct")
 
     @property
     def instruction(self) -> str | None:
@@ -65,7 +82,9 @@ class CodeBenchmark(PublishedBenchmark):
         limits = ("memory_mb", "cpu_seconds", "wall_seconds")
         own: dict[str, Any] = {name: value for name in limits if (value := vars(self)[name]) is not None}
         if self.packages:
-            own |= {"packages": True, "warm": [*grading.sandbox.warm, *self.warm]}
+            own["packages"] = True
+        if self.warm:
+            own["warm"] = [*grading.sandbox.warm, *self.warm]
         return CodeChecker(problems, dataclasses.replace(grading.sandbox, **own))
 
     @property
@@ -73,13 +92,30 @@ class CodeBenchmark(PublishedBenchmark):
         return {"form": "plain"}, ()
 
     def _digest(self, origin: str) -> str:
-        return row_id("code", source=origin, style=self.style, ask=self.ask, challenge=self.challenge)
+        window = {name: day for name in ("since", "until") if (day := getattr(self, name))}
+        return row_id("code", source=origin, style=self.style, ask=self.ask, challenge=self.challenge, **window)
+
+    def _is_chosen(self, row: Mapping[str, Any]) -> bool:
+        """Whether its contest is within the days asked for; a row without a day is refused as a problem."""
+        try:
+            day = contest_day(row).isoformat() if self.since or self.until else ""
+        except ValueError:
+            return True
+        return (self.since or day) <= day <= (self.until or day)
+
+    def _read(self, limit: int | None) -> tuple[list[dict[str, Any]], Problems]:
+        rows, problems = super()._read(limit)
+        if not rows and (self.since or self.until):
+            raise RowError(f"benchmark {self.name}: no contest is from since={self.since} to until={self.until}")
+        return rows, problems
 
     def _problems_in(self, row: dict[str, Any]) -> Iterator[Problem | UnusableProblem]:
         """The problem: what is asked, and under `code` what its answers are graded by."""
         try:
+            if self.since or self.until:
+                contest_day(row)
             question, code = read_problem(row, self.style, complete=self.ask == "complete", challenge=self.challenge)
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, RecursionError) as error:
             fault = f"has no column {error}" if isinstance(error, KeyError) else str(error)
             detail = f"row {row.get('source_row')}: {fault}"
             yield UnusableProblem(key=row["id"], row=row, reason=REFERENCE, detail=detail)
@@ -90,8 +126,9 @@ class CodeBenchmark(PublishedBenchmark):
             "question": question,
             "answer": code["solution"] or "\n".join(code["tests"]),
             "solution": code["solution"],
-            "source_id": str(row.get("task_id", row.get("source_id") or "")),
+            "source_id": str(row.get("task_id", row.get("question_id", row.get("source_id") or ""))),
             "code": code,
+            **{ours: str(row[theirs]) for ours, theirs in _GROUPS.items() if "packed" in code and row.get(theirs)},
         }
 
 
@@ -136,7 +173,7 @@ class CodeChecker:
 
     def _extract(self, answer: Answer) -> ExtractedProgram:
         code = self._problems[answer["item"]]["code"]
-        entry = code["entry"][0] if code["entry"] else ""
+        entry = code["entry"][0] if code["entry"] else ""  # None: a script
         return extract_program(
             answer["prediction"], prompt=code["prompt"], entry=entry, finish_reason=answer["prediction_finish_reason"]
         )
@@ -160,6 +197,8 @@ class CodeChecker:
 
 def program_of(code: Mapping[str, Any], source: str) -> Program:
     """A program with a problem's tests."""
+    if "packed" in code:
+        return Program(source=source, tests=cases_of(code))
     if code["unittest"]:
         return Program(source=source, tests=Unittests(tests="\n".join(code["tests"])))
     tests = Asserts(tests=code["tests"], entry=code["entry"], context=code["context"], setup=code["setup"])

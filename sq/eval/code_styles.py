@@ -2,7 +2,8 @@
 
 HumanEval: `prompt`, `entry_point`, `canonical_solution`, `test`. MBPP: `text` or `prompt`, `code`, `test_list`,
 `test_setup_code` or `test_imports`, `challenge_test_list`; its + version has all tests in `test`. BigCodeBench:
-`complete_prompt`, `instruct_prompt`, `code_prompt`, `entry_point`, `canonical_solution`, `test`.
+`complete_prompt`, `instruct_prompt`, `code_prompt`, `entry_point`, `canonical_solution`, `test`. LiveCodeBench: see
+`code_livecodebench.py`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sq.domains.code.blocks import parse
+from sq.eval.code_livecodebench import read_livecodebench
 from sq.sandbox.programs import count_unittests
 
-STYLES = ("auto", "humaneval", "mbpp", "bigcodebench")
+STYLES = ("auto", "humaneval", "mbpp", "bigcodebench", "livecodebench")
 
 
 def read_problem(row: Mapping[str, Any], style: str, *, complete: bool, challenge: bool) -> tuple[str, dict[str, Any]]:
@@ -30,14 +32,17 @@ def read_problem(row: Mapping[str, Any], style: str, *, complete: bool, challeng
     Returns:
         The question, and a dict: `prompt` (code that is given), `context` (the same, as far as it parses), `entry`
         (what must be defined), `setup`, `tests`, `solution` (the reference) and `unittest` (whether the tests are
-        classes of it).
+        classes of it); of LiveCodeBench what its own reader gives.
 
     Raises:
         KeyError: for a column that is not there.
         ValueError: for tests that cannot be used.
     """
+    style = _style_of(row) if style == "auto" else style
+    if style == "livecodebench":
+        return read_livecodebench(row)
     reader = {"humaneval": _humaneval, "mbpp": _mbpp, "bigcodebench": _bigcodebench}
-    asked, code = reader[_style_of(row) if style == "auto" else style](row, complete, challenge)
+    asked, code = reader[style](row, complete, challenge)
     _check(code)
     whole = next((text for text in (code["prompt"], f"{code['prompt']}\n    pass\n") if parse(text)), "")
     return asked, {**code, "context": whole}
@@ -48,6 +53,8 @@ def _style_of(row: Mapping[str, Any]) -> str:
         return "mbpp"
     if row.get("complete_prompt") is not None or row.get("instruct_prompt") is not None:
         return "bigcodebench"
+    if row.get("public_test_cases") is not None and row.get("question_content") is not None:
+        return "livecodebench"
     if row.get("entry_point") is not None and row.get("test") is not None:
         return "humaneval"
     raise ValueError(f"the columns {', '.join(sorted(row))} are of no known style: give style=, columns=")

@@ -1,7 +1,7 @@
-"""What the sandbox is asked and what it answers: a program with tests of one of three kinds, and a result.
+"""What the sandbox is asked and what it answers: a program with tests of one of four kinds, and a result.
 
-Safe from forgery: `Asserts` are run in another process than the program's, `Calls` are compared by their owner, who
-alone knows what is expected. `Unittests` share the program's process; docs/sandbox.md says what that leaves open.
+Safe from forgery: `Asserts` are run in another process than the program's, `Calls` and `Cases` are compared by their
+owner, who alone knows what is expected. `Unittests` share the program's process; docs/sandbox.md says what that means.
 """
 
 from __future__ import annotations
@@ -62,8 +62,36 @@ class Calls:
     """
 
     function: str
+    """Its name; `Solution.name` is a method of an object of that class, or a function where there is no such class."""
     arguments: Sequence[Sequence[Any]]
     expected: Sequence[Any] | None = None
+    prelude: str = ""
+    """Trusted code that comes before the program."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Script:
+    """A whole program, run with a text on its standard input; the only value is what it prints."""
+
+    input: str
+    prelude: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cases:
+    """Inputs and outputs, each case in a process of its own with all of the limits; compared as LiveCodeBench does.
+
+    Attributes:
+        inputs: texts for standard input; with a function, its arguments as JSON, one a line.
+        outputs: what must be printed; with a function, what it must give, as JSON.
+        function: as that of `Calls`; empty where the program is a script.
+        prelude: trusted code that comes before the program.
+    """
+
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+    function: str = ""
+    prelude: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +106,7 @@ class Program:
     """Source code and its tests."""
 
     source: str
-    tests: Asserts | Calls | Unittests
+    tests: Asserts | Calls | Cases | Script | Unittests
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +130,7 @@ class ProgramResult:
     passed: tuple[bool, ...] = ()
     """By test or call; empty where nothing was decided."""
     values: tuple[Any, ...] = ()
-    """What calls gave; `Raised` where they gave nothing."""
+    """What calls gave, or a script printed; `Raised` where that is nothing."""
 
     @property
     def ok(self) -> bool:
@@ -125,12 +153,20 @@ def equal_values(value: Any, expected: Any) -> bool:
         return value is expected
     numbers = isinstance(value, int | float) and isinstance(expected, int | float)
     if not numbers or not (isinstance(value, float) or isinstance(expected, float)):
-        return bool(value == expected)
+        return same_value(value, expected)
     if value != value or expected != expected:
         return bool(value != value and expected != expected)
     try:
         return math.isclose(value, expected, rel_tol=1e-6, abs_tol=1e-9)
     except OverflowError:
+        return False
+
+
+def same_value(value: Any, expected: Any) -> bool:
+    """Whether two plain values are equal by Python's `==`; what cannot be compared (sNaN) equals nothing."""
+    try:
+        return bool(value == expected)
+    except ArithmeticError:
         return False
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from sq.core.errors import EngineError
 from sq.sandbox import messages, resource_usage
+from sq.sandbox.cases import run_cases
 from sq.sandbox.config import SandboxConfig
 from sq.sandbox.inside.confine import FULL, Limits
 from sq.sandbox.inside.filesystem import TMP
@@ -27,10 +28,12 @@ from sq.sandbox.plain_values import decode_plain, encode
 from sq.sandbox.programs import (
     Asserts,
     Calls,
+    Cases,
     Program,
     ProgramResult,
     ProgramStatus,
     Raised,
+    Script,
     Unittests,
     count_unittests,
     equal_values,
@@ -70,11 +73,13 @@ class SandboxWorker:
         problem = _tests_problem(program.tests)
         if problem:
             return ProgramResult(status=ProgramStatus.INVALID, reason=problem)
-        kind, tests = _job_of(program)
+        if isinstance(program.tests, Cases):
+            return run_cases(program.tests, lambda test: self.run(Program(source=program.source, tests=test)))
+        kind, code, tests = _job_of(program)
         for _attempt in (1, 2):
             try:
                 self.await_ready()
-                self._send(kind, program.source, tests)
+                self._send(kind, code, tests)
                 report = self._receive(time.monotonic() + self._config.wall_seconds + _GRACE_SECONDS)
                 return _result_of(program, report)
             except messages.DisconnectedError as error:
@@ -112,8 +117,8 @@ class SandboxWorker:
         )
         theirs.close()
 
-    def _send(self, kind: str, source: str, tests: Any) -> None:
-        files = [_file_of(source), _file_of(tests)]
+    def _send(self, kind: str, code: Any, tests: Any) -> None:
+        files = [_file_of(code), _file_of(tests)]
         try:
             socket.send_fds(self._line, [kind.encode()], files)
         except OSError as error:
@@ -169,19 +174,26 @@ class SandboxWorker:
             shutil.rmtree(self._tmp, ignore_errors=True)
 
 
-def _job_of(program: Program) -> tuple[str, dict[str, Any]]:
-    """The kind of a job, and what the process of the tests reads; what calls are expected to give stays here."""
-    tests = program.tests
+def _job_of(program: Program) -> tuple[str, Any, Any]:
+    """The kind of a job, what the program's process reads and what that of the tests; what is expected stays here."""
+    source, tests = program.source, program.tests
     if isinstance(tests, Unittests):
-        return "unittests", {"tests": tests.tests, "count": count_unittests(tests.tests)}
+        return "unittests", source, {"tests": tests.tests, "count": count_unittests(tests.tests)}
+    if isinstance(tests, Script):
+        return "script", {"source": source, "prelude": tests.prelude}, tests.input.encode("utf-8", "replace")
     if isinstance(tests, Calls):
         arguments = [[encode(a, _refuse) for a in given] for given in tests.arguments]
-        return "calls", {"function": tests.function, "arguments": arguments}
-    return "asserts", {**asdict(tests), "tests": list(tests.tests), "entry": list(tests.entry)}
+        return "calls", source, {"function": tests.function, "arguments": arguments, "prelude": tests.prelude}
+    assert isinstance(tests, Asserts)
+    return "asserts", source, {**asdict(tests), "tests": list(tests.tests), "entry": list(tests.entry)}
 
 
-def _tests_problem(tests: Asserts | Calls | Unittests) -> str:
+def _tests_problem(tests: Asserts | Calls | Cases | Script | Unittests) -> str:
     """Why the tests would be passed by whatever there is; empty where they can tell."""
+    if isinstance(tests, Script):
+        return ""
+    if isinstance(tests, Cases):
+        return "" if len(tests.inputs) == len(tests.outputs) > 0 else "there are no tests, or some without an output"
     if isinstance(tests, Unittests):
         count = count_unittests(tests.tests)
         return "" if count > 0 else "the tests do not parse" if count < 0 else "there is no test in a class of unittest"
@@ -190,19 +202,21 @@ def _tests_problem(tests: Asserts | Calls | Unittests) -> str:
 
 
 def _file_of(value: Any) -> int:
-    """A file without a name that holds a value as JSON."""
+    """A file without a name that holds bytes as they are, any other value as JSON."""
     if sys.platform == "linux":
         fd = os.memfd_create("sandbox")
     else:
         with tempfile.TemporaryFile() as file:
             fd = os.dup(file.fileno())
-    messages.write_all(fd, json.dumps(value).encode("ascii"))
+    messages.write_all(fd, value if isinstance(value, bytes) else json.dumps(value).encode("ascii"))
     return fd
 
 
 def _result_of(program: Program, report: dict[str, Any]) -> ProgramResult:
     """The result, from a worker's report; what was expected of calls is compared here."""
     status, reason, tests = ProgramStatus(report["status"]), str(report.get("reason", "")), program.tests
+    if isinstance(tests, Script):
+        return ProgramResult(status=status, reason=reason, values=(report.get("output", Raised(error=reason)),))
     if not isinstance(tests, Calls):
         return ProgramResult(status=status, reason=reason, passed=tuple(report.get("passed", ())))
     number, answers = len(tests.arguments), _answers(report.get("answers", ""))

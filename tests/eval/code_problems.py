@@ -1,4 +1,9 @@
-"""Problems of our own in the columns of HumanEval, MBPP and BigCodeBench, a wrong solution beside each right one."""
+"""Problems of our own in the columns of HumanEval, MBPP, BigCodeBench, LiveCodeBench, a wrong solution beside each."""
+
+import base64
+import json
+import pickle
+import zlib
 
 HUMANEVAL = [
     {
@@ -114,4 +119,49 @@ BIGCODEBENCH = [
         "libs": "['json', 'os']",
         "wrong": "    return 2\n",
     }
+]
+
+
+def cases(kind, *pairs):
+    return [{"input": given, "output": expected, "testtype": kind} for given, expected in pairs]
+
+
+def published(tests):
+    """As LiveCodeBench publishes its private tests."""
+    return base64.b64encode(zlib.compress(pickle.dumps(json.dumps(tests)))).decode()
+
+
+LIVECODEBENCH = [
+    {
+        "question_title": "Halves",
+        "question_content": "Given n lines with a number each, print the half of every one.",
+        "platform": "atcoder",
+        "question_id": "own001_a",
+        "contest_id": "own001",
+        "contest_date": "2024-06-30T00:00:00",
+        "starter_code": "",
+        "difficulty": "easy",
+        "public_test_cases": json.dumps(cases("stdin", ("2\n4\n5\n", "2.0\n2.5\n"))),
+        "private_test_cases": published(cases("stdin", ("1\n-3\n", "-1.50"), ("0\n", "\n"))),
+        "metadata": "{}",
+        "code": "def main():\n    for _ in range(int(input())):\n        print(int(input()) / 2)\n\n\n"
+        "if __name__ == '__main__':\n    main()\n",
+        "wrong": "for _ in range(int(input())):\n    print(int(input()) // 2)\n",
+    },
+    {
+        "question_title": "Pairs of a sum",
+        "question_content": "Give the pairs of numbers that add up to k, and whether there are any.",
+        "platform": "leetcode",
+        "question_id": "3001",
+        "contest_id": "own-weekly-1",
+        "contest_date": "2024-08-03T00:00:00",
+        "starter_code": "class Solution:\n    def pairsOf(self, nums: List[int], k: int) -> List[List[int]]:\n        ",
+        "difficulty": "hard",
+        "public_test_cases": json.dumps(cases("functional", ("[1, 2, 3]\n4", "[[1, 3]]"))),
+        "private_test_cases": published(cases("functional", ("[]\n0", "[]"), ("[2, 2]\n4", "[[2, 2]]"))),
+        "metadata": '{"func_name": "pairsOf"}',
+        "code": "class Solution:\n    def pairsOf(self, nums: List[int], k: int) -> List[List[int]]:\n"
+        "        return tuple([a, b] for a, b in combinations(nums, 2) if a + b == k)\n",
+        "wrong": "class Solution:\n    def pairsOf(self, nums, k):\n        return [[1, 3]]\n",
+    },
 ]

@@ -161,12 +161,10 @@ class Answers:
         pass
 
 
-def evaluated(monkeypatch, model, tmp_path, path, texts, *overrides):
-    job = SLOW.job(
-        model, str(tmp_path / "ev"), "benchmark=[humaneval]", f"++benchmark.humaneval.path={path}", *overrides
-    )
+def evaluated(monkeypatch, model, tmp_path, path, texts, *overrides, name="humaneval"):
+    job = SLOW.job(model, str(tmp_path / "ev"), f"benchmark=[{name}]", f"++benchmark.{name}.path={path}", *overrides)
     monkeypatch.setattr(type(job.engine), "create", lambda self, model: Answers(texts))
-    return job, job.run()["humaneval"]
+    return job, job.run()[name]
 
 
 def test_a_whole_evaluation(monkeypatch, random_tiny, tmp_path, capsys):

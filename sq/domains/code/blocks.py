@@ -85,11 +85,13 @@ def names(source: str) -> set[str]:
     return set(_defined(tree.body, imports=False)) if tree else set()
 
 
-def defines(source: str, entry: str) -> bool:
-    """Whether a program defines the entry; where that is free, a function or class that is no test."""
+def defines(source: str, entry: str | None) -> bool:
+    """Whether a program defines the entry; where that is free, a function or class that is no test; None: it calls."""
     if entry:
         return entry in names(source)
     tree = parse(source)
+    if entry is None:
+        return any(isinstance(node, ast.Call) for node in (ast.walk(tree) if tree else ()))
     return any(isinstance(node, DEFINITIONS) and not is_test(node) for node in (tree.body if tree else ()))
 
 

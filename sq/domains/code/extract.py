@@ -62,14 +62,14 @@ def program_in(text: str) -> str | None:
 
 
 def extract_program(
-    output: str, *, prompt: str = "", entry: str = "", finish_reason: str | None = None
+    output: str, *, prompt: str = "", entry: str | None = "", finish_reason: str | None = None
 ) -> ExtractedProgram:
     """The program of an output.
 
     Args:
         output: all that the model wrote.
         prompt: the code it was given to complete; empty where the task was told in words alone.
-        entry: the name that its program must define; empty where it is free.
+        entry: the name that its program must define; empty where it is free, None for a script, which calls.
         finish_reason: `length` means that the output was cut off, and a program that was not finished is none.
     """
     text = output[-MAX_TEXT:].removeprefix("\ufeff").replace("\r\n", "\n")
@@ -126,7 +126,7 @@ def normal(source: str) -> str:
     return ast.dump(tree) if tree is not None else source
 
 
-def _last_defining(sources: Sequence[str], entry: str = "") -> str | None:
+def _last_defining(sources: Sequence[str], entry: str | None = "") -> str | None:
     """The last block that defines the entry, after what it uses of the blocks before it."""
     for at, source in reversed(list(enumerate(sources))):
         if defines(source, entry):
@@ -134,7 +134,7 @@ def _last_defining(sources: Sequence[str], entry: str = "") -> str | None:
     return None
 
 
-def _in_blocks(text: str, prompt: str, entry: str, cut: bool) -> tuple[str, str] | None:
+def _in_blocks(text: str, prompt: str, entry: str | None, cut: bool) -> tuple[str, str] | None:
     """The last block that defines the entry; else one that continues the prompt; else the last that is Python."""
     sources = blocks(text, unclosed=not cut)
     if source := _last_defining(sources, entry):
@@ -146,7 +146,7 @@ def _in_blocks(text: str, prompt: str, entry: str, cut: bool) -> tuple[str, str]
     return (last, "block") if last is not None else None
 
 
-def _bare(text: str, prompt: str, entry: str, cut: bool) -> tuple[str, str] | None:
+def _bare(text: str, prompt: str, entry: str | None, cut: bool) -> tuple[str, str] | None:
     """Code without fences: a continuation of the prompt, or a program with prose around it."""
     again = _begins(entry, text)
     indented = text.strip("\n")[:1].isspace()
@@ -165,7 +165,7 @@ def _bare(text: str, prompt: str, entry: str, cut: bool) -> tuple[str, str] | No
     return source, "text"
 
 
-def _continued(prompt: str, text: str, entry: str) -> str | None:
+def _continued(prompt: str, text: str, entry: str | None) -> str | None:
     """The prompt with the body that an output begins with; what is not indented any more belongs to something else."""
     lines = text.strip("\n").split("\n")
     if lines and lines[0] and not lines[0][0].isspace():  # the first line's indentation is often lost
@@ -185,7 +185,7 @@ def _continued(prompt: str, text: str, entry: str) -> str | None:
     return whole if whole and len(whole) > len(prompt.rstrip()) + 1 and _has_body(whole, entry) else None
 
 
-def _has_body(source: str, entry: str) -> bool:
+def _has_body(source: str, entry: str | None) -> bool:
     """Whether the function does something besides saying what it is for."""
     tree = parse(source)
     for node in tree.body if tree else ():
@@ -196,11 +196,11 @@ def _has_body(source: str, entry: str) -> bool:
     return False
 
 
-def _begins(entry: str, text: str) -> bool:
+def _begins(entry: str | None, text: str) -> bool:
     return bool(entry and re.search(rf"^(?:async )?def {re.escape(entry)}\b", text, re.MULTILINE))
 
 
-def _with_preamble(source: str, prompt: str, entry: str) -> str:
+def _with_preamble(source: str, prompt: str, entry: str | None) -> str:
     """A program after what its prompt gives before the function: imports, helpers, constants."""
     if not prompt or source.startswith(prompt.rstrip("\n")):
         return source

@@ -1,4 +1,4 @@
-"""The kinds of job, each from its processes to its result: calls, asserts in another process, `unittest` classes.
+"""The kinds of job, each from its processes to its result: calls, scripts, asserts in another process, `unittest`.
 
 The template has the program and its tests as open files that it does not read: whatever it once held, every later
 program would inherit, and could search its memory for what other programs were expected to give.
@@ -19,6 +19,7 @@ from sq.sandbox.messages import read_json, send, split_messages
 
 _MOST_OF_TESTS = 64 * MB
 """Bytes that the tests' process may report; what a program may answer is a setting."""
+_LONGEST_REASON = 1 << 16
 _NEARLY = 0.85
 """Share of the processor time allowed from which a process that was killed is taken to have used it up: the kernel
 counts by samples for the limit, and more finely for us."""
@@ -33,8 +34,10 @@ the longest message."""
 
 
 def run_job(kind: str, files: Files, processes: Processes, limits: Limits) -> Report:
-    """Do a job within its time: `status`, `reason`, and its kind's `passed` or `answers`."""
+    """Do a job within its time: `status`, `reason`, and its kind's `passed`, `answers` or `output`."""
     deadline = time.monotonic() + limits.wall_seconds
+    if kind == "script":
+        return _run_script(files, processes, limits, deadline)
     if kind == "calls":
         return _run_calls(files, processes, limits, deadline)
     return _run_tests(kind, files, processes, limits, deadline)
@@ -78,6 +81,28 @@ def _run_calls(files: Files, processes: Processes, limits: Limits, deadline: flo
     if len(data) > limits.output_mb * MB:
         return {**report, "status": "output", "reason": f"answered more than {limits.output_mb} MB"}
     return {**report, **_explain(limits, [ended], late, {})} if late or ended.status else report
+
+
+def _run_script(files: Files, processes: Processes, limits: Limits, deadline: float) -> Report:
+    """The program's process alone, with a file to read and a line to print on."""
+    output, reports = os.pipe(), os.pipe()
+    fds = [*files, output[1], reports[1]]
+    program = processes.fork(lambda: run_program.script(FIRST, FIRST + 1, FIRST + 2, FIRST + 3), fds)
+    os.close(output[1])
+    os.close(reports[1])
+    most = limits.output_mb * MB
+    data, late = processes.drain(output[0], deadline, most)
+    sent, too_late = (b"", late) if late or len(data) > most else processes.drain(reports[0], deadline, _LONGEST_REASON)
+    os.close(output[0])
+    os.close(reports[0])
+    ended = processes.end(program)
+    if len(data) > most:
+        return {"status": "output", "reason": f"printed more than {limits.output_mb} MB"}
+    failed = next((str(m["failed"]) for m in split_messages(sent) if "failed" in m), "")
+    report = {"status": "error", "reason": failed} if failed else {}
+    if late or too_late or ended.status or failed:
+        return report | _explain(limits, [ended], late or too_late, report)
+    return {"status": "called", "reason": "", "output": data.decode("utf-8", "replace")}
 
 
 def _explain(limits: Limits, ended: list[ProcessExit], late: bool, report: Report) -> Report:

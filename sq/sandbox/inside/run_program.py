@@ -6,9 +6,13 @@ nothing else: the tests and the values they expect are in another process.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import gc
+import os
 import sys
 import types
+from collections.abc import Mapping
 from typing import Any
 
 from sq.sandbox.inside.remote_calls import Peer, describe, reason_of
@@ -36,11 +40,17 @@ def serve(file: int, read: int, write: int, longest: int) -> None:
 def call(code: int, tests: int, write: int) -> None:
     """Call a function with each list of arguments and send what it gives; what is expected is not known here."""
     job = read_json(tests)
+    owner, _, name = job["function"].rpartition(".")
     try:
-        function = vars(define(read_json(code)))[job["function"]]
+        space = vars(define(read_json(code), given=_prelude(job["prelude"])))
+        if owner in space:
+            space = {name: getattr(space[owner](), name)}
+        if name not in space:
+            send(write, {"failed": f"{name} is not defined"})
+            return
+        function = space[name]
     except BaseException as error:
-        missing = isinstance(error, KeyError) and error.args == (job["function"],)
-        send(write, {"failed": f"{job['function']} is not defined" if missing else reason_of(error)})
+        send(write, {"failed": reason_of(error)})
         return
     for arguments in job["arguments"]:
         try:
@@ -50,11 +60,41 @@ def call(code: int, tests: int, write: int) -> None:
         send(write, answer)
 
 
-def define(source: str, name: str = "solution", **given: Any) -> types.ModuleType:
+def script(code: int, text: int, output: int, report: int) -> None:
+    """Run a whole program between a file that it reads and a line that it prints on; say why it ended if it raised."""
+    job = read_json(code)
+    os.lseek(text, 0, os.SEEK_SET)
+    for fd, target in ((text, 0), (output, 1)):
+        os.dup2(fd, target)
+        os.close(fd)
+    sys.stdin = open(0, encoding="utf-8", errors="replace")
+    sys.stdout = open(1, "w", encoding="utf-8", errors="replace")
+    sys.argv = ["solution.py"]
+    try:
+        with contextlib.suppress(SystemExit):
+            define(job["source"], "__main__", _prelude(job["prelude"]))
+        if "threading" in sys.modules:
+            sys.modules["threading"]._shutdown()  # waits for threads, as Python does at its end
+        atexit._run_exitfuncs()
+        if not sys.stdout.closed:
+            sys.stdout.flush()
+    except BaseException as error:
+        send(report, {"failed": reason_of(error)})
+
+
+def _prelude(source: str) -> dict[str, Any]:
+    """What trusted code defines."""
+    space: dict[str, Any] = {}
+    exec(compile(source, "<prelude>", "exec", dont_inherit=True), space)
+    del space["__builtins__"]
+    return space
+
+
+def define(source: str, name: str = "solution", given: Mapping[str, Any] | None = None) -> types.ModuleType:
     """Run a program as a module of this name, in which `given` is defined already."""
     gc.enable()  # the template has none, so that forks share its memory
     module = types.ModuleType(name)
-    vars(module).update(given)
+    vars(module).update(given or {})
     sys.modules[name] = module
     exec(compile(source, f"<{name}>", "exec", dont_inherit=True), vars(module))  # this is the sandbox
     return module

@@ -26,7 +26,9 @@ def run(file: int, requests: int, replies: int, longest: int) -> None:
     import unittest.mock
 
     try:
-        module = define(read_json(file), NAME, sys=sys, os=os, environ=os.environ)  # as BigCodeBench's harness does
+        module = define(
+            read_json(file), NAME, {"sys": sys, "os": os, "environ": os.environ}
+        )  # as BigCodeBench's harness does
     except BaseException as error:
         send(replies, {"status": "error", "reason": reason_of(error)})
         return
