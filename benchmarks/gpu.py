@@ -334,7 +334,8 @@ def trained(case: Case, device: str, shapes: str) -> dict[str, Any]:
     from sq.core.config import build
     from sq.data.tokens import TokenRows
     from sq.train.config import TrainerConfig
-    from sq.train.model import checked_trainer, fit_to_packs, prepared, tf32_products
+    from sq.train.hardware import checked_trainer, tf32_products
+    from sq.train.model import fit_to_packs, prepared
     from sq.train.packs import training_packs
     from sq.train.rows import TrainingRows
     from sq.train.stage import StageConfig

@@ -19,6 +19,7 @@ import pyarrow as pa
 from sq.core.count import count_noun
 from sq.core.errors import UnfinishedError
 from sq.core.ledger import Ledger, LedgerSummary, Reject, WorkItem, read_rows
+from sq.core.manifest import load_manifest
 from sq.core.progress import Progress
 from sq.core.retry import Retry
 from sq.core.rows import SCORE, fit_row, row_id
@@ -26,7 +27,6 @@ from sq.engine.base import Engine, Request, Result
 from sq.engine.config import EngineConfig
 from sq.engine.failures import FailureLimit, has_failed, unfinished
 from sq.eval.benchmarks import Problems, UnusableProblem
-from sq.eval.outdated import archive_if_outdated
 from sq.eval.prompting import RequestBuilder
 from sq.models.load import ModelConfig
 
@@ -123,6 +123,18 @@ def read_answers(directory: Path, rounds: int, columns: Sequence[str] | None = N
     """The answers of a benchmark, round by round."""
     for number in range(1, rounds + 1):
         yield from read_rows(answers_dir(directory, number), columns=columns)
+
+
+def archive_if_outdated(where: Path, inputs: Mapping[str, str], config: Mapping[str, str] | None = None) -> None:
+    """Rename the ledger at `where` (never deleted) if it was filled from other inputs, or by another `config`."""
+    manifest = load_manifest(where)
+    if manifest is None or (manifest.inputs == inputs and config in (None, manifest.config)):
+        return
+    name = f"{where.name}-{manifest.config.get('grader', 'before')}"
+    target = next(p for n in range(1, 1000) if not (p := where.with_name(f"{name}-{n}")).exists())
+    where.rename(target)
+    log.warning("%s is of other answers%s; kept as %s, and filled again", where,
+                "" if config is None else ", or of another grader or profiles", target.name)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

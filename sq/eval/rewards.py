@@ -15,8 +15,7 @@ from sq.core.rows import CANDIDATE, LINEAGE, row_id
 from sq.engine.base import ScoreRequest
 from sq.engine.config import EngineConfig
 from sq.engine.failures import FailureLimit, has_failed, rejected, unfinished
-from sq.eval.answer import read_answers
-from sq.eval.outdated import archive_if_outdated
+from sq.eval.answer import archive_if_outdated, read_answers
 from sq.models.load import ModelConfig
 
 REWARD = pa.schema([*LINEAGE, CANDIDATE.field("reward"), CANDIDATE.field("reward_model")])

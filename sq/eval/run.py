@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -17,11 +17,11 @@ from sq.core.ledger import LedgerSummary
 from sq.core.tracking import DataRef, ModelRef, Run, track
 from sq.engine.base import Sampling
 from sq.eval.answer import LazyEngine, answer_all, answers_dir
-from sq.eval.benchmarks import BenchmarkConfig, GradingConfig
+from sq.eval.benchmarks import BenchmarkConfig, GradingConfig, Problems
 from sq.eval.export import ExportedBenchmark, export
 from sq.eval.paper import base_of
 from sq.eval.prompting import RequestBuilder
-from sq.eval.report import flat_metrics, format_report, metric_rows, summarize
+from sq.eval.report import BenchmarkSummary, flat_metrics, format_report, metric_rows, summarize
 from sq.eval.rewards import reward
 from sq.eval.score import score, scores_dir
 from sq.eval.settings import EvalSettings
@@ -35,48 +35,33 @@ def evaluate(job: EvalSettings) -> dict[str, dict[str, float]]:
     problems = {name: benchmark.load(job.limit, job.seed) for name, benchmark in job.benchmark.items()}
     builders = {name: _request_builder(job, benchmark) for name, benchmark in job.benchmark.items()}
     _warn_of_context(job, builders)
-    inputs = [DataRef(name=name, digest=p.digest, rows=len(p.by_id)) for name, p in problems.items()]
     grading = GradingConfig(profiles=job.profiles, grader=job.grader, sandbox=job.sandbox)
-    with track(job.tracking, stage="evaluate", params=flatten(job), inputs=inputs, directory=job.output_dir) as run:
+    inputs = {name: DataRef(name=name, digest=p.digest, rows=len(p.by_id)) for name, p in problems.items()}
+    with track(job.tracking, stage="evaluate", params=flatten(job), inputs=inputs.values(), directory=output) as run:
         engine = LazyEngine(config=job.engine, model=job.model)
         answers = answer_all(problems, builders, engine, output, run=run.id, retry=job.retry_engine_rejects)
         _record_answers(run, output, answers)
-        rewards, checkers = {}, {n: benchmark.checker(problems[n], grading) for n, benchmark in job.benchmark.items()}
-        for name, checker in checkers.items():
-            scored = score(output / name, answers[name], checker)
-            run.output(f"{name} scores", scores_dir(output / name), digest=scored.digest, rows=scored.rows)
-            if job.reward is not None and job.reward_engine is not None:
-                rewards[name] = reward(
-                    output / name, answers[name], job.reward, job.reward_engine, run.id, retry=job.retry_engine_rejects
-                )
         summaries = []
-        for name, checker in checkers.items():
-            left_out = len(problems[name].unusable)
-            with closing(checker):
-                of_one = summarize(
-                    name, output / name, checker.vote, ks=job.k, rewards=rewards.get(name), left_out=left_out
+        for name, benchmark in job.benchmark.items():
+            rewards, left_out = None, len(problems[name].unusable)
+            with closing(benchmark.checker(problems[name], grading)) as checker:
+                scored = score(output / name, answers[name], checker)
+                run.output(f"{name} scores", scores_dir(output / name), digest=scored.digest, rows=scored.rows)
+                if job.reward is not None and job.reward_engine is not None:
+                    rewards = reward(
+                        output / name, answers[name], job.reward, job.reward_engine, run.id,
+                        retry=job.retry_engine_rejects,
+                    )  # fmt: skip
+                summaries.append(
+                    summarize(name, output / name, checker.vote, ks=job.k, rewards=rewards, left_out=left_out)
                 )
-            summaries.append(of_one)
-        model = ModelRef(name=job.model.name, path=job.model.path, digest=engine.identity)
         if job.export:
-            exported = {
-                name: ExportedBenchmark(
-                    form=getattr(benchmark, "form", ""),
-                    shots=builders[name].shots,
-                    prompts={item: builders[name].prompt_text(p) for item, p in problems[name].by_id.items()},
-                )
-                for name, benchmark in job.benchmark.items()
-            }
-            export(job.export, output, exported, job.model.name)
+            export(job.export, output, _exported(job, problems, builders), job.model.name)
         base = base_of(job.base or "", job.model.name, job.model.path)
-        for summary in summaries:
-            values = {f"{summary.name}/{key}": value for key, value in flat_metrics(summary).items()}
-            run.model(model, values, next(data for data in inputs if data.name == summary.name))
-        run.table("figures", metric_rows(summaries, base))
-        if differing := [row for summary in summaries for row in summary.disagreements]:
-            run.table("disagreements", [{**row, "prediction": row["prediction"][-2000:]} for row in differing])
+        model = ModelRef(name=job.model.name, path=job.model.path, digest=engine.identity)
+        _record_metrics(run, model, inputs, summaries, base)
     print(format_report(summaries, base))
-    log.info("evaluated in %.0f s; answers and scores are in %s", time.monotonic() - started, job.output_dir)
+    log.info("evaluated in %.0f s; answers and scores are in %s", time.monotonic() - started, output)
     return {summary.name: flat_metrics(summary) for summary in summaries}
 
 
@@ -103,3 +88,27 @@ def _record_answers(run: Run, output: Path, answers: Mapping[str, list[LedgerSum
         for number, summary in enumerate(rounds, 1):
             where = answers_dir(output / name, number)
             run.output(f"{name} answers", where, digest=summary.digest, rows=summary.rows)
+
+
+def _exported(
+    job: EvalSettings, problems: Mapping[str, Problems], builders: Mapping[str, RequestBuilder]
+) -> dict[str, ExportedBenchmark]:
+    return {
+        name: ExportedBenchmark(
+            form=getattr(benchmark, "form", ""),
+            shots=builders[name].shots,
+            prompts={item: builders[name].prompt_text(p) for item, p in problems[name].by_id.items()},
+        )
+        for name, benchmark in job.benchmark.items()
+    }
+
+
+def _record_metrics(
+    run: Run, model: ModelRef, inputs: Mapping[str, DataRef], summaries: Sequence[BenchmarkSummary], base: str | None
+) -> None:
+    for summary in summaries:
+        values = {f"{summary.name}/{key}": value for key, value in flat_metrics(summary).items()}
+        run.model(model, values, inputs[summary.name])
+    run.table("figures", metric_rows(summaries, base))
+    if differing := [row for summary in summaries for row in summary.disagreements]:
+        run.table("disagreements", [{**row, "prediction": row["prediction"][-2000:]} for row in differing])

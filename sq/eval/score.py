@@ -14,9 +14,8 @@ from typing import Any
 from sq.core.ledger import Ledger, LedgerSummary, WorkItem
 from sq.core.progress import Progress
 from sq.core.rows import SCORE, fit_row, row_id
-from sq.eval.answer import read_answers
+from sq.eval.answer import archive_if_outdated, read_answers
 from sq.eval.checkers import AnswerChecker, GradeRow
-from sq.eval.outdated import archive_if_outdated
 
 _CHUNK = 256
 

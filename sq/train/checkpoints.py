@@ -24,7 +24,6 @@ import torch
 import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
 
-from sq.core.errors import ConfigError
 from sq.core.files import sync_directory, write_files
 from sq.train.config import TrainerConfig
 from sq.train.shard import REST, ShardStrategy
@@ -206,17 +205,16 @@ def checkpoints(directory: Path) -> list[Path]:
     return sorted(directory.glob("step-*.ckpt"))
 
 
-def check_strategy(directory: Path, strategy: str) -> None:
-    """Refuse to go on by a strategy that cannot read the last checkpoint."""
-    last = max(checkpoints(directory), default=None, key=step_of)
-    if last is None:
-        return
-    able = ("auto", "ddp") if last.is_file() else ("fsdp",) if (last / REST).exists() else ("deepspeed",)
-    if strategy not in able:
-        raise ConfigError(
-            f"trainer.strategy={strategy}: {last}, of a stopped run, is {'whole' if last.is_file() else 'in shards'}; "
-            f"go on with trainer.strategy={' or '.join(able)}, or start again in another output_dir="
-        )
+def last_checkpoint(directory: Path) -> Path | None:
+    """The checkpoint that training goes on from."""
+    return max(checkpoints(directory), default=None, key=step_of)
+
+
+def readers(checkpoint: Path) -> tuple[str, ...]:
+    """The strategies that can go on from a checkpoint."""
+    if checkpoint.is_file():
+        return "auto", "ddp"
+    return ("fsdp",) if (checkpoint / REST).exists() else ("deepspeed",)
 
 
 def best_checkpoint(directory: Path) -> tuple[Path, float] | None:

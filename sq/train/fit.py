@@ -27,10 +27,17 @@ from sq.core.rejects import TRAINING_FILE
 from sq.core.tracking import DataRef, ModelRef, Run, track
 from sq.domains.base import DomainConfig
 from sq.models.load import NEW_TINY, ModelConfig, eos_ids, fingerprint, load_tokenizer
-from sq.train.cache import references_key
 from sq.train.config import TrainJob
 from sq.train.launch import environment_kept, processes, rank
-from sq.train.record import NAME, identity, plan_to_follow, read_record, update_record, write_record
+from sq.train.record import (
+    NAME,
+    identity,
+    plan_to_follow,
+    read_record,
+    references_key,
+    update_record,
+    write_record,
+)
 from sq.train.stage import RowContext, StageConfig
 
 if TYPE_CHECKING:
@@ -48,36 +55,33 @@ def fit(job: TrainJob) -> Path:
 
 
 def _fit(job: TrainJob) -> Path:
-    from sq.train.checkpoints import check_strategy, checkpoints
-    from sq.train.model import checked_trainer, tf32_products
+    from sq.train.hardware import checked_trainer
 
-    output, first = Path(job.output_dir), rank() == 0
+    stage, output, first = job.stage, Path(job.output_dir), rank() == 0
     if not first:  # one process speaks, and one is tracked
         logging.getLogger("sq").setLevel(logging.ERROR)
         job = replace(job, tracking=replace(job.tracking, enabled=False))
-    job = replace(job, trainer=checked_trainer(job.trainer, job.stage))
-    log.info("%s: checking data and weights of model=%s", job.stage.name, job.model.name)
+    job = replace(job, trainer=checked_trainer(job.trainer, stage))
+    log.info("%s: checking data and weights of model=%s", stage.name, job.model.name)
     given = prepare(job)
     record = read_record(output, given.identity) or {"config": given.identity}
     if "figures" in record and (output / "model").is_dir():
-        log.info("%s: already trained -> %s", job.stage.name, output / "model")
+        log.info("%s: already trained -> %s", stage.name, output / "model")
         return output / "model"
-    planned = plan_to_follow(record, job.trainer, output) if checkpoints(output / "checkpoints") else None
-    check_strategy(output / "checkpoints", job.trainer.strategy)
+    planned = plan_to_follow(record, job.trainer, output)
     with _claimed(output, first):
-        rows = _read_rows(given, job.stage, output)
+        rows = _read_rows(given, stage)
         with track(
-            job.tracking, stage=job.stage.name, params=given.settings, inputs=[_data_ref(job, given, rows)],
+            job.tracking, stage=stage.name, params=given.settings, inputs=[given.data_ref(rows)],
             directory=output, identity=given.identity,
         ) as run:  # fmt: skip
             if first:
                 _record_rows(output, record, rows, run)
             started = time.monotonic()
-            with tf32_products(job.trainer):
-                metrics = _train(job, given, rows, run, planned)
+            metrics = _train(job, given, rows, run, planned)
             if first:
                 run.output("model", str(output / "model"), digest="", rows=len(rows.train))
-                _log_model(run, job, given, rows, metrics)
+                _log_model(run, job.tracking.run_name or f"{job.model.name}-{stage.name}", given, rows, metrics)
         if first:  # done only once its run is: a training that is passed over later would stay killed there
             seconds, tokens = round(time.monotonic() - started, 1), round(metrics["train/tokens"])
             update_record(output, figures=metrics, rows=len(rows.train), tokens=tokens, seconds=seconds)
@@ -85,8 +89,8 @@ def _fit(job: TrainJob) -> Path:
             given.drop_cache()
             log.info(
                 "%s: %s -> %s | %s | %.0f s | next: %s",
-                job.stage.name, rows.summary, output / "model", _format_losses(metrics), seconds,
-                next_command(job.stage, job.model, job.domain, output / "model"),
+                stage.name, rows.summary, output / "model", _format_losses(metrics), seconds,
+                next_command(stage, job.model, job.domain, output / "model"),
             )  # fmt: skip
     return output / "model"
 
@@ -105,11 +109,19 @@ class PreparedRun:
     cache: Path
     shared: bool
     """Whether the cache is the user's own, and stays."""
+    output: Path
 
     @property
     def identity(self) -> dict[str, str]:
         """What decides the weights to come."""
         return identity(self.settings, data=self.tokens, model=self.weights)
+
+    def data_ref(self, rows: TrainingRows) -> DataRef:
+        """The source of the rows, as MLflow has it."""
+        source = self.reader.source
+        name = source.input or ("+".join(source.mix or ()) or f"domain {self.reader.domain.name}")
+        count = len(rows.train) + len(rows.held_out)
+        return DataRef(name=name, path=source.input or "", digest=self.tokens, rows=count)
 
     def drop_cache(self) -> None:
         """Delete what only this run needed."""
@@ -142,47 +154,50 @@ def prepare(job: TrainJob) -> PreparedRun:
         tokenizer=tokenizer, reader=reader, settings=settings, tokens=reader.key(settings),
         weights=f"new:{seed}" if new else fingerprint(model),
         cache=Path(job.trainer.cache or Path(job.output_dir) / "cache"), shared=job.trainer.cache is not None,
+        output=Path(job.output_dir),
     )  # fmt: skip
 
 
 def _train(
     job: TrainJob, given: PreparedRun, rows: TrainingRows, run: Run, planned: Mapping[str, int] | None
 ) -> dict[str, float]:
-    """Train on `rows`, write `model/`, and return the final metrics. A stopped run goes on as `planned`."""
+    """From rows to packs, steps and `model/`: the final metrics. A stopped run goes on as `planned`."""
     from sq.train.export import write_model
-    from sq.train.model import device_name, fit_to_packs, trainable_model
+    from sq.train.hardware import device_name, tf32_products
+    from sq.train.model import fit_to_packs, trainable_model
     from sq.train.module import TrainingModule
     from sq.train.packs import training_packs
     from sq.train.trainer import prepare_process, run_training
 
-    output, stage, trainer, seed = Path(job.output_dir), job.stage, job.trainer, job.seed
+    stage, trainer, seed, output = job.stage, job.trainer, job.seed, given.output
     prepare_process(trainer.threads, seed)
     log.info("%s: %s; loading model=%s", stage.name, rows.summary, job.model.name)
-    trained = trainable_model(
-        job.model, trainer, stage, tokenizer=given.tokenizer, rows=rows, seed=seed, weights=given.weights
-    )
-    loss = stage.make_loss(trained)
-    packs = training_packs(rows, stage, loss, prefix=trained.prefix, world=trainer.world, seed=seed, record=planned)
-    if rank() == 0:
-        update_record(output, plan=packs.plan.record())
-    fit_to_packs(trained.model, loss, trainer, packs.largest)
-    references = None
-    if stage.needs_reference:
-        key = references_key(
-            given.settings, tokens=given.tokens, weights=given.weights, plan=packs.plan, attention=trained.attention,
-            device=device_name(trainer),
+    with tf32_products(trainer):
+        trained = trainable_model(
+            job.model, trainer, stage, tokenizer=given.tokenizer, rows=rows, seed=seed, weights=given.weights
+        )
+        loss = stage.make_loss(trained)
+        packs = training_packs(rows, stage, loss, prefix=trained.prefix, world=trainer.world, seed=seed, record=planned)
+        if rank() == 0:
+            update_record(output, plan=packs.plan.record())
+        fit_to_packs(trained.model, loss, trainer, packs.largest)
+        references = None
+        if stage.needs_reference:
+            key = references_key(
+                given.settings, tokens=given.tokens, weights=given.weights, plan=packs.plan,
+                attention=trained.attention, device=device_name(trainer),
+            )  # fmt: skip
+            references = given.cache / f"reference-{key}.safetensors"
+        module = TrainingModule(
+            trained, loss, rows, stage=stage, trainer=trainer, steps=packs.train.steps, seed=seed,
+            checkpoints=output / "checkpoints",
         )  # fmt: skip
-        references = given.cache / f"reference-{key}.safetensors"
-    module = TrainingModule(
-        trained, loss, rows, stage=stage, trainer=trainer, steps=packs.train.steps, seed=seed,
-        checkpoints=output / "checkpoints",
-    )  # fmt: skip
-    write = partial(
-        write_model, output / "model", trained, config=job.model, lora=trainer.lora, head_note=loss.head_note,
-        tokenizer=given.tokenizer, chat=given.reader.chat,
-        origin={"stage": stage.name, "run": run.id, "seed": seed},
-    )  # fmt: skip
-    return run_training(module, packs, run, references, write)
+        write = partial(
+            write_model, output / "model", trained, config=job.model, lora=trainer.lora, head_note=loss.head_note,
+            tokenizer=given.tokenizer, chat=given.reader.chat,
+            origin={"stage": stage.name, "run": run.id, "seed": seed},
+        )  # fmt: skip
+        return run_training(module, packs, run, references, write)
 
 
 @contextmanager
@@ -200,14 +215,14 @@ def _claimed(output: Path, first: bool) -> Iterator[None]:
             lock.release()
 
 
-def _read_rows(given: PreparedRun, stage: StageConfig, output: Path) -> TrainingRows:
+def _read_rows(given: PreparedRun, stage: StageConfig) -> TrainingRows:
     try:
         return given.reader.read(given.cache / f"tokens-{given.tokens}")
     except RowError as error:
         source = given.reader.source
         given.drop_cache()
         with suppress(OSError):  # no row, no run: the directory goes too, if it held nothing else
-            output.rmdir()
+            given.output.rmdir()
         text = str(error).replace("columns={", "data.columns={")
         if stage.reads and not (source.input or source.mix):
             text += (
@@ -215,12 +230,6 @@ def _read_rows(given: PreparedRun, stage: StageConfig, output: Path) -> Training
                 "data.input=<its output_dir>"
             )
         raise RowError(text) from error
-
-
-def _data_ref(job: TrainJob, given: PreparedRun, rows: TrainingRows) -> DataRef:
-    name = job.data.input or ("+".join(job.data.mix or ()) or f"domain {job.domain.name}")
-    count = len(rows.train) + len(rows.held_out)
-    return DataRef(name=name, path=job.data.input or "", digest=given.tokens, rows=count)
 
 
 def _record_rows(output: Path, record: Mapping[str, Any], rows: TrainingRows, run: Run) -> None:
@@ -231,22 +240,16 @@ def _record_rows(output: Path, record: Mapping[str, Any], rows: TrainingRows, ru
     shutil.copyfile(rows.directory / TRAINING_FILE, output / TRAINING_FILE)
 
 
-def _log_model(run: Run, job: TrainJob, given: PreparedRun, rows: TrainingRows, metrics: Mapping[str, float]) -> None:
+def _log_model(run: Run, name: str, given: PreparedRun, rows: TrainingRows, metrics: Mapping[str, float]) -> None:
     """The exported model in MLflow: losses in training are of the input, those held out of the held-out rows."""
-    path = Path(job.output_dir) / "model"
-    name = job.tracking.run_name or f"{job.model.name}-{job.stage.name}"
-    exported = ModelConfig(name=name, path=str(path))
-    params = {k: v for k, v in given.settings.items() if k.startswith(("stage.", "data.", "model.", "seed"))}
+    settings, path = given.settings, given.output / "model"
     model = ModelRef(
-        name=name,
-        path=str(path.absolute()),
-        digest=fingerprint(exported),
-        stage=job.stage.name,
-        params=params,
-        exported=True,
-    )
+        name=name, path=str(path.absolute()), digest=fingerprint(ModelConfig(name=name, path=str(path))),
+        stage=str(settings["stage.name"]), exported=True,
+        params={k: v for k, v in settings.items() if k.startswith(("stage.", "data.", "model.", "seed"))},
+    )  # fmt: skip
     held_out = DataRef(name="held out", digest=rows.held_out.digest())
-    for data, front in ((_data_ref(job, given, rows), "train/"), (held_out, "val/")):
+    for data, front in ((given.data_ref(rows), "train/"), (held_out, "val/")):
         if own := {k: v for k, v in metrics.items() if k.startswith(front)}:
             run.model(model, own, data)
 

@@ -1,4 +1,4 @@
-"""One process per device: who starts them, and which of Lightning's strategies they run.
+"""One process per device, and who starts them.
 
 On one machine this process starts the others, each from the finished configuration and not from the command line, so
 that Hydra's multirun is not run again by every rank (Hydra #2070). torchrun and srun start them themselves.
@@ -16,13 +16,10 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from sq.core.errors import ConfigError, SqError
-from sq.train.config import Precision, TrainerConfig
-
-if TYPE_CHECKING:
-    from lightning.pytorch.strategies import Strategy
+from sq.train.config import TrainerConfig
 
 _OURS = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
@@ -90,50 +87,6 @@ def processes(trainer: TrainerConfig, job: Any) -> Iterator[None]:
         finally:
             for child in children:
                 _end(child)
-
-
-def strategy(config: TrainerConfig) -> Strategy | str:
-    """Lightning's strategy object."""
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-    from lightning.pytorch.strategies import DeepSpeedStrategy
-
-    from sq.train.shard import ReplicaStrategy, ShardStrategy
-
-    world = config.devices * config.nodes
-    if config.strategy == "fsdp":
-        return ShardStrategy(world, config.reduce_once)
-    if config.strategy == "deepspeed":
-        try:
-            zero = DeepSpeedStrategy(stage=3)
-        except (ImportError, MisconfigurationException) as error:
-            raise ConfigError(
-                "trainer.strategy=deepspeed needs DeepSpeed 0.16 or later: pip install -U deepspeed, or use "
-                "trainer.strategy=fsdp"
-            ) from error
-        assert isinstance(zero.config, dict)  # by itself it adds gradients up in bf16
-        zero.config |= {"data_types": {"grad_accum_dtype": "fp32"}, "communication_data_type": "fp32"}
-        return zero
-    if config.strategy == "ddp" or world > 1:
-        return ReplicaStrategy(gradient_as_bucket_view=True)
-    return "auto"
-
-
-def precision(config: TrainerConfig) -> dict[str, Any]:
-    """Lightning's arguments that say in which numbers to compute."""
-    mixed = config.precision is Precision.BF16_MIXED and config.strategy != "fsdp"
-    # With bf16 weights there is nothing left for Lightning to convert: the model is, and the optimiser has masters.
-    flag: Literal["bf16-mixed", "32-true"] = "bf16-mixed" if mixed else "32-true"
-    if config.strategy != "deepspeed":
-        return {"precision": flag}
-    from lightning.pytorch.plugins.precision import DeepSpeedPrecision
-
-    class Untouched(DeepSpeedPrecision):
-        """DeepSpeed's, but a pack stays as it is: it is frozen, and labels and weights are computed with in fp32."""
-
-        def convert_input(self, data: Any) -> Any:
-            return data
-
-    return {"plugins": [Untouched(flag)]}
 
 
 def _environment(count: int) -> dict[str, str]:

@@ -16,12 +16,11 @@ from torch import Tensor
 
 from sq.core.errors import SqError
 from sq.data.module import StepPack
-from sq.train.checkpoints import checkpoints, step_of
+from sq.train.checkpoints import last_checkpoint
 from sq.train.config import TrainerConfig
-from sq.train.held_out import HeldOutRows
 from sq.train.optim import MasterAdamW, make_optimizer, parameter_groups
 from sq.train.rows import TrainingRows
-from sq.train.running import RunningMean, Watch
+from sq.train.running import HeldOutRows, RunningMean, Watch
 from sq.train.shard import shard
 from sq.train.stage import LossInput, Schedule, StageConfig, StageLoss, TrainableModel
 
@@ -132,7 +131,7 @@ class TrainingModule(L.LightningModule):
             return
         what, step, items = problem
         rows = f", rows {', '.join(self.rows.train.name(i) for i in items[:8])}" if items else ""
-        last = max(checkpoints(self.checkpoints), default=None, key=step_of)
+        last = last_checkpoint(self.checkpoints)
         good = "There is no checkpoint yet" if last is None else f"The last checkpoint, {last}, is good"
         raise SqError(
             f"{what} at step {step}{rows}{' …' if len(items) > 8 else ''}. {good}; lower stage.lr, or "

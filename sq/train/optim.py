@@ -14,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sq.core.errors import ConfigError
 from sq.train.stage import Optimizer, StageConfig
 
 
@@ -118,7 +117,6 @@ def _master(parameter: Tensor) -> Tensor:
 def _bitsandbytes(
     groups: list[dict[str, Any]], stage: StageConfig, betas: tuple[float, float]
 ) -> torch.optim.Optimizer:
-    check_optimizer(stage)
     from bitsandbytes.optim import adamw
 
     # Pages are a GPU's; without one the same arithmetic runs in memory as it is, and would warn of that.
@@ -127,17 +125,3 @@ def _bitsandbytes(
     kind: Any = adamw.AdamW8bit if stage.optimizer is Optimizer.ADAMW_8BIT else paged
     made: torch.optim.Optimizer = kind(groups, lr=stage.lr, betas=betas)
     return made
-
-
-def check_optimizer(stage: StageConfig) -> None:
-    """Refuse an optimiser whose package is not there, before anything is loaded."""
-    name = stage.optimizer.value
-    if stage.optimizer is Optimizer.ADAMW:
-        return
-    try:
-        import bitsandbytes  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(
-            f"stage.optimizer={name} needs bitsandbytes ({error}): pip install 'bitsandbytes>=0.50', or use "
-            "stage.optimizer=adamw"
-        ) from error

@@ -33,8 +33,8 @@ from sq.data.tokens import TokenizedExample, TokenRows, TokenWriter, fill_once
 from sq.domains.base import Domain
 from sq.models.load import ModelConfig
 from sq.models.pack import TokenSequence
-from sq.train.cache import IGNORED_BY_TOKENS, deciding
 from sq.train.config import DataConfig, TooLong
+from sq.train.record import IGNORED_BY_TOKENS, deciding
 from sq.train.stage import EncodedRow, Encoding, StageConfig, UnusableRow
 
 log = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import lightning as L
 import torch
@@ -22,14 +22,17 @@ from torch.distributed.tensor import DTensor
 
 from sq.core.tracking import Run
 from sq.data.module import PackLoader
-from sq.train.checkpoints import Checkpoints, best_checkpoint, checkpoints, step_of
-from sq.train.config import TrainerConfig
-from sq.train.launch import precision, strategy
+from sq.train.checkpoints import Checkpoints, best_checkpoint, last_checkpoint, step_of
+from sq.train.config import Precision, TrainerConfig
+from sq.train.hardware import deepspeed_strategy
 from sq.train.module import TrainingModule
 from sq.train.packs import TrainingPacks
 from sq.train.progress import TrainingProgress, format_plan, one_step, validate
 from sq.train.reference import References
-from sq.train.shard import ShardStrategy
+from sq.train.shard import ReplicaStrategy, ShardStrategy
+
+if TYPE_CHECKING:
+    from lightning.pytorch.strategies import Strategy
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +57,7 @@ def run_training(
     if packs.train.steps == 1:
         log.warning("%s", one_step(module, packs))
     loader, directory = packs.train, module.checkpoints
-    last = max(checkpoints(directory), default=None, key=step_of)
+    last = last_checkpoint(directory)
     if last is not None:
         loader.first_step = step_of(last)
         log.info("continuing from step %d of %d", loader.first_step, loader.steps)
@@ -208,3 +211,32 @@ def _trainer(module: TrainingModule, loader: PackLoader, callbacks: list[Callbac
         num_sanity_val_steps=0,
         default_root_dir=module.checkpoints.parent,
     )
+
+
+def strategy(config: TrainerConfig) -> Strategy | str:
+    """Lightning's strategy object."""
+    if config.strategy == "fsdp":
+        return ShardStrategy(config.world, config.reduce_once)
+    if config.strategy == "deepspeed":
+        return deepspeed_strategy()
+    if config.strategy == "ddp" or config.world > 1:
+        return ReplicaStrategy(gradient_as_bucket_view=True)
+    return "auto"
+
+
+def precision(config: TrainerConfig) -> dict[str, Any]:
+    """Lightning's arguments that say in which numbers to compute."""
+    mixed = config.precision is Precision.BF16_MIXED and config.strategy != "fsdp"
+    # With bf16 weights there is nothing left for Lightning to convert: the model is, and the optimiser has masters.
+    flag: Literal["bf16-mixed", "32-true"] = "bf16-mixed" if mixed else "32-true"
+    if config.strategy != "deepspeed":
+        return {"precision": flag}
+    from lightning.pytorch.plugins.precision import DeepSpeedPrecision
+
+    class Untouched(DeepSpeedPrecision):
+        """DeepSpeed's, but a pack stays as it is: it is frozen, and labels and weights are computed with in fp32."""
+
+        def convert_input(self, data: Any) -> Any:
+            return data
+
+    return {"plugins": [Untouched(flag)]}

@@ -26,10 +26,10 @@ from sq.domains.arithmetic import ArithmeticConfig
 from sq.models.attention import Attention, Kernel
 from sq.models.load import ModelConfig
 from sq.train import difficulty, pretrain, qft, reward, sft  # noqa: F401 - known by their classes
-from sq.train.cache import IGNORED_BY_REFERENCES, IGNORED_BY_TOKENS, references_key
 from sq.train.config import DataConfig, TrainerConfig, TrainJob
 from sq.train.fit import PreparedRun, fit, prepare
 from sq.train.qpo import Preference, QPOStage
+from sq.train.record import IGNORED_BY_REFERENCES, IGNORED_BY_TOKENS, references_key
 from sq.train.stage import StageConfig
 
 

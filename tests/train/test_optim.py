@@ -19,7 +19,8 @@ from sq.models.packed_forward import pack_loss
 from sq.train import trainer
 from sq.train.checkpoints import checkpoints
 from sq.train.fit import fit
-from sq.train.optim import MasterAdamW, check_optimizer, make_optimizer, parameter_groups, to_bf16
+from sq.train.hardware import checked_trainer
+from sq.train.optim import MasterAdamW, make_optimizer, parameter_groups, to_bf16
 from sq.train.qft import QFTStage
 from sq.train.stage import Optimizer
 
@@ -141,13 +142,13 @@ def test_a_state_that_was_saved_goes_on_the_same():
 
 
 @pytest.mark.parametrize("name", ["adamw_8bit", "paged_adamw_32bit"])
-def test_without_bitsandbytes_its_optimisers_are_refused(name, monkeypatch):
+def test_without_bitsandbytes_its_optimisers_are_refused(name, job, monkeypatch):
     node = {"_target_": "sq.train.qft.QFTStage", "name": "qft", "lr": 1e-4, "optimizer": name}
     stage = build(node, QFTStage)
     assert stage.optimizer is Optimizer(name)
     monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(ConfigError, match=rf"stage.optimizer={name} needs bitsandbytes .*pip install 'bitsandbytes"):
-        check_optimizer(stage)
+        checked_trainer(job("qft").trainer, stage)
 
 
 def test_plain_weights_have_the_fused_adamw():

@@ -7,7 +7,7 @@ import torch
 
 from sq.core.errors import ConfigError
 from sq.models.load import load_model
-from sq.train import model
+from sq.train import hardware, model
 from sq.train.fit import fit
 from sq.train.qft import QFTStage
 
@@ -84,7 +84,7 @@ def test_what_cannot_be_done_is_told_with_a_mend(job, pairs, stage, words, messa
 def test_deepspeed_that_is_not_installed_is_told_before_rows_are_read(job):
     message = r"trainer\.strategy=deepspeed needs DeepSpeed 0\.16 or later: pip install -U deepspeed, or use trainer\."
     with pytest.raises(ConfigError, match=message):
-        model.checked_trainer(job("qft", "trainer.strategy=deepspeed").trainer, QFTStage(name="qft", lr=1.0))
+        hardware.checked_trainer(job("qft", "trainer.strategy=deepspeed").trainer, QFTStage(name="qft", lr=1.0))
 
 
 def test_smoothed_labels_of_pairs_are_for_the_robust_loss(job):

@@ -22,7 +22,7 @@ from sq.models.adapters import Adapters, add_adapters, quantized_arguments
 from sq.models.attention import choose_attention
 from sq.models.load import ModelConfig, load_model
 from sq.models.parity import ParityError, fp32_products
-from sq.train import model, module
+from sq.train import hardware, model, module
 from sq.train.config import Precision
 from sq.train.fit import fit
 from sq.train.qft import QFTStage
@@ -99,8 +99,8 @@ def test_a_model_on_which_rows_see_each_other_is_refused(job, monkeypatch, tmp_p
 
 
 def test_a_gpus_tf32_is_for_the_training_alone(job, monkeypatch):
-    monkeypatch.setattr(model, "device_of", lambda trainer: torch.device("cuda"))
-    with pytest.raises(KeyboardInterrupt), model.tf32_products(job("qft").trainer):
+    monkeypatch.setattr(hardware, "device_of", lambda trainer: torch.device("cuda"))
+    with pytest.raises(KeyboardInterrupt), hardware.tf32_products(job("qft").trainer):
         assert torch.get_float32_matmul_precision() == "high"
         raise KeyboardInterrupt
     assert torch.get_float32_matmul_precision() == "highest"
@@ -162,19 +162,19 @@ def test_half_precision_trains_and_qpo_still_starts_at_ln_2(job, precision, stag
     ],
 )
 def test_precision_auto_is_bf16_where_the_processor_has_it(job, monkeypatch, has_bf16, words, chosen):
-    monkeypatch.setattr(model, "cpu_has_bf16", lambda: has_bf16)
+    monkeypatch.setattr(hardware, "cpu_has_bf16", lambda: has_bf16)
     made = job("qft", "trainer.accelerator=cpu", "trainer.precision=auto", *words)
-    assert model.resolve_precision(made.trainer).precision is chosen
+    assert hardware.resolve_precision(made.trainer).precision is chosen
 
 
 @pytest.mark.parametrize(("capability", "chosen"), [(7, Precision.FP32), (8, Precision.BF16)])
 def test_precision_auto_is_bf16_where_the_gpu_has_it(job, monkeypatch, capability, chosen):
-    monkeypatch.setattr(model, "device_of", lambda trainer: torch.device("cuda"))
+    monkeypatch.setattr(hardware, "device_of", lambda trainer: torch.device("cuda"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(major=capability))
     monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda device: True)  # it emulates
-    assert model.resolve_precision(job("qft", "trainer.precision=auto").trainer).precision is chosen
+    assert hardware.resolve_precision(job("qft", "trainer.precision=auto").trainer).precision is chosen
 
 
 def test_labels_are_smoothed_in_training_and_not_on_held_out_rows(job, tmp_path):

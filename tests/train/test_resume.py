@@ -13,7 +13,7 @@ import torch
 from resumed import ROOT, SETTINGS, killed_after, same, weights
 
 from sq.core.errors import ConfigError
-from sq.train import export, model, trainer
+from sq.train import export, hardware, model, trainer
 from sq.train.checkpoints import step_of
 from sq.train.fit import fit
 
@@ -60,7 +60,7 @@ def test_a_strategy_that_cannot_read_the_checkpoint_is_refused_before_weights_ar
         patched.setattr(trainer.Checkpoints, "_prune", lambda self: signal.raise_signal(signal.SIGINT))
         fit(job("qft", *given, f"trainer.strategy={before}"))
     monkeypatch.setattr(model, "load_model", lambda *args, **more: pytest.fail("weights are loaded"))
-    monkeypatch.setattr(model, "strategy", lambda trainer: None)  # as if DeepSpeed were installed
+    monkeypatch.setattr(hardware, "deepspeed_strategy", lambda: None)  # as if DeepSpeed were installed
     with pytest.raises(ConfigError, match=message):
         fit(job("qft", *given, f"trainer.strategy={now}"))
 

@@ -15,7 +15,7 @@ from resumed import ROOT, SETTINGS, killed_after, weights
 
 from sq.core.errors import ConfigError
 from sq.core.progress import read_progress
-from sq.train import model, trainer
+from sq.train import hardware, trainer
 from sq.train.fit import fit, prepare
 from sq.train.packs import training_packs
 
@@ -77,7 +77,7 @@ def test_processes_that_cannot_follow_the_plan_are_refused(words, message, job, 
         patched.setattr(trainer.Checkpoints, "_prune", lambda self: signal.raise_signal(signal.SIGINT))
         fit(job("qft", *given))
     monkeypatch.setenv("LOCAL_RANK", "0")  # as if a launcher had started the others
-    monkeypatch.setattr(model, "strategy", lambda trainer: None)  # and DeepSpeed were installed
+    monkeypatch.setattr(hardware, "deepspeed_strategy", lambda: None)  # and DeepSpeed were installed
     with pytest.raises(ConfigError, match=message):
         fit(job("qft", *given, *words))
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM
 
 from sq.core.errors import ConfigError
 from sq.models import regressor
-from sq.train import launch
+from sq.train import trainer
 from sq.train.fit import fit
 from sq.train.launch import processes
 from sq.train.module import TrainingModule
@@ -109,8 +109,8 @@ def test_deepspeeds_configuration_as_lightning_assembles_it(precision, half, job
     monkeypatch.setitem(sys.modules, "deepspeed", SimpleNamespace(utils=SimpleNamespace(logging=logger)))
     monkeypatch.setattr("lightning.pytorch.plugins.precision.deepspeed._DEEPSPEED_AVAILABLE", True, raising=False)
     config = job("qft", "trainer.strategy=deepspeed", f"trainer.precision={precision}").trainer
-    strategy = launch.strategy(config)
-    (strategy.precision_plugin,) = launch.precision(config)["plugins"]
+    strategy = trainer.strategy(config)
+    (strategy.precision_plugin,) = trainer.precision(config)["plugins"]
     loader = SimpleNamespace(_data_source=SimpleNamespace(is_defined=lambda: False))
     hooks = SimpleNamespace(accumulate_grad_batches=3, gradient_clip_val=1.0, fit_loop=loader, _data_connector=None)
     strategy._lightning_module = SimpleNamespace(trainer=hooks)
