@@ -11,6 +11,7 @@ from typing import Any
 from sq.core.count import count_noun
 from sq.core.intervals import Interval
 from sq.core.ledger import read_rows
+from sq.core.metrics import EVALUATION, format_value, title
 from sq.eval.metrics import Vote, compute_metrics, read_graded
 from sq.eval.paper import paper_figure
 from sq.eval.score import scores_dir
@@ -19,6 +20,8 @@ MetricsByProfile = dict[str, dict[str, Interval]]
 """By profile, then by name."""
 MULTI_ANSWER = ("avg_at", "pass_at", "maj_at", "best_of")
 """How the names of metrics begin that need several answers to a problem."""
+_BESIDE = ("cut_off", "unparsed", "tokens")
+"""Metrics with a column of their own beside the accuracy."""
 _UNDECIDED = ("timeout", "unverifiable", "failed")
 
 
@@ -68,12 +71,12 @@ def write_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def format_table(summaries: Sequence[BenchmarkSummary], base: str | None) -> str:
     """The table that is printed: a line for each benchmark and profile."""
-    head = ["benchmark", "grader", "problems", "accuracy", "95% interval", "cut off", "no answer", "tokens"]
+    head = ["benchmark", "grader", "problems", "accuracy", "95% interval", *(title(m, EVALUATION) for m in _BESIDE)]
     head += [f"paper ({base})"] if base else []
     lines = [head]
     for one in summaries:
-        for profile, found in one.metrics.items():
-            accuracy = found["accuracy"]
+        for profile, measured in one.metrics.items():
+            accuracy = measured["accuracy"]
             lines.append(
                 [
                     one.name,
@@ -81,9 +84,7 @@ def format_table(summaries: Sequence[BenchmarkSummary], base: str | None) -> str
                     f"{accuracy.count:,}",
                     percent(accuracy.value),
                     f"{percent(accuracy.low)} to {percent(accuracy.high)}",
-                    percent(found["cut_off"].value),
-                    percent(found["unparsed"].value),
-                    f"{found['tokens'].value:.0f}",
+                    *(format_value(m, measured[m].value, EVALUATION) for m in _BESIDE),
                     *([_paper(base, one.name)] if base else []),
                 ]  # fmt: skip
             )
@@ -94,12 +95,14 @@ def format_details(summaries: Sequence[BenchmarkSummary]) -> str:
     """What does not fit in the table: pass@k and its kin, groups, other statuses, disagreement."""
     lines = []
     for one in summaries:
-        for place, (profile, found) in enumerate(one.metrics.items()):
+        for place, (profile, measured) in enumerate(one.metrics.items()):
             where = f"{one.name} ({profile})"
-            if many := [f"{k} {_with_interval(v)}" for k, v in found.items() if k.startswith(MULTI_ANSWER)]:
+            if many := [f"{k} {_with_interval(v)}" for k, v in measured.items() if k.startswith(MULTI_ANSWER)]:
                 lines.append(f"{where}: {', '.join(many)}")
-            lines += [f"{where} by {group}: {text}" for group, text in _grouped(found) if place == 0]
-            if odd := [f"{k} {percent(found[k].value)}" for k in _UNDECIDED if found[k].value]:
+            lines += [f"{where} by {group}: {text}" for group, text in _grouped(measured) if place == 0]
+            if odd := [
+                f"{k} {format_value(k, measured[k].value, EVALUATION)}" for k in _UNDECIDED if measured[k].value
+            ]:
                 lines.append(f"{where}: {', '.join(odd)}")
         if len(one.metrics) > 1:
             graded = one.metrics[next(iter(one.metrics))]["accuracy"].count
@@ -116,9 +119,9 @@ def format_details(summaries: Sequence[BenchmarkSummary]) -> str:
 def flat_metrics(summary: BenchmarkSummary) -> dict[str, float]:
     """The metrics as MLflow has them: the first grader's plain, the others' with their name in front."""
     values = {}
-    for place, (profile, found) in enumerate(summary.metrics.items()):
+    for place, (profile, measured) in enumerate(summary.metrics.items()):
         front = "" if place == 0 else f"{profile}/"
-        for name, figure in found.items():
+        for name, figure in measured.items():
             values[f"{front}{name}"] = figure.value
             if name.startswith(("accuracy", *MULTI_ANSWER)):
                 values |= {f"{front}{name}_low": figure.low, f"{front}{name}_high": figure.high}
@@ -134,7 +137,7 @@ def metric_rows(summaries: Sequence[BenchmarkSummary], base: str | None) -> list
             "benchmark": one.name, "grader": profile, "figure": name, "value": f.value, "low": f.low, "high": f.high,
             "problems": f.count, "paper": paper_figure(base, one.name) if name == "accuracy" else None,
         }
-        for one in summaries for profile, found in one.metrics.items() for name, f in found.items()
+        for one in summaries for profile, measured in one.metrics.items() for name, f in measured.items()
     ]  # fmt: skip
 
 
@@ -167,12 +170,12 @@ def _differing(rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         yield {"id": first["parents"][0], **kept, **{f"{p}_{k}": v for p, g in graded.items() for k, v in g.items()}}
 
 
-def _grouped(found: Mapping[str, Interval]) -> Iterator[tuple[str, str]]:
+def _grouped(measured: Mapping[str, Interval]) -> Iterator[tuple[str, str]]:
     for group in ("level", "topic", "source", "steps"):
         front = f"accuracy_{group}_"
         members = [
             f"{name.removeprefix(front)}: {percent(f.value)} of {f.count}"
-            for name, f in found.items()
+            for name, f in measured.items()
             if name.startswith(front)
         ]
         if members:

@@ -14,6 +14,7 @@ import yaml
 from sq import __version__
 from sq.core.columns import CHAT, TABLE
 from sq.core.files import read_json
+from sq.core.metrics import metrics_of
 from sq.report.artifacts import MOST, RunArtifacts, StageArtifacts
 from sq.report.content import percentiles, repeated
 from sq.report.dataset_formats import ABOUT, DatasetFormat
@@ -23,7 +24,6 @@ from sq.report.overlap import clean_shares
 from sq.report.render import render
 from sq.report.safety import RESULT
 from sq.report.tables import without_places
-from sq.synth.metrics import metrics_of
 from sq.synth.stage_metrics import read_stage_metrics
 
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"),
@@ -62,7 +62,7 @@ def card(
         bill=read_json(artifacts.directory / "bill.json"),
         guard=guard if guard.get("dataset") == artifacts.dataset else None,
         filters=_names(filters),
-        judged=[m.sentence(metrics, key) for m, key, _ in metrics_of("filter", metrics) if m.about.startswith("judge")],
+        judged=[m.sentence(metrics, key) for m, key, _ in metrics_of("filter", metrics) if m.label.startswith("judge")],
         command=without_places(str(artifacts.recipe.get("command") or ""), artifacts),
     )  # fmt: skip
 

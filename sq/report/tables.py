@@ -9,13 +9,13 @@ from typing import Any
 
 from sq.core.files import read_json
 from sq.core.intervals import share_interval
+from sq.core.metrics import TRAINING, find_metric, format_value, shares, title
 from sq.core.provenance import git_state, hardware, versions
 from sq.core.secrets import redact
 from sq.eval.paper import BENCHMARKS, SCALEQUEST, base_of, paper_figure
 from sq.report.artifacts import RunArtifacts, StageArtifacts, mapping
 from sq.report.estimates import accuracies_by_grader
 from sq.report.render import Section, section
-from sq.synth.metrics import shares
 from sq.synth.stage_metrics import read_stage_metrics
 
 TRAININGS = ("pretrain", "qft", "qpo", "difficulty", "reward", "sft")
@@ -43,15 +43,22 @@ def stage_metrics(artifacts: RunArtifacts) -> Section | None:
     for stage in artifacts.of("filter", "rewrite", "answers", "select", "fail_rate"):
         metrics = read_stage_metrics(stage.directory).get("figures", {})
         rows += [(stage.name, *share) for share in shares(stage.kind, metrics)]
-    return section("metrics", rows=rows, spoiled=any("spoiled" in row[1].about for row in rows)) if rows else None
+    return section("metrics", rows=rows, spoiled=any("spoiled" in row[1].label for row in rows)) if rows else None
 
 
 def trainings(artifacts: RunArtifacts) -> Section | None:
     """What each training ended with, on its rows and on held-out ones, from its train.json."""
     records = [(stage, read_json(stage.directory / "train.json")) for stage in artifacts.of(*TRAININGS)]
     finals = [(stage, mapping(r.get("figures")), mapping(r.get("config"))) for stage, r in records]
-    rows = [row for row in finals if row[1]]
+    rows = [(stage, metrics, _held_out(metrics), config) for stage, metrics, config in finals if metrics]
     return section("trainings", rows=rows) if rows else None
+
+
+def _held_out(metrics: Mapping[str, Any]) -> str:
+    """The metrics of held-out rows but the loss, which has a column of its own, and what only repeats another one."""
+    names = [name for name, value in metrics.items() if name.startswith("val/") and isinstance(value, int | float)]
+    shown = [name for name in names if not ((metric := find_metric(name, TRAINING)) and metric.repeats)]
+    return ", ".join(f"{title(name, TRAINING)} {format_value(name, metrics[name], TRAINING)}" for name in shown)
 
 
 def cost(artifacts: RunArtifacts) -> Section | None:

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING
 from sq.core.config import flatten
 from sq.core.count import count_noun
 from sq.core.ledger import Ledger, LedgerSummary
+from sq.core.metrics import format_metrics
 from sq.core.progress import Progress
 from sq.core.quoting import entry_command, quote_override
 from sq.core.tracking import ItemTrace, track
 from sq.engine.failures import unfinished
 from sq.synth.advice import advice
 from sq.synth.launchers import launcher_of
-from sq.synth.metrics import format_metrics
 from sq.synth.parts import do_parts, identity_of, retry_of
 from sq.synth.pool import WorkerPool
 from sq.synth.stage import ItemResult, StageSpec

@@ -21,6 +21,7 @@ from sq.core.chat import ChatFormat
 from sq.core.config import conf_dir, flatten
 from sq.core.errors import ConfigError, RowError
 from sq.core.files import DirectoryLock
+from sq.core.metrics import TRAINING, format_value
 from sq.core.quoting import entry_command, quote_override
 from sq.core.recovery import make_directory
 from sq.core.rejects import TRAINING_FILE
@@ -255,10 +256,11 @@ def _log_model(run: Run, name: str, given: PreparedRun, rows: TrainingRows, metr
 
 
 def _format_losses(metrics: Mapping[str, float]) -> str:
-    text = f"loss {metrics.get('train/loss', float('nan')):.4f}"
-    if "val/loss" in metrics:
-        text += f", held out {metrics['val/loss']:.4f}"
-    return text + (f" (before {metrics['val/loss_before']:.4f})" if "val/loss_before" in metrics else "")
+    loss = {name: format_value(name, value, TRAINING) for name, value in metrics.items()}
+    text = f"loss {loss.get('train/loss', 'nan')}"
+    if "val/loss" in loss:
+        text += f", held out {loss['val/loss']}"
+    return text + (f" (before {loss['val/loss_before']})" if "val/loss_before" in loss else "")
 
 
 def next_command(stage: StageConfig, model: ModelConfig, domain: DomainConfig, weights: Path) -> str:

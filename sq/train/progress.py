@@ -12,6 +12,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from sq.core.count import count_noun
+from sq.core.metrics import TRAINING, format_value
 from sq.core.progress import Progress
 from sq.core.tracking import Run
 from sq.data.module import PackLoader
@@ -91,9 +92,10 @@ class TrainingProgress(Callback):
                 metrics["train/mfu"] = share
         self._mark = (now, module.tokens_seen, module.targets_seen)
         self.final = metrics
-        text = f"loss {metrics['train/loss']:.4f}, {metrics['train/tokens_per_s']:,.0f} tokens/s"
+        printed = {name: format_value(name, value, TRAINING) for name, value in metrics.items()}
+        text = f"loss {printed['train/loss']}, {printed['train/tokens_per_s']} tokens/s"
         if "train/mfu" in metrics:
-            text += f", {metrics['train/mfu']:.0%} of the GPU"
+            text += f", {printed['train/mfu']} of the GPU"
         self.run.metrics(metrics, step=step)
         return text
 

@@ -22,6 +22,9 @@ def test_the_documentation_has_the_table(page, table):
         ("gsm8k/accuracy_level_5", Better.UP),
         ("val/reward_chosen", Better.NEITHER),
         ("aime24/cut_off", Better.DOWN),
+        ("oracle/solvable", Better.UP),
+        ("overlap/gsm8k/clean", Better.UP),
+        ("judge/unparsable", Better.DOWN),
     ],
 )
 def test_a_metric_is_found_by_its_whole_name(name, better):
@@ -29,4 +32,4 @@ def test_a_metric_is_found_by_its_whole_name(name, better):
 
 
 def test_an_unknown_metric_is_none():
-    assert find_metric("oracle/solvable") is None
+    assert find_metric("mine/solvable") is None

@@ -7,6 +7,7 @@ import pytest
 from report_run import composed, stage, write_questions
 
 from sq.core.ledger import read_rejects, read_rows
+from sq.core.metrics import shares
 from sq.core.yes_no import YesNo
 from sq.data.sources import SourceConfig
 from sq.domains.arithmetic import ArithmeticDomain
@@ -18,7 +19,6 @@ from sq.report.build import build
 from sq.report.page import write_report
 from sq.synth.config import SynthJob
 from sq.synth.filters.synthetic_negatives import SyntheticNegatives
-from sq.synth.metrics import shares
 from sq.synth.stage_metrics import read_stage_metrics
 
 pytestmark = pytest.mark.slow

@@ -11,8 +11,8 @@ from hydra import compose, initialize_config_dir
 from sq.core.columns import TABLE
 from sq.core.config import build, conf_dir
 from sq.core.ledger import read_manifest
+from sq.core.metrics import metrics_of
 from sq.synth.config import SynthJob
-from sq.synth.metrics import metrics_of
 from sq.synth.stage_metrics import read_stage_metrics
 
 sys.path.append(str(Path(__file__).parent))  # helper modules beside this file
@@ -44,7 +44,7 @@ def run(job, tmp_path):
         assert not unknown, f"stage={stage} writes columns that sq/core/columns.py does not know: {unknown}"
         measured = read_stage_metrics(tmp_path / to)["figures"]
         known = {name + end for _, name, _ in metrics_of(stage, measured) for end in ("", "_low", "_high")}
-        assert measured.keys() <= known, f"sq/synth/metrics.py does not know {measured.keys() - known}"
+        assert measured.keys() <= known, f"sq/core/metrics.py does not know {measured.keys() - known}"
         return metrics
 
     return done
