@@ -69,7 +69,7 @@ class QADomain(SourcedDomain):
 
         extracted = extract(text)
         places = _PLACES.get(self.config.extract)
-        stated = extracted.found if places is None else extracted.location.value in places
+        stated = extracted.has_answer if places is None else extracted.location.value in places
         return extracted.answer if stated else None
 
     def check(self, answer: str, reference: str) -> bool:

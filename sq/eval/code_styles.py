@@ -159,8 +159,8 @@ def _tested(tests: Sequence[str], solution: str) -> list[str]:
         body = parse(test)
         calls = [n for n in ast.walk(body) if isinstance(n, ast.Call)] if body else []
         names = [n.func.id for n in calls if isinstance(n.func, ast.Name)]
-        if found := [name for name in names if name in defined]:
-            return found[:1]
+        if defined_names := [name for name in names if name in defined]:
+            return defined_names[:1]
     return []
 
 

@@ -50,20 +50,20 @@ def compare(a: str | Path, b: str | Path) -> list[BenchmarkComparison]:
         RowError: a directory that is no evaluation's, or nothing in common.
     """
     first, second = benchmarks_in(Path(a)), benchmarks_in(Path(b))
-    found = []
+    comparisons = []
     for name in [n for n in first if n in second]:
         ours, theirs = shares_by_grader(first[name]), shares_by_grader(second[name])
         graders = {read_manifest(scores[name]).config.get("grader") for scores in (first, second)}
         differing = tuple(_differing(first[name], second[name]))
         for profile in [p for p in ours if p in theirs]:
             one = _compared(name, profile, ours[profile], theirs[profile])
-            found.append(replace(one, same_grader=len(graders) == 1, differing=differing))
-    if not found:
+            comparisons.append(replace(one, same_grader=len(graders) == 1, differing=differing))
+    if not comparisons:
         raise RowError(
             f"{a} and {b} have no benchmark and grader in common: the one has {', '.join(first)}, "
             f"the other {', '.join(second)}"
         )
-    return found
+    return comparisons
 
 
 def benchmarks_in(directory: Path) -> dict[str, Path]:
@@ -77,11 +77,11 @@ def benchmarks_in(directory: Path) -> dict[str, Path]:
     for scores in (directory, directory / "scores"):
         if (scores / "manifest.json").is_file() and "verdict" in read_manifest(scores).schema:
             return {_name(scores): scores}
-    found = {p.parent.parent.name: p.parent for p in sorted(directory.glob("*/scores/manifest.json"))}
-    if not found:
+    directories = {p.parent.parent.name: p.parent for p in sorted(directory.glob("*/scores/manifest.json"))}
+    if not directories:
         there = ", ".join(sorted(p.name for p in directory.iterdir())[:5]) or "nothing"
         raise RowError(f"{directory} is no evaluation's output: it has no BENCHMARK/scores (it holds {there})")
-    return found
+    return directories
 
 
 def format_comparison(compared: Sequence[BenchmarkComparison]) -> str:

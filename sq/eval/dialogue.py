@@ -33,7 +33,7 @@ def turns_of(row: dict[str, Any], column: str, rounds: int) -> list[dict[str, An
         return [{**row, "question": spoken[2][1], "messages": given, "round": 1}]
     if [who for who, _ in spoken] != ["A", "B"] * (rounds - 1):
         return f"row {row.get('source_row')}: the conversation is not {rounds - 1} questions with their answers"
-    found = [{**row, "messages": [], "round": 1}]
+    problems = [{**row, "messages": [], "round": 1}]
     history = [{"role": "user", "content": row["question"]}]
     for number in range(2, rounds + 1):
         (_, question), (_, reply) = spoken[2 * number - 4 : 2 * number - 2]
@@ -41,7 +41,7 @@ def turns_of(row: dict[str, Any], column: str, rounds: int) -> list[dict[str, An
         if not answer:
             return f"row {row.get('source_row')}: the reply to question {number} states no answer"
         history = [*history, {"role": "assistant", "content": None}]
-        found.append(
+        problems.append(
             {
                 **row,
                 "id": row_id("round", item=row["id"], round=number),
@@ -54,7 +54,7 @@ def turns_of(row: dict[str, Any], column: str, rounds: int) -> list[dict[str, An
             }
         )
         history = [*history, {"role": "user", "content": question}]
-    return found
+    return problems
 
 
 def conversation(text: str) -> list[tuple[str, str]]:

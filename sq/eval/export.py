@@ -58,8 +58,8 @@ def export(formats: Sequence[str], output: Path, benchmarks: Mapping[str, Export
         model: its name.
     """
     rows = {name: _answers(scores_dir(output / name)) for name in benchmarks}
-    made = max((p.stat().st_mtime for n in benchmarks for p in scores_dir(output / n).glob("*.json")), default=0.0)
-    when = datetime.fromtimestamp(made, UTC)  # of the scores: the same evaluation gives the same files
+    written = max((p.stat().st_mtime for n in benchmarks for p in scores_dir(output / n).glob("*.json")), default=0.0)
+    when = datetime.fromtimestamp(written, UTC)  # of the scores: the same evaluation gives the same files
     if "lm-eval" in formats:
         _write_lm_eval(output / "lm-eval" / re.sub(r'["<>:/|\\?*\[\]]+', "__", model), rows, benchmarks, model, when)
     if "inspect" in formats:
@@ -74,8 +74,8 @@ def by_lm_eval(rule: str, prediction: str, reference: str) -> tuple[str, bool]:
     pattern, place = LM_EVAL_RULES[rule]
     matches = pattern.findall(prediction)
     match = matches[place] if matches else "[invalid]"
-    found = (next(filter(None, match)) if isinstance(match, tuple) else match).strip()
-    return found, _plain(found) == _plain(reference)
+    answer = (next(filter(None, match)) if isinstance(match, tuple) else match).strip()
+    return answer, _plain(answer) == _plain(reference)
 
 
 def _plain(text: str) -> str:

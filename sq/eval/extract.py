@@ -60,7 +60,7 @@ class Extraction:
     location: AnswerLocation
 
     @property
-    def found(self) -> bool:
+    def has_answer(self) -> bool:
         """Whether there is an answer."""
         return self.location is not AnswerLocation.NOWHERE
 
@@ -191,8 +191,8 @@ def _stated_last(after: str) -> str | None:
     stated = list(_FINAL.finditer(after))
     if not stated:
         return None
-    found = stated[-1].group(1) or stated[-1].group(2)
-    return found if any(c.isdigit() for c in found) else None
+    number = stated[-1].group(1) or stated[-1].group(2)
+    return number if any(c.isdigit() for c in number) else None
 
 
 def _announced(text: str) -> tuple[str, AnswerLocation] | None:
@@ -213,8 +213,8 @@ def _announced(text: str) -> tuple[str, AnswerLocation] | None:
         return chosen.group(1), AnswerLocation.PHRASE
     if hashes and (phrase is None or hashes.start() > phrase.start()):
         return hashes.group(1).strip(), AnswerLocation.HASHES
-    found = _from_segment(_segment(text, phrase.end())) if phrase else ""
-    return (found, AnswerLocation.PHRASE) if found else None
+    answer = _from_segment(_segment(text, phrase.end())) if phrase else ""
+    return (answer, AnswerLocation.PHRASE) if answer else None
 
 
 def _segment(text: str, start: int) -> str:

@@ -74,25 +74,25 @@ def grade_answer(pair: Pair, profile: Profile = Profile.STRICT) -> Grade:
 
 
 def _grade_strict(pair: Pair) -> tuple[Extraction, EqualityResult]:
-    found = extract(pair.prediction, finish_reason=pair.finish_reason)
+    extracted = extract(pair.prediction, finish_reason=pair.finish_reason)
     reference = extract_reference(pair.reference)
     if not reference:
-        return found, EqualityResult(GradeStatus.UNVERIFIABLE, "the reference is empty")
-    if found.location is not AnswerLocation.BOXED and strict.same_text(pair.prediction, reference):
+        return extracted, EqualityResult(GradeStatus.UNVERIFIABLE, "the reference is empty")
+    if extracted.location is not AnswerLocation.BOXED and strict.same_text(pair.prediction, reference):
         return Extraction(answer=pair.prediction.strip(), location=AnswerLocation.WHOLE), EqualityResult(
             GradeStatus.CORRECT, "same text"
         )
-    if not found.found:
-        return found, EqualityResult(
+    if not extracted.has_answer:
+        return extracted, EqualityResult(
             GradeStatus.UNPARSED, "cut off before an answer" if pair.cut_off else "no answer was found"
         )
-    return found, strict.equal(found.answer, reference, Tolerance(pair.tolerance, pair.relative_tolerance))
+    return extracted, strict.equal(extracted.answer, reference, Tolerance(pair.tolerance, pair.relative_tolerance))
 
 
 def _grade_dart(pair: Pair) -> tuple[Extraction, EqualityResult]:
-    found = dart.extract(pair.prediction)
+    extracted = dart.extract(pair.prediction)
     if pair.cut_off:
-        return found, EqualityResult(GradeStatus.WRONG, "cut off at the token limit")
-    if not found.found:
-        return found, EqualityResult(GradeStatus.UNPARSED, "no answer was found")
-    return found, dart.equal(found.answer, extract_reference(pair.reference), question=pair.question)
+        return extracted, EqualityResult(GradeStatus.WRONG, "cut off at the token limit")
+    if not extracted.has_answer:
+        return extracted, EqualityResult(GradeStatus.UNPARSED, "no answer was found")
+    return extracted, dart.equal(extracted.answer, extract_reference(pair.reference), question=pair.question)

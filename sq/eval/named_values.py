@@ -28,11 +28,11 @@ def joined(text: str, pieces: list[tuple[int, int, str]]) -> str:
     """The last piece, with those before it that give one name other values: `$x=2$ or $x=-3$`, `$x=2$ or $-3$`."""
     if len(pieces) > 1 and _RANGE.fullmatch(pieces[-1][2]) and _FOR.fullmatch(text, pieces[-2][1], pieces[-1][0]):
         pieces = pieces[:-1]
-    start, end, found = pieces[-1]
-    last = _GIVEN.fullmatch(found.strip("$"))
+    start, end, value = pieces[-1]
+    last = _GIVEN.fullmatch(value.strip("$"))
     if not last or not (last[1] or not text[end:].strip(" .!\n")):
-        return found
-    name, run, words, nameless = last[1], found, False, not last[1]
+        return value
+    name, run, words, nameless = last[1], value, False, not last[1]
     for before, after, piece in reversed(pieces[-MAX_JOINED:-1]):
         given, joint = _GIVEN.fullmatch(piece.strip("$")), _JOINT.fullmatch(text, after, start)
         if not given or not joint or (name and given[1] and name != given[1]):
@@ -44,5 +44,5 @@ def joined(text: str, pieces: list[tuple[int, int, str]]) -> str:
             break
         start, run = before, f"{piece.rstrip(' .,;')} {joint[1] or ','} {run}"
         if given[1]:
-            name, found = given[1], run
-    return run if words and not name and _NAMED.search(text, max(0, start - 60), start) else found
+            name, value = given[1], run
+    return run if words and not name and _NAMED.search(text, max(0, start - 60), start) else value

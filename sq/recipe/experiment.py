@@ -84,8 +84,8 @@ class ExperimentComparison:
 
 def less_is_better(metric: str) -> bool:
     """By the table of metrics, else by its name."""
-    if known := find_metric(metric):
-        return known.better is Better.DOWN
+    if metric_entry := find_metric(metric):
+        return metric_entry.better is Better.DOWN
     words = metric.lower().replace("/", "_").split("_")
     return any(word in words for word in LOWER_IS_BETTER)
 

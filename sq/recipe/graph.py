@@ -20,8 +20,8 @@ Reading = Mapping[str, Sequence[str]]
 def references(value: Any) -> Iterator[str]:
     """The stages that a setting refers to, in lists and dictionaries (their keys too)."""
     if isinstance(value, str):
-        if found := REFERENCE.fullmatch(value):
-            yield found["stage"]
+        if match := REFERENCE.fullmatch(value):
+            yield match["stage"]
     elif isinstance(value, Mapping):
         for pair in value.items():
             yield from references(pair)
@@ -116,8 +116,8 @@ def plain_name(template: str) -> str:
 
 def _replaced(value: Any, stage_text: Callable[[str], str]) -> Any:
     if isinstance(value, str):
-        found = REFERENCE.fullmatch(value)
-        return stage_text(found["stage"]) + (found["path"] or "") if found else value
+        match = REFERENCE.fullmatch(value)
+        return stage_text(match["stage"]) + (match["path"] or "") if match else value
     if isinstance(value, Mapping):
         return {_replaced(key, stage_text): _replaced(child, stage_text) for key, child in value.items()}
     if isinstance(value, list | tuple):

@@ -59,8 +59,8 @@ def _totals(plan: Plan) -> list[str]:
     shares = ", ".join(f"{phase} {_hours(hours, gpu)}" for phase, hours in by_phase.items() if hours)
     lines.append(f"       by phase: {shares}")
     stages = {one.stage.name: one.ratio for one in plan.costs}
-    if known := [ratio for ratio in stages.values() if ratio is not None]:
-        lines.append(f"       {len(known)} of {len(stages)} stages by what they took here before ({rates_file()})")
+    if ratios := [ratio for ratio in stages.values() if ratio is not None]:
+        lines.append(f"       {len(ratios)} of {len(stages)} stages by what they took here before ({rates_file()})")
     return lines
 
 

@@ -165,9 +165,9 @@ def output_digest(record: StageRecord) -> str | None:
     with suppress(OSError, SqError, ValueError, KeyError):
         if record.script == "train":
             return _digest_of_weights(directory, record)
-        found = ledgers(directory, record.script)
-        if found and all(ledger.finished for ledger in found.values()):
-            return digest_of(*(f"{place}={ledger.digest}" for place, ledger in found.items()))
+        manifests = ledgers(directory, record.script)
+        if manifests and all(ledger.finished for ledger in manifests.values()):
+            return digest_of(*(f"{place}={ledger.digest}" for place, ledger in manifests.items()))
     return None
 
 

@@ -95,7 +95,7 @@ def filled(value: Any, words: Mapping[str, Any], where: str) -> Any:
                 f"{', '.join(sorted(words))}"
             )
         alone = _WORD.fullmatch(value)
-        return words[alone[1]] if alone else _WORD.sub(lambda found: str(words[found[1]]), value)
+        return words[alone[1]] if alone else _WORD.sub(lambda match: str(words[match[1]]), value)
     if isinstance(value, Mapping):
         return {filled(k, words, where): filled(v, words, where) for k, v in value.items()}
     if isinstance(value, list | tuple):

@@ -114,8 +114,8 @@ def _of_stages(directory: Path) -> Iterator[str]:
     begun = {path.parent for name in (PROGRESS, MANIFEST, TRAINED) for path in directory.rglob(name)}
     starting = {path for path in locked - begun if {file.name for file in path.iterdir()} <= {JOURNAL}}
     yield from _of_sweep(directory, begun | starting)
-    found = sorted(begun | starting)
-    for place in found:
+    places = sorted(begun | starting)
+    for place in places:
         name = str(place.relative_to(directory)) if place != directory else str(directory)
         snapshot = read_progress(place)
         if snapshot is not None and snapshot.is_running:

@@ -130,8 +130,8 @@ def _rows(artifacts: RunArtifacts, form: DatasetFormat) -> tuple[pa.Schema, Iter
     if form is not DatasetFormat.SFT:
         return SCHEMAS[form], formatted(stages, form, artifacts.domain)
     schema = _schema(stages)
-    known = [name for name in schema.names if name in TABLE]
-    return schema, (_with_messages(row) for stage in stages for row in stage.rows(*known))
+    names = [name for name in schema.names if name in TABLE]
+    return schema, (_with_messages(row) for stage in stages for row in stage.rows(*names))
 
 
 def _schema(stages: Sequence[StageArtifacts]) -> pa.Schema:

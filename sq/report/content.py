@@ -137,8 +137,8 @@ def duplicates(artifacts: RunArtifacts) -> Section | None:
     ids = {str(row["duplicate_of"]) for row in near}
     stayed: dict[str, str] = {}
     for stage in artifacts.of("filter") if near else ():
-        found = stage.index.of(ids) if stage.index else ()
-        stayed |= {stored.id: stored.row["question"] for stored in found}
+        kept = stage.index.of(ids) if stage.index else ()
+        stayed |= {stored.id: stored.row["question"] for stored in kept}
     return section("duplicates", rows=rows, kinds=kinds, near=near, stayed=stayed)
 
 

@@ -95,8 +95,8 @@ def _benchmarks(artifacts: RunArtifacts, scratch: Path) -> dict[str, str]:
 
 def problems(scores: Path) -> Iterator[tuple[str, str]]:
     """Each problem of an evaluation once: its id and its text."""
-    seen: set[str] = set()
+    items: set[str] = set()
     for row in read_rows(scores, ["item", "question"], unfinished=True):
-        if row["item"] not in seen:
-            seen.add(row["item"])
+        if row["item"] not in items:
+            items.add(row["item"])
             yield row["item"], row["question"]

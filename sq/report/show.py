@@ -70,8 +70,8 @@ class Agreement:
         return (self.rejected * bad + self.kept * (1 - missed)) / max(1, self.rejected + self.kept)
 
     def _recall(self, bad: float, missed: float) -> float:
-        found = self.rejected * bad
-        return found / (found + self.kept * missed) if found else 0.0
+        rejected_bad = self.rejected * bad
+        return rejected_bad / (rejected_bad + self.kept * missed) if rejected_bad else 0.0
 
 
 def events_in(directory: Path, *, most: int) -> list[Event]:
@@ -147,12 +147,12 @@ def chosen(events: Iterable[Event], *, search: str = "", reason: str = "", sort:
         raise ConfigError(f"--reason {reason} is none of {', '.join(outcomes)}{nearest(reason, outcomes)}")
     if sort in SORTS and sort != "reason" and all(event.row.get(SORTS[sort]) is None for event in events):
         raise ConfigError(f"--sort {sort}: no row has the column {SORTS[sort]!r}")
-    found = [e for e in events if (not reason or (e.reason or "kept") == reason) and _has(e, sought)]
+    matching = [e for e in events if (not reason or (e.reason or "kept") == reason) and _has(e, sought)]
     if sort == "reason":
-        return sorted(found, key=lambda event: event.reason)
+        return sorted(matching, key=lambda event: event.reason)
     if sort:
-        return sorted(found, key=lambda event: -float(event.row.get(SORTS[sort]) or float("-inf")))
-    return found
+        return sorted(matching, key=lambda event: -float(event.row.get(SORTS[sort]) or float("-inf")))
+    return matching
 
 
 def format_events(events: Iterable[Event]) -> Iterator[str]:

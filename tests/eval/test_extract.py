@@ -104,14 +104,14 @@ CASES = [
 def test_extract(output, answer, where):
     found = extract(output)
     assert (found.answer, found.location) == (answer, where)
-    assert found.found == (where is not AnswerLocation.NOWHERE)
+    assert found.has_answer == (where is not AnswerLocation.NOWHERE)
 
 
 def test_what_stands_last_in_a_cut_off_output_is_no_answer():
     text = "Let us compute the first term. " * 30 + "Then we have 12 and so"
-    assert extract(text).found
+    assert extract(text).has_answer
     cut = extract(text, finish_reason="length")
-    assert not cut.found
+    assert not cut.has_answer
     said = {
         why: grade_answer(Pair(prediction=text, reference="12", finish_reason=why)).status for why in ("stop", "length")
     }

@@ -73,17 +73,17 @@ class Primaries:
         if value.digits:
             return value
         if self.cursor.peek().text == "frac" and self.cursor.peek().kind == "cmd":
-            found = mixed_number(value, self.cursor.text[self.cursor.peek().start : self.cursor.peek().start + 40])
-            if found is not None:
+            mixed = mixed_number(value, self.cursor.text[self.cursor.peek().start : self.cursor.peek().start + 40])
+            if mixed is not None:
                 self.skip_fraction()
-                return found
+                return mixed
         ahead = [self.cursor.peek(k) for k in range(3)]
         if ahead[0].kind == "num" and ahead[0].spaced and ahead[1].text == "/" and ahead[2].kind == "num":
-            found = mixed_number(value, f"{ahead[0].text}/{ahead[2].text}")
-            if found is not None:
+            mixed = mixed_number(value, f"{ahead[0].text}/{ahead[2].text}")
+            if mixed is not None:
                 for _ in range(3):
                     self.cursor.next()
-                return found
+                return mixed
         return value
 
     def skip_fraction(self) -> None:
@@ -203,10 +203,10 @@ class Primaries:
 
     def letters(self) -> str:
         """A run of capital letters: the points of an angle."""
-        found = []
+        pieces = []
         while self.cursor.peek().kind in ("name", "letter"):
-            found.append(self.cursor.next().text)
-        return "".join(found)
+            pieces.append(self.cursor.next().text)
+        return "".join(pieces)
 
     def root_index(self) -> Node | None:
         """The `[n]` of a root."""

@@ -289,18 +289,18 @@ def _all_named(items: tuple[Node, ...]) -> bool:
 
 def _named_apart(items: list[Node]) -> bool:
     """Whether the items carry different names, so that a bare list must keep their order."""
-    found = [relations.named(i) for i in items]
-    return len(items) > 1 and all(found) and len({n[0] for n in found if n}) == len(items)
+    named = [relations.named(i) for i in items]
+    return len(items) > 1 and all(named) and len({n[0] for n in named if n}) == len(items)
 
 
 def _share_name(items: list[Node]) -> list[Node]:
     """`x = 1, 2, 3` gives its name to all; names that are all the same say nothing."""
-    found = [relations.named(i) for i in items]
-    first = found[0] if found else None
+    named = [relations.named(i) for i in items]
+    first = named[0] if named else None
     if first and len(items) > 1 and not any(isinstance(i, Rel) for i in items[1:]):
         return [first[1][-1], *items[1:]]
-    if len(items) > 1 and all(found) and len({n[0] for n in found if n}) == 1:
-        return [n[1][-1] for n in found if n]
+    if len(items) > 1 and all(named) and len({n[0] for n in named if n}) == 1:
+        return [n[1][-1] for n in named if n]
     return items
 
 

@@ -55,9 +55,9 @@ def _without_exclusions(node: Node, *, starts: bool) -> Node:
 
 def _counts(condition: Node, formula: Rel) -> bool:
     """Whether a condition lets a letter of a named value count from 0 or 1 on: `n = 2^k, k >= 0`."""
-    found = relations.named(formula)
+    named = relations.named(formula)
     starts = isinstance(condition, Rel) and len(condition.parts) == 2 and condition.parts[1] in _STARTS
-    return bool(found) and starts and symbols(condition) <= symbols(formula.parts[-1])
+    return bool(named) and starts and symbols(condition) <= symbols(formula.parts[-1])
 
 
 def _residue(node: Node) -> tuple[Node, Node | None]:
@@ -65,5 +65,5 @@ def _residue(node: Node) -> tuple[Node, Node | None]:
 
 
 def _named_value(node: Node) -> tuple[str, Node]:
-    found = relations.named(node)
-    return (found[0], found[1][-1]) if found else ("", node)
+    named = relations.named(node)
+    return (named[0], named[1][-1]) if named else ("", node)

@@ -41,10 +41,10 @@ def equal(answer: str, reference: str, *, question: str = "") -> EqualityResult:
     if max(len(answer), len(reference)) > dart_text.MAX_LENGTH:
         return EqualityResult(GradeStatus.WRONG, "too long")
     try:
-        found = _same(dart_text.spelt(answer, _same), reference, several=_asks_for_all(question))
+        same = _same(dart_text.spelt(answer, _same), reference, several=_asks_for_all(question))
     except (_UnreadableError, RecursionError) as error:
         return EqualityResult(GradeStatus.WRONG, f"not comparable: {error}")
-    return EqualityResult(GradeStatus.CORRECT, "equal") if found else EqualityResult(GradeStatus.WRONG, "not equal")
+    return EqualityResult(GradeStatus.CORRECT, "equal") if same else EqualityResult(GradeStatus.WRONG, "not equal")
 
 
 def _asks_for_all(question: str) -> bool:
@@ -84,14 +84,14 @@ def _same_readings(ours: str, theirs: str) -> bool:
     )  # fmt: skip
     read = {text: _float(text) is not None or _is_python(text) for text in (ours, theirs)}
     for reader, alike in readings:
-        found = []
+        values = []
         for text in (ours, theirs):
             try:
-                found.append(reader(text))
+                values.append(reader(text))
                 read[text] = True
             except (ParseError, ValueError):
                 continue
-        if len(found) == 2 and alike(*found):
+        if len(values) == 2 and alike(*values):
             return True
     if not all(read.values()):
         raise _UnreadableError("an answer is not read as mathematics")

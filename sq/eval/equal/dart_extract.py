@@ -53,14 +53,14 @@ def _phrase(text: str) -> str | None:
     before = next((m for m in _BEFORE if m in text), None)
     after = next((m for m in _AFTER if m in text), None)
     if before:
-        found = re.split(r"[,.]|!\|?", text.split(before)[-2].strip())[-1].strip()
+        answer = re.split(r"[,.]|!\|?", text.split(before)[-2].strip())[-1].strip()
     elif after:
-        found = text.rpartition(after)[2].strip()
+        answer = text.rpartition(after)[2].strip()
     elif "statement" in text:
         word = truth(text.rpartition("is ")[2].strip())
         if word is not None:
             return word
-        found = text
+        answer = text
     else:
         return None
-    return found[1:-1] if len(found) > 1 and found[0] == found[-1] == "$" else found
+    return answer[1:-1] if len(answer) > 1 and answer[0] == answer[-1] == "$" else answer

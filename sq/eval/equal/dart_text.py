@@ -117,11 +117,11 @@ def is_set(text: str) -> bool:
 
 def members(text: str, same: Same) -> list[str]:
     """The distinct members of a set, sorted as text."""
-    found: list[str] = []
+    distinct: list[str] = []
     for item in (part.strip() for part in unbracketed(text).replace("or", ",").split(",")):
-        if not any(same(item, other) for other in found):
-            found.append(item)
-    return sorted(found)
+        if not any(same(item, other) for other in distinct):
+            distinct.append(item)
+    return sorted(distinct)
 
 
 def unbracketed(text: str) -> str:
@@ -229,8 +229,8 @@ def _expression(text: str) -> str:
         text = _value(text)
     inside = unbracketed(text)
     if "\\pm" in inside or "\\mp" in inside:
-        found = _PLUS_MINUS.sub(r"\1-\2,\1+\2", inside)
-        text = found if found != inside else text
+        expanded = _PLUS_MINUS.sub(r"\1-\2,\1+\2", inside)
+        text = expanded if expanded != inside else text
     return re.sub(r"^0+([1-9])", r"\1", text)
 
 

@@ -50,18 +50,18 @@ def same(a: Node, b: Node, *, everywhere: bool = False) -> bool:
 
 def _equal_everywhere(a: Node, b: Node) -> bool:
     with mp.workdps(DIGITS):
-        found = None
+        agrees = None
         for trial, point in enumerate(points(symbols(a) | symbols(b))):
             turned = {name: _turned(value, k * trial) for k, (name, value) in enumerate(point.items(), 1)}
             x, y = value_at(a, turned), value_at(b, turned)
             if x is None or y is None:
                 continue
-            found = close(a, b, x, y, turned)
-            if not found:
+            agrees = close(a, b, x, y, turned)
+            if not agrees:
                 break
-    if found is None:
+    if agrees is None:
         raise Uncomputable("no point where both have a value")
-    return found
+    return agrees
 
 
 def _turned(value: Any, angle: int) -> Any:
@@ -97,14 +97,14 @@ def value_at(node: Node, point: dict[str, Any], *, log10: bool = False, real: bo
 def _same_at_points(a: Node, b: Node, *, log10: bool) -> bool:
     names = symbols(a) | symbols(b)
     with mp.workdps(DIGITS):
-        found = _agree(a, b, names, log10=log10, whole=False)
-        if not found and names and names <= _WHOLE_NAMES and _is_stepped(a, b):
-            found = _agree(a, b, names, log10=log10, whole=True)
-    if found is None:
+        agrees = _agree(a, b, names, log10=log10, whole=False)
+        if not agrees and names and names <= _WHOLE_NAMES and _is_stepped(a, b):
+            agrees = _agree(a, b, names, log10=log10, whole=True)
+    if agrees is None:
         if arranged(a) == arranged(b):
             return True
         raise Uncomputable("no point where both have a value")
-    return found
+    return agrees
 
 
 def arranged(node: Node) -> Node:
@@ -122,16 +122,16 @@ def _agree(a: Node, b: Node, names: frozenset[str], *, log10: bool, whole: bool)
     """Whether both agree at every point where both are real; where none is, at every point."""
     real = bool(names) and not any(n == Const("i") for side in (a, b) for n in walk(side))
     for within_reals in (True, False) if real else (False,):
-        seen = 0
+        compared = 0
         for point in points(names, whole=whole):
             x = value_at(a, point, log10=log10, real=within_reals)
             y = None if x is None else value_at(b, point, log10=log10, real=within_reals)
             if y is None:
                 continue
-            seen += 1
+            compared += 1
             if not close(a, b, x, y, point, log10=log10):
                 return False
-        if seen:
+        if compared:
             return True
     return None
 

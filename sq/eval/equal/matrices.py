@@ -20,10 +20,10 @@ def as_matrix(node: Node) -> Matrix | None:
         return None
     if node.op == "pow" and node.args[1] == Sym("T"):
         return _transposed(node.args[0])
-    found = [n for n in walk(node) if isinstance(n, Matrix)]
-    if not found or len(found) > MAX_CELLS:
+    matrices = [n for n in walk(node) if isinstance(n, Matrix)]
+    if not matrices or len(matrices) > MAX_CELLS:
         return None
-    if len(found) > MAX_MATRICES and any(exact(cell) is None for matrix in found for cell in children(matrix)):
+    if len(matrices) > MAX_MATRICES and any(exact(cell) is None for matrix in matrices for cell in children(matrix)):
         return None
     parts = [as_matrix(a) for a in node.args]
     if node.op == "neg" and parts[0] is not None:
@@ -81,11 +81,11 @@ def _summed(terms: tuple[Node, ...]) -> Node:
 
 
 def _sum(parts: list[Matrix | None]) -> Matrix | None:
-    found = [p for p in parts if p is not None]
-    shapes = {tuple(len(r) for r in p.rows) for p in found}
-    if len(found) != len(parts) or len(shapes) != 1:
+    present = [p for p in parts if p is not None]
+    shapes = {tuple(len(r) for r in p.rows) for p in present}
+    if len(present) != len(parts) or len(shapes) != 1:
         return None
-    rows = zip(*(p.rows for p in found), strict=True)
+    rows = zip(*(p.rows for p in present), strict=True)
     return Matrix(tuple(tuple(Op("add", cells) for cells in zip(*group, strict=True)) for group in rows))
 
 

@@ -102,16 +102,16 @@ def _counted(words: list[str]) -> str | None:
 
 def _cardinal(words: list[str]) -> int | None:
     """The number that words such as `two hundred and thirty five` say."""
-    total, group, seen = 0, 0, False
+    total, group, started = 0, 0, False
     for word in words:
         if word in _CARDINALS:
-            group, seen = group + _CARDINALS[word], True
+            group, started = group + _CARDINALS[word], True
         elif word in ("a", "an") and len(words) > 1:
             group = 1
         elif word == "hundred":
-            group, seen = max(group, 1) * 100, True
+            group, started = max(group, 1) * 100, True
         elif word in _SCALES:
-            total, group, seen = total + max(group, 1) * _SCALES[word], 0, True
-        elif word != "and" or not seen:
+            total, group, started = total + max(group, 1) * _SCALES[word], 0, True
+        elif word != "and" or not started:
             return None
-    return total + group if seen else None
+    return total + group if started else None

@@ -115,8 +115,8 @@ def _digits(node: Node) -> list[str]:
 
 def without_unit_letter(node: Node) -> Node:
     """`5m` as 5 where a single letter that may be a unit ends a product; used on a prediction only."""
-    found = as_quantity(node)
-    return found.value if isinstance(found, Quantity) and not isinstance(node, Quantity) else node
+    quantity = as_quantity(node)
+    return quantity.value if isinstance(quantity, Quantity) and not isinstance(node, Quantity) else node
 
 
 def without_degrees(node: Node) -> Node:

@@ -57,10 +57,10 @@ def readings(text: str) -> list[Node]:
         first: list[Node] = [Clock(digits, (clock.group(4) or "").lower())]
         return first if clock.group(4) else [*first, parse(text, thousands=True)]
     text = _unbraced(text)
-    found = [parse(text, thousands=True)]
+    nodes = [parse(text, thousands=True)]
     if re.search(r"\d,\d{3}(?!\d)", text):
-        found.append(parse(text, thousands=False))
-    return found
+        nodes.append(parse(text, thousands=False))
+    return nodes
 
 
 def _unbraced(text: str) -> str:
@@ -120,11 +120,11 @@ class Parser:
             start = self.cursor.peek().start
             parts.append(self.operand())
             labels.append(names.label(self.cursor.text[start : self.cursor.last_end]))
-        found = _relation(parts, ops, labels) if ops else parts[0]
+        node = _relation(parts, ops, labels) if ops else parts[0]
         if self.cursor.peek().text in ("pmod", "bmod", "mod") and self.cursor.peek().kind == "cmd":
             self.cursor.next()
-            return Op("mod", (found, self.primaries.argument(whole_number=True)))
-        return found
+            return Op("mod", (node, self.primaries.argument(whole_number=True)))
+        return node
 
     def operand(self) -> Node:
         """An expression or a union of sets, with the unit behind it."""

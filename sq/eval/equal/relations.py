@@ -77,24 +77,24 @@ def of_other_variables(a: Node, b: Node) -> bool:
 
 
 def _variables(node: Rel) -> set[str]:
-    found = set().union(*(symbols(p) for p, n in zip(node.parts, node.names, strict=True) if not n))
-    return found | {n for n in node.names if n}
+    names = set().union(*(symbols(p) for p, n in zip(node.parts, node.names, strict=True) if not n))
+    return names | {n for n in node.names if n}
 
 
 def spread(items: list[Node]) -> list[Node]:
     """Named tuples apart: `(x, y) = (3, 4)` is `x = 3` and `y = 4`; but not where bare tuples stand beside them."""
     if any(isinstance(i, Seq) for i in items):
         return items
-    found: list[Node] = []
+    relations: list[Node] = []
     for item in items:
         if isinstance(item, Rel) and item.ops == ("=",) and isinstance(item.parts[0], Seq) and item.names[0]:
             left, right = item.parts
             if isinstance(left, Seq) and isinstance(right, Seq) and len(left.items) == len(right.items):
                 pairs = zip(left.items, right.items, strict=True)
-                found.extend(Rel((a, b), ("=",), (a.name if isinstance(a, Sym) else "", "")) for a, b in pairs)
+                relations.extend(Rel((a, b), ("=",), (a.name if isinstance(a, Sym) else "", "")) for a, b in pairs)
                 continue
-        found.append(item)
-    return found
+        relations.append(item)
+    return relations
 
 
 def common_name(a: str, b: str) -> bool:
@@ -112,24 +112,24 @@ def common_name(a: str, b: str) -> bool:
 
 def solutions(items: list[Node]) -> list[Node]:
     """`x = 1, y = 2` or `x = 3, y = 4` as the pairs `(1, 2)` and `(3, 4)`, in the order of their names."""
-    found = [named(i) for i in items]
-    labels = [n[0] for n in found if n]
+    named_items = [named(i) for i in items]
+    labels = [n[0] for n in named_items if n]
     width = len(set(labels))
     if len(labels) < len(items) or width < 2 or len(items) <= width or labels != labels[:width] * (len(items) // width):
         return items
-    values = [n[1][-1] for n in found if n]
+    values = [n[1][-1] for n in named_items if n]
     order = sorted(range(width), key=lambda k: labels[k])
     return [Seq("(", ")", tuple(values[start + k] for k in order)) for start in range(0, len(items), width)]
 
 
 def enumerated(items: list[Node]) -> tuple[Node, ...] | None:
     """The values of `x_1 = 2, x_2 = 3`, whose subscripts only count them; None for other lists."""
-    found = [named(i) for i in items]
-    parts = [re.fullmatch(r"(\\?[A-Za-z]+)_(\d)", n[0]) for n in found if n]
+    named_items = [named(i) for i in items]
+    parts = [re.fullmatch(r"(\\?[A-Za-z]+)_(\d)", n[0]) for n in named_items if n]
     if len(items) < 2 or len(parts) < len(items) or not all(parts):
         return None
     heads, marks = ({m.group(k) for m in parts if m} for k in (1, 2))
-    return tuple(n[1][-1] for n in found if n) if len(heads) == 1 and len(marks) == len(items) else None
+    return tuple(n[1][-1] for n in named_items if n) if len(heads) == 1 and len(marks) == len(items) else None
 
 
 def _core(name: str) -> str:
@@ -166,7 +166,7 @@ def _difference(node: Rel) -> Node:
 
 def _constant_ratio(a: Node, b: Node, names_in: frozenset[str]) -> Any:
     with mp.workdps(DIGITS):
-        ratio, seen = None, 0
+        ratio, compared = None, 0
         for point in points(names_in):
             x, y = value_at(a, point), value_at(b, point)
             if x is None or y is None or mp.im(x) or mp.im(y):
@@ -175,8 +175,8 @@ def _constant_ratio(a: Node, b: Node, names_in: frozenset[str]) -> Any:
                 return None
             if ratio is not None and abs(x / y - ratio) > abs(ratio) * mp.mpf(10) ** -25:
                 return None
-            ratio, seen = x / y, seen + 1
-        return ratio if seen >= 2 else None
+            ratio, compared = x / y, compared + 1
+        return ratio if compared >= 2 else None
 
 
 def _solved_form(solved: Rel, other: Node) -> bool:
@@ -185,7 +185,7 @@ def _solved_form(solved: Rel, other: Node) -> bool:
     if not isinstance(left, Sym) or left.name in symbols(right) or left.name not in symbols(other):
         return False
     with mp.workdps(DIGITS):
-        seen = 0
+        compared = 0
         for point in points(symbols(other) | symbols(right)):
             root = value_at(right, point)
             if root is None or mp.im(root):
@@ -200,5 +200,5 @@ def _solved_form(solved: Rel, other: Node) -> bool:
                 or not scale
             ):
                 return False
-            seen += 1
-        return seen >= 2
+            compared += 1
+        return compared >= 2

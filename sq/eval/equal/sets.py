@@ -50,8 +50,8 @@ def is_set(node: Node) -> bool:
 def real_set(node: Node) -> Pieces | None:
     """The set a node stands for, or None where it is no set of real numbers with known ends."""
     with mp.workdps(DIGITS):
-        found = _set(node)
-        return None if found is None else _merged(found)
+        pieces = _set(node)
+        return None if pieces is None else _merged(pieces)
 
 
 def same_set(a: Pieces, b: Pieces) -> bool:
@@ -169,40 +169,40 @@ def _real(node: Node) -> Any:
 
 
 def _meet(a: Pieces, b: Pieces) -> Pieces:
-    found = []
+    pieces = []
     for p in a:
         for q in b:
             low, low_in = max((p.low, not p.low_in), (q.low, not q.low_in))
             high, high_in = min((p.high, p.high_in), (q.high, q.high_in))
             if low < high or (low == high and not low_in and high_in):
-                found.append(Piece(low, not low_in, high, high_in))
-    return found
+                pieces.append(Piece(low, not low_in, high, high_in))
+    return pieces
 
 
 def _complement(pieces: Pieces) -> Pieces:
-    found, low, low_in = [], -mp.inf, False
+    gaps, low, low_in = [], -mp.inf, False
     for piece in pieces:
         if piece.low > low or (piece.low == low and low_in and not piece.low_in):
-            found.append(Piece(low, low_in, piece.low, not piece.low_in))
+            gaps.append(Piece(low, low_in, piece.low, not piece.low_in))
         low, low_in = piece.high, not piece.high_in
     if low < mp.inf:
-        found.append(Piece(low, low_in, mp.inf, False))
-    return found
+        gaps.append(Piece(low, low_in, mp.inf, False))
+    return gaps
 
 
 def _merged(pieces: Pieces) -> Pieces:
-    found: Pieces = []
+    merged: Pieces = []
     for piece in sorted(pieces, key=lambda p: (p.low, not p.low_in)):
-        last = found[-1] if found else None
+        last = merged[-1] if merged else None
         touches = last is not None and (
             piece.low < last.high or (_same_end(piece.low, last.high) and (piece.low_in or last.high_in))
         )
         if last is None or not touches:
-            found.append(piece)
+            merged.append(piece)
         else:
             high, high_in = max((last.high, last.high_in), (piece.high, piece.high_in))
-            found[-1] = Piece(last.low, last.low_in, high, high_in)
-    return found
+            merged[-1] = Piece(last.low, last.low_in, high, high_in)
+    return merged
 
 
 def _same_end(a: Any, b: Any) -> bool:

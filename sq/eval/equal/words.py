@@ -130,7 +130,7 @@ def without_labels(prediction: str, reference: str) -> tuple[str, str]:
         ours = {name: ours[name] for name in theirs}
     elif ours and theirs:
         return prediction, reference
-    tuples = [f"({', '.join(found.values())})" if found else "" for found in (ours, theirs)]
+    tuples = [f"({', '.join(values.values())})" if values else "" for values in (ours, theirs)]
     return tuples[0] or prediction, tuples[1] or reference
 
 
@@ -138,8 +138,8 @@ def _labels(text: str) -> dict[str, str]:
     if ":" not in text or len(text) > 300:
         return {}
     items = [_ITEM.fullmatch(item.strip()) for item in re.split(r"[,;](?!\d{3})|\band\b", unwrap(text))]
-    found = {m.group(1).strip().lower(): m.group(2).strip() for m in items if m}
-    return found if len(items) > 1 and len(found) == len(items) else {}
+    labelled = {m.group(1).strip().lower(): m.group(2).strip() for m in items if m}
+    return labelled if len(items) > 1 and len(labelled) == len(items) else {}
 
 
 def same_figure(prediction: str, reference: str) -> bool:
@@ -204,8 +204,8 @@ def _bare(text: str) -> str:
 
 def _names(text: str) -> list[str]:
     """The names in `Alice and Bob`, in one order; none where there is one name, or more than names."""
-    found = sorted(n.strip() for n in re.split(r"\s*,\s*(?:and\s+)?|\s+and\s+", text) if n.strip())
-    return found if len(found) > 1 and all(n.isalpha() for n in found) else []
+    names = sorted(n.strip() for n in re.split(r"\s*,\s*(?:and\s+)?|\s+and\s+", text) if n.strip())
+    return names if len(names) > 1 and all(n.isalpha() for n in names) else []
 
 
 def _date(text: str) -> tuple[int, int, str] | None:
