@@ -51,6 +51,7 @@ def scores(tmp_path):
 @pytest.fixture
 def every_result_logged(monkeypatch, caplog):
     monkeypatch.setattr("sq.core.progress.LINE_SECONDS", 0.0)
+    monkeypatch.setattr("sq.core.progress.Progress._print_lines", lambda self: None)  # which has lines of its own
     caplog.set_level("INFO", "sq")
 
 
