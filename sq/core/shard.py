@@ -139,11 +139,6 @@ class Shard:
         """Keys of items without a result."""
         return list(self._waiting)
 
-    @property
-    def open_parts(self) -> list[int]:
-        """The parts that are begun and not written."""
-        return list(self._open)
-
     def todo(self, items: Callable[[int], Iterable[WorkItem]], *, seeks: bool = False) -> Iterator[WorkItem]:
         """Yield the items that have no result yet of each part that is given, until there is none."""
         reader = PartReader(items, self._head.part_size, seeks)

@@ -22,7 +22,6 @@ from sq.core.rows import row_id
 from sq.eval.report import write_jsonl
 from sq.eval.score import scores_dir
 
-EXPORTS = ("lm-eval", "inspect")
 LM_EVAL_RULES = {
     "strict-match": (re.compile(r"#### (\-?[0-9\.\,]+)"), 0),
     "flexible-extract": (re.compile(r"(-?[$0-9.,]{2,})|(-?[0-9]+)"), -1),

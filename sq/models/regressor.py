@@ -26,7 +26,6 @@ from sq.models.pack import Pack
 from sq.models.packed_forward import last_states
 
 NOTE = "regressor.json"
-REWARD_NOTE = "reward.json"
 
 
 class Regressor:
