@@ -8,7 +8,15 @@ from __future__ import annotations
 
 UNFINISHED = -1
 """In place of the answer's start: the reasoning never ended."""
-COMMON = (("<think>", "</think>"), ("<reasoning>", "</reasoning>"), ("<thought>", "</thought>"))
+COMMON = (
+    ("<think>", "</think>"),
+    ("<thinking>", "</thinking>"),
+    ("<reasoning>", "</reasoning>"),
+    ("<thought>", "</thought>"),
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),
+    ("◁think▷", "◁/think▷"),
+    ("[THINK]", "[/THINK]"),
+)
 """What is looked for where a model's own marks are not known."""
 
 

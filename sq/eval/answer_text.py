@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from sq.core.thinking import UNFINISHED, answer_start
 from sq.eval.equal.notation import with_backslashes
 
 _STOPS = (
@@ -14,15 +15,6 @@ _STOPS = (
     "</s>",
     "<｜end▁of▁sentence｜>",
     "<|end_of_text|>",
-)
-_THINKING = (
-    ("<think>", "</think>"),
-    ("<thinking>", "</thinking>"),
-    ("<reasoning>", "</reasoning>"),
-    ("<thought>", "</thought>"),
-    ("<|begin_of_thought|>", "<|end_of_thought|>"),
-    ("◁think▷", "◁/think▷"),
-    ("[THINK]", "[/THINK]"),
 )
 _ANSWERED = re.compile(r"\\boxed\s*\{[^{}\s]|####[ \t]*[^#\s]|\banswer(?: is|:)\s*\S", re.IGNORECASE)
 _NEXT = re.compile(r"\n[ \t]*(?:#{2,4}\s*Instruction:?|(?:\*\*)?(?:Question|Problem|Q)(?:\s*\d+)?:)")
@@ -51,11 +43,10 @@ def may_mention(text: str, words: tuple[str, ...]) -> bool:
 
 def after_thinking(text: str) -> tuple[str, bool]:
     """The text after the reasoning, and whether the reasoning never ended."""
-    for opening, closing in _THINKING:
-        end = text.rfind(closing)
-        if end >= 0:
-            return text[end + len(closing) :], False
-        if opening in text:
-            return "", True
+    start = answer_start(text)
+    if start == UNFINISHED:
+        return "", True
+    if start is not None:
+        return text[start:], False
     inside = re.search(r"<answer>(.*?)</answer>", text, re.DOTALL) if "</answer>" in text else None
     return (inside.group(1) if inside else text), False

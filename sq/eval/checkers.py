@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sq.core import thinking
 from sq.core.files import code_version
 from sq.domains.base import Domain, group_by_answer
 from sq.eval.equal.numbers import EXACT as EXACT_VALUE
@@ -156,7 +157,7 @@ def grader_version() -> str:
     """A digest of the graders of mathematics: their code, and the release of the library they compute with."""
     here = Path(__file__).parent
     files = (file for pattern in _GRADER_CODE for file in here.glob(f"{pattern}.py"))
-    return code_version(files, version("mpmath"))
+    return code_version([*files, Path(thinking.__file__)], version("mpmath"))
 
 
 def storable(text: str) -> str:

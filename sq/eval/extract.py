@@ -13,6 +13,7 @@ from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 
+from sq.core import thinking
 from sq.core.files import code_version
 from sq.eval.answer_text import after_thinking, may_mention, visible_text
 from sq.eval.boxes import boxed, last_boxes
@@ -142,7 +143,7 @@ _STARTS = ("answer", "final answer", "solution is", "the solution is", "solution
 @lru_cache
 def extractor_version() -> str:
     """A digest of the code that finds a final answer."""
-    return code_version(Path(__file__).parent / f"{name}.py" for name in _CODE)
+    return code_version([*(Path(__file__).parent / f"{name}.py" for name in _CODE), Path(thinking.__file__)])
 
 
 def extract(output: str, *, finish_reason: str | None = None) -> Extraction:

@@ -111,6 +111,7 @@ def test_what_belongs_to_the_question_stays():
 def test_thinking_is_no_part_of_the_reply():
     assert improve.parse(f"<think>FINAL QUESTION: a</think>\nFINAL QUESTION: {FINAL}").value == FINAL
     assert judge.parse("<think>No.\nNo</think>\nAnswer: Yes").value is YesNo.YES
+    assert judge.parse("[THINK]Answer: No").value is None, "it was cut off before it answered"
 
 
 words = st.lists(
