@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sq.core.count import columns, percent
 from sq.core.errors import RowError
 from sq.core.intervals import Difference, paired_difference
 from sq.core.ledger import read_manifest, read_rows
@@ -86,8 +87,6 @@ def benchmarks_in(directory: Path) -> dict[str, Path]:
 
 def format_comparison(compared: Sequence[BenchmarkComparison]) -> str:
     """The comparison as a table."""
-    from sq.eval.report import aligned, percent
-
     lines = [["benchmark", "grader", "problems", "A", "B", "B - A", "95% interval", "p", "verdict"]]
     for one in compared:
         d = one.difference
@@ -106,7 +105,7 @@ def format_comparison(compared: Sequence[BenchmarkComparison]) -> str:
     ]
     settings = {one.benchmark: one.differing for one in compared if one.differing}
     notes += [f"{name}: A and B differ in {', '.join(differing)}" for name, differing in settings.items()]
-    return "\n".join([aligned(lines), *notes])
+    return "\n".join([*columns(lines, left=2), *notes])
 
 
 def _differing(a: Path, b: Path) -> Iterator[str]:

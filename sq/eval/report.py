@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sq.core.count import count_noun
+from sq.core.count import columns, count_noun, percent
 from sq.core.intervals import Interval
 from sq.core.ledger import read_rows
 from sq.core.metrics import EVALUATION, format_value, title
@@ -88,7 +88,7 @@ def format_table(summaries: Sequence[BenchmarkSummary], base: str | None) -> str
                     *([_paper(base, one.name)] if base else []),
                 ]  # fmt: skip
             )
-    return aligned(lines)
+    return "\n".join(columns(lines, left=2))
 
 
 def format_details(summaries: Sequence[BenchmarkSummary]) -> str:
@@ -139,23 +139,6 @@ def metric_rows(summaries: Sequence[BenchmarkSummary], base: str | None) -> list
         }
         for one in summaries for profile, measured in one.metrics.items() for name, f in measured.items()
     ]  # fmt: skip
-
-
-def aligned(lines: Sequence[Sequence[str]]) -> str:
-    """Columns of text, the first two to the left, numbers to the right."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    lines_of_text = [
-        "  ".join(
-            c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
-    return "\n".join([lines_of_text[0], "-" * len(lines_of_text[0]), *lines_of_text[1:]])
-
-
-def percent(share: float) -> str:
-    """A share as text."""
-    return f"{100 * share:.1f}%"
 
 
 def _with_interval(figure: Interval) -> str:

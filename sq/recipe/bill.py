@@ -12,11 +12,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sq.core.count import clock
+from sq.core.count import clock, columns, dollars, short
 from sq.core.errors import ConfigError, LedgerError
 from sq.core.files import read_json, write_files
 from sq.core.ledger import read_manifest, read_rejects, read_rows
-from sq.recipe.formats import columns, count, dollars
 from sq.recipe.hardware import HardwareConfig, hardware_here, load_hardware
 from sq.recipe.plan import NAME as PLAN
 from sq.recipe.sizes import load_sizes
@@ -72,7 +71,7 @@ def format_bill(bill: Mapping[str, Any]) -> str:
     for stage in bill["stages"]:
         expected = stage["forecast"] and stage["forecast"]["seconds"]
         rows.append([
-            stage["name"], *(count(stage[key] or 0) for key in ("rows", "kept", "tokens_in", "tokens_out")),
+            stage["name"], *(short(stage[key] or 0) for key in ("rows", "kept", "tokens_in", "tokens_out")),
             clock(stage["seconds"]), clock(expected) if expected else "-",
             f"{stage['seconds'] / expected:.2f}" if expected else "-", dollars(stage["price"]),
         ])  # fmt: skip
@@ -81,7 +80,7 @@ def format_bill(bill: Mapping[str, Any]) -> str:
     lines += columns(rows, left=1)
     lines.append(
         f"total: {clock(total['seconds'])} of stages, {total['gpu_hours']:.3g} device hours, "
-        f"{dollars(total['price'])}, {count(total['tokens_in'])} tokens in, {count(total['tokens_out'])} out"
+        f"{dollars(total['price'])}, {short(total['tokens_in'])} tokens in, {short(total['tokens_out'])} out"
         + (f"; {clock(total['cpu_seconds'])} of CPU time" if total.get("cpu_seconds") else "")
     )
     if kept := total["kept_rows"]:

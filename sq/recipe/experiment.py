@@ -17,13 +17,12 @@ from statistics import fmean, stdev
 from typing import Any
 
 from sq.core.config import nearest
-from sq.core.count import count_noun
+from sq.core.count import columns, count_noun
 from sq.core.errors import ConfigError, SqError
 from sq.core.intervals import student
 from sq.core.metrics import Better, find_metric
 from sq.core.secrets import redact
 from sq.core.tracking_mlflow import connect, whole_uri
-from sq.recipe.formats import columns
 
 USUAL_METRICS = ("accuracy", "oracle/solvable", "correct/chosen", "val/loss", "train/loss")
 """How a metric ends that is looked at where none is named: the one that most runs have, the first of several."""

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from sq.core.count import clock
+from sq.core.count import clock, columns, dollars, short
 from sq.recipe.cost import Cost, Use
-from sq.recipe.formats import columns, count, dollars
 from sq.recipe.plan import Plan
 from sq.recipe.rates import rates_file
 
@@ -36,9 +35,9 @@ def _stages(plan: Plan) -> list[str]:
         stage = one.stage
         rows.append([
             stage.phase, stage.name, stage.what, stage.model or "-",
-            count(stage.rows) + (f" x {stage.samples:g}" if stage.samples != 1 else ""), count(one.tokens_in),
-            count(one.tokens_out), *(_gpus(one) if gpu else [_hours(one.hours, gpu)]),
-            dollars(one.price), count(stage.kept),
+            short(stage.rows) + (f" x {stage.samples:g}" if stage.samples != 1 else ""), short(one.tokens_in),
+            short(one.tokens_out), *(_gpus(one) if gpu else [_hours(one.hours, gpu)]),
+            dollars(one.price), short(stage.kept),
         ])  # fmt: skip
     return columns(rows, left=4)
 
@@ -48,7 +47,7 @@ def _totals(plan: Plan) -> list[str]:
     unit = "GPU hours" if gpu else "machine hours"
     lines = [
         f"total: {plan.hours:,.1f} {unit}, {dollars(plan.price)}, {clock(plan.seconds)} on the clock one stage after "
-        f"the other; {count(plan.kept)} rows kept"
+        f"the other; {short(plan.kept)} rows kept"
     ]
     if plan.kept:
         million = f"{1e6 * plan.hours / plan.kept:,.0f} {unit} and {dollars(1e6 * plan.price / plan.kept)} a million"

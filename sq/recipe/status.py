@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from sq.core.count import clock, count_noun
+from sq.core.count import clock, columns, count_noun, dollars, short
 from sq.core.errors import ConfigError, LedgerError, SqError
 from sq.core.files import locked_directories, read_json
 from sq.core.ledger import read_manifest
@@ -21,7 +21,6 @@ from sq.core.progress import NAME as PROGRESS
 from sq.core.progress import Snapshot, read_progress
 from sq.core.provenance import gpu_use, process_is_gone
 from sq.recipe.bill import RECIPE, make_bill
-from sq.recipe.formats import columns, count, dollars
 from sq.recipe.plan import NAME as PLAN
 from sq.recipe.record import TRAINED, RecipeRecord, Status, read_record
 from sq.synth.stage_metrics import read_stage_metrics
@@ -104,7 +103,7 @@ def _of_recipe(directory: Path) -> Iterator[str]:
     yield from columns(rows, left=4)
     with suppress(SqError):
         total = make_bill(directory)["total"]
-        tokens = f"{count(total['tokens_in'])} tokens in, {count(total['tokens_out'])} out"
+        tokens = f"{short(total['tokens_in'])} tokens in, {short(total['tokens_out'])} out"
         yield f"so far, of what has ended: {dollars(total['price'])}, {tokens}"
 
 
@@ -138,7 +137,7 @@ def _of_stages(directory: Path) -> Iterator[str]:
         usage = read_stage_metrics(place).get("usage") or {}
         read, written = usage.get("usage/prompt_tokens", 0), usage.get("usage/output_tokens", 0)
         if read or written:
-            yield f"  {count(read)} tokens in, {count(written)} out"
+            yield f"  {short(read)} tokens in, {short(written)} out"
 
 
 def _of_sweep(directory: Path, begun: Collection[Path]) -> Iterator[str]:
