@@ -1,6 +1,6 @@
 """What one core of a worker does beside its engine, with an engine that answers at once.
 
-python benchmarks/scale.py                       # the table: questions, answers, select, grading
+python benchmarks/scale.py                       # the table: questions, answers, select, fail_rate, grading
 python benchmarks/scale.py --only select --count 2000 --repeats 3
 
 Rows a second of processor time, of this process and of the grader's, so that they hold while other work runs beside.
@@ -35,9 +35,10 @@ from sq.eval.grader_config import GraderConfig
 from sq.models.load import ModelConfig, load_tokenizer
 from sq.synth.config import SynthJob
 
-GOALS = {"questions": 4000, "answers": 2500, "select-reward": 800, "select-majority": None, "grading": 2000}
+GOALS: dict[str, int | None] = {"questions": 4000, "answers": 2500, "select-reward": 800, "select-majority": None}
+GOALS |= {"fail_rate": None, "grading": 2000}
 UNITS = {"questions": "rows", "answers": "candidates", "select-reward": "questions of five"}
-UNITS |= {"select-majority": "questions of five", "grading": "pairs"}
+UNITS |= {"select-majority": "questions of five", "fail_rate": "solutions, five a problem", "grading": "pairs"}
 N = 5
 CHARACTERS = (1200, 1600)  # of a solution of about 450 tokens
 CONTENT: dict[str, list[Completion]] = {}
@@ -152,6 +153,14 @@ class Scale:
             self.stage("answers", f"input={self.where}/q.jsonl")[1].rename(answers)
         return self.count, self.stage("select", f"input={answers}", f"stage.method={method}")[0]
 
+    def measure_fail_rate(self) -> tuple[int, float]:
+        rows = list(ArithmeticDomain().seeds(self.count, 1, "train"))
+        problems = self.where / "p.jsonl"
+        problems.write_text(
+            "".join(json.dumps({"question": r["question"], "answer": r["answer"]}) + "\n" for r in rows)
+        )
+        return N * len(rows), self.stage("fail_rate", f"input={problems}", f"stage.n={N}")[0]
+
     def measure_grading(self) -> tuple[int, float]:
         pairs = [Pair(prediction=t, reference=r) for t, r in zip(self.texts, self.texts[::-1], strict=True)]
         pairs += [Pair(prediction=text, reference=text) for text in self.texts]
@@ -179,6 +188,7 @@ def main() -> None:
             "answers": Scale.measure_answers,
             "select-reward": lambda s: s.measure_select("reward"),
             "select-majority": lambda s: s.measure_select("majority"),
+            "fail_rate": Scale.measure_fail_rate,
             "grading": Scale.measure_grading,
         }
         del small

@@ -47,17 +47,36 @@ class AnswerGroups:
     agreement: float | None = None
 
 
-def group_by_answer(answers: Sequence[str], check: Callable[[str, str], bool]) -> AnswerGroups:
-    """Candidates grouped by their answers; the key is the first form of an answer."""
-    forms: list[str] = []
-    keys: list[str] = []
-    for answer in answers:
-        same = answer if answer in forms else next((form for form in forms if check(answer, form)), None)
-        if same is None:
-            same = answer
-            forms.append(answer)
-        keys.append(same)
-    return AnswerGroups(keys=tuple(keys))
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidates:
+    """What a vote is taken on: a question, the final answers to it, and the whole texts that these are from."""
+
+    question: Mapping[str, Any]
+    answers: Sequence[str]
+    responses: Sequence[str]
+
+
+def group_by_answer(
+    questions: Sequence[Sequence[str]], check_many: Callable[[list[tuple[str, str]]], Sequence[bool]]
+) -> list[AnswerGroups]:
+    """The answers to each question grouped; the key is the first form of an answer.
+
+    In rounds over all questions: whatever is not the same as a question's first form waits for the next one. So an
+    answer is compared with the same forms as if it were looked at alone, and many comparisons go together.
+    """
+    keys: list[dict[str, str]] = [{} for _ in questions]
+    left = [list(dict.fromkeys(answers)) for answers in questions]
+    while any(left):
+        same = iter(check_many([(answer, rest[0]) for rest in left for answer in rest[1:]]))
+        for form_of, rest in zip(keys, left, strict=True):
+            first = rest[0] if rest else ""
+            matching = [answer for i, answer in enumerate(rest) if not i or next(same)]
+            form_of |= dict.fromkeys(matching, first)
+            rest[:] = [answer for answer in rest if answer not in form_of]
+    return [
+        AnswerGroups(keys=tuple(form_of[answer] for answer in answers))
+        for form_of, answers in zip(keys, questions, strict=True)
+    ]
 
 
 class Domain(Protocol):
@@ -91,9 +110,17 @@ class Domain(Protocol):
         """Whether an answer is right, given the reference answer."""
         ...
 
-    def vote(self, question: Mapping[str, Any], answers: Sequence[str], responses: Sequence[str]) -> AnswerGroups:
-        """Group the candidates of a question: their answers, and the whole texts that these are from."""
+    def check_many(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+        """The same of many answers, each with its reference: where they can go together, they take less time so."""
+        return [self.check(answer, reference) for answer, reference in pairs]
+
+    def vote(self, candidates: Candidates) -> AnswerGroups:
+        """Group the candidates of a question."""
         ...
+
+    def vote_many(self, questions: Sequence[Candidates]) -> list[AnswerGroups]:
+        """The same for many questions."""
+        return [self.vote(candidates) for candidates in questions]
 
     def oracle_label(self, question: str) -> OracleLabel | None:
         """An oracle's word on a question; None in a domain that has no oracle."""
@@ -102,6 +129,12 @@ class Domain(Protocol):
     def corpus(self, count: int, seed: int) -> Iterator[Document]:
         """Yield `count` documents to pretrain a small model on, the same for the same arguments."""
         ...
+
+
+def check_answers(domain: Domain, answers: Sequence[str | None], reference: str) -> list[bool]:
+    """Whether each final answer is right; one that is none is not."""
+    right = iter(domain.check_many([(answer, reference) for answer in answers if answer is not None]))
+    return [answer is not None and next(right) for answer in answers]
 
 
 @dataclass(frozen=True, kw_only=True)

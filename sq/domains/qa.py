@@ -7,14 +7,14 @@ compared in the grader's worker processes, which can be killed; a model's words 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sq.core.config import setting
 from sq.data.sources import SourceConfig
-from sq.domains.base import AnswerGroups, DomainConfig, group_by_answer
+from sq.domains.base import AnswerGroups, Candidates, DomainConfig, group_by_answer
 from sq.domains.sourced import SourcedDomain
 
 if TYPE_CHECKING:
@@ -74,11 +74,19 @@ class QADomain(SourcedDomain):
 
     def check(self, answer: str, reference: str) -> bool:
         """Whether two answers are the same by the strict profile of the grader, within the tolerance."""
-        return self._grader.same_answer(answer, reference, self.config.tolerance)
+        return self.check_many([(answer, reference)])[0]
 
-    def vote(self, question: Mapping[str, Any], answers: Sequence[str], responses: Sequence[str]) -> AnswerGroups:
+    def check_many(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+        """The same of many, sent ahead to the grading process."""
+        return self._grader.same_answers(pairs, self.config.tolerance)
+
+    def vote(self, candidates: Candidates) -> AnswerGroups:
         """Candidates by their answers."""
-        return group_by_answer(answers, self.check)
+        return self.vote_many([candidates])[0]
+
+    def vote_many(self, questions: Sequence[Candidates]) -> list[AnswerGroups]:
+        """The same for many questions, whose answers are compared together."""
+        return group_by_answer([candidates.answers for candidates in questions], self.check_many)
 
     @cached_property
     def _grader(self) -> Grader:

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 from sq.core.errors import ConfigError
 from sq.data.sources import SourceConfig, digest, read_source
-from sq.domains.base import Document, OracleLabel
+from sq.domains.base import Document, Domain, OracleLabel
 
 
-class SourcedDomain:
+class SourcedDomain(Domain):
     """The members of `sq.domains.base.Domain` that follow from a source.
 
     `need` are the columns that a row must have, `keep` those that it may have too.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sq.core import thinking
 from sq.core.files import code_version
-from sq.domains.base import Domain, group_by_answer
+from sq.domains.base import Candidates, Domain, group_by_answer
 from sq.eval.equal.numbers import EXACT as EXACT_VALUE
 from sq.eval.equal.numbers import Tolerance
 from sq.eval.grader_config import GraderConfig, Profile
@@ -97,7 +97,8 @@ class EqualityChecker:
 
     def vote(self, item: str, answers: Sequence[str]) -> Sequence[str]:
         """As `AnswerChecker.vote`."""
-        return group_by_answer(answers, lambda a, b: self._started.same_answer(a, b, self._allowed.relative)).keys
+        relative = self._allowed.relative
+        return group_by_answer([answers], lambda pairs: self._started.same_answers(pairs, relative))[0].keys
 
     def close(self) -> None:
         """As `AnswerChecker.close`."""
@@ -136,20 +137,17 @@ class DomainChecker:
 
     def grade(self, answers: Sequence[Answer]) -> list[dict[str, GradeRow]]:
         """As `AnswerChecker.grade`."""
-        return [{EXACT: self._grade(answer)} for answer in answers]
+        finals = [self._domain.final_answer(answer["prediction"]) for answer in answers]
+        both = zip(finals, (answer["reference"] for answer in answers), strict=True)
+        right = iter(self._domain.check_many([(final, reference) for final, reference in both if final is not None]))
+        return [{EXACT: _exact_grade(final, final is not None and next(right))} for final in finals]
 
     def vote(self, item: str, answers: Sequence[str]) -> Sequence[str]:
         """As `AnswerChecker.vote`."""
-        return self._domain.vote(self._problems[item], answers, answers).keys
+        return self._domain.vote(Candidates(question=self._problems[item], answers=answers, responses=answers)).keys
 
     def close(self) -> None:
         """Nothing is held."""
-
-    def _grade(self, answer: Answer) -> GradeRow:
-        final = self._domain.final_answer(answer["prediction"])
-        correct = final is not None and self._domain.check(final, answer["reference"])
-        status = "unparsed" if final is None else "correct" if correct else "wrong"
-        return {"extracted": final, "correct": correct, "verdict": status, "reason": "exact check"}
 
 
 @lru_cache
@@ -163,6 +161,11 @@ def grader_version() -> str:
 def storable(text: str) -> str:
     """A text without what UTF-8 cannot write."""
     return text.encode("utf-8", "replace").decode()
+
+
+def _exact_grade(final: str | None, correct: bool) -> GradeRow:
+    status = "unparsed" if final is None else "correct" if correct else "wrong"
+    return {"extracted": final, "correct": correct, "verdict": status, "reason": "exact check"}
 
 
 def _grade_row(grade: Grade) -> GradeRow:

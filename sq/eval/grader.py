@@ -80,12 +80,15 @@ class Grader:
         """Grade a single pair."""
         return next(self.grade([pair], profile))
 
-    def same_answer(self, answer: str, other: str, relative_tolerance: float | None = None) -> bool:
-        """Whether two final answers say the same by profile strict: the equality of selection and of majorities."""
-        if answer.strip() == other.strip():
-            return True
-        boxed = Pair(prediction=in_a_box(answer), reference=in_a_box(other), relative_tolerance=relative_tolerance)
-        return self.grade_one(boxed, Profile.STRICT).correct
+    def same_answers(self, pairs: Sequence[tuple[str, str]], relative_tolerance: float | None = None) -> list[bool]:
+        """Whether the two final answers of each pair say the same by profile strict: the equality of selection and of
+        majorities. Equal texts are not compared, and a pair that comes twice is compared once."""
+        asked = dict.fromkeys((a, b) for a, b in pairs if a.strip() != b.strip())
+        boxed = (
+            Pair(prediction=in_a_box(a), reference=in_a_box(b), relative_tolerance=relative_tolerance) for a, b in asked
+        )
+        same = {pair: grade.correct for pair, grade in zip(asked, self.grade(boxed, Profile.STRICT), strict=True)}
+        return [same.get(pair, True) for pair in pairs]
 
     def close(self) -> None:
         """End every worker; no process is left."""

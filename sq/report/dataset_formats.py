@@ -19,7 +19,7 @@ import pyarrow as pa
 from sq.core.columns import BOOL, FLOAT, INT, MESSAGES, TEXT, TEXTS
 from sq.core.config import build, conf_dir
 from sq.core.errors import RowError
-from sq.domains.base import Domain, DomainConfig
+from sq.domains.base import Candidates, Domain, DomainConfig, check_answers
 from sq.report.artifacts import StageArtifacts
 
 Row = dict[str, Any]
@@ -141,12 +141,13 @@ def _verifiable(chosen: Row, others: Iterable[Row], domain: Domain, index: int) 
     if not answered:
         return None
     count = int(chosen["candidates"] or len(answered))
-    vote = domain.vote(chosen, [row["response_answer"] for row in answered], [row["response"] for row in answered])
+    answers, responses = [row["response_answer"] for row in answered], [row["response"] for row in answered]
+    vote = domain.vote(Candidates(question=chosen, answers=answers, responses=responses))
     groups = Counter(vote.keys)
     most = max(groups, key=lambda key: (groups[key], key == vote.keys[0]))  # a tie goes to the chosen one's answer
     reference = chosen.get("answer")
     if reference is not None:
-        answer, right = reference, sum(domain.check(row["response_answer"], reference) for row in answered)
+        answer, right = reference, sum(check_answers(domain, answers, reference))
     else:
         answer = next(row["response_answer"] for row, key in zip(answered, vote.keys, strict=True) if key == most)
         right = groups[most]

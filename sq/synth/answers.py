@@ -14,7 +14,7 @@ from sq.core.config import flatten, setting
 from sq.core.errors import SqError
 from sq.core.ledger import Reject, WorkItem, read_rows
 from sq.core.rows import CANDIDATE, fit_row, row_id
-from sq.domains.base import Domain
+from sq.domains.base import Domain, check_answers
 from sq.engine.base import Completion, Result, Sampling
 from sq.engine.failures import rejected
 from sq.synth.config import SynthJob, SynthStage
@@ -95,15 +95,23 @@ class AnswerSampler:
             return ItemResult(key=item.key, rejects=[rejected(row, result)])
         replies = self.solver.full_replies(request, result)
         question = fit_row(row, CANDIDATE)
-        rows = [question | self.columns(item, run, result, i, c) for i, c in enumerate(replies)]
+        answers = [self.domain.final_answer(self.solver.answer_in(reply.text)) for reply in replies]
+        reference = question.get("answer")
+        correct = [None] * len(answers) if reference is None else check_answers(self.domain, answers, reference)
+        rows = [
+            {
+                **question,
+                **self.columns(item, run, result, index, completion),
+                "response_answer": answer,
+                "correct": right,
+            }
+            for index, (completion, answer, right) in enumerate(zip(replies, answers, correct, strict=True))
+        ]
         return ItemResult(key=item.key, rows=rows)
 
     def columns(self, item: WorkItem, run: str, result: Result, index: int, completion: Completion) -> dict[str, Any]:
-        """What one candidate adds to its question's columns."""
+        """What one candidate adds to its question's columns, beside its answer."""
         question = item.payload
-        answer = self.domain.final_answer(self.solver.answer_in(completion.text))
-        reference = question.get("answer")
-        correct = answer is not None and reference is not None and self.domain.check(answer, reference)
         return {
             "id": row_id("answer", answers=item.key, index=index),
             "run": run,
@@ -116,12 +124,10 @@ class AnswerSampler:
             "response_model": self.solver.name,
             "response_prompt": self.domain.instruction,
             "response_seed": seed_of(item.key),
-            "response_answer": answer,
             "reasoning_end": self.solver.answer_start(completion.text),
             "response_finish_reason": completion.finish_reason,
             "response_tokens": completion.tokens,
             "response_prompt_tokens": result.prompt_tokens,
-            "correct": None if reference is None else correct,
         }
 
 

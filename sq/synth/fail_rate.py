@@ -6,6 +6,7 @@ is soon for problems that always or never fail; the summary says what that saved
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from sq.core.errors import SqError
 from sq.core.intervals import wilson
 from sq.core.ledger import Reject, WorkItem, read_rows
 from sq.core.rows import LABEL, fit_row, row_id
-from sq.domains.base import Domain
+from sq.domains.base import Domain, check_answers
 from sq.engine.base import Completion
 from sq.engine.failures import rejected
 from sq.synth.config import SynthJob, SynthStage
@@ -102,7 +103,7 @@ class FailRateLabeller:
             (result,) = yield [request]
             if result.error is not None:
                 return ItemResult(key=item.key, rejects=[rejected(row, result)])
-            done += [self._graded(row, completion) for completion in self.solver.full_replies(request, result)]
+            done += self._graded(row, self.solver.full_replies(request, result))
             prompt_tokens += result.prompt_tokens
             low, high = wilson(_wrong(done), len(done), stage.level)
             if stage.width and len(done) < stage.n and high - low <= stage.width:
@@ -110,10 +111,10 @@ class FailRateLabeller:
                 break
         return ItemResult(key=item.key, rows=[self._row(item, run, done, prompt_tokens, stopped)])
 
-    def _graded(self, row: dict[str, Any], completion: Completion) -> GradedSolution:
-        answer = self.domain.final_answer(self.solver.answer_in(completion.text))
-        right = answer is not None and self.domain.check(answer, row["answer"])
-        return GradedSolution(completion=completion, answer=answer, right=right)
+    def _graded(self, row: dict[str, Any], completions: Sequence[Completion]) -> list[GradedSolution]:
+        answers = [self.domain.final_answer(self.solver.answer_in(completion.text)) for completion in completions]
+        checked = zip(completions, answers, check_answers(self.domain, answers, row["answer"]), strict=True)
+        return [GradedSolution(completion=c, answer=answer, right=right) for c, answer, right in checked]
 
     def _row(
         self, item: WorkItem, run: str, done: list[GradedSolution], prompt_tokens: int, stopped: str

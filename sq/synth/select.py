@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from sq.core.config import setting
 from sq.core.errors import ConfigError
@@ -24,12 +24,16 @@ from sq.core.rows import CANDIDATE, EXAMPLE, fit_row, row_id
 from sq.core.thinking import UNFINISHED, answer_start
 from sq.data.readers import BadRow
 from sq.data.sources import made_with
-from sq.domains.base import Domain
+from sq.domains.base import AnswerGroups, Candidates, Domain
 from sq.engine.base import ScoreRequest, ScoreResult
 from sq.engine.failures import rejected
 from sq.synth.config import SynthJob, SynthStage
 from sq.synth.model_client import ModelClient, RequestFlow
 from sq.synth.stage import ItemResult, StageInput, StageSpec, bad_item, no_traces
+
+Row: TypeAlias = dict[str, Any]
+TOGETHER = 64
+"""Questions whose candidates are compared in one go, where no model is asked."""
 
 
 class SelectionMethod(Enum):
@@ -137,13 +141,15 @@ class Selector:
         if self.reward_model is not None:
             yield from self.reward_model.score(items, self._rewarded)
             return
-        for item in items:
-            standing, rejects = self._split(item.payload)
-            yield self._choose(item.key, standing, rejects)
+        while chunk := list(itertools.islice(items, TOGETHER)):
+            split = self._split([item.payload for item in chunk])
+            groups = self._vote([standing for standing, _ in split])
+            for item, (standing, rejects), its in zip(chunk, split, groups, strict=True):
+                yield self._choose(item.key, standing, rejects, its)
 
     def _rewarded(self, item: WorkItem) -> RequestFlow:
         """Score all candidates that have an answer, then choose."""
-        standing, rejects = self._split(item.payload)
+        ((standing, rejects),) = self._split([item.payload])
         scores: list[ScoreResult] = yield [
             ScoreRequest(key=row_id("score", candidate=row["id"], of=item.key), messages=self._messages(row))
             for row in standing
@@ -158,7 +164,7 @@ class Selector:
                     "reward_model": self.reward_model.identity if self.reward_model else None,
                 }
                 scored.append(row)
-        return self._choose(item.key, scored, rejects)
+        return self._choose(item.key, scored, rejects, self._vote([scored])[0])
 
     def _messages(self, row: dict[str, Any]) -> tuple[dict[str, str], ...]:
         return ({"role": "user", "content": self._query(row)}, {"role": "assistant", "content": row["response"]})
@@ -167,34 +173,57 @@ class Selector:
         question = str(row["question"]).strip()
         return f"{question}\n{self.domain.instruction}" if self.domain.instruction else question
 
-    def _split(self, candidates: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], list[Reject]]:
-        """Candidates with a final answer, and rejects for the others."""
-        standing, rejects = [], []
-        for row in candidates:
-            given = row.get("reasoning_end")
-            start = answer_start(row["response"]) if given is None else given
-            if start == UNFINISHED:
-                detail = f"its reasoning never ended, in {row.get('response_tokens')} tokens"
-                rejects.append(Reject(row=row, reason="unfinished_reasoning", detail=detail))
-                continue
-            if not (self.extracted and start == given):
-                row["response_answer"] = self.domain.final_answer(row["response"][start or 0 :])
-            answer, reference = row["response_answer"], row.get("answer")
-            if reference is not None:
-                row["correct"] = answer is not None and self.domain.check(answer, reference)
-            if row.get("response_finish_reason") == "length" and not self.stage.keep_cut_off:
-                rejects.append(Reject(row=row, reason="cut_off", detail=f"after {row.get('response_tokens')} tokens"))
-            elif answer is None:
-                rejects.append(Reject(row=row, reason="no_answer", detail=row["response"][-200:]))
-            else:
-                standing.append(row)
-        return standing, rejects
+    def _split(self, questions: list[list[Row]]) -> list[tuple[list[Row], list[Reject]]]:
+        """Of each question the candidates with a final answer, and rejects for the others."""
+        split: list[tuple[list[Row], list[Reject]]] = []
+        graded = []
+        for candidates in questions:
+            standing, rejects = [], []
+            for row in candidates:
+                unfit = self._extract(row)
+                if unfit is None:
+                    standing.append(row)
+                else:
+                    rejects.append(Reject(row, *unfit))
+                if row.get("answer") is not None and (unfit is None or unfit[0] != "unfinished_reasoning"):
+                    graded.append(row)
+            split.append((standing, rejects))
+        answered = [row for row in graded if row["response_answer"] is not None]
+        right = iter(self.domain.check_many([(row["response_answer"], row["answer"]) for row in answered]))
+        for row in graded:
+            row["correct"] = row["response_answer"] is not None and next(right)
+        return split
 
-    def _choose(self, key: str, standing: list[dict[str, Any]], rejects: list[Reject]) -> ItemResult:
+    def _extract(self, row: Row) -> tuple[str, str] | None:
+        """Extract a candidate's final answer; reason and detail where it cannot stand."""
+        given = row.get("reasoning_end")
+        start = answer_start(row["response"]) if given is None else given
+        if start == UNFINISHED:
+            return "unfinished_reasoning", f"its reasoning never ended, in {row.get('response_tokens')} tokens"
+        if not (self.extracted and start == given):
+            row["response_answer"] = self.domain.final_answer(row["response"][start or 0 :])
+        if row.get("response_finish_reason") == "length" and not self.stage.keep_cut_off:
+            return "cut_off", f"after {row.get('response_tokens')} tokens"
+        return ("no_answer", row["response"][-200:]) if row["response_answer"] is None else None
+
+    def _vote(self, questions: list[list[Row]]) -> list[dict[str, str]]:
+        """Count for each candidate how many say the same, by the domain's vote; each candidate's group."""
+        if not self.stage.votes:
+            return [{} for _ in questions]
+        votes = iter(self.domain.vote_many([_texts(rows) for rows in questions if rows]))
+        groups: list[dict[str, str]] = []
+        for rows in questions:
+            vote = next(votes) if rows else AnswerGroups(keys=())
+            counts = Counter(vote.keys)
+            for row, key in zip(rows, vote.keys, strict=True):
+                row |= {"votes": counts[key], "agreement": vote.agreement}
+            groups.append({row["id"]: key for row, key in zip(rows, vote.keys, strict=True)})
+        return groups
+
+    def _choose(self, key: str, standing: list[Row], rejects: list[Reject], groups: dict[str, str]) -> ItemResult:
         if not standing:
             return ItemResult(key=key, rejects=rejects)
         count = len(standing) + len(rejects)
-        groups = _vote(standing, self.domain) if self.stage.votes else {}
         standing = self._allowed(standing, rejects, count)
         if not standing:
             return ItemResult(key=key, rejects=rejects)
@@ -253,13 +282,9 @@ class Selector:
         return (-row["votes"],)
 
 
-def _vote(rows: list[dict[str, Any]], domain: Domain) -> dict[str, str]:
-    """Count for each candidate how many say the same, by the domain's vote; each candidate's group."""
-    vote = domain.vote(rows[0], [row["response_answer"] for row in rows], [row["response"] for row in rows])
-    votes = Counter(vote.keys)
-    for row, key in zip(rows, vote.keys, strict=True):
-        row |= {"votes": votes[key], "agreement": vote.agreement}
-    return {row["id"]: key for row, key in zip(rows, vote.keys, strict=True)}
+def _texts(rows: list[Row]) -> Candidates:
+    answers, responses = [row["response_answer"] for row in rows], [row["response"] for row in rows]
+    return Candidates(question=rows[0], answers=answers, responses=responses)
 
 
 def _weights(rows: list[dict[str, Any]], groups: dict[str, str]) -> dict[str, float]:

@@ -16,7 +16,7 @@ from sq.core.errors import SqError
 from sq.core.ledger import Reject, WorkItem
 from sq.core.rows import PAIR, row_id
 from sq.data.readers import BadRow
-from sq.domains.base import Domain
+from sq.domains.base import Candidates, Domain
 from sq.engine.base import Completion, Result
 from sq.engine.failures import rejected
 from sq.synth.config import SynthJob
@@ -116,7 +116,8 @@ def _measure(
 ) -> dict[str, float]:
     """How far the solutions agree, by the domain's vote, and how long they are."""
     answered = [(a, c.text) for c in solutions if (a := domain.final_answer(solver.answer_in(c.text))) is not None]
-    keys = domain.vote(row, [a for a, _ in answered], [text for _, text in answered]).keys if answered else ()
+    answers, texts = zip(*answered, strict=True) if answered else ((), ())
+    keys = domain.vote(Candidates(question=row, answers=answers, responses=texts)).keys if answered else ()
     top = max(Counter(keys).values(), default=0)
     return {"agreement": top / len(solutions), "length": sum(c.tokens for c in solutions) / len(solutions)}
 

@@ -10,6 +10,7 @@ from sq.core.config import build
 from sq.core.errors import ConfigError
 from sq.core.prompts import Prompt
 from sq.core.yes_no import YesNo
+from sq.domains.base import Candidates
 from sq.domains.code import CodeConfig
 from sq.domains.code.extract import asserted, program_in, without_tests
 from sq.domains.programs import problem
@@ -119,22 +120,31 @@ def test_a_program_is_right_if_it_passes(code, program, reference, right):
     assert code.check(program, reference) is right
 
 
+def test_many_programs_are_checked_as_each_alone(code):
+    pairs = [(ADD, CALLS), (WRONG, CALLS), (ADD, ADD), (WRONG, ADD)]
+    assert code.check_many(pairs) == [code.check(*pair) for pair in pairs] == [True, False, True, False]
+
+
+def candidates(answers, responses, question=None):
+    return Candidates(question=question or {"question": "?"}, answers=answers, responses=responses)
+
+
 def test_the_vote_is_by_tests_that_most_agree_on(code):
     tests = ["assert add(1, 2) == 3\nassert add(2, 2) == 4", "assert add(2, 2) == 5", "assert add(0, 7) == 7"]
     programs = [ADD, SAME, WRONG]
-    vote = code.vote({"question": "?"}, programs, [block(p) + block(t) for p, t in zip(programs, tests, strict=True)])
+    vote = code.vote(candidates(programs, [block(p) + block(t) for p, t in zip(programs, tests, strict=True)]))
     assert vote.keys[0] == vote.keys[1] != vote.keys[2]
     assert vote.agreement == pytest.approx(3 / 4)
 
 
 def test_a_test_that_half_of_the_programs_pass_is_not_agreed_on(code):
     tests = ["assert add(2, 2) == 4", "assert add(2, 2) == 5"]
-    vote = code.vote({"question": "?"}, [ADD, WRONG], [block(ADD) + block(tests[0]), block(WRONG) + block(tests[1])])
+    vote = code.vote(candidates([ADD, WRONG], [block(ADD) + block(tests[0]), block(WRONG) + block(tests[1])]))
     assert vote.agreement == 0 and vote.keys[0] != vote.keys[1]
 
 
 def test_a_vote_without_tests_is_by_text(code):
-    vote = code.vote({"question": "?"}, [ADD, f"# again\n{ADD}", SAME], ["", "", ""])
+    vote = code.vote(candidates([ADD, f"# again\n{ADD}", SAME], ["", "", ""]))
     assert vote.keys[0] == vote.keys[1] != vote.keys[2] and vote.agreement is None
 
 
@@ -144,7 +154,7 @@ def test_programs_vote_by_what_they_give():
     right = domain.final_answer(row["solution"])
     other = right.replace(" return r", " r = r + 0\n return r")
     wrong = right.replace(" return r", " return r + 1")
-    vote = domain.vote(row, [right, wrong, other, "def f():\n    pass", "x = 1"], [""] * 5)
+    vote = domain.vote(candidates([right, wrong, other, "def f():\n    pass", "x = 1"], [""] * 5, question=row))
     assert vote.keys[0] == vote.keys[2] and len(set(vote.keys)) == 4
     assert domain.check(other, row["answer"]) and not domain.check(wrong, row["answer"])
     assert domain.oracle_label(row["question"]).answer == row["answer"]

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 
 from sq.core.config import build, conf_dir
 from sq.core.errors import ConfigError, RowError
+from sq.domains.base import Candidates, group_by_answer
 from sq.domains.qa import QAConfig
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
@@ -78,9 +79,52 @@ def test_check_is_the_strict_grader(maths, answer, reference, same):
     assert maths.check(answer, reference) is same
 
 
-def test_candidates_are_grouped_by_the_grader(maths):
-    vote = maths.vote({}, ["0.5", "1", "\\frac{1}{2}", "1.0", "x"], [""] * 5)
-    assert vote.keys == ("0.5", "1", "0.5", "1", "x") and vote.agreement is None
+def candidates(*answers):
+    return Candidates(question={}, answers=answers, responses=answers)
+
+
+def grouped_one_by_one(answers, same):
+    """What a vote is by definition: each answer joins the first form that it says the same as."""
+    forms, keys = [], []
+    for answer in answers:
+        keys.append(answer if answer in forms else next((form for form in forms if same(answer, form)), answer))
+        forms += [answer] if answer not in forms and keys[-1] == answer else []
+    return tuple(keys)
+
+
+VOTES = [
+    (["0.5", "1", "\\frac{1}{2}", "1.0", "x"], ("0.5", "1", "0.5", "1", "x")),
+    ([], ()),
+    (["3"], ("3",)),
+    (["2", " 2 ", "2.0", "2", "two"], ("2", "2", "2", "2", "2")),
+    (["x=2, x=3", "}{", "(1,2)", "3, 2", "}{", "1/0"], ("x=2, x=3", "}{", "(1,2)", "x=2, x=3", "}{", "1/0")),
+]
+
+
+def test_candidates_are_grouped_by_the_grader_all_questions_together(maths):
+    votes = maths.vote_many([candidates(*answers) for answers, _ in VOTES])
+    assert [vote.keys for vote in votes] == [keys for _, keys in VOTES]
+    assert all(vote.agreement is None for vote in votes)
+    for (answers, keys), vote in zip(VOTES, votes, strict=True):
+        assert maths.vote(candidates(*answers)) == vote and grouped_one_by_one(answers, maths.check) == keys
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(st.integers(0, 40), max_size=8), max_size=6))
+def test_votes_in_rounds_are_those_of_each_question_alone(questions):
+    def close(answer, form):  # neither symmetric nor transitive: order decides
+        return int(form) <= int(answer) < int(form) + 5
+
+    texts = [[str(n) for n in numbers] for numbers in questions]
+    asked = []
+
+    def check_many(pairs):
+        asked.extend(pairs)
+        return [close(*pair) for pair in pairs]
+
+    votes = group_by_answer(texts, check_many)
+    assert [vote.keys for vote in votes] == [grouped_one_by_one(answers, close) for answers in texts]
+    assert len(asked) <= sum(len(set(answers)) * (len(set(answers)) - 1) // 2 for answers in texts)
 
 
 @settings(max_examples=50, deadline=None)

@@ -120,6 +120,15 @@ def test_grades_are_those_of_each_pair_alone(grader):
         assert one == replace(alone, reason=alone.reason[:300])
 
 
+def test_many_final_answers_are_compared_as_each_alone(grader):
+    hostile = "9^{9^{9^{9^{9}}}}"
+    pairs = [("0.5", "1/2"), ("0.5", "1/2"), (" 7", "7 "), ("7", "8"), (hostile, "3"), ("3", hostile)]
+    pairs += [("", ""), ("}{", "1")]
+    alone = [a.strip() == b.strip() or grader.same_answers([(a, b)])[0] for a, b in pairs]
+    assert grader.same_answers(pairs) == alone == [True, True, True, False, False, False, True, False]
+    assert grader.same_answers([("3.1", "3"), ("3.1", "2")], 0.05) == [True, False] and grader.same_answers([]) == []
+
+
 def test_workers_have_a_memory_limit_and_no_secrets(grader, monkeypatch):
     grader.grade_one(Pair(prediction="1", reference="1"))
     for pid in pids(grader):

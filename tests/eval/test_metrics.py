@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sq.core.config import build
 from sq.core.intervals import paired_difference, share_interval, wilson
 from sq.core.metrics import EVALUATION, find_metric
+from sq.domains.base import Candidates
 from sq.domains.qa import QAConfig
 from sq.eval.checkers import EqualityChecker
 from sq.eval.grader_config import GraderConfig
@@ -61,7 +62,10 @@ def voters():
     checker = EqualityChecker(GraderConfig(workers=1), ["dart"])
     domain = build({"name": "math", "seeds": {"input": "nowhere"}}, QAConfig).create()
     with closing(checker):
-        yield checker.vote, lambda item, answers: domain.vote({}, answers, answers).keys
+        yield (
+            checker.vote,
+            lambda item, answers: domain.vote(Candidates(question={}, answers=answers, responses=answers)).keys,
+        )
 
 
 @pytest.mark.parametrize(

@@ -123,6 +123,21 @@ def test_a_bar_for_rewards_that_nobody_gives_is_refused(job):
         job("select", "input=x", "stage.method=majority", "stage.min_reward=0.5")
 
 
+@pytest.mark.parametrize("method", ["majority", "check"])
+def test_questions_compared_together_come_out_as_one_by_one(run, tmp_path, candidates, monkeypatch, method):
+    for i in range(7):
+        reference = {"answer": str(i % 3)} if i % 2 else {}
+        given = [boxed(n % (i + 1)) for n in range(i)] + ["no answer", boxed(f"{i}.0")]
+        file = candidates(*given, question=f"Question {i}?", **reference)
+    found = []
+    for together in (1, 3, 64):
+        monkeypatch.setattr("sq.synth.select.TOGETHER", together)
+        where = f"{method}-{together}"
+        run("select", f"input={file}", f"stage.method={method}", "domain=math", "engine.domain=arithmetic", to=where)
+        found.append((list(read_rows(tmp_path / where)), list(read_rejects(tmp_path / where))))
+    assert found[0] == found[1] == found[2] and len(found[0][0]) > 3
+
+
 def test_ties_are_broken_by_the_seed_alone(run, tmp_path, candidates):
     for i in range(40):
         file = candidates(boxed(1), boxed(2), question=f"Question {i}?")

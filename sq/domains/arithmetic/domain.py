@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,7 +16,7 @@ from sq.domains.arithmetic.corpus import documents
 from sq.domains.arithmetic.families import FAMILIES, MOST_STEPS, problem
 from sq.domains.arithmetic.oracle import analyse
 from sq.domains.arithmetic.splits import SPLITS, question_digest, split_of_digest
-from sq.domains.base import AnswerGroups, Document, DomainConfig, OracleLabel, group_by_answer
+from sq.domains.base import AnswerGroups, Candidates, Document, Domain, DomainConfig, OracleLabel, group_by_answer
 
 PATIENCE = 20_000
 """Draws in a row that bring nothing new before a domain too narrow for the count is at its end."""
@@ -51,7 +51,7 @@ class ArithmeticConfig(DomainConfig):
         return ArithmeticDomain(self)
 
 
-class ArithmeticDomain:
+class ArithmeticDomain(Domain):
     """Implements `sq.domains.base.Domain`."""
 
     instruction = ""
@@ -60,8 +60,11 @@ class ArithmeticDomain:
     def __init__(self, config: ArithmeticConfig | None = None) -> None:
         self.config = config or ArithmeticConfig()
         self.name = self.config.name
-        bounds = (self.config.min_steps, self.config.max_steps, *sorted(self.config.families))
-        self.digest = "-".join(map(str, bounds))
+
+    @property
+    def digest(self) -> str:
+        """What decides the problems."""
+        return "-".join(map(str, (self.config.min_steps, self.config.max_steps, *sorted(self.config.families))))
 
     def seeds(self, count: int, seed: int, split: str = "train") -> Iterator[dict[str, Any]]:
         """Yield `count` distinct problems of a split, or all that there are: question, answer, solution, steps, family.
@@ -128,6 +131,6 @@ class ArithmeticDomain:
         """Whether both are the same number, exactly."""
         return numbers.check(answer, reference)
 
-    def vote(self, question: Mapping[str, Any], answers: Sequence[str], responses: Sequence[str]) -> AnswerGroups:
+    def vote(self, candidates: Candidates) -> AnswerGroups:
         """Candidates by their numbers."""
-        return group_by_answer(answers, self.check)
+        return group_by_answer([candidates.answers], self.check_many)[0]

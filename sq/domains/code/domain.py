@@ -6,13 +6,12 @@ to take a vote among candidates, against the tests that the model wrote beside t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from sq.core.config import setting
 from sq.data.sources import SourceConfig
-from sq.domains.base import AnswerGroups, DomainConfig
+from sq.domains.base import AnswerGroups, Candidates, DomainConfig
 from sq.domains.code.execution import ProgramExecutor
 from sq.domains.code.extract import extractor_version, program_in
 from sq.domains.sourced import SourcedDomain
@@ -64,8 +63,12 @@ class CodeDomain(SourcedDomain):
 
     def check(self, answer: str, reference: str) -> bool:
         """Whether a program passes the reference's tests."""
-        return self._executor.passes(answer, reference)
+        return self.check_many([(answer, reference)])[0]
 
-    def vote(self, question: Mapping[str, Any], answers: Sequence[str], responses: Sequence[str]) -> AnswerGroups:
+    def check_many(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+        """The same of many, side by side."""
+        return self._executor.pass_many(pairs)
+
+    def vote(self, candidates: Candidates) -> AnswerGroups:
         """Programs by which tests they pass, of those that were written beside them and that most of them pass."""
-        return self._executor.group_by_written_tests(answers, responses)
+        return self._executor.group_by_written_tests(candidates.answers, candidates.responses)

@@ -30,12 +30,19 @@ class ProgramExecutor:
 
     config: SandboxConfig
 
-    def passes(self, source: str, reference: str) -> bool:
-        """Whether a program passes the tests of a reference; without tests, whether it is the same program."""
-        tests = _tests(reference)
-        if tests is None:
-            return normal(source) == normal(reference)
-        return self._sandbox.run_one(Program(source=without_tests(source), tests=tests)).ok
+    def pass_many(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+        """Whether each program passes the tests of its reference; without tests, whether it is the same program."""
+        tests = [_tests(reference) for _, reference in pairs]
+        programs = [
+            Program(source=without_tests(source), tests=own)
+            for (source, _), own in zip(pairs, tests, strict=True)
+            if own is not None
+        ]
+        results = self._sandbox.run(programs) if programs else iter(())
+        return [
+            normal(source) == normal(reference) if own is None else next(results).ok
+            for (source, reference), own in zip(pairs, tests, strict=True)
+        ]
 
     def group_by_outputs(self, sources: Sequence[str], function: str, calls: Sequence[Sequence[Any]]) -> AnswerGroups:
         """Programs grouped by what they give for the same calls; one that fails in all of them stands alone."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from sq.core.config import setting
 from sq.core.errors import ConfigError
 from sq.domains.arithmetic.splits import SPLITS, question_digest, split_of_digest
-from sq.domains.base import AnswerGroups, Document, DomainConfig, OracleLabel
+from sq.domains.base import AnswerGroups, Candidates, Document, Domain, DomainConfig, OracleLabel
 from sq.domains.code.execution import ProgramExecutor
 from sq.domains.code.extract import extractor_version, program_in
 from sq.domains.programs.corpus import documents
@@ -43,7 +43,7 @@ class ProgramsConfig(DomainConfig):
         return ProgramsDomain(self)
 
 
-class ProgramsDomain:
+class ProgramsDomain(Domain):
     """Implements `sq.domains.base.Domain`."""
 
     base_model = ""
@@ -52,8 +52,12 @@ class ProgramsDomain:
     def __init__(self, config: ProgramsConfig | None = None) -> None:
         self.config = config or ProgramsConfig()
         self.name = self.config.name
-        self.digest = f"{self.config.min_steps}-{self.config.max_steps}"
         self._executor = ProgramExecutor(self.config.sandbox)
+
+    @property
+    def digest(self) -> str:
+        """What decides the tasks."""
+        return f"{self.config.min_steps}-{self.config.max_steps}"
 
     def seeds(self, count: int, seed: int, split: str = "train") -> Iterator[dict[str, Any]]:
         """Yield `count` distinct tasks of a split, or all that there are: question, tests as answer, solution, steps.
@@ -89,14 +93,18 @@ class ProgramsDomain:
 
     def check(self, answer: str, reference: str) -> bool:
         """Whether a program passes the reference's tests, in the sandbox."""
-        return self._executor.passes(answer, reference)
+        return self.check_many([(answer, reference)])[0]
 
-    def vote(self, question: Mapping[str, Any], answers: Sequence[str], responses: Sequence[str]) -> AnswerGroups:
+    def check_many(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+        """The same of many, side by side."""
+        return self._executor.pass_many(pairs)
+
+    def vote(self, candidates: Candidates) -> AnswerGroups:
         """Programs by what they give for the same calls, whose arguments follow from the task's first sentence."""
-        calls = arguments(str(question["question"]))
+        calls = arguments(str(candidates.question["question"]))
         if calls is None:
-            return self._executor.group_by_written_tests(answers, responses)
-        return self._executor.group_by_outputs(answers, *calls)
+            return self._executor.group_by_written_tests(candidates.answers, candidates.responses)
+        return self._executor.group_by_outputs(candidates.answers, *calls)
 
     def oracle_label(self, question: str) -> OracleLabel:
         """The oracle's word on any text; its answer is the tests."""

@@ -6,6 +6,8 @@ Stages, cheapest first: the same text; choices and words; both read to trees and
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from functools import lru_cache
 
 from sq.eval.equal.compare import Comparison
 from sq.eval.equal.normalise import MAX_ANSWER, literal, tidy
@@ -50,7 +52,7 @@ def equal(answer: str, reference: str, tolerance: Tolerance = EXACT) -> Equality
     if max(len(answer), len(reference)) > MAX_ANSWER:
         same = answer.strip() == reference.strip()
         return EqualityResult(GradeStatus.CORRECT, "same text") if same else _too_long(reference)
-    ours, theirs = (as_ratio(_LABEL.sub("", tidy(text))) for text in (answer, reference))
+    ours, theirs = _cleaned(answer), _cleaned(reference)
     ours, theirs = without_labels(ours, theirs)
     if theirs and (literal(ours) == literal(theirs) or same_figure(ours, theirs)):
         return EqualityResult(GradeStatus.CORRECT, "same text")
@@ -95,7 +97,7 @@ def _in_words(ours: str, theirs: str) -> EqualityResult | None:
 
 def _as_mathematics(ours: str, theirs: str, tolerance: Tolerance) -> EqualityResult:
     references, problem = _read(theirs)
-    answers, trouble = ([], "it is prose") if is_prose(ours) and not is_words(ours) else _read(ours)
+    answers, trouble = ((), "it is prose") if is_prose(ours) and not is_words(ours) else _read(ours)
     try:
         if any(Comparison(tolerance)(a, r) for a, r in _fitting(answers, references, ours)):
             return EqualityResult(GradeStatus.CORRECT, "equal")
@@ -110,7 +112,7 @@ def _as_mathematics(ours: str, theirs: str, tolerance: Tolerance) -> EqualityRes
     return EqualityResult(GradeStatus.UNVERIFIABLE, f"the two cannot be compared: {problem}")
 
 
-def _fitting(answers: list[Node], references: list[Node], ours: str) -> list[tuple[Node, Node]]:
+def _fitting(answers: Sequence[Node], references: Sequence[Node], ours: str) -> list[tuple[Node, Node]]:
     """Readings to hold against one another: the likeliest of each, and a second where the answer asks for it.
 
     `200, 100` is a list, so `100,200` may be one; that `500,58` and `58,500` are lists of the same two is chance.
@@ -122,13 +124,20 @@ def _fitting(answers: list[Node], references: list[Node], ours: str) -> list[tup
     return pairs + [(a, references[0]) for a in answers[1:] if len(references) == 1]
 
 
-def _read(text: str) -> tuple[list[Node], str]:
+@lru_cache(maxsize=256)  # one answer is held against several, in a vote and of a reference
+def _cleaned(text: str) -> str:
+    return as_ratio(_LABEL.sub("", tidy(text)))
+
+
+@lru_cache(maxsize=256)
+def _read(text: str) -> tuple[tuple[Node, ...], str]:
+    """The trees that a text may be read as; why there is none."""
     try:
-        return [node for spelling in spellings(text) for node in readings(close_repeating(spelling))], ""
+        return tuple(node for spelling in spellings(text) for node in readings(close_repeating(spelling))), ""
     except (ParseError, RecursionError, ValueError) as error:
         if is_words(text):
-            return [Text(text)], ""
-        return [], str(error)
+            return (Text(text),), ""
+        return (), str(error)
 
 
 def _result(same: bool, yes: str, no: str) -> EqualityResult:
