@@ -1,11 +1,14 @@
 """A real MLflow store for the tests of tracking, copied from one that was made once: its migrations take a second."""
 
+import json
 import os
 import shutil
 import sqlite3
 import subprocess
 import sys
 import textwrap
+import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -96,3 +99,14 @@ class Store:
     def finished(self, process: subprocess.Popen) -> tuple[int, str, str]:
         out, err = process.communicate(timeout=400)
         return process.returncode, out, err
+
+    def records(self) -> list[dict]:
+        """What stands in the run's file."""
+        return [json.loads(line) for line in Path("out/metrics.jsonl").read_text().splitlines()]
+
+    def until(self, true: Callable[[], bool]) -> None:
+        """Wait for what another thread or process does; a minute is ample, five are for a busy machine."""
+        deadline = time.monotonic() + 300
+        while not true():
+            assert time.monotonic() < deadline, "it did not happen"
+            time.sleep(0.05)

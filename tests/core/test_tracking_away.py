@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -142,11 +141,11 @@ def test_sending_leaves_a_run_alone_that_goes_on_and_closes_one_that_was_killed(
 def test_a_locked_database_delays_only_the_records(store, caplog):
     caplog.set_level(logging.INFO, "sq.tracking")
     with store.track() as run:
-        until(lambda: store.count("runs") == 1)
+        store.until(lambda: store.count("runs") == 1)
         blocker = sqlite3.connect("outputs/mlflow.db", isolation_level=None)
         blocker.execute("begin exclusive")
         run.metrics({"loss": 1.0}, step=1)
-        until(lambda: "does not answer (OperationalError: database is locked" in caplog.text)
+        store.until(lambda: "does not answer (OperationalError: database is locked" in caplog.text)
         blocker.execute("rollback")
     assert "is back" in caplog.text and store.one()["metrics"] == {"loss": 1.0} and store.one()["status"] == "FINISHED"
 
@@ -252,15 +251,15 @@ def test_a_server_that_is_killed_and_started_again_misses_nothing(store, server,
         for step in range(3000):
             run.metrics({"loss": float(step)}, step=step)
             if step == 1000:
-                until(lambda: store.count("metrics") > 500)
+                store.until(lambda: store.count("metrics") > 500)
                 server.kill()
-        until(lambda: "does not answer (" in caplog.text)
+        store.until(lambda: "does not answer (" in caplog.text)
         run.text("note.txt", "written while away")
         run.table("t", [{"a": 1}])
         run.output("data", "out", digest="abc", rows=1)
         run.metrics(values)
         server.start()
-        until(lambda: "is back" in caplog.text)
+        store.until(lambda: "is back" in caplog.text)
     (found,) = store.runs(server.uri)
     assert found["tags"]["sq.run"] == run.id and found["status"] == "FINISHED" and found["metrics"]["loss"] == 2999
     assert found["params"]["long"].endswith("whole in params.json]") and math.isnan(found["metrics"]["nan"])
@@ -275,7 +274,7 @@ def test_a_server_that_is_killed_and_started_again_misses_nothing(store, server,
 def test_a_server_that_stays_away_is_named_and_gets_everything_later(store, server, caplog):
     server.start()
     with store.track(TrackingConfig(uri=server.uri, timeout=5), params={"n": 1}) as run:
-        until(lambda: store.count("params") == 1)
+        store.until(lambda: store.count("params") == 1)
         server.kill()
         run.metrics({"loss": 1.0}, step=1)
     # why depends on when it is noticed: refused, reset, or closed without an answer
@@ -296,11 +295,3 @@ def test_the_ui_shows_runs_and_files_of_the_sqlite_store(store, server):
         assert answer.read() == b"seen in the UI"
     with urllib.request.urlopen(f"{server.uri}/ajax-api/2.0/mlflow/runs/get?run_id={id}", timeout=60) as answer:
         assert json.loads(answer.read())["run"]["info"]["status"] == "FINISHED"
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Wait for something that the background thread does; a minute is ample, five are for a busy machine."""
-    deadline = time.monotonic() + 300
-    while not true():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
