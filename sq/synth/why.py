@@ -21,12 +21,13 @@ from sq.core.ledger import read_manifest, read_rejects, read_rows
 from sq.core.manifest import Manifest
 from sq.core.rejects import TRAINING_FILE
 from sq.core.row_index import RowIndex, StoredRow
+from sq.data.sources import SourceConfig, digest
 
 ORDER = ("questions", "rewrite", "fail_rate", "filter", "answers", "select")
 SHORTEST_ID = 6
 LONG = 400
 _PLACE = re.compile(r"(.+\.\w+):(\d+)")
-"""FILE:LINE of an input."""
+"""FILE:LINE of an input. Rows keep a file's name and the digest of its content."""
 
 
 def why(row: str, roots: Iterable[Path]) -> str:
@@ -51,13 +52,15 @@ def _lines(row: str, roots: Sequence[Path]) -> Iterator[str]:
     if place is None:
         matches = {record.id for stage in stages for record in stage.index.starting_with(row)}
     else:
-        found = [(stage, record) for stage in stages for record in stage.from_line(Path(place[1]).name, int(place[2]))]
+        found = _of_line(place[1], int(place[2]), stages)
         if found and not any(record.id for _, record in found):  # a line that never was a row
             return _format_story("", found)
         matches = {record.id for _, record in found if record.id}
     if len(matches) != 1:
         listed = (
-            f"{len(matches)} rows begin so: {', '.join(sorted(matches)[:5])}" if matches else "no row or reject has it"
+            f"{len(matches)} rows {'begin so' if place is None else 'are from it'}: {', '.join(sorted(matches)[:5])}"
+            if matches
+            else "no row or reject has it"
         )
         looked = ", ".join(_short_path(stage.directory) for stage in stages)
         raise SqError(f"{row}: {listed}. Looked at: {looked}")
@@ -65,6 +68,33 @@ def _lines(row: str, roots: Sequence[Path]) -> Iterator[str]:
     ancestors = _ancestors(origin, stages)
     story = [(stage, record) for stage in stages for record in stage.index.of({*ancestors, origin}, made_from=[origin])]
     return _format_story(origin, story)
+
+
+def _of_line(file: str, line: int, stages: Sequence[AnyStage]) -> list[tuple[AnyStage, StoredRow]]:
+    """The rows and rejects of a line of a file: a path is that file, by its content; a bare name any of that name."""
+    path = Path(file)
+    found = [(stage, record) for stage in stages for record in stage.from_line(path.name, line)]
+    if path.name == file:
+        return found
+    if not path.is_file():
+        raise SqError(f"{file} is no file here; by its name alone: sq why {path.name}:{line}")
+    digests = {digest(SourceConfig(input=str(path)))}
+    sources = [_digests_of(stage, record) for stage, record in found]
+    same = [each for each, known in zip(found, sources, strict=True) if not known or known & digests]
+    if found and not same:
+        raise SqError(
+            f"{file}: what was read as {path.name} has other content: it was another file of that name, one of several "
+            f"that were read together, or has changed since; by its name alone: sq why {path.name}:{line}"
+        )
+    return same
+
+
+def _digests_of(stage: AnyStage, record: StoredRow) -> set[str]:
+    """Digests of what a record was read from, as far as it is known."""
+    kind, _, own = str(record.row.get("run") or "").partition(":")
+    if kind == "source":
+        return {own}
+    return set(stage.manifest.inputs.values()) if isinstance(stage, Stage) else set()
 
 
 class Stage:
@@ -82,7 +112,7 @@ class Stage:
 
     def from_line(self, file: str, line: int) -> Iterator[StoredRow]:
         """The rows that are this line of an input, not those that were made from it; and its rejects."""
-        columns = [name for name in ("id", "source", "source_row", "parents") if name in self.manifest.schema]
+        columns = [name for name in ("id", "run", "source", "source_row", "parents") if name in self.manifest.schema]
         for row in read_rows(self.directory, columns, verify=False, unfinished=True):
             if row.get("source_row") == line and row.get("source") == file and not row.get("parents"):
                 yield StoredRow(row=row)

@@ -65,10 +65,32 @@ def test_the_command(chain):
     assert done.returncode == 0 and "It ended kept by filter" in done.stdout and done.stdout.endswith("False\n")
 
 
-@pytest.mark.parametrize("place", ["q.jsonl:3", "somewhere/q.jsonl:3"])
-def test_a_line_of_an_input_has_the_story_of_its_row(chain, place):
+def test_a_line_of_an_input_has_the_story_of_its_row(chain, tmp_path):
     row = next(row for row in read_rows(chain / "f") if row["source_row"] == 3)
-    assert why(place, [chain]) == why(row["id"], [chain])
+    for place in ("q.jsonl:3", f"{tmp_path}/q.jsonl:3"):
+        assert why(place, [chain]) == why(row["id"], [chain])
+
+
+def test_files_of_one_name_are_told_apart(run, tmp_path):
+    ids = {}
+    for name, seed in (("a", 1), ("b", 2)):
+        (tmp_path / name).mkdir()
+        texts = [row["question"] for row in ArithmeticDomain().seeds(2, seed, "train")]
+        lines = [*(json.dumps({"question": text}) for text in texts), f"no json of {name}"]
+        (tmp_path / name / "q.jsonl").write_text("\n".join(lines) + "\n")
+        run("filter", f"input={tmp_path}/{name}/q.jsonl", "filters=[format]", to=f"out/{name}")
+        ids[name] = next(row["id"] for row in read_rows(tmp_path / "out" / name) if row["source_row"] == 2)
+    out = [tmp_path / "out"]
+    for name, row in ids.items():
+        assert why(f"{tmp_path}/{name}/q.jsonl:2", out) == why(row, out)
+        assert f"text: no json of {name}" in why(f"{tmp_path}/{name}/q.jsonl:3", out)
+    with pytest.raises(SqError, match="2 rows are from it"):
+        why("q.jsonl:2", out)
+    with pytest.raises(SqError, match="c/q.jsonl is no file here; by its name alone: sq why q.jsonl:2"):
+        why(f"{tmp_path}/c/q.jsonl:2", out)
+    (tmp_path / "a/q.jsonl").write_text('{"question": "Another?"}\n{"question": "One more?"}\n')
+    with pytest.raises(SqError, match="what was read as q.jsonl has other content"):
+        why(f"{tmp_path}/a/q.jsonl:2", out)
 
 
 def test_a_line_that_never_was_a_row_says_why(run, tmp_path):
