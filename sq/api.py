@@ -3,7 +3,7 @@
 Each function composes the command that its arguments stand for, with the YAMLs and dataclasses of the command line, and
 runs it in this process. Settings are those of the stage (`n=4` is `stage.n=4`); `overrides` takes any other as on the
 command line. With `output_dir` the rows stay on disk, and the same call continues after a kill; without one they are
-made in a directory that is gone afterwards.
+made in a directory that is gone when this Python ends.
 """
 
 from __future__ import annotations
@@ -268,8 +268,9 @@ def _directory(given: str | Path | None) -> Iterator[Path]:
     if given is not None:
         yield Path(given)
         return
-    with tempfile.TemporaryDirectory(prefix="sq-") as scratch:
-        yield Path(scratch) / "stage"
+    scratch = tempfile.TemporaryDirectory(prefix="sq-")
+    atexit.register(scratch.cleanup)  # not before: what is printed of a stage names it
+    yield Path(scratch.name) / "stage"
 
 
 def _dataset(directory: Path) -> Dataset:

@@ -51,6 +51,14 @@ def test_the_surface_is_as_it_was_and_documented():
         _ = sq.nothing
 
 
+def test_rejects_are_counted_once_and_what_is_printed_is_there(caplog):
+    caplog.set_level("INFO", "sq")
+    assert sq.filter([*APPLES, {"question": ""}], filters=["format"]).num_rows == len(APPLES)
+    assert sum("4 rows used, 1 rejected" in record.getMessage() for record in caplog.records) == 1
+    (line,) = (r.getMessage() for r in caplog.records if "next: " in r.getMessage())
+    assert read_manifest(line.rpartition("input=")[2]).rows == len(APPLES)
+
+
 def test_importing_it_is_light():
     code = "import sys, sq; sq.grade, sq.train, sq.Pipeline; print([m for m in HEAVY if m in sys.modules])"
     heavy = "HEAVY = ('torch', 'vllm', 'transformers', 'mlflow', 'lightning', 'datasets', 'pyarrow')\n"

@@ -12,7 +12,7 @@ def add(commands: Any) -> None:
     parser = commands.add_parser("why", help="tell the story of a row: what made it, judged it, was made from it")
     parser.add_argument(
         "row",
-        help="its id, or the first characters of it; FILE:LINE of an input (DIR/FILE: that very file); or a directory: its rejects by reason",
+        help="its id, or its first characters; FILE:LINE of an input (DIR/FILE: that file); a directory: its rejects",
     )
     parser.add_argument("more", nargs="*", type=Path, metavar="DIR", help="where stages are, as with --in")
     parser.add_argument(

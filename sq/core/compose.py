@@ -99,21 +99,28 @@ def explain(error: Exception) -> str:
             return MOVED[group, option]
         options = groups().get(group, [])
         return f"{group}={option} is not one of {', '.join(options)}{nearest(option, options)}"
-    if match := re.search(r"evaluating '(.+?)': Unknown function", text):
-        return (
-            f"{_override(error)} cannot be read: {match[1]} looks like a function. Quote a text with brackets: "
-            "'key=\"a (b)\"', 'columns={question: \"a (b)\"}'"
-        )
+    if re.search(r"Unknown function", text):
+        return unreadable(_override(error), text)
     if match := re.search(r"Could not override '(.+?)'", text):
         return f"{match[1]}= is no setting of this script; --help lists those it has"
     if re.search(r"mismatched input|extraneous input|no viable alternative|token recognition", text):
-        return (
-            f"{_override(error)} cannot be read: {text.splitlines()[0].replace('++', '')}\n"
-            "Overrides are key=value; quote a value with special characters: 'key=\"a,b\"'"
-        )
+        return unreadable(_override(error), text)
     if match := re.search(r"Ambiguous value for argument '\+*(.+?)'", text):
         return f"{match[1]}: several values need -m (a sweep); as one list write key=[a,b], as one text key='\"a,b\"'"
     return text
+
+
+def unreadable(override: str, text: str) -> str:
+    """That Hydra's grammar cannot read an override, why by its own error, and how it is written."""
+    if match := re.search(r"evaluating '(.+?)': Unknown function", text):
+        return (
+            f"{override} cannot be read: {match[1]} looks like a function. Quote a text with brackets: "
+            "'key=\"a (b)\"', 'columns={question: \"a (b)\"}'"
+        )
+    return (
+        f"{override} cannot be read: {text.splitlines()[0].replace('++', '')}\n"
+        "Overrides are key=value; quote a value with special characters: 'key=\"a,b\"'"
+    )
 
 
 @lru_cache(maxsize=256)

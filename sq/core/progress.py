@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 NAME = "progress.json"
 DRAW_SECONDS, FILE_SECONDS, LINE_SECONDS = 0.5, 5.0, 60.0
 """Between two drawings on a terminal, two writings of the file, two lines where there is no terminal."""
+TICK_SECONDS = 1.0
+"""After so long the line is looked at also where nothing arrives."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +76,7 @@ class Snapshot:
 class Progress:
     """The progress of one stage, in the directory that it fills. A context manager.
 
-    Before a result nothing shows but the lines where there is no terminal: those come also while nothing arrives.
+    The line on a terminal, from the first result on, and the lines without one are kept up also while nothing arrives.
     """
 
     def __init__(
@@ -91,8 +93,8 @@ class Progress:
         self._begun = self._first = time.monotonic()
         self._due = {"draw": 0.0, "file": 0.0, "line": self._begun + LINE_SECONDS}
         self._lock, self._closed = threading.Lock(), threading.Event()
-        if enabled and not self._live:
-            threading.Thread(target=self._print_lines, name=f"progress of {stage}", daemon=True).start()
+        if enabled:
+            threading.Thread(target=self._keep_up, name=f"progress of {stage}", daemon=True).start()
 
     def update(self, count: int = 1, *, rejects: Iterable[str] = (), note: str | None = None) -> None:
         """So many more units have a result, with these reasons of rejects; what it shows is kept up."""
@@ -104,11 +106,9 @@ class Progress:
         self._note = self._note if note is None else note
         if not self._enabled:
             return
-        if self._live and self._is_due("draw", now, DRAW_SECONDS):
-            self._draw()
         if self._is_due("file", now, FILE_SECONDS):
             self._write()
-        self._print_line(now)
+        self._show(now)
 
     def snapshot(self) -> Snapshot:
         """How far it is now."""
@@ -125,7 +125,8 @@ class Progress:
         if not self._enabled:
             return
         if self._live and self._count:
-            self._draw(end="\n")
+            with self._lock:
+                self._draw(end="\n")
         if ended_well:
             with suppress(OSError):
                 (self._directory / NAME).unlink()
@@ -140,13 +141,15 @@ class Progress:
     ) -> None:
         self.close(ended_well=kind is None)
 
-    def _print_lines(self) -> None:
-        """In a thread, until it is closed: what `update` would print if something arrived."""
-        while not self._closed.wait(max(1.0, self._due["line"] - time.monotonic())):
-            self._print_line(time.monotonic())
+    def _keep_up(self) -> None:
+        """In a thread, until it is closed: what `update` would show if something arrived."""
+        while not self._closed.wait(TICK_SECONDS):
+            self._show(time.monotonic())
 
-    def _print_line(self, now: float) -> None:
+    def _show(self, now: float) -> None:
         with self._lock:
+            if self._live and self._count and not self._closed.is_set() and self._is_due("draw", now, DRAW_SECONDS):
+                self._draw()
             due = not self._live and self._is_due("line", now, LINE_SECONDS)
         if due:
             log.info("%s: %s", self._stage, self.snapshot())

@@ -104,22 +104,26 @@ def read_source(
     domain: Domain | None = None,
     any_text: Collection[str] = (),
     start: int = 0,
+    log_counts: bool = True,
 ) -> Iterator[dict[str, Any]]:
     """Stream the usable rows of a source; each has its lineage, what is needed, and what else the source has.
 
     Args:
         config: where from, and which.
         need: a schema (its required columns are needed), names with their types, or names alone.
-        rejects: is called with each bad row, or a list they are put in; they are counted in the log either way.
+        rejects: is called with each bad row, or a list they are put in.
         domain: gives the rows where the input is `domain`.
         any_text: needed columns that may hold any text, an empty one too (what a model said, say).
         start: the first record that is read, of a source that `seeks`. There may be none from it on.
+        log_counts: say at the end of each file how many rows were used and how many rejected.
 
     Raises:
         RowError: at once where there is nothing usable; later where a further file of the source has no usable row.
     """
     note = rejects.append if isinstance(rejects, list) else rejects or (lambda bad: None)
-    context = ReadContext(need=need, note=note, domain=domain, any_text=any_text, seen=SeenContents(), start=start)
+    context = ReadContext(
+        need=need, note=note, domain=domain, any_text=any_text, seen=SeenContents(), start=start, log_counts=log_counts
+    )
     return _rows(config, context) if start else _checked(config, context)
 
 
@@ -205,6 +209,7 @@ class ReadContext:
     any_text: Collection[str]
     seen: SeenContents
     start: int = 0
+    log_counts: bool = True
 
 
 def _checked(config: SourceConfig, context: ReadContext) -> Iterator[dict[str, Any]]:
@@ -283,6 +288,8 @@ def _usable(
         context.note(record)
     counts = ", ".join(f"{n:,} {reason}" for reason, n in reasons.most_common())
     if good and reasons:
+        if not context.log_counts:
+            return
         log.warning("%s: %s used, %d rejected (%s)", name, count_noun(good, "row"), reasons.total(), counts)
     elif reasons and not context.start:
         if names is not None and set(reasons) <= {"missing_column", "ambiguous_column"}:

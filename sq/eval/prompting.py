@@ -104,7 +104,7 @@ class RequestBuilder:
     def digest(self) -> str:
         """A digest of the format."""
         probe = self._chat.digest if self._chat else self._tokenizer and self._tokenizer(self._text("x")).input_ids
-        form = {k: v for k, v in flatten(self.form).items() if v or k not in ("shots", "stop")}
+        form = {k: v for k, v in flatten(replace(self.form, shots=None)).items() if v or k not in ("shots", "stop")}
         parts = [form, self.instruction, self.model.chat.system, probe, *([self._shots] if self._shots else [])]
         return hashlib.blake2b(json.dumps(parts, sort_keys=True).encode(), digest_size=16).hexdigest()
 

@@ -12,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+from sq.core.compose import unreadable
 from sq.core.config import conf_dir, nearest
 from sq.core.errors import ConfigError
 from sq.recipe.config import RecipeConfig
@@ -36,7 +37,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     try:
         return key.lstrip("+"), plain(OverridesParser.create().parse_override(f"value={value}").value())
     except HydraException as error:
-        raise ConfigError(f"{text} cannot be read: {str(error).splitlines()[0]}") from error
+        raise ConfigError(unreadable(text, str(error))) from error
 
 
 def plain(value: Any) -> Any:

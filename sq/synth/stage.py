@@ -107,7 +107,7 @@ class StageInput:
         source = self.job.source
         if source.input is None and not source.mix and not own_problems:
             raise ConfigError(f"stage={self.job.stage.name} reads rows: give input=, a stage's directory or a file")
-        rows = read_source(source, self.need, [], domain=self.domain, any_text=self.any_text)
+        rows = read_source(source, self.need, [], domain=self.domain, any_text=self.any_text, log_counts=False)
         some = list(itertools.islice(rows, LOOKED_AT))
         warning = other_domain(self.domain, some)
         if warning is None and self.job.domain.has_oracle:

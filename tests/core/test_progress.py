@@ -87,8 +87,30 @@ def test_without_a_terminal_a_line_a_minute_with_one_a_line_that_is_drawn_again(
     assert terminal.getvalue().count("\r") == 131 and terminal.getvalue().endswith("1.0/s, 70 s left\n")
 
 
+def test_the_line_on_a_terminal_is_drawn_again_while_nothing_arrives(tmp_path, monkeypatch):
+    monkeypatch.setattr("sq.core.progress.TICK_SECONDS", 0.01)
+    monkeypatch.setattr("sq.core.progress.DRAW_SECONDS", 0.0)
+    drawn = threading.Event()
+
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+        def flush(self):
+            if self.getvalue().count("\r") > 3:
+                drawn.set()
+
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    with Progress(tmp_path, "filter", "question", total=100) as progress:
+        assert not drawn.wait(0.1), "nothing shows before a result"
+        progress.update()
+        assert drawn.wait(10)
+    assert terminal.getvalue().endswith("\n") and terminal.getvalue().count("\n") == 1
+
+
 def test_a_line_comes_also_while_nothing_arrives(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr("sq.core.progress.LINE_SECONDS", 0.01)
+    monkeypatch.setattr("sq.core.progress.TICK_SECONDS", 0.01)
     caplog.set_level(logging.INFO, "sq")
     asked = threading.Event()
 

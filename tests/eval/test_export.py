@@ -33,6 +33,10 @@ OUTPUTS = [
     ("I do not know what to say here", "5"),
     ("#### 0.50", "0.5"),
 ]
+INSPECT = (
+    "Inspect is not installed: it takes no fsspec as new as the one in constraints.txt (its 0.3.285: up to 2026.6.0)"
+)
+LM_EVAL = "lm-evaluation-harness is not installed: make setup, or pip install lm-eval==0.4.13"
 RIGHT = {"strict": 9, "strict-match": 3, "flexible-extract": 7}
 
 
@@ -148,7 +152,7 @@ def test_the_prompt_as_text_is_what_the_model_reads(random_tiny, form):
 
 def test_a_score_under_lm_evaluation_harness_own_rules_is_the_one_it_gives(evaluated):
     """Its task gsm8k: the filters and the metric as its YAML has them, on the outputs that were exported."""
-    pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed")
+    pytest.importorskip("lm_eval", reason=LM_EVAL)
     import yaml
     from lm_eval import tasks
     from lm_eval.api.instance import Instance
@@ -176,7 +180,7 @@ def test_a_score_under_lm_evaluation_harness_own_rules_is_the_one_it_gives(evalu
 
 
 def test_our_grader_is_a_filter_of_lm_evaluation_harness():
-    pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed")
+    pytest.importorskip("lm_eval", reason=LM_EVAL)
     from lm_eval.api.instance import Instance
     from lm_eval.api.metrics import exact_match_hf_evaluate
     from lm_eval.filters import build_filter_ensemble
@@ -190,7 +194,7 @@ def test_our_grader_is_a_filter_of_lm_evaluation_harness():
 
 
 def test_inspect_reads_the_log_and_scores_it_anew_by_our_grader(evaluated):
-    pytest.importorskip("inspect_ai", reason="Inspect is not installed")
+    pytest.importorskip("inspect_ai", reason=INSPECT)
     from inspect_ai import score
     from inspect_ai.log import read_eval_log
 
@@ -206,7 +210,7 @@ def test_inspect_reads_the_log_and_scores_it_anew_by_our_grader(evaluated):
 
 @pytest.mark.slow
 def test_inspect_evaluates_the_tiny_model_with_our_grader(random_tiny, tmp_path):
-    pytest.importorskip("inspect_ai", reason="Inspect is not installed")
+    pytest.importorskip("inspect_ai", reason=INSPECT)
     from inspect_ai import Task, eval
     from inspect_ai.dataset import Sample
     from inspect_ai.model import GenerateConfig, get_model
@@ -226,7 +230,7 @@ def test_inspect_evaluates_the_tiny_model_with_our_grader(random_tiny, tmp_path)
 @pytest.mark.slow
 def test_lm_evaluation_harness_evaluates_the_tiny_model_with_our_filter(random_tiny, tmp_path):
     """A task of its own with our filter beside its two: its scores are ours on the outputs that it logged."""
-    pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed")
+    pytest.importorskip("lm_eval", reason=LM_EVAL)
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 

@@ -47,6 +47,13 @@ def prompt_of(made, question):
     return tokenizer.decode(request.prompt_ids, skip_special_tokens=True), request
 
 
+def test_what_the_examples_say_decides_not_the_settings_of_their_source(random_tiny, train, tmp_path):
+    made = builder(random_tiny, "format=gsm8k_5shot", *source(train))
+    same = builder(random_tiny, "format=gsm8k_5shot", *source(train, "++format.shots.source.seed=3"))
+    fewer = builder(random_tiny, "format=gsm8k_5shot", *source(train, "format.shots.count=4"))
+    assert made.digest == same.digest != fewer.digest
+
+
 def test_the_examples_of_gsm8k_are_laid_out_as_lm_evaluation_harness_has_them(random_tiny, train):
     made = builder(random_tiny, "format=gsm8k_5shot", *source(train))
     text, request = prompt_of(made, "What is 50 + 1?\n")

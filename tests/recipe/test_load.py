@@ -188,6 +188,7 @@ def test_a_recipe_builds_on_another(recipe, tmp_path):
         ("seeds=[1,1]", r"seeds=\[1, 1\] has one twice"),
         ("questions", "'questions' is no override; write key=value"),
         ("seed={", "seed={ cannot be read"),
+        ("set.data.columns={question: a (b)}", "cannot be read.*Quote a text with brackets"),
         ("scripts.trian.x=1", r"scripts\.trian is no script"),
     ],
 )
