@@ -1,7 +1,8 @@
 """A recipe from its YAML and a person's overrides: `sq run recipe=demo seed=1 qft.stage.lr=1e-3`.
 
 Overrides reach any key of `RecipeConfig`, a count or word of `let` by its name alone, and a stage's setting as
-`STAGE.KEY=value`. A recipe may build on another: `defaults: [demo, _self_]`.
+`STAGE.KEY=value`. A recipe may build on another: `defaults: [demo, _self_]`; a stage, count or word of it that is set
+to null is left out.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ def load_recipe(name: str, overrides: Sequence[str] = (), *, tiny: bool = False)
         raise ConfigError(f"recipe={short} does not say what --tiny should change; give it a section tiny:")
     mentioned = set(words_in(node))
     given = dict(parse_override(text) for text in overrides)
+    for group in ("stages", "counts", "let", "tiny"):
+        node[group] = {key: value for key, value in (node.get(group) or {}).items() if value is not None}
     if "profile" in node:
         apply_override(node, "profile", node["profile"])
     for key, value in [*(node.get("tiny") or {}).items()] if tiny else []:
