@@ -2,6 +2,8 @@
 
     share_interval       a share of right answers: Wilson's score interval (1927); of several answers to a problem, on
                          as many answers as the standard error clustered by problem is worth (Korn & Graubard 1998)
+    confidence_sequence  a share that is looked at after every answer, where any look may be the last: the beta-binomial
+                         mixture of Robbins (1970), which ever misses with at most the stated chance
     mean_interval        a mean of anything else: Student's t
     paired_difference    two runs on the same problems: an exact test by flipped signs, which for one answer to each
                          problem is McNemar's, and the interval of Bonett & Price (2012), or Student's of the gaps
@@ -13,9 +15,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from statistics import NormalDist, fmean, pvariance, variance
 
 Z95 = NormalDist().inv_cdf(0.975)
@@ -60,6 +63,40 @@ def wilson(right: float, total: float, level: float = 0.95) -> tuple[float, floa
     middle = (share + spread / 2) / (1 + spread)
     half = z * math.sqrt(share * (1 - share) / total + spread / (4 * total)) / (1 + spread)
     return 0.0 if right == 0 else max(0.0, middle - half), 1.0 if right == total else min(1.0, middle + half)
+
+
+@lru_cache(maxsize=4096)
+def confidence_sequence(right: int, total: int, level: float = 0.95) -> tuple[float, float]:
+    """The interval of a share of `right` in `total` that holds however often it was looked at before.
+
+    Of the shares p under which the answers so far are likely enough: the mixture of their likelihood over a
+    Beta(1/2, 1/2) prior, over that under p, is a martingale of mean 1, which ever exceeds 1/(1 - level) with a chance
+    of 1 - level at most (Ville). Both ends of the interval are where it does.
+    """
+    if not total:
+        return 0.0, 1.0
+    wrong = total - right
+    mixture = _log_beta(right + 0.5, wrong + 0.5) - _log_beta(0.5, 0.5)
+    bound = mixture + math.log(1 - level)
+
+    def excluded(p: float) -> bool:
+        return right * math.log(p) + wrong * math.log1p(-p) <= bound
+
+    share = right / total
+    low = 0.0 if right == 0 else _edge(excluded, 0.0, share)
+    return low, 1.0 if wrong == 0 else _edge(excluded, 1.0, share)
+
+
+def _edge(excluded: Callable[[float], bool], outside: float, inside: float) -> float:
+    """Where `excluded` changes between a point that is and one that is not."""
+    for _ in range(52):
+        middle = (outside + inside) / 2
+        outside, inside = (middle, inside) if excluded(middle) else (outside, middle)
+    return outside
+
+
+def _log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
 
 
 def share_interval(shares: Sequence[float]) -> Interval:

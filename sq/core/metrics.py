@@ -172,6 +172,10 @@ SYNTHESIS: dict[str, tuple[Metric, ...]] = {
         _share("judge/removed_as_they_came", text="the judge removes {value} of the same questions unspoiled, of "
                "which some may be unsolvable", label="judge: removed of the same questions unspoiled, of which some "
                "may be unsolvable", unless="judge/precision"),
+        _share("pass_rate/mean", text="mean pass rate {value}", label="mean pass rate of the solver"),
+        _number("pass_rate/samples", ",.0f", "{value} samples"),
+        _number("pass_rate/tokens_saved", ",.0f", "{value} tokens saved", Better.UP, least=1),
+        _share("pass_rate/tokens_saved_share", Better.UP, "{value} of all, by stopping early", spec=".0%", least=0.001),
         _share("overlap/*/clean", Better.UP, "{part} {value} clean", spec=".2%"),
     ),
     "answers": (

@@ -45,7 +45,9 @@ QUESTION = _grow(
 JUDGED = _grow(
     QUESTION,
     "language", "language_score", "solvable", "solvable_yes", "solvable_votes", "judge_model", "judge_reply",
-    "judge_tokens", "judge_prompt_tokens", "difficulty", "difficulty_model", "duplicate_of", "duplicate_kind",
+    "judge_tokens", "judge_prompt_tokens", "difficulty", "difficulty_model",
+    "pass_rate", "pass_rate_low", "pass_rate_high",
+    "pass_rate_answer", "pass_rate_samples", "pass_rate_tokens", "pass_rate_model", "duplicate_of", "duplicate_kind",
     "duplicate_similarity", "overlap", "overlap_benchmark", "overlap_item", "overlap_ngram", "well_formed",
     "format_problem",
 )  # fmt: skip

@@ -31,6 +31,7 @@ from sq.synth.fail_rate import FailRateStage
 from sq.synth.filter import FilterStage
 from sq.synth.filters.base import FilterConfig
 from sq.synth.filters.difficulty import DifficultyFilter
+from sq.synth.filters.pass_rate import PassRateFilter
 from sq.synth.filters.solvability import SolvabilityFilter
 from sq.synth.questions import QuestionsStage
 from sq.synth.rewrite import PairSource, RewriteStage
@@ -247,6 +248,12 @@ def _filters(name: str, job: SynthJob, rows: float, flow: Flow) -> list[PlanStag
                 name=name, phase="filter", what="judge solvability", **flow.asked(job.model, job.engine), rows=left,
                 samples=float(config.votes), shared=shared, prompt=assume.question + after,
                 output=min(assume.judge, config.max_tokens), kept=kept,
+            ))  # fmt: skip
+        elif isinstance(config, PassRateFilter):  # as many as there may be: how often it stops early is not known
+            asking.append(PlanStage(
+                name=name, phase="filter", what="measure pass rates", **flow.asked(job.model, job.engine), rows=left,
+                samples=float(config.k), prompt=assume.question + assume.instruction,
+                output=min(assume.answer, config.max_tokens), kept=kept,
             ))  # fmt: skip
         elif isinstance(config, DifficultyFilter):
             asking.append(PlanStage(

@@ -1,7 +1,8 @@
 """Difficulty labels: the share of a solver's n solutions that are wrong, with its interval (paper, section 2.3).
 
-The paper gives every problem the same n. Here sampling may stop as soon as Wilson's interval is narrow enough, which
-is soon for problems that always or never fail; the summary says what that saved.
+The paper gives every problem the same n. Here sampling may stop as soon as the interval is narrow enough, which is soon
+for problems that always or never fail; the summary says what that saved. The interval then is a confidence sequence,
+which holds at whatever look sampling stops; Wilson's, which does not, where all n are taken.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from sq.core.config import setting
 from sq.core.errors import SqError
-from sq.core.intervals import wilson
+from sq.core.intervals import confidence_sequence, wilson
 from sq.core.ledger import Reject, WorkItem, read_rows
 from sq.core.rows import LABEL, fit_row, row_id
 from sq.domains.base import Domain, check_answers
@@ -105,7 +106,7 @@ class FailRateLabeller:
                 return ItemResult(key=item.key, rejects=[rejected(row, result)])
             done += self._graded(row, self.solver.full_replies(request, result))
             prompt_tokens += result.prompt_tokens
-            low, high = wilson(_wrong(done), len(done), stage.level)
+            low, high = self._interval(done)
             if stage.width and len(done) < stage.n and high - low <= stage.width:
                 stopped = "interval"
                 break
@@ -116,11 +117,15 @@ class FailRateLabeller:
         checked = zip(completions, answers, check_answers(self.domain, answers, row["answer"]), strict=True)
         return [GradedSolution(completion=c, answer=answer, right=right) for c, answer, right in checked]
 
+    def _interval(self, done: list[GradedSolution]) -> tuple[float, float]:
+        interval = confidence_sequence if self.stage.width else wilson
+        return interval(_wrong(done), len(done), self.stage.level)
+
     def _row(
         self, item: WorkItem, run: str, done: list[GradedSolution], prompt_tokens: int, stopped: str
     ) -> dict[str, Any]:
         problem, k, n = item.payload, _wrong(done), len(done)
-        low, high = wilson(k, n, self.stage.level)
+        low, high = self._interval(done)
         return {
             **fit_row(problem, LABEL),
             "id": row_id("fail_rate", label=item.key),

@@ -8,6 +8,7 @@ of scores and not asked again. Any other chain goes over the rows that a worker 
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -27,6 +28,7 @@ from sq.synth.config import SynthJob, SynthStage
 from sq.synth.filters.base import FilterContext, FilterItem
 from sq.synth.filters.difficulty import DifficultyFilter
 from sq.synth.filters.models import FilterModels
+from sq.synth.filters.pass_rate import COLUMNS, PassRateFilter, pass_rate_metrics
 from sq.synth.filters.solvability import SolvabilityFilter
 from sq.synth.questions import oracle_metrics
 from sq.synth.stage import ItemResult, StageInput, StageSpec, bad_item
@@ -66,7 +68,9 @@ class FilterStage(SynthStage):
             in_turns="difficulty" in job.filters,
             independent=not whole,
             ignored_fields=frozenset(["stage.scores"]),
-            metrics=lambda directory: _metrics(directory, domain, chain.metrics() if whole else {}),
+            metrics=lambda directory: _metrics(
+                directory, domain, (chain.metrics() if whole else {}) | _pass_rates(directory, job)
+            ),
             stale=lambda metrics: _lacks_measurement(job, metrics),
             then="synthesize stage=answers input",
         )
@@ -173,6 +177,13 @@ def _metrics(directory: Path, domain: Domain, of_filters: Mapping[str, float]) -
         **_judge_by_oracle(judged, domain),
         **of_filters,
     }
+
+
+def _pass_rates(directory: Path, job: SynthJob) -> dict[str, float]:
+    """What the solver was asked for, of rows kept or not."""
+    configs = [config for config in job.filters.values() if isinstance(config, PassRateFilter)]
+    every = itertools.chain(read_rows(directory, columns=COLUMNS), _rejected(directory))
+    return pass_rate_metrics(every, configs[0].k) if configs else {}
 
 
 def _judged(directory: Path) -> list[tuple[str, YesNo]]:

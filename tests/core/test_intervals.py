@@ -6,7 +6,14 @@ from math import comb, prod
 import pytest
 from scipy.stats import binomtest, permutation_test, ttest_1samp
 
-from sq.core.intervals import mean_interval, paired_difference, share_interval, student, wilson
+from sq.core.intervals import (
+    confidence_sequence,
+    mean_interval,
+    paired_difference,
+    share_interval,
+    student,
+    wilson,
+)
 
 
 @pytest.mark.parametrize(
@@ -153,3 +160,39 @@ def test_few_problems_prove_nothing_and_what_is_not_paired_is_refused():
     assert same.p == 1 and same.low == -same.high < 0, "50 problems without a change do not prove that there is none"
     with pytest.raises(ValueError, match="3 and 2 values cannot be paired"):
         paired_difference([0.0] * 3, [0.0] * 2)
+
+
+def ever_missed(interval, share, answers, step):
+    """The chance that an interval looked at after every `step` answers misses the share at any look: exact."""
+    left, missed = {0: 1.0}, 0.0
+    for n in range(1, answers + 1):
+        after = dict.fromkeys(range(n + 1), 0.0)
+        for right_ones, chance in left.items():
+            after[right_ones] += chance * (1 - share)
+            after[right_ones + 1] += chance * share
+        left = {}
+        for right_ones, chance in after.items():
+            low, high = interval(right_ones, n) if n % step == 0 else (0.0, 1.0)
+            if low <= share <= high:
+                left[right_ones] = chance
+            else:
+                missed += chance
+    return missed
+
+
+@pytest.mark.parametrize("step", [1, 4])
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.3, 0.5, 0.8, 0.97])
+def test_a_confidence_sequence_holds_at_every_look_where_wilsons_does_not(share, step):
+    assert ever_missed(confidence_sequence, share, 96, step) < 0.05 < ever_missed(wilson, share, 96, step)
+
+
+def test_a_confidence_sequence_by_hand():
+    # all right of n: the end p solves B(n + 1/2, 1/2) / B(1/2, 1/2) = 20 p^n
+    assert confidence_sequence(4, 4) == (pytest.approx((comb(8, 4) / 4**4 / 20) ** (1 / 4), abs=1e-9), 1.0)
+    low, high = confidence_sequence(30, 100)
+    assert (low, high) == (
+        pytest.approx(1 - confidence_sequence(70, 100)[1]),
+        pytest.approx(1 - confidence_sequence(70, 100)[0]),
+    )
+    assert low < wilson(30, 100)[0] < 0.3 < wilson(30, 100)[1] < high and confidence_sequence(0, 0) == (0, 1)
+    assert confidence_sequence(30, 100, 0.5)[0] > low and confidence_sequence(300, 1000)[1] < high

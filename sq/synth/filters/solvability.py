@@ -6,7 +6,6 @@ error can be measured: `measure` spoils questions on purpose (synthetic_negative
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +14,16 @@ from typing import Any, ClassVar
 from omegaconf import OmegaConf
 
 from sq.core.config import build, conf_dir, flatten, nearest, setting
-from sq.core.count import count_noun
 from sq.core.errors import ConfigError, SqError
 from sq.core.ledger import Reject, WorkItem
 from sq.core.prompts import ParserKind, Prompt, PromptConfig
 from sq.core.rows import row_id
 from sq.core.yes_no import YesNo, majority
 from sq.engine.base import Result, Sampling
-from sq.engine.failures import rejected, unfinished
+from sq.engine.failures import rejected
 from sq.synth.filters.base import FilterConfig, FilterContext, FilterItem
 from sq.synth.filters.synthetic_negatives import SyntheticNegatives
+from sq.synth.filters.waiting import Answered, replies_in_order
 from sq.synth.model_client import ModelClient, RequestFlow
 from sq.synth.score_store import ScoreStore
 from sq.synth.stage import ItemResult
@@ -96,45 +95,25 @@ class SolvabilityJudge:
         )
 
     def assess(self, cases: Iterator[FilterItem], scores: ScoreStore) -> Iterator[FilterItem]:
-        """Every case with the verdict on it; one that an earlier run or case has asked about is not asked again.
+        """Every case with the verdict on it (`replies_in_order`)."""
+        answered = replies_in_order(
+            self._client, cases, scores, key=self._key, request_flow=self._request_flow, whole=self._whole,
+            who="the judge",
+        )  # fmt: skip
+        return map(self._with_columns, answered)
 
-        Where a request fails and a filter of the chain needs all rows, the case waits and with it all that come after;
-        the judge is still asked about them, for the store.
-
-        Raises:
-            UnfinishedError: at the end, if any request failed and cases wait for it.
-        """
-        waiting = _WaitingItems(scores, self._whole)
-
-        def new() -> Iterator[WorkItem]:
-            for case in cases:
-                key = self._key(case.question) if case.reason is None else ""
-                if waiting.add(case, key):
-                    yield WorkItem(key, case.question)
-                elif len(waiting.order) > 4096 and not waiting.asked:
-                    yield WorkItem("", None)  # a long stretch with nothing to ask: let it be taken
-
-        for result in self._client.run_flows(new(), self._request_flow):
-            waiting.add_result(result)
-            yield from map(self._with_columns, waiting.take_ready())
-        yield from map(self._with_columns, waiting.take_ready())
-        if waiting.failures:
-            left = count_noun(len(waiting.failures), "question")
-            raise unfinished(f"the judge gave no word on {left}", waiting.failures)
-
-    def _key(self, question: str) -> str:
+    def _key(self, case: FilterItem) -> str:
         fingerprint_fields = {
             **self._client.fingerprint_fields,
             "sampling": flatten(self._sampling),
             "prompt": self._prompt.digest,
         }
-        return row_id("verdict", question=question, seed=self._seed, **fingerprint_fields)
+        return row_id("verdict", question=case.question, seed=self._seed, **fingerprint_fields)
 
     def _request_flow(self, item: WorkItem) -> RequestFlow:
-        if not item.key:
-            return ItemResult(key="")
         try:
-            request = self._client.request(item.key, self._prompt.render(question=item.payload), self._sampling)
+            prompt = self._prompt.render(question=item.payload.question)
+            request = self._client.request(item.key, prompt, self._sampling)
         except SqError as error:
             return ItemResult(key=item.key, rejects=[Reject(row={}, reason="unusable", detail=str(error))])
         result: Result
@@ -144,7 +123,7 @@ class SolvabilityJudge:
         replies = [[c.text, c.finish_reason, c.tokens] for c in result.completions]
         return ItemResult(key=item.key, rows=[{"replies": replies, "prompt_tokens": result.prompt_tokens}])
 
-    def _with_columns(self, judged: tuple[FilterItem, dict[str, Any] | None]) -> FilterItem:
+    def _with_columns(self, judged: Answered) -> FilterItem:
         """The case with the judge's reply as columns. A reply that was cut off has no verdict."""
         case, reply = judged
         if reply is None:
@@ -160,53 +139,6 @@ class SolvabilityJudge:
             "judge_prompt_tokens": reply["prompt_tokens"],
         }
         return case
-
-
-class _WaitingItems:
-    """Cases that wait for the judge's reply, in their order."""
-
-    def __init__(self, scores: ScoreStore, whole: bool) -> None:
-        self._scores, self._whole = scores, whole
-        self.order: deque[tuple[FilterItem, str]] = deque()
-        self.asked: set[str] = set()
-        self.failures: list[str] = []
-        self._rejected: dict[str, Reject] = {}
-        self._failed: dict[str, str] = {}
-
-    def add(self, case: FilterItem, key: str) -> bool:
-        """Take a case in; whether the judge is to be asked. After a failure none is kept: none could come out."""
-        if not self.failures:
-            self.order.append((case, key))
-        if not self._is_open(key) or key in self.asked:
-            return False
-        self.asked.add(key)
-        return True
-
-    def add_result(self, result: ItemResult) -> None:
-        """Keep the judge's reply, for good if it is no error."""
-        if result.failure is not None and self._whole:
-            self.failures.append(result.failure)  # and its key stays among those asked
-            return
-        self.asked.discard(result.key)
-        if result.failure is not None:
-            self._failed[result.key] = result.failure
-        elif result.rejects:
-            self._rejected[result.key] = result.rejects[0]
-        elif result.key:
-            self._scores.put(result.key, result.rows[0])
-
-    def take_ready(self) -> Iterator[tuple[FilterItem, dict[str, Any] | None]]:
-        """The first cases, up to one that waits still, each with the judge's reply."""
-        while self.order and not self._is_open(self.order[0][1]):
-            case, key = self.order.popleft()
-            if key in self._rejected:
-                case.remove(self._rejected[key].reason, self._rejected[key].detail)
-            elif key in self._failed:
-                case.fail(self._failed[key])
-            yield case, self._scores.get(key) if key in self._scores else None
-
-    def _is_open(self, key: str) -> bool:
-        return bool(key) and not any(key in known for known in (self._scores, self._rejected, self._failed))
 
 
 def judge_prompt(name: str) -> Prompt:
