@@ -6,8 +6,9 @@
 
 With `--data`, a directory with math_train.jsonl and gsm8k_train.jsonl, texts are natural ones: a chain over pairs of
 words of those problems, so that every shingle of three words is one that people write and the frequent ones are
-frequent, with other numbers. Without it they are made-up words. A tenth repeat an earlier question nearly: one word or
-two are others, or numbers. Of those, the copies of Jaccard similarity 0.8 and above are what recall is of.
+frequent, with other numbers. Without it they are made-up words. Five share a first half, and five a second. A tenth
+repeat an earlier question nearly: one word or two are others, or numbers. Of those, the copies of Jaccard similarity
+0.8 and above are what recall is of.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import random
 import re
 import resource
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from sq.synth.filters.duplicates import BATCH, DuplicateIndex, DuplicatesFilter
 from sq.synth.filters.minhash import MinHash, jaccard
@@ -35,58 +36,73 @@ WORDS = [
 ]
 COPIES = 0.1
 BLOCK = 50_000
+REUSE = 5  # texts that share a first half, and a second
 WHO = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-Text = Callable[[random.Random], list[str]]
+Texts = Callable[[np.random.Generator, int], list[list[str]]]
 
 
-def made_up(rng: random.Random) -> list[str]:
-    """About 45 words that nobody says."""
-    return rng.choices(WORDS, k=rng.randint(34, 56))
+def made_up(rng: np.random.Generator, count: int) -> list[list[str]]:
+    """Texts of about 45 words that nobody says."""
+    return [[WORDS[i] for i in rng.integers(len(WORDS), size=length)] for length in rng.integers(34, 57, count)]
 
 
 @lru_cache
-def natural(data: Path) -> Text:
+def natural(data: Path) -> Texts:
     """Texts of 30 to 60 words, each of which follows the two before it in some problem of the data."""
-    nodes: defaultdict[tuple[str, str], list[Any]] = defaultdict(list)  # of two words: each third, and the node after
-    starts: list[tuple[str, str]] = []
-    for name, key in (("math_train.jsonl", "problem"), ("gsm8k_train.jsonl", "question")):
-        for line in (data / name).open():
-            words = json.loads(line)[key].split()
-            starts.append((words[0], words[1]))
-            for one, two, three in zip(words, words[1:], words[2:], strict=False):
-                nodes[one, two].append((three, nodes[two, three]))
+    problems = [
+        json.loads(line)[key].split()
+        for name, key in (("math_train.jsonl", "problem"), ("gsm8k_train.jsonl", "question"))
+        for line in (data / name).open()
+    ]
+    # place i of all problems, one after the other: the word there, and the pair of words that ends there
+    words = [word for problem in problems for word in problem]
+    first = np.cumsum([0, *map(len, problems[:-1])]) + 1
+    pairs = {pair: i for i, pair in enumerate(dict.fromkeys(itertools.pairwise(words)))}
+    pair = np.array([-1, *(pairs[p] for p in itertools.pairwise(words))])
+    last = np.zeros(len(words), dtype=bool)
+    last[[*(first[1:] - 2), len(words) - 1]] = True  # after the last word another problem begins
+    order = np.argsort(pair, kind="stable")
+    begin = np.searchsorted(pair[order], np.arange(len(pairs)))
+    count_of = np.bincount(pair[1:], minlength=len(pairs))
 
-    def text(rng: random.Random) -> list[str]:
-        length, words, node, chance = rng.randint(30, 60), list[str](), list[Any](), rng.random
-        while len(words) < length:
-            if node:
-                word, node = node[int(chance() * len(node))]
-                words.append(word)
-            else:
-                words += (start := rng.choice(starts))
-                node = nodes[start]
-        return re.sub(r"\d+", lambda _: str(2 + int(chance() * 998)), " ".join(words)).split(" ")
+    def texts(rng: np.random.Generator, count: int) -> list[list[str]]:
+        at = rng.choice(first, count)
+        steps = [at - 1, at]
+        for _ in range(58):
+            same = pair[at]
+            at = order[begin[same] + (rng.random(count) * count_of[same]).astype(np.int64)]
+            at = np.where(last[at], rng.choice(first, count) - 1, at + 1)
+            at = np.where(pair[at] < 0, at + 1, at)
+            steps.append(at)
+        rows = zip(np.array(steps).T.tolist(), rng.integers(30, 61, count).tolist(), strict=True)
+        lines = "\n".join(" ".join([words[i] for i in row[:length]]) for row, length in rows)
+        numbers = iter(rng.integers(2, 1000, len(lines)).tolist())
+        return [line.split(" ") for line in re.sub(r"\d+", lambda _: str(next(numbers)), lines).split("\n")]
 
-    return text
+    return texts
 
 
 def write_block(path: Path, block: int, count: int, data: Path | None) -> None:
     """Lines of an id, whether it repeats an earlier text of the block to 0.8, and the text."""
-    text, rng, minhash = natural(data) if data else made_up, random.Random(block), MinHash()
-    kept: list[list[str]] = []
+    rng, size = np.random.default_rng(block), min(BLOCK, count - block * BLOCK)
+    base = (natural(data) if data else made_up)(rng, size // REUSE + 1)
+    halves = [iter(rng.integers(len(base), size=size).tolist()) for _ in range(2)]
+    texts = [front[: len(front) // 2] + back[len(back) // 2 :]
+             for front, back in zip(*(map(base.__getitem__, half) for half in halves), strict=True)]  # fmt: skip
+    kinds, minhash = ["new"] * size, MinHash()
+    copied = rng.random(size) < COPIES
+    copied[0] = False
+    copies, new = np.flatnonzero(copied).tolist(), np.flatnonzero(~copied)
+    origins = [int(new[rng.integers(np.searchsorted(new, i))]) for i in copies]
+    for i, origin in zip(copies, origins, strict=True):
+        texts[i] = list(texts[origin])
+        for place in rng.integers(len(texts[i]), size=rng.integers(1, 3)):
+            texts[i][place] = str(rng.integers(2, 1000)) if rng.random() < 0.5 else WORDS[rng.integers(len(WORDS))]
+    pairs = minhash.shingles([words_of(" ".join(texts[i])) for both in zip(copies, origins, strict=True) for i in both])
+    for i, one, other in zip(copies, pairs[::2], pairs[1::2], strict=True):
+        kinds[i] = "alike" if jaccard(one, other) >= 0.8 else "less"
     with open(path, "w") as file:
-        for i in range(block * BLOCK, min(count, (block + 1) * BLOCK)):
-            if kept and rng.random() < COPIES:
-                origin = rng.choice(kept)
-                words = list(origin)
-                for place in rng.sample(range(len(words)), rng.randint(1, 2)):
-                    words[place] = str(rng.randint(2, 999)) if rng.random() < 0.5 else rng.choice(WORDS)
-                pair = minhash.shingles([words_of(" ".join(one)) for one in (origin, words)])
-                kind = "alike" if jaccard(*pair) >= 0.8 else "less"
-            else:
-                words, kind = text(rng), "new"
-                if len(kept) < BLOCK // 10:
-                    kept.append(words)
+        for i, (kind, words) in enumerate(zip(kinds, texts, strict=True), block * BLOCK):
             file.write(f"{i}\t{kind}\t{' '.join(words)}\n")
 
 

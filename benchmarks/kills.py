@@ -1,11 +1,16 @@
 """The whole chain on real vLLM and the tiny model, each stage ended by `kill -9` again and again, beside a calm run.
 
     python benchmarks/kills.py [--count 200] [--scorer] [--where DIRECTORY]
+    python benchmarks/kills.py --workers 3 [--kills 100] [--count 200]    # of workers and their coordinator
 
 Every stage runs twice: once in peace, once in child processes that are killed at random moments until one comes to its
 end. Rows and rejects of both must be the same but for the ids of runs, and every funnel must reconcile; else the exit
 code is 1. `--scorer` trains a difficulty scorer on the labels of the chain, for the filter to use. The children are
 forks of a process that has imported vLLM but never started it, so what is killed is work and not imports.
+
+With `--workers` the stages that can are done by so many workers, with the arithmetic oracle in the model's place, and
+killed is now a worker, now the coordinator, over and over, until there were so many kills. A Ray node's own process
+(its raylet) is killed in tests/synth/test_workers_ray.py.
 """
 
 from __future__ import annotations
@@ -23,7 +28,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +36,7 @@ from typing import Any
 from hydra import compose, initialize_config_dir
 from tqdm import tqdm
 
+import sq.synth.run
 from sq.core.config import build, conf_dir
 from sq.core.ledger import read_manifest, read_rejects, read_rows
 from sq.engine.vllm import VLLMConfig
@@ -75,6 +81,19 @@ class Told:
     killed: float
 
 
+def workers_chain(count: int) -> dict[str, list[str]]:
+    """The stages that workers do, on the domain's own problems."""
+    oracle = ["engine=oracle", "engine.error_rate=0.2", "part_size=8"]
+    problems = [*oracle, "input=domain", f"limit={count}"]
+    return {
+        "labels": [*problems, "stage=fail_rate", "stage.n=8", "stage.step=4", "stage.width=0.6"],
+        "judged": [*problems, "stage=filter", "filters=[format,language,solvability]",
+                   "stage.scores=@scores"],
+        "answers": [*problems, "stage=answers"],
+        "majority": [*oracle, "stage=select", "input=@answers", "stage.method=majority"],
+    }  # fmt: skip
+
+
 def main() -> int:
     """Run the chain and print the table; 1 where anything differs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -84,16 +103,22 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
     parser.add_argument("--where", type=Path, help="keep everything here")
     parser.add_argument("--stages", help="only these; the others are in --where from an earlier run")
+    parser.add_argument(
+        "--workers", type=int, default=1, help="so many, and one of them or their coordinator is killed"
+    )
+    parser.add_argument("--kills", type=int, default=100, help="with --workers: in all, at least")
     asked = parser.parse_args()
-    VLLMConfig().prepare()
-    importlib.import_module("vllm")  # before there are children
+    if asked.workers == 1:
+        VLLMConfig().prepare()
+        importlib.import_module("vllm")  # before there are children
     print(
         f"{'stage':<10} {'kills':>5} {'rows':>6} {'rejects':>7}  same  in = out + rejects   calm CPU s  killed wall s",
         flush=True,
     )
     with tempfile.TemporaryDirectory() as made:
         where = asked.where or Path(made)
-        found = list(_stages(where, asked, random.Random(asked.seed)))
+        stages = _stages if asked.workers == 1 else _stages_of_workers
+        found = list(stages(where, asked, random.Random(asked.seed)))
     kills = sum(told.kills for told in found)
     good = all(told.same and told.reconciles for told in found)
     print(
@@ -115,11 +140,58 @@ def _stages(where: Path, asked: argparse.Namespace, rng: random.Random) -> Itera
         taken = _wait(_child(calm))
         begun = time.monotonic()
         kills = _until_done(killed, rng, taken, asked.growth)
-        told = _compared(where, name, killed, kills, taken, time.monotonic() - begun)
-        print(f"{name:<10} {told.kills:>5} {told.rows:>6} {told.rejects:>7}  {'yes' if told.same else 'NO':<4} "
-              f" {'yes' if told.reconciles else 'NO':<18} {told.calm:12.1f} {told.killed:14.1f}",
-              flush=True)  # fmt: skip
+        told = _compared(where / "calm" / name, name, killed, kills, taken, time.monotonic() - begun)
+        _print(name, told)
         yield told
+
+
+def _print(name: str, told: Told) -> None:
+    print(f"{name:<10} {told.kills:>5} {told.rows:>6} {told.rejects:>7}  {'yes' if told.same else 'NO':<4} "
+          f" {'yes' if told.reconciles else 'NO':<18} {told.calm:12.1f} {told.killed:14.1f}",
+          flush=True)  # fmt: skip
+
+
+def _stages_of_workers(where: Path, asked: argparse.Namespace, rng: random.Random) -> Iterator[Told]:
+    sys.path.append(str(Path(__file__).parents[1] / "tests" / "synth"))
+    forks = importlib.import_module("forked_workers")
+    sq.synth.run.launcher_of = lambda job: forks.ForkedLauncher()
+    kills, turn = 0, 0
+    while kills < asked.kills:
+        for name, settings in workers_chain(asked.count).items():
+            for kind in ("calm", f"killed-{turn}"):
+                (where / kind).mkdir(parents=True, exist_ok=True)
+            calm = _job(settings, where / "calm", name)
+            killed = _job([*settings, f"workers={asked.workers}"], where / f"killed-{turn}", name)
+            taken, begun = _wait(_child(calm)), time.monotonic()
+            of_stage = _kill_workers(killed, rng, forks.children_of)
+            told = _compared(where / "calm" / name, name, killed, of_stage, taken, time.monotonic() - begun)
+            _print(name, told)
+            yield told
+            kills += told.kills
+        turn += 1
+
+
+def _kill_workers(job: SynthJob, rng: random.Random, children_of: Callable[[int], list[int]]) -> int:
+    """Kill a worker, now and then the coordinator, until the job has come to its end; the number of kills."""
+    kills, pause = 0, 0.1
+    while True:
+        coordinator = _child(job)
+        while True:
+            time.sleep(rng.uniform(0.2, 1.0) * pause)
+            ended, status = os.waitpid(coordinator, os.WNOHANG)
+            if ended:
+                break
+            victims = children_of(coordinator)
+            victim = rng.choice(victims) if victims and rng.random() < 0.8 else coordinator
+            os.kill(victim, signal.SIGKILL)
+            kills, pause = kills + 1, pause * 1.05
+            if victim == coordinator:
+                os.waitpid(coordinator, 0)
+                break
+        if ended and status == 0:
+            return kills
+        if ended and "every worker has ended" not in Path(f"{job.output_dir}.log").read_text():
+            raise SystemExit("a stage failed after a kill: see its .log, kept with --where")
 
 
 def _job(settings: list[str], root: Path, name: str) -> SynthJob:
@@ -181,12 +253,12 @@ def _until_done(job: SynthJob, rng: random.Random, calm: float, growth: float) -
         kills, patience = kills + 1, patience * growth
 
 
-def _compared(where: Path, name: str, job: SynthJob, kills: int, calm: float, killed: float) -> Told:
-    one, other = where / "calm" / name, where / "killed" / name
+def _compared(one: Path, name: str, job: SynthJob, kills: int, calm: float, killed: float) -> Told:
+    other = Path(job.output_dir)
     manifest = read_manifest(other)
     rows, rejects = sum(1 for _ in read_rows(other)), sum(1 for _ in read_rejects(other))
     counted = manifest.rows == rows and manifest.rejects == rejects == sum(manifest.reasons.values())
-    came = _came(job, where / "killed")
+    came = _came(job, other.parent)
     went = (
         rows * {"pairs": 2, "answers": 1 / 5}.get(name, 1) + rejects
     )  # a pair has two questions, a question 5 answers
@@ -200,7 +272,7 @@ def _came(job: SynthJob, root: Path) -> int:
     """The rows that went into a stage."""
     if isinstance(job.stage, QuestionsStage):
         return job.stage.count
-    if job.input is None:  # the domain's own problems
+    if job.input in (None, "domain"):  # the domain's own problems
         return job.limit or 0
     rows = read_manifest(root / Path(job.input).name).rows
     return min(rows, job.limit) if job.limit else rows

@@ -77,7 +77,8 @@ class RayLauncher:
         except (OSError, RuntimeError, ValueError) as error:
             raise EngineError(
                 f"no Ray cluster at cluster.address={address!r}: {str(error).splitlines()[0]}. Start one with "
-                "`ray start --head`, or give cluster.address=local for one on this machine"
+                "`ray start --head`, or give cluster.address=local for one on this machine. One that asks for a token "
+                "(RPC error: InvalidAuthToken) needs RAY_AUTH_MODE=token in the environment"
             ) from error
 
 
