@@ -14,7 +14,7 @@ GROUPS = sorted(
 )
 ENTRIES = {
     "train": ["pretrain", "qft", "qpo", "difficulty", "reward", "sft"],
-    "synthesize": ["questions", "answers", "select", "fail_rate", "filter", "rewrite"],
+    "synthesize": ["annotate", "questions", "answers", "select", "fail_rate", "filter", "rewrite"],
     "evaluate": [None],
 }
 
@@ -28,6 +28,7 @@ def test_option_builds(group, option):
     for part in (package[1] if package else group).split("."):
         if part != "_global_":
             node = node[part]
+    node = node.source if group == "source" else node  # which brings settings of its stage too
     assert OmegaConf.select(node, "_target_"), f"{path} names no _target_"
     if group == "recipe" and "profile" in node:  # a recipe names its profile as a person would
         apply_override(node, "profile", node["profile"])

@@ -65,6 +65,12 @@ _ALL = (
     Column("source", TEXT, "file or dataset that the question was read from, if it was not generated"),
     Column("source_row", INT, "its row there"),
     Column("source_id", TEXT, "its id there"),
+    Column("question_source", TEXT, "the question source (source=) that made it"),
+    Column("operation", TEXT, "what that source did to its parents to make it"),
+    Column("round", INT, "how many questions of the same item come before it, each made from the one before"),
+    Column("concepts", TEXTS, "its topics and knowledge points, or those that it was asked about"),
+    Column("rated_difficulty", FLOAT, "a model's rating, 20 very easy to 100 very hard"),
+    Column("answers_wanted", INT, "solutions to sample for it, in place of stage.n", dataset=False),
     Column("extra", TEXT, "the source's other columns, as JSON", dataset=False, sample=""),
     # of a question that was filtered
     Column("language", TEXT, "as detected"),

@@ -35,6 +35,8 @@ MOVED = {
     for name, now in {"ray": "workers=8 cluster.address=auto", "node-vllm": "workers=8"}.items()
 }
 """Options that there were, and what to say in their place."""
+SOURCE = "source@stage.source"
+"""Where Hydra has the group `source`: the defaults of conf/stage/questions.yaml choose it for that stage alone."""
 
 
 def compose(script: str, overrides: Sequence[str], package: str) -> DictConfig:
@@ -67,9 +69,12 @@ def loosened(argument: str) -> str:
     """`key=value` may set any key that the config's dataclass has, whether or not the YAML mentions it.
 
     Hydra would ask for a plus sign. An unknown key is found later, with all other problems, by `build`. An expression
-    (`where=fail_rate >= 0.5`) is quoted for Hydra, whose grammar has no comparisons.
+    (`where=fail_rate >= 0.5`) is quoted for Hydra, whose grammar has no comparisons. `source=evol` is the group of
+    stage=questions.
     """
     key, equals, value = argument.partition("=")
+    if key == "source" and not value.startswith("{"):
+        return f"{SOURCE}={value}"
     if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", key) or key in groups():
         return argument
     if key.rpartition(".")[2] == "where" and not value.startswith(("'", '"')):
@@ -102,6 +107,8 @@ def explain(error: Exception) -> str:
     if re.search(r"Unknown function", text):
         return unreadable(_override(error), text)
     if match := re.search(r"Could not override '(.+?)'", text):
+        if match[1] == SOURCE:
+            return "source= chooses where stage=questions has its questions from; settings of the input are source.KEY="
         return f"{match[1]}= is no setting of this script; --help lists those it has"
     if re.search(r"mismatched input|extraneous input|no viable alternative|token recognition", text):
         return unreadable(_override(error), text)

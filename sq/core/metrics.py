@@ -132,8 +132,17 @@ SYNTHESIS: dict[str, tuple[Metric, ...]] = {
     "questions": (
         _number("rows/*", ",.0f", "{value} of {part}"),
         *_ORACLE,
+        _number("operation/*", ",.0f", "{value} by {part}"),
+        _share("oracle/solvable/*", Better.UP, "{value} of {part} solvable"),
+        _share("distinct_3grams", Better.UP, "{value} of the runs of 3 words distinct",
+               "distinct among all runs of 3 words, of the first 10,000 questions"),
         _number("repeated", ",.0f", "{value} the same as an earlier one", Better.DOWN, least=1),
         _number("repeated_by_seed", ",.1f", "{value} expected because the engine takes seeds for equal", least=0.05),
+    ),
+    "annotate": (
+        _number("concepts", ",.0f", "{value} different concepts"),
+        _number("topics", ",.0f", "{value} topics"),
+        _number("rated_difficulty", ".1f", "mean difficulty {value} of 100"),
     ),
     "rewrite": (
         _number("pairs/*", ",.0f", "{value} {part}"),

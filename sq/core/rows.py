@@ -39,7 +39,7 @@ QUESTION = _grow(
     LINEAGE,
     "question!", "domain", "generator", "prefix", "index", "question_finish_reason", "question_tokens",
     "question_prompt_tokens", "solution", "answer", "steps", "level", "topic", "source", "source_row", "source_id",
-    "extra",
+    "question_source", "operation", "round", "concepts", "rated_difficulty", "answers_wanted", "extra",
 )  # fmt: skip
 
 JUDGED = _grow(

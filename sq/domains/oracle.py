@@ -23,15 +23,26 @@ from sq.models.load import ModelConfig
 AUTO = "auto"
 ORACLES = tuple(sorted(path.parent.name for path in Path(__file__).parent.glob("*/oracle_responses.py")))
 """Domains that have one."""
-ROLES = ("improve_solvability", "raise_difficulty", "judge", "solve", "rate_difficulty", "classify_topic")
+WRITING_MARKS = {
+    "another question:": "another", "harder question:": "harder", "easier question:": "easier",
+    "rephrased question:": "rephrase", "statement:": "state", "suggestions:": "suggest", "edited question:": "edit",
+    "composed question:": "compose", "augmented solution:": "augment", "translated question:": "translate",
+    "concepts:": "concepts", "new question:": "from_concepts",
+}  # fmt: skip
+"""Headings that the prompts of question sources ask for, and the role that writes so."""
+ROLES = (
+    "improve_solvability", "raise_difficulty", "judge", "solve", "rate_difficulty", "classify_topic",
+    *WRITING_MARKS.values(),
+)  # fmt: skip
 Reply = Callable[[str, random.Random, bool], str]
-"""What is said to a question; the flag tells it to err."""
+"""What is said to a question, by a role that writes to the whole prompt; the flag tells it to err."""
 _MARKS = (
     ("finally rewritten problem", "raise_difficulty"),
     ("final question:", "improve_solvability"),
     ("<topic>", "classify_topic"),
     ('"difficulty"', "rate_difficulty"),
     ("answer: yes", "judge"),
+    *WRITING_MARKS.items(),
 )
 _HEADING = re.compile(r"(?:question|problem|task)\**:\**\s*$", re.IGNORECASE)
 
@@ -111,12 +122,15 @@ class OracleEngine:
                 key=request.key, error=f"the {self.config.domain} oracle reads chat messages, and there is no user's"
             )
         role = role_of(prompt) if self.config.role == AUTO else self.config.role
-        question = question_in(prompt)
+        if role not in self._responder.replies:
+            error = f"the {self.config.domain} oracle cannot stand in for a model that is asked to {role}"
+            return Result(key=request.key, error=error, refused=True)
+        asked = prompt if role in WRITING_MARKS.values() else question_in(prompt)
         completions = []
         for i in range(request.sampling.n):
             rng = random.Random(f"{request.seed}:{request.key}:{role}:{i}")
             err = rng.random() < self.config.error_rate
-            completions.append(_cut(self._responder.replies[role](question, rng, err), request.sampling))
+            completions.append(_cut(self._responder.replies[role](asked, rng, err), request.sampling))
         return Result(key=request.key, completions=tuple(completions), prompt_tokens=len(prompt.split()))
 
     def _score(self, key: str, prompt: str, reply: str) -> float:

@@ -24,7 +24,9 @@ from sq.eval.config import EvalJob
 from sq.models.load import ModelConfig
 from sq.recipe.assumptions import AssumptionsConfig
 from sq.recipe.cost import PlanStage, Use
+from sq.recipe.question_flow import plan_annotations, plan_questions
 from sq.recipe.sizes import SizesConfig
+from sq.synth.annotate import AnnotateStage
 from sq.synth.answers import AnswersStage
 from sq.synth.config import SynthJob
 from sq.synth.fail_rate import FailRateStage
@@ -158,7 +160,7 @@ def _synthesised(name: str, job: SynthJob, flow: Flow) -> list[PlanStage]:
     """What one synthesis stage does; what it writes is noted in `flow`."""
     stage, place = job.stage, job.output_dir
     if isinstance(stage, QuestionsStage):
-        planned = _questions(name, job, stage, flow)
+        planned = plan_questions(name, job, stage, flow)
         flow.generators[place] = {one.model: one.kept for one in planned}
         flow.wrote[place] = name
         flow.rows[place] = sum(one.kept for one in planned)
@@ -168,7 +170,9 @@ def _synthesised(name: str, job: SynthJob, flow: Flow) -> list[PlanStage]:
         if read in flow.generators:
             flow.generators[place] = flow.generators[read]
         rows = flow.rows_of(job.source)
-        if isinstance(stage, FilterStage):
+        if isinstance(stage, AnnotateStage):
+            planned = [plan_annotations(name, job, stage, rows, flow)]
+        elif isinstance(stage, FilterStage):
             planned = _filters(name, job, rows, flow)
         elif isinstance(stage, SelectStage):
             planned = [_select(name, job, stage, rows, flow.per_question.get(read, 1.0), flow)]
@@ -178,27 +182,6 @@ def _synthesised(name: str, job: SynthJob, flow: Flow) -> list[PlanStage]:
         if isinstance(stage, FailRateStage | AnswersStage):
             flow.per_question[place] = stage.n
     return [replace(one, first=i == 0) for i, one in enumerate(planned)]
-
-
-def _questions(name: str, job: SynthJob, stage: QuestionsStage, flow: Flow) -> list[PlanStage]:
-    shares = stage.generators or {job.model.name: 1.0}
-    planned = []
-    for generator, share in shares.items():
-        model = _generator(generator, job.model) if stage.generators else job.model
-        count = stage.count * share / sum(shares.values())
-        planned.append(PlanStage(
-            name=name, phase="questions", what="generate questions", **flow.asked(model, job.engine), rows=count,
-            shared=flow.assume.prefix, output=min(flow.assume.question, stage.max_tokens),
-            kept=count * flow.assume.kept("questions"),
-        ))  # fmt: skip
-    return planned
-
-
-def _generator(name: str, like: ModelConfig) -> ModelConfig:
-    path = conf_dir() / "model" / f"{name}.yaml"
-    if path.is_file():
-        return replace(like, name=name, path=str(OmegaConf.load(path).path))
-    return replace(like, name=Path(name).parent.name if Path(name).name == "model" else Path(name).name, path=name)
 
 
 def _of_each_row(name: str, job: SynthJob, rows: float, flow: Flow) -> PlanStage:

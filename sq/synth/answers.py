@@ -5,7 +5,7 @@ Every solution is kept here, cut-off ones too, with its final answer by the doma
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from sq.synth.stage import ItemResult, StageInput, StageSpec, seed_of
 class AnswersStage(SynthStage):
     """n chain-of-thought solutions a question (paper, section 2.4: 5, T 0.7, top-p 0.95, 2,048 tokens)."""
 
-    n: int = setting(5, ge=1, help="solutions to each question")
+    n: int = setting(5, ge=1, help="solutions to each question, but for rows that have answers_wanted (source=dart)")
     temperature: float = setting(0.7, ge=0)
     top_p: float = setting(0.95, gt=0, le=1)
     max_tokens: int = setting(2048, ge=1)
@@ -80,13 +80,16 @@ class AnswerSampler:
 
     def key(self, row: dict[str, Any]) -> str:
         """The key of one question's solutions."""
-        return row_id("answers", question=row["id"], text=row["question"], **self.fingerprint_fields, seed=self.seed)
+        own = {"n": row["answers_wanted"]} if row.get("answers_wanted") else {}
+        text = row["question"]
+        return row_id("answers", question=row["id"], text=text, **self.fingerprint_fields, seed=self.seed, **own)
 
     def request_flow(self, item: WorkItem, run: str) -> RequestFlow:
         """Ask once for all n solutions."""
         row = item.payload
+        sampling = replace(self.sampling, n=row.get("answers_wanted") or self.sampling.n)
         try:
-            request = self.solver.request(item.key, row["question"], self.sampling, instruction=self.domain.instruction)
+            request = self.solver.request(item.key, row["question"], sampling, instruction=self.domain.instruction)
         except SqError as error:
             return ItemResult(key=item.key, rejects=[Reject(row=row, reason="unusable", detail=str(error))])
         result: Result

@@ -23,7 +23,7 @@ from sq.core.rejects import TRAINING_FILE
 from sq.core.row_index import RowIndex, StoredRow
 from sq.data.sources import SourceConfig, digest
 
-ORDER = ("questions", "rewrite", "fail_rate", "filter", "answers", "select")
+ORDER = ("annotate", "questions", "rewrite", "fail_rate", "filter", "answers", "select")
 SHORTEST_ID = 6
 LONG = 400
 _PLACE = re.compile(r"(.+\.\w+):(\d+)")

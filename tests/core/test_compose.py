@@ -65,7 +65,7 @@ def test_a_training_stage_of_ones_own_is_one_of_the_training_script_alone(tmp_pa
     monkeypatch.setenv("SQ_CONFIG_DIR", str(tmp_path / "mine"))
     assert compose("train", ["stage=own"], "sq.train").stage.name == "own"
     assert compose("evaluate", ["model=tiny"], "sq.eval").model.name == "tiny"
-    with pytest.raises(ConfigError, match=r"stage=own is a stage of train\.py; here it is one of answers, "):
+    with pytest.raises(ConfigError, match=r"stage=own is a stage of train\.py; here it is one of annotate, "):
         compose("synthesize", ["stage=own"], "sq.synth")
 
 

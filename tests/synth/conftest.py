@@ -26,8 +26,9 @@ def job():
         base = [f"stage={stage}", "tracking=none"]
         if not any(o.startswith("engine=") for o in overrides):
             base.append("engine=oracle")
-        groups = ("stage", "model", "domain", "engine", "tracking", "filters")
-        given = [o if o.split("=")[0].split("@")[0] in groups or o.startswith("+") else f"++{o}" for o in overrides]
+        groups = ("stage", "model", "domain", "engine", "tracking", "filters", "source")
+        own = [o.replace("source=", "source@stage.source=", 1) if o.startswith("source=") else o for o in overrides]
+        given = [o if o.split("=")[0].split("@")[0] in groups or o.startswith("+") else f"++{o}" for o in own]
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             return build(compose("synthesize", overrides=[*base, *given]), SynthJob)
 

@@ -12,9 +12,9 @@ from sq.core.config import setting
 from sq.core.count import count_noun
 from sq.core.errors import ConfigError
 from sq.domains.arithmetic import answers as numbers
+from sq.domains.arithmetic.backward import analyse
 from sq.domains.arithmetic.corpus import documents
 from sq.domains.arithmetic.families import FAMILIES, MOST_STEPS, problem
-from sq.domains.arithmetic.oracle import analyse
 from sq.domains.arithmetic.splits import SPLITS, question_digest, split_of_digest
 from sq.domains.base import AnswerGroups, Candidates, Document, Domain, DomainConfig, OracleLabel, group_by_answer
 

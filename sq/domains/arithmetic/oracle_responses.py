@@ -12,8 +12,10 @@ import random
 from fractions import Fraction
 
 from sq.domains.arithmetic import answers
+from sq.domains.arithmetic.backward import analyse
 from sq.domains.arithmetic.grammar import format_number
-from sq.domains.arithmetic.oracle import SKELETONS, QuestionAnalysis, analyse
+from sq.domains.arithmetic.oracle import SKELETONS, QuestionAnalysis
+from sq.domains.arithmetic.question_writers import WRITING_ROLES
 from sq.domains.arithmetic.rewrite import add_steps, fix
 from sq.domains.arithmetic.spoiled_questions import unsolvable
 from sq.domains.oracle import OracleResponder, Reply
@@ -121,6 +123,7 @@ ROLES: dict[str, Reply] = {
     "solve": solve,
     "rate_difficulty": rate_difficulty,
     "classify_topic": classify_topic,
+    **WRITING_ROLES,
 }
 
 
