@@ -44,7 +44,8 @@ GOLDEN = {
         question string! | domain string | generator string | prefix string | index int64 |
         question_finish_reason string | question_tokens int64 | question_prompt_tokens int64 | solution string |
         answer string | steps int64 | level string | topic string | source string | source_row int64 | source_id
-        string | extra string
+        string | question_source string | operation string | round int64 | concepts list<string> |
+        rated_difficulty double | answers_wanted int64 | extra string
     """,
     ),
     "judged": (

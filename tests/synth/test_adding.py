@@ -21,10 +21,13 @@ def mine(tmp_path):
     text = (ROOT / "docs" / "adding.md").read_text()
     sections = dict(re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", text, re.DOTALL | re.MULTILINE))
     (_, model), (_, code), (_, settings) = BLOCK.findall(sections["A model"])[0], *BLOCK.findall(sections["A filter"])
+    (_, source), (_, prompts) = BLOCK.findall(sections["A question source"])
     files = {
         "mine/model/my-model.yaml": re.sub(r"path: .*", "path: package:tiny", model),
         "mine/filters/shouting.yaml": settings,
         "shouting.py": code,
+        "mine/source/shorter.yaml": prompts,
+        "shorter.py": source,
     }
     for name, content in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -58,6 +61,17 @@ def test_a_filter_is_one_python_file_and_one_yaml(mine):
     assert [row["question"] for row in read_rows(mine / "f")] == ["How many pears?"]
     code, log = synthesize(mine, *chain[:-1], "filters.shouting.shar=0.7", "output_dir=g")
     assert code == 2 and "unknown key 'filters.shouting.shar' (value 0.7), did you mean 'share'?" in log
+
+
+@pytest.mark.slow
+def test_a_question_source_is_one_python_file_and_one_yaml(mine):
+    text = "Tom has 5 apples. Tom buys 3 apples. How many apples does Tom have now?"
+    (mine / "q.jsonl").write_text(json.dumps({"question": text}) + "\n")
+    words = ["stage=questions", "source=shorter", "stage.count=3", "engine=oracle", "output_dir=s"]
+    code, log = synthesize(mine, *words)
+    assert code == 0, log
+    rows = [*read_rows(mine / "s"), *(json.loads(r["row"]) for r in read_rejects(mine / "s"))]
+    assert len(rows) == 3 and {row["question_source"] for row in rows} == {"shorter"}
 
 
 @pytest.mark.slow
