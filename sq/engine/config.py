@@ -83,6 +83,10 @@ class EngineConfig:
         """The same for a second model, without what was set for the first."""
         return self
 
+    def one_of(self, workers: int) -> Self:
+        """The same for one of several workers, which share what is bounded for all of them."""
+        return self
+
     @property
     def gpus(self) -> int:
         """How many GPUs it takes, where there are any."""

@@ -53,8 +53,12 @@ class OpenAIConfig(EngineConfig):
     )
     key_env: str = setting("OPENAI_API_KEY", help="environment variable with the key")
     concurrency: int = setting(64, ge=1, le=1000, help="requests in flight at once")
-    requests_per_minute: float | None = setting(None, gt=0, help="no more than so many; default: no limit")
-    tokens_per_minute: float | None = setting(None, gt=0, help="tokens in and out, no more than so many")
+    requests_per_minute: float | None = setting(
+        None, gt=0, help="no more than so many, of all workers together; default: no limit"
+    )
+    tokens_per_minute: float | None = setting(
+        None, gt=0, help="tokens in and out, no more than so many, of all workers together"
+    )
     timeout: float = setting(600.0, gt=0, help="seconds for one attempt")
     attempts: int = setting(8, ge=1, help="tries of a request before it is given up")
     backoff: float = setting(1.0, gt=0, help="seconds before the second try; they double from try to try")
@@ -87,6 +91,12 @@ class OpenAIConfig(EngineConfig):
     def for_another(self, model: ModelConfig) -> Self:
         """By that one's name, at a price that is not known."""
         return replace(self, served=None, price_in=0.0, price_out=0.0)
+
+    def one_of(self, workers: int) -> Self:
+        """With its share of the rates, which the endpoint counts over all workers."""
+        rates = (self.requests_per_minute, self.tokens_per_minute)
+        requests, tokens = (rate and rate / workers for rate in rates)
+        return replace(self, requests_per_minute=requests, tokens_per_minute=tokens)
 
     def create(self, model: ModelConfig) -> OpenAIEngine:
         """Make ready to ask; nothing is sent yet."""

@@ -57,12 +57,14 @@ def _builds() -> Iterator[tuple[str, str]]:
 
 
 @lru_cache(maxsize=1)
-def engine_arguments() -> frozenset[str]:
-    """The fields of the installed vLLM's EngineArgs, read from its source: to import it takes seconds. Else none."""
+def engine_arguments() -> dict[str, str]:
+    """The fields of the installed vLLM's EngineArgs and their types, read from its source: to import it takes seconds.
+
+    Without vLLM none."""
     spec = importlib.util.find_spec("vllm")
     for place in (spec.submodule_search_locations or ()) if spec else ():
         tree = ast.parse((Path(place) / "engine" / "arg_utils.py").read_text(encoding="utf-8"))
         body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "EngineArgs")
-        fields = [node.target for node in body if isinstance(node, ast.AnnAssign)]
-        return frozenset(field.id for field in fields if isinstance(field, ast.Name))
-    return frozenset()
+        fields = [node for node in body if isinstance(node, ast.AnnAssign)]
+        return {node.target.id: ast.unparse(node.annotation) for node in fields if isinstance(node.target, ast.Name)}
+    return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -46,6 +47,11 @@ SPEED_ONLY = frozenset(
 )
 """Fields that change no result beyond rounding."""
 
+_PLAIN: dict[str, tuple[type, ...]] = {
+    "int": (int,), "float": (int, float), "str": (str,), "bool": (bool,), "None": (type(None),),
+    "list": (list, tuple), "dict": (Mapping,),
+}  # fmt: skip
+"""Types whose values a YAML may hold."""
 RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The ranks of LoRA adapters that vLLM makes room for."""
 
@@ -160,6 +166,23 @@ def check_arguments(args: Mapping[str, Any]) -> None:
             raise ValueError(f"args has {name}, which is set by {SETTINGS[name]}")
         if fields and name not in fields:
             raise ValueError(f"args has {name}, which is no field of vLLM's EngineArgs{nearest(name, fields)}")
+        if fields and not _is_of(args[name], fields[name]):
+            raise ValueError(f"args has {name}={args[name]!r}, which vLLM takes as {fields[name]}")
+
+
+def _is_of(value: Any, annotation: str) -> bool:
+    """Whether a value may be of a type as it is written; of one that names types of vLLM's own any value may be."""
+    parts, kinds = [ast.parse(annotation, mode="eval").body], set[str]()
+    while parts:
+        part = parts.pop()
+        if isinstance(part, ast.BinOp):
+            parts += [part.left, part.right]
+        else:
+            kinds.add(ast.unparse(part.value if isinstance(part, ast.Subscript) else part))
+    if value is None or not kinds <= _PLAIN.keys():
+        return True
+    types = tuple(one for kind in kinds for one in _PLAIN[kind])
+    return isinstance(value, types) and (not isinstance(value, bool) or bool in types)
 
 
 def start(config: VLLMConfig, model: ModelConfig, *, scores: bool = False) -> Any:

@@ -75,7 +75,7 @@ def gpus_needed(job: Any) -> int:
         return 0 if job.trainer.accelerator == "cpu" else job.trainer.world
     if isinstance(job, SynthJob):
         alone = isinstance(job.stage, FilterStage) and needs_all_rows(job)
-        return job.engine.gpus * (1 if alone else job.workers)
+        return job.gpus_each * (1 if alone else job.workers)
     return _of_engine(job.engine) + (_of_engine(job.reward_engine) if isinstance(job, EvalJob) else 0)
 
 

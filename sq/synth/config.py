@@ -31,6 +31,10 @@ class SynthStage:
         """What this stage does, checked and ready to run; no weight is loaded yet."""
         raise TypeError(f"stage {self.name} has no spec")
 
+    def asks_model(self, job: SynthJob) -> bool:
+        """Whether an engine starts for it: without one it takes no GPU."""
+        return True
+
 
 @dataclass(frozen=True, kw_only=True)
 class SynthJob:
@@ -53,6 +57,11 @@ class SynthJob:
     output_dir: str = setting(help="the stage's directory: parts, rejects, manifest")
     retry_engine_rejects: bool = setting(False, help="ask again for rows that an earlier run rejected as engine")
     seed: int = setting(0, ge=0, help="random seed: the same one gives the same rows and weights")
+
+    @property
+    def gpus_each(self) -> int:
+        """How many GPUs each of its workers takes, where there are any."""
+        return self.engine.gpus if self.stage.asks_model(self) else 0
 
     def run(self) -> dict[str, float]:
         """Run the stage to its end; its metrics."""

@@ -40,6 +40,10 @@ class FilterStage(SynthStage):
 
     scores: str = setting("outputs/scores", help="where judges' replies and scores are kept for the next run")
 
+    def asks_model(self, job: SynthJob) -> bool:
+        """Where a filter of the chain does."""
+        return any(config.asks_model for config in job.filters.values())
+
     def spec(self, job: SynthJob) -> StageSpec:
         """Run the chain over the input."""
         if not job.filters:

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sq.core.config import setting
 from sq.core.errors import ConfigError
 from sq.core.provenance import hardware, visible_gpus
+from sq.engine.config import EngineConfig
 from sq.engine.ray import RayLauncher
 from sq.synth.worker import work
 
@@ -43,8 +44,20 @@ def launcher_of(job: SynthJob) -> Launcher:
         ConfigError: where this machine has too few GPUs.
     """
     if job.cluster.address is None:
-        return LocalLauncher(job.workers, job.engine.gpus)
-    return RayLauncher(job.cluster, job.engine.gpus, work)
+        return LocalLauncher(job.workers, job.gpus_each)
+    return RayLauncher(job.cluster, job.gpus_each, work)
+
+
+def job_of_each(job: SynthJob) -> SynthJob:
+    """The job as each of its workers does it: what an engine may ask at most is divided among them."""
+
+    def shared(config: Any) -> Any:
+        given = {field.name: getattr(config, field.name) for field in fields(config)}
+        engines = {name: one for name, one in given.items() if isinstance(one, EngineConfig)}
+        return replace(config, **{name: one.one_of(job.workers) for name, one in engines.items()})
+
+    filters = {name: shared(config) for name, config in job.filters.items()}
+    return replace(shared(job), stage=shared(job.stage), filters=filters)
 
 
 class LocalLauncher:

@@ -27,6 +27,7 @@ from sq.core.progress import Progress
 from sq.core.shard import Assignment, PartKeys, other_items
 from sq.core.tracking import ItemTrace
 from sq.synth.connections import WorkerConnections
+from sq.synth.launchers import job_of_each
 from sq.synth.stage import StageSpec
 from sq.synth.stage_metrics import StageMetrics
 from sq.synth.worker import Suspects, WorkerTask
@@ -112,7 +113,8 @@ class WorkerPool:
         marker = f"{SHARED}{secrets.token_hex(8)}"
         head = ledger.manifest.without_parts()
         self._task = WorkerTask(
-            job=job, run=run, head=head, directory=ledger.directory, marker=marker, working_directory=Path.cwd()
+            job=job_of_each(job), run=run, head=head, directory=ledger.directory, marker=marker,
+            working_directory=Path.cwd(),
         )  # fmt: skip
         self._again: list[int] = []
         self._checked: dict[int, str] = {}  # the digest of a part's keys, once a worker has read them

@@ -90,6 +90,9 @@ class SelectStage(SynthStage):
         """Whether it matters which answers are the same."""
         return self.method is not SelectionMethod.REWARD or self.keep is Keep.AGREEING or self.min_agreement > 0
 
+    def asks_model(self, job: SynthJob) -> bool:
+        return self.rewarded
+
     def spec(self, job: SynthJob) -> StageSpec:
         """Choose among the candidates of each question."""
         domain = job.domain.create()

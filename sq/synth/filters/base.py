@@ -60,6 +60,9 @@ class FilterConfig:
     ignored_fields: ClassVar[tuple[str, ...]] = ()
     """Settings that remove no other row, and may differ when a stage is continued."""
 
+    asks_model: ClassVar[bool] = False
+    """Whether it asks a model, for which an engine starts."""
+
     @property
     def needs_all_rows(self) -> bool:
         """Whether what it removes of a row, or reports at the end, depends on the other rows."""

@@ -37,6 +37,7 @@ KEY = "filters.difficulty.model"
 class DifficultyFilter(FilterConfig):
     """Removes what is too easy, or samples to a target distribution."""
 
+    asks_model: ClassVar = True
     ignored_fields: ClassVar = ("engine",)
 
     model: ModelConfig | None = setting(None, help="the scorer that stage=difficulty trained: its name and path")

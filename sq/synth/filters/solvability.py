@@ -33,6 +33,7 @@ from sq.synth.stage import ItemResult
 class SolvabilityFilter(FilterConfig):
     """Keeps what the judge (model= and engine= of the job) says can be solved."""
 
+    asks_model: ClassVar = True
     ignored_fields: ClassVar = ("measure", "planted")
 
     prompt: str = setting("judge_solvability", help="a YAML of conf/prompt/")
