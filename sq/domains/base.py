@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from sq.core.config import setting
+from sq.core.config_help import groups
 
 DEFAULT_DOMAIN = "arithmetic"
 """The domain of a run that names none, as in conf/train.yaml and conf/synthesize.yaml."""
@@ -102,6 +103,16 @@ class Domain(Protocol):
         """What decides `final_answer` beside the text: a digest of its code, with its settings."""
         ...
 
+    @property
+    def checker(self) -> str:
+        """What decides `check` and `vote` beside the texts: a digest of their code, with its settings."""
+        ...
+
+    @property
+    def answer_fields(self) -> dict[str, str]:
+        """What decides how it is asked, which final answer a reply has and whether that is right: for fingerprints."""
+        return {"instruction": self.instruction, "extractor": self.extractor, "checker": self.checker}
+
     def final_answer(self, text: str) -> str | None:
         """The final answer that a solution states, or None."""
         ...
@@ -129,6 +140,22 @@ class Domain(Protocol):
     def corpus(self, count: int, seed: int) -> Iterator[Document]:
         """Yield `count` documents to pretrain a small model on, the same for the same arguments."""
         ...
+
+
+LOOKED_AT = 20
+"""Rows of an input by which it is seen whether they are of the domain."""
+
+
+def other_domain(domain: Domain, rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """What is wrong where the first rows say that they are of another of our domains."""
+    named = {str(row["domain"]) for row in rows if row.get("domain") is not None} - {domain.name}
+    others = sorted(named.intersection(groups()["domain"]))
+    if not others:
+        return None
+    return (
+        f"the rows are of domain={' and domain='.join(others)}, and the stage has domain={domain.name}: it asks, "
+        f"extracts, compares and checks answers as {domain.name} does. Give domain={others[0]}"
+    )
 
 
 def check_answers(domain: Domain, answers: Sequence[str | None], reference: str) -> list[bool]:

@@ -63,6 +63,13 @@ class QADomain(SourcedDomain):
 
         return f"{extractor_version()}-{self.config.extract}"
 
+    @property
+    def checker(self) -> str:
+        """The version of the grader, and the tolerance."""
+        from sq.eval.checkers import grader_version
+
+        return f"{grader_version()}-{self.config.tolerance}"
+
     def final_answer(self, text: str) -> str | None:
         """The answer that a solution states, where that is a place that counts (`extract`)."""
         from sq.eval.extract import extract

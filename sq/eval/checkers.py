@@ -133,7 +133,7 @@ class DomainChecker:
 
     def __init__(self, problems: Mapping[str, Mapping[str, Any]], domain: Domain) -> None:
         self._problems, self._domain = problems, domain
-        self.version = domain.name
+        self.version = "-".join((domain.name, domain.extractor, domain.checker))
 
     def grade(self, answers: Sequence[Answer]) -> list[dict[str, GradeRow]]:
         """As `AnswerChecker.grade`."""

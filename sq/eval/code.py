@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from sq.core.config import flatten, setting
+from sq.core.config import setting
 from sq.core.errors import RowError
 from sq.core.files import code_version
 from sq.core.prompts import ParserConfig, ParserKind, PromptConfig
 from sq.core.rows import row_id
+from sq.domains.code.execution import checker_version
 from sq.domains.code.extract import ExtractedProgram, extract_program
 from sq.eval.benchmarks import REFERENCE, GradingConfig, Problem, Problems, PublishedBenchmark, UnusableProblem
 from sq.eval.checkers import Answer, GradeRow, storable
@@ -215,8 +215,5 @@ def _grade_row(program: ExtractedProgram, result: ProgramResult | None) -> Grade
 
 
 def _version(config: SandboxConfig) -> str:
-    """A digest of what decides a grade: this code, the sandbox's, the limits, the Python that runs programs."""
-    package = Path(__file__).parents[1]
-    files = [f for pattern in ("eval/code*.py", "domains/code/*.py", "sandbox/**/*.py") for f in package.glob(pattern)]
-    settings = {k: v for k, v in flatten(config).items() if k not in ("workers", "isolation", "allow_weak")}
-    return code_version(files, (sorted(settings.items()), sys.version_info[:2]))
+    """A digest of what decides a grade: this code, and what decides whether a program passes."""
+    return code_version(Path(__file__).parent.glob("code*.py"), checker_version(config))

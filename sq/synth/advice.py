@@ -7,15 +7,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sq.core.config_help import groups
 from sq.core.count import count_noun
 from sq.core.ledger import LedgerSummary, read_rejects
 from sq.core.quoting import sq_command
 from sq.core.yes_no import YesNo
 from sq.domains.base import Domain
-
-LOOKED_AT = 20
-"""Rows of a file of one's own on which it is seen whether the domain knows their kind."""
 
 
 def advice(stage: str, directory: Path, summary: LedgerSummary, metrics: Mapping[str, float]) -> Iterator[str]:
@@ -48,18 +44,6 @@ def foreign_rows(domain: Domain, rows: list[dict[str, Any]]) -> str | None:
         f"domain={domain.name} understands none of the first {count_noun(len(rows), 'question')} of "
         f"{rows[0]['source']}: it is made for its own problems, and reads and checks answers as theirs. For "
         "mathematics give domain=math, for programs domain=code"
-    )
-
-
-def other_domain(domain: Domain, rows: list[dict[str, Any]]) -> str | None:
-    """What is wrong where the first rows say that they are of another of our domains."""
-    named = {str(row["domain"]) for row in rows if row.get("domain") is not None} - {domain.name}
-    others = sorted(named.intersection(groups()["domain"]))
-    if not others:
-        return None
-    return (
-        f"the rows are of domain={' and domain='.join(others)}, and the stage has domain={domain.name}: it asks, "
-        f"extracts, compares and checks answers as {domain.name} does. Give domain={others[0]}"
     )
 
 

@@ -45,7 +45,7 @@ class AnswersStage(SynthStage):
         sampler = AnswerSampler(solver=solver, sampling=sampling, domain=domain, seed=job.seed)
         return StageSpec(
             schema=CANDIDATE,
-            fingerprint_fields={**sampler.fingerprint_fields, "extractor": domain.extractor},
+            fingerprint_fields={**sampler.fingerprint_fields, **domain.answer_fields},
             items=lambda: source.items(sampler.key),
             items_from=source.items_from(sampler.key),
             process=lambda items, run: solver.run_flows(items, lambda item: sampler.request_flow(item, run)),

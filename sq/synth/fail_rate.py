@@ -47,7 +47,7 @@ class FailRateStage(SynthStage):
         labeller = FailRateLabeller(stage=self, solver=solver, domain=domain, seed=job.seed)
         return StageSpec(
             schema=LABEL,
-            fingerprint_fields={**solver.fingerprint_fields, "instruction": domain.instruction},
+            fingerprint_fields={**solver.fingerprint_fields, **domain.answer_fields},
             items=lambda: source.items(labeller.key),
             items_from=source.items_from(labeller.key),
             process=lambda items, run: solver.run_flows(items, lambda item: labeller.request_flow(item, run)),

@@ -57,7 +57,8 @@ def job_of_each(job: SynthJob) -> SynthJob:
         return replace(config, **{name: one.one_of(job.workers) for name, one in engines.items()})
 
     filters = {name: shared(config) for name, config in job.filters.items()}
-    return replace(shared(job), stage=shared(job.stage), filters=filters)
+    own: SynthJob = shared(job)
+    return replace(own, stage=shared(job.stage), filters=filters)
 
 
 class LocalLauncher:

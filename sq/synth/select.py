@@ -109,11 +109,7 @@ class SelectStage(SynthStage):
         selector = Selector(stage=self, domain=domain, seed=job.seed, reward_model=reward_model, extracted=extracted)
         return StageSpec(
             schema=EXAMPLE,
-            fingerprint_fields={
-                "instruction": domain.instruction,
-                "extractor": domain.extractor,
-                **(reward_model.scoring_fields if reward_model else {}),
-            },
+            fingerprint_fields={**domain.answer_fields, **(reward_model.scoring_fields if reward_model else {})},
             items=lambda: _questions(source, selector),
             process=selector.results,
             close=reward_model.close if reward_model else lambda: None,

@@ -23,9 +23,9 @@ from sq.data.columns import Need
 from sq.data.count_rows import count_rows
 from sq.data.readers import BadRow
 from sq.data.sources import digest, read_source, seeks
-from sq.domains.base import Domain
+from sq.domains.base import LOOKED_AT, Domain, other_domain
 from sq.engine.meter import Usage
-from sq.synth.advice import LOOKED_AT, foreign_rows, other_domain
+from sq.synth.advice import foreign_rows
 
 if TYPE_CHECKING:
     from sq.synth.config import SynthJob

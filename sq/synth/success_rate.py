@@ -42,7 +42,7 @@ def pairs_by_success(job: SynthJob, stage: RewriteStage) -> StageSpec:
     solver = ModelClient(job.model, job.engine)
     return StageSpec(
         schema=PAIR,
-        fingerprint_fields={**solver.fingerprint_fields, "instruction": domain.instruction},
+        fingerprint_fields={**solver.fingerprint_fields, **domain.answer_fields},
         items=lambda: _windows(source, stage, solver),
         process=lambda items, run: solver.run_flows(
             items, lambda item: _request_flow(item, run, stage, solver, domain)

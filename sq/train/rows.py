@@ -30,7 +30,7 @@ from sq.data.order import in_validation
 from sq.data.readers import BadRow
 from sq.data.sources import DOMAIN_ROWS, digest, read_source
 from sq.data.tokens import TokenizedExample, TokenRows, TokenWriter, fill_once
-from sq.domains.base import Domain
+from sq.domains.base import LOOKED_AT, Domain, other_domain
 from sq.models.load import ModelConfig
 from sq.models.pack import TokenSequence
 from sq.train.config import DataConfig, TooLong
@@ -156,7 +156,7 @@ class RowReader:
 
             log.info("reading and tokenizing rows%s", ", those held out too" if self.validation else "")
             spoken = time.monotonic()
-            rows = self.encoding.generate() if self.encoding.generate else self._source_rows(bad)
+            rows = self.encoding.generate() if self.encoding.generate else self._of_the_domain(self._source_rows(bad))
             for number, row in enumerate(self.encoding.expand(rows) if self.encoding.expand else rows):
                 if time.monotonic() - spoken > LINE_SECONDS:
                     log.info("%s tokenized", count_noun(number, "row"))
@@ -176,6 +176,13 @@ class RowReader:
                 validation = in_validation({"id": name, **row}, share=self.validation, seed=self.seed)
                 (held_out if validation else train).add(TokenizedExample(sequences, name, encoded.values))
         (directory / "counts.json").write_text(json.dumps({k: v for k, v in counts.most_common() if v}))
+
+    def _of_the_domain(self, rows: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """The rows; it is said where the first are of another domain."""
+        first = list(itertools.islice(rows, LOOKED_AT))
+        if warning := other_domain(self.domain, first):
+            log.warning("%s", warning)
+        return itertools.chain(first, rows)
 
     def _source_rows(self, bad: Callable[[BadRow], None]) -> Iterator[dict[str, Any]]:
         """All rows that are held out and, of the others, the first `data.limit`: what is measured is the same at any

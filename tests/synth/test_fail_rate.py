@@ -1,5 +1,8 @@
 """Difficulty labels: counts, intervals, and sampling that stops when it knows enough."""
 
+import pytest
+
+from sq.core.errors import LedgerError
 from sq.core.ledger import read_rejects, read_rows
 from sq.domains.arithmetic import ArithmeticDomain
 from sq.domains.oracle import OracleEngine
@@ -45,3 +48,25 @@ def test_a_problem_without_an_answer_is_a_reject(run, tmp_path):
     assert metrics["rows"] == 1 and metrics["rejects"] == 1
     (reject,) = read_rejects(tmp_path / "l")
     assert reject["reason"] == "missing_column"
+
+
+@pytest.mark.parametrize("field", ["extractor", "checker"])
+@pytest.mark.parametrize(
+    "stage",
+    [
+        "fail_rate limit=3",
+        "answers input=domain limit=3",
+        "select",
+        "rewrite stage.source=success_rate input=domain limit=9",
+    ],
+)
+def test_what_decides_an_answer_is_in_the_fingerprint(run, tmp_path, monkeypatch, stage, field):
+    name, *settings = stage.split()
+    if name == "select":
+        run("answers", "input=domain", "limit=3", to="a")
+        settings = [f"input={tmp_path / 'a'}", "stage.method=majority"]
+    run(name, *settings, to="o")
+    run(name, *settings, to="o")
+    monkeypatch.setattr(ArithmeticDomain, field, "another")
+    with pytest.raises(LedgerError, match=f'{field}: .* there, "another" now'):
+        run(name, *settings, to="o")

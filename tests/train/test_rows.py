@@ -58,6 +58,15 @@ def test_rows_of_the_same_tokens_are_counted_and_trained_on(job, tmp_path, caplo
     assert "others:" not in caplog.text
 
 
+@pytest.mark.parametrize(("of", "warned"), [("math", True), ("arithmetic", False), ("whatever", False)])
+def test_rows_of_another_domain_are_said_to_be(job, tmp_path, caplog, of, warned):
+    rows = [{"question": f"What is {i} + {i}?", "domain": of} for i in range(3)]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data, *_ = made(job, "qft", f"data.input={tmp_path / 'q.jsonl'}", "stage.validation=0")
+    assert ("rows are of domain=math, and the stage has domain=arithmetic" in caplog.text) is warned
+    assert len(data.train) == 3
+
+
 def test_reading_rows_is_said_before_it_begins_and_now_and_then(job, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr("sq.train.rows.LINE_SECONDS", -1)
     with caplog.at_level("INFO"):

@@ -111,6 +111,11 @@ class ArithmeticDomain(Domain):
         """The version of what finds the last box."""
         return numbers.extractor_version()
 
+    @property
+    def checker(self) -> str:
+        """The same file's version."""
+        return numbers.extractor_version()
+
     def final_answer(self, text: str) -> str | None:
         """The content of the last `\\boxed{...}`."""
         return numbers.final_answer(text)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from sq.core.config import setting
 from sq.data.sources import SourceConfig
 from sq.domains.base import AnswerGroups, Candidates, DomainConfig
-from sq.domains.code.execution import ProgramExecutor
+from sq.domains.code.execution import ProgramExecutor, checker_version
 from sq.domains.code.extract import extractor_version, program_in
 from sq.domains.sourced import SourcedDomain
 from sq.sandbox.config import SandboxConfig
@@ -56,6 +56,11 @@ class CodeDomain(SourcedDomain):
     def extractor(self) -> str:
         """The version of what finds a program."""
         return extractor_version()
+
+    @property
+    def checker(self) -> str:
+        """The version of the sandbox, and a program's limits."""
+        return checker_version(self.config.sandbox)
 
     def final_answer(self, text: str) -> str | None:
         """The program in a solution: a closed block of Python that parses."""

@@ -7,12 +7,16 @@ assert statements of a benchmark.
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
+from sq.core.config import flatten
+from sq.core.files import code_version
 from sq.domains.base import AnswerGroups
 from sq.domains.code.blocks import parse
 from sq.domains.code.extract import asserted, normal, without_tests
@@ -22,6 +26,14 @@ from sq.sandbox.programs import Asserts, Calls, Program, ProgramResult
 
 MAX_CALLS = 40
 """Calls that a vote is taken on."""
+
+
+def checker_version(config: SandboxConfig) -> str:
+    """A digest of what decides whether a program passes: this code, the sandbox's, the limits, the Python that runs."""
+    package = Path(__file__).parents[2]
+    files = [file for pattern in ("domains/code/*.py", "sandbox/**/*.py") for file in package.glob(pattern)]
+    settings = {k: v for k, v in flatten(config).items() if k not in ("workers", "isolation", "allow_weak")}
+    return code_version(files, (sorted(settings.items()), sys.version_info[:2]))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from sq.core.config import setting
 from sq.core.errors import ConfigError
 from sq.domains.arithmetic.splits import SPLITS, question_digest, split_of_digest
 from sq.domains.base import AnswerGroups, Candidates, Document, Domain, DomainConfig, OracleLabel
-from sq.domains.code.execution import ProgramExecutor
+from sq.domains.code.execution import ProgramExecutor, checker_version
 from sq.domains.code.extract import extractor_version, program_in
 from sq.domains.programs.corpus import documents
 from sq.domains.programs.oracle import MOST_STEPS, analyse, arguments
@@ -86,6 +86,11 @@ class ProgramsDomain(Domain):
     def extractor(self) -> str:
         """The version of what finds a program."""
         return extractor_version()
+
+    @property
+    def checker(self) -> str:
+        """The version of the sandbox, and a program's limits."""
+        return checker_version(self.config.sandbox)
 
     def final_answer(self, text: str) -> str | None:
         """The program in a solution: a closed block of Python that parses."""
