@@ -123,8 +123,10 @@ RIGHT, WRONG, MISSING = {"gradient": 0.01}, {"gradient": 0.5}, {"not_available":
     ],
 )
 def test_packed_is_unpacked_on_each_kernel_that_runs_and_on_flex(gpu, found, holds):
+    from benchmarks import gpu_parity
+
     found = {"rows": 9, "bf16_alone": {"gradient": 0.01}, **found}
-    assert gpu.holds(found, "flex") is holds
+    assert gpu_parity.holds(found, "flex") is holds
     said = gpu.table({"parity": {**found, "holds": holds}})
     assert ("FAILS" in said) is not holds and ("not available: fl" in said) is (MISSING in found.values())
 
@@ -133,9 +135,10 @@ def test_packed_is_unpacked_on_each_kernel_that_runs_and_on_flex(gpu, found, hol
 def test_a_kernel_that_cannot_run_here_is_not_available(gpu):
     import torch
 
+    from benchmarks import gpu_parity, gpu_rows
     from sq.models.attention import Kernel
 
-    model = gpu.new_model("tiny", "cpu", torch.bfloat16)
-    rows = [row for item in gpu.rows_of("sft", 512, 60, 0.1) for row in item.rows]
-    found = gpu.attempt(lambda: gpu.loss_and_gradient(model, rows, Kernel.FLASH, 0), "cpu")
+    model = gpu_rows.new_model("tiny", "cpu", torch.bfloat16)
+    rows = [row for item in gpu_rows.rows_of("sft", 512, 60, 0.1) for row in item.rows]
+    found = gpu_parity.attempt(lambda: gpu_parity.loss_and_gradient(model, rows, Kernel.FLASH, 0), "cpu")
     assert "attention=flash" in found["not_available"] and "error" not in found
