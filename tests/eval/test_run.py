@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import re
 import shutil
 import signal
@@ -14,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from forked_command import ForkedCommand
 
 from sq.core.errors import ConfigError, EngineError, LedgerError, UnfinishedError
 from sq.core.ledger import read_manifest, read_rejects, read_rows
@@ -319,9 +319,7 @@ def test_the_first_answer_does_not_wait_for_what_only_metrics_need():
 @pytest.mark.slow
 def test_killed_anywhere_it_goes_on_and_ends_as_if_it_had_not_been(random_tiny, problems, tmp_path):
     def start(output, seconds):
-        command = [sys.executable, str(SCRIPT), str(random_tiny), str(problems), str(output), str(seconds)]
-        environment = os.environ | {"PYTHONPATH": str(ROOT)}
-        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        return ForkedCommand(SCRIPT, [random_tiny, problems, output, seconds])
 
     def asked(output):
         log = Path(f"{output}.log")
@@ -337,14 +335,13 @@ def test_killed_anywhere_it_goes_on_and_ends_as_if_it_had_not_been(random_tiny, 
             process.send_signal(signal.SIGKILL)
             process.wait()
     assert not read_manifest(killed / "gsm8k/answers").finished
-    with start(killed, 0.0) as process:
-        told, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors[-2000:]
+    with start(killed, 0.0) as done:
+        assert done.wait(300) == 0, done.stderr[-2000:]
     keys = asked(killed)
     assert len(set(keys)) == 40 and len(keys) <= 40 + 2, "at most the answer in flight is asked again at a kill"
-    with start(whole, 0) as process:
-        expected = process.communicate(timeout=300)[0]
-    assert json.loads(told.splitlines()[-1]) == json.loads(expected.splitlines()[-1])
+    with start(whole, 0) as expected:
+        assert expected.wait(300) == 0, expected.stderr[-2000:]
+    assert json.loads(done.stdout.splitlines()[-1]) == json.loads(expected.stdout.splitlines()[-1])
     assert contents(killed / "gsm8k/answers") == contents(whole / "gsm8k/answers")
     assert contents(killed / "gsm8k/scores") == contents(whole / "gsm8k/scores")
     assert not any(c.difference.real for c in compare(killed, whole))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from forked_command import run
 
 ROOT = Path(__file__).resolve().parents[2]
+FORKED_RUN = Path(__file__).with_name("forked_run.py")
 SMALL = {
     "_target_": "sq.recipe.config.RecipeConfig",
     "title": "A small one",
@@ -54,12 +55,7 @@ def command(small):
 @pytest.fixture(scope="session")
 def sq_run(small):
     """`sq_run(directory, "seed=1", ...)` -> the finished process, run in that directory; its stages are forks of it."""
-    forked = [sys.executable, str(Path(__file__).with_name("forked_run.py")), "run", str(small)]
-
-    def run(directory: Path, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*forked, *words], cwd=directory, env=environment(), capture_output=True, text=True)
-
-    return run
+    return lambda directory, *words: run(FORKED_RUN, ["run", small, *words], directory, environment())
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,9 @@
-"""`sq run` whose stages are forks of this process, which imports what they need once: 5 s of CPU less for each.
+"""`sq run` whose stages are forks of this process, as it is one of a process that has imported what they need.
 
 What such a fork does is what its command does: Hydra reads the same words, and the log, the group, the death with its
 parent and the exit code are the process's own.
 """
 
-import importlib
 import os
 import signal
 import subprocess
@@ -17,14 +16,9 @@ from sq.cli import main
 from sq.cli.scripts import run_script
 from sq.recipe import process
 
-NEEDED = ("torch", "lightning.pytorch", "transformers.models.llama.modeling_llama", "sq.train.fit", "sq.synth.stage",
-          "sq.eval.run", "sq.engine.hf", "sq.report.page")  # fmt: skip
-
 
 def fork(words, *, stdin, stdout, stderr, env, process_group, preexec_fn):
     """In the place of `subprocess.Popen`."""
-    for name in NEEDED:
-        importlib.import_module(name)
     child = os.fork()
     if child:
         os.setpgid(child, process_group)

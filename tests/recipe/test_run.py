@@ -6,12 +6,12 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import yaml
+from forked_command import run
 from openai_endpoint import Endpoint
 
 from sq.core.ledger import read_manifest
@@ -172,10 +172,10 @@ def test_a_stage_of_which_a_few_requests_failed_is_started_again(tmp_path, envir
     (tmp_path / "endpoint.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
     endpoint = Endpoint()
     address = {"OPENAI_BASE_URL": f"http://127.0.0.1:{endpoint.port}/v1", "OPENAI_API_KEY": "sk-private-0123456789"}
-    command = [sys.executable, "-m", "sq.cli", "run", "endpoint.yaml", "--until", "labels"]
+    words = ["run", "endpoint.yaml", "--until", "labels"]
 
-    def run():
-        return subprocess.run(command, cwd=tmp_path, env={**environment, **address}, capture_output=True, text=True)
+    def run_it():
+        return run(Path(__file__).with_name("forked_run.py"), words, tmp_path, {**environment, **address})
 
     try:
         first = {}
@@ -185,11 +185,11 @@ def test_a_stage_of_which_a_few_requests_failed_is_started_again(tmp_path, envir
             return (500, "", "out of order") if name == first["name"] and attempt <= 4 else None
 
         endpoint.fault = fault
-        stopped = run()
+        stopped = run_it()
         assert stopped.returncode == 1 and stopped.stderr.count("has requests that failed; they are asked again") == 2
         assert "stage labels failed (exit code 75)" in stopped.stderr
         assert "11 problems done, 1 problem left" in stopped.stderr
-        done = run()
+        done = run_it()
         assert done.returncode == 0, done.stderr
         assert done.stderr.count("has requests that failed; they are asked again") == 1
         assert endpoint.seen.total() == 12 + 4 and read_manifest(tmp_path / "outputs/endpoint/labels").rows == 12
