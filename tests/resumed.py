@@ -1,16 +1,13 @@
 """What the tests of stopped trainings share: settings, a kill after a checkpoint, and whether weights are the same."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from forked_command import ForkedCommand
 from safetensors.torch import load_file
 
-ROOT = Path(__file__).parents[1]
 SETTINGS = (
     "data.limit=60", "stage.lr=0.01", "stage.epochs=6", "stage.batch_packs=2", "stage.pack_tokens=192",
     "stage.validation=0.1",
@@ -29,14 +26,12 @@ def same(left: Path, right: Path) -> bool:
 
 def killed_after(command: list[str], checkpoints: Path, count: int) -> None:
     """Start training, wait for its `count`th checkpoint, and kill it."""
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / "train.py"), *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    process = ForkedCommand("train.py", command)
     deadline = time.monotonic() + 240
     while not any(checkpoints.glob(f"step-{3 * count:08d}.ckpt")):
         if process.poll() is not None or time.monotonic() > deadline:
-            process.kill()
-            pytest.fail(f"no checkpoint came: {process.communicate()[0].decode()[-2000:]}")
+            process.send_signal(signal.SIGKILL)
+            pytest.fail(f"no checkpoint came: {process.stderr[-2000:]}")
         time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.send_signal(signal.SIGKILL)
+    process.wait()

@@ -3,26 +3,18 @@
 import json
 import re
 import signal
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from resumed import ROOT, SETTINGS, killed_after, same, weights
+from forked_command import run
+from resumed import SETTINGS, killed_after, same, weights
 
 from sq.core.errors import ConfigError
 from sq.train import export, hardware, model, trainer
 from sq.train.checkpoints import step_of
 from sq.train.fit import fit
-
-TRAIN = """
-import json, sys
-from sq.cli import main
-for words in json.loads(sys.argv[1]):
-    main(["train", *words])
-"""
 
 
 @pytest.mark.slow
@@ -36,9 +28,9 @@ def test_a_killed_run_ends_in_the_same_weights(stage, command, pairs, tmp_path):
     assert not (tmp_path / "out" / "model").exists()
     # Not in this process: what other tests left in it (threads, vLLM) may change the last bits.
     given = command(stage, *words)
-    twice = [given, [*given, f"output_dir={tmp_path / 'whole'}"]]
-    done = subprocess.run([sys.executable, "-c", TRAIN, json.dumps(twice)], cwd=ROOT, capture_output=True, text=True)
+    done, whole = run("train.py", given), run("train.py", [*given, f"output_dir={tmp_path / 'whole'}"])
     assert done.returncode == 0 and len(re.findall(r"continuing from step [369]", done.stderr)) == 1, done.stderr
+    assert whole.returncode == 0, whole.stderr
     assert same(tmp_path / "out", tmp_path / "whole")
 
 

@@ -3,15 +3,14 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
-from resumed import ROOT, SETTINGS, killed_after, weights
+from forked_command import ForkedCommand, run
+from resumed import SETTINGS, killed_after, weights
 
 from sq.core.errors import ConfigError
 from sq.core.progress import read_progress
@@ -96,15 +95,15 @@ def test_a_plan_is_followed_by_another_number_of_processes(job):
 @pytest.mark.slow
 def test_ctrl_c_ends_all_processes_and_the_same_command_goes_on(command, tmp_path):
     """Told to the first one only, in the midst of a step, when the other will wait for it; SIGTERM is so told below."""
-    given = [sys.executable, str(ROOT / "train.py"), *command("qft", *SETTINGS, "trainer.devices=2")]
-    process = subprocess.Popen(given, stderr=subprocess.PIPE, text=True)
+    given = command("qft", *SETTINGS, "trainer.devices=2")
+    process = ForkedCommand("train.py", given)
     while not list((tmp_path / "out" / "checkpoints").glob("step-*.ckpt")):
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.stderr
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    said = process.communicate()[1]
-    assert process.returncode == 130 and said.endswith("stopped. The same command continues where it was.\n")
-    done = subprocess.run(given, capture_output=True, text=True)
+    assert process.wait() == 130
+    assert process.stderr.endswith("stopped. The same command continues where it was.\n")
+    done = run("train.py", given)
     assert done.returncode == 0 and "continuing from step" in done.stderr, done.stderr
 
 
@@ -112,14 +111,12 @@ def test_ctrl_c_ends_all_processes_and_the_same_command_goes_on(command, tmp_pat
 def test_shards_of_two_processes_go_on_in_one(command, job, tmp_path):
     """SIGTERM to the first of two, which both save; FSDP's shards are read by one process, and go nowhere else."""
     words = [*SETTINGS, "trainer.strategy=fsdp", "trainer.checkpoint_every=500", "trainer.export=best"]
-    given = [sys.executable, str(ROOT / "train.py"), *command("qft", *words, "trainer.devices=2")]
-    process = subprocess.Popen(given, stderr=subprocess.PIPE, text=True)
+    process = ForkedCommand("train.py", command("qft", *words, "trainer.devices=2"))
     while (reached := read_progress(tmp_path / "out")) is None or not reached.done:
-        assert process.poll() is None, process.stderr.read()
+        assert process.poll() is None, process.stderr
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    process.communicate()
-    assert process.returncode == 130
+    assert process.wait() == 130
     (shards,) = (tmp_path / "out" / "checkpoints").glob("step-*.ckpt")
     assert len(list(shards.glob("*.distcp"))) == 2
     with pytest.raises(
