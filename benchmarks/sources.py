@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--model")
     parser.add_argument("--input", default="domain")
     parser.add_argument("--set", action="append", default=[])
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
     logging.basicConfig(level=logging.WARNING)
     here = Path(tempfile.mkdtemp())
     asked = [f"model={given.model}", "engine=hf", *given.set] if given.model else ["engine=oracle", *given.set]
@@ -69,7 +69,6 @@ def main() -> None:
         )
         of = {key.rpartition("/")[2]: value for key, value in figures.items() if key.startswith("oracle/solvable/")}
         print("".join(f"    {k}: {figures[f'operation/{k}']:.0f}, {v:.1%} solvable\n" for k, v in of.items()), end="")
-    print(here)
 
 
 if __name__ == "__main__":

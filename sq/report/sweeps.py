@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SWEEPS = {
     "data_size": ("Accuracy by data size", "rows the student was tuned on", "Figure 1"),
     "generators": ("One generator against a mix", "", "Table 3"),
+    "question_sources": ("Question sources", "", "Table 2"),
     "qpo_pairs": ("QPO by number of pairs", "preference pairs", "Figure 9 of v2"),
     "best_of_n": ("Best of n", "solutions to each question (n)", ""),
 }
