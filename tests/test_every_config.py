@@ -7,6 +7,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from sq.core.config import build, conf_dir
+from sq.recipe.load import leave_out_nulls
 from sq.recipe.overrides import apply_override
 
 GROUPS = sorted(
@@ -30,6 +31,8 @@ def test_option_builds(group, option):
             node = node[part]
     node = node.source if group == "source" else node  # which brings settings of its stage too
     assert OmegaConf.select(node, "_target_"), f"{path} names no _target_"
+    if group == "recipe":
+        leave_out_nulls(node)
     if group == "recipe" and "profile" in node:  # a recipe names its profile as a person would
         apply_override(node, "profile", node["profile"])
     build(node)

@@ -54,8 +54,7 @@ def load_recipe(name: str, overrides: Sequence[str] = (), *, tiny: bool = False)
         raise ConfigError(f"recipe={short} does not say what --tiny should change; give it a section tiny:")
     mentioned = set(words_in(node))
     given = dict(parse_override(text) for text in overrides)
-    for group in ("stages", "counts", "let", "tiny"):
-        node[group] = {key: value for key, value in (node.get(group) or {}).items() if value is not None}
+    leave_out_nulls(node)
     if "profile" in node:
         apply_override(node, "profile", node["profile"])
     for key, value in [*(node.get("tiny") or {}).items()] if tiny else []:
@@ -68,6 +67,12 @@ def load_recipe(name: str, overrides: Sequence[str] = (), *, tiny: bool = False)
     stages = expand(config, directory, engine)
     check_used(config, stages, given, mentioned)
     return Recipe(name=short, config=config, output_dir=directory, stages=stages, engine=engine)
+
+
+def leave_out_nulls(node: dict[str, Any]) -> None:
+    """Leave out the stages, counts and words of a recipe's YAML that it sets to null."""
+    for group in {"stages", "counts", "let", "tiny"} & node.keys():
+        node[group] = {key: value for key, value in (node[group] or {}).items() if value is not None}
 
 
 def recipes() -> dict[str, str]:
