@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from sq.synth.filters.base import FilterItem
 from sq.synth.filters.language import LanguageFilter, identify
 
 DATA = Path(__file__).parent.parent.parent.parent / "shared" / "data"
@@ -70,3 +71,21 @@ def test_strict_ascii_is_an_option(run, tmp_path):
     assert run("filter", "filters=[language]", f"input={file}", to="a")["rows"] == 2
     more = ["filters=[language]", "filters.language.ascii_only=true"]
     assert run("filter", *more, f"input={file}", to="b")["rejects/language"] == 1
+
+
+SEVERAL = [
+    ("How many apples does Anna have now, if she had five of them?", "en", False),
+    ("Anna hat fünf Äpfel und kauft noch drei. Wie viele Äpfel hat sie jetzt?", "de", True),
+    ("Si $x + 2 = 5$, calculez la valeur de $x$ et donnez le résultat sous forme simplifiée.", "fr", True),
+    ("У Маши было пять яблок. Сколько яблок стало у неё теперь?", "ru", False),
+    ("$2x + 3 = 7$", "de", True),
+]
+
+
+def test_several_languages_stay():
+    keep = LanguageFilter(keep=["de", "fr"])
+    cases = [FilterItem(row={"question": text}) for text, *_ in SEVERAL]
+    found = [(case.row["language"], case.reason is None) for case in keep.apply(iter(cases), None)]
+    assert found == [(language, stays) for _, language, stays in SEVERAL]
+    with pytest.raises(ValueError, match=r"keep=\['german'\] is no list of languages"):
+        LanguageFilter(keep=["german"])

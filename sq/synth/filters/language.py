@@ -34,13 +34,17 @@ SMALL_WORDS = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class LanguageFilter(FilterConfig):
-    """Keeps one language."""
+    """Keeps one language, or some."""
 
-    keep: str = setting("en", help="ISO 639-1 code of the language that stays")
+    keep: list[str] = setting(["en"], help="ISO 639-1 codes of the languages that stay")
     foreign_script: float = setting(0.2, gt=0, le=1, help="share of letters of another script that makes it foreign")
     confidence: float = setting(0.9, ge=0, le=1, help="how sure the identifier must be to remove a text")
     min_words: int = setting(4, ge=1, help="texts with fewer words outside formulas stay")
     ascii_only: bool = setting(False, help="remove whatever is not plain ASCII, as the paper's code does")
+
+    def __post_init__(self) -> None:
+        if not self.keep or not all(re.fullmatch("[a-z]{2}", code) for code in self.keep):
+            raise ValueError(f"keep={list(self.keep)} is no list of languages by their two letters, as in keep=[de,fr]")
 
     def apply(self, cases: Iterator[FilterItem], context: FilterContext) -> Iterator[FilterItem]:
         """Add language and language_score; remove what is in another language."""
@@ -51,27 +55,27 @@ class LanguageFilter(FilterConfig):
                 if self.ascii_only and not case.question.isascii():
                     stray = next(c for c in case.question if ord(c) > 127)
                     case.remove("language", f"not ASCII: {stray!r} (U+{ord(stray):04X})")
-                elif language != self.keep:
+                elif language not in self.keep:
                     case.remove("language", f"{language}, {score:.2f} sure")
             yield case
 
 
 def identify(text: str, config: LanguageFilter) -> tuple[str, float]:
-    """The language of a text and how sure that is; a text that cannot be told has the language that is kept."""
+    """The language of a text and how sure that is; a text that cannot be told has the first language that is kept."""
     prose = COMMAND.sub(" ", FORMULA.sub(_unless_prose, text))
     words = WORD.findall(prose)
-    if config.keep == "en" and (script := _foreign_script(words, config.foreign_script)):
+    if "en" in config.keep and (script := _foreign_script(words, config.foreign_script)):
         return script
     small = [word.lower() in SMALL_WORDS for word in words]
-    if config.keep == "en" and words and sum(small) / len(words) >= 0.25:
+    if "en" in config.keep and words and sum(small) / len(words) >= 0.25:
         return "en", 1.0
     if sum(len(word) > 1 for word in words) < config.min_words:
-        return config.keep, 0.0
+        return config.keep[0], 0.0
     best = _identifier().compute_language_confidence_values(" ".join(w for w in words if len(w) > 1))[0]
     score = round(best.value, 9)  # its last digits differ from run to run
     language = best.language.iso_code_639_1.name.lower()
-    if language != config.keep and score < config.confidence:
-        return config.keep, 0.0
+    if language not in config.keep and score < config.confidence:
+        return config.keep[0], 0.0
     return language, score
 
 
