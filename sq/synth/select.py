@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 from sq.core.config import setting
 from sq.core.errors import ConfigError
-from sq.core.ledger import Reject, WorkItem, read_rejects, read_rows
+from sq.core.ledger import Reject, WorkItem, read_manifest, read_rejects, read_rows
 from sq.core.rows import CANDIDATE, EXAMPLE, fit_row, row_id
 from sq.core.thinking import UNFINISHED, answer_start
 from sq.data.readers import BadRow
@@ -326,7 +326,9 @@ def _candidate(row: dict[str, Any], index: int, question: str) -> dict[str, Any]
 def _metrics(directory: Path, domain: Domain) -> dict[str, float]:
     """How often the chosen one is right, and how often a candidate at random: by reference or oracle."""
     chosen, agreement = [], []
-    for row in read_rows(directory):
+    there = read_manifest(directory).schema
+    columns = [name for name in ("agreement", "correct", "question", "response_answer") if name in there]
+    for row in read_rows(directory, columns):
         chosen.append(_right(row, domain))
         agreement += [row["agreement"]] if row["agreement"] is not None else []
     others = [_right(json.loads(row["row"]), domain) for row in read_rejects(directory)]
