@@ -3,16 +3,13 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
+from forked_command import ForkedCommand, run
 
 from sq.recipe.experiment import compare_runs, read_runs
 
-ROOT = Path(__file__).parent.parent
 SWEPT = ["stage.lr=1e-3,1e-2", "data.limit=12,24"]
 
 
@@ -20,24 +17,24 @@ SWEPT = ["stage.lr=1e-3,1e-2", "data.limit=12,24"]
 def test_a_killed_sweep_continues_with_what_is_missing(random_tiny, tmp_path):
     """The promise that a sweep survives kill -9, shown on a real one of four trainings."""
     command = [
-        sys.executable, str(ROOT / "train.py"), "-m", "stage=qft", "model=tiny-base", f"model.path={random_tiny}",
+        "-m", "stage=qft", "model=tiny-base", f"model.path={random_tiny}",
         *SWEPT, "stage.pack_tokens=256", "stage.batch_packs=1", "stage.validation=0.002", "trainer.threads=1",
         "trainer.parity_check=false",
         "tracking.experiment=swept", "output_dir=outputs/swept",
     ]  # fmt: skip
     sweep, store = tmp_path / "outputs" / "swept", f"sqlite:///{tmp_path}/outputs/mlflow.db"
     environment = {**os.environ, "GOMP_SPINCOUNT": "1000"}
-    first = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    first = ForkedCommand("train.py", command, tmp_path, environment)
     while not done(sweep) and first.poll() is None:
         time.sleep(0.05)
     first.send_signal(signal.SIGKILL)
-    said = first.communicate()[1].decode(errors="replace")
+    first.wait()
     before = done(sweep)
-    assert 1 <= len(before) < 4, said
+    assert 1 <= len(before) < 4, first.stderr
     weights = {name: (sweep / name / "model" / "model.safetensors").read_bytes() for name in before}
     parent = json.loads((sweep / "metrics.jsonl").read_text().splitlines()[0])["id"]
 
-    again = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    again = run("train.py", command, tmp_path, environment)
     assert again.returncode == 0, again.stderr
     assert again.stderr.count("already trained") == len(before)
     after = done(sweep)

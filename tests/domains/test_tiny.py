@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from forked_command import run
 
 from sq.core.chat import ChatFormat
 from sq.models.load import PACKAGED, ModelConfig, load_tokenizer
@@ -78,8 +79,7 @@ def test_the_base_solves_far_less_before_its_fine_tuning(tmp_path):
 
     words = ["model=tiny-base,tiny", "benchmark=[arithmetic]", "limit=200", "max_tokens=160", "tracking=none",
              "engine=hf", "engine.batch_size=256", "engine.window=1024", "engine.device=cpu"]  # fmt: skip
-    command = [sys.executable, str(ROOT / "evaluate.py"), "-m", *words, "output_dir=out"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = run("evaluate.py", ["-m", *words, "output_dir=out"], tmp_path)
     assert done.returncode == 0, done.stderr
     places = {name: tmp_path / "out" / f"model={name}" / "arithmetic" / "scores" for name in ("tiny-base", "tiny")}
     right = {name: [float(r["correct"]) for r in read_rows(place)] for name, place in places.items()}

@@ -3,10 +3,11 @@
 import json
 import random
 import signal
-import subprocess
 import time
+from pathlib import Path
 
 import pytest
+from forked_command import ForkedCommand
 
 from sq.core.ledger import read_manifest, read_rejects, read_rows
 from sq.core.provenance import process_is_gone
@@ -31,19 +32,18 @@ def content(directory):
     return found
 
 
-def test_ten_kills_at_random_moments_change_nothing(finished, command, environment, record_of, tmp_path):
+def test_ten_kills_at_random_moments_change_nothing(finished, small, environment, record_of, tmp_path):
+    forked_run = Path(__file__).with_name("forked_run.py")
     draw, kills, code = random.Random(5), 0, None
     while code is None:
-        with open(tmp_path / "said", "w") as said:
-            process = subprocess.Popen(command("parallel=2"), cwd=tmp_path, env=environment, stderr=said, stdout=said)
-        try:
-            code = process.wait(draw.uniform(0.5, 4.0) if kills < KILLS else 600)
-        except subprocess.TimeoutExpired:
+        process = ForkedCommand(forked_run, ["run", small, "parallel=2"], tmp_path, environment)
+        code = process.wait(draw.uniform(0.5, 3.0) if kills < KILLS else 600)
+        if code is None:
             process.send_signal(signal.SIGKILL)
             process.wait()
             kills += 1
             assert all(map(ended, [s["process"] for s in stages(tmp_path, record_of) if s["process"]]))
-    assert code == 0, (tmp_path / "said").read_text()
+    assert code == 0, process.stderr
     assert kills >= KILLS // 2, "the machine is too fast for this test to mean anything"
     assert content(tmp_path) == content(finished[0])
 

@@ -3,11 +3,10 @@
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked_command import run
 
 from sq.core.ledger import read_rejects, read_rows
 
@@ -42,11 +41,8 @@ def mine(tmp_path):
 
 
 def synthesize(directory, *settings):
-    command = [sys.executable, str(ROOT / "synthesize.py"), "--config-dir", "mine", "input=q.jsonl", *settings]
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{directory}"}
-    done = subprocess.run(
-        [*command, "tracking=none"], cwd=directory, env=environment, capture_output=True, text=True, timeout=300
-    )
+    words = ["--config-dir", "mine", "input=q.jsonl", *settings, "tracking=none"]
+    done = run("synthesize.py", words, directory, os.environ | {"PYTHONPATH": f"{ROOT}:{directory}"})
     return done.returncode, done.stderr
 
 

@@ -6,11 +6,9 @@ A local OpenAI-compatible server answers as the arithmetic oracle does, and HTTP
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import forked_command
 import pytest
 from openai_endpoint import Endpoint, error
 
@@ -85,13 +83,8 @@ def test_a_server_that_is_down_for_some_prompts_loses_none_of_them(run, endpoint
 def test_a_few_failures_leave_the_stage_unfinished_and_say_how_to_go_on(endpoint, questions, tmp_path):
     file, texts = questions
     words = ["stage=answers", *OPENAI, f"input={file}", "tracking=none", f"output_dir={tmp_path / 'a'}", "stage.n=2"]
-    command = [sys.executable, str(ROOT / "synthesize.py"), *words]
-
-    def called():
-        return subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
-
     endpoint.fault = fails_on(texts[3], texts[20], texts[39])
-    done = called()
+    done = forked_command.run("synthesize.py", words)
     assert done.returncode == 75, done.stderr
     said, _, end = done.stderr.partition("answers: 37 questions done, 3 questions left")
     assert said.count("a request failed: ") == said.count(BROKEN[2]) == 1, "the first, when it happens"
@@ -101,7 +94,7 @@ def test_a_few_failures_leave_the_stage_unfinished_and_say_how_to_go_on(endpoint
 
     endpoint.fault = fails_on()
     endpoint.seen.clear()
-    done = called()
+    done = forked_command.run("synthesize.py", words)
     assert done.returncode == 0, done.stderr
     assert "40 questions in -> 80 rows, 0 rejects, 37 of them done before" in done.stderr
     assert len(endpoint.seen) == 3, "only what failed is asked"

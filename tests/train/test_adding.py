@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forked_command import run
 
 ROOT = Path(__file__).parents[2]
 SECTIONS = {"my_sft": "## A training stage", "my_qpo": "## A loss"}
@@ -41,8 +40,7 @@ def test_what_the_page_adds_trains(module: str, word: str, tiny_model: Path, pai
         "stage.max_steps=2", "tracking=none", "trainer.accelerator=cpu", "trainer.threads=1", "output_dir=out", word,
     ]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
-    command = [sys.executable, str(ROOT / "train.py"), *given]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    done = run("train.py", given, tmp_path, environment)
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "out" / "train.json").read_text())
     assert record["config"]["stage.name"] == "mine" and record["figures"]["train/loss"] > 0
