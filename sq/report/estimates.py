@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sq.domains.base import Domain
 
 ORACLE = "the exact oracle"
-CHOOSERS = {"solvable": "judge_model", "difficulty": "difficulty_model"}
+CHOOSERS = {"solvable": "judge_model", "difficulty": "difficulty_model", "pass_rate": "pass_rate_model"}
 """By what a filter chooses questions: the column, and the column of who filled it."""
 
 
@@ -35,7 +35,7 @@ class Quality:
     unit: str
     """What difficulty is counted in."""
     chosen_by: Collection[str] = ()
-    """Of `solvable` and `difficulty`, by which of them a filter chose these questions."""
+    """By which columns of `CHOOSERS` a filter chose these questions."""
     values: Sequence[float] = ()
     """The difficulty of each question that the oracle can solve."""
 
@@ -44,7 +44,7 @@ def quality(stages: Sequence[StageArtifacts], artifacts: RunArtifacts) -> Qualit
     """Solvable share and difficulty of the questions of some stages taken together."""
     if artifacts.oracle is not None:
         return by_oracle((text for stage in stages for text in stage.questions(MOST)), artifacts.oracle)
-    replies, scores = (_by_reader(stages, artifacts, column) for column in CHOOSERS)
+    replies, scores = (_by_reader(stages, artifacts, column) for column in ("solvable", "difficulty"))
     return Quality(
         solvable={by: share([*map(YesNo, values)].count(YesNo.YES), len(values)) for by, values in replies.items()},
         difficulty={by: mean_interval([float(score) for score in values]) for by, values in scores.items()},

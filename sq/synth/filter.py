@@ -51,7 +51,7 @@ class FilterStage(SynthStage):
         domain = job.domain.create()
         source = StageInput(job=job, domain=domain, need=("question",))
         inputs = (source.check(),)
-        models = FilterModels(job.model, job.engine)
+        models = FilterModels(job.model, job.engine, has_gpus=self.asks_model(job))
         whole = _why_whole(job)
         context = FilterContext(
             domain=domain, models=models, scores=Path(self.scores), seed=job.seed, whole=bool(whole)

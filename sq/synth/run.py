@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -28,8 +29,8 @@ if TYPE_CHECKING:
     from sq.synth.config import SynthJob
 
 log = logging.getLogger(__name__)
-ASKS = {"engine", "filters.solvability.engine"}
-"""Of a stage's fingerprint: fields that are there where it asks the job's own model."""
+ASKS = re.compile(r"(filters\.\w+\.)?engine")
+"""Of a stage's fingerprint: fields that are there where it, or a filter of it, asks the job's own model."""
 
 
 def run_stage(job: SynthJob, spec: StageSpec) -> dict[str, float]:
@@ -47,7 +48,7 @@ def run_stage(job: SynthJob, spec: StageSpec) -> dict[str, float]:
         spec.close()
         raise
     same = {**identity, **digests}
-    asks = not ASKS.isdisjoint(spec.fingerprint_fields)
+    asks = any(map(ASKS.fullmatch, spec.fingerprint_fields))
     traces: list[ItemTrace] = []
     determinism = job.engine.determinism(job.model) if asks else {}
     params = flatten(job) | {f"determinism.{name}": value for name, value in determinism.items()}

@@ -4,7 +4,8 @@ import pytest
 from report_run import student
 
 from sq.core.intervals import paired_difference
-from sq.report.estimates import accuracy, change, change_of_students, over_seeds, share
+from sq.core.rows import JUDGED
+from sq.report.estimates import CHOOSERS, accuracy, change, change_of_students, over_seeds, share
 from sq.report.render import interval, percent, points
 
 
@@ -37,3 +38,7 @@ def test_a_number_stands_with_its_interval():
     assert interval(share(1, 3), digits=2) == "33.33% (6.15% to 79.23%)"
     assert interval(share(1, 2), shares=False) == "0.50 (0.09 to 0.91)"
     assert points(change(share(10, 100), share(60, 100))).startswith("+50.0 (+37.") and percent(None) == "–"
+
+
+def test_every_model_that_filters_ask_is_one_that_chooses():
+    assert sorted(CHOOSERS.values()) == sorted(name for name in JUDGED.names if name.endswith("_model"))

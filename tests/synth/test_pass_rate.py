@@ -8,6 +8,7 @@ from sq.core.errors import ConfigError
 from sq.core.ledger import read_rejects, read_rows
 from sq.domains.oracle import OracleEngine
 from sq.engine.base import Completion, Result
+from sq.synth.filters.pass_rate import PassRateFilter
 
 
 @pytest.fixture
@@ -81,3 +82,9 @@ def test_settings_that_keep_nothing_are_refused(job, settings_here):
     for setting, message in (("min=0.9", "min=0.9 is above max=0.5"), ("k=6", "k=6 is less than two steps of 4")):
         with pytest.raises(ConfigError, match=message):
             job("filter", "input=domain", *settings_here, "filters.pass_rate.max=0.5", f"filters.pass_rate.{setting}")
+
+
+def test_a_filter_that_asks_a_model_and_does_not_say_so_is_refused(run, settings_here, monkeypatch):
+    monkeypatch.setattr(PassRateFilter, "asks_model", False)
+    with pytest.raises(TypeError, match="asks the judge, but none has asks_model = True"):
+        run("filter", "input=domain", "limit=3", *settings_here, to="f")

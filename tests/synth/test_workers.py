@@ -320,6 +320,7 @@ def test_more_workers_than_gpus_are_refused_and_each_sees_its_own(monkeypatch):
         ("filter filters=[format,language]", 0),
         ("filter filters=[duplicates,overlap]", 0),
         ("filter filters=[format,solvability]", 8),
+        ("filter filters=[pass_rate]", 8),
         ("filter filters=[duplicates,solvability]", 1),
         ("select stage.method=majority", 0),
         ("select stage.method=weighted", 8),

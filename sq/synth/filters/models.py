@@ -13,8 +13,9 @@ from sq.synth.model_client import ModelClient
 class FilterModels:
     """The judge (model= and engine= of the job) and the scorer of difficulty."""
 
-    def __init__(self, model: ModelConfig, engine: EngineConfig) -> None:
+    def __init__(self, model: ModelConfig, engine: EngineConfig, *, has_gpus: bool = True) -> None:
         self.usage = Usage()
+        self._has_gpus = has_gpus
         self._model, self._engine = model, engine
         self._clients: dict[str, ModelClient] = {}
 
@@ -37,6 +38,8 @@ class FilterModels:
             client.close()
 
     def _client(self, role: str, model: ModelConfig, engine: EngineConfig) -> ModelClient:
+        if not self._has_gpus:
+            raise TypeError(f"a filter asks the {role}, but none has asks_model = True, so that it would get no GPU")
         if role not in self._clients:
             engine.prepare()
             self._clients[role] = ModelClient(model, engine, self.usage)

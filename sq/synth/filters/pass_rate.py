@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from sq.core.config import flatten, setting
 from sq.core.errors import SqError
@@ -32,6 +32,8 @@ COLUMNS = ("pass_rate", "pass_rate_samples", "pass_rate_tokens")
 @dataclass(frozen=True, kw_only=True)
 class PassRateFilter(FilterConfig):
     """Keeps questions that the solver (model= and engine= of the job) passes neither too seldom nor too often."""
+
+    asks_model: ClassVar = True
 
     min: float = setting(0.2, ge=0, le=1, help="lowest pass rate of a question that stays")
     max: float = setting(1.0, ge=0, le=1, help="highest pass rate of a question that stays")
