@@ -48,6 +48,7 @@ CASES = [
     (None, "7778" + "9" * 12, [], 0.0, 16, "rarely_passed"),
     (None, "----" + "9" * 12, [], 0.0, 16, "rarely_passed"),
     (None, "77-8" + "7777" + "7897", ["filters.pass_rate.k=12", "filters.pass_rate.min=0.7"], 0.75, 12, None),
+    ("5", "44455" + "555", ["filters.pass_rate.k=8", "filters.pass_rate.step=3"], 0.625, 8, None),
 ]
 
 

@@ -27,7 +27,10 @@ def test_tokens_and_seconds_of_a_stage_are_kept_for_the_bill(run, questions, tmp
     assert kept["usage/prompt_tokens"] == sum(row["response_prompt_tokens"] for row in rows) / 3
     assert kept["usage/engine_seconds"] > 0 and kept["usage/scored"] == 0
     assert read_stage_metrics(tmp_path / "a")["determinism"] == {"repeats": "always"}
-    for filters, recorded in (("format", {}), *((name, {"repeats": "always"}) for name in ("solvability", "pass_rate"))):
+    for filters, recorded in (
+        ("format", {}),
+        *((name, {"repeats": "always"}) for name in ("solvability", "pass_rate")),
+    ):
         given = [f"input={questions}", f"filters=[{filters}]", f"stage.scores={tmp_path}/scores"]
         run("filter", *given, to=filters)
         assert read_stage_metrics(tmp_path / filters)["determinism"] == recorded

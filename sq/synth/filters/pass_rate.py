@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from sq.core.config import flatten, setting
@@ -109,10 +109,11 @@ class _Solver:
         case, config = item.payload, self._config
         samples: list[tuple[str | None, str]] = []
         tokens = 0
-        while config.k - len(samples) >= config.step:
+        while len(samples) < config.k:
+            sampling = replace(self._sampling, n=min(config.step, config.k - len(samples)))
             key = row_id("pass_rate_step", of=item.key, first=len(samples))
             try:
-                request = self._client.request(key, case.question, self._sampling, instruction=self._domain.instruction)
+                request = self._client.request(key, case.question, sampling, instruction=self._domain.instruction)
             except SqError as error:
                 return ItemResult(key=item.key, rejects=[Reject(row={}, reason="unusable", detail=str(error))])
             result: Result
