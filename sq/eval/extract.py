@@ -2,7 +2,7 @@ r"""The final answer in a model's output, and where it was found.
 
 In order of trust: the last complete `\boxed{}`; what follows `####` or "the answer is"; bold text; the last formula or
 number. What is called no answer (`negated_answers.py`) is none. Every search is linear in the output, of which only
-the end is looked at (`MAX_OUTPUT`).
+the end is looked at (`MAX_OUTPUT`), but for the marks of reasoning.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sq.core import thinking
 from sq.core.files import code_version
+from sq.core.thinking import tail
 from sq.eval.answer_text import after_thinking, may_mention, visible_text
 from sq.eval.boxes import boxed, last_boxes
 from sq.eval.equal.notation import HAN_SCALE, SHARE
@@ -154,7 +155,7 @@ def extract(output: str, *, finish_reason: str | None = None) -> Extraction:
         finish_reason: what the engine says ended it; `length` means it was cut off.
     """
     cut = finish_reason == "length"
-    text, thinking = after_thinking(visible_text(output[-MAX_OUTPUT:]))
+    text, thinking = after_thinking(visible_text(tail(output, MAX_OUTPUT)))
     text = without_negated_answers(text)
     if thinking:
         return Extraction(answer="", location=AnswerLocation.NOWHERE)

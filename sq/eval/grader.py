@@ -24,6 +24,7 @@ from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
+from sq.core.thinking import tail
 from sq.eval.boxes import in_a_box
 from sq.eval.equal import math_verify
 from sq.eval.extract import MAX_OUTPUT, AnswerLocation
@@ -238,7 +239,7 @@ class _DiedError(_DeadlineError):
 
 
 def _request(pair: Pair, rules: Profile, deadline: float) -> bytes:
-    pair = replace(pair, prediction=pair.prediction[-MAX_OUTPUT:], reference=pair.reference[-MAX_OUTPUT:])
+    pair = replace(pair, prediction=tail(pair.prediction, MAX_OUTPUT), reference=pair.reference[-MAX_OUTPUT:])
     return (json.dumps({"profile": rules.value, "pair": vars(pair), "deadline": deadline}) + "\n").encode("ascii")
 
 

@@ -129,6 +129,12 @@ def test_a_program_that_lacks_the_entry_is_still_what_was_answered():
     assert program("```python\ndef g(a):\n    return sum(a)\n```").source.startswith("def g")
 
 
+def test_a_program_in_reasoning_that_never_ends_is_none_however_long_that_is():
+    output = "<think>" + "well " * 20_000 + f"\n```python\n{WHOLE}\n```\nHmm"
+    assert program(output, finish_reason="length").reason == "cut off while thinking"
+    assert program(f"{output}</think>\n```python\n{WHOLE}\n```").source == WHOLE
+
+
 def test_a_program_that_does_not_parse_is_still_what_was_answered():
     assert program("```python\ndef f(a) return\n```").source == "def f(a) return"
 

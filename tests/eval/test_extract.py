@@ -127,6 +127,14 @@ def test_the_end_of_a_long_output_is_what_counts():
     assert extract("x" * (5 * MAX_OUTPUT) + r" \boxed{5}").answer == "5"
 
 
+@pytest.mark.parametrize("shift", [0, 4])  # the closing mark lies across the start of what is looked at
+def test_the_marks_of_reasoning_count_in_a_long_output_too(shift):
+    reasoning = "<think>" + "well " * (MAX_OUTPUT // 5)
+    assert not extract(reasoning + r"so \boxed{5} maybe. Wait").has_answer
+    ended = reasoning + "</think>" + r"\boxed{5}".rjust(MAX_OUTPUT - shift)
+    assert extract(ended).answer == "5"
+
+
 @pytest.mark.parametrize(
     ("reference", "answer"),
     [

@@ -57,6 +57,12 @@ def test_pairs_are_read_as_grades_are_taken(grader):
     assert len(taken) < 400
 
 
+def test_a_worker_knows_the_reasoning_of_an_output_that_it_gets_the_end_of(grader):
+    output = "<think>" + "well " * 20_000 + "so \\boxed{5} maybe. Wait"
+    (grade,) = grader.grade([Pair(prediction=output, reference="5", finish_reason="length")])
+    assert grade.status is GradeStatus.UNPARSED
+
+
 def test_threads_share_the_pool(grader):
     with ThreadPoolExecutor(4) as threads:
         results = list(threads.map(lambda _: [g.correct for g in grader.grade(numbered(60))], range(6)))

@@ -17,7 +17,7 @@ from typing import Any
 
 from sq.core import thinking
 from sq.core.files import code_version
-from sq.core.thinking import UNFINISHED, answer_start
+from sq.core.thinking import UNFINISHED, answer_start, tail
 from sq.domains.code.blocks import (
     DEFINITIONS,
     MAX_TEXT,
@@ -72,7 +72,7 @@ def extract_program(
         entry: the name that its program must define; empty where it is free, None for a script, which calls.
         finish_reason: `length` means that the output was cut off, and a program that was not finished is none.
     """
-    text = output[-MAX_TEXT:].removeprefix("\ufeff").replace("\r\n", "\n")
+    text = tail(output, MAX_TEXT).removeprefix("\ufeff").replace("\r\n", "\n")
     text = text[: min((at for stop in _STOPS if (at := text.find(stop)) > 0), default=len(text))]
     start = answer_start(text)
     if start == UNFINISHED:
