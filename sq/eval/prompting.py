@@ -19,6 +19,7 @@ from sq.core.count import count_noun
 from sq.core.errors import ConfigError, RowError
 from sq.core.prompts import PLACEHOLDER, Prompt, PromptConfig
 from sq.core.rows import row_id
+from sq.core.thinking import reopened, with_common_marks
 from sq.data.sources import SourceConfig
 from sq.engine.base import Message, Request, Sampling
 from sq.models.load import ModelConfig, eos_ids, load_tokenizer
@@ -116,6 +117,18 @@ class RequestBuilder:
         if problem.get("messages") or self._tokenizer is None:
             return Request(messages=self._messages(problem, replies), **ask)
         return Request(prompt_ids=tuple(self._ids(problem["question"])), **ask)
+
+    @cached_property
+    def reasoning(self) -> dict[str, Any]:
+        """The marks of the model's reasoning, and what a prompt ends in: what they are in `as_graded`. Empty: none."""
+        marks = self.model.chat.reasoning
+        end = self._chat.text(self._chat.answer_ids("?")[-32:]) if marks and self._chat else ""
+        return {"reasoning": " ".join(marks), "prompt_end": end} if marks else {}
+
+    def as_graded(self, reply: str) -> str:
+        """A reply as graders read it: with the mark that its prompt ended in, a model's own marks as common ones."""
+        marks = self.model.chat.reasoning
+        return with_common_marks(reopened(reply, self.reasoning["prompt_end"], marks), marks) if marks else reply
 
     def prompt_text(self, problem: Mapping[str, Any]) -> str:
         """What the model is sent for a problem, as text; messages as JSON, a conversation by its last question."""

@@ -45,7 +45,7 @@ def evaluate(job: EvalSettings) -> dict[str, dict[str, float]]:
         for name, benchmark in job.benchmark.items():
             rewards, left_out = None, len(problems[name].unusable)
             with closing(benchmark.checker(problems[name], grading)) as checker:
-                scored = score(output / name, answers[name], checker)
+                scored = score(output / name, answers[name], checker, builders[name])
                 run.output(f"{name} scores", scores_dir(output / name), digest=scored.digest, rows=scored.rows)
                 if job.reward is not None and job.reward_engine is not None:
                     rewards = reward(

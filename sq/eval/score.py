@@ -16,19 +16,23 @@ from sq.core.progress import Progress
 from sq.core.rows import SCORE, fit_row, row_id
 from sq.eval.answer import archive_if_outdated, read_answers
 from sq.eval.checkers import AnswerChecker, GradeRow
+from sq.eval.prompting import RequestBuilder
 
 _CHUNK = 256
 
 
-def score(directory: Path, answers: Sequence[LedgerSummary], checker: AnswerChecker) -> LedgerSummary:
+def score(
+    directory: Path, answers: Sequence[LedgerSummary], checker: AnswerChecker, builder: RequestBuilder
+) -> LedgerSummary:
     """Fill the ledger of a benchmark's scores: a row for each answer and profile.
 
     Args:
         directory: the benchmark's; the answers are in it.
         answers: what the ledgers of answers hold, by round.
         checker: grades them; its processes are ended.
+        builder: of the answers' requests: it knows where they reason.
     """
-    identity = {"grader": checker.version, "profiles": ",".join(checker.profiles)}
+    identity = {"grader": checker.version, "profiles": ",".join(checker.profiles), **builder.reasoning}
     inputs = {f"answers-{n}": summary.digest for n, summary in enumerate(answers, 1)}
     where, total = scores_dir(directory), sum(summary.rows for summary in answers)
     archive_if_outdated(where, inputs, identity)
@@ -37,7 +41,10 @@ def score(directory: Path, answers: Sequence[LedgerSummary], checker: AnswerChec
             Ledger.open(where, schema=SCORE, config=identity, inputs=inputs) as ledger,
             Progress(where, f"{directory.name} grades", "answer", total=total, done=lambda: ledger.done) as progress,
         ):
-            items = (WorkItem(row["id"], row) for row in read_answers(directory, len(answers)))
+            items = (
+                WorkItem(row["id"], {**row, "prediction": builder.as_graded(row["prediction"])})
+                for row in read_answers(directory, len(answers))
+            )
             for chunk in _chunks(ledger.todo(items)):
                 for answer, grades in zip(chunk, checker.grade(chunk), strict=True):
                     rows = [_row(answer, profile, grade, checker.version) for profile, grade in grades.items()]

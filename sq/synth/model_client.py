@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 from sq.core.chat import ChatFormat
 from sq.core.errors import ConfigError, EngineError
 from sq.core.ledger import WorkItem
-from sq.core.thinking import UNFINISHED, answer_start
+from sq.core.thinking import UNFINISHED, answer_start, reopened
 from sq.core.tracking import ItemTrace
 from sq.engine.base import Completion, Engine, Request, Result, Sampling, ScoreRequest, ScoreResult
 from sq.engine.config import EngineConfig
@@ -120,12 +120,11 @@ class ModelClient:
 
     def full_replies(self, request: Request, result: Result) -> tuple[Completion, ...]:
         """The replies with the mark that opens their reasoning, where the template puts that in the prompt."""
-        opening = next(iter(self._model.chat.reasoning), None)
-        if opening is None or request.prompt_ids is None or self.chat is None:
+        marks = self._model.chat.reasoning
+        if not marks or request.prompt_ids is None or self.chat is None:
             return result.completions
-        if not self.chat.text(request.prompt_ids[-32:]).rstrip().endswith(opening):
-            return result.completions
-        return tuple(replace(c, text=f"{opening}\n{c.text.lstrip()}") for c in result.completions)
+        prompt = self.chat.text(request.prompt_ids[-32:])
+        return tuple(replace(c, text=reopened(c.text, prompt, marks)) for c in result.completions)
 
     def answer_start(self, reply: str) -> int | None:
         """Where the answer begins in a reply that reasons first (`sq.core.thinking`)."""

@@ -17,6 +17,7 @@ from forked_command import ForkedCommand
 
 from sq.core.errors import ConfigError, EngineError, LedgerError, UnfinishedError
 from sq.core.ledger import read_manifest, read_rejects, read_rows
+from sq.engine.base import Completion, Result
 from sq.eval import checkers
 from sq.eval.compare import compare
 from sq.eval.prompting import seed_of
@@ -73,6 +74,31 @@ def test_every_answer_is_kept_graded_twice_and_printed(slow, random_tiny, proble
     again = slow.job(random_tiny, tmp_path / "ev", *arguments(problems), log=str(tmp_path / "log")).run()["gsm8k"]
     assert again == figures and (tmp_path / "log").read_text() == started, "a finished evaluation starts no engine"
     assert {p: p.read_bytes() for p in sorted((tmp_path / "ev").rglob("*")) if p.is_file()} == before
+
+
+@pytest.mark.parametrize("marks", [("<think>", "</think>"), ("<hm>", "</hm>")])
+def test_reasoning_that_the_prompt_opened_or_with_marks_of_its_own_holds_no_answer(
+    slow, random_tiny, tmp_path, monkeypatch, marks
+):
+    replies = ["Is it \\boxed{5}? Let me see", f"Is it \\boxed{{4}}? No.\n{marks[1]}\nIt is \\boxed{{5}}."]
+    path = tmp_path / "two.jsonl"
+    path.write_text("".join(json.dumps({"question": f"{i}?", "answer": "#### 5"}) + "\n" for i in range(2)))
+
+    def answers(self, window):
+        for request in window:
+            said = (Completion(text=replies.pop(0), finish_reason="stop", tokens=9),)
+            yield Result(key=request.key, completions=said, prompt_tokens=7)
+
+    monkeypatch.setattr(slow.SlowEngine, "_answers", answers)
+    opened = f"++model.chat.answer_prefix='<|im_end|>\\n<|im_start|>assistant\\n{marks[0]}\\n'"
+    settings = arguments(path, "format=chat", opened, "profiles=[strict]")
+    plain = slow.job(random_tiny, tmp_path / "ev", *settings).run()["gsm8k"]
+    marked = (*settings, f"++model.chat.reasoning=['{marks[0]}','{marks[1]}']")
+    figures = slow.job(random_tiny, tmp_path / "ev", *marked).run()["gsm8k"]
+    assert (plain["accuracy"], figures["accuracy"]) == (1.0, 0.5), "graded anew, and nothing is asked again"
+    scores = list(read_rows(tmp_path / "ev/gsm8k/scores"))
+    assert [s["extracted"] for s in scores] == [None, "5"]
+    assert all(s["prediction"].startswith("<think>\nIs it") for s in scores)
 
 
 def test_another_setting_in_the_same_directory_is_refused(slow, random_tiny, problems, tmp_path):
