@@ -27,7 +27,7 @@ class Cluster(Protocol):
 
 
 class RayLauncher:
-    """Starts workers on a cluster, for `work(address, key, number)`; see `sq.synth.pool.Launcher`."""
+    """Starts workers on a cluster, for `work(address, key, number)`; see `sq.synth.launchers.Launcher`."""
 
     def __init__(self, cluster: Cluster, gpus_each: int, work: Callable[[Any, bytes, int], None]) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")

@@ -10,7 +10,7 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sq.core.config import setting
 from sq.core.errors import ConfigError
@@ -21,7 +21,35 @@ from sq.synth.worker import work
 
 if TYPE_CHECKING:
     from sq.synth.config import SynthJob
-    from sq.synth.pool import Launcher, WorkerProcess
+
+
+class WorkerProcess(Protocol):
+    """A worker's process, wherever it is."""
+
+    def ended(self) -> str | None:
+        """Why it has ended; None while it runs, or waits for its place."""
+        ...
+
+    def kill(self) -> None:
+        """End it now. Safe to call twice."""
+        ...
+
+
+class Launcher(Protocol):
+    """Where workers run."""
+
+    address: Any
+    """Where the coordinator listens, as `multiprocessing.connection` has it."""
+    patience: float
+    """Seconds to wait for the first worker."""
+
+    def start(self, number: int, address: Any, key: bytes) -> WorkerProcess:
+        """Start worker `number`, which connects to `address`."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what was taken for all of them."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

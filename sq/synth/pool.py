@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from sq.core.errors import EngineError, SqError
 from sq.core.files import SHARED
@@ -27,7 +27,7 @@ from sq.core.progress import Progress
 from sq.core.shard import Assignment, PartKeys, other_items
 from sq.core.tracking import ItemTrace
 from sq.synth.connections import WorkerConnections
-from sq.synth.launchers import job_of_each
+from sq.synth.launchers import Launcher, WorkerProcess, job_of_each
 from sq.synth.stage import StageSpec
 from sq.synth.stage_metrics import StageMetrics
 from sq.synth.worker import Suspects, WorkerTask
@@ -46,35 +46,6 @@ EXIT_SECONDS = 20.0
 """Seconds that workers have to end in their own way."""
 CHECK_SECONDS = 1.0
 """Seconds between two looks at the workers' processes."""
-
-
-class WorkerProcess(Protocol):
-    """A worker's process, wherever it is."""
-
-    def ended(self) -> str | None:
-        """Why it has ended; None while it runs, or waits for its place."""
-        ...
-
-    def kill(self) -> None:
-        """End it now. Safe to call twice."""
-        ...
-
-
-class Launcher(Protocol):
-    """Where workers run."""
-
-    address: Any
-    """Where the coordinator listens, as `multiprocessing.connection` has it."""
-    patience: float
-    """Seconds to wait for the first worker."""
-
-    def start(self, number: int, address: Any, key: bytes) -> WorkerProcess:
-        """Start worker `number`, which connects to `address`."""
-        ...
-
-    def close(self) -> None:
-        """Let go of what was taken for all of them."""
-        ...
 
 
 @dataclass(slots=True, eq=False)
