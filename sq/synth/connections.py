@@ -1,13 +1,20 @@
-"""Where the workers of a stage connect to its coordinator, whoever does not have the key being turned away."""
+"""How the workers of a stage connect to its coordinator, whoever does not have the key being turned away."""
 
 from __future__ import annotations
 
+import os
 import queue
 import secrets
+import socket
+import struct
 import threading
-from multiprocessing import AuthenticationError, Pipe
-from multiprocessing.connection import Connection, Listener
+import time
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, Listener, answer_challenge, deliver_challenge
 from typing import Any
+
+HANDSHAKE_SECONDS = 30
+"""Seconds that who connects has for each message of the handshake."""
 
 
 class WorkerConnections:
@@ -17,21 +24,41 @@ class WorkerConnections:
         self.key = secrets.token_bytes(32)
         self.wakeup, self._wakeup_writer = Pipe(duplex=False)
         self.arrived: queue.SimpleQueue[tuple[int, Connection]] = queue.SimpleQueue()
-        self._listener = Listener(address, backlog=128, authkey=self.key)
+        self._listener = Listener(address, backlog=128)
+        self._closed = False
         self.address = self._listener.address
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
         """Accept no more."""
+        self._closed = True
         self._listener.close()
 
     def _accept(self) -> None:
-        while True:
+        while not self._closed:
             try:
                 link = self._listener.accept()
-                self.arrived.put((link.recv()[0], link))
-                self._wakeup_writer.send_bytes(b".")
-            except (AuthenticationError, EOFError, ConnectionError):
-                continue  # somebody else, or a worker that has ended already
-            except OSError:
-                return
+            except OSError:  # it is closed, or this process has too many files open now
+                time.sleep(0.1)
+            else:
+                threading.Thread(target=self._admit, args=(link,), daemon=True).start()
+
+    def _admit(self, link: Connection) -> None:
+        """Check the key, in a thread of its own: what is no worker may send anything, or nothing."""
+        try:
+            _limit_waiting(link, HANDSHAKE_SECONDS)
+            deliver_challenge(link, self.key)
+            answer_challenge(link, self.key)
+            number = link.recv()[0]
+            _limit_waiting(link, 0)
+        except Exception:  # somebody else, or a worker that has ended already
+            return link.close()
+        self.arrived.put((number, link))
+        self._wakeup_writer.send_bytes(b".")
+
+
+def _limit_waiting(link: Connection, seconds: int) -> None:
+    """Have each read and write of a connection fail after so long; 0: never."""
+    with socket.socket(fileno=os.dup(link.fileno())) as end:
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            end.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", seconds, 0))
