@@ -10,11 +10,13 @@ import struct
 import threading
 import time
 from multiprocessing import Pipe
-from multiprocessing.connection import Connection, Listener, answer_challenge, deliver_challenge
+from multiprocessing.connection import Client, Connection, Listener, answer_challenge, deliver_challenge
 from typing import Any
 
 HANDSHAKE_SECONDS = 30
 """Seconds that who connects has for each message of the handshake."""
+KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 6, "TCP_USER_TIMEOUT": 120_000}
+"""Two minutes without a sign of the other machine end a connection (the last is in milliseconds)."""
 
 
 class WorkerConnections:
@@ -51,10 +53,29 @@ class WorkerConnections:
             answer_challenge(link, self.key)
             number = link.recv()[0]
             _limit_waiting(link, 0)
+            _keep_alive(link)
         except Exception:  # somebody else, or a worker that has ended already
             return link.close()
         self.arrived.put((number, link))
         self._wakeup_writer.send_bytes(b".")
+
+
+def connect(address: Any, key: bytes, number: int) -> Connection:
+    """The connection of worker `number` to the coordinator at `address`."""
+    link = Client(address, authkey=key)
+    link.send((number, os.getpid()))
+    _keep_alive(link)
+    return link
+
+
+def _keep_alive(link: Connection) -> None:
+    """Have the system notice where the other machine is gone: without power, it closes no connection."""
+    with socket.socket(fileno=os.dup(link.fileno())) as end:
+        if end.family in (socket.AF_INET, socket.AF_INET6):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for name, value in KEEP_ALIVE.items():
+                if option := getattr(socket, name, None):  # some systems have others
+                    end.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def _limit_waiting(link: Connection, seconds: int) -> None:

@@ -15,6 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -60,6 +61,8 @@ class _Worker:
     """The items of a suspected part that it is at."""
     waits: bool = False
     """For a part, with nothing in flight."""
+    gone: bool = False
+    """Its process had ended when that was last looked at."""
     failures: int = 0
     error: SqError | None = None
     """What ended it, where it is not to start before another worker has done a part."""
@@ -160,13 +163,13 @@ class WorkerPool:
         assert worker.link is not None
         try:
             kind, *given = worker.link.recv()
-            if kind == "error":
-                return self._worker_failed(worker, *given)
-            reply = getattr(self, f"_on_{kind}")(worker, *given)
-            if reply is not None:
-                worker.link.send(reply[0])
-        except (EOFError, ConnectionError):
-            self._worker_ended(worker, "its process has ended")
+        except (EOFError, OSError):
+            return self._worker_ended(worker, "its process or its connection has ended")
+        if kind == "error":
+            return self._worker_failed(worker, *given)
+        reply = getattr(self, f"_on_{kind}")(worker, *given)
+        if reply is not None:
+            _send(worker, reply[0])
 
     def _on_task(self, worker: _Worker) -> tuple[WorkerTask]:
         return (self._task,)
@@ -237,17 +240,21 @@ class WorkerPool:
         for worker in self._workers:
             if worker.waits and worker.link is not None and (given := self._next(worker, True)) is not None:
                 worker.waits = False
-                worker.link.send(given)
+                _send(worker, given)
 
     def _check_processes(self) -> None:
-        """See, now and then, whether the workers are there: one that cannot come says nothing."""
+        """See, now and then, whether the workers are there: one that cannot come, or lost its machine, says nothing."""
         now = time.monotonic()
         if now - self._checked_at < CHECK_SECONDS:
             return
         self._checked_at = now
         for worker in self._workers:
-            if worker.process is not None and worker.link is None and (why := worker.process.ended()) is not None:
+            if worker.process is None or (why := worker.process.ended()) is None:
+                continue
+            if worker.link is None or (worker.gone and not worker.link.poll()):
                 self._worker_ended(worker, why)
+            else:  # what it has sent is read first
+                worker.gone = True
         if any(worker.link is not None for worker in self._workers):
             self._seen = now
         elif now - self._seen > self._patience:
@@ -296,7 +303,7 @@ class WorkerPool:
             worker.link.close()
         if worker.process is not None:
             worker.process.kill()
-        worker.link, worker.process, worker.waits = None, None, False
+        worker.link, worker.process, worker.waits, worker.gone = None, None, False, False
         if not worker.at:
             self._ended.update(worker.parts)
             for index in worker.parts:
@@ -316,10 +323,17 @@ class WorkerPool:
     def _wait_for_exits(self) -> None:
         """Let engines stop in their own way, for some seconds."""
         for worker in self._workers:
-            if worker.waits and worker.link is not None:
-                worker.link.send(None)
+            if worker.waits:
+                _send(worker, None)
         until = time.monotonic() + EXIT_SECONDS
         while time.monotonic() < until and any(
             w.waits and w.process and w.process.ended() is None for w in self._workers
         ):
             time.sleep(0.05)
+
+
+def _send(worker: _Worker, message: Any) -> None:
+    """Send to a worker; that it has gone is seen when its connection is read."""
+    if worker.link is not None:
+        with suppress(OSError):
+            worker.link.send(message)

@@ -19,7 +19,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Client, Connection
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from sq.core.manifest import Manifest, Part, plain_config
 from sq.core.rejects import Reject
 from sq.core.shard import Assignment, PartKeys, Shard, WorkItem
 from sq.engine.engine_log import log_to
+from sq.synth.connections import connect
 from sq.synth.parts import do_parts, identity_of, record, retry_of, usable
 from sq.synth.stage import ItemResult, StageSpec
 
@@ -132,7 +133,7 @@ def work(address: Any, key: bytes, number: int) -> None:
     """Do the parts of a stage that the coordinator at `address` gives, until there are no more."""
     logging.basicConfig(level=logging.WARNING, format=f"worker {number}: %(message)s", stream=sys.stderr)
     logging.getLogger("sq.data").setLevel(logging.ERROR)  # what is wrong with the input, the coordinator says once
-    remote = _Remote(_connected(address, key, number))
+    remote = _Remote(connect(address, key, number))
     try:
         _work(remote, remote.request("task"), number)
     except BaseException as error:
@@ -141,12 +142,6 @@ def work(address: Any, key: bytes, number: int) -> None:
         remote.send("error", type(error) if known else None, text)
         time.sleep(60)  # the coordinator ends this process when it has read that
     os._exit(0)  # nothing is left to do: an engine's own threads and handlers may hold an exit up
-
-
-def _connected(address: Any, key: bytes, number: int) -> Connection:
-    link = Client(address, authkey=key)
-    link.send((number, os.getpid()))
-    return link
 
 
 def _work(remote: _Remote, task: WorkerTask, number: int) -> None:

@@ -1,34 +1,140 @@
 """Connections to a coordinator: of workers that go away without a word, and of what is no worker."""
 
+import os
 import queue
+import signal
 import socket
 import threading
-from multiprocessing.connection import Client
+import time
+from multiprocessing import Pipe
 
 import pytest
+from forked_workers import fork_workers
+from test_killed import content
 
-from sq.synth.connections import WorkerConnections
+from sq.core.ledger import Ledger
+from sq.domains.oracle import OracleEngine
+from sq.synth import pool
+from sq.synth.connections import KEEP_ALIVE, WorkerConnections, connect
+from sq.synth.pool import WorkerPool
+from sq.synth.stage_metrics import StageMetrics
+
+GIVEN = ("input=domain", "engine.error_rate=0.2", "part_size=8", "limit=40")
+
+
+def options(link):
+    """The settings of a connection's socket: whether it is kept alive and how, and its time limits."""
+    with socket.socket(fileno=os.dup(link.fileno())) as end:
+        alive = [end.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)]
+        alive += [end.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in KEEP_ALIVE]
+        limits = [end.getsockopt(socket.SOL_SOCKET, o, 16) for o in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO)]
+    return alive, limits
 
 
 @pytest.mark.parametrize("sent", [b"GET / HTTP/1.0\r\n\r\n", b"", b"\0\0\0\x08#WELCOME", b"\0\0\0\x20" + bytes(32)])
 @pytest.mark.parametrize("stays", [True, False])
 def test_whatever_else_connects_keeps_no_worker_out(sent, stays):
-    connections = WorkerConnections(("127.0.0.1", 0))
+    connections, ends = WorkerConnections(("127.0.0.1", 0)), []
     with socket.create_connection(connections.address) as stray:
         stray.sendall(sent)
         if not stays:
             stray.close()
-        worker = threading.Thread(target=lambda: arrive(connections), daemon=True)
+        worker = threading.Thread(
+            target=lambda: ends.append(connect(connections.address, connections.key, 3)), daemon=True
+        )
         worker.start()
         number, link = connections.arrived.get(timeout=5)
-        assert (number, link.recv()) == (3, "a message")
     worker.join()
+    connections.close()
+    (end,) = ends
+    end.send("a message")
+    assert (number, link.recv()) == (3, "a message")
+    assert options(link) == options(end) == ([1, *KEEP_ALIVE.values()], [bytes(16)] * 2)
     with pytest.raises(queue.Empty):
         connections.arrived.get_nowait()
+
+
+def test_who_says_nothing_is_turned_away_in_the_end(monkeypatch):
+    monkeypatch.setattr("sq.synth.connections.HANDSHAKE_SECONDS", 1)
+    connections = WorkerConnections(("127.0.0.1", 0))
+    with socket.create_connection(connections.address) as stray:
+        stray.settimeout(20)
+        while stray.recv(100):
+            pass
     connections.close()
 
 
-def arrive(connections):
-    with Client(connections.address, authkey=connections.key) as link:
-        link.send((3, 1))
-        link.send("a message")
+def test_a_worker_that_goes_without_closing_its_connection_is_noticed(run, tmp_path, monkeypatch):
+    """Something else holds the connection open: an engine's process here, a machine without power elsewhere."""
+    run("answers", *GIVEN, to="calm")
+    fork_workers(monkeypatch)
+    monkeypatch.setattr(pool, "CHECK_SECONDS", 0.1)
+    answer, holder = OracleEngine._answer, tmp_path / "holder"
+
+    def go(self, request):
+        try:
+            file = os.open(holder, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
+        except FileExistsError:
+            return answer(self, request)
+        if (child := os.fork()) == 0:
+            os.setsid()
+            time.sleep(60)
+            os._exit(0)
+        os.write(file, str(child).encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(OracleEngine, "_answer", go)
+    try:
+        run("answers", *GIVEN, "workers=2", to="a")
+    finally:
+        os.kill(int(holder.read_text()), signal.SIGKILL)
+    assert content(tmp_path / "a") == content(tmp_path / "calm")
+
+
+class Gone:
+    """A launcher of processes that have ended, all of which are one object."""
+
+    patience = float("inf")
+
+    def __init__(self, directory):
+        self.address = str(directory / "socket")
+
+    def start(self, number, address, key):
+        return self
+
+    def ended(self):
+        return "its machine is gone"
+
+    def kill(self):
+        pass
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def pool_of_gone(job, tmp_path):
+    one = job("answers", *GIVEN, "workers=2", f"output_dir={tmp_path}/a")
+    spec = one.stage.spec(one)
+    with Ledger.open(tmp_path / "a", schema=spec.schema, config={}, inputs={}, part_size=8) as ledger:
+        yield WorkerPool(one, spec, ledger, "run", Gone(tmp_path), StageMetrics(tmp_path / "a", [], {}))
+
+
+def test_what_a_worker_sent_before_it_went_is_read_first(pool_of_gone, monkeypatch):
+    monkeypatch.setattr(pool, "CHECK_SECONDS", 0)
+    worker, (link, end) = pool_of_gone._workers[0], Pipe()
+    pool_of_gone._start(worker)
+    pool_of_gone._selector.register(link, 1, worker)
+    worker.link, worker.parts = link, {0}
+    pool_of_gone._check_processes()
+    assert worker.link is link  # what it sent last may be on its way
+    for keys in (["a"], ["b"]):
+        end.send(("at", keys))
+    for keys in ([], ["a"]):
+        pool_of_gone._check_processes()
+        assert worker.link is link and worker.at == keys
+        pool_of_gone._receive(worker)
+    assert worker.at == ["b"]
+    pool_of_gone._workers[0].at = []
+    pool_of_gone._check_processes()
+    assert worker.link is None and pool_of_gone._again == [0] and worker.failures == 1
