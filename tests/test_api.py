@@ -82,6 +82,11 @@ def test_lists_of_dicts_go_in_and_data_sets_come_out(oracle):
     assert set(chosen["question_id"]) == set(kept["id"]), "rows keep their ids from stage to stage"
 
 
+def test_a_blank_answer_of_a_dict_is_no_reference(oracle):
+    answered = sq.answers([{**row, "answer": " "} for row in APPLES], oracle, n=2)
+    assert len(answered) == 8 and not {"answer", "correct"} & set(answered.column_names)
+
+
 def test_a_stage_takes_the_domain_of_its_rows(tmp_path, caplog):
     filtered = sq.filter(APPLES, filters=["format"], domain="math", output_dir=tmp_path / "f")
     assert set(filtered["domain"]) == {"math"}

@@ -79,6 +79,9 @@ class Columns:
         if isinstance(plan, tuple):
             return plan
         row = {ours: record[theirs] for ours, theirs in plan.items()}
+        for name in ("answer", "solution"):  # a CSV has no null: no reference is an empty cell there
+            if isinstance(row.get(name), str) and not row[name].strip() and name not in self._any_text:
+                row[name] = None
         split_answer(row, self._form)
         for ours in self.need.keys() - row.keys():  # a solution or response that only the answer's own text gave
             theirs = _alias(ours, row.keys() - self._never(ours))

@@ -326,3 +326,16 @@ def test_held_out_rows_stay_so_when_rows_are_added():
     assert not any(in_validation(r, share=0.0) for r in rows)
     copies = [{"id": i, "question": q} for i, q in (("a", "2 + 2?"), ("b", " 2 +\n2?"))]
     assert all(len({in_validation(c, share=0.5, seed=s) for c in copies}) == 1 for s in range(50))
+
+
+@pytest.mark.parametrize("blank", ["", " \t", "\n"])
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_a_blank_answer_or_solution_is_none(tmp_path, name, blank):
+    rows = [{"question": "1?", "answer": blank, "solution": blank}, {"question": "2?", "answer": "2", "solution": "s"}]
+    rows.append({"question": "3?", "answer": blank, "solution": r"\boxed{3}"})
+    if name == "a.csv":
+        write_csv(tmp_path / name, rows)
+    else:
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+    have = [(row["answer"], row["solution"]) for row in read(tmp_path / name)]
+    assert have == [(None, None), ("2", "s"), ("3", r"\boxed{3}")]
