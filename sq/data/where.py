@@ -2,7 +2,8 @@
 
 A small language in Python's own spelling. The text is parsed and each node that is allowed becomes a closure, so
 nothing of it is ever run as Python: no calls but those below, no attributes, no indexing, no powers. A column without a
-value is null: it is equal to `None` alone, and no ordering, `in` or arithmetic with it holds, as in SQL.
+value is null, as in SQL: what is asked of it is neither true nor false (nor is `not` of that), but for `== None` and
+`!= None`. A text and a number are never compared: numbers of a source may be text here (`level`, CSV).
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ Evaluate: TypeAlias = Callable[[Mapping[str, Any]], Any]
 
 MOST_CHARACTERS = 2_000
 LANGUAGE = (
-    "it may use columns, numbers, texts, lists, == != < <= > >= in, and or not, + - * / %, len() lower() float() abs()"
+    "it may use columns, numbers, texts, lists, == != < <= > >= in, and or not, + - * / %, "
+    "len() lower() float() str() abs()"
 )
 _ORDER = {ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge}
 _EQUAL = {ast.Eq: True, ast.Is: True, ast.NotEq: False, ast.IsNot: False}
@@ -28,7 +30,7 @@ _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
     ast.Mod: operator.mod,
 }  # fmt: skip
-_FUNCTIONS: dict[str, Callable[[Any], Any]] = {"len": len, "lower": str.lower, "float": float, "abs": abs}
+_FUNCTIONS: dict[str, Callable[[Any], Any]] = {"len": len, "lower": str.lower, "float": float, "abs": abs, "str": str}
 
 
 class RowFilter:
@@ -46,7 +48,7 @@ class RowFilter:
             body = ast.parse(text.strip(), mode="eval").body
             if isinstance(body, ast.Constant | ast.List | ast.Tuple):
                 raise ValueError(f"where={text!r} asks nothing of a row; compare a column: fail_rate >= 0.5")
-            self._test = _compile(body)
+            self._test = _condition(body)
         except SyntaxError as error:
             raise ValueError(f"where={text!r} is no expression ({error.msg}, at {error.offset}); {LANGUAGE}") from None
         except (RecursionError, MemoryError):
@@ -92,54 +94,102 @@ def _compile(node: ast.expr) -> Evaluate:
             values = [_compile(element) for element in elements]
             return lambda row: [value(row) for value in values]
         case ast.BoolOp(op=ast.And() | ast.Or() as op, values=operands):
-            tests, every = [_compile(operand) for operand in operands], isinstance(op, ast.And)
-            return lambda row: (all if every else any)(test(row) for test in tests)
+            return _joined([_condition(operand) for operand in operands], decisive=isinstance(op, ast.Or))
         case ast.UnaryOp(op=ast.Not(), operand=operand):
-            inner = _compile(operand)
-            return lambda row: not inner(row)
+            inner = _condition(operand)
+            return lambda row: None if (truth := inner(row)) is None else not truth
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             return _arithmetic(node, operator.sub, ast.Constant(0), operand)
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
             return _arithmetic(node, _ARITHMETIC[type(op)], left, right)
         case ast.Compare(left=left, ops=ops, comparators=others):
             pairs = zip([left, *others[:-1]], ops, others, strict=True)
-            links = [_comparison(one, op, other) for one, op, other in pairs]
-            return lambda row: all(link(row) for link in links)
+            return _joined([_comparison(one, op, other) for one, op, other in pairs], decisive=False)
         case ast.Call(func=ast.Name(id=name), args=[argument], keywords=[]) if name in _FUNCTIONS:
             return _call(name, argument)
     raise ValueError(f"where may not hold {ast.unparse(node)!r} ({type(node).__name__}); {LANGUAGE}")
 
 
-def _comparison(left: ast.expr, op: ast.cmpop, right: ast.expr) -> Evaluate:
+def _condition(node: ast.expr) -> Callable[[Mapping[str, Any]], bool | None]:
+    """The truth of an expression for a row; None where a value that is missing decides it."""
+    value = _compile(node)
+
+    def truth(row: Mapping[str, Any]) -> bool | None:
+        given = value(row)
+        if given is not None and not _is_number(given):
+            raise _refusal(node, given, f"which is neither true nor false; say {ast.unparse(node)} == {_shown(given)}")
+        return None if given is None else bool(given)
+
+    return truth
+
+
+def _joined(tests: list[Callable[[Mapping[str, Any]], bool | None]], decisive: bool) -> Evaluate:
+    """`and` (a False decides) or `or` (a True does). One that is not known leaves it unknown, as in SQL."""
+
+    def joined(row: Mapping[str, Any]) -> bool | None:
+        unknown = False
+        for test in tests:
+            truth = test(row)
+            if truth is decisive:
+                return decisive
+            unknown |= truth is None
+        return None if unknown else not decisive
+
+    return joined
+
+
+def _comparison(left: ast.expr, op: ast.cmpop, right: ast.expr) -> Callable[[Mapping[str, Any]], bool | None]:
     one, other = _compile(left), _compile(right)
-    if type(op) in _EQUAL:
-        same = _EQUAL[type(op)]
-        return lambda row: (one(row) == other(row)) is same
-    if isinstance(op, ast.In | ast.NotIn):
-        wanted = isinstance(op, ast.In)
+    if type(op) in _EQUAL and (_is_null(left) or _is_null(right)):
+        return lambda row: ((one(row) is None) == (other(row) is None)) is _EQUAL[type(op)]
+    if isinstance(right, ast.List | ast.Tuple) and any(map(_is_null, right.elts)):
+        raise ValueError(f"where: nothing is in a list by None; say: ... or {ast.unparse(left)} == None")
 
-        def member(row: Mapping[str, Any]) -> bool:
-            value, container = one(row), other(row)
-            if value is None or container is None:
-                return False
-            if not isinstance(container, list) and not (isinstance(container, str) and isinstance(value, str)):
-                raise _refusal(right, container, f"in which {_shown(value)} cannot be; give a list, as ['a', 'b']")
-            return (value in container) is wanted
+    def member(value: Any, container: Any) -> bool | None:
+        if isinstance(container, str) and isinstance(value, str):
+            return value in container
+        if not isinstance(container, list):
+            raise _refusal(right, container, f"in which {_shown(value)} cannot be; give a list, as ['a', 'b']")
+        known = [_equal(left, value, right, element) for element in container if element is not None]
+        return True if any(known) else None if len(known) < len(container) else False
 
-        return member
-    compare = _ORDER[type(op)]
-
-    def ordered(row: Mapping[str, Any]) -> bool:
+    def compared(row: Mapping[str, Any]) -> bool | None:
         a, b = one(row), other(row)
         if a is None or b is None:
-            return False
-        if not (_is_number(a) and _is_number(b)) and not (isinstance(a, str) and isinstance(b, str)):
-            odd, value, with_what = (right, b, a) if _is_number(a) or isinstance(left, ast.Constant) else (left, a, b)
-            fix = f"; float({ast.unparse(odd)}) reads a number from a text" if isinstance(value, str) else ""
-            raise _refusal(odd, value, f"which has no order with {_shown(with_what)}{fix}")
-        return bool(compare(a, b))
+            return None
+        if type(op) in _EQUAL:
+            return _equal(left, a, right, b) is _EQUAL[type(op)]
+        if type(op) in _ORDER:
+            return _ordered(_ORDER[type(op)], left, a, right, b)
+        inside = member(a, b)
+        return None if inside is None else inside is isinstance(op, ast.In)
 
-    return ordered
+    return compared
+
+
+def _equal(left: ast.expr, a: Any, right: ast.expr, b: Any) -> bool:
+    """Whether two values are equal. A text and a number never are, and the answer would be no answer."""
+    if _kind(a) is not _kind(b):
+        columns = any(isinstance(part, ast.Name) for part in ast.walk(left))
+        odd, value, with_what = (left, a, b) if columns else (right, b, a)
+        column, other = ast.unparse(odd), _shown(with_what)
+        fix = f"compare it with a {'text' if isinstance(value, str) else 'number'}, as {_shown(value)}"
+        if isinstance(value, list):
+            fix = f"ask for {other} in {column}"
+        elif isinstance(value, str) and type(with_what) in (int, float):
+            fix += f", or float({column}), which reads a number from a text"
+        elif isinstance(with_what, str):
+            fix += f", or str({column})"
+        raise _refusal(odd, value, f"which can never be {other}; {fix}")
+    return bool(a == b)
+
+
+def _ordered(compare: Callable[[Any, Any], Any], left: ast.expr, a: Any, right: ast.expr, b: Any) -> bool:
+    if not (_is_number(a) and _is_number(b)) and not (isinstance(a, str) and isinstance(b, str)):
+        odd, value, with_what = (right, b, a) if _is_number(a) or isinstance(left, ast.Constant) else (left, a, b)
+        fix = f"; float({ast.unparse(odd)}) reads a number from a text" if isinstance(value, str) else ""
+        raise _refusal(odd, value, f"which has no order with {_shown(with_what)}{fix}")
+    return bool(compare(a, b))
 
 
 def _arithmetic(node: ast.expr, operation: Callable[[Any, Any], Any], left: ast.expr, right: ast.expr) -> Evaluate:
@@ -169,7 +219,7 @@ def _call(name: str, argument: ast.expr) -> Evaluate:
             return None
         try:
             return function(given)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise _refusal(argument, given, f"which {name}() does not take") from None
 
     return value
@@ -180,12 +230,23 @@ def _refusal(node: ast.expr, value: Any, why: str) -> _WrongValueError:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        return "a number of thousands of digits"
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float)
+
+
+def _kind(value: Any) -> type:
+    return float if _is_number(value) else type(value)
+
+
+def _is_null(node: ast.expr) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
 
 
 def _extra(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from sq.data.where import RowFilter
 
 ROW = {
     "question": "How many?", "fail_rate": 0.5, "level": "easy", "k": 3, "none": None, "right": True, "tags": ["a", "b"],
-    "text": "0.7", "extra": '{"score": 2, "other": null}',
+    "text": "0.7", "huge": 10**400, "extra": '{"score": 2, "other": null}',
 }  # fmt: skip
 TAKES = [
     ("fail_rate >= 0.5 and level != 'easy'", False),
@@ -35,7 +35,22 @@ TAKES = [
     ("none in ['a']", False),
     ("none not in ['a']", False),
     ("len(none) > 0", False),
-    ("none != 'easy'", True),
+    ("none != 'easy'", False),
+    ("none == None and level != None", True),
+    ("none != none or none == none", False),
+    ("not none >= 0.5", False),
+    ("not (none in ['a'])", False),
+    ("not (level in ['hard', none])", False),
+    ("level in ['easy', none]", True),
+    ("none - 0.9 != 0", False),
+    ("not (none > 1 and k == 3)", False),
+    ("not (none > 1 and k == 4)", True),
+    ("none > 1 or k == 3", True),
+    ("not (none > 1 or k == 4)", False),
+    ("not none", False),
+    ("k == 3.0 and right == 1", True),
+    ("str(k) == '3'", True),
+    ("k != 3 and 1 / (k - 3) > 0", False),
 ]
 
 
@@ -62,6 +77,7 @@ REFUSED = [
     ("k > 1, k < 2", "asks nothing of a row; compare a column"),
     ("'k > 1'", "asks nothing of a row"),
     ("k == 1j", "may not hold '1j'"),
+    ("level in ['easy', None]", "nothing is in a list by None; say: ... or level == None"),
 ]
 
 
@@ -84,6 +100,18 @@ WRONG = [
     ("float(level) > 1", r"level is 'easy', which float\(\) does not take"),
     ("len(k) > 1", r"k is 3, which len\(\) does not take"),
     ("k in level", r"level is 'easy', in which 3 cannot be; give a list"),
+    ("text != 5", r"text is '0.7', which can never be 5; compare it with a text, as '0.7', or float\(text\)"),
+    ("0.7 == text", r"text is '0.7', which can never be 0.7"),
+    ("text == True", r"text is '0.7', which can never be True; compare it with a text, as '0.7'$"),
+    ("text not in ['0.7', 5]", r"text is '0.7', which can never be 5"),
+    ("k == '3'", r"k is 3, which can never be '3'; compare it with a number, as 3, or str\(k\)"),
+    ("k in ['3']", r"k is 3, which can never be '3'"),
+    ("3 in tags", r"tags is 'a', which can never be 3"),
+    ("tags == 'a'", r"tags is \['a', 'b'\], which can never be 'a'; ask for 'a' in tags"),
+    ("not text", r"text is '0.7', which is neither true nor false; say text == '0.7'"),
+    ("float(huge) > 1", r"huge is 10000.*\.\.\., which float\(\) does not take"),
+    ("huge / 2 > 1", r"2, by which huge / 2 has no value"),
+    ("str(huge * huge * huge * huge * huge * huge * huge * huge * huge * huge * huge) == 'a'", "thousands of digits"),
 ]
 
 
@@ -130,3 +158,14 @@ def test_a_wrong_expression_is_a_config_error():
 
     with pytest.raises(ConfigError, match="where='a b' is no expression"):
         build({"where": "a b"}, SourceConfig)
+
+
+@pytest.mark.parametrize("where", ["level != 5", "level == 5", "level not in [4, 5]", "answer == 5", "topic in [5]"])
+def test_a_number_that_is_kept_as_text_is_no_number(tmp_path, where):
+    (tmp_path / "q.jsonl").write_text('{"question": "Why?", "level": 5, "answer": 5, "topic": 5}\n')
+    column = where.split()[0]
+    with pytest.raises(RowError, match=rf"q.jsonl, row 1: .*: {column} is '5', which can never be .*float\({column}\)"):
+        list(read_source(SourceConfig(input=str(tmp_path / "q.jsonl"), where=where), ["question"]))
+    (tmp_path / "q.csv").write_text("question,right\nWhy?,true\n")
+    with pytest.raises(RowError, match="q.csv, row 2: .*: right is 'true', which can never be False"):
+        list(read_source(SourceConfig(input=str(tmp_path / "q.csv"), where="right == False"), ["question"]))
