@@ -89,7 +89,7 @@ def _compile(node: ast.expr) -> Evaluate:
         case ast.Constant(value=None | bool() | int() | float() | str() as value):
             return lambda row: value
         case ast.Name(id=name):
-            return lambda row: row[name] if name in row else _extra(row).get(name)
+            return lambda row: value if (value := row.get(name)) is not None else _extra(row).get(name)
         case ast.List(elts=elements) | ast.Tuple(elts=elements):
             values = [_compile(element) for element in elements]
             return lambda row: [value(row) for value in values]
@@ -250,7 +250,7 @@ def _is_null(node: ast.expr) -> bool:
 
 
 def _extra(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns that are not ours, which stages keep as JSON."""
+    """The columns that are not ours, or had another type than ours of that name, which stages keep as JSON."""
     text = row.get("extra")
     if not isinstance(text, str):
         return {}

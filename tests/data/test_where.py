@@ -169,3 +169,17 @@ def test_a_number_that_is_kept_as_text_is_no_number(tmp_path, where):
     (tmp_path / "q.csv").write_text("question,right\nWhy?,true\n")
     with pytest.raises(RowError, match="q.csv, row 2: .*: right is 'true', which can never be False"):
         list(read_source(SourceConfig(input=str(tmp_path / "q.csv"), where="right == False"), ["question"]))
+
+
+def test_a_files_own_column_is_asked_where_a_stage_has_none_of_that_name(tmp_path):
+    from sq.core.rows import JUDGED, fit_row
+
+    lines = ('{"question": "Why?", "difficulty": "hard"}', '{"question": "How?", "difficulty": "easy"}')
+    (tmp_path / "q.jsonl").write_text("\n".join(lines))
+    kept = [fit_row(row, JUDGED) for row in read_source(SourceConfig(input=str(tmp_path / "q.jsonl")), ["question"])]
+    assert all(row["difficulty"] is None for row in kept)
+    for where, taken in (("difficulty == 'hard'", ["Why?"]), ("difficulty != 'hard'", ["How?"])):
+        assert [row["question"] for row in kept if RowFilter(where).problem(row, "here") is None] == taken
+    with pytest.raises(RowError, match="difficulty is 'hard', which has no order with 0.5"):
+        RowFilter("difficulty > 0.5").problem(kept[0], "here")
+    assert RowFilter("difficulty == 0.5").problem({**kept[0], "difficulty": 0.5}, "here") is None
