@@ -209,6 +209,7 @@ class WorkerPool:
             return
         self._ledger.commit(part, computed, files)
         worker.parts.discard(part.index)
+        worker.at = []
         worker.failures = 0
         for other in self._workers:
             if other.error is not None and other is not worker:  # what ended it is over, or was its own
@@ -219,6 +220,7 @@ class WorkerPool:
         self._ledger.leave(index, done, failures)
         self._failures += failures
         worker.parts.discard(index)
+        worker.at = []
         self._give_to_waiting()
 
     def _next(self, worker: _Worker, waits: bool) -> tuple[Assignment, Suspects | None] | None:
@@ -275,8 +277,8 @@ class WorkerPool:
             self._start(worker)
         else:
             log.warning("worker %d: %s, the third time with no part done: it is taken out", worker.number, why)
-        if all(other.process is None and other.error is None for other in self._workers):
-            raise EngineError(
+        if all(other.process is None for other in self._workers):
+            raise next((other.error for other in self._workers if other.error is not None), None) or EngineError(
                 f"{self._name}: every worker has ended {TRIES} times with no part done. The last: {why}. What a "
                 f"process says before it ends is above, and in engine-{worker.number}.log; memory is the usual cause. "
                 "The same command goes on"

@@ -12,12 +12,14 @@ import pytest
 from forked_workers import fork_workers
 from test_killed import content
 
+from sq.core.errors import EngineError
 from sq.core.ledger import Ledger
 from sq.domains.oracle import OracleEngine
 from sq.synth import pool
 from sq.synth.connections import KEEP_ALIVE, WorkerConnections, connect
 from sq.synth.pool import WorkerPool
 from sq.synth.stage_metrics import StageMetrics
+from sq.synth.worker import Suspects
 
 GIVEN = ("input=domain", "engine.error_rate=0.2", "part_size=8", "limit=40")
 
@@ -138,3 +140,46 @@ def test_what_a_worker_sent_before_it_went_is_read_first(pool_of_gone, monkeypat
     pool_of_gone._workers[0].at = []
     pool_of_gone._check_processes()
     assert worker.link is None and pool_of_gone._again == [0] and worker.failures == 1
+
+
+def connected(pool_of_gone):
+    """Two workers that are connected, and the other ends."""
+    ends = []
+    for worker in pool_of_gone._workers:
+        pool_of_gone._start(worker)
+        worker.link, end = Pipe()
+        pool_of_gone._selector.register(worker.link, 1, worker)
+        ends.append(end)
+    return *pool_of_gone._workers, *ends
+
+
+def test_of_two_that_die_together_each_ends_itself_alone(pool_of_gone):
+    first, second, end, other_end = connected(pool_of_gone)
+    first.parts, second.waits = {0}, True
+    end.close()
+    other_end.close()
+    pool_of_gone._receive(first)
+    assert first.link is None and second.parts == {0}
+    pool_of_gone._receive(second)
+    assert second.link is None and pool_of_gone._again == [0] and (first.failures, second.failures) == (1, 1)
+
+
+def test_a_worker_that_dies_after_a_suspected_part_is_done_has_ended_no_part(pool_of_gone):
+    first, _, end, _ = connected(pool_of_gone)
+    first.parts, pool_of_gone._suspects[0] = {0}, Suspects()
+    end.send(("at", ["a"]))
+    end.send(("leave", 0, 7, ["a: HTTP 503"]))
+    for _ in range(2):
+        pool_of_gone._receive(first)
+    end.close()
+    pool_of_gone._receive(first)
+    assert first.link is None and pool_of_gone._suspects == {0: Suspects()} and pool_of_gone._again == []
+
+
+def test_where_one_worker_met_an_error_and_the_others_died_the_error_ends_the_stage(pool_of_gone):
+    first, second, _, _ = connected(pool_of_gone)
+    pool_of_gone._worker_failed(first, EngineError, "a GPU fell off the bus")
+    for _ in range(pool.TRIES - 1):
+        pool_of_gone._worker_ended(second, "killed")
+    with pytest.raises(EngineError, match="^a GPU fell off the bus$"):
+        pool_of_gone._worker_ended(second, "killed")
