@@ -55,6 +55,8 @@ class _Worker:
 
     number: int
     process: WorkerProcess | None = None
+    starts: int = 0
+    """How many processes have been started here."""
     link: Connection | None = None
     parts: set[int] = field(default_factory=set)
     at: list[str] = field(default_factory=list)
@@ -137,6 +139,7 @@ class WorkerPool:
 
     def _start(self, worker: _Worker) -> None:
         worker.error = None
+        worker.starts += 1
         worker.process = self._launcher.start(worker.number, self._connections.address, self._connections.key)
 
     def _is_over(self) -> bool:
@@ -198,7 +201,7 @@ class WorkerPool:
 
     def _on_count(self, worker: _Worker, count: int, rejects: Sequence[str], usages: Sequence[Any]) -> None:
         self._progress.update(count, rejects=rejects)
-        self._file.of_worker(id(worker.process), usages)
+        self._file.of_worker((worker.number, worker.starts), usages)
         self._file.write_now_and_then()
 
     def _on_traces(self, worker: _Worker, traces: list[ItemTrace]) -> None:

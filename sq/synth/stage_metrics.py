@@ -26,7 +26,7 @@ class StageMetrics:
 
     def __init__(self, directory: Path, usages: Sequence[Usage], determinism: Mapping[str, str]) -> None:
         self._directory, self._usages, self._determinism = directory, usages, dict(determinism)
-        self._of_workers: dict[int, Sequence[Usage]] = {}
+        self._of_workers: dict[tuple[int, int], Sequence[Usage]] = {}
         content = read_stage_metrics(directory)
         self._before: dict[str, float] = content.get("usage", {})
         self._finished: dict[str, Any] = {k: content[k] for k in ("digest", "figures") if k in content}
@@ -41,8 +41,8 @@ class StageMetrics:
                 total[name] = total.get(name, 0.0) + value
         return total
 
-    def of_worker(self, process: int, usages: Sequence[Usage]) -> None:
-        """What the models of a worker's process have been asked so far."""
+    def of_worker(self, process: tuple[int, int], usages: Sequence[Usage]) -> None:
+        """What the models of a worker's process (its place, and which there) have been asked so far."""
         self._of_workers[process] = usages
 
     def kept(self, digest: str) -> Mapping[str, float] | None:

@@ -14,7 +14,9 @@ from test_killed import content
 
 from sq.core.errors import EngineError
 from sq.core.ledger import Ledger
+from sq.core.progress import Progress
 from sq.domains.oracle import OracleEngine
+from sq.engine.meter import Usage
 from sq.synth import pool
 from sq.synth.connections import KEEP_ALIVE, WorkerConnections, connect
 from sq.synth.pool import WorkerPool
@@ -183,3 +185,13 @@ def test_where_one_worker_met_an_error_and_the_others_died_the_error_ends_the_st
         pool_of_gone._worker_ended(second, "killed")
     with pytest.raises(EngineError, match="^a GPU fell off the bus$"):
         pool_of_gone._worker_ended(second, "killed")
+
+
+def test_what_each_process_of_a_worker_was_asked_is_counted(pool_of_gone, tmp_path):
+    worker = connected(pool_of_gone)[0]
+    with Progress(tmp_path / "a", "answers", "question", total=1, done=lambda: 0) as pool_of_gone._progress:
+        for requests in (10, 25):
+            pool_of_gone._on_count(worker, 1, (), [Usage(requests=5)])
+            pool_of_gone._on_count(worker, 1, (), [Usage(requests=requests)])
+            pool_of_gone._worker_ended(worker, "killed")
+    assert pool_of_gone._file.usage["usage/requests"] == 35
