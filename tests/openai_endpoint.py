@@ -25,6 +25,7 @@ class Endpoint:
         self.fault = lambda name, attempt: None
         self.say = lambda name, seed: f"{name} #{seed}"
         self.seen, self.bodies, self.times = Counter(), [], defaultdict(list)
+        self.models = 200  # the status of GET /models; None: no answer
         self.served, self.connections, self.most, self.busy = Counter(), 0, 0, 0
         self.authorization, self.headers = set(), []
         self.loop = asyncio.new_event_loop()
@@ -68,6 +69,9 @@ class Endpoint:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 lines = [line.partition(": ") for line in head.decode().split("\r\n")[1:]]
                 fields = {name.lower(): value for name, _, value in lines}
+                if head.startswith(b"GET"):
+                    await self._models(writer)
+                    continue
                 body = json.loads(await reader.readexactly(int(fields["content-length"])))
                 self.authorization.add(fields.get("authorization"))
                 self.headers.append(fields)
@@ -83,6 +87,12 @@ class Endpoint:
         finally:
             self.connections -= 1
             writer.close()
+
+    async def _models(self, writer):
+        while self.models is None:
+            await asyncio.sleep(0.02)
+        writer.write(f"HTTP/1.1 {self.models} X\r\nContent-Length: 2\r\n\r\n{{}}".encode())
+        await writer.drain()
 
     async def _answer(self, path, body, reader, writer):
         name = body["messages"][-1]["content"] if "messages" in body else str(body["prompt"])

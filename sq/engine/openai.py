@@ -155,8 +155,11 @@ class OpenAIEngine:
             raise EngineError(f"the engine of {self.fingerprint} is closed")
 
     def _results(self, source: Iterator[Request]) -> Iterator[Result]:
+        from sq.engine.openai_silence import watch
+
         in_flight: set[Future[Result]] = set()
         held: list[Result] = []
+        silence = asyncio.run_coroutine_threadsafe(watch(self.client), self._loop)
         try:
             while True:
                 self._check_open()
@@ -165,12 +168,15 @@ class OpenAIEngine:
                 if not in_flight:
                     break
                 done, in_flight = wait(in_flight, timeout=1.0, return_when=FIRST_COMPLETED)  # so that Ctrl-C is handled
+                if silence.done():
+                    silence.result()
                 for future in done:
                     yield from self._ready(future.result(), held)
             yield from held
         except CancelledError:
             raise EngineError("the engine was closed while requests were in flight") from None
         finally:
+            silence.cancel()
             for future in in_flight:
                 future.cancel()
 

@@ -48,11 +48,14 @@ class AttemptError(Exception):
 
 @dataclass(eq=False)
 class Endpoint:
-    """One address: requests in flight, and since when it cannot be reached, and from when it is tried."""
+    """One address: requests in flight, since when it cannot be reached or says nothing, and from when it is tried."""
 
     url: str
     in_flight: int = 0
     gone_since: float | None = None
+    heard: float = 0.0
+    """When anything below HTTP 500 last came from it, or nothing was asked."""
+    silent_since: float | None = None
     next_try: float = 0.0
 
 
@@ -62,7 +65,8 @@ class Client:
     def __init__(self, config: OpenAIConfig, urls: list[str], key: str | None) -> None:
         self.config, self.endpoints = config, [Endpoint(url) for url in urls]
         self.requests = self.attempts = self.prompt_tokens = self.completion_tokens = 0
-        self.served = False
+        self.served, self.asking = False, 0
+        self._said: set[str] = set()
         self._pause = min(PROBE, config.backoff_max)
         self._request_rate = RateLimiter(config.requests_per_minute)
         self._token_rate = RateLimiter(config.tokens_per_minute)
@@ -81,6 +85,7 @@ class Client:
     async def ask(self, request: Request) -> Result:
         """Everything that `request` asks for. Endpoints that give fewer choices than asked are asked for the rest."""
         self.requests += 1
+        self.asking += 1
         got: list[Completion] = []
         prompt_tokens = 0
         try:
@@ -94,6 +99,8 @@ class Client:
         except AttemptError as error:
             problem = f"no answer after {self.config.attempts} attempts; the last: {error}"
             return Result(key=request.key, error=storable(problem))
+        finally:
+            self.asking -= 1
         return Result(key=request.key, completions=tuple(got), prompt_tokens=prompt_tokens)
 
     async def _ask(self, request: Request) -> tuple[list[Completion], int]:
@@ -113,7 +120,9 @@ class Client:
             except AttemptError as error:
                 if attempt == self.config.attempts:
                     raise
-                await asyncio.sleep(delay(attempt, error.wait, self.config.backoff, self.config.backoff_max))
+                pause = delay(attempt, error.wait, self.config.backoff, self.config.backoff_max)
+                self._say_first(endpoint, str(error), pause)
+                await asyncio.sleep(pause)
             else:
                 self.served = True
                 self._token_rate.correct(prompt_tokens + completion_tokens - reserved)
@@ -140,10 +149,14 @@ class Client:
         reached = True
         try:
             async with asyncio.timeout(self.config.timeout):
-                return await self._sdk.post(endpoint.url + path, cast_to=object, body=body, options=self._options)
+                answer = await self._sdk.post(endpoint.url + path, cast_to=object, body=body, options=self._options)
+            endpoint.heard = asyncio.get_running_loop().time()
+            return answer
         except TimeoutError:
             raise AttemptError(f"no answer within engine.timeout={self.config.timeout:g} s") from None
         except openai.APIStatusError as error:
+            if error.status_code < 500:
+                endpoint.heard = asyncio.get_running_loop().time()
             raise self._error(endpoint, error) from None
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
@@ -158,6 +171,28 @@ class Client:
             if reached and endpoint.gone_since is not None:
                 log.warning("%s can be reached again", redact(endpoint.url))
                 endpoint.gone_since, endpoint.next_try = None, 0.0
+
+    async def silence(self, endpoint: Endpoint) -> str | None:
+        """Why an endpoint does not answer the least request there is, within `PROBE` seconds; None where it does."""
+        try:
+            async with asyncio.timeout(PROBE):
+                await self._sdk.get(endpoint.url + "/models", cast_to=object, options=self._options)
+        except TimeoutError:
+            return f"no answer within {PROBE:g} s"
+        except openai.APIStatusError as error:
+            return redact(f"HTTP {error.status_code}: {message(error)}") if error.status_code >= 500 else None
+        except openai.APIConnectionError as error:
+            return redact(f"{type(error.__cause__ or error).__name__}: {error.__cause__ or error}")
+        except (ValueError, RecursionError):
+            return None
+        return None
+
+    def _say_first(self, endpoint: Endpoint | None, reason: str, pause: float) -> None:
+        """Of each kind of failure the first is said when it happens."""
+        kind = reason.partition(":")[0]
+        if endpoint is not None and kind not in self._said:
+            self._said.add(kind)
+            log.warning("%s: %s. The request is sent again in %.1f s", redact(endpoint.url), reason[:300], pause)
 
     def _gone(self, endpoint: Endpoint, reason: str, begun: float) -> None:
         """No connection could be made: said at once, and when the next try is.

@@ -7,7 +7,7 @@ import pytest
 from openai_endpoint import KEY, Endpoint, ask, error
 
 from sq.core.errors import EngineError
-from sq.engine import openai_client
+from sq.engine import openai_client, openai_silence
 
 
 @pytest.mark.parametrize("fault", ["cut", "hang", "malformed"])
@@ -100,3 +100,33 @@ def test_the_environment_adds_nothing_to_a_request(endpoint, start, monkeypatch,
     assert not [name for name in headers if name.startswith("openai-")] and "private" not in str(headers).replace(
         KEY, ""
     )
+
+
+@pytest.fixture
+def hurried(monkeypatch):
+    for module, name, seconds in (
+        (openai_silence, "QUIET", 0.1),
+        (openai_client, "PROBE", 0.3),
+        (openai_client, "GONE", 0.3),
+    ):
+        monkeypatch.setattr(module, name, seconds)
+
+
+@pytest.mark.parametrize("fault", ["hang", (502, "", "bad gateway")])
+def test_an_endpoint_that_answers_nothing_stops_the_run(endpoint, start, hurried, caplog, fault):
+    endpoint.fault = lambda name, attempt: fault if name != "a" else None
+    endpoint.models = None if fault == "hang" else 502
+    results = []
+    with pytest.raises(EngineError, match="answered no request for .*, nor GET /models: .*nothing is lost"):
+        results.extend(start(concurrency=2, attempts=100, timeout=3).generate(ask("a")))
+        results.extend(start(concurrency=2, attempts=100, timeout=3).generate(ask(*"bcd")))
+    assert [r.key for r in results] == ["key of a"]
+    assert caplog.text.count("where no endpoint answers") == 1
+
+
+def test_a_long_generation_and_a_request_that_always_fails_are_no_silence(endpoint, start, hurried, caplog):
+    endpoint.fault = lambda name, attempt: 1.5 if name == "long" else (500, "", "oh no")
+    results = {r.key: r for r in start(attempts=12).generate(ask("long", "bad"))}
+    assert results["key of long"].completions
+    assert results["key of bad"].error == "no answer after 12 attempts; the last: HTTP 500: oh no"
+    assert caplog.text.count("HTTP 500: oh no. The request is sent again in 0.0 s") == 1

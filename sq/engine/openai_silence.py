@@ -1,0 +1,66 @@
+"""Endpoints that take requests and answer none.
+
+A long generation and a dead server look alike, so an endpoint that is quiet is asked for the list of its models.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from sq.core.errors import EngineError
+from sq.core.secrets import redact
+from sq.engine import openai_client
+from sq.engine.openai_client import Client, Endpoint
+
+log = logging.getLogger(__name__)
+QUIET = 30.0
+"""Seconds in which nothing but HTTP 5xx came from an endpoint, after which it is asked whether it is there."""
+
+
+async def watch(client: Client) -> None:
+    """Ask each endpoint that is quiet for its models, as often as one that is gone is tried.
+
+    Raises:
+        EngineError: where none has answered that for `GONE` seconds either.
+    """
+    clock = asyncio.get_running_loop().time
+    for endpoint in client.endpoints:
+        endpoint.heard, endpoint.silent_since = clock(), None
+    while True:
+        await asyncio.sleep(openai_client.PROBE)
+        endpoints = list(client.endpoints)  # they change places
+        for endpoint in endpoints:
+            if not client.asking:
+                endpoint.heard = clock()
+            if clock() - endpoint.heard < QUIET or endpoint.gone_since is not None:
+                _speaks(endpoint)
+            elif (reason := await client.silence(endpoint)) is None:
+                endpoint.heard = clock()
+                _speaks(endpoint)
+            else:
+                _silent(client, endpoint, reason)
+
+
+def _speaks(endpoint: Endpoint) -> None:
+    if endpoint.silent_since is not None:
+        log.warning("%s answers again", redact(endpoint.url))
+        endpoint.silent_since = None
+
+
+def _silent(client: Client, endpoint: Endpoint, reason: str) -> None:
+    now, where = asyncio.get_running_loop().time(), redact(endpoint.url)
+    since = [one.gone_since or one.silent_since for one in client.endpoints]
+    quiet = now - endpoint.heard
+    if endpoint.silent_since is None:
+        endpoint.silent_since = now
+        log.warning(
+            "%s has answered no request for %.0f s, nor GET /models (%s). That is asked every %.0f s; where no "
+            "endpoint answers it for %.0f s the run stops",
+            where, quiet, reason, openai_client.PROBE, openai_client.GONE,
+        )  # fmt: skip
+    elif all(since) and now - max(one or 0.0 for one in since) >= openai_client.GONE:
+        raise EngineError(
+            f"{where} has answered no request for {quiet:.0f} s, nor GET /models: {reason}. Start it again, or set "
+            f"{client.config.url_env} to its address, and run the same command again: nothing is lost"
+        )
