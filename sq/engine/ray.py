@@ -70,10 +70,8 @@ class RayLauncher:
             host, colon, port = address.partition(":")
             if colon and port.isdigit():  # Ray itself would try for minutes
                 socket.create_connection((host, int(port)), timeout=10).close()
-            self._ray.init(
-                address=None if address == "local" else address, log_to_driver=False, configure_logging=False,
-                **(here if address == "local" else {}),
-            )  # fmt: skip
+            new = here if address == "local" else {}  # None in place of "local" would join the cluster of RAY_ADDRESS
+            self._ray.init(address=address, log_to_driver=False, configure_logging=False, **new)
         except (OSError, RuntimeError, ValueError) as error:
             raise EngineError(
                 f"no Ray cluster at cluster.address={address!r}: {str(error).splitlines()[0]}. Start one with "

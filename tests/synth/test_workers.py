@@ -347,3 +347,17 @@ def test_rates_of_an_endpoint_are_shared_by_the_workers(run, forks, job, monkeyp
     monkeypatch.setattr("sq.synth.pool.WorkerTask", lambda **given: tasks.append(given) or WorkerTask(**given))
     run("answers", "input=domain", "limit=4", "workers=2", to="a")
     assert shares == [2] and tasks[0]["job"].engine.max_failures == 0.5
+
+
+def test_a_local_cluster_is_a_new_one_whatever_the_environment_names(job, monkeypatch):
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'sq[ray]'")
+    from ray._private.services import canonicalize_bootstrap_address
+
+    def init(address, **settings):
+        raise RuntimeError(f"joins {canonicalize_bootstrap_address(address)}")  # as Ray reads it
+
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.setattr(ray, "init", init)
+    for address, joined in (("local", "None"), ("auto", "10.0.0.1:6379")):
+        with pytest.raises(EngineError, match=f"joins {joined}"):
+            launcher_of(job("answers", "input=x", "output_dir=y", "workers=2", f"cluster.address={address}"))
