@@ -1,11 +1,13 @@
 """Ask again what an earlier run recorded but should not stand: those results are taken out of parts and journals.
 
-A part's files do not say which item gave which row. Where each item has either rejects or the same number of rows, it
-follows from the items' order; else all items of the part are computed again.
+A part's files do not say which item gave which row. Where each item has either rejects or rows, it follows from the
+items' order: one item's rows have the same value in `item_column`, or all items have the same number of rows. Else all
+items of the part are computed again.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -37,6 +39,8 @@ class Retry:
     row: Callable[[Record], bool] = _never
     whole: bool = False
     """Items are not independent: if any is asked again, all are computed again."""
+    item_column: str | None = None
+    """Its value is another in each item's rows. None: all items have the same number of rows."""
 
     def concerns(self, directory: Path, part: Part, codec: Codec) -> bool:
         """Whether any result of a part is not to stand."""
@@ -71,12 +75,22 @@ class Retry:
         for reject in rejected:
             rejects[reject[REJECTS.schema.names.index("key")]].append(reject)
         kept = [key for key in keys if key not in rejects]
-        each, odd = divmod(len(rows), max(len(kept), 1))
-        if odd or (rows and not kept):
+        groups = self._groups(rows, len(kept), codec)
+        if len(groups) != len(kept):
             return {}
         results: Results = {key: ([], of) for key, of in rejects.items()}
-        results |= {key: (rows[i * each : (i + 1) * each], []) for i, key in enumerate(kept)}
+        results |= {key: (group, []) for key, group in zip(kept, groups, strict=True)}
         return self._left(results, codec)
+
+    def _groups(self, rows: list[Values], items: int, codec: Codec) -> list[list[Values]]:
+        """The rows of each of so many items; another number of groups where that cannot be known."""
+        if self.item_column is not None:
+            at = codec.schema.names.index(self.item_column)
+            return [list(group) for _, group in itertools.groupby(rows, key=lambda row: row[at])]
+        each, odd = divmod(len(rows), max(items, 1))
+        if odd or not each:
+            return [[] for _ in range(items if not rows else 0)]
+        return [list(rows[i * each : (i + 1) * each]) for i in range(len(rows) // each)]
 
     def _left(self, results: Results, codec: Codec) -> Results:
         return {

@@ -45,6 +45,7 @@ class AnswersStage(SynthStage):
         sampler = AnswerSampler(solver=solver, sampling=sampling, domain=domain, seed=job.seed)
         return StageSpec(
             schema=CANDIDATE,
+            item_column="question_id",
             fingerprint_fields={**sampler.fingerprint_fields, **domain.answer_fields},
             items=lambda: source.items(sampler.key),
             items_from=source.items_from(sampler.key),

@@ -26,7 +26,11 @@ def retry_of(job: SynthJob, spec: StageSpec) -> Retry | None:
     """Which results of an earlier run are not to stand."""
     if not job.retry_engine_rejects:
         return None
-    return Retry(reject=lambda reject: bool(reject["reason"] == "engine"), whole=not spec.independent)
+    return Retry(
+        reject=lambda reject: bool(reject["reason"] == "engine"),
+        whole=not spec.independent,
+        item_column=spec.item_column,
+    )
 
 
 def do_parts(spec: StageSpec, shard: Shard, run: str, after_each: Callable[[ItemResult], None]) -> list[str]:

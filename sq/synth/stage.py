@@ -77,6 +77,8 @@ class StageSpec:
     """Whether its models are loaded one after the other, each over all items that a worker is given at once."""
     independent: bool = True
     """Whether an item has rows or rejects, never both, and no item's depend on another's."""
+    item_column: str | None = None
+    """A column whose value is another in each item's rows, where items have different numbers of rows."""
     traces: Callable[[int], list[ItemTrace]] = no_traces
     """What its models were asked for their first items, so many of each."""
     unit: str = "row"

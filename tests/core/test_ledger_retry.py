@@ -90,6 +90,20 @@ def test_where_rows_cannot_be_told_apart_the_part_is_computed_again(tmp_path):
     assert files(tmp_path / "a") == files(tmp_path / "undisturbed")
 
 
+def test_items_with_different_numbers_of_rows_are_told_apart_by_a_column(tmp_path):
+    def uneven(number):
+        row = {"text": f"of {number}", "score": None, "parents": None}
+        return [{"id": f"{number}.{i}", **row} for i in range(number % 3 + 1)], []
+
+    told = Retry(reject=of_the_engine, item_column="text")
+    for number in range(8):  # without 0, 3 or 6, two rows each would do
+        place = tmp_path / str(number)
+        run(place, lambda n, failed=number: failing(10) if n == failed else uneven(n), count=8)
+        assert run(place, uneven, told, count=8) == [number]
+        run(tmp_path / "undisturbed", uneven, count=8)
+        assert files(place) == files(tmp_path / "undisturbed")
+
+
 def test_items_that_depend_on_each_other_are_all_computed_again(tmp_path):
     run(tmp_path / "a", lambda number: failing(number) if number == 20 else even(number))
     assert run(tmp_path / "a", even, ENGINE) == [], "no item failed"

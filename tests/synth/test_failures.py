@@ -134,6 +134,19 @@ def test_where_they_fail_each_time_they_can_be_rejected_and_asked_again_later(ru
     assert contents(tmp_path / "a") == contents(tmp_path / "undisturbed")
 
 
+def test_candidates_stay_under_their_question_where_each_wants_its_own_number(run, endpoint, questions, tmp_path):
+    file, texts = questions
+    lines = [{"question": text, "answers_wanted": wanted} for text, wanted in zip(texts, (1, 2, 3), strict=False)]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    command = ("answers", *OPENAI, f"input={file}")
+    endpoint.fault = fails_on(texts[1])
+    run(*command, "engine.reject_failed=true", "engine.max_failures=1", to="a")
+    endpoint.fault = fails_on()
+    run(*command, "retry_engine_rejects=true", to="a")
+    run(*command, to="undisturbed")
+    assert contents(tmp_path / "a") == contents(tmp_path / "undisturbed")
+
+
 def judged(run, file, tmp_path, *more, to):
     chain = "filters=[solvability,duplicates]"
     return run("filter", *OPENAI, chain, f"input={file}", f"stage.scores={tmp_path / 'scores'}", *more, to=to)
