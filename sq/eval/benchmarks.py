@@ -206,6 +206,7 @@ class ProblemSet(PublishedBenchmark):
     distractors: list[str] = setting(
         [], help="their columns with the wrong choices of a multiple-choice question; the answer is then a letter"
     )
+    context: str | None = setting(None, help="their column with a text that stands before the question, where it has one")
     dialogue: str | None = setting(None, help="their column with a conversation (MathChat)")
     rounds: int = setting(1, ge=1, help="questions of a conversation; the model's own replies stand between them")
 
@@ -219,7 +220,7 @@ class ProblemSet(PublishedBenchmark):
         from sq.eval.checkers import EqualityChecker
         from sq.eval.equal.numbers import Tolerance
 
-        tolerances = {key: t for key, p in problems.by_id.items() if (t := _number(p.get("tolerance"))) is not None}
+        tolerances = {key: t for key, p in problems.by_id.items() if (t := _tolerance(p.get("tolerance"))) is not None}
         constant = None if isinstance(self.tolerance, str) else self.tolerance
         allowed = Tolerance(constant, self.relative_tolerance)
         return EqualityChecker(grading.grader, grading.profiles, tolerances, allowed)
@@ -229,8 +230,13 @@ class ProblemSet(PublishedBenchmark):
         options = {"form": self.form, "header": self.header}
         return options, ("question", "solution" if self.form == "math" else "answer")
 
+    def _digest(self, origin: str) -> str:
+        return row_id("context", source=origin, column=self.context) if self.context else origin
+
     def _problems_in(self, row: dict[str, Any]) -> Iterator[Problem | UnusableProblem]:
         """One, or one for each round of its conversation."""
+        if self.context and str(row.get(self.context) or "").strip():
+            row["question"] = f"{row[self.context]}\n{row['question']}"
         if isinstance(self.tolerance, str):
             row["tolerance"] = row.get(self.tolerance)
         if self.distractors:
@@ -269,6 +275,10 @@ class ProblemSet(PublishedBenchmark):
             fault = f"the reference {_shortened(answer)} is no number"
         if self.expects == "boxed" and not (isinstance(solution, str) and last_boxed(solution)):
             fault = "the solution has no answer in a box"
+        try:
+            _tolerance(row.get("tolerance"))
+        except ValueError as error:
+            fault = str(error)
         if fault:
             detail = f"row {row.get('source_row')}: {fault}"
             return UnusableProblem(key=row["id"], row=row, reason=REFERENCE, detail=detail)
@@ -281,11 +291,23 @@ def is_number(text: str) -> bool:
     return bool(NUMBER.fullmatch(text.strip())) and any(c.isdigit() for c in text)
 
 
-def _number(value: Any) -> float | None:
-    try:
-        return None if value in (None, "") else float(str(value))
-    except ValueError:
+def _tolerance(value: Any) -> float | None:
+    """The absolute error of a problem, where its column has one: `1e-1`, or the same for each value, `1e-1,1e-1`.
+
+    Raises:
+        ValueError: for what is no such number, and for values with different errors.
+    """
+    if value in (None, ""):
         return None
+    try:
+        errors = {float(part) for part in str(value).split(",") if part.strip()}
+    except ValueError:
+        errors = set()
+    if len(errors) > 1:
+        raise ValueError(f"the tolerance {_shortened(str(value))} is another for each value, which is not supported")
+    if not all(0 <= error < float("inf") for error in errors or {-1.0}):
+        raise ValueError(f"the tolerance {_shortened(str(value))} is no number of at least 0")
+    return errors.pop()
 
 
 def _label(value: Any) -> str:

@@ -271,3 +271,20 @@ def test_math_perturb_s_answers_may_be_numbers_or_texts(tmp_path, variant):
     found = benchmark(f"math_perturb_{variant}", f"path={written(tmp_path, rows)}").load(None, 0)
     assert [p["answer"] for p in found.by_id.values()] == ["42", "\\frac{1}{2}", "0.5"] and not found.unusable
     assert [p["source"] for p in found.by_id.values()] == ["test", "train", "train"]
+
+
+def test_a_context_stands_before_its_question_and_a_tolerance_that_is_none_leaves_the_problem_out(tmp_path, caplog):
+    row = {"question": "How fast is it?", "context": None, "final_answer": ["3"], "error": None, "subfield": "Optics"}
+    rows = [row, {**row, "context": "A ball falls."}, {**row, "context": " ", "error": "1e-1,1e-1"},
+            {**row, "final_answer": ["1,2"], "error": "1e-1,1e-2"}, {**row, "error": "small"}]  # fmt: skip
+    published = benchmark("olympiadbench_physics_en_comp", f"path={written(tmp_path, rows)}")
+    found = published.load(None, 0)
+    asked = [p["question"] for p in found.by_id.values()]
+    assert asked == ["How fast is it?", "A ball falls.\nHow fast is it?", "How fast is it?"]
+    assert "row 4: the tolerance '1e-1,1e-2' is another for each value" in caplog.text
+    assert "row 5: the tolerance 'small' is no number" in caplog.text
+    grading = GradingConfig(profiles=["strict"], grader=GraderConfig(workers=1), sandbox=SandboxConfig())
+    tolerances = published.checker(found, grading)._tolerances
+    assert list(tolerances.items()) == [(list(found.by_id)[2], 0.1)]
+    bare = benchmark("olympiadbench_physics_en_comp", f"path={tmp_path / 'problems.jsonl'}", "context=null")
+    assert bare.load(None, 0).digest != found.digest, "answers to the question without its context are not kept"
