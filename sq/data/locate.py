@@ -26,6 +26,7 @@ SPLIT = "split={} (data.split in training, source.split in synthesis)"
 _SPLITS = ("train", "test", "validation", "valid", "val", "dev")
 _SHARD = re.compile(r"(\w+(?:\.\w+)*)-\d{5}-of-\d{5}")
 """A file of a dataset as the hub and `sq build` lay it out below data/; `load_dataset` takes these and no others."""
+_NUMBERED = re.compile(r"^([A-Za-z]+)\d+(?=\.)")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -144,7 +145,8 @@ def _of_split(files: list[Path], directory: Path, split: str | None) -> list[Pat
     shards = [(file, _SHARD.match(file.name)) for file in files if file.parent == directory / "data"]
     named = [(file, shard[1]) for file, shard in shards if shard]
     by_split: dict[str, list[Path]] = {}
-    for file, name in named or [(file, _split_of(file.relative_to(directory), split)) for file in files]:
+    firsts = {file: _first_of(file, files) for file in files}
+    for file, name in named or [(file, _split_of(firsts[file].relative_to(directory), split)) for file in files]:
         by_split.setdefault(name, []).append(file)
     names = [name for name in by_split if name]
     if not names:
@@ -160,6 +162,12 @@ def _of_split(files: list[Path], directory: Path, split: str | None) -> list[Pat
     if chosen not in names:
         raise RowError(f"{directory} has no split '{split}'; it has {', '.join(names)}")
     return by_split[chosen]
+
+
+def _first_of(file: Path, files: list[Path]) -> Path:
+    """The file that a numbered one goes on from: `test.jsonl`, of `test2.jsonl` beside it."""
+    first = file.with_name(_NUMBERED.sub(r"\1", file.name))
+    return first if first in files else file
 
 
 def _split_of(file: Path, wanted: str | None) -> str:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
 
@@ -143,7 +144,7 @@ class PublishedBenchmark(BenchmarkConfig):
         source = SourceConfig(
             input=self.path or self.hub,
             columns=self.columns or None,
-            split=None if self.path else self.split,
+            split=None if self.path and not _has_splits(self.path) else self.split,
             subset=None if self.path else self.subset,
             revision=None if self.path else self.revision,
             **options,
@@ -153,7 +154,7 @@ class PublishedBenchmark(BenchmarkConfig):
             chosen = (row for row in read_source(source, needed, unread) if self._is_chosen(row))
             rows, origin = list(islice(chosen, limit)), digest(source)
         except RowError as error:
-            fix = "" if self.path else f". A local copy is read with benchmark.{self.name}.path=FILE"
+            fix = f" (benchmark.{self.name}.path, .split)" if self.path else f". A local copy is read with benchmark.{self.name}.path=FILE"
             raise RowError(f"benchmark {self.name}: {error}{fix}") from error
         unusable = [
             UnusableProblem(key=row_id("bad", file=b.file, line=b.line), row=b.row(), reason=b.reason, detail=b.detail)
@@ -289,6 +290,11 @@ class ProblemSet(PublishedBenchmark):
 def is_number(text: str) -> bool:
     """Whether a reference is a single number: a sign, currency, thousands separators and a percent sign are allowed."""
     return bool(NUMBER.fullmatch(text.strip())) and any(c.isdigit() for c in text)
+
+
+def _has_splits(path: str) -> bool:
+    """Whether a split may be chosen in it: a directory of files, which is no stage's output and no single dataset."""
+    return Path(path).is_dir() and not any((Path(path) / n).exists() for n in ("manifest.json", "dataset_info.json"))
 
 
 def _tolerance(value: Any) -> float | None:

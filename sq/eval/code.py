@@ -117,7 +117,7 @@ class CodeBenchmark(PublishedBenchmark):
             question, code = read_problem(row, self.style, complete=self.ask == "complete", challenge=self.challenge)
         except (KeyError, ValueError, RecursionError) as error:
             fault = f"has no column {error}" if isinstance(error, KeyError) else str(error)
-            detail = f"row {row.get('source_row')}: {fault}"
+            detail = f"{row.get('source')}, row {row.get('source_row')}{_named(row)}: {fault}"
             yield UnusableProblem(key=row["id"], row=row, reason=REFERENCE, detail=detail)
             return
         columns = {name: row[name] for name in ("id", "run", "model", "seed", "parents", "source", "source_row")}
@@ -203,6 +203,12 @@ def program_of(code: Mapping[str, Any], source: str) -> Program:
         return Program(source=source, tests=Unittests(tests="\n".join(code["tests"])))
     tests = Asserts(tests=code["tests"], entry=code["entry"], context=code["context"], setup=code["setup"])
     return Program(source=source, tests=tests)
+
+
+def _named(row: Mapping[str, Any]) -> str:
+    """How a problem is called where it is from: ` (question_id 3487)`."""
+    name = next((name for name in ("question_id", "task_id", "source_id") if row.get(name) is not None), None)
+    return f" ({name} {str(row[name])[:60]})" if name else ""
 
 
 def _grade_row(program: ExtractedProgram, result: ProgramResult | None) -> GradeRow:

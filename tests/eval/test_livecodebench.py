@@ -17,7 +17,7 @@ from sq.core.config import build
 from sq.core.errors import ConfigError, EngineError, RowError
 from sq.core.ledger import read_rows
 from sq.domains.code.extract import extract_program
-from sq.eval.code import program_of
+from sq.eval.code import CodeBenchmark, program_of
 from sq.eval.code_livecodebench import PRELUDE, cases_of, read_livecodebench
 from sq.sandbox.cases import output_differs, value_differs
 from sq.sandbox.config import SandboxConfig
@@ -270,3 +270,22 @@ def test_a_whole_evaluation(monkeypatch, random_tiny, tmp_path):
     assert json.loads(next(read_rows(tmp_path / "ev/livecodebench/answers"))["reference"]) == json.loads(
         HALVES["public_test_cases"]
     )
+
+
+def test_its_files_are_read_in_order_from_their_directory_and_what_is_left_out_is_named(tmp_path, caplog):
+    directory = tmp_path / "code_generation_lite"
+    directory.mkdir()
+    (directory / "code_generation_lite.py").write_text("")
+    for number, name in enumerate(["test.jsonl", "test2.jsonl", "test6.jsonl"]):
+        rows = [{**row, "question_id": f"{number}{i}"} for i, row in enumerate((HALVES, PAIRS))]
+        if number == 1:
+            rows[1]["public_test_cases"] = "[1"
+        written(tmp_path, "LIVECODEBENCH", rows).rename(directory / name)
+    for settings in ({}, {"split": "test"}):
+        found = build({"name": "lcb", "path": str(directory), **settings}, CodeBenchmark).load(None, 0)
+        assert [p["source_id"] for p in found.by_id.values()] == ["00", "01", "10", "20", "21"]
+    assert "code_generation_lite, row 2 (question_id 11): " in caplog.text
+    (directory / "train.jsonl").write_text("{}\n")
+    assert len(build({"name": "lcb", "path": str(directory)}, CodeBenchmark).load(None, 0).by_id) == 5
+    with pytest.raises(RowError, match=r"has no split 'dev'; it has .*lcb\.path, \.split"):
+        build({"name": "lcb", "path": str(directory), "split": "dev"}, CodeBenchmark).load(None, 0)
