@@ -154,7 +154,11 @@ class PublishedBenchmark(BenchmarkConfig):
             chosen = (row for row in read_source(source, needed, unread) if self._is_chosen(row))
             rows, origin = list(islice(chosen, limit)), digest(source)
         except RowError as error:
-            fix = f" (benchmark.{self.name}.path, .split)" if self.path else f". A local copy is read with benchmark.{self.name}.path=FILE"
+            fix = (
+                f" (benchmark.{self.name}.path, .split)"
+                if self.path
+                else f". A local copy is read with benchmark.{self.name}.path=FILE"
+            )
             raise RowError(f"benchmark {self.name}: {error}{fix}") from error
         unusable = [
             UnusableProblem(key=row_id("bad", file=b.file, line=b.line), row=b.row(), reason=b.reason, detail=b.detail)
@@ -207,7 +211,9 @@ class ProblemSet(PublishedBenchmark):
     distractors: list[str] = setting(
         [], help="their columns with the wrong choices of a multiple-choice question; the answer is then a letter"
     )
-    context: str | None = setting(None, help="their column with a text that stands before the question, where it has one")
+    context: str | None = setting(
+        None, help="their column with a text that stands before the question, where it has one"
+    )
     dialogue: str | None = setting(None, help="their column with a conversation (MathChat)")
     rounds: int = setting(1, ge=1, help="questions of a conversation; the model's own replies stand between them")
 
