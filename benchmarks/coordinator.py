@@ -109,7 +109,7 @@ def _sleep(address: str, key: bytes, number: int, given: argparse.Namespace, par
         while (left := moment - time.monotonic()) > 0:
             time.sleep(min(left, COUNTED_EVERY))
             if time.monotonic() - reported_at >= COUNTED_EVERY:
-                link.send(("count", int(given.rate * COUNTED_EVERY), []))
+                link.send(("count", int(given.rate * COUNTED_EVERY), [], []))
                 reported_at = time.monotonic()
 
     part = ask(True)
