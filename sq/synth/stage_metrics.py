@@ -18,7 +18,22 @@ from sq.engine.meter import Usage
 
 NAME = "figures.json"
 EVERY = 10.0
-"""Seconds between two writes while a stage is at work."""
+"""Most seconds between two writes while a stage is at work."""
+
+
+class Cadence:
+    """When to report again: after a second, then after twice as long each time, up to so many seconds."""
+
+    def __init__(self, longest: float) -> None:
+        self._longest, self._interval, self._reported = longest, 1.0, time.monotonic()
+
+    def due(self) -> bool:
+        """Whether it is time."""
+        return time.monotonic() - self._reported >= self._interval
+
+    def restart(self) -> None:
+        """A report has been made."""
+        self._interval, self._reported = min(2 * self._interval, self._longest), time.monotonic()
 
 
 class StageMetrics:
@@ -30,7 +45,7 @@ class StageMetrics:
         content = read_stage_metrics(directory)
         self._before: dict[str, float] = content.get("usage", {})
         self._finished: dict[str, Any] = {k: content[k] for k in ("digest", "figures") if k in content}
-        self._written = time.monotonic()
+        self._cadence = Cadence(EVERY)
 
     @property
     def usage(self) -> dict[str, float]:
@@ -56,7 +71,7 @@ class StageMetrics:
 
     def write_now_and_then(self) -> None:
         """Write, if that was some time ago: what a killed run has taken is known but for the last seconds."""
-        if time.monotonic() - self._written >= EVERY:
+        if self._cadence.due():
             self.write()
 
     def write(self) -> None:
@@ -65,7 +80,7 @@ class StageMetrics:
             {**self._finished, "usage": self.usage, "determinism": self._determinism}, indent=1, sort_keys=True
         )
         write_files(self._directory, {NAME: text.encode()})
-        self._written = time.monotonic()
+        self._cadence.restart()
 
 
 def read_stage_metrics(directory: Path) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from sq.engine.engine_log import log_to
 from sq.synth.connections import connect
 from sq.synth.parts import do_parts, identity_of, record, retry_of, usable
 from sq.synth.stage import ItemResult, StageSpec
+from sq.synth.stage_metrics import Cadence
 
 if TYPE_CHECKING:
     from sq.synth.config import SynthJob
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 TOGETHER = 32
 """Items that a worker asks about at once where one of a part's rows may end it."""
 COUNTED_EVERY = 5.0
-"""Seconds between two messages on how far a worker has come."""
+"""Most seconds between two messages on how far a worker has come."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,21 +175,22 @@ def _do_stage(remote: _Remote, task: WorkerTask, directory: Path) -> None:
 
 def _do_rounds(remote: _Remote, spec: StageSpec, shard: Shard, task: WorkerTask) -> None:
     """Streams of items, each over as many parts as there are to be had."""
-    reported_at = time.monotonic()
+    cadence = Cadence(COUNTED_EVERY)
     count, reasons = 0, list[str]()
 
     def send_count() -> None:
-        nonlocal reported_at, count
+        nonlocal count
         remote.send("count", count, tuple(reasons), list(spec.usages))
-        reported_at, count = time.monotonic(), 0
+        count = 0
         reasons.clear()
+        cadence.restart()
 
     def count_one(result: ItemResult) -> None:
         nonlocal count
         if result.failure is None:
             count += 1
             reasons.extend(reject.reason for reject in result.rejects)
-        if time.monotonic() - reported_at >= COUNTED_EVERY:
+        if cadence.due():
             send_count()
 
     while (given := remote.wait_for_part()) is not None:

@@ -1,13 +1,17 @@
 """What a stage keeps beside its rows: what its models were asked, and figures that only the run itself could know."""
 
+import itertools
 import json
+from types import SimpleNamespace
 
 import pytest
+from forked_workers import fork_workers
 
 from sq.core.ledger import read_rows
 from sq.domains.arithmetic import ArithmeticDomain
 from sq.domains.oracle import OracleEngine
-from sq.synth.stage_metrics import read_stage_metrics
+from sq.synth.pool import WorkerPool
+from sq.synth.stage_metrics import NAME, StageMetrics, read_stage_metrics
 
 
 @pytest.fixture
@@ -91,3 +95,24 @@ def test_select_has_as_many_items_as_its_candidates_have_questions(run, job, tmp
     run("answers", "input=domain", "limit=6", "stage.n=3", to="a")
     made = job("select", f"input={tmp_path / 'a'}", "stage.method=majority")
     assert made.stage.spec(made).total == 6
+
+
+def test_the_file_is_written_soon_and_then_less_often(tmp_path, monkeypatch):
+    now, written = 0, []
+    monkeypatch.setattr("sq.synth.stage_metrics.time", SimpleNamespace(monotonic=lambda: now))
+    file = StageMetrics(tmp_path, [], {})
+    for now in range(40):  # noqa: B007
+        file.write_now_and_then()
+        if (tmp_path / NAME).exists():
+            written.append(now)
+            (tmp_path / NAME).unlink()
+    assert written == [1, 3, 7, 15, 25, 35]
+
+
+def test_a_worker_says_soon_what_it_has_asked(run, tmp_path, monkeypatch):
+    fork_workers(monkeypatch)
+    clock, counts, on_count = itertools.count(), [], WorkerPool._on_count
+    monkeypatch.setattr("sq.synth.stage_metrics.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr(WorkerPool, "_on_count", lambda self, *given: counts.append(given[1]) or on_count(self, *given))
+    run("answers", "input=domain", "limit=20", "part_size=20", "workers=2", to="a")
+    assert next(filter(None, counts)) == 1 and sum(counts) == 20
