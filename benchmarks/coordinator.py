@@ -18,7 +18,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Client
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ class Job:
 
     workers: int
     stage: Stage = Stage()
+    filters: dict[str, Any] = field(default_factory=dict)
 
 
 class SleepingLauncher:
@@ -127,7 +128,7 @@ def _sleep(address: str, key: bytes, number: int, given: argparse.Namespace, par
             waits[2 * number] += max(0.0, came - done_at)
             waits[2 * number + 1] = max(waits[2 * number + 1], came - asked)
         part, count, done_at = following, more, max(done_at, came) + seconds
-    link.send(("count", 0, []))
+    link.send(("count", 0, [], []))
     link.send(("next", True))
     link.recv()
 
