@@ -12,19 +12,22 @@ import itertools
 import logging
 import os
 import queue
+import shutil
+import stat
 import sys
 import tempfile
 import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sq.core.codec import Codec
-from sq.core.errors import SqError
+from sq.core.errors import ConfigError, DirectoryError, SqError
 from sq.core.files import join_directory, remove
 from sq.core.manifest import Manifest, Part, plain_config
 from sq.core.rejects import Reject
@@ -150,11 +153,26 @@ def _work(remote: _Remote, task: WorkerTask, number: int) -> None:
         os.chdir(task.working_directory)
     directory = task.directory
     if not join_directory(directory / task.marker):
-        directory = Path(tempfile.gettempdir()) / f"sq-{task.head.identity[:16]}"
-        directory.mkdir(exist_ok=True)
-        remote.files = directory
+        remote.files = directory = own_directory(task.run)
     with log_to(directory / f"engine-{number}.log"):
         _do_stage(remote, task, directory)
+    if remote.files is not None and not any(directory.glob("journal-*")):
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def own_directory(run: str) -> Path:
+    """Where the workers of a run work on a machine that does not see the stage's directory; a run resumed finds it.
+
+    Raises:
+        DirectoryError: where somebody else has made it.
+    """
+    directory = Path(tempfile.gettempdir()) / f"sq-{run}"
+    with suppress(FileExistsError):
+        directory.mkdir(mode=0o700)
+    status = directory.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid() or status.st_mode & 0o077:
+        raise DirectoryError(f"{directory} is not this user's own directory: delete it, or set TMPDIR of the workers")
+    return directory
 
 
 def _do_stage(remote: _Remote, task: WorkerTask, directory: Path) -> None:
@@ -167,7 +185,13 @@ def _do_stage(remote: _Remote, task: WorkerTask, directory: Path) -> None:
         config = plain_config(identity_of(job, spec))
         mine = Manifest(schema=codec.text, config=config, inputs=inputs, part_size=task.head.part_size)
         task.head.refuse_other(mine, task.directory)
-        shard = Shard(remote, task.head, directory, codec, retry_of(job, spec))
+        retry = retry_of(job, spec)
+        if remote.files is not None and retry is not None and not retry.whole:
+            raise ConfigError(
+                f"retry_engine_rejects=true: workers do not see {task.directory}, which has the results that stand. "
+                "Give workers=1 with an engine on this machine, or an output_dir on a disk that all machines share"
+            )
+        shard = Shard(remote, task.head, directory, codec, retry)
         _do_rounds(remote, spec, shard, task)
     finally:
         spec.close()

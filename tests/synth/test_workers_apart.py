@@ -1,0 +1,78 @@
+"""Workers that do not see the stage's directory work in one of their own, which is this run's and this user's."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import pytest
+from forked_workers import fork_workers
+
+import sq.synth.worker
+from sq.core.errors import ConfigError, DirectoryError, UnfinishedError
+from sq.core.ledger import read_manifest, read_rows
+from sq.domains.oracle import OracleEngine
+from sq.synth.worker import own_directory
+
+STAGE = ("answers", "input=domain", "part_size=8", "limit=8", "workers=2", "engine.max_failures=1")
+
+
+@pytest.fixture
+def machine(monkeypatch, tmp_path):
+    """The other machine's directory for temporary files."""
+    fork_workers(monkeypatch)
+    (place := tmp_path / "machine").mkdir()
+    monkeypatch.setattr(sq.synth.worker, "join_directory", lambda marker: False)
+    monkeypatch.setattr(sq.synth.worker.tempfile, "gettempdir", lambda: str(place))
+    return place
+
+
+@pytest.fixture
+def fail(monkeypatch):
+    """Lets some questions fail, and marks the replies to the others."""
+    answer = OracleEngine._answer
+
+    def failing(self, request):
+        reply = answer(self, request)
+        if request.seed % 3 == 0:
+            return replace(reply, completions=(), error="HTTP 503")
+        return replace(reply, completions=tuple(replace(c, text=f"Broken. {c.text}") for c in reply.completions))
+
+    monkeypatch.setattr(OracleEngine, "_answer", failing)
+    return lambda: monkeypatch.setattr(OracleEngine, "_answer", answer)
+
+
+@pytest.mark.slow
+def test_what_another_run_has_left_there_is_not_taken(run, tmp_path, machine, fail):
+    with pytest.raises(UnfinishedError):
+        run(*STAGE, to="a")
+    (left,) = machine.iterdir()
+    assert list(left.glob("journal-*")) and left.stat().st_mode & 0o777 == 0o700
+    fail()
+    run(*STAGE, to="b")
+    assert not [row for row in read_rows(tmp_path / "b") if "Broken" in row["response"]]
+    assert list(machine.iterdir()) == [left], "a stage that has ended leaves nothing there"
+
+
+@pytest.mark.slow
+def test_results_to_be_asked_again_are_refused(run, tmp_path, machine, fail):
+    run(*STAGE, "engine.reject_failed=true", to="a")
+    before = read_manifest(tmp_path / "a").digest
+    fail()
+    with pytest.raises(ConfigError, match="workers do not see .*Give workers=1"):
+        run(*STAGE, "engine.reject_failed=true", "retry_engine_rejects=true", to="a")
+    assert read_manifest(tmp_path / "a").digest == before
+
+
+@pytest.mark.parametrize("planted", ["link", "open", "file"])
+def test_what_somebody_else_has_put_in_its_place_is_not_used(tmp_path, machine, planted):
+    place = machine / "sq-1"
+    if planted == "link":
+        place.symlink_to(tmp_path)
+    elif planted == "open":
+        place.mkdir()
+        os.chmod(place, 0o777)
+    else:
+        place.touch()
+    with pytest.raises(DirectoryError, match="not this user's own"):
+        own_directory("1")
