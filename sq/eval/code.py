@@ -60,10 +60,8 @@ class CodeBenchmark(PublishedBenchmark):
 
     def __post_init__(self) -> None:
         for name in ("since", "until"):
-            try:
-                date.fromisoformat(getattr(self, name) or "2024-01-01")
-            except ValueError as error:
-                raise ValueError(f"{name}={getattr(self, name)!r} is no day like 2024-08-01") from error
+            if not _is_day(getattr(self, name) or "2024-01-01"):
+                raise ValueError(f"{name}={getattr(self, name)!r} is no day like 2024-08-01")
         if self.since and self.until and self.since > self.until:
             raise ValueError(f"since={self.since} is after until={self.until}")
         if self.style == "livecodebench" and self.ask == "complete":
@@ -153,11 +151,11 @@ class CodeChecker:
             self._sandbox = Sandbox(self._config)
             self._try_references(self._sandbox)
         extracted = [self._extract(answer) for answer in answers]
-        programs = [
+        programs = (  # one by one: unpacked, the cases of a problem may be a gigabyte
             program_of(self._problems[answer["item"]]["code"], e.source)
             for answer, e in zip(answers, extracted, strict=True)
             if e.source is not None
-        ]
+        )
         results = self._sandbox.run(programs)
         return [{TESTS: _grade_row(e, next(results) if e.source is not None else None)} for e in extracted]
 
@@ -193,6 +191,14 @@ class CodeChecker:
             )
         if failed:
             log.warning("%d of %d reference solutions do not pass: %s", len(failed), len(tried), "; ".join(failed))
+
+
+def _is_day(text: str) -> bool:
+    """Whether a text is a day as `isoformat` writes it: days are compared as texts."""
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
 
 
 def program_of(code: Mapping[str, Any], source: str) -> Program:

@@ -15,8 +15,6 @@ from sq.sandbox.isolation import start_strongest
 from sq.sandbox.programs import Program, ProgramResult
 from sq.sandbox.worker import SandboxWorker
 
-_CHUNK = 8
-
 
 class Sandbox:
     """A pool of workers; a context manager, usable from several threads at once.
@@ -37,18 +35,15 @@ class Sandbox:
         self._finalizer = weakref.finalize(self, _close, self._threads, self._workers)
 
     def run(self, programs: Iterable[Program]) -> Iterator[ProgramResult]:
-        """The results of programs, in order, reading ahead only as far as the workers need."""
+        """The results of programs, in order, reading ahead only as far as the workers need: tests may be large."""
         stream = iter(programs)
-        waiting: deque[Future[list[ProgramResult]]] = deque()
+        waiting: deque[Future[ProgramResult]] = deque()
         while True:
-            while len(waiting) < 2 * len(self._workers) + 2:
-                chunk = list(islice(stream, _CHUNK))
-                if not chunk:
-                    break
-                waiting.append(self._threads.submit(self._run_chunk, chunk))
+            for program in islice(stream, 2 * len(self._workers) + 2 - len(waiting)):
+                waiting.append(self._threads.submit(self._run, program))
             if not waiting:
                 return
-            yield from waiting.popleft().result()
+            yield waiting.popleft().result()
 
     def run_one(self, program: Program) -> ProgramResult:
         """The result of a single program."""
@@ -64,10 +59,10 @@ class Sandbox:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _run_chunk(self, programs: list[Program]) -> list[ProgramResult]:
+    def _run(self, program: Program) -> ProgramResult:
         worker = self._idle.get()
         try:
-            return [worker.run(program) for program in programs]
+            return worker.run(program)
         finally:
             self._idle.put(worker)
 

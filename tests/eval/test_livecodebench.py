@@ -8,6 +8,7 @@ import pickle
 import re
 import sys
 import zlib
+from contextlib import closing
 from pathlib import Path
 
 import isolation_here
@@ -17,7 +18,9 @@ from sq.core.config import build
 from sq.core.errors import ConfigError, EngineError, RowError
 from sq.core.ledger import read_rows
 from sq.domains.code.extract import extract_program
-from sq.eval.code import CodeBenchmark, program_of
+from sq.eval import code
+from sq.eval.benchmarks import Problems
+from sq.eval.code import CodeBenchmark, CodeChecker, program_of
 from sq.eval.code_livecodebench import PRELUDE, cases_of, read_livecodebench
 from sq.sandbox.cases import output_differs, value_differs
 from sq.sandbox.config import SandboxConfig
@@ -237,7 +240,7 @@ def test_mistakes_in_the_window(tmp_path):
     with pytest.raises(RowError, match="contest_date='soon' is no date"):
         problems_of(tmp_path, "LIVECODEBENCH", [{**HALVES, "contest_date": "soon"}], since="2025-01-01")
     for settings, message in [
-        ({"since": "August"}, "since='August' is no day like 2024-08-01"),
+        *(({"until": day}, f"until='{day}' is no day like 2024-08-01") for day in ("August", "20240801", "2024-W31-4")),
         ({"since": "2025-01-02", "until": "2025-01-01"}, "since=2025-01-02 is after until=2025-01-01"),
         ({"style": "livecodebench", "ask": "complete"}, "ask=complete: LiveCodeBench has no prompt"),
     ]:
@@ -256,6 +259,26 @@ def test_mistakes_in_the_window(tmp_path):
 )  # fmt: skip
 def test_the_script_of_an_answer(answer, source):
     assert extract_program(answer, entry=None).source == source
+
+
+def test_cases_are_unpacked_program_by_program(monkeypatch):
+    unpacked = []
+    monkeypatch.setattr(code, "cases_of", lambda of: unpacked.append(1) or cases_of(of))
+    problems = Problems(by_id={"a": {"id": "a", "code": read_livecodebench(HALVES)[1]}})
+    checker = CodeChecker(problems, SandboxConfig(workers=1))
+    answer = {"item": "a", "prediction": f"```python\n{HALVES['code']}```", "prediction_finish_reason": "stop"}
+    held = []
+
+    class Pool(Sandbox):
+        def run(self, programs):
+            for result in super().run(programs):
+                held.append(len(unpacked) - len(held))
+                yield result
+
+    monkeypatch.setattr(code, "Sandbox", Pool)
+    with closing(checker):
+        assert all(grade["tests"]["correct"] for grade in checker.grade([answer] * 12))
+    assert len(held) == 12 and max(held) == 4
 
 
 def test_a_whole_evaluation(monkeypatch, random_tiny, tmp_path):

@@ -125,6 +125,9 @@ def test_a_new_grader_grades_again_without_asking_again(slow, random_tiny, probl
 def test_any_change_of_the_graders_code_is_another_grader(tmp_path, monkeypatch):
     shutil.copytree(Path(checkers.__file__).parent, tmp_path / "eval")
     monkeypatch.setattr(checkers, "__file__", str(tmp_path / "eval" / "checkers.py"))
+    (tmp_path / "core").mkdir()
+    thinking = shutil.copy(checkers.thinking.__file__, tmp_path / "core")
+    monkeypatch.setattr(checkers.thinking, "__file__", thinking)
     version = checkers.grader_version.__wrapped__
     assert version() == checkers.grader_version()
     code = "import sys, sq.eval.grade; print(*[m for m in sys.modules if m.startswith('sq.eval.')])"
