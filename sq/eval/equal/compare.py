@@ -121,6 +121,20 @@ def _unsigned(node: Node) -> tuple[Node, bool]:
     return (node.args[0], True) if isinstance(node, Op) and node.op == "neg" else (node, False)
 
 
+def _connective(compare: Comparison, a: Node, r: Node) -> bool | None:
+    """`p or q` is not `p and q`, nor `x in A` what `x = A`; but `x = 1 and x = 2` lists as `x = 1 or x = 2`."""
+    if isinstance(a, Seq) and isinstance(r, Seq) and not a.left and not r.left and {a.right, r.right} == {"and", "or"}:
+        return False if all(map(_is_statement, (*a.items, *r.items))) else None
+    if isinstance(a, Rel) and isinstance(r, Rel) and {a.ops, r.ops} == {("in",), ("=",)}:
+        value = (a if a.ops == ("=",) else r).parts[1]
+        return False if isinstance(value, Sym) or (isinstance(value, Seq) and value.left == "\\{") else None
+    return None
+
+
+def _is_statement(node: Node) -> bool:
+    return isinstance(node, Sym) or (isinstance(node, Rel) and node.ops == ("!=",))
+
+
 def _relation(compare: Comparison, a: Node, r: Node) -> bool | None:
     ours, theirs = relations.named(a), relations.named(r)
     if bool(ours) != bool(theirs) and (isinstance(a, Seq) or isinstance(r, Seq)):
@@ -271,7 +285,7 @@ def _ratio(compare: Comparison, a: Node, r: Node) -> bool | None:
 
 
 _RULES: tuple[Callable[[Comparison, Node, Node], bool | None], ...] = (
-    _words, _clock, conditions.congruent, conditions.excluded, _base, _relation,
+    _words, _clock, _connective, conditions.congruent, conditions.excluded, _base, _relation,
     _real_sets, _unions, _matrix, _sequences, _ratio,
 )  # fmt: skip
 

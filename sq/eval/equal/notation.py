@@ -127,6 +127,7 @@ _RULES: list[tuple[str, re.Pattern[str], _Replacement]] = [  # a sign without wh
     ("\\frac", re.compile(rf"\\frac\s*\{{\s*{_UNIT}\s*\}}\s*\{{\s*{_UNIT}\s*\}}"), r"\\text{\1\2/\3\4}"),
     (" and", re.compile(rf"(\d\s*{_TEXT}{_LARGER})\s+and\s*\}}\s*(?={_LESS})"), r"\1} "),
     ("and", re.compile(rf"(\d\s*(?:{_TEXT})?{_LARGER}\s*\}}?)\s*(?:{_TEXT})?\band\b\s*\}}?\s*(?={_LESS})"), r"\1 "),
+    ("\\", re.compile(rf"(?<=[\d)}}%])\s*{_TEXT}([^{{}}\\]*[ (]\d[^{{}}\\]*)\}}"), r" \1"),  # 3 \text{boys and 4 girls}
     ("of ", SHARE, r"\1"),
     ("base", re.compile(
         rf"^(\w{{1,40}})\s*(?:{_TEXT})?\(?\s*(?:in )?base[- ]?(\d{{1,2}}|[a-z]{{2,7}})\s*\)?\s*\}}?\s*\)?$", re.ASCII

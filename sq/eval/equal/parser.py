@@ -37,6 +37,8 @@ _HOUR = re.compile(r"(\d{1,2})\s*([ap])\.?\s?m\.?", re.ASCII | re.IGNORECASE)
 _HEX = re.compile(r"([0-9A-Za-z]{1,40})\s*_\s*\{?\s*(\d{1,2})\s*\}?", re.ASCII)
 _SIGN_OF = {"percentage": "percent", "pct": "percent", "degrees": "degree", "deg": "degree"}
 """Units in words, as their sign is read."""
+_OWN_NUMBER = re.compile(r"(?<![-^\d])\d")
+"""A digit in a unit that is no power of it."""
 _TRAILING_RANGE = frozenset({"Z", "N", "R", "Q", "C"})
 
 
@@ -156,6 +158,8 @@ class Parser:
             return node
         if isinstance(node, Text):
             return Text(f"{node.words} {unit}")
+        if _OWN_NUMBER.search(unit) and not units.canonical(unit):
+            raise ParseError(f"'{unit}' has a number of its own")
         if change := units.change(unit):
             raise ParseError(f"'{change}' changes the number before it")
         if isinstance(node, Quantity):

@@ -39,6 +39,9 @@ _LABEL = re.compile(
 _LISTED = re.compile(r",\s|;|=|\band\b|\bor\b|[{(]")
 
 
+_IMPLICATION = re.compile(r"[A-Za-z]\s*\\(?:to|rightarrow)\s*[A-Za-z]")
+
+
 def equal(answer: str, reference: str, tolerance: Tolerance = EXACT) -> EqualityResult:
     """Compare an extracted answer with an extracted reference.
 
@@ -61,6 +64,8 @@ def equal(answer: str, reference: str, tolerance: Tolerance = EXACT) -> Equality
         return equal(ours, wanted[0] if choice(ours) else wanted[1], tolerance)
     if given and not wanted and choice(theirs) is None:
         ours = given[1]
+    if any(_IMPLICATION.fullmatch(one) and "=" in other for one, other in ((ours, theirs), (theirs, ours))):
+        return EqualityResult(GradeStatus.WRONG, "an implication is no equation")
     result = _in_words(ours, theirs)
     return result if result is not None else _as_mathematics(ours, theirs, tolerance)
 
