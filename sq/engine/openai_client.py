@@ -180,12 +180,23 @@ class Client:
         except TimeoutError:
             return f"no answer within {PROBE:g} s"
         except openai.APIStatusError as error:
-            return redact(f"HTTP {error.status_code}: {message(error)}") if error.status_code >= 500 else None
+            if error.status_code < 500 or error.status_code == 501:  # it does not know the request, and lives
+                return None
+            return redact(f"HTTP {error.status_code}: {message(error)}")[:300]
         except openai.APIConnectionError as error:
             return redact(f"{type(error.__cause__ or error).__name__}: {error.__cause__ or error}")
         except (ValueError, RecursionError):
             return None
         return None
+
+    def say_waiting(self, endpoint: Endpoint, seconds: float) -> None:
+        """Once: a long generation is waited for."""
+        if "waiting" not in self._said:
+            self._said.add("waiting")
+            log.warning(
+                "%s has answered no request for %.0f s. It is there (GET /models), and is waited for, up to "
+                "engine.timeout=%g s a request", redact(endpoint.url), seconds, self.config.timeout,
+            )  # fmt: skip
 
     def _say_first(self, endpoint: Endpoint | None, reason: str, pause: float) -> None:
         """Of each kind of failure the first is said when it happens."""

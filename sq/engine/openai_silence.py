@@ -36,6 +36,7 @@ async def watch(client: Client) -> None:
             if clock() - endpoint.heard < QUIET or endpoint.gone_since is not None:
                 _speaks(endpoint)
             elif (reason := await client.silence(endpoint)) is None:
+                client.say_waiting(endpoint, clock() - endpoint.heard)
                 endpoint.heard = clock()
                 _speaks(endpoint)
             else:

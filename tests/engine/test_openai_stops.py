@@ -124,9 +124,11 @@ def test_an_endpoint_that_answers_nothing_stops_the_run(endpoint, start, hurried
     assert caplog.text.count("where no endpoint answers") == 1
 
 
-def test_a_long_generation_and_a_request_that_always_fails_are_no_silence(endpoint, start, hurried, caplog):
+@pytest.mark.parametrize("models", [200, 404, 501])
+def test_a_long_generation_and_a_request_that_always_fails_are_no_silence(endpoint, start, hurried, caplog, models):
+    endpoint.models = models
     endpoint.fault = lambda name, attempt: 1.5 if name == "long" else (500, "", "oh no")
     results = {r.key: r for r in start(attempts=12).generate(ask("long", "bad"))}
-    assert results["key of long"].completions
+    assert results["key of long"].completions and caplog.text.count("It is there (GET /models), and is waited for") == 1
     assert results["key of bad"].error == "no answer after 12 attempts; the last: HTTP 500: oh no"
     assert caplog.text.count("HTTP 500: oh no. The request is sent again in 0.0 s") == 1
