@@ -66,7 +66,7 @@ class Client:
         self.config, self.endpoints = config, [Endpoint(url) for url in urls]
         self.requests = self.attempts = self.prompt_tokens = self.completion_tokens = 0
         self.served, self.asking = False, 0
-        self._said: set[str] = set()
+        self.said: set[str] = set()
         self._pause = min(PROBE, config.backoff_max)
         self._request_rate = RateLimiter(config.requests_per_minute)
         self._token_rate = RateLimiter(config.tokens_per_minute)
@@ -172,37 +172,15 @@ class Client:
                 log.warning("%s can be reached again", redact(endpoint.url))
                 endpoint.gone_since, endpoint.next_try = None, 0.0
 
-    async def silence(self, endpoint: Endpoint) -> str | None:
-        """Why an endpoint does not answer the least request there is, within `PROBE` seconds; None where it does."""
-        try:
-            async with asyncio.timeout(PROBE):
-                await self._sdk.get(endpoint.url + "/models", cast_to=object, options=self._options)
-        except TimeoutError:
-            return f"no answer within {PROBE:g} s"
-        except openai.APIStatusError as error:
-            if error.status_code < 500 or error.status_code == 501:  # it does not know the request, and lives
-                return None
-            return redact(f"HTTP {error.status_code}: {message(error)}")[:300]
-        except openai.APIConnectionError as error:
-            return redact(f"{type(error.__cause__ or error).__name__}: {error.__cause__ or error}")
-        except (ValueError, RecursionError):
-            return None
-        return None
-
-    def say_waiting(self, endpoint: Endpoint, seconds: float) -> None:
-        """Once: a long generation is waited for."""
-        if "waiting" not in self._said:
-            self._said.add("waiting")
-            log.warning(
-                "%s has answered no request for %.0f s. It is there (GET /models), and is waited for, up to "
-                "engine.timeout=%g s a request", redact(endpoint.url), seconds, self.config.timeout,
-            )  # fmt: skip
+    async def ask_models(self, endpoint: Endpoint) -> None:
+        """The least request there is; it raises what the SDK does."""
+        await self._sdk.get(endpoint.url + "/models", cast_to=object, options=self._options)
 
     def _say_first(self, endpoint: Endpoint | None, reason: str, pause: float) -> None:
         """Of each kind of failure the first is said when it happens."""
         kind = reason.partition(":")[0]
-        if endpoint is not None and kind not in self._said:
-            self._said.add(kind)
+        if endpoint is not None and kind not in self.said:
+            self.said.add(kind)
             log.warning("%s: %s. The request is sent again in %.1f s", redact(endpoint.url), reason[:300], pause)
 
     def _gone(self, endpoint: Endpoint, reason: str, begun: float) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
+import openai
+
 from sq.core.errors import EngineError
 from sq.core.secrets import redact
 from sq.engine import openai_client
@@ -35,12 +37,39 @@ async def watch(client: Client) -> None:
                 endpoint.heard = clock()
             if clock() - endpoint.heard < QUIET or endpoint.gone_since is not None:
                 _speaks(endpoint)
-            elif (reason := await client.silence(endpoint)) is None:
-                client.say_waiting(endpoint, clock() - endpoint.heard)
+            elif (reason := await _silence(client, endpoint)) is None:
+                _say_waiting(client, endpoint, clock() - endpoint.heard)
                 endpoint.heard = clock()
                 _speaks(endpoint)
             else:
                 _silent(client, endpoint, reason)
+
+
+async def _silence(client: Client, endpoint: Endpoint) -> str | None:
+    """Why an endpoint does not list its models; None where it answers so that it lives."""
+    try:
+        async with asyncio.timeout(openai_client.PROBE):
+            await client.ask_models(endpoint)
+    except TimeoutError:
+        return f"no answer within {openai_client.PROBE:g} s"
+    except openai.APIStatusError as error:
+        if error.status_code < 500 or error.status_code == 501:  # it does not know the request, and lives
+            return None
+        return redact(f"HTTP {error.status_code}: {openai_client.message(error)}")[:300]
+    except openai.APIConnectionError as error:
+        return redact(f"{type(error.__cause__ or error).__name__}: {error.__cause__ or error}")
+    except (ValueError, RecursionError):
+        return None
+    return None
+
+
+def _say_waiting(client: Client, endpoint: Endpoint, seconds: float) -> None:
+    if "waiting" not in client.said:
+        client.said.add("waiting")
+        log.warning(
+            "%s has answered no request for %.0f s. It is there (GET /models), and is waited for, up to "
+            "engine.timeout=%g s a request", redact(endpoint.url), seconds, client.config.timeout,
+        )  # fmt: skip
 
 
 def _speaks(endpoint: Endpoint) -> None:
