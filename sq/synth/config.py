@@ -31,9 +31,9 @@ class SynthStage:
         """What this stage does, checked and ready to run; no weight is loaded yet."""
         raise TypeError(f"stage {self.name} has no spec")
 
-    def asks_model(self, job: SynthJob) -> bool:
-        """Whether an engine starts for it: without one it takes no GPU."""
-        return True
+    def engines(self, job: SynthJob) -> list[EngineConfig]:
+        """Those that start for it, on the same GPUs: without one it takes none."""
+        return [job.engine]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class SynthJob:
     @property
     def gpus_each(self) -> int:
         """How many GPUs each of its workers takes, where there are any."""
-        return self.engine.gpus if self.stage.asks_model(self) else 0
+        return max((engine.gpus for engine in self.stage.engines(self)), default=0)
 
     def run(self) -> dict[str, float]:
         """Run the stage to its end; its metrics."""

@@ -24,6 +24,7 @@ from sq.core.yes_no import YesNo
 from sq.data.readers import BadRow
 from sq.data.sources import seeks
 from sq.domains.base import Domain
+from sq.engine.config import EngineConfig
 from sq.synth.config import SynthJob, SynthStage
 from sq.synth.filters.base import FilterContext, FilterItem
 from sq.synth.filters.difficulty import DifficultyFilter
@@ -40,9 +41,9 @@ class FilterStage(SynthStage):
 
     scores: str = setting("outputs/scores", help="where judges' replies and scores are kept for the next run")
 
-    def asks_model(self, job: SynthJob) -> bool:
-        """Where a filter of the chain does."""
-        return any(config.asks_model for config in job.filters.values())
+    def engines(self, job: SynthJob) -> list[EngineConfig]:
+        """Those of the chain's filters."""
+        return [config.served_by(job.engine) for config in job.filters.values() if config.asks_model]
 
     def spec(self, job: SynthJob) -> StageSpec:
         """Run the chain over the input."""
@@ -51,7 +52,7 @@ class FilterStage(SynthStage):
         domain = job.domain.create()
         source = StageInput(job=job, domain=domain, need=("question",))
         inputs = (source.check(),)
-        models = FilterModels(job.model, job.engine, has_gpus=self.asks_model(job))
+        models = FilterModels(job.model, job.engine, has_gpus=bool(self.engines(job)))
         whole = _why_whole(job)
         context = FilterContext(
             domain=domain, models=models, scores=Path(self.scores), seed=job.seed, whole=bool(whole)

@@ -60,6 +60,9 @@ class RewriteStage(SynthStage):
     window: int = setting(64, ge=2, help="success_rate: questions among which partners are sought")
     margin: float = setting(0.25, gt=0, le=1, help="success_rate: least difference in agreement of a solvability pair")
 
+    def engines(self, job: SynthJob) -> list[EngineConfig]:
+        return [job.engine, *([self.judge_engine] if self.judge_engine else [])]
+
     def spec(self, job: SynthJob) -> StageSpec:
         """Make pairs from the questions of the input."""
         if self.source is PairSource.SUCCESS_RATE:

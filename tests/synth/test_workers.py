@@ -314,6 +314,9 @@ def test_more_workers_than_gpus_are_refused_and_each_sees_its_own(monkeypatch):
         LocalLauncher(8, 1)
 
 
+SCORER = "+engine@filters.difficulty.engine=vllm filters.difficulty.engine.tensor_parallel=4"
+
+
 @pytest.mark.parametrize(
     ("stage", "gpus"),
     [
@@ -323,6 +326,11 @@ def test_more_workers_than_gpus_are_refused_and_each_sees_its_own(monkeypatch):
         ("filter filters=[format,solvability]", 8),
         ("filter filters=[pass_rate]", 8),
         ("filter filters=[duplicates,solvability]", 1),
+        ("filter filters=[difficulty] engine=openai", 8),
+        (f"filter filters=[solvability,difficulty] engine=openai {SCORER}", 32),
+        (f"filter filters=[difficulty] engine=hf {SCORER}", 32),
+        ("rewrite engine=openai", 0),
+        ("rewrite engine=openai stage.judge_prompt=judge_solvability +engine@stage.judge_engine=vllm", 8),
         ("select stage.method=majority", 0),
         ("select stage.method=weighted", 8),
     ],
@@ -330,7 +338,7 @@ def test_more_workers_than_gpus_are_refused_and_each_sees_its_own(monkeypatch):
 def test_a_stage_without_a_model_takes_no_gpu(job, monkeypatch, stage, gpus):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
     name, *settings = stage.split()
-    one = job(name, *settings, "engine=vllm", "workers=8", "input=x", "output_dir=y")
+    one = job(name, "engine=vllm", *settings, "workers=8", "input=x", "output_dir=y")
     assert gpus_needed(one) == gpus
     if not gpus:
         assert launcher_of(one)._gpus == [[]] * 8  # more of them than there are GPUs, and none of these is shown

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     from sq.domains.base import Domain
+    from sq.engine.config import EngineConfig
     from sq.synth.filters.models import FilterModels
 
 
@@ -62,6 +63,10 @@ class FilterConfig:
 
     asks_model: ClassVar[bool] = False
     """Whether it asks a model, for which an engine starts."""
+
+    def served_by(self, engine: EngineConfig) -> EngineConfig:
+        """What serves the model that it asks, in a job with this engine."""
+        return engine
 
     @property
     def needs_all_rows(self) -> bool:

@@ -26,6 +26,7 @@ from sq.engine.conversations import REGRESSOR_NOTE
 from sq.engine.failures import rejected, unfinished
 from sq.models.load import ModelConfig, locate
 from sq.synth.filters.base import FilterConfig, FilterContext, FilterItem
+from sq.synth.filters.models import like_the_judges
 from sq.synth.model_client import ModelClient, RequestFlow
 from sq.synth.score_store import ScoreStore
 from sq.synth.stage import ItemResult
@@ -55,6 +56,10 @@ class DifficultyFilter(FilterConfig):
             raise ValueError("give threshold or target, one of the two")
         if self.target and not sum(self.target) > 0:
             raise ValueError(f"target={self.target} keeps nothing")
+
+    def served_by(self, engine: EngineConfig) -> EngineConfig:
+        """Its own engine, else one like the judge's, or hf beside an endpoint."""
+        return self.engine or like_the_judges(engine)
 
     @property
     def needs_all_rows(self) -> bool:

@@ -10,6 +10,11 @@ from sq.models.load import ModelConfig
 from sq.synth.model_client import ModelClient
 
 
+def like_the_judges(engine: EngineConfig) -> EngineConfig:
+    """What serves a second model, unless the judge's engine serves one alone."""
+    return engine if engine.loads_weights else HFConfig()
+
+
 class FilterModels:
     """The judge (model= and engine= of the job) and the scorer of difficulty."""
 
@@ -25,8 +30,7 @@ class FilterModels:
 
     def scorer(self, model: ModelConfig, engine: EngineConfig | None = None) -> ModelClient:
         """Says how hard a question is; by an engine like the judge's, unless that serves one model alone."""
-        like_the_judges = self._engine.for_another(model) if self._engine.loads_weights else HFConfig()
-        return self._client("scorer", model, engine or like_the_judges)
+        return self._client("scorer", model, engine or like_the_judges(self._engine).for_another(model))
 
     def traces(self, limit: int) -> list[ItemTrace]:
         """What each was asked for its first items."""
