@@ -42,7 +42,7 @@ class BadRow:
 
     def row(self) -> dict[str, Any]:
         """The bad line as a row for a stage's rejects."""
-        more = {"bytes": self.data} if self.data else {"id": self.id} if self.id else {}
+        more = {name: value for name, value in (("bytes", self.data), ("id", self.id)) if value}
         return {"file": self.file, "line": self.line, "text": self.text, **more}
 
 

@@ -134,8 +134,8 @@ class _Chain:
         """Every row as it is read, from number `start` on."""
         for row in self._source.rows(start):
             if isinstance(row, BadRow):
-                key = bad_item(row).key
-                yield WorkItem(key, FilterItem(row=row.row() | {"id": key}, reason=row.reason, detail=str(row)))
+                bad = {"id": bad_item(row).key} | row.row()
+                yield WorkItem(bad["id"], FilterItem(row=bad, reason=row.reason, detail=str(row)))
             else:
                 yield WorkItem(row["id"], FilterItem(row=row))
 

@@ -129,3 +129,15 @@ def test_the_rows_that_a_training_could_not_use_have_their_story(chain, tmp_path
     assert "this row rejected, invalid_utf8: column" in line and "\ufffd[31mprice?" in line
     story = why(question["id"], [chain / "f", tmp_path / "t"])
     assert "It ended rejected by sft (too-long)" in story and story.startswith("filter (")
+
+
+@pytest.mark.parametrize("filters", ["format", "duplicates"])
+def test_a_row_that_where_left_out_is_rejected_by_the_stage_it_was_left_out_of(run, tmp_path, filters):
+    (tmp_path / "q.jsonl").write_text(
+        '{"question": "What is 1 plus 1?", "k": 1}\n{"question": "What is 2 plus 2?", "k": 2}\n'
+    )
+    run("filter", f"input={tmp_path}/q.jsonl", "filters=[format]", to="out/first")
+    run("filter", f"input={tmp_path}/out/first", "where='k > 1'", f"filters=[{filters}]", to="out/second")
+    out, kept = next(read_rows(tmp_path / "out/first"))["id"], next(read_rows(tmp_path / "out/second"))["id"]
+    assert why(out, [tmp_path / "out"]).endswith("It ended rejected by filter (left_out); 0 rows were made from it.")
+    assert why(kept, [tmp_path / "out"]).endswith("It ended kept by filter; 0 rows were made from it.")
