@@ -36,6 +36,13 @@ class BadRow:
     """The line's own bytes as base64, where they are no UTF-8."""
     id: str = ""
     """The row's id, where it is a good row that was not asked for."""
+    earlier: int = 0
+    """How many files of that name were read before this one: two directories of a mix may both be called `filter`."""
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """What tells it from all other lines of one reading."""
+        return {"file": self.file, "line": self.line, **({"earlier": self.earlier} if self.earlier else {})}
 
     def __str__(self) -> str:
         return f"{self.file}, {self.unit} {self.line}: {self.detail}"

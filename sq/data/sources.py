@@ -8,15 +8,13 @@ stops the rest; a source without one usable row is an error, and it shows before
 from __future__ import annotations
 
 import codecs
-import hashlib
 import itertools
 import json
 import logging
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from functools import lru_cache, partial
-from pathlib import Path
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Protocol
 
 from sq.core.config import build, setting
@@ -24,6 +22,7 @@ from sq.core.count import count_noun
 from sq.core.errors import ConfigError, RowError
 from sq.core.ledger import read_manifest, read_rows
 from sq.data.columns import Columns, Need, SeenContents
+from sq.data.digests import file_digest, hash_of
 from sq.data.hub import read_hub, read_saved, resolve_revision
 from sq.data.locate import InputKind, LocatedInput, format_of, locate
 from sq.data.order import mixed, shuffled
@@ -146,22 +145,22 @@ def check_there(config: SourceConfig) -> None:
 def digest(config: SourceConfig, domain: Domain | None = None) -> str:
     """A digest of a source's content (of the hub: its commit), for the ledger and for tracking; no path is in it."""
     if config.mix:
-        return _hash(*(f"{name}={digest(part.source, domain)}" for name, part in parts(config).items()))
+        return hash_of(*(f"{name}={digest(part.source, domain)}" for name, part in parts(config).items()))
     if config.where is not None:
-        return _hash(digest(replace(config, where=None), domain), "where", config.where)
+        return hash_of(digest(replace(config, where=None), domain), "where", config.where)
     source = locate(_input(config, domain), config.split)
     if source.kind is InputKind.STAGE:
         return read_manifest(source.paths[0]).digest
     if source.kind is InputKind.HUB:
         commit = resolve_revision(source.name, config.revision)
-        return _hash("hub", source.name, commit, config.subset or "", config.split or "")
+        return hash_of("hub", source.name, commit, config.subset or "", config.split or "")
     if source.kind is InputKind.DOMAIN:
         its = _domain(source.name, domain)
-        return _hash("domain", its.name, its.digest, config.split or "", str(config.seed))
+        return hash_of("domain", its.name, its.digest, config.split or "", str(config.seed))
     if source.kind is InputKind.SAVED:
         files = sorted(p for p in source.paths[0].rglob("*.arrow") if p.is_file())
-        return _hash(*(_file_digest(p) for p in files), config.split or "")
-    return _hash(*(_file_digest(p) for p in source.paths), *([config.encoding] if config.encoding else []))
+        return hash_of(*(file_digest(p) for p in files), config.split or "")
+    return hash_of(*(file_digest(p) for p in source.paths), *([config.encoding] if config.encoding else []))
 
 
 def made_with(config: SourceConfig) -> Mapping[str, Any]:
@@ -210,6 +209,8 @@ class ReadContext:
     seen: SeenContents
     start: int = 0
     log_counts: bool = True
+    names: Counter[str] = field(default_factory=Counter)
+    """How often a file of each name was begun."""
 
 
 def _checked(config: SourceConfig, context: ReadContext) -> Iterator[dict[str, Any]]:
@@ -268,6 +269,8 @@ def _usable(
     reasons: Counter[str] = Counter()
     examples: list[str] = []
     good, names = 0, None
+    earlier = context.names[name]
+    context.names[name] += 1
     for record in records:
         if not isinstance(record, BadRow):
             number, value = record
@@ -285,7 +288,7 @@ def _usable(
             record = bad_row(name, number, *problem, json.dumps(value, ensure_ascii=False, default=repr), id=its_id)
         reasons[record.reason] += 1
         examples += [str(record)] if len(examples) < 3 else []
-        context.note(record)
+        context.note(replace(record, earlier=earlier))
     counts = ", ".join(f"{n:,} {reason}" for reason, n in reasons.most_common())
     if good and reasons:
         if not context.log_counts:
@@ -329,21 +332,3 @@ def _domain(name: str, domain: Domain | None) -> Domain:
     if wanted and wanted != domain.name:
         raise RowError(f"input={name}, but the run's domain is {domain.name}; say domain={wanted}, or input=domain")
     return domain
-
-
-def _hash(*pieces: str) -> str:
-    return hashlib.blake2b("\0".join(pieces).encode(), digest_size=16).hexdigest()
-
-
-def _file_digest(path: Path) -> str:
-    try:
-        status = path.stat()
-        return _content_digest(path, status.st_size, status.st_mtime_ns)
-    except OSError as error:
-        raise RowError(f"{path} cannot be read: {error.strerror}") from error
-
-
-@lru_cache(maxsize=4096)
-def _content_digest(path: Path, size: int, changed: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -161,8 +161,7 @@ class PublishedBenchmark(BenchmarkConfig):
             )
             raise RowError(f"benchmark {self.name}: {error}{fix}") from error
         unusable = [
-            UnusableProblem(key=row_id("bad", file=b.file, line=b.line), row=b.row(), reason=b.reason, detail=b.detail)
-            for b in unread
+            UnusableProblem(key=row_id("bad", **b.place), row=b.row(), reason=b.reason, detail=b.detail) for b in unread
         ]
         return rows, Problems(by_id={}, unusable=unusable, digest=self._digest(origin))
 

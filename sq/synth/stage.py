@@ -151,7 +151,7 @@ class StageInput:
 
 def bad_item(bad: BadRow) -> WorkItem:
     """A line of the input that gave no row, as an item of the stage."""
-    return WorkItem(row_id("bad", file=bad.file, line=bad.line, unit=bad.unit), bad)
+    return WorkItem(row_id("bad", unit=bad.unit, **bad.place), bad)
 
 
 def seed_of(key: str) -> int:

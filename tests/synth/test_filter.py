@@ -275,3 +275,18 @@ def test_a_torn_or_damaged_line_of_the_store_is_scored_again(tmp_path):
         assert scores.get("k4") == 1
     with ScoreStore(tmp_path / "s") as scores:
         assert len(scores) == 3 and scores.get("k4") == 1
+
+
+def test_lines_of_two_inputs_of_one_name_are_two_items(run, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        rows = [json.dumps({"question": f"What is {i} plus {len(name)}?", "lang": name}) for i in range(3)]
+        (tmp_path / name / "q.jsonl").write_text("\n".join([*rows, f"no json of {name}"]))
+        run("filter", f"input={tmp_path}/{name}/q.jsonl", "filters=[format]", to=f"{name}/filter")
+    first = "where='question != \"What is 0 plus 1?\"'"
+    for inner, bad in (("filter", 0), ("q.jsonl", 2)):
+        mix = "{" + ",".join(f"{name}: {{input: {tmp_path}/{name}/{inner}}}" for name in ("a", "b")) + "}"
+        metrics = run("answers", f"source.mix={mix}", first, "stage.n=1", to=f"answers-{inner}")
+        assert metrics["items"] == 6 + bad and metrics["rejects/left_out"] == 2
+    directory = run("filter", f"input={tmp_path}/*/q.jsonl", "filters=[format]", to="both")
+    assert directory["rejects/broken_json"] == 2
