@@ -139,8 +139,10 @@ class RunArtifacts:
     @cached_property
     def domain(self) -> Domain | None:
         """The domain of its questions, where it is one of ours."""
-        rows = (next(stage.rows("domain"), {}) for stage in self.of(*ROWS))
-        name = self.recipe.get("domain") or next((row["domain"] for row in rows if row.get("domain")), "")
+        through = self.chain(self.finals)  # what else is in the directory may be of another
+        rows = (next(stage.rows("domain"), {}) for stage in through or self.of(*ROWS))
+        of_rows = (row["domain"] for row in rows if row.get("domain"))
+        name = next(of_rows, None) or self.recipe.get("domain")
         with suppress(SqError):
             config: DomainConfig | None = load_config("domain", str(name))
             return config.create() if config is not None else None

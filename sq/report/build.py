@@ -99,8 +99,10 @@ def selection(directory: Path) -> RunArtifacts:
         around, here = find_run(directory.resolve().parent), directory.resolve()
         by_hand = StageArtifacts(name=here.name, kind="select", directory=directory, script="synthesize")
         own = next((s for s in around.stages if s.directory.resolve() == here), by_hand)
-        stages = around.stages if own in around.stages else [*around.stages, own]
-        artifacts = replace(around, stages=stages, final_name=own.name)
+        stages, recipe = around.stages, around.recipe
+        if own is by_hand:  # not of the recipe beside it
+            stages, recipe = [*stages, own], {**recipe, "domain": ""}
+        artifacts = replace(around, stages=stages, recipe=recipe, final_name=own.name)
     else:
         artifacts = find_run(directory)
     if not artifacts.finals:

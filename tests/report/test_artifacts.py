@@ -16,7 +16,7 @@ from sq.report.safety import read_reply
 from sq.report.tables import cost
 
 
-def ledger(directory, stage, count, schema=EXAMPLE, *, inputs=None, finish=True, prefix=""):
+def ledger(directory, stage, count, schema=EXAMPLE, *, inputs=None, finish=True, prefix="", domain=None):
     with Ledger.open(directory, schema=schema, config={"stage.name": stage, "p": prefix}, inputs=inputs) as open_ledger:
         for item in open_ledger.todo(WorkItem(f"{prefix}{i}", i) for i in range(count)):
             row = {name: None for name in schema.names} | {"id": item.key, "run": "r", "parents": [], "question": "q?"}
@@ -26,6 +26,7 @@ def ledger(directory, stage, count, schema=EXAMPLE, *, inputs=None, finish=True,
                 "response_index": 0,
                 "query": "q?",
                 "selected_by": "check",
+                "domain": domain,
             }
             open_ledger.record(item.key, rows=[{k: v for k, v in row.items() if k in schema.names}])
         if finish:
@@ -142,6 +143,18 @@ def test_licences_of_known_models_and_of_no_other():
 def test_a_selection_without_a_recipe_is_named_after_its_directory(tmp_path, place, title):
     ledger(tmp_path / place, "select", 2)
     assert selection(tmp_path / place).title == title
+
+
+@pytest.mark.parametrize("own", ["math", None])
+@pytest.mark.parametrize("listed", [True, False])
+def test_what_stands_beside_a_selection_does_not_decide_its_domain(tmp_path, own, listed):
+    digest = ledger(tmp_path / "zz", "answers", 2, domain=own)
+    ledger(tmp_path / "mine", "select", 2, inputs={"input": digest})
+    ledger(tmp_path / "aa", "answers", 2, prefix="other", domain="arithmetic")
+    if not listed:
+        recipe(tmp_path, ("zz", "answers", {}), ("aa", "answers", {}), domain="arithmetic")
+    artifacts = selection(tmp_path / "mine")
+    assert (artifacts.domain and artifacts.domain.name) == own and artifacts.oracle is None
 
 
 def test_a_build_says_its_rows(tmp_path, capsys):
