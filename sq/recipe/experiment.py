@@ -28,7 +28,10 @@ USUAL_METRICS = ("accuracy", "oracle/solvable", "correct/chosen", "val/loss", "t
 """How a metric ends that is looked at where none is named: the one that most runs have, the first of several."""
 LOWER_IS_BETTER = ("loss", "mse", "error", "seconds", "duplicates", "rejects")
 """Words in the names of other metrics than `sq/core/metrics.py` has, of which less is better."""
-_IGNORED = ("output_dir", "tracking.", "model.path", "model.name", "data.input", "input", "source.", "stage.scores")
+_IGNORED = ("output_dir", "tracking.", "model.path", "model.name", "data.input", "input", "source.input", "source.mix",
+            "stage.scores")  # fmt: skip
+_CHOOSES_ROWS = ("where", "split", "subset", "revision", "shuffle", "limit")
+"""Settings of a source, one in a mix too, by which two runs read other rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,12 +76,18 @@ class ExperimentComparison:
         return len({frozenset(g.held_out) for g in self.groups}) <= 1
 
     def best(self, metric: str) -> Group | None:
-        """The group with the best mean; None where means are of other rows and say nothing about each other."""
-        if not self.comparable(metric):
+        """The group with the best mean; None where neither more nor less is better, or means are of other rows."""
+        if not self.comparable(metric) or not has_direction(metric):
             return None
         sign = -1.0 if less_is_better(metric) else 1.0
         measured = [g for g in self.groups if g.mean(metric) is not None]
         return max(measured, key=lambda g: sign * (g.mean(metric) or 0.0), default=None)
+
+
+def has_direction(metric: str) -> bool:
+    """Whether more or less of it is better; of a metric that is not in the table, it is taken so."""
+    metric_entry = find_metric(metric)
+    return metric_entry is None or metric_entry.better is not Better.NEITHER
 
 
 def less_is_better(metric: str) -> bool:
@@ -205,7 +214,8 @@ def format_comparison(compared: ExperimentComparison) -> str:
     lines = [f"{compared.experiment}: {runs}, {count_noun(len(groups), 'setting')}"]
     lines += columns(rows, left=len(compared.by))
     apart = [m for m in metrics if not compared.comparable(m)]
-    marks = [f"* best {m} ({'lowest' if less_is_better(m) else 'highest'})" for m in metrics if m not in apart]
+    marks = [f"* best {m} ({'lowest' if less_is_better(m) else 'highest'})" for m in metrics
+             if m not in apart and has_direction(m)]  # fmt: skip
     if max((len(g.runs) for g in groups), default=1) > 1:
         marks.append("± is the 95% interval of the mean over seeds")
     lines += ["; ".join(marks)] if marks else []
@@ -290,9 +300,11 @@ def _varied(runs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         key
         for key, different in sorted(values.items())
         if len(different) > 1
-        and not key.startswith(_IGNORED)
+        and (not key.startswith(_IGNORED) or key.rpartition(".")[2] in _CHOOSES_ROWS)
         and key.rpartition(".")[2] not in ("seed", "seeds", "name")
     ]
+    copies = [key for key in varied if key.startswith("source.") and _is_copy(key, key.removeprefix("source."), runs)]
+    varied = [key for key in varied if key not in copies]
     if len(varied) > 4:  # runs of different kinds have little in common
         varied = [key for key in varied if "-" not in values[key]][:4]
     # Over seeds each run reads a directory of its own; two of one seed on different data are no repetition.
@@ -303,6 +315,11 @@ def _varied(runs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         if any(len(places) > 1 for places in read.values()):
             varied.append(key)
     return (("sq.stage",) if several else ()) + tuple(varied)
+
+
+def _is_copy(key: str, other: str, runs: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a setting is in every run what the other is: `source.limit` is `limit` where it is not set apart."""
+    return all(value_of(run, key) == value_of(run, other) for run in runs)
 
 
 def _grouped(runs: Sequence[Mapping[str, Any]], keys: Sequence[str], metrics: Sequence[str]) -> list[Group]:

@@ -46,6 +46,9 @@ def store(tmp_path_factory):
             run.metrics({"oracle/solvable": 0.5})
         for name, loss in (("a.csv", 5.0), ("b.csv", 10.0)):
             log("files", {"data.input": name, "seed": 0}, {"train/loss": loss})
+        for where, value in (("fail_rate > 0.5", 0.2), ("fail_rate < 0.5", 0.9)):
+            chosen = {"source.where": where, "source.input": where, "source.limit": value, "limit": value}
+            log("rows", {**chosen, "source.mix.a.split": f"of {where}"}, {"oracle/steps": value})
         for limit in (200, 800):
             log("old", {"data.limit": limit, "stage.lr": 1e-3}, {"val/loss": 1 + limit / 1000})
         for limit, seed in ((200, 0), (200, 1), (800, 0), (800, 1)):
@@ -82,6 +85,13 @@ def test_runs_are_grouped_by_what_was_varied_with_seeds_together(store):
 def test_runs_of_one_seed_on_different_data_are_no_repetition(store):
     found = compare_runs(store, "files")
     assert found.by == ("data.input",) and len(found.groups) == 2
+
+
+def test_what_chooses_rows_tells_runs_apart_and_a_metric_without_a_direction_has_no_best(store):
+    found = compare_runs(store, "rows", metrics=["oracle/steps"])
+    assert found.by == ("limit", "source.mix.a.split", "source.where") and len(found.groups) == 2
+    text = format_comparison(found)
+    assert found.best("oracle/steps") is None and "*" not in text and "best" not in text
 
 
 def test_a_sweep_over_sizes_with_unknown_held_out_rows_has_no_best(store):
