@@ -28,7 +28,7 @@ from sq.data.locate import InputKind, LocatedInput, format_of, locate
 from sq.data.order import mixed, shuffled
 from sq.data.readers import read_file
 from sq.data.records import BadRow, Record, bad_row
-from sq.data.where import RowFilter
+from sq.data.where import RowFilter, both
 
 log = logging.getLogger(__name__)
 Rejects = Callable[[BadRow], None] | list[BadRow] | None
@@ -186,7 +186,8 @@ def parts(config: SourceConfig) -> dict[str, WeightedSource]:
                 f"mix.{name}.weight={weight!r} must be a number above 0 (leave a source out to take none of it)"
             )
         try:
-            source = build({"seed": config.seed, "where": config.where, **given}, SourceConfig, key=f"mix.{name}")
+            source = build({"seed": config.seed, **given}, SourceConfig, key=f"mix.{name}")
+            source = replace(source, where=both(config.where, source.where))
         except ConfigError as error:
             raise ValueError("; ".join(error.problems)) from error
         if source.input is None and not source.mix:

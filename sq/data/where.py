@@ -80,6 +80,13 @@ class RowFilter:
                 )
 
 
+def both(first: str | None, second: str | None) -> str | None:
+    """The condition that both of them hold, of which either may be none."""
+    if first is None or second is None:
+        return first or second
+    return " and ".join(f"({one}\n)" if "#" in one else f"({one})" for one in (first, second))
+
+
 class _WrongValueError(Exception):
     """A value that an operation of the expression cannot take."""
 

@@ -143,9 +143,11 @@ def test_rows_left_out_are_noted_with_their_place(labels, caplog):
 
 
 def test_a_mix_hands_it_to_its_sources(labels):
-    mix = {"all": {"input": labels, "where": "fail_rate < 0.2"}, "hard": {"input": labels}}
-    config = SourceConfig(mix=mix, where="fail_rate > 0.8")
-    assert sorted(row["fail_rate"] for row in read_source(config, ["question"])) == [0.0, 0.1, 0.9]
+    mix = {"all": {"input": labels, "where": "level == 'easy' # odd"}, "hard": {"input": labels}}
+    config = SourceConfig(mix=mix, where="fail_rate > 0.7")
+    assert sorted(row["fail_rate"] for row in read_source(config, ["question"])) == [0.8, 0.9, 0.9]
+    with pytest.raises(ValueError, match="is no expression"):
+        SourceConfig(mix={"all": {"input": labels, "where": "k > 1) or (k < 2"}}, where="fail_rate > 0.7")
     assert digest(config) != digest(SourceConfig(mix=mix))
 
 
