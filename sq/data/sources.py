@@ -11,6 +11,7 @@ import codecs
 import itertools
 import json
 import logging
+import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -245,9 +246,10 @@ def _rows(config: SourceConfig, context: ReadContext) -> Iterator[dict[str, Any]
         files = [(path.name, read(path)) for path in source.paths]
     else:
         files = [(source.name, _records(source, config, context.domain, context.start))]
+    endless = source.kind is InputKind.DOMAIN and config.limit is not None
     for name, records in files:
         may_be_empty = len(files) > 1 or context.start > 0
-        rows = _usable(records, columns, run, context, name, may_be_empty, source.has_columns, where)
+        rows = _usable(records, columns, run, context, name, may_be_empty, source.has_columns, where, endless)
         if source.kind is InputKind.DOMAIN and context.domain is not None:
             rows = ({**row, "domain": context.domain.name} for row in rows)
         yield from rows
@@ -262,6 +264,7 @@ def _usable(
     may_be_empty: bool,
     has_columns: bool,
     where: RowFilter | None,
+    endless: bool,
 ) -> Iterator[dict[str, Any]]:
     """The rows of one file or dataset; its bad ones, and those that `where` leaves out, are noted and counted.
 
@@ -269,7 +272,7 @@ def _usable(
     """
     reasons: Counter[str] = Counter()
     examples: list[str] = []
-    good, names = 0, None
+    good, left_out, names = 0, 0, None
     earlier = context.names[name]
     context.names[name] += 1
     for record in records:
@@ -282,12 +285,18 @@ def _usable(
             row = columns.row(value, number, run, context.seen)
             outside = where.problem(row, f"{name}, row {number}") if where and isinstance(row, dict) else None
             if isinstance(row, dict) and outside is None:
-                good += 1
+                good, left_out = good + 1, 0
                 yield row
                 continue
             problem, its_id = (outside or ("", ""), str(row["id"])) if isinstance(row, dict) else (row, "")
             record = bad_row(name, number, *problem, json.dumps(value, ensure_ascii=False, default=repr), id=its_id)
         reasons[record.reason] += 1
+        left_out = left_out + 1 if record.reason == "left_out" else 0
+        if where and endless and left_out > DOMAIN_ROWS:
+            raise RowError(
+                f"{name}: none of {left_out:,} problems in a row holds where={where.text!r}, after {good:,} that do; "
+                f"ask for another where, or limit={max(good, 1)}"
+            )
         examples += [str(record)] if len(examples) < 3 else []
         context.note(replace(record, earlier=earlier))
     counts = ", ".join(f"{n:,} {reason}" for reason, n in reasons.most_common())
@@ -312,7 +321,10 @@ def _records(
         return read_saved(source.paths[0], config.split)
     if source.kind is InputKind.STAGE:
         return enumerate(read_rows(source.paths[0], start=start), start + 1)
-    seeds = _domain(source.name, domain).seeds(config.limit or DOMAIN_ROWS, config.seed, config.split or "train")
+    count = config.limit or DOMAIN_ROWS
+    if config.where is not None and config.limit is not None:
+        count = sys.maxsize  # the limit counts those taken
+    seeds = _domain(source.name, domain).seeds(count, config.seed, config.split or "train")
     return enumerate(map(dict, seeds), 1)
 
 

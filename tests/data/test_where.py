@@ -1,6 +1,7 @@
 """Which rows an expression takes, what it may hold, and that rows left out are counted and traced."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -185,3 +186,21 @@ def test_a_files_own_column_is_asked_where_a_stage_has_none_of_that_name(tmp_pat
     with pytest.raises(RowError, match="difficulty is 'hard', which has no order with 0.5"):
         RowFilter("difficulty > 0.5").problem(kept[0], "here")
     assert RowFilter("difficulty == 0.5").problem({**kept[0], "difficulty": 0.5}, "here") is None
+
+
+class CountingDomain:
+    """Problems without end, each harder than the one before."""
+
+    name, digest = "counting", "counting"
+
+    def seeds(self, count, seed, split):
+        return ({"question": f"What is {n} plus 0?", "steps": n} for n in range(count))
+
+
+def test_the_limit_counts_the_problems_of_a_domain_that_are_taken():
+    config = SourceConfig(input="domain", limit=200, where="steps % 2 == 1")
+    rows = list(read_source(config, ["question"], domain=CountingDomain()))
+    assert [row["steps"] for row in rows] == list(range(1, 400, 2))
+    message = "none of 15,001 problems in a row holds where='steps < 3', after 3 that do; .* limit=3"
+    with pytest.raises(RowError, match=message):
+        list(read_source(replace(config, where="steps < 3"), ["question"], domain=CountingDomain()))
