@@ -1,6 +1,7 @@
 """Which stages may run side by side: each GPU serves one stage at a time, and the cores are shared.
 
-On this machine a stage sees its own GPUs alone. Those of a cluster are counted: Ray and the launcher place what runs.
+On this machine a stage sees its own GPUs alone. On a cluster one stage has GPUs at a time: Ray and the launcher do not
+know which of them an evaluation has on the machine of `sq run`.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Devices:
         need = min(gpus_needed(job), len(self.gpus))
         taken = {gpu for gpus in self._lent.values() for gpu in gpus}
         free = [gpu for gpu in self.gpus if gpu not in taken]
-        if len(free) < need:
+        if len(free) < need or (self._is_cluster and need and taken):
             return False
         self._lent[stage] = free[:need]
         return True

@@ -87,14 +87,16 @@ def test_each_gpu_serves_one_stage_at_a_time(recipe, monkeypatch):
     assert devices.Devices(1, ProfileConfig()).environment("one") == {}
 
 
-def test_a_profile_has_no_more_gpus_than_are_here_and_those_of_a_cluster_are_only_counted(recipe, monkeypatch):
+def test_a_profile_has_no_more_gpus_than_are_here_and_one_stage_has_those_of_a_cluster(recipe, monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(devices, "hardware", lambda: {"cores": "8", "gpus": "A, 80 GiB; A, 80 GiB"})
     stages = {name: {"script": "synthesize", "set": {"stage": "answers", "input": "domain"}} for name in ("a", "b")}
-    loaded = recipe(stages, "profile=cluster", "profile.nodes=1", "profile.gpus=3", "set.workers=2")
+    stages["api"] = {"script": "synthesize", "set": {"stage": "questions", "engine": "openai"}}
+    loaded = recipe(stages, "profile=cluster", "profile.nodes=1", "profile.gpus=8", "set.workers=2")
     jobs = check(loaded.stages)
     lent = devices.Devices(2, loaded.config.profile)
-    assert lent.take("a", jobs["a"]) and not lent.take("b", jobs["b"]), "two of three GPUs are taken"
+    assert lent.take("a", jobs["a"]) and not lent.take("b", jobs["b"]), "who has which is not known"
+    assert lent.take("api", jobs["api"])
     assert "CUDA_VISIBLE_DEVICES" not in lent.environment("a"), "Ray says which"
     two = devices.Devices(2, ProfileConfig(name="one", gpus=1))
     assert two.gpus == ["0"]
