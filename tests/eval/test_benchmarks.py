@@ -86,7 +86,7 @@ def test_odd_references_are_left_out_named_and_counted(tmp_path, caplog):
     ]
     found = benchmark("gsm8k", f"path={written(tmp_path, rows)}").load(None, 0)
     assert [r["answer"] for r in found.by_id.values()] == ["1,234", "-0.5"]
-    assert sorted(b.reason for b in found.unusable) == ["broken_json", "empty_text", "reference", "reference"]
+    assert sorted(b.reason for b in found.unusable) == ["broken_json", "missing_column", "reference", "reference"]
     assert "gsm8k: 2 of 4 problems are left out: row 2: the reference 'twelve' is no number; row 3:" in caplog.text
 
 
@@ -104,7 +104,7 @@ def test_math_without_a_box_is_left_out_and_a_file_of_nothing_usable_is_refused(
     [
         ([{"question": "a?"}], "x.jsonl", "benchmark gsm8k: x.jsonl has no column 'answer'"),
         ([{"qestion": "a?", "answer": "1\n#### 1"}], "x.jsonl", "did you mean 'qestion'"),
-        ([{"question": "a?", "answer": ""}], "x.jsonl", "has no usable row; rejected: 1 empty_text"),
+        ([{"question": "a?", "answer": ""}], "x.jsonl", "has no usable row; rejected: 1 missing_column"),
         ([], "x.jsonl", "benchmark gsm8k: .*x.jsonl is empty"),
         ([{"question": "a?", "answer": "1"}], "x.txt", "tells no format that can be read"),
     ],
