@@ -7,7 +7,10 @@ import pytest
 from sq.core.errors import ConfigError, EngineError
 from sq.core.ledger import WorkItem
 from sq.engine.base import Completion, Request, Result, Sampling
+from sq.synth.filters.base import FilterItem
+from sq.synth.filters.waiting import HELD, replies_in_order
 from sq.synth.model_client import READY, ModelClient, _FlowRunner
+from sq.synth.score_store import ScoreStore
 from sq.synth.stage import ItemResult
 
 SAMPLING = Sampling()
@@ -134,3 +137,35 @@ def test_the_models_own_context_counts_and_an_engine_that_does_not_know_one_says
     synth_job = job("answers", "input=none.jsonl", "engine=oracle")
     ModelClient(synth_job.model, synth_job.engine).sampling(temperature=0.7, max_tokens=100_000)
     assert not caplog.text
+
+
+def test_one_open_request_does_not_let_all_cases_with_kept_replies_be_read(tmp_path):
+    count, read, held = 4 * HELD, 0, []
+
+    def cases():
+        nonlocal read
+        for read in range(1, count + 1):
+            yield FilterItem(row={"question": str(read)})
+
+    def ask(requests):
+        some = list(requests)
+        held.append(read)
+        for request in some:
+            yield Result(key=request.key, completions=(), prompt_tokens=1)
+
+    class Client:
+        def run_flows(self, items, flow):
+            return _FlowRunner(items, flow).results(ask)
+
+    def flow(item):
+        yield [Request(key=item.key, seed=1, messages=(), sampling=Sampling())]
+        return ItemResult(key=item.key, rows=[{"replies": []}])
+
+    with ScoreStore(tmp_path) as scores:
+        for number in range(2, count + 1):
+            scores.put(str(number), {"replies": []})
+        answered = replies_in_order(
+            Client(), cases(), scores, key=lambda case: case.row["question"], request_flow=flow, whole=True, who="it"
+        )
+        assert sum(1 for _ in answered) == count
+    assert held == [HELD + READY]

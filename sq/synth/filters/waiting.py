@@ -15,6 +15,8 @@ from sq.synth.score_store import ScoreStore
 from sq.synth.stage import ItemResult
 
 Answered = tuple[FilterItem, dict[str, Any] | None]
+HELD = 4096
+"""Cases that may wait for one before them while those after it have replies already."""
 
 
 def replies_in_order(
@@ -42,8 +44,8 @@ def replies_in_order(
             name = key(case) if case.reason is None else ""
             if waiting.add(case, name):
                 yield WorkItem(name, case)
-            elif len(waiting.order) > 4096 and not waiting.asked:
-                yield WorkItem("", None)  # a long stretch with nothing to ask: let it be taken
+            elif len(waiting.order) > HELD:
+                yield WorkItem("", None)  # nothing to ask here: let what is ready be taken
 
     def flow(item: WorkItem) -> RequestFlow:
         if not item.key:
