@@ -20,7 +20,7 @@ from sq.eval.answer_text import after_thinking, may_mention, visible_text
 from sq.eval.boxes import boxed, last_boxes
 from sq.eval.equal.notation import HAN_SCALE, SHARE
 from sq.eval.equal.words import is_prose, is_words, unwrap
-from sq.eval.named_values import joined
+from sq.eval.named_values import given_either, in_english, joined
 from sq.eval.negated_answers import without_negated_answers
 
 MAX_OUTPUT = 60_000
@@ -326,12 +326,16 @@ def _itemised(text: str) -> tuple[str, AnswerLocation] | None:
 
 def _last(text: str) -> tuple[str, AnswerLocation] | None:
     """The last formula, or the last number where that comes later."""
+    text = in_english(text)
     listed = _LISTED.search(text[-400:].rstrip(" .\n"))
     if listed and not _is_sentence(listed.group(1)):
         return listed.group(1), AnswerLocation.FORMULA
     equations = _EQUATIONS.search(text[-200:].rstrip(" .\n"))
     if equations:
         return equations.group(1), AnswerLocation.FORMULA
+    either = given_either(text[-200:])
+    if either:
+        return either, AnswerLocation.FORMULA
     text = text[-MAX_TAIL:]
     formulas: list[tuple[int, int, str]] = []
     number = None
