@@ -223,12 +223,19 @@ class Sender(threading.Thread):
         self.client.log_inputs(self._run, [DatasetInput(data, [InputTag("mlflow.data.context", record["context"])])])
 
     def _log_model(self, record: Record) -> None:
-        """Metrics of a model, known by the digest of its weights; it is entered where it is not there yet."""
+        """Metrics of a model, known by the digest of its weights; it is entered where it is not there yet.
+
+        What this run exported is an entry of its own, beside another run's of equal weights.
+        """
         from mlflow.entities import LoggedModelOutput, Metric
 
         name, digest, data = re.sub(r"[/:.%\"']", "-", record["name"])[:250], record["digest"], record["data"]
         same = f"tags.`sq.weights` = '{digest}'"
-        found = self.client.search_logged_models(self._experiments(), same, max_results=1)
+        if record["exported"]:
+            entries = self.client.search_logged_models([self._experiment], same)
+            found = [entry for entry in entries if entry.source_run_id == self._run]
+        else:
+            found = self.client.search_logged_models(self._experiments(), same, max_results=1)
         if found:
             model = found[0]
         else:

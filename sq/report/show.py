@@ -10,11 +10,12 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sq.core.config import nearest
 from sq.core.count import printable
 from sq.core.errors import ConfigError
-from sq.core.files import write_files
+from sq.core.files import digest_of, write_files
 from sq.core.intervals import wilson
 from sq.report.artifacts import StageArtifacts, draw, find_run
 from sq.report.render import cut, percent, render
@@ -53,6 +54,10 @@ class Agreement:
         if not of_rejects + of_kept:
             return "no row is labelled yet"
         parts = []
+        if self.kept and not of_kept:
+            parts.append("no kept row is labelled yet, which agreement and recall need")
+        if self.rejected and not of_rejects:
+            parts.append("no reject is labelled yet, which every share needs")
         if of_rejects:
             parts.append(_share("precision of rejections", self.both / of_rejects, wilson(self.both, of_rejects)))
         if (of_rejects or not self.rejected) and (of_kept or not self.kept):
@@ -77,17 +82,23 @@ class Agreement:
 def events_in(directory: Path, *, most: int) -> list[Event]:
     """Rows and rejects of the stages in and below a directory, at most so many of each stage, drawn by their ids.
 
+    Kept rows and rejects are mixed, by a hash of their ids: labels in this order are of both.
+
     Raises:
         ConfigError: where there is none.
     """
     stages = [stage for stage in _stages(directory) if stage.manifest and "id" in stage.manifest.schema]
     if not any(stage.manifest and stage.manifest.items for stage in stages):
         raise ConfigError(f"no row is in or below {directory} yet; give a stage's output_dir, or one above")
-    return [event for stage in stages for event in _drawn(stage, most)]
+    return [
+        event
+        for stage in stages
+        for event in sorted(_drawn(stage, most), key=lambda event: digest_of("show", str(event.row.get("id"))))
+    ]
 
 
-def read_labels(directory: Path) -> dict[str, dict[str, str]]:
-    """A person's labels in a directory: id -> label and note."""
+def read_labels(directory: Path) -> dict[str, dict[str, Any]]:
+    """A person's labels in a directory: id -> label and note, and `chosen` where the row was not met in a sample."""
     try:
         content = json.loads((directory / LABELS).read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -97,18 +108,20 @@ def read_labels(directory: Path) -> dict[str, dict[str, str]]:
     return {str(key): dict(value) for key, value in content.items() if isinstance(value, Mapping)}
 
 
-def write_label(directory: Path, key: str, label: str, note: str) -> None:
-    """Keep one label; an empty one without a note is taken away."""
+def write_label(directory: Path, key: str, label: str, note: str, *, chosen: bool = False) -> None:
+    """Keep one label; an empty one without a note is taken away. One of a row that was chosen measures nothing."""
     if label not in ("", *WORDS):
         raise ConfigError(f"label={label!r} is not one of {', '.join(WORDS)}")
     labels = read_labels(directory)
-    labels[key] = {"label": label, "note": note[:2000]}
+    before = labels.get(key, {})
+    chosen = chosen and (not before.get("label") or bool(before.get("chosen")))
+    labels[key] = {"label": label, "note": note[:2000], **({"chosen": True} if chosen else {})}
     if not label and not note:
         del labels[key]
     write_files(directory, {LABELS: json.dumps(labels, indent=1, sort_keys=True, ensure_ascii=False).encode()})
 
 
-def measured(events: Iterable[Event], labels: Mapping[str, Mapping[str, str]]) -> str:
+def measured(events: Iterable[Event], labels: Mapping[str, Mapping[str, Any]]) -> str:
     """What each filter did with the rows that are labelled; a row has the same id in the stages before and after."""
     stages: dict[Path, list[Event]] = {}
     for event in events:
@@ -120,12 +133,13 @@ def measured(events: Iterable[Event], labels: Mapping[str, Mapping[str, str]]) -
     return " | ".join(f"{name}: {text}" for name, text in texts) if len(texts) > 1 else texts[0][1]
 
 
-def agreement(events: Sequence[Event], labels: Mapping[str, Mapping[str, str]]) -> Agreement:
+def agreement(events: Sequence[Event], labels: Mapping[str, Mapping[str, Any]]) -> Agreement:
     """What one stage did with the rows that are labelled."""
     counts = {(bad, gone): 0 for bad in (True, False) for gone in (True, False)}
     for event in events:
-        label = labels.get(str(event.row.get("id")), {}).get("label")
-        if label in WORDS:
+        given = labels.get(str(event.row.get("id")), {})
+        label = given.get("label")
+        if label in WORDS and not given.get("chosen"):
             counts[label == "reject", bool(event.reason)] += 1
     manifest = events[0].stage.manifest
     assert manifest is not None
@@ -151,7 +165,8 @@ def chosen(events: Iterable[Event], *, search: str = "", reason: str = "", sort:
     if sort == "reason":
         return sorted(matching, key=lambda event: event.reason)
     if sort:
-        return sorted(matching, key=lambda event: -float(event.row.get(SORTS[sort]) or float("-inf")))
+        values = {id(event): event.row.get(SORTS[sort]) for event in matching}
+        return sorted(matching, key=lambda e: float("inf") if values[id(e)] is None else -float(values[id(e)]))
     return matching
 
 
@@ -174,7 +189,7 @@ def page(directory: Path, events: list[Event], *, nonce: str = "", token: str = 
     shown = [{"event": e, "outcome": e.reason or "kept", "label": labels.get(str(e.row.get("id")), {})} for e in events]
     return render(
         "show.html.j2", title=directory.resolve().name, rows=shown, nonce=nonce, token=token, sorts=SORTS,
-        agreement=RESTRICTED if restricted else measured(events, labels),
+        restricted=restricted, agreement=RESTRICTED if restricted else measured(events, labels),
         outcomes=sorted({e.reason or "kept" for e in events}), stages=list(dict.fromkeys(e.stage.name for e in events)),
     )  # fmt: skip
 

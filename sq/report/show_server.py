@@ -62,7 +62,8 @@ class _Handler(BaseHTTPRequestHandler):
             if key not in self.server.ids:
                 return self.send_error(404)
             with self.server.writing:
-                write_label(self.server.directory, key, label, note)
+                chosen = self.server.restricted or given.get("chosen") is True
+                write_label(self.server.directory, key, label, note, chosen=chosen)
         except (ValueError, KeyError, TypeError, SqError):
             return self.send_error(400)
         labels = read_labels(self.server.directory)

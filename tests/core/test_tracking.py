@@ -101,6 +101,18 @@ def test_models_are_ranked_by_what_was_measured_of_them(store, caplog):
         send_tracked(".", store.uri)
 
 
+def test_a_run_that_exports_equal_weights_has_an_entry_of_its_own(store):
+    model = ModelRef(name="m", path="/m", digest="w", stage="sft", exported=True)
+    for directory, experiment in (("a", "scalequest"), ("b", "scalequest"), ("c", "second")):
+        with store.track(TrackingConfig(experiment=experiment), directory=directory) as run:
+            run.model(model, {"val/loss": 0.5}, DataRef(name="seeds", digest="d" * 64))
+            run.model(model, {"train/loss": 0.7}, DataRef(name="rows", digest="r" * 64))
+    names = {e.name: e.experiment_id for e in store.client().search_experiments()}
+    entries = [e for name in ("scalequest", "second") for e in store.client().search_logged_models([names[name]])]
+    assert len(entries) == len({entry.source_run_id for entry in entries}) == 3
+    assert all({metric.key for metric in entry.metrics} == {"val/loss", "train/loss"} for entry in entries)
+
+
 def test_traces_of_requests_are_sent_once(store, caplog):
     """A trace an item, a span a request, under the run; what is sent again is the same trace."""
     tokens = {"input_tokens": 12, "output_tokens": 3, "total_tokens": 15}

@@ -136,6 +136,36 @@ def test_labels_of_a_sample_count_by_how_many_rows_the_stage_has():
     assert str(Agreement(both=3, stage_alone=1, person_alone=0, neither=0, kept=9, rejected=4)).count("%") == 3
 
 
+def test_kept_rows_and_rejects_are_mixed_and_a_side_without_a_label_is_named(tmp_path):
+    with Ledger.open(tmp_path / "f", schema=JUDGED, config={"stage.name": "filter"}) as ledger:
+        for item in list(ledger.todo([WorkItem(f"{number:032}") for number in range(60)])):
+            row = {"id": item.key, "run": "r", "parents": [], "question": "q"}
+            gone = int(item.key) % 2 == 0
+            ledger.record(item.key, *([(), [Reject(row=row, reason="unsolvable")]] if gone else [[row]]))
+        ledger.finish()
+    events = events_in(tmp_path / "f", most=20)
+    assert len(events) == 40 and 6 <= sum(bool(event.reason) for event in events[:20]) <= 14
+    ids = {side: [e.row["id"] for e in events if bool(e.reason) == side] for side in (True, False)}
+    assert "no reject is labelled yet" in measured(events, {ids[False][0]: {"label": "keep"}})
+    assert "no kept row is labelled yet" in measured(events, {ids[True][0]: {"label": "keep"}})
+
+
+def test_a_label_of_a_chosen_row_is_kept_and_measures_nothing(stage):
+    events = events_in(stage, most=100)
+    write_label(stage, "d" * 32, "reject", "", chosen=True)
+    assert measured(events, read_labels(stage)) == "no row is labelled yet"
+    write_label(stage, "d" * 32, "reject", "")
+    assert measured(events, read_labels(stage)).startswith("1 labelled")
+    write_label(stage, "d" * 32, "keep", "", chosen=True)
+    assert measured(events, read_labels(stage)).startswith("1 labelled"), "it was met in the sample before"
+
+
+def test_zero_is_sorted_as_a_number(stage):
+    one = events_in(stage, most=1)[0].stage
+    events = [Event(stage=one, row={"id": str(v), "reward": v}) for v in (-2.0, 0.0, None, 1.0)]
+    assert [event.row["reward"] for event in chosen(events, sort="reward")] == [1.0, 0.0, -2.0, None]
+
+
 @pytest.mark.parametrize("words", [["--search", "apples"], ["--reason", "unsolvable"]])
 def test_rows_that_were_chosen_measure_no_stage(stage, capsys, words):
     write_label(stage, "d" * 32, "reject", "")
@@ -196,6 +226,8 @@ def test_the_server_gives_and_takes_nothing_without_its_token_or_for_another_sit
     assert status == 200 and server.token in text
     assert ask(server, "POST", "/label", label, **token) == (200, measured(server.events, read_labels(stage)))
     assert read_labels(stage) == {"a" * 32: {"label": "keep", "note": ""}}
+    found = json.dumps({"id": "b" * 32, "label": "keep", "note": "", "chosen": True})
+    assert ask(server, "POST", "/label", found, **token)[0] == 200 and read_labels(stage)["b" * 32]["chosen"] is True
 
 
 def test_labels_that_come_at_once_are_all_kept(server, stage):
@@ -222,8 +254,12 @@ def test_in_a_browser_rows_are_searched_sorted_and_labelled_by_key(server, stage
         browser.value(f"({choose})('sort', 'difficulty')")
         assert browser.value(order) == "cabd"
         browser.press("j", "y", "j", "j", "n")
-        browser.wait("document.getElementById('agreement').textContent.startsWith('2 labelled')")
-        assert {key[0]: value["label"] for key, value in read_labels(stage).items()} == {"c": "keep", "b": "reject"}
+        browser.value(f"({choose})('sort', '')")
+        first = next(key for key in browser.value(order) if key in "ad")
+        browser.press(*"j" * (browser.value(order).index(first) + 1), "y")
+        browser.wait("document.getElementById('agreement').textContent.startsWith('1 labelled')")
+        found = {key[0]: (value["label"], value.get("chosen")) for key, value in read_labels(stage).items()}
+        assert found == {"c": ("keep", True), "b": ("reject", True), first: ("keep", None)}
         browser.value(f"({choose})('search', 'tom')")
         assert browser.value(order) == "cd"
         browser.value(f"({choose})('outcome', 'unsolvable')")

@@ -1,7 +1,7 @@
 // Rows: search, filter, sort, and label by key. Everything is on the page; labels alone are sent, to the server that gave it.
 (() => {
   const get = (id) => document.getElementById(id);
-  const list = get("rows-list"), token = document.body.dataset.token;
+  const list = get("rows-list"), { token, restricted } = document.body.dataset;
   const rows = [...list.children];
   const words = new Map(rows.map((row) => [row, row.textContent.toLowerCase()]));
   const [search, outcome, stage, sort] = ["search", "outcome", "stage", "sort"].map(get);
@@ -38,10 +38,12 @@
   const label = async (row, word, note) => {
     if (!row || !row.dataset.id) return;
     const before = [row.dataset.label, row.dataset.note];
+    const chosen = Boolean(restricted || search.value.trim() || outcome.value || sort.value);
+    if (!row.dataset.label || !chosen) row.dataset.chosen = chosen && word ? "yes" : "";
     [row.dataset.label, row.dataset.note] = [word, note];
     draw(row);
     if (!token) return;
-    const body = JSON.stringify({ id: row.dataset.id, label: word, note });
+    const body = JSON.stringify({ id: row.dataset.id, label: word, note, chosen });
     try {
       const answer = await fetch("/label", { method: "POST", headers: { "X-Token": token }, body });
       if (!answer.ok) throw new Error(answer.statusText);
@@ -68,7 +70,8 @@
   list.addEventListener("focusin", (event) => { at = visible().indexOf(event.target.closest("article")); });
   get("save").addEventListener("click", () => {
     const kept = rows.filter((row) => row.dataset.label || row.dataset.note)
-      .map((row) => [row.dataset.id, { label: row.dataset.label, note: row.dataset.note }]);
+      .map((row) => [row.dataset.id,
+        { label: row.dataset.label, note: row.dataset.note, ...(row.dataset.chosen ? { chosen: true } : {}) }]);
     const link = document.createElement("a");
     link.href = URL.createObjectURL(new Blob([JSON.stringify(Object.fromEntries(kept), null, 1)]));
     link.download = "labels.json";
