@@ -165,8 +165,10 @@ def chosen(events: Iterable[Event], *, search: str = "", reason: str = "", sort:
     if sort == "reason":
         return sorted(matching, key=lambda event: event.reason)
     if sort:
-        values = {id(event): event.row.get(SORTS[sort]) for event in matching}
-        return sorted(matching, key=lambda e: float("inf") if values[id(e)] is None else -float(values[id(e)]))
+        column = SORTS[sort]
+        with_value = [event for event in matching if event.row.get(column) is not None]
+        without = [event for event in matching if event.row.get(column) is None]
+        return sorted(with_value, key=lambda event: -float(event.row[column])) + without
     return matching
 
 
