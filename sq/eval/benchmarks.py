@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 NUMBER = re.compile(r"[-+]?\$?\s?(?:\d{1,3}(?:,\d{3})+|\d+)?\.?\d*(?:[eE][-+]?\d+)?%?")
 MAX_LOGGED = 5
 """Problems without a usable reference that are named in the log; all of them are in the rejects."""
+LETTER_WANTED = "The final answer is the letter of the right choice."
+_DEGREES = re.compile(r"\s*(?:°|\^\s*(?:\\circ|\{\s*\\circ\s*\}))$")
 REFERENCE, DIALOGUE = "reference", "dialogue"
 """Why a row that was read is no usable problem."""
 Problem = dict[str, Any]
@@ -237,7 +239,9 @@ class ProblemSet(PublishedBenchmark):
         return options, ("question", "solution" if self.form == "math" else "answer")
 
     def _digest(self, origin: str) -> str:
-        return row_id("context", source=origin, column=self.context) if self.context else origin
+        asked = {"context": self.context, "letter": LETTER_WANTED if self.distractors else None}
+        asked = {name: value for name, value in asked.items() if value}
+        return row_id("asked", source=origin, **asked) if asked else origin
 
     def _problems_in(self, row: dict[str, Any]) -> Iterator[Problem | UnusableProblem]:
         """One, or one for each round of its conversation."""
@@ -268,7 +272,7 @@ class ProblemSet(PublishedBenchmark):
         listed = "\n".join(f"({letter}) {text}" for letter, text in zip(ascii_uppercase, choices, strict=False))
         return {
             **row,
-            "question": f"{row['question'].strip()}\n\n{listed}",
+            "question": f"{row['question'].strip()}\n\n{listed}\n\n{LETTER_WANTED}",
             "answer": ascii_uppercase[choices.index(right)],
         }
 
@@ -276,6 +280,8 @@ class ProblemSet(PublishedBenchmark):
         from sq.data.answers import last_boxed
 
         answer, solution = (row.get("answer") or "").strip(), row.get("solution")
+        if self.expects == "numeric":
+            answer = _DEGREES.sub("", answer.strip("$"))
         fault = None if answer else "there is no reference answer"
         if self.expects == "numeric" and not is_number(answer):
             fault = f"the reference {_shortened(answer)} is no number"

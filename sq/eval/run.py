@@ -66,9 +66,13 @@ def evaluate(job: EvalSettings) -> dict[str, dict[str, float]]:
 
 
 def _request_builder(job: EvalSettings, benchmark: BenchmarkConfig) -> RequestBuilder:
+    form = benchmark.form_of(job.formats.get(job.model.name, job.format))
+    if form.shots is not None and benchmark.instruction is not None:
+        asked = "%s has an instruction of its own: it is asked without the worked examples of format=%s"
+        log.warning(asked, benchmark.name, form.name)
     return RequestBuilder(
         model=job.model,
-        form=benchmark.form_of(job.formats.get(job.model.name, job.format)),
+        form=form,
         sampling=Sampling(n=job.n, temperature=job.temperature, top_p=job.top_p, max_tokens=job.max_tokens),
         seed=job.seed,
         instruction=benchmark.instruction,

@@ -11,9 +11,11 @@ from sq.core.errors import ConfigError, RowError
 from sq.domains.arithmetic.domain import ArithmeticConfig
 from sq.eval.benchmarks import BenchmarkConfig, GradingConfig, ProblemSet, is_number
 from sq.eval.checkers import DomainChecker, grader_version
+from sq.eval.config import EvalJob
 from sq.eval.dialogue import conversation, reference_in
 from sq.eval.grader_config import GraderConfig
 from sq.eval.paper import base_of, paper_figure
+from sq.eval.run import _request_builder
 from sq.sandbox.config import SandboxConfig
 
 DATA = Path(__file__).parent.parent.parent.parent / "shared" / "data"
@@ -258,6 +260,7 @@ def test_choices_are_listed_in_an_order_of_their_own_and_the_answer_is_a_letter(
     for row, problem in zip(rows, problems.by_id.values(), strict=False):
         assert f"\n({problem['answer']}) {row['Correct Answer'].strip()}" in problem["question"]
         assert all(f"({letter}) " in problem["question"] for letter in "ABCD") and problem["topic"] == "Physics"
+        assert problem["question"].endswith("\n\nThe final answer is the letter of the right choice.")
 
 
 @pytest.mark.parametrize("variant", ["simple", "hard"])
@@ -288,3 +291,20 @@ def test_a_context_stands_before_its_question_and_a_tolerance_that_is_none_leave
     assert list(tolerances.items()) == [(list(found.by_id)[2], 0.1)]
     bare = benchmark("olympiadbench_physics_en_comp", f"path={tmp_path / 'problems.jsonl'}", "context=null")
     assert bare.load(None, 0).digest != found.digest, "answers to the question without its context are not kept"
+
+
+@pytest.mark.parametrize("answer", [r"336^\circ", r"$336^{\circ}$", "336°", "336"])
+def test_a_degree_sign_is_no_part_of_a_number(tmp_path, answer):
+    path = written(tmp_path, [{"problem": "a?", "answer": answer}])
+    assert [p["answer"] for p in benchmark("aime25", f"path={path}").load(None, 0).by_id.values()] == ["336"]
+
+
+def test_worked_examples_that_a_benchmark_does_not_take_are_named(caplog):
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        overrides = ["model=tiny", "benchmark=[arithmetic,gsm8k]", "format=gsm8k_5shot"]
+        job = build(compose("evaluate", overrides=overrides), EvalJob)
+    for name in ("arithmetic", "gsm8k"):
+        _request_builder(job, job.benchmark[name])
+    assert [r.getMessage() for r in caplog.records] == [
+        "arithmetic has an instruction of its own: it is asked without the worked examples of format=gsm8k_5shot"
+    ]
