@@ -118,16 +118,18 @@ def _counts(summary: LedgerSummary) -> dict[str, float]:
 def _print_summary(
     job: SynthJob, spec: StageSpec, summary: LedgerSummary, measured: Mapping[str, float], seconds: float
 ) -> None:
-    reasons = ", ".join(f"{n:,} {reason}" for reason, n in sorted(summary.reasons.items()))
+    left_out = summary.reasons.get("left_out", 0)  # by where=: rows of the input, none of them an item that was used
+    reasons = ", ".join(f"{n:,} {reason}" for reason, n in sorted(summary.reasons.items()) if reason != "left_out")
     given, rows, rejects = (
-        count_noun(summary.items, spec.unit),
+        count_noun(summary.items - left_out, spec.unit),
         count_noun(summary.rows, "row"),
-        count_noun(summary.rejects, "reject"),
+        count_noun(summary.rejects - left_out, "reject"),
     )
     counts = f"{given} in -> {rows}, {rejects}"
+    where = f", {count_noun(left_out, 'row')} of the input left out by where" if left_out else ""
     resumed = f", {summary.resumed:,} of them done before" if summary.resumed else ""
     parts = [
-        f"{job.stage.name}: {counts}{f' ({reasons})' if reasons else ''}{resumed} -> {job.output_dir}",
+        f"{job.stage.name}: {counts}{f' ({reasons})' if reasons else ''}{where}{resumed} -> {job.output_dir}",
         format_metrics(job.stage.name, measured),
         "retry_engine_rejects=true asks again for those of the engine" if "engine" in summary.reasons else "",
         f"{seconds:.0f} s",

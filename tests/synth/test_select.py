@@ -108,11 +108,14 @@ def test_every_kept_candidate_tells_its_story(run, tmp_path, candidates):
         assert "select" in (story := why(row["id"], [tmp_path])) and row["question"][:20] in story
 
 
-def test_rows_left_out_of_a_question_do_not_part_its_candidates(run, tmp_path, candidates):
+def test_rows_left_out_of_a_question_do_not_part_its_candidates(run, tmp_path, candidates, caplog):
     from sq.synth.why import why
 
     file = candidates(boxed(4), "a longer one, which is left out: " + boxed(5), boxed(4))
-    metrics = run("select", f"input={file}", "stage.method=majority", "where='len(response) < 30'", to="s")
+    with caplog.at_level("INFO"):
+        metrics = run("select", f"input={file}", "stage.method=majority", "where='len(response) < 30'", to="s")
+    line = "select: 1 question in -> 1 row, 1 reject (1 not_chosen), 1 row of the input left out by where ->"
+    assert line in caplog.text
     assert metrics["rows"] == 1 and metrics["rejects/left_out"] == 1 and metrics["rejects/not_chosen"] == 1
     (left,) = (r for r in read_rejects(tmp_path / "s") if r["reason"] == "left_out")
     assert "not where len(response) < 30" in why(left["id"], [tmp_path])
