@@ -7,8 +7,9 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import yaml
 
@@ -71,7 +72,16 @@ def reference_page() -> str:
             parts.append(f"### {', '.join(f'{group.name}={name}' for name in names)}")
             parts.append(f"{(cls.__doc__ or '').strip().splitlines()[0]} (`{target}`)")
             parts.append(_table(cls, f"{group.name}."))
+    parts += ["## recipe", "The keys of a recipe's file.", _table(load_target("sq.recipe.config.RecipeConfig"), "")]
     return "\n\n".join(parts) + "\n"
+
+
+@cache
+def _options(group: str) -> list[type]:
+    """The dataclasses of a group's files: of `reward_engine` those of `engine`."""
+    files = [path for path in sorted(conf_dir().glob("*/*.yaml")) if path.parent.name == group.rpartition("_")[2]]
+    nodes = [yaml.safe_load(path.read_text(encoding="utf-8")) or {} for path in files]
+    return [load_target(name) for name in {n["_target_"]: 0 for n in nodes if isinstance(n.get("_target_"), str)}]
 
 
 def _table(cls: type, prefix: str) -> str:
@@ -82,8 +92,15 @@ def _table(cls: type, prefix: str) -> str:
 def _settings(cls: type, prefix: str) -> Iterator[tuple[str, str, str]]:
     hints = type_hints(cls)
     for field in dataclasses.fields(cls):
-        if dataclasses.is_dataclass(hints[field.name]) or not field.metadata:
-            continue  # a group of its own
+        hint = hints[field.name]
+        nested = next((t for t in (hint, *get_args(hint)) if dataclasses.is_dataclass(t)), None)
+        if isinstance(nested, type):
+            many = ".NAME" if get_origin(hint) is dict else ""
+            if not any(issubclass(option, nested) for option in _options(field.name)):  # else a group of its own
+                yield from _settings(nested, f"{prefix}{field.name}{many}.")
+            continue
+        if not field.metadata:
+            continue
         value = default_of(field)
         default = (
             "to be given" if str(value) == "???" else getattr(value, "name", None) or json.dumps(value, default=str)

@@ -25,3 +25,14 @@ def test_the_site_is_built_with_strict_links(tmp_path):
     assert "<code>stage.lr</code>" in reference and "<code>engine.max_failures</code>" in reference
     assert "sq run recipe=demo" in (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "load_model" in (tmp_path / "tour.html").read_text(encoding="utf-8")
+
+
+def test_the_reference_has_the_settings_of_dataclasses_in_dataclasses():
+    spec = importlib.util.spec_from_file_location("docs_site", ROOT / "scripts" / "docs_site.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    reference = module.reference_page()
+    keys = ["sandbox.wall_seconds", "grader.deadline", "trainer.lora.rank", "model.chat.system", "format.shots.count"]
+    keys += ["cluster.patience", "prompt.parser.kind", "stages.NAME.each", "stage.lr", "source.where"]
+    assert [key for key in keys if f"\n| `{key}` |" not in reference] == []
