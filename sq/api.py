@@ -147,11 +147,19 @@ def grade(
 
 
 def rejects(directory: str | Path) -> Dataset:
-    """The rejected rows of a stage's directory: reason, detail, and the row itself."""
+    """The rejected rows of a stage's or training's directory: reason, detail, and the row itself."""
     from datasets import Dataset
 
     from sq.core.ledger import read_rejects
+    from sq.core.rejects import TRAINING_FILE
 
+    file = Path(directory) / TRAINING_FILE
+    if file.is_file():
+        with file.open(encoding="utf-8") as lines:
+            found = [json.loads(line) for line in lines]
+        return Dataset.from_list(
+            [{**r, "row": r["row"] if isinstance(r["row"], dict) else {"text": r["row"]}} for r in found]
+        )
     return Dataset.from_list([{**reject, "row": reject["row"]} for reject in read_rejects(directory, unfinished=True)])
 
 

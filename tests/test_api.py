@@ -163,3 +163,12 @@ def test_the_tour_runs_from_its_first_cell_to_its_last(tmp_path):
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "outputs" / "student" / "model").is_dir()
+
+
+def test_rejects_of_a_training_are_read_too(tmp_path):
+    rejects = [{"id": "q:1", "reason": "broken_json", "detail": "no JSON", "row": "not json"},
+               {"id": "q:2", "reason": "too_long", "detail": "9 tokens", "row": {"question": "a?"}}]  # fmt: skip
+    (tmp_path / "rejects.jsonl").write_text("".join(json.dumps(reject) + "\n" for reject in rejects))
+    found = sq.rejects(tmp_path)
+    assert found["reason"] == ["broken_json", "too_long"]
+    assert [(row["text"], row["question"]) for row in found["row"]] == [("not json", None), (None, "a?")]

@@ -43,6 +43,8 @@ def why(row: str, roots: Iterable[Path]) -> str:
 def _lines(row: str, roots: Sequence[Path]) -> Iterator[str]:
     if Path(row).is_dir():
         return _format_rejects(Path(row))
+    if "/" in row and _PLACE.fullmatch(row) is None:
+        raise SqError(f"there is no directory {row}; give one of a stage, the id of a row, or FILE:LINE")
     stages = list(_stages(roots))
     if not stages:
         raise SqError(f"no stage's output is below {', '.join(map(str, roots))}; say where: --in DIRECTORY")

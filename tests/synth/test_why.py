@@ -141,3 +141,8 @@ def test_a_row_that_where_left_out_is_rejected_by_the_stage_it_was_left_out_of(r
     out, kept = next(read_rows(tmp_path / "out/first"))["id"], next(read_rows(tmp_path / "out/second"))["id"]
     assert why(out, [tmp_path / "out"]).endswith("It ended rejected by filter (left_out); 0 rows were made from it.")
     assert why(kept, [tmp_path / "out"]).endswith("It ended kept by filter; 0 rows were made from it.")
+
+
+def test_a_directory_that_is_not_there_is_said(tmp_path):
+    with pytest.raises(SqError, match=r"there is no directory .*/nowhere; give one"):
+        why(str(tmp_path / "nowhere"), [tmp_path])
