@@ -23,7 +23,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sq.core.config import conf_dir, nearest, own_conf_dir
+from sq.core.config import build, conf_dir, nearest, own_conf_dir
 from sq.core.config_help import groups, stage_problem, stages_of
 from sq.core.errors import ConfigError
 from sq.core.quoting import word
@@ -58,6 +58,18 @@ def compose(script: str, overrides: Sequence[str], package: str) -> DictConfig:
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(explain(error)) from error
     return config
+
+
+def load_option(group: str, name: str) -> Any:
+    """What the option of a group builds, with the options that its YAML takes in; None where there is none."""
+    own = own_conf_dir()
+    if not any((place / group / f"{name}.yaml").is_file() for place in (conf_dir(), own) if place is not None):
+        return None
+    try:
+        config = _chosen(f"{group}/{name}", (f"hydra.searchpath=[file://{own}]",) if own else ())
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(explain(error)) from error
+    return build(config[group], key=group)
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from sq.core.config import build, conf_dir
+from sq.core.compose import load_option
 from sq.core.errors import ConfigError, LedgerError, RowError, SqError
 from sq.core.files import digest_of, read_json
 from sq.core.ledger import read_manifest, read_rejects, read_rows
@@ -144,7 +144,7 @@ class RunArtifacts:
         of_rows = (row["domain"] for row in rows if row.get("domain"))
         name = next(of_rows, None) or self.recipe.get("domain")
         with suppress(SqError):
-            config: DomainConfig | None = load_config("domain", str(name))
+            config: DomainConfig | None = load_option("domain", str(name))
             return config.create() if config is not None else None
         return None
 
@@ -226,14 +226,6 @@ def find_run(directory: Path) -> RunArtifacts:
 def draw(rows: Iterator[dict[str, Any]], count: int) -> list[dict[str, Any]]:
     """At most `count` of the rows, drawn by a hash of their ids, so that a rerun and another machine draw the same."""
     return heapq.nsmallest(count, rows, key=lambda row: digest_of("report", str(row.get("id"))))
-
-
-def load_config(group: str, name: str) -> Any:
-    """What conf/GROUP/NAME.yaml builds; None where there is no such file."""
-    from omegaconf import OmegaConf
-
-    path = conf_dir() / group / f"{name}.yaml"
-    return build(OmegaConf.load(path)) if path.is_file() else None
 
 
 def mapping(value: Any) -> Mapping[str, Any]:

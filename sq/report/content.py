@@ -188,9 +188,9 @@ def seeds(artifacts: RunArtifacts) -> list[str]:
     for stage in artifacts.of("fail_rate"):
         if read := stage.questions(SEEDS):
             return read
-    if artifacts.domain is None or not artifacts.of("questions"):
-        return []
-    return [row["question"] for row in artifacts.domain.seeds(SEEDS, 0, "train")]
+    if artifacts.oracle is None or not artifacts.of("questions"):
+        return []  # a report does not go to the hub
+    return [row["question"] for row in artifacts.oracle.seeds(SEEDS, 0, "train")]
 
 
 @lru_cache(maxsize=8)

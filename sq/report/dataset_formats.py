@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from sq.core.columns import BOOL, FLOAT, INT, MESSAGES, TEXT, TEXTS
-from sq.core.config import build, conf_dir
+from sq.core.compose import load_option
 from sq.core.errors import RowError
 from sq.domains.base import Candidates, Domain, DomainConfig, check_answers
 from sq.report.artifacts import StageArtifacts
@@ -86,16 +86,13 @@ def formatted(stages: Sequence[StageArtifacts], form: DatasetFormat, domain: Dom
 
 
 def _domain(name: str) -> Domain:
-    """The domain of that name, composed with the seeds that its YAML takes from other files."""
-    from hydra import compose, initialize_config_dir
-
-    if not (conf_dir() / "domain" / f"{name}.yaml").is_file():
+    """The domain of that name, with the seeds that its YAML takes from other files."""
+    config: DomainConfig | None = load_option("domain", name)
+    if config is None:
         raise RowError(
             f"--format rlvr compares answers, and the rows' domain {name!r} is none of conf/domain. Select again with "
             "domain=...: rows of an earlier version did not name it"
         )
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config: DomainConfig = build(compose(config_name=f"domain/{name}").domain)
     return config.create()
 
 

@@ -14,12 +14,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from sq.core.compose import load_option
 from sq.core.errors import ConfigError
 from sq.core.files import read_json, write_files
 from sq.engine.base import Request, Sampling
 from sq.engine.config import EngineConfig
 from sq.models.load import ModelConfig
-from sq.report.artifacts import RunArtifacts, load_config
+from sq.report.artifacts import RunArtifacts
 from sq.report.render import Section, section
 
 SAMPLE = 10_000
@@ -34,8 +35,8 @@ def safety(artifacts: RunArtifacts, directory: Path, guard: str | None) -> Secti
         return None
     result = read_json(directory / RESULT)
     if guard is not None:
-        model = load_config("model", guard) or ModelConfig(name=Path(guard).name, path=guard)
-        result = classify(artifacts, model, load_config("engine", "vllm" if find_spec("vllm") else "hf"))
+        model = load_option("model", guard) or ModelConfig(name=Path(guard).name, path=guard)
+        result = classify(artifacts, model, load_option("engine", "vllm" if find_spec("vllm") else "hf"))
         write_files(directory, {RESULT: json.dumps(result, indent=1, ensure_ascii=False).encode()})
     if result.get("dataset") != artifacts.dataset:
         return None

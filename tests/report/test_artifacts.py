@@ -145,7 +145,7 @@ def test_a_selection_without_a_recipe_is_named_after_its_directory(tmp_path, pla
     assert selection(tmp_path / place).title == title
 
 
-@pytest.mark.parametrize("own", ["programs", None])
+@pytest.mark.parametrize("own", ["math", "code", "programs", None])
 @pytest.mark.parametrize("listed", [True, False])
 def test_what_stands_beside_a_selection_does_not_decide_its_domain(tmp_path, own, listed):
     digest = ledger(tmp_path / "zz", "answers", 2, domain=own)
