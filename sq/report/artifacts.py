@@ -141,8 +141,9 @@ class RunArtifacts:
         """The domain of its questions, where it is one of ours."""
         through = self.chain(self.finals)  # what else is in the directory may be of another
         rows = (next(stage.rows("domain"), {}) for stage in through or self.of(*ROWS))
-        of_rows = (row["domain"] for row in rows if row.get("domain"))
-        name = next(of_rows, None) or self.recipe.get("domain")
+        listed = {mapping(entry).get("name") for entry in self.recipe.get("stages") or ()}
+        declared = self.recipe.get("domain") if all(stage.name in listed for stage in self.finals) else None
+        name = declared or next((row["domain"] for row in rows if row.get("domain")), None)
         with suppress(SqError):
             config: DomainConfig | None = load_option("domain", str(name))
             return config.create() if config is not None else None

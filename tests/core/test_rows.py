@@ -53,8 +53,10 @@ GOLDEN = {
         """
         language string | language_score double | solvable string | solvable_yes int64 | solvable_votes int64 |
         judge_model string | judge_reply string | judge_tokens int64 | judge_prompt_tokens int64 | difficulty
-        double | difficulty_model string | duplicate_of string | duplicate_kind string | duplicate_similarity
-        double | overlap double | overlap_benchmark string | overlap_item string | overlap_ngram string |
+        double | difficulty_model string | pass_rate double | pass_rate_low double | pass_rate_high double |
+        pass_rate_answer string | pass_rate_samples int64 | pass_rate_tokens int64 | pass_rate_model string |
+        duplicate_of string | duplicate_kind string | duplicate_similarity double |
+        overlap double | overlap_benchmark string | overlap_item string | overlap_ngram string |
         well_formed bool | format_problem string
     """,
     ),

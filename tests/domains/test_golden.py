@@ -11,7 +11,7 @@ import json
 import pytest
 
 from sq.domains.arithmetic import ArithmeticConfig
-from sq.domains.oracle import ROLES, OracleConfig, OracleEngine
+from sq.domains.oracle import OracleConfig, OracleEngine
 from sq.domains.programs.domain import ProgramsConfig
 from sq.engine.base import Request, Sampling, ScoreRequest
 
@@ -83,7 +83,8 @@ def texts(name, part):
     return [completion.text for result in engine.generate(requests) for completion in result.completions]
 
 
-PARTS = ("train", "validation", "test", "corpus", "labels", "scores", *ROLES)
+PARTS = tuple(GOLDEN["arithmetic"])
+"""Roles that write questions from a whole prompt are tested in tests/synth/test_sources.py."""
 
 
 @pytest.mark.parametrize("name", DOMAINS)

@@ -7,10 +7,13 @@ import pytest
 
 from sq.core.intervals import mean_interval, share_interval
 from sq.core.ledger import Ledger, WorkItem
+from sq.core.prompts import PromptConfig
 from sq.core.rows import fit_row
+from sq.engine.base import Sampling
 from sq.eval.answer import ANSWER
 from sq.eval.checkers import EqualityChecker
 from sq.eval.grader_config import GraderConfig
+from sq.eval.prompting import FormatConfig, RequestBuilder
 from sq.eval.report import (
     BenchmarkSummary,
     disagreements,
@@ -21,6 +24,7 @@ from sq.eval.report import (
     write_jsonl,
 )
 from sq.eval.score import score, scores_dir
+from sq.models.load import ModelConfig
 
 PAIRS = [
     ("\\boxed{(0,1)}", "[0,1]", (False, True)),  # dart takes an open interval for a closed one
@@ -44,14 +48,17 @@ def scores(tmp_path):
         for item in ledger.todo(WorkItem(row["id"], row) for row in rows):
             ledger.record(item.key, [fit_row(item.payload, ANSWER)])
         answers = ledger.finish()
-    score(tmp_path, [answers], EqualityChecker(GraderConfig(workers=1), ("strict", "dart")))
+    form = FormatConfig(name="bare", prompt=PromptConfig(template="{question}"))
+    model = ModelConfig(name="tiny", path="package:tiny")
+    builder = RequestBuilder(model=model, form=form, sampling=Sampling(), seed=0, ids=False)
+    score(tmp_path, [answers], EqualityChecker(GraderConfig(workers=1), ("strict", "dart")), builder)
     return scores_dir(tmp_path)
 
 
 @pytest.fixture
 def every_result_logged(monkeypatch, caplog):
     monkeypatch.setattr("sq.core.progress.LINE_SECONDS", 0.0)
-    monkeypatch.setattr("sq.core.progress.Progress._print_lines", lambda self: None)  # which has lines of its own
+    monkeypatch.setattr("sq.core.progress.Progress._keep_up", lambda self: None)  # which has lines of its own
     caplog.set_level("INFO", "sq")
 
 

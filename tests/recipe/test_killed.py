@@ -37,7 +37,7 @@ def test_ten_kills_at_random_moments_change_nothing(finished, small, environment
     draw, kills, code = random.Random(5), 0, None
     while code is None:
         process = ForkedCommand(forked_run, ["run", small, "parallel=2"], tmp_path, environment)
-        code = process.wait(draw.uniform(0.5, 3.0) if kills < KILLS else 600)
+        code = process.wait(draw.uniform(0.1, 0.9) if kills < KILLS else 600)
         if code is None:
             process.send_signal(signal.SIGKILL)
             process.wait()
