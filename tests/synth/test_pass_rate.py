@@ -6,6 +6,8 @@ import pytest
 
 from sq.core.errors import ConfigError
 from sq.core.ledger import read_rejects, read_rows
+from sq.domains.arithmetic import ArithmeticDomain
+from sq.domains.base import AnswerGroups, Domain
 from sq.domains.oracle import OracleEngine
 from sq.engine.base import Completion, Result
 from sq.synth.filters.pass_rate import PassRateFilter
@@ -67,6 +69,24 @@ def test_what_is_counted_and_when_sampling_stops(
     assert [r["reason"] for r in read_rejects(tmp_path / "f")] == ([reason] if reason else [])
     most = next((int(s.partition("k=")[2]) for s in settings if ".k=" in s), 16)
     assert metrics["pass_rate/tokens_saved"] == 5 * (most - asked) and metrics["pass_rate/samples"] == asked
+
+
+def test_what_a_sample_counts_as_does_not_depend_on_other_counted_ones(
+    run, tmp_path, answering, settings_here, monkeypatch
+):
+    """As where tests written beside programs decide which programs are the same: more programs, other tests."""
+
+    def vote(domain, candidates):
+        many = len(candidates.answers) > 5
+        return AnswerGroups(keys=tuple("all" if many else answer for answer in candidates.answers))
+
+    monkeypatch.setattr(ArithmeticDomain, "vote", vote)
+    monkeypatch.setattr(ArithmeticDomain, "vote_many", Domain.vote_many)
+    answering("7777" + "9" * 12)
+    (tmp_path / "q.jsonl").write_text(json.dumps({"question": "What is 2 plus 3?"}) + "\n")
+    run("filter", f"input={tmp_path / 'q.jsonl'}", *settings_here, to="f")
+    (reject,) = read_rejects(tmp_path / "f")
+    assert json.loads(reject["row"])["pass_rate"] == 0.0
 
 
 def test_nothing_is_asked_twice_and_easy_questions_save_tokens(run, tmp_path, settings_here, monkeypatch):

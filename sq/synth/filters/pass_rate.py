@@ -139,17 +139,24 @@ class _Solver:
         if (reference := case.row.get("answer")) is not None:
             right = check_answers(self._domain, [answer for answer, _ in samples], reference)
             return reference, sum(right), len(samples)
-        answered = [(i, answer, text) for i, (answer, text) in enumerate(samples) if answer is not None]
-        total, first = len(samples) - self._config.step, self._config.step
-        if not answered or answered[0][0] >= first:
+        first = [(answer, text) for answer, text in samples[: self._config.step] if answer is not None]
+        later = [(answer, text) for answer, text in samples[self._config.step :] if answer is not None]
+        total = len(samples) - self._config.step
+        if not first:
             return None, 0, total
-        texts = [text for *_, text in answered]
-        candidates = Candidates(question=case.row, answers=[a for _, a, _ in answered], responses=texts)
-        keys = self._domain.vote(candidates).keys
-        votes = list(zip(answered, keys, strict=True))
-        ((chosen, _),) = Counter(key for (i, *_), key in votes if i < first).most_common(1)
-        answer = next(a for (_, a, _), key in votes if key == chosen)
-        return answer, sum(key == chosen for (i, *_), key in votes if i >= first), total
+        keys = self._vote(case, [first])[0]
+        chosen = keys.index(Counter(keys).most_common(1)[0][0])
+        # each later sample votes with the first ones alone: what it counts as must not depend on other later samples
+        votes = self._vote(case, [[*first, sample] for sample in later])
+        return first[chosen][0], sum(keys[-1] == keys[chosen] for keys in votes), total
+
+    def _vote(self, case: FilterItem, groups: list[list[tuple[str, str]]]) -> list[tuple[str, ...]]:
+        """The keys of the groups that these samples of one question fall into."""
+        candidates = [
+            Candidates(question=case.row, answers=[a for a, _ in samples], responses=[t for _, t in samples])
+            for samples in groups
+        ]
+        return [voted.keys for voted in self._domain.vote_many(candidates)]
 
 
 def pass_rate_metrics(rows: Iterable[Mapping[str, Any]], most: int) -> dict[str, float]:
