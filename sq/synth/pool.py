@@ -43,6 +43,8 @@ AHEAD = 16
 """Parts that one worker may have begun: what a stage reads before it asks is no reason to take all of them."""
 NO_WORKER_SECONDS = 45.0
 """Seconds in which no worker is there before the stage ends."""
+WARN_SECONDS = 60.0
+"""Seconds without a worker after which that is said, and said again."""
 EXIT_SECONDS = 20.0
 """Seconds that workers have to end in their own way."""
 CHECK_SECONDS = 1.0
@@ -101,7 +103,7 @@ class WorkerPool:
         """What one worker's models were asked for their first items."""
         self._all_given = False
         self._checked_at = self._seen = time.monotonic()
-        self._patience = launcher.patience
+        self._patience, self._warn_after = launcher.patience, WARN_SECONDS
         self._over = 0.0
 
     def run(self) -> list[str]:
@@ -260,13 +262,17 @@ class WorkerPool:
                 self._worker_ended(worker, why)
             else:  # what it has sent is read first
                 worker.gone = True
+        away = now - self._seen
         if any(worker.link is not None for worker in self._workers):
-            self._seen = now
-        elif now - self._seen > self._patience:
+            self._seen, self._warn_after = now, WARN_SECONDS
+        elif away > self._patience:
             raise EngineError(
-                f"no worker has been there for {now - self._seen:.0f} s: is the cluster gone, or has it no room for "
+                f"no worker has been there for {away:.0f} s: is the cluster gone, or has it no room for "
                 "one? Run the same command again: nothing that is recorded is lost"
             )
+        elif away > self._warn_after:
+            self._warn_after += WARN_SECONDS
+            log.warning("no worker for %.0f s: is there room for one (`ray status`)?", away)
 
     def _worker_ended(self, worker: _Worker, why: str) -> None:
         """A worker's process has ended: its parts are for others, and a new process is for its place."""

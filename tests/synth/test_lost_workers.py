@@ -187,6 +187,19 @@ def test_where_one_worker_met_an_error_and_the_others_died_the_error_ends_the_st
         pool_of_gone._worker_ended(second, "killed")
 
 
+def test_that_no_worker_comes_is_said_each_minute_until_patience_ends(pool_of_gone, monkeypatch, caplog):
+    began = pool_of_gone._seen
+    pool_of_gone._patience = 200.0
+    for seconds in (30, 61, 90, 121, 181):
+        monkeypatch.setattr(pool.time, "monotonic", lambda after=seconds: began + after)
+        pool_of_gone._check_processes()
+    said = [record.getMessage() for record in caplog.records if "no worker" in record.getMessage()]
+    assert [text.partition(":")[0] for text in said] == [f"no worker for {s} s" for s in (61, 121, 181)]
+    monkeypatch.setattr(pool.time, "monotonic", lambda: began + 201)
+    with pytest.raises(EngineError, match="no worker has been there for 201 s"):
+        pool_of_gone._check_processes()
+
+
 def test_what_each_process_of_a_worker_was_asked_is_counted(pool_of_gone, tmp_path):
     worker = connected(pool_of_gone)[0]
     with Progress(tmp_path / "a", "answers", "question", total=1, done=lambda: 0) as pool_of_gone._progress:
