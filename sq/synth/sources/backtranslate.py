@@ -7,7 +7,6 @@ prompts. Its third step, verified solutions to the new questions, is stage=answe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -23,11 +22,6 @@ class BacktranslateSource(PromptedSource):
     need: ClassVar = ("question", "solution")
 
     rounds: int = setting(1, ge=1, help="times that the solution is augmented, each a question")
-
-    @property
-    def asks(self) -> Mapping[str, float]:
-        """Both steps each round."""
-        return {self.prompts[role].template: float(self.rounds) for role in self.roles}
 
     @property
     def per_item(self) -> float:

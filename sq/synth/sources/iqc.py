@@ -7,7 +7,6 @@ stage=select do that for every source alike.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,11 +21,6 @@ class IQCSource(PromptedSource):
     roles: ClassVar = ("compose",)
 
     rounds: int = setting(3, ge=1, help="questions of a seed, each composed from the one before")
-
-    @property
-    def asks(self) -> Mapping[str, float]:
-        """Once a round."""
-        return {self.prompts["compose"].template: float(self.rounds)}
 
     @property
     def per_item(self) -> float:

@@ -7,7 +7,6 @@ more problems of their level, is what source=metamath and source=fewshot do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -22,11 +21,6 @@ class OrcaSource(PromptedSource):
     roles: ClassVar = ("suggest", "edit")
 
     rounds: int = setting(2, ge=1, help="times that a question is edited, each a row")
-
-    @property
-    def asks(self) -> Mapping[str, float]:
-        """Both agents each round."""
-        return {self.prompts[role].template: float(self.rounds) for role in self.roles}
 
     @property
     def per_item(self) -> float:

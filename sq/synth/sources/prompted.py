@@ -63,8 +63,8 @@ class PromptedSource(QuestionSource):
 
     @property
     def asks(self) -> Mapping[str, float]:
-        """Each prompt once an item."""
-        return {self.prompts[role].template: 1.0 for role in self.roles}
+        """Each prompt once a question."""
+        return {self.prompts[role].template: self.per_item for role in self.roles}
 
     def turns(self, seeds: Sequence[Row]) -> Turns:
         """What each item is made from."""
