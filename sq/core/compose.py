@@ -26,7 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from sq.core.config import build, conf_dir, nearest, own_conf_dir
 from sq.core.config_help import groups, stage_problem, stages_of
 from sq.core.errors import ConfigError
-from sq.core.quoting import word
+from sq.core.quoting import QUOTED, word
 
 MOVED = {
     ("engine", name): f"engine={name} is now a setting of synthesize.py, beside the engine of each worker: "
@@ -89,7 +89,7 @@ def loosened(argument: str) -> str:
         return f"{SOURCE}={value}"
     if not equals or not re.fullmatch(r"[A-Za-z_][\w.]*", key) or key in groups():
         return argument
-    if key.rpartition(".")[2] == "where" and not value.startswith(("'", '"')):
+    if key.rpartition(".")[2] == "where" and not QUOTED.fullmatch(value):
         value = word(None if value == "null" else value)
     return f"++{key}={value}"
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 _PLAIN = re.compile(r"(?:[A-Za-z_/]|\.{1,2}/)[A-Za-z0-9_./@+-]*(?::[A-Za-z0-9_./@+-]+)*")
+QUOTED = re.compile(r"""(['"])(?:\\.|(?!\1).)*\1""", re.DOTALL)
+"""One quoted text from end to end, which Hydra reads as it is."""
 _KEYWORDS = {"null", "true", "false", "nan", "inf"}
 
 

@@ -269,7 +269,7 @@ def _alias(ours: str, have: Collection[str]) -> tuple[str, ...]:
 
 def _missing(name: str, have: Iterable[str], why: str = "") -> str:
     have = list(have)
-    hint = nearest(name, have) or "."
+    hint = nearest(name, set(have) - COLUMNS.keys()) or "."  # a column of ours is no misspelling of another
     there = ", ".join(name if len(name) <= 40 else name[:37] + "..." for name in map(str, have)) or "none"
     fix = "" if why else f" If it has another name there, say so: columns={{{name}: THEIR_NAME}}"
     return f"has no column '{name}'{f' ({why})' if why else ''}{hint} It has: {there}.{fix}"

@@ -1,9 +1,10 @@
 """Which rows of a source are taken, by an expression over their columns: `fail_rate >= 0.5 and level != 'easy'`.
 
 A small language in Python's own spelling. The text is parsed and each node that is allowed becomes a closure, so
-nothing of it is ever run as Python: no calls but those below, no attributes, no indexing, no powers. A column without a
-value is null, as in SQL: what is asked of it is neither true nor false (nor is `not` of that), but for `== None` and
-`!= None`. A text and a number are never compared: numbers of a source may be text here (`level`, CSV).
+nothing of it is ever run as Python: no calls but those below, no attributes, no indexing, no powers. A column whose
+name is no word of Python is `column('my level')`. One without a value is null, as in SQL: what is asked of it is neither
+true nor false (nor is `not` of that), but for `== None` and `!= None`. A text and a number are never compared: numbers
+of a source may be text here (`level`, CSV).
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ Evaluate: TypeAlias = Callable[[Mapping[str, Any]], Any]
 
 MOST_CHARACTERS = 2_000
 LANGUAGE = (
-    "it may use columns, numbers, texts, lists, == != < <= > >= in, and or not, + - * / %, "
-    "len() lower() float() str() abs()"
+    "it may use columns (column('my level') for a name with spaces), numbers, texts, lists, == != < <= > >= in, "
+    "and or not, + - * / %, len() lower() float() str() abs()"
 )
+COLUMN = "column"
 _ORDER = {ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge}
 _EQUAL = {ast.Eq: True, ast.Is: True, ast.NotEq: False, ast.IsNot: False}
 _ARITHMETIC: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
@@ -54,7 +56,9 @@ class RowFilter:
         except (RecursionError, MemoryError):
             raise ValueError(f"where={text[:60]!r}... is nested too deeply") from None
         self._columns_checked = False
-        self.columns = sorted({node.id for node in ast.walk(body) if isinstance(node, ast.Name)} - _FUNCTIONS.keys())
+        called = [node.func for node in ast.walk(body) if isinstance(node, ast.Call)]
+        names = {node.id for node in ast.walk(body) if isinstance(node, ast.Name) and node not in called}
+        self.columns = sorted(names | {name for node in ast.walk(body) if (name := _quoted_column(node)) is not None})
 
     def problem(self, row: Mapping[str, Any], place: str) -> tuple[str, str] | None:
         """Why the row is not taken, as a reason and its detail; None where it is. The first row must have the columns.
@@ -97,6 +101,8 @@ def _compile(node: ast.expr) -> Evaluate:
             return lambda row: value
         case ast.Name(id=name):
             return lambda row: value if (value := row.get(name)) is not None else _extra(row).get(name)
+        case ast.Call() if (quoted := _quoted_column(node)) is not None:
+            return _compile(ast.Name(quoted))
         case ast.List(elts=elements) | ast.Tuple(elts=elements):
             values = [_compile(element) for element in elements]
             return lambda row: [value(row) for value in values]
@@ -147,6 +153,12 @@ def _joined(tests: list[Callable[[Mapping[str, Any]], bool | None]], decisive: b
 
 def _comparison(left: ast.expr, op: ast.cmpop, right: ast.expr) -> Callable[[Mapping[str, Any]], bool | None]:
     one, other = _compile(left), _compile(right)
+    if not any(isinstance(part, ast.Name) for side in (left, right) for part in ast.walk(side)):
+        quoted = next((side for side in (left, right) if isinstance(side, ast.Constant) and side.value), left)
+        raise ValueError(
+            f"where: {ast.unparse(ast.Compare(left, [op], [right]))!r} asks nothing of a row, both sides are values; "
+            f"a column stands without quotes, and one whose name has spaces is {COLUMN}({ast.unparse(quoted)})"
+        )
     if type(op) in _EQUAL and (_is_null(left) or _is_null(right)):
         return lambda row: ((one(row) is None) == (other(row) is None)) is _EQUAL[type(op)]
     if isinstance(right, ast.List | ast.Tuple) and any(map(_is_null, right.elts)):
@@ -230,6 +242,16 @@ def _call(name: str, argument: ast.expr) -> Evaluate:
             raise _refusal(argument, given, f"which {name}() does not take") from None
 
     return value
+
+
+def _quoted_column(node: ast.AST) -> str | None:
+    """The name in `column('my level')`; None of anything else."""
+    match node:
+        case ast.Call(func=ast.Name(id=called), args=[ast.Constant(value=str() as name)], keywords=[]) if (
+            called == COLUMN
+        ):
+            return name
+    return None
 
 
 def _refusal(node: ast.expr, value: Any, why: str) -> _WrongValueError:

@@ -68,9 +68,16 @@ class OracleConfig(EngineConfig):
 
     reads_ids: ClassVar[bool] = False
 
-    domain: str = setting(DEFAULT_DOMAIN, choices=ORACLES, help="whose oracle: the run's domain")
+    domain: str = setting(DEFAULT_DOMAIN, help=f"whose oracle: the run's domain ({' and '.join(ORACLES)} have one)")
     role: str = setting(AUTO, choices=(AUTO, *ROLES), help="what it is asked to do; auto: seen from each prompt")
     error_rate: float = setting(0.0, ge=0, le=1, help="share of replies and scores that are wrong or unreadable")
+
+    def __post_init__(self) -> None:
+        if self.domain not in ORACLES:
+            raise ValueError(
+                f"domain={self.domain} has no oracle to stand in for a model ({' and '.join(ORACLES)} have one); give a "
+                f"model and its engine, as model=NAME engine=vllm (or hf, openai), or domain={ORACLES[0]}"
+            )
 
     def identity(self, model: ModelConfig | None = None) -> str:
         return OracleEngine(self).fingerprint

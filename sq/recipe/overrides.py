@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from sq.core.compose import unreadable
 from sq.core.config import conf_dir, nearest
 from sq.core.errors import ConfigError
+from sq.core.quoting import QUOTED
 from sq.recipe.config import RecipeConfig
 from sq.recipe.graph import plain_name
 from sq.recipe.stages import Stage, settings_of, words_in
@@ -32,7 +33,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
         raise ConfigError(f"{text!r} is no override; write key=value")
-    if key.rpartition(".")[2] == "where" and not value.startswith(("'", '"')):
+    if key.rpartition(".")[2] == "where" and not QUOTED.fullmatch(value):
         return key.lstrip("+"), None if value == "null" else value
     try:
         return key.lstrip("+"), plain(OverridesParser.create().parse_override(f"value={value}").value())

@@ -94,17 +94,18 @@ def test_an_engine_that_became_a_setting_is_named_with_it(old, new):
 
 
 @pytest.mark.parametrize(
-    "text",
+    "given",
     [
         "fail_rate >= 0.5 and level != 'easy'",
         'level in ["a", "b"]',
         "len(question) < 9",
         r"'\frac' in question or k",
+        "'a' in tags or level == 'b'",
+        'column("my level") > 3',
         "k",
     ],
 )
-def test_an_expression_comes_through_as_it_was_typed(text):
-    given = text if not text.startswith("'") else f"({text})"
+def test_an_expression_comes_through_as_it_was_typed(given):
     assert compose("train", ["stage=qft", f"data.where={given}"], "sq.train").data.where == given
     assert compose("synthesize", ["stage=answers", f"where={given}"], "sq.synth").source.where == given
     assert parse_override(f"qft.data.where={given}") == ("qft.data.where", given)

@@ -11,7 +11,7 @@ from sq.data.where import RowFilter
 
 ROW = {
     "question": "How many?", "fail_rate": 0.5, "level": "easy", "k": 3, "none": None, "right": True, "tags": ["a", "b"],
-    "text": "0.7", "huge": 10**400, "extra": '{"score": 2, "other": null}',
+    "text": "0.7", "huge": 10**400, "my level": 4, "extra": '{"score": 2, "other": null, "class (old)": "B"}',
 }  # fmt: skip
 TAKES = [
     ("fail_rate >= 0.5 and level != 'easy'", False),
@@ -52,6 +52,8 @@ TAKES = [
     ("k == 3.0 and right == 1", True),
     ("str(k) == '3'", True),
     ("k != 3 and 1 / (k - 3) > 0", False),
+    ("column('my level') > 3 and column('class (old)') in ['A', 'B']", True),
+    ("float(column('my level')) < column('k')", False),
 ]
 
 
@@ -78,6 +80,10 @@ REFUSED = [
     ("k > 1, k < 2", "asks nothing of a row; compare a column"),
     ("'k > 1'", "asks nothing of a row"),
     ("k == 1j", "may not hold '1j'"),
+    ("my level > 3", r"is no expression .* columns \(column\('my level'\) for a name with spaces\)"),
+    ("'my level' > 3", r"'my level' > 3\" asks nothing of a row.* with(?:out| spaces).* is column\('my level'\)"),
+    ("k > 1 and 3 <= 'my level'", r"one whose name has spaces is column\(3\)"),
+    ("column(k) > 1", "may not hold 'column"),
     ("level in ['easy', None]", "nothing is in a list by None; say: ... or level == None"),
 ]
 
@@ -89,6 +95,9 @@ def test_what_an_expression_may_not_hold(text, message):
 
 
 WRONG = [
+    ("column('my levl') > 3", r"here has no column 'my levl', .*did you mean 'my level'"),
+    ("column('text') > 3", r"column\('text'\) is '0.7', which has no order with 3; float\(column\('text'\)\) reads"),
+    ("len == 3", r"here has no column 'len'"),
     ("fail_rat > 0", r"here has no column 'fail_rat', which .* asks for, did you mean 'fail_rate'\? It has: .*score"),
     (
         "text > 0.5",

@@ -100,12 +100,19 @@ def test_more_items_keep_the_first_and_another_seed_makes_others(run, seeds, tmp
         (["source=orca", "~stage.source.prompts.edit"], r"prompts\.edit is missing: source=orca asks with suggest"),
         (["source=metamath", "stage.source.shares={fobr: 1}"], r"must weigh some of rephrase, self_verification"),
         (["source=mathscale", "engine=oracle", "input=SEEDS"], r"no column 'concepts'"),
+        (
+            ["source=backtranslate", "engine=oracle", "input=CSV"],
+            r"^source=backtranslate takes rows with question, solution: q.csv has no column 'solution'\. It has",
+        ),
+        (["source=fixed", "engine=oracle", "input=nowhere.csv"], r"^there is no file or directory nowhere.csv"),
+        (["source=evol", "engine=oracle", "domain=math"], r"domain=math has no oracle .*as model=NAME engine=vllm"),
         (["source=fixed", "engine=oracle"], r"stage=questions reads rows: give input="),
         (["stage=answers", "source=evol"], r"source= chooses where stage=questions has its questions from"),
     ],
 )  # fmt: skip
 def test_a_wrong_source_is_an_error_that_names_the_fix(seeds, tmp_path, overrides, message):
-    given = [o.replace("SEEDS", str(seeds)) for o in overrides]
+    (tmp_path / "q.csv").write_text("question\nHow many apples?\n")
+    given = [o.replace("SEEDS", str(seeds)).replace("CSV", f"{tmp_path}/q.csv") for o in overrides]
     stage = [] if any(o.startswith("stage=") for o in given) else ["stage=questions"]
     with pytest.raises((ConfigError, RowError), match=message):
         job = build(
@@ -141,6 +148,16 @@ def test_a_fixed_set_keeps_its_ids_and_dart_says_how_many_answers(run, seeds, tm
 )  # fmt: skip
 def test_dart_samples_as_many_as_are_expected_to_hold_the_right_ones(allocation, fail_rate, samples):
     assert DartSource(name="dart", allocation=allocation, k=4, most=20).wanted(fail_rate) == samples
+
+
+def test_metamath_rephrases_no_seed_where_rephrasing_has_no_weight(run, tmp_path):
+    texts = [row["question"] for row in ArithmeticDomain().seeds(4, 0, "train")]
+    lines = [{"question": text, **({"answer": "3"} if i % 2 else {})} for i, text in enumerate(texts)]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    given = ["source=metamath", f"input={tmp_path}/q.jsonl", "stage.count=4", "stage.source.shares={rephrase: 0, self_verification: 0}"]
+    run("questions", *given, to="m")
+    assert {row["operation"] for row in read_rows(tmp_path / "m")} == {"fobar"}
+    assert [(r["reason"], "no answer" in r["detail"]) for r in read_rejects(tmp_path / "m")] == [("unusable", True)] * 2
 
 
 def test_metamath_masks_one_whole_number():

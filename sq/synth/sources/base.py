@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sq.core.config import setting
+from sq.core.errors import RowError
 from sq.core.rows import text_problem
 from sq.engine.base import Completion
 
 if TYPE_CHECKING:
     from sq.synth.config import SynthJob
     from sq.synth.questions import QuestionsStage
-    from sq.synth.stage import StageSpec
+    from sq.core.tracking import DataRef
+    from sq.synth.stage import StageInput, StageSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +37,15 @@ class QuestionSource:
     def per_item(self) -> float:
         """For a forecast: questions that come of an item."""
         return 1.0
+
+    def check(self, rows: StageInput, *, own_problems: bool = False) -> DataRef:
+        """The rows that it reads, checked; of columns beside the question an error says that this source takes them."""
+        try:
+            return rows.check(own_problems=own_problems)
+        except RowError as error:
+            if tuple(rows.need) == ("question",):
+                raise
+            raise RowError(f"source={self.name} takes rows with {', '.join(rows.need)}: {error}") from error
 
     def spec(self, job: SynthJob, stage: QuestionsStage) -> StageSpec:
         """How its questions are made, checked and ready to run."""

@@ -29,7 +29,7 @@ class FixedSource(QuestionSource):
     def spec(self, job: SynthJob, stage: QuestionsStage) -> StageSpec:
         """Each row of the input, under its own id."""
         source = StageInput(job=job, domain=job.domain.create(), need=self.need)
-        inputs, count = (source.check(),), source.count()
+        inputs, count = (self.check(source),), source.count()
         seek = source.items_from(self._key)
         return StageSpec(
             schema=QUESTION,

@@ -23,7 +23,8 @@ NUMBER = re.compile(r"(?<![\w.,])\d+(?:,\d{3})*(?:\.\d+)?(?![\w%]|[.,]\d)")
 
 @dataclass(frozen=True, kw_only=True)
 class MetaMathSource(PromptedSource):
-    """Each seed rephrased, or asked backwards; seeds without an answer or a number are rephrased only."""
+    """Each seed rephrased, or asked backwards; seeds without an answer or a number are rephrased only, or rejected where
+    rephrasing has no weight."""
 
     roles: ClassVar = ("rephrase", "state")
 
@@ -48,7 +49,10 @@ class MetaMathSource(PromptedSource):
         answer, masked = item.seed.get("answer"), masked_number(item.question, item.rng)
         names = OPERATIONS if answer is not None and masked is not None else OPERATIONS[:1]
         weights = [self.shares.get(name, 0.0) for name in names]
-        operation = item.rng.choices(names, weights)[0] if sum(weights) else names[0]
+        if not sum(weights):
+            lacks = "answer" if answer is None else "number"
+            raise item.reject("unusable", f"the seed has no {lacks} to ask backwards from, and rephrase has no weight", "")
+        operation = item.rng.choices(names, weights)[0]
         if operation == "rephrase" or masked is None:
             item.add((yield from item.ask("rephrase", question=item.question)), operation, answer=answer)
             return

@@ -77,7 +77,7 @@ class PromptedSource(QuestionSource):
     def spec(self, job: SynthJob, stage: QuestionsStage) -> StageSpec:
         """`count` turns at the seeds."""
         source = StageInput(job=job, domain=job.domain.create(), need=self.need)
-        inputs = (source.check(own_problems=True),)
+        inputs = (self.check(source, own_problems=True),)
         writer = Writer(self, job, stage, source)
         return StageSpec(
             schema=QUESTION,
