@@ -2,9 +2,9 @@
 
 A small language in Python's own spelling. The text is parsed and each node that is allowed becomes a closure, so
 nothing of it is ever run as Python: no calls but those below, no attributes, no indexing, no powers. A column whose
-name is no word of Python is `column('my level')`. One without a value is null, as in SQL: what is asked of it is neither
-true nor false (nor is `not` of that), but for `== None` and `!= None`. A text and a number are never compared: numbers
-of a source may be text here (`level`, CSV).
+name is no word of Python is `column('my level')`. One without a value is null, as in SQL: what is asked of it is
+neither true nor false (nor is `not` of that), but for `== None` and `!= None`. A text and a number are never compared:
+numbers of a source may be text here (`level`, CSV).
 """
 
 from __future__ import annotations

@@ -75,8 +75,8 @@ class OracleConfig(EngineConfig):
     def __post_init__(self) -> None:
         if self.domain not in ORACLES:
             raise ValueError(
-                f"domain={self.domain} has no oracle to stand in for a model ({' and '.join(ORACLES)} have one); give a "
-                f"model and its engine, as model=NAME engine=vllm (or hf, openai), or domain={ORACLES[0]}"
+                f"domain={self.domain} has no oracle to stand in for a model ({' and '.join(ORACLES)} have one); give "
+                f"a model and its engine, as model=NAME engine=vllm (or hf, openai), or domain={ORACLES[0]}"
             )
 
     def identity(self, model: ModelConfig | None = None) -> str:

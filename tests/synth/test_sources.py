@@ -154,8 +154,8 @@ def test_metamath_rephrases_no_seed_where_rephrasing_has_no_weight(run, tmp_path
     texts = [row["question"] for row in ArithmeticDomain().seeds(4, 0, "train")]
     lines = [{"question": text, **({"answer": "3"} if i % 2 else {})} for i, text in enumerate(texts)]
     (tmp_path / "q.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    given = ["source=metamath", f"input={tmp_path}/q.jsonl", "stage.count=4", "stage.source.shares={rephrase: 0, self_verification: 0}"]
-    run("questions", *given, to="m")
+    shares = "stage.source.shares={rephrase: 0, self_verification: 0}"
+    run("questions", "source=metamath", f"input={tmp_path}/q.jsonl", "stage.count=4", shares, to="m")
     assert {row["operation"] for row in read_rows(tmp_path / "m")} == {"fobar"}
     assert [(r["reason"], "no answer" in r["detail"]) for r in read_rejects(tmp_path / "m")] == [("unusable", True)] * 2
 

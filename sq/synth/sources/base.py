@@ -16,9 +16,9 @@ from sq.core.rows import text_problem
 from sq.engine.base import Completion
 
 if TYPE_CHECKING:
+    from sq.core.tracking import DataRef
     from sq.synth.config import SynthJob
     from sq.synth.questions import QuestionsStage
-    from sq.core.tracking import DataRef
     from sq.synth.stage import StageInput, StageSpec
 
 

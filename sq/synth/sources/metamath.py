@@ -23,8 +23,10 @@ NUMBER = re.compile(r"(?<![\w.,])\d+(?:,\d{3})*(?:\.\d+)?(?![\w%]|[.,]\d)")
 
 @dataclass(frozen=True, kw_only=True)
 class MetaMathSource(PromptedSource):
-    """Each seed rephrased, or asked backwards; seeds without an answer or a number are rephrased only, or rejected where
-    rephrasing has no weight."""
+    """Each seed rephrased, or asked backwards.
+
+    Seeds without an answer or a number are rephrased only, or rejected where rephrasing has no weight.
+    """
 
     roles: ClassVar = ("rephrase", "state")
 
@@ -51,7 +53,8 @@ class MetaMathSource(PromptedSource):
         weights = [self.shares.get(name, 0.0) for name in names]
         if not sum(weights):
             lacks = "answer" if answer is None else "number"
-            raise item.reject("unusable", f"the seed has no {lacks} to ask backwards from, and rephrase has no weight", "")
+            detail = f"the seed has no {lacks} to ask backwards from, and rephrase has no weight"
+            raise item.reject("unusable", detail, "")
         operation = item.rng.choices(names, weights)[0]
         if operation == "rephrase" or masked is None:
             item.add((yield from item.ask("rephrase", question=item.question)), operation, answer=answer)
