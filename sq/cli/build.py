@@ -31,6 +31,8 @@ def _run(parsed: argparse.Namespace) -> None:
 
     form = DatasetFormat(parsed.format)
     where = build(parsed.run_directory, parsed.output, form=form, licence=parsed.licence, name=parsed.name)
-    rows = count_noun(read_json(where / NOTE)["rows"], "row")
+    note = read_json(where / NOTE)
+    left_out = ", ".join(f"{count_noun(n, 'question')} with {why}" for why, n in (note.get("left_out") or {}).items())
+    rows = count_noun(note["rows"], "row") + (f" (left out: {left_out})" if left_out else "")
     push = f"next: {sq_command()} push {where} --repo OWNER/NAME"
     print(f"dataset: {rows} -> {where} | load_dataset({str(where)!r}) | {push}")

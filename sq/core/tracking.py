@@ -235,7 +235,8 @@ def track(
     tags: Record = {"sq.stage": stage, "sq.directory": str(Path(directory).absolute()), **provenance()}
     for name, ours in (("source.name", "command"), ("user", "user"), ("source.git.commit", "git.commit")):
         tags |= {f"mlflow.{name}": tags[ours]} if ours in tags else {}
-    tags["mlflow.source.name"] = tags["mlflow.source.name"].partition(" ")[0]  # the script: MLflow shows its last part
+    words = tags["mlflow.source.name"].split(" ")
+    tags["mlflow.source.name"] = " ".join(words[: 2 if words[0] == "sq" else 1])  # MLflow shows a path's last part
     reads = ",".join(dict.fromkeys(data.run for data in inputs if data.run))
     tags |= {k: v for k, v in (("sq.seeds", seeds(params)), ("sq.reads", reads)) if v}
     header: Record = {

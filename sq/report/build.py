@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -69,7 +70,8 @@ def build(
         lock = DirectoryLock(staging)
         try:
             _clear(staging)
-            schema, rows = _rows(artifacts, form)
+            left_out: Counter[str] = Counter()
+            schema, rows = _rows(artifacts, form, left_out)
             shards, count = _write_shards(rows, staging / "data", schema)
             if not count:
                 raise RowError(
@@ -78,7 +80,7 @@ def build(
                 )
             text = card(artifacts, schema, form=form, rows=count, licence=licence, name=name)
             (staging / "README.md").write_text(text, encoding="utf-8")
-            counts = {"sq": __version__, "rows": count, "shards": shards, "columns": schema.names}
+            counts = {"sq": __version__, "rows": count, "shards": shards, "columns": schema.names, "left_out": left_out}
             (staging / NOTE).write_text(json.dumps({**content, **counts}, indent=1) + "\n", encoding="utf-8")
             _sync(staging)
             os.rename(staging, target)
@@ -126,11 +128,13 @@ def _is_there(target: Path, content: Mapping[str, Any]) -> bool:
     raise ConfigError(f"{target} holds {what}; choose another --output, or delete it")
 
 
-def _rows(artifacts: RunArtifacts, form: DatasetFormat) -> tuple[pa.Schema, Iterator[dict[str, Any]]]:
-    """The dataset's schema and its rows."""
+def _rows(
+    artifacts: RunArtifacts, form: DatasetFormat, left_out: Counter[str]
+) -> tuple[pa.Schema, Iterator[dict[str, Any]]]:
+    """The dataset's schema and its rows; questions without one are counted in `left_out` as those are read."""
     stages = artifacts.finals
     if form is not DatasetFormat.SFT:
-        return SCHEMAS[form], formatted(stages, form, artifacts.domain)
+        return SCHEMAS[form], formatted(stages, form, artifacts.domain, left_out)
     schema = _schema(stages)
     names = [name for name in schema.names if name in TABLE]
     return schema, (_with_messages(row) for stage in stages for row in stage.rows(*names))

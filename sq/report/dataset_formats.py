@@ -70,8 +70,10 @@ ABOUT = {
 }
 
 
-def formatted(stages: Sequence[StageArtifacts], form: DatasetFormat, domain: Domain | None) -> Iterator[Row]:
-    """The dataset's rows, in the selection's order; questions that give none are passed over."""
+def formatted(
+    stages: Sequence[StageArtifacts], form: DatasetFormat, domain: Domain | None, left_out: Counter[str]
+) -> Iterator[Row]:
+    """The dataset's rows, in the selection's order; questions that give none are counted in `left_out`, by reason."""
     index = 0
     for stage in stages:
         for chosen, others in _questions(stage):
@@ -83,6 +85,10 @@ def formatted(stages: Sequence[StageArtifacts], form: DatasetFormat, domain: Dom
             if row is not None:
                 index += 1
                 yield {**row, "prompt": _message("user", chosen["query"]), **{n: chosen.get(n) for n, _ in LINEAGE}}
+            elif form is DatasetFormat.RLVR:
+                left_out["no candidate with an answer"] += 1
+            else:
+                left_out["candidates with equal scores" if _comparable(others) else "one candidate alone"] += 1
 
 
 def _domain(name: str) -> Domain:
@@ -114,7 +120,7 @@ def _questions(stage: StageArtifacts) -> Iterator[tuple[Row, list[Row]]]:
 
 def _pair(chosen: Row, others: Iterable[Row]) -> Row | None:
     """A better candidate against a worse one: right against wrong where a reference tells, else by reward or votes."""
-    rows = [chosen, *(row for row in others if row["reason"] in ("kept", "not_chosen", "wrong", "low_reward"))]
+    rows = [chosen, *_comparable(others)]
     score = next((name for name in ("reward", "votes") if chosen.get(name) is not None), None)
     scored = sorted(rows, key=lambda row: (-(_number(row, score) or 0.0), row["id"]))
     right = [row for row in scored if row.get("correct") is True]
@@ -130,6 +136,11 @@ def _pair(chosen: Row, others: Iterable[Row]) -> Row | None:
         "score_chosen": _number(better, score), "score_rejected": _number(worse, score), "preferred_by": measure,
         "chosen_model": better.get("response_model"), "rejected_model": worse.get("response_model"),
     }  # fmt: skip
+
+
+def _comparable(others: Iterable[Row]) -> list[Row]:
+    """Those that were held against the chosen one."""
+    return [row for row in others if row["reason"] in ("kept", "not_chosen", "wrong", "low_reward")]
 
 
 def _verifiable(chosen: Row, others: Iterable[Row], domain: Domain, index: int) -> Row | None:

@@ -54,6 +54,17 @@ def test_the_experiment_opens_on_its_runs_and_a_run_names_its_script(store):
     assert source and " " not in source and store.one()["tags"]["command"].startswith(source)
 
 
+@pytest.mark.parametrize(
+    ("typed", "source"),
+    [(["sq", "train", "stage=sft"], "sq train"), (["train.py", "stage=sft"], "train.py")],
+)
+def test_the_source_of_a_run_is_the_script_or_the_command_of_sq(store, monkeypatch, typed, source):
+    monkeypatch.setattr("sq.core.provenance._typed", typed)
+    with store.track(params={}):
+        pass
+    assert store.one()["tags"]["mlflow.source.name"] == source
+
+
 def test_places_are_tags_and_no_axes_of_a_plot(store):
     places = {"output_dir": "outputs/a", "data.input": "outputs/q", "model.path": "/m", "input": None}
     with store.track(params={**places, "stage.lr": 0.1}):

@@ -8,7 +8,7 @@ import pytest
 from sq.core.errors import RowError
 from sq.core.ledger import read_rejects, read_rows
 from sq.report.build import build
-from sq.report.dataset_formats import DatasetFormat, _pair, _questions
+from sq.report.dataset_formats import DatasetFormat, _pair, _questions, formatted
 
 PREFERENCE, RLVR = DatasetFormat.PREFERENCE, DatasetFormat.RLVR
 
@@ -114,6 +114,27 @@ def test_a_question_with_several_kept_candidates_is_one_row_each():
 
     found = {best["id"]: [other["id"] for other in others] for best, others in _questions(Stage())}
     assert found == {"a0": ["a1"], "b0": ["b1", "b2", "b3"], "d0": ["d1"]}
+
+
+def test_questions_that_give_no_pair_are_counted_by_reason():
+    class Stage:
+        def rows(self):
+            kept = [
+                row("a", question_id="A", candidates=2, votes=1),
+                row("b", question_id="B", candidates=1, votes=1),
+                row("c", question_id="C", candidates=3, votes=2),
+                row("d", question_id="D", candidates=2, votes=1),
+            ]
+            return iter([{**each, "query": "?"} for each in kept])  # fmt: skip
+
+        def rejects(self):
+            rejected = [("A", "a1", 1, "not_chosen"), ("C", "c1", 2, "not_chosen"), ("C", "c2", 1, "not_chosen"),
+                        ("D", "d1", 0, "cut_off")]  # fmt: skip
+            return ((row(name, question_id=q, votes=votes), reason, "") for q, name, votes, reason in rejected)
+
+    left_out = Counter()
+    assert [each["rejected"][0]["content"] for each in formatted([Stage()], PREFERENCE, None, left_out)] == ["c2"]
+    assert left_out == {"candidates with equal scores": 1, "one candidate alone": 2}
 
 
 @pytest.mark.slow

@@ -135,6 +135,15 @@ def test_the_end_token_carries_loss_where_pad_is_eos_too(job, tiny_model, tmp_pa
     assert row.ids[-1] == chat.end_ids[0] and data.train.supervised(0) == len(row.ids) - row.start
 
 
+def test_a_share_that_holds_out_no_row_is_said(job, tmp_path, caplog):
+    source = questions(tmp_path / "q.jsonl", [f"What is {i} + 1?" for i in range(20)])
+    made(job, "qft", source, "stage.validation=0")
+    assert "holds out none" not in caplog.text
+    data, *_ = made(job, "qft", source, "stage.validation=0.001", f"output_dir={tmp_path / 'b'}")
+    assert not len(data.held_out) and "stage.validation=0.001 of 20 rows holds out none" in caplog.text
+    assert "stage.validation=0.5 would hold out some" in caplog.text
+
+
 def test_the_validation_split_is_seeded_and_disjoint(job, tmp_path):
     source = questions(tmp_path / "q.jsonl", [f"What is {i} + {i}?" for i in range(200)])
     data, *_ = made(job, "qft", source, "stage.validation=0.3", f"output_dir={tmp_path / 'a'}")
