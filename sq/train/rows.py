@@ -119,8 +119,9 @@ class RowReader:
         if self.validation and not len(held_out):
             share = f"{min(0.5, 10 / len(train)):.2g}"
             log.warning(
-                "stage.validation=%g of %s holds out none, so nothing is measured on held-out rows; stage.validation=%s "
-                "would hold out some, 0 says that none are wanted", self.validation, count_noun(len(train), "row"), share,
+                "stage.validation=%g of %s holds out none, so nothing is measured on held-out rows; "
+                "stage.validation=%s would hold out some, 0 says that none are wanted",
+                self.validation, count_noun(len(train), "row"), share,
             )  # fmt: skip
         if again := counts.get(DUPLICATE):
             log.warning("%s the same as an earlier one, and trained on all the same", _are(again))
