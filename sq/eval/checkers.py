@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 EXACT = "exact"
 """The profile of a domain that checks its own answers."""
 _GRADER_CODE = (
+    "announced",
     "answer_text",
     "boxes",
     "extract",

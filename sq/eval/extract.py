@@ -16,9 +16,11 @@ from pathlib import Path
 from sq.core import thinking
 from sq.core.files import code_version
 from sq.core.thinking import tail
-from sq.eval.answer_text import after_thinking, may_mention, visible_text
+from sq.eval.announced import last_choice, last_hashes, last_phrase, stated_last
+from sq.eval.answer_text import after_thinking, visible_text
 from sq.eval.boxes import boxed, last_boxes
-from sq.eval.equal.notation import HAN_SCALE, SHARE
+from sq.eval.equal import han
+from sq.eval.equal.notation import SHARE
 from sq.eval.equal.words import is_prose, is_words, unwrap
 from sq.eval.named_values import given_either, in_english, joined
 from sq.eval.negated_answers import without_negated_answers
@@ -30,11 +32,13 @@ MAX_TAIL = 12_000
 """Characters from the end in which a formula or number is looked for where nothing announces it."""
 
 _CODE = (
+    "announced",
     "answer_text",
     "boxes",
     "extract",
     "named_values",
     "negated_answers",
+    "equal/han",
     "equal/normalise",
     "equal/notation",
     "equal/words",
@@ -67,33 +71,10 @@ class Extraction:
         return self.location is not AnswerLocation.NOWHERE
 
 
-_HASHES = re.compile(r"####[ \t]*([^\n]+)")
-_PHRASE = re.compile(
-    r"(?:(?:^|\n)A(?=:)|final answer|correct answer|correct (?:option|choice)|answer|the result|solution set)"
-    r"(?:\s+(?:here|to (?:the|this) (?:problem|question)|of the problem|in simplest form))?"
-    r"\s*(?:is|are|was|would be|will be|should be|=|:|(?<=[Ff]inal answer)(?=\s+[-$\\]?[\d(]))[ \t]*:?(?:\s*\})?",
-    re.IGNORECASE,
-)
-_FOREIGN = re.compile(
-    r"(?<![不没别勿])(?<!不[能应])(?<!没有)(?<![没无]人)(?<!没有人)[故应]?选(?:择)?\s*[:：]?\s*(?=[(（]?[A-H][)）]?\s*(?:[。．.,，;；!！\n]|$))|"
-    r"(?:答案|答え|答)(?:应该|应|就|確実に)?\s*(?:是|为|為|は|[:：])|(?:정답|답)은|ответ\s*[:—-]|respuesta(?:\s+\w+)?\s*(?:es|:)|"
-    r"antwort\s*(?:ist|lautet|:)|r[ée]ponse(?:\s+\w+)?\s*(?:est|:)|resposta(?:\s+\w+)?\s*(?:é|:)|risposta\s*(?:è|:)",
-    re.IGNORECASE,
-)
-_PHRASE_WORDS = ("answer", "correct option", "correct choice", "the result", "solution set", "a:")
-_FOREIGN_WORDS = ("respuesta", "antwort", "reponse", "resposta", "risposta")
-_HEADING_WORDS = ("answer", "result")
-"""In an ASCII text none of these patterns matches without one of its words."""
 _SCRIPT = re.compile("[\u0400-\u04ff\u0590-\u06ff\u0900-\u097f\u3040-\u9fff\uac00-\ud7af]")
-_CHOSEN = re.compile(
-    r"(?:^|[\s*(])([A-J])[)*.]{0,3}\s+(?:is|must be)\s+(?:the\s+)?(?:\w+\s+)?(?:correct|right|answer)\b"
-    r"[^.\n]{0,40}[.!\s]*$",
-    re.ASCII,
-)
 _LETTERED = re.compile(r"\([A-J]\)\s+(?:[a-z]|\\text)", re.ASCII)
 _YES = re.compile(r"\W{0,4}(Yes|No)\b(?:[,.!:;]|\s*$)")
 _AMOUNTS = re.compile(r"(\d[\d.,/]*\s*[A-Za-z]{1,12},?\s+(?:and\s+)?){1,2}\d[\d.,/]*\s*[A-Za-z]{1,12}\.?", re.ASCII)
-_HEADING = re.compile(r"(?:^|\n)[#* \t]{0,8}(?:final[ ]+)?(?:answer|result)[*:.]{0,4}[ \t]*(?=\n)", re.IGNORECASE)
 _LISTED = re.compile(r"(?:solutions|roots|answers|zeros|values)\b[^.\n]{0,80}?\bare[ :]+([^\n]{1,200})$", re.IGNORECASE)
 _LABEL_TAIL = re.compile(
     r"(?:^|(?<=[\s:*]))(?:is|are|be|equals|equal to|was|=|get|gives|yields|obtain|have)(?=[\s:$\\])[ \t]*:?",
@@ -115,12 +96,8 @@ _DISPLAYED = re.compile(r"(?:\$\$|\\\])\s*\n\s*(?:\$\$|\\\[)")
 _NUMBER = re.compile(
     r"(?<![\w.])(?:-\s?|\$\s?-?|-\$)?"
     r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+,\d\d(?![\d,])|\d+ \d+(?=/\d)|\d+(?:\.\d+)?|\.\d+)"
-    rf"(?:\s*/\s*\d+(?!\d|\.\d)|(?::\d+)+)?(?:\s?(?:\\?%|percent\b|[€£°]|(?:m|cm|km|ft)[²³]|{HAN_SCALE}))?",
+    rf"(?:\s*/\s*\d+(?!\d|\.\d)|(?::\d+)+)?(?:\s?(?:\\?%|percent\b|[€£°]|(?:m|cm|km|ft)[²³]|{han.SCALE}))?",
     re.ASCII,
-)
-_FINAL = re.compile(
-    r"final answer\s*(?:is|:)\s*:?\s*(?:\$([^$]{1,200})\$|(-?\$?\d[\d,]*(?:\.\d+)?))(?=\s*(?:[.,!]|$|\n))",
-    re.IGNORECASE,
 )
 _THEN = re.compile(
     r"\s*(?:\(|[,;]?\s+(?:because|since|as|when|where|which|for|if|with|so|at|attained|achieved|after|in|given)\b)"
@@ -131,7 +108,7 @@ _EQUATIONS = re.compile(
     rf"(?:^|[\s,])({_EQUATION}(?:(?:\s*,\s*(?:(?:and|or)\s+)?|\s+and\s+|\s+or\s+)(?:{_EQUATION}|-?[\d./]+))*)$",
     re.ASCII,
 )
-_SENTENCE_END = re.compile(r"\.(?=\s+[A-Z(\[]|\s*$)|\n\s*\n|\n(?=[A-Z#*-])|[!?](?=\s|$)|[。！？]")
+_SENTENCE_END = re.compile(r"\.(?=\s+[A-Z(\[]|\s*$)|\n\s*\n|\n(?=[A-Z#*【-])|[!?](?=\s|$)|[。！？]")
 _BARE_CHOICE = re.compile(r"\(([A-H])\)[.!\s]*$|\b(?:option|choice)\s+([A-H])[.!\s]*$", re.ASCII)
 _BARE_NAME = re.compile(
     r"\b(?:is|are|becomes|called)\s+(?:an?\s+|the\s+)?([A-Za-z][a-z-]+(?:\s[a-z-]{3,}){0,2})[.!\s]*$", re.ASCII
@@ -161,7 +138,7 @@ def extract(output: str, *, finish_reason: str | None = None) -> Extraction:
         return Extraction(answer="", location=AnswerLocation.NOWHERE)
     box, end = last_boxes(text)
     if box is not None:
-        later = _stated_last(text[end:])
+        later = stated_last(text[end:])
         if later:
             return Extraction(answer=later, location=AnswerLocation.PHRASE)
         announced = _announced(unwrap(box)) if len(box) < 100 and is_prose(box) else None
@@ -188,31 +165,11 @@ def extract_reference(text: str) -> str:
     return text.strip()
 
 
-def _stated_last(after: str) -> str | None:
-    """A number or formula that is called the final answer after the last box, which it corrects."""
-    stated = list(_FINAL.finditer(after))
-    if not stated:
-        return None
-    number = stated[-1].group(1) or stated[-1].group(2)
-    return number if any(c.isdigit() for c in number) else None
-
-
 def _announced(text: str) -> tuple[str, AnswerLocation] | None:
     """What follows the last `####` or the last "the answer is"."""
-    hashes = None
-    for match in _HASHES.finditer(text):
-        if not is_prose(match.group(1)) and not re.match(
-            r"(?:step|part|case|solution|final answer|answer)\b", match.group(1), re.I
-        ):
-            hashes = match
-    phrase = None
-    for pattern, words in ((_PHRASE, _PHRASE_WORDS), (_FOREIGN, _FOREIGN_WORDS), (_HEADING, _HEADING_WORDS)):
-        if may_mention(text, words):
-            for match in pattern.finditer(text, phrase.end() if phrase else 0):
-                phrase = match
-    chosen = _CHOSEN.search(text[-200:].rstrip())
+    hashes, phrase, chosen = last_hashes(text), last_phrase(text), last_choice(text)
     if chosen and not hashes:
-        return chosen.group(1), AnswerLocation.PHRASE
+        return chosen, AnswerLocation.PHRASE
     if hashes and (phrase is None or hashes.start() > phrase.start()):
         return hashes.group(1).strip(), AnswerLocation.HASHES
     answer = _from_segment(_segment(text, phrase.end())) if phrase else ""

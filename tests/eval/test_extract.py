@@ -2,8 +2,7 @@
 
 import pytest
 
-from sq.eval import extract as extract_module
-from sq.eval import negated_answers
+from sq.eval import announced, negated_answers
 from sq.eval.answer_text import may_mention
 from sq.eval.extract import MAX_OUTPUT, AnswerLocation, extract, extract_reference
 from sq.eval.grade import Pair, grade_answer
@@ -36,6 +35,7 @@ CASES = [
     ("Final Answer: The largest $n$ is 34.", "34", AnswerLocation.PHRASE),
     ("**Answer:** $x = 3$", "$x = 3$", AnswerLocation.PHRASE),
     ("Some work.\n\n### Final Answer\n\n42", "42", AnswerLocation.PHRASE),
+    ("【答案】A\n【解析】3>2，所以 B 不对", "A", AnswerLocation.PHRASE),
     ("So the answer is no solution.", "no solution", AnswerLocation.PHRASE),
     ("The correct option is (C).", "(C)", AnswerLocation.PHRASE),
     ("Final Answer: Jane started growing Sphere 3 hours ago.", "3", AnswerLocation.PHRASE),
@@ -171,13 +171,13 @@ def test_the_quick_look_for_negations_sees_all_that_the_pattern_does(text):
 @pytest.mark.parametrize(
     ("pattern", "words", "texts"),
     [
-        (extract_module._PHRASE, extract_module._PHRASE_WORDS,
+        (announced._PHRASE, announced._PHRASE_WORDS,
          ("A: 5", "so\nA: 5", "FINAL ANSWER: 3", "correct option is B", "Correct Choice: B", "The result was 4",
           "the anſwer is 4", "Solution set = {1}")),
-        (extract_module._FOREIGN, extract_module._FOREIGN_WORDS,
+        (announced._FOREIGN, announced._FOREIGN_WORDS,
          ("答案是 5", "ответ: 5", "La RESPUESTA es 5", "Antwort: 5", "reponse est 5", "Réponse: 5", "resposta: 5",
           "risposta: 5", "정답은 5")),
-        (extract_module._HEADING, extract_module._HEADING_WORDS, ("### Final Answer\n5", "**Result**\n5")),
+        (announced._HEADING, announced._HEADING_WORDS, ("### Final Answer\n5", "**Result**\n5")),
     ],
 )  # fmt: skip
 def test_the_quick_look_for_announcements_sees_all_that_the_patterns_do(pattern, words, texts):

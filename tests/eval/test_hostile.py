@@ -57,7 +57,8 @@ DENSE = [
     " or ".join(["x<1"] * 300), r"\cup".join(f"({i},{i + 1})" for i in range(300)), r"\frac{1}{1+" * 900 + "}" * 900,
     r"\frac{1}{9^{9^{9^{9}}}}", r"\sqrt[9^{9^9}]{2}", r"(\frac{1}{2})^{10^{10^{10}}}", "1e3000+" * 300, "9!!!!!!!!",
     r"\input{/etc/passwd}", r"\immediate\write18{true}", r"\def\x{\x\x}\x", "x" * 10_000_000, r"\boxed{1}" * 9_000,
-    "the answer is " * 4_000, "final answer is: " * 3_500, "1:" * 600 + "1", "sqrt(" * 200 + "/" * 300,
+    "the answer is " * 4_000, "final answer is: " * 3_500, "1:" * 600 + "1",
+    "5" + " " * 5_900 + "米", "sqrt(" * 200 + "/" * 300,
 ]  # fmt: skip
 ODD = [
     "\ud800\udfff\udc00",

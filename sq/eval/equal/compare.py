@@ -123,12 +123,24 @@ def _unsigned(node: Node) -> tuple[Node, bool]:
 
 def _connective(compare: Comparison, a: Node, r: Node) -> bool | None:
     """`p or q` is not `p and q`, nor `x in A` what `x = A`; but `x = 1 and x = 2` lists as `x = 1 or x = 2`."""
+    if _is_alternative(a) != _is_alternative(r) and _gives_several(a) and _gives_several(r):
+        return False
     if isinstance(a, Seq) and isinstance(r, Seq) and not a.left and not r.left and {a.right, r.right} == {"and", "or"}:
         return False if all(map(_is_statement, (*a.items, *r.items))) else None
     if isinstance(a, Rel) and isinstance(r, Rel) and {a.ops, r.ops} == {("in",), ("=",)}:
         value = (a if a.ops == ("=",) else r).parts[1]
         return False if isinstance(value, Sym) or (isinstance(value, Seq) and value.left == "\\{") else None
     return None
+
+
+def _is_alternative(node: Node) -> bool:
+    """Whether it says that one of several unknowns is what is said of it: `x = 1 or y = 2`, `x > 1 or y > 2`."""
+    unknowns = [relations.unknown(item) for item in node.items] if isinstance(node, Seq) and node.right == "or" else []
+    return len(unknowns) > 1 and all(unknowns) and len(set(unknowns)) == len(unknowns)
+
+
+def _gives_several(node: Node) -> bool:
+    return isinstance(node, Seq) or len(relations.spread([node])) > 1
 
 
 def _is_statement(node: Node) -> bool:

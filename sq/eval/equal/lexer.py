@@ -31,7 +31,7 @@ SIGNS = frozenset("odot oplus ominus otimes star bullet dagger ddagger Re Im ale
 _PLAIN = {"pi": "pi", "infinity": "inf", "inf": "inf", "oo": "inf"}
 _CONSTANTS = {"pi": "pi", "infty": "inf", "emptyset": "emptyset", "imath": "i", "ldots": "dots", "e": "e"}
 _RELATIONS = {
-    "le": "<=", "ge": ">=", "ne": "!=", "in": "in", "approx": "~", "equiv": "=", "to": "=", "mapsto": "=",
+    "le": "<=", "ge": ">=", "ne": "!=", "in": "in", "approx": "~", "equiv": "equiv", "to": "=", "mapsto": "=",
     "rightarrow": "=", "sim": "~", "simeq": "~", "cong": "cong", "colon": ":", "propto": "propto",
 }  # fmt: skip
 _OPERATORS = {

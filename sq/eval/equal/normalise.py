@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from sq.eval.equal import notation
+from sq.eval.equal import han, notation
 
 MAX_ANSWER = 6_000
 """Characters of one answer that are looked at; a longer one is compared letter by letter only."""
@@ -31,7 +31,7 @@ _SIGNS = {
     "⅕": r"\frac{1}{5}", "⅛": r"\frac{1}{8}", "⅙": r"\frac{1}{6}", "⅜": r"\frac{3}{8}", "⅝": r"\frac{5}{8}",
     "€": r"\text{euros}", "£": r"\text{gbp}", "¥": r"\text{yen}", "₹": r"\text{rupees}", "¢": r"\text{cents}",
     "∠": r"\angle ",
-    "∨": r" \text{or} ", "∧": r" \text{and} ", "元": " yuan ",
+    "∨": r" \text{or} ", "∧": r" \text{and} ", "、": ", ",
 }  # fmt: skip
 _SIGN_TABLE = str.maketrans({sign: latex for signs, latex in _SIGNS.items() for sign in signs})
 
@@ -149,7 +149,8 @@ def _unopened(text: str) -> bool:
 def _ascii_signs(text: str) -> str:
     text = _SUPER_RUN.sub(lambda m: "^{" + m.group().translate(_SUPER) + "}", text)
     text = _SUB_RUN.sub(lambda m: "_{" + m.group().translate(_SUB) + "}", text)
-    text = _EITHER.sub(lambda m: f"{m.group(1)}或" if m.group(1) else " or ", notation.han_scaled(text))
+    text = _EITHER.sub(lambda m: f"{m.group(1)}或" if m.group(1) else " or ", han.in_digits(text))
+    text = han.in_latex(text)
     text = _CIRCLED.sub(lambda m: m.group()[0] + ", ", text)
     text = re.sub(r"[€£¥₹](?=\s*[-\d.])", "", text).translate(_SIGN_TABLE)
     if text.isascii():

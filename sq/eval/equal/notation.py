@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from decimal import Decimal
-from math import prod
 
 MAX_GROUP = 1_000
 """Characters of an answer in which TeX's own `\\over` is looked for."""
@@ -19,14 +17,6 @@ _SCALE = r"(?i:[bmt]r?illion|thousand)"
 _CURRENCY = re.compile(
     r"(?:([€£¥₹])|\\(pounds|euro)(?![A-Za-z]))\s*"
     rf"(-?\d(?:[\d.,]*\d)?(?:\s*(?:{_SCALE}s?\b|\\text\s*\{{\s*{_SCALE}s?\s*\}}|\\times\s*10\^(?:\d|\{{\d+\}})))?)"
-)
-_HAN = {"百": 100, "千": 1_000, "万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8}
-HAN_SCALE = "(?:[百千](?![克米瓦卡帕伏焦赫分])|[万萬亿億])+"
-"""Words of scale behind a number; 千米 is a kilometre, and 百分 a percentage."""
-_HAN_SCALED = re.compile(
-    r"(?<![\d.,/^_])(\d{1,3}(?:,\d{3}){1,4}|\d{1,15})((?:\.\d{1,9})?)\s*((?:\\text\s*\{)?)\s*"
-    rf"({HAN_SCALE})(?!\s*\d)",
-    re.ASCII,
 )
 _SIGN_OF = {"pounds": "£", "euro": "€"}
 _CODES = {"US": "\\$", "USD": "\\$", "EUR": "€", "GBP": "£", "INR": "₹", "Rs": "₹"}
@@ -70,17 +60,6 @@ def money_behind(text: str) -> str:
     """`€100` and `EUR 100` as `100€`: a currency stands where other units do, behind its number."""
     text = _CODE.sub(lambda m: _CODES[m.group(1)], text)
     return _CURRENCY.sub(lambda m: m.group(3) + (m.group(1) or _SIGN_OF[m.group(2)]), text)
-
-
-def han_scaled(text: str) -> str:
-    """`12 万元` as `120000 元`."""
-    return _HAN_SCALED.sub(_in_digits, text)
-
-
-def _in_digits(match: re.Match[str]) -> str:
-    whole, decimals, command, signs = match.groups()
-    value = Decimal(whole.replace(",", "") + decimals) * prod(_HAN[sign] for sign in signs)
-    return f"{value.normalize():f} {command}"
 
 
 def usual(text: str) -> str:

@@ -295,6 +295,8 @@ def _signed(sign: str, node: Node) -> Node:
 
 
 def _relation(parts: list[Node], ops: list[str], labels: list[str]) -> Node:
+    of_letters = all(isinstance(p, Sym) and (p.name.isupper() or p.name.startswith("triangle ")) for p in parts)
+    ops = [("cong" if of_letters else "=") if op == "equiv" else op for op in ops]  # y \equiv 0 is y = 0 for every x
     if ops == [":"] or (set(ops) == {":"}):
         return Op("ratio", tuple(parts))
     if ops == ["!="] and plus_minus.has(parts[1]):  # neither of the two

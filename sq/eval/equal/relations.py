@@ -76,6 +76,14 @@ def of_other_variables(a: Node, b: Node) -> bool:
     return len(ours) == len(theirs) == 1 and ours != theirs
 
 
+def unknown(node: Node) -> str:
+    """What is given a value, or the one variable of a condition; nothing for other nodes."""
+    if isinstance(node, Rel) and (value := named(node)):
+        return value[0]
+    variables = _variables(node) if isinstance(node, Rel) else set[str]()
+    return variables.pop() if len(variables) == 1 else ""
+
+
 def _variables(node: Rel) -> set[str]:
     names = set().union(*(symbols(p) for p, n in zip(node.parts, node.names, strict=True) if not n))
     return names | {n for n in node.names if n}

@@ -1,0 +1,72 @@
+r"""Where an output announces its answer: `####`, "the answer is" and its kin in eight languages, a heading."""
+
+from __future__ import annotations
+
+import re
+
+from sq.eval.answer_text import may_mention
+from sq.eval.equal.words import is_prose
+
+_HASHES = re.compile(r"####[ \t]*([^\n]+)")
+_PHRASE = re.compile(
+    r"(?:(?:^|\n)A(?=:)|final answer|correct answer|correct (?:option|choice)|answer|the result|solution set)"
+    r"(?:\s+(?:here|to (?:the|this) (?:problem|question)|of the problem|in simplest form))?"
+    r"\s*(?:is|are|was|would be|will be|should be|=|:|(?<=[Ff]inal answer)(?=\s+[-$\\]?[\d(]))[ \t]*:?(?:\s*\})?",
+    re.IGNORECASE,
+)
+_STEP = re.compile(r"(?:step|part|case|solution|final answer|answer)\b", re.IGNORECASE)
+_FOREIGN = re.compile(
+    r"(?<![不没别勿])(?<!不[能应])(?<!没有)(?<![没无]人)(?<!没有人)[故应]?选(?:择)?\s*+(?:[:：]\s*+)?"
+    r"(?=[(（]?[A-H](?:[\s、，,和]{0,4}[A-H]){0,7}[)）]?[^\S\n]*+(?:[。．.,，;；!！\n]|$))|"
+    r"(?:答案|答え|答)(?:应该|应|就|確実に)?\s*(?:(?:是|为|為|は)(?:\s?[:：])?|[:：]|】(?:\s?[:：])?)|(?:정답|답)은|ответ\s*[:—-]|respuesta(?:\s+\w+)?\s*(?:es|:)|"
+    r"antwort\s*(?:ist|lautet|:)|r[ée]ponse(?:\s+\w+)?\s*(?:est|:)|resposta(?:\s+\w+)?\s*(?:é|:)|risposta\s*(?:è|:)",
+    re.IGNORECASE,
+)
+_PHRASE_WORDS = ("answer", "correct option", "correct choice", "the result", "solution set", "a:")
+_FOREIGN_WORDS = ("respuesta", "antwort", "reponse", "resposta", "risposta")
+_HEADING = re.compile(r"(?:^|\n)[#* \t]{0,8}(?:final[ ]+)?(?:answer|result)[*:.]{0,4}[ \t]*(?=\n)", re.IGNORECASE)
+_HEADING_WORDS = ("answer", "result")
+"""In an ASCII text none of these patterns matches without one of its words."""
+_CHOSEN = re.compile(
+    r"(?:^|[\s*(])([A-J])[)*.]{0,3}\s+(?:is|must be)\s+(?:the\s+)?(?:\w+\s+)?(?:correct|right|answer)\b"
+    r"[^.\n]{0,40}[.!\s]*$",
+    re.ASCII,
+)
+_FINAL = re.compile(
+    r"final answer\s*(?:is|:)\s*:?\s*(?:\$([^$]{1,200})\$|(-?\$?\d[\d,]*(?:\.\d+)?))(?=\s*(?:[.,!]|$|\n))",
+    re.IGNORECASE,
+)
+
+
+def last_hashes(text: str) -> re.Match[str] | None:
+    """The last `####` with an answer behind it, its first group; no heading."""
+    hashes = None
+    for match in _HASHES.finditer(text):
+        if not is_prose(match.group(1)) and not _STEP.match(match.group(1)):
+            hashes = match
+    return hashes
+
+
+def last_phrase(text: str) -> re.Match[str] | None:
+    """The last phrase that announces an answer."""
+    phrase = None
+    for pattern, words in ((_PHRASE, _PHRASE_WORDS), (_FOREIGN, _FOREIGN_WORDS), (_HEADING, _HEADING_WORDS)):
+        if may_mention(text, words):
+            for match in pattern.finditer(text, phrase.end() if phrase else 0):
+                phrase = match
+    return phrase
+
+
+def last_choice(text: str) -> str | None:
+    """The letter that the text ends by calling right: `B is the correct answer.`"""
+    chosen = _CHOSEN.search(text[-200:].rstrip())
+    return chosen.group(1) if chosen else None
+
+
+def stated_last(after: str) -> str | None:
+    """A number or formula that is called the final answer after the last box, which it corrects."""
+    stated = list(_FINAL.finditer(after))
+    if not stated:
+        return None
+    number = stated[-1].group(1) or stated[-1].group(2)
+    return number if any(c.isdigit() for c in number) else None
