@@ -86,7 +86,7 @@ def _scores_of_seeds(artifacts: RunArtifacts, stage: StageArtifacts) -> Sequence
 
 def topics(artifacts: RunArtifacts, plots: Plots) -> Section | None:
     """Shares of topics among seeds and generated questions."""
-    counts, by = _topics(artifacts)
+    counts, by = topic_counts(artifacts, question_stages(artifacts))
     if not counts:
         return None
     shares = {name: {t: n / own.total() for t, n in own.items()} for name, own in counts.items()}
@@ -142,15 +142,18 @@ def duplicates(artifacts: RunArtifacts) -> Section | None:
     return section("duplicates", rows=rows, kinds=kinds, near=near, stayed=stayed)
 
 
-def _topics(artifacts: RunArtifacts) -> tuple[Mapping[str, Counter[str]], str]:
-    """Topics of each set of questions, and who says so."""
-    samples = {name: stage.sample(MOST, "topic") for name, stage in question_stages(artifacts).items()}
+def topic_counts(
+    artifacts: RunArtifacts, stages: Mapping[str, StageArtifacts]
+) -> tuple[Mapping[str, Counter[str]], str]:
+    """Topics of seeds and of each of these stages' questions, and who says so."""
+    of_seeds = {"seeds": stage for stage in artifacts.of("annotate") if not artifacts.inputs_of(stage)}
+    samples = {name: stage.sample(MOST, "topic") for name, stage in (of_seeds | dict(stages)).items()}
     tagged = {name: Counter(str(r["topic"]) for r in rows if r.get("topic")) for name, rows in samples.items()}
     if tagged := {name: counts for name, counts in tagged.items() if counts}:
         return tagged, "by their column topic"
     if (domain := artifacts.oracle) is None:
         return {}, ""
-    labels = {name: map(domain.oracle_label, texts) for name, texts in question_sets(artifacts).items()}
+    labels = {name: map(domain.oracle_label, texts) for name, texts in question_sets(artifacts, stages).items()}
     counts = {name: Counter(own.topic for own in each if own and own.topic) for name, each in labels.items()}
     by = "by the oracle's families of problems; a question outside its language has none"
     return {name: own for name, own in counts.items() if own}, by
@@ -174,10 +177,13 @@ def question_stages(artifacts: RunArtifacts, most: int = 4) -> dict[str, StageAr
     return {stage.variant or stage.name: stage for stage in sampled[: most - 1] + artifacts.filters[-1:]}
 
 
-def question_sets(artifacts: RunArtifacts) -> dict[str, list[str]]:
+def question_sets(
+    artifacts: RunArtifacts, stages: Mapping[str, StageArtifacts] | None = None
+) -> dict[str, list[str]]:
     """The questions of seeds and of each of those stages."""
-    stages = {name: stage.questions(MOST) for name, stage in question_stages(artifacts).items()}
-    return {name: texts for name, texts in {"seeds": seeds(artifacts), **stages}.items() if texts}
+    chosen = question_stages(artifacts) if stages is None else stages
+    sampled = {name: stage.questions(MOST) for name, stage in chosen.items()}
+    return {name: texts for name, texts in {"seeds": seeds(artifacts), **sampled}.items() if texts}
 
 
 def seeds(artifacts: RunArtifacts) -> list[str]:

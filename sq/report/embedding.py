@@ -44,7 +44,7 @@ def question_map(artifacts: RunArtifacts, plots: Plots, model: str | None = None
     if len(sets) < 2:
         return None
     try:
-        base = model or _base(artifacts)
+        base = model or base_model(artifacts)
         vectors = embed(base, [text for texts in sets.values() for text in texts])
     except SqError as error:
         return section("map", error=str(error))
@@ -55,12 +55,14 @@ def question_map(artifacts: RunArtifacts, plots: Plots, model: str | None = None
     alt = f"Scatter of {len(groups)} questions: " + ", ".join(f"{n} {len(t)}" for n, t in sets.items())
     figure = plots.add("map", lambda: _draw(places, groups, list(sets)), alt, caption)
     near = _neighbours(vectors, groups, list(sets))
-    values = {"neighbours": NEIGHBOURS, "count": len(groups), "base": _short(base)}
+    values = {"neighbours": NEIGHBOURS, "count": len(groups), "base": short(base)}
     return section("map", error="", figure=figure, near=near, **values)
 
 
 def embed(path: str, texts: Sequence[str]) -> NDArray[Any]:
-    """The mean hidden state of each text, normalised; an `SqError` where the model is not here, or too large."""
+    """The mean hidden state of each text, about the mean of all, normalised; an `SqError` where the model is not here,
+    or too large.
+    """
     config = _config(path)
     import numpy as np
     import torch
@@ -102,7 +104,7 @@ def _config(path: str) -> ModelConfig:
         raise SqError(f"{path} is not on this machine (sq report --embed DIR takes another model)") from error
     size = sum(file.stat().st_size for file in where.glob("*.safetensors"))
     if size > LARGEST and not torch.cuda.is_available():
-        raise SqError(f"{_short(path)} has {size / 1e9:.1f} GB of weights and there is no GPU (sq report --embed DIR)")
+        raise SqError(f"{short(path)} has {size / 1e9:.1f} GB of weights and there is no GPU (sq report --embed DIR)")
     return ModelConfig(name=Path(path).name, path=str(where))
 
 
@@ -118,7 +120,7 @@ def _sets(artifacts: RunArtifacts) -> dict[str, list[str]]:
     return {name: texts for name, texts in sets.items() if texts}
 
 
-def _base(artifacts: RunArtifacts) -> str:
+def base_model(artifacts: RunArtifacts) -> str:
     """The model that question fine-tuning began with, by the note beside the weights it made."""
     for stage in artifacts.of("qft", "sft", "qpo"):
         if base := str(read_json(stage.directory / "model" / "sq.json").get("base") or ""):
@@ -141,7 +143,7 @@ def _neighbours(vectors: NDArray[Any], groups: Sequence[str], names: Sequence[st
     return dict(zip(names, shares, strict=True))
 
 
-def _short(path: str) -> str:
+def short(path: str) -> str:
     return path if path.startswith(("package:", "fetch:")) or not Path(path).is_absolute() else Path(path).name
 
 

@@ -21,6 +21,7 @@ from sq.core.tracking import Run, TrackingConfig, track
 from sq.report import content, tables
 from sq.report.ablation import Condition, ablation, conditions, record
 from sq.report.artifacts import RunArtifacts, find_run, mapping
+from sq.report.diversity import diversity
 from sq.report.embedding import question_map
 from sq.report.funnel import funnel
 from sq.report.overlap import overlap
@@ -79,6 +80,7 @@ def _sections(
         "metrics": lambda: tables.stage_metrics(artifacts),
         "trainings": lambda: tables.trainings(artifacts),
         "topics": lambda: content.topics(artifacts, plots),
+        "diversity": lambda: diversity(artifacts, embed),
         "map": lambda: question_map(artifacts, plots, embed),
         "overlap": lambda: overlap(artifacts),
         "duplicates": lambda: content.duplicates(artifacts),

@@ -19,11 +19,11 @@ from sq.core.errors import ConfigError
 from sq.core.ledger import read_rows
 from sq.domains.base import Domain
 from sq.synth.config import SynthJob, SynthStage
-from sq.synth.filters.words import words_of
+from sq.synth.diversity import distinct_ngrams
 from sq.synth.sources.base import QuestionSource, question_problem, repeats
 from sq.synth.stage import StageSpec, seed_of
 
-__all__ = ["QuestionsStage", "distinct_ngrams", "oracle_metrics", "question_problem", "repeats", "seed_of"]
+__all__ = ["QuestionsStage", "oracle_metrics", "question_problem", "repeats", "seed_of"]
 
 COUNTED = 10_000
 """Questions whose runs of words are counted: the share of distinct ones falls with the size of the sample."""
@@ -64,15 +64,6 @@ def oracle_metrics(questions: Iterable[str], domain: Domain) -> dict[str, float]
         return {}
     steps = [v.steps for v in labels if v.solvable]
     return {"oracle/solvable": len(steps) / len(labels), "oracle/steps": sum(steps) / max(1, len(steps))}
-
-
-def distinct_ngrams(texts: Iterable[str], n: int = 3) -> float:
-    """The share of different ones among all runs of n words, within texts (distinct-n, Li et al. 2016)."""
-    counts: Counter[int] = Counter()
-    for text in texts:
-        words = words_of(text)
-        counts.update(hash(tuple(words[i : i + n])) for i in range(len(words) - n + 1))
-    return len(counts) / max(counts.total(), 1)
 
 
 def _metrics(directory: Path, domain: Domain, seed_bits: int) -> dict[str, float]:

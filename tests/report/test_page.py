@@ -75,12 +75,22 @@ def test_text_of_the_rows_is_text(written):
 
 def test_every_section_with_data_is_there_and_says_what_it_is(written):
     _, text, page = written
-    for name in ("ablation", "funnel", "difficulty", "sweeps", "benchmarks", "metrics", "topics", "map", "overlap",
-                 "duplicates", "lengths", "cost", "rows", "reproduction"):  # fmt: skip
+    for name in ("ablation", "funnel", "difficulty", "sweeps", "benchmarks", "metrics", "topics", "diversity", "map",
+                 "overlap", "duplicates", "lengths", "cost", "rows", "reproduction"):  # fmt: skip
         assert name in page.ids, name
     assert "safety" not in page.ids and "trainings" not in page.ids, "what has no data is left out"
     assert "Not shown" not in page.text
     assert "+QFT" in page.text and "the exact oracle" in page.text and "sq run recipe=mini" in page.text
+
+
+def test_diversity_is_measured_of_equally_many_of_each_set(written):
+    _, _, page = written
+    head = next(row for row in page.cells if row[:2] == ["questions", "distinct-1"])
+    assert head[2:] == ["distinct-2", "distinct-3", "distinct-4", "Vendi score", "new topics"]
+    rows = {row[0]: row[1:] for row in page.cells if len(row) == 7 and row[1].endswith("%")}
+    assert rows.keys() == {"seeds", "raw", "+QFT", "+filter+reward"}
+    assert all(1 < float(row[4]) <= 43 for row in rows.values()) and rows["seeds"][5] == "–"
+    assert len({row[4] for row in rows.values()}) == 4 and all(row[5].endswith("%") for row in [*rows.values()][1:])
 
 
 def test_the_funnel_is_the_manifests(written, made):

@@ -17,7 +17,6 @@ from sq.domains.arithmetic.question_writers import rephrased
 from sq.domains.oracle import OracleEngine
 from sq.synth.annotate import concept_list
 from sq.synth.config import SynthJob
-from sq.synth.questions import distinct_ngrams
 from sq.synth.sources.concepts import ConceptGraph
 from sq.synth.sources.dart import DartSource
 from sq.synth.sources.metamath import masked_number
@@ -196,8 +195,3 @@ def test_concepts_are_lines_and_their_graph_counts_what_stands_together():
     )
     assert graph.topics == {"algebra": 2, "sets": 1} and graph.topic_pairs["sets"] == {"algebra": 1}
     assert graph.point_pairs["unions"] == {"solving": 1} and graph.of_topic["algebra"] == [0, 1]
-
-
-def test_distinct_ngrams_are_a_share_of_all():
-    assert distinct_ngrams(["a b c d", "A b c d."]) == 0.5
-    assert distinct_ngrams(["one two"]) == 0.0
