@@ -185,6 +185,10 @@ SYNTHESIS: dict[str, tuple[Metric, ...]] = {
         _number("pass_rate/samples", ",.0f", "{value} samples"),
         _number("pass_rate/tokens_saved", ",.0f", "{value} tokens saved", Better.UP, least=1),
         _share("pass_rate/tokens_saved_share", Better.UP, "{value} of all, by stopping early", spec=".0%", least=0.001),
+        _number("balanced_away", ",.0f", "{value} left out so that languages have equal shares", Better.DOWN),
+        _number("language/*", ",.0f", "{value} questions in {part}"),
+        _number("diversity/density", ".1f", "a question has {value} like it, itself among them"),
+        _number("diversity/density_kept", ".1f", "one that stays {value}"),
         _share("overlap/*/clean", Better.UP, "{part} {value} clean", spec=".2%"),
     ),
     "answers": (

@@ -146,8 +146,8 @@ def topic_counts(
     artifacts: RunArtifacts, stages: Mapping[str, StageArtifacts]
 ) -> tuple[Mapping[str, Counter[str]], str]:
     """Topics of seeds and of each of these stages' questions, and who says so."""
-    of_seeds = {"seeds": stage for stage in artifacts.of("annotate") if not artifacts.inputs_of(stage)}
-    samples = {name: stage.sample(MOST, "topic") for name, stage in (of_seeds | dict(stages)).items()}
+    of_seeds = [("seeds", stage) for stage in artifacts.of("annotate") if not artifacts.inputs_of(stage)][:1]
+    samples = {name: stage.sample(MOST, "topic") for name, stage in [*of_seeds, *stages.items()]}
     tagged = {name: Counter(str(r["topic"]) for r in rows if r.get("topic")) for name, rows in samples.items()}
     if tagged := {name: counts for name, counts in tagged.items() if counts}:
         return tagged, "by their column topic"
@@ -177,9 +177,7 @@ def question_stages(artifacts: RunArtifacts, most: int = 4) -> dict[str, StageAr
     return {stage.variant or stage.name: stage for stage in sampled[: most - 1] + artifacts.filters[-1:]}
 
 
-def question_sets(
-    artifacts: RunArtifacts, stages: Mapping[str, StageArtifacts] | None = None
-) -> dict[str, list[str]]:
+def question_sets(artifacts: RunArtifacts, stages: Mapping[str, StageArtifacts] | None = None) -> dict[str, list[str]]:
     """The questions of seeds and of each of those stages."""
     chosen = question_stages(artifacts) if stages is None else stages
     sampled = {name: stage.questions(MOST) for name, stage in chosen.items()}

@@ -7,13 +7,11 @@ kept (`sq/synth/score_store.py`), so another threshold costs nothing.
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, ClassVar
+from typing import Any, ClassVar
 
 from sq.core.config import setting
 from sq.core.count import count_noun
@@ -27,6 +25,7 @@ from sq.engine.failures import rejected, unfinished
 from sq.models.load import ModelConfig, locate
 from sq.synth.filters.base import FilterConfig, FilterContext, FilterItem
 from sq.synth.filters.models import like_the_judges
+from sq.synth.filters.spool import Spool
 from sq.synth.model_client import ModelClient, RequestFlow
 from sq.synth.score_store import ScoreStore
 from sq.synth.stage import ItemResult
@@ -84,20 +83,20 @@ class DifficultyFilter(FilterConfig):
         """Add difficulty and difficulty_model; remove what is too easy or too many."""
         scorer = self._scorer(context)
         store = f"difficulty-{row_id('scorer', **scorer.scoring_fields)[:12]}"
-        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="surrogatepass") as file:
+        with Spool(context.scores) as spool:
             for case in cases:
-                file.write(json.dumps([case.row, case.reason, case.detail, case.failure]) + "\n")
+                spool.add(case)
             with ScoreStore(context.scores / store) as scores:
                 context.models.close()  # the judge's memory is the scorer's now
                 try:
-                    rejects, failures = self._score(file, scorer, scores)
+                    rejects, failures = self._score(spool, scorer, scores)
                 finally:
                     scorer.close()
                 if failures and context.whole:
                     left = count_noun(len(failures), "question")
                     raise unfinished(f"the scorer gave no score to {left}", list(failures.values()))
-                drawn = self._draw(file, scores, context.seed)
-                for case in _read(file):
+                drawn = self._draw(spool, scores, context.seed)
+                for case in spool:
                     key = self._key(case)
                     if key in scores:
                         case.row |= {"difficulty": float(scores.get(key)), "difficulty_model": scorer.identity}
@@ -117,16 +116,14 @@ class DifficultyFilter(FilterConfig):
         meant = case.reason is None and (not self.generators or case.row.get("generator") in self.generators)
         return row_id("difficulty", text=case.question) if meant else ""
 
-    def _score(
-        self, file: IO[str], scorer: ModelClient, scores: ScoreStore
-    ) -> tuple[dict[str, Reject], dict[str, str]]:
+    def _score(self, spool: Spool, scorer: ModelClient, scores: ScoreStore) -> tuple[dict[str, Reject], dict[str, str]]:
         """Score what is not in the store; rejects of questions that the scorer refuses, and requests that failed."""
         asked: set[str] = set()
         rejects: dict[str, Reject] = {}
         failures: dict[str, str] = {}
 
         def items() -> Iterator[WorkItem]:
-            for case in _read(file):
+            for case in spool:
                 key = self._key(case)
                 if key and key not in scores and key not in asked:
                     asked.add(key)
@@ -148,11 +145,11 @@ class DifficultyFilter(FilterConfig):
         elif not self.target and difficulty < (self.threshold or 0.0):
             case.remove("too_easy", f"difficulty {difficulty:.3f} is below {self.threshold}")
 
-    def _draw(self, file: IO[str], scores: ScoreStore, seed: int) -> set[str]:
+    def _draw(self, spool: Spool, scores: ScoreStore, seed: int) -> set[str]:
         """As many as there can be with exactly the target's shares, drawn by the seed."""
         if not self.target:
             return set()
-        scored = ((case, self._key(case)) for case in _read(file))
+        scored = ((case, self._key(case)) for case in spool)
         ranked = sorted((self._bin(scores.get(key)), _draw_id(case, seed)) for case, key in scored if key in scores)
         counts = Counter(place for place, _ in ranked)
         total = sum(self.target)
@@ -172,11 +169,6 @@ class DifficultyFilter(FilterConfig):
 
 def _draw_id(case: FilterItem, seed: int) -> str:
     return row_id("draw", id=case.row["id"], seed=seed)
-
-
-def _read(file: IO[str]) -> Iterator[FilterItem]:
-    file.seek(0)
-    return (FilterItem(*json.loads(line)) for line in file)
 
 
 def _request_flow(item: WorkItem) -> RequestFlow:

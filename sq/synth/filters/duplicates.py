@@ -6,26 +6,28 @@ questions are remembered by the hashes of their shingles and bands in sorted arr
 
 from __future__ import annotations
 
-import itertools
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias, TypeVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
 from sq.core.config import setting
-from sq.core.provenance import hardware
 from sq.data.sources import SourceConfig, digest, read_source
 from sq.synth.filters.base import FilterConfig, FilterContext, FilterItem
 from sq.synth.filters.minhash import MinHash, ShortHashes, jaccard
-from sq.synth.filters.signatures import Signatures, Signer
+from sq.synth.filters.signatures import (
+    BATCH,
+    PROCESSES,
+    Signatures,
+    Signer,
+    blocks_of,
+    open_questions,
+    signing_processes,
+)
 from sq.synth.filters.sorted_runs import SortedRuns
 
-BATCH = 4096
-PROCESSES = 4
-"""More than these wait for the index, which one process holds."""
-Row = TypeVar("Row")
 Match: TypeAlias = tuple[str, str, float]
 """The id of the row that is repeated, "exact" or "near", and the similarity."""
 
@@ -61,9 +63,9 @@ class DuplicatesFilter(FilterConfig):
         index = DuplicateIndex(self)
         for name in self.against:
             rows = read_source(SourceConfig(input=name), ("question",), domain=context.domain)
-            for batch, signatures in index.signer.sign_blocks(_blocks(rows), _questions):
+            for batch, signatures in index.signer.sign_blocks(blocks_of(rows, BATCH), _questions):
                 index.find([row["id"] for row in batch], signatures)
-        for block, signatures in index.signer.sign_blocks(_blocks(cases), _open_questions):
+        for block, signatures in index.signer.sign_blocks(blocks_of(cases, BATCH), open_questions):
             matches = iter(index.find([case.row["id"] for case in block if case.reason is None], signatures))
             for case in block:
                 if case.reason is None and (match := next(matches)) is not None:
@@ -82,7 +84,7 @@ class DuplicateIndex:
         near = config.similarity < 1
         self._near = config.similarity
         minhash = MinHash(bands=config.bands, rows=config.rows, width=config.shingle) if near else None
-        self.signer = Signer(minhash, config.processes or min(PROCESSES, int(hardware()["cores"])))
+        self.signer = Signer(minhash, signing_processes(config.processes))
         self._bands, self._exact = SortedRuns(), SortedRuns()
         self._shingles, self._shingles_end = array("I"), array("Q", [0])
         self._ids, self._ids_end = bytearray(), array("Q", [0])
@@ -173,14 +175,5 @@ class _Block:
             self._within.setdefault(key, []).append(number)
 
 
-def _blocks(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    while block := list(itertools.islice(rows, BATCH)):
-        yield block
-
-
 def _questions(rows: list[dict[str, Any]]) -> list[str]:
     return [row["question"] for row in rows]
-
-
-def _open_questions(cases: list[FilterItem]) -> list[str]:
-    return [case.question for case in cases if case.reason is None]

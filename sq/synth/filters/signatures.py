@@ -25,10 +25,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sq.core.errors import SqError
+from sq.core.provenance import hardware
+from sq.synth.filters.base import FilterItem
 from sq.synth.filters.minhash import Hashes, MinHash, ShortHashes
 from sq.synth.filters.words import words_of
 
+BATCH = 4096
+PROCESSES = 4
+"""More than these wait for the one process that takes the signatures."""
 Block = TypeVar("Block")
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,6 +140,22 @@ class _Process:
         self._process.kill()
         self._process.wait()
         self._link.close()
+
+
+def blocks_of(rows: Iterator[Row], size: int = BATCH) -> Iterator[list[Row]]:
+    """The rows by so many."""
+    while block := list(itertools.islice(rows, size)):
+        yield block
+
+
+def open_questions(cases: list[FilterItem]) -> list[str]:
+    """The texts of those cases that no filter has removed."""
+    return [case.question for case in cases if case.reason is None]
+
+
+def signing_processes(wanted: int | None) -> int:
+    """How many processes make signatures."""
+    return wanted or min(PROCESSES, int(hardware()["cores"]))
 
 
 def _exact(texts: list[list[str]]) -> Hashes:
