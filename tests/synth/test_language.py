@@ -1,11 +1,13 @@
 """Language: what stays, what goes, and the goals on real questions (at most 0.3% dropped, at least 99% caught)."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from sq.synth.filters.base import FilterItem
+from sq.core.ledger import read_rejects, read_rows
+from sq.synth.filters.base import FilterContext, FilterItem
 from sq.synth.filters.language import LanguageFilter, identify
 
 DATA = Path(__file__).parent.parent.parent.parent / "shared" / "data"
@@ -89,3 +91,36 @@ def test_several_languages_stay():
     assert found == [(language, stays) for _, language, stays in SEVERAL]
     with pytest.raises(ValueError, match=r"keep=\['german'\] is no list of languages"):
         LanguageFilter(keep=["german"])
+
+
+GERMAN = "Anna hat {} rote Äpfel und kauft noch drei dazu. Wie viele Äpfel hat sie jetzt?"
+FRENCH = "Marie a {} pommes vertes et en achète encore trois. Combien de pommes possède-t-elle maintenant?"
+
+
+def test_languages_are_balanced_by_the_seed(run, tmp_path):
+    texts = [GERMAN.format(n) for n in range(9)] + [FRENCH.format(n) for n in range(3)] + [SEVERAL[0][0], "?"]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps({"question": text}) + "\n" for text in texts))
+    words = [f"input={tmp_path / 'q.jsonl'}", "filters=[format,language]", f"stage.scores={tmp_path / 's'}"]
+    words += ["filters.language.keep=[de,fr]", "filters.language.balance=true"]
+    kept = []
+    for seed in (0, 1):
+        metrics = run("filter", *words, f"seed={seed}", to=f"f{seed}")
+        assert metrics["language/de"] == 9 and metrics["language/fr"] == 3 and metrics["balanced_away"] == 6
+        rows, rejects = read_rows(tmp_path / f"f{seed}"), list(read_rejects(tmp_path / f"f{seed}"))
+        kept.append([(row["language"], row["question"]) for row in rows])
+        assert Counter(language for language, _ in kept[-1]) == {"de": 3, "fr": 3}
+        assert Counter(r["reason"] for r in rejects) == {"balance": 6, "language": 1, "format": 1}
+        assert {r["detail"] for r in rejects if r["reason"] == "balance"} == {
+            "9 are in de, and 3 of each language stay"
+        }
+    assert kept[0] != kept[1]
+
+
+def test_a_language_that_no_question_is_in_is_said(tmp_path, caplog):
+    filters = LanguageFilter(keep=["de", "fr", "es"], balance=True)
+    cases = [FilterItem(row={"id": text, "question": text}) for text in (GERMAN, GERMAN.lower(), FRENCH)]
+    context = FilterContext(domain=None, models=None, scores=tmp_path, seed=0)
+    assert sum(case.reason is None for case in filters.apply(iter(cases), context)) == 2
+    assert "no question is in es; the others are balanced" in caplog.text
+    with pytest.raises(ValueError, match="balance=true has nothing to balance"):
+        LanguageFilter(balance=True)

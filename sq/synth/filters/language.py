@@ -2,13 +2,16 @@
 
 The released code drops every text with a non-ASCII character, 4.1% of GSM8K among them (paper, section 2.3). Here a
 script tells first (Chinese, Cyrillic, ...); what is written in Latin letters is English if its small words are, and
-only what is left goes to Lingua, without its formulas and only if it is long enough to tell.
+only what is left goes to Lingua, without its formulas and only if it is long enough to tell. Several languages that
+stay may be balanced: then as many questions of each stay as there are of the rarest one, drawn by the seed.
 """
 
 from __future__ import annotations
 
+import logging
 import re
 import unicodedata
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +19,9 @@ from typing import Any
 
 from sq.core.config import setting
 from sq.synth.filters.base import FilterConfig, FilterContext, FilterItem
+from sq.synth.filters.spool import Spool, draw
+
+log = logging.getLogger(__name__)
 
 FORMULA = re.compile(
     r"\$\$.{0,2000}?\$\$|\$.{0,500}?\$|\\\[.{0,2000}?\\\]|\\\(.{0,500}?\\\)|\[asy\].*?\[/asy\]"
@@ -40,14 +46,48 @@ class LanguageFilter(FilterConfig):
     foreign_script: float = setting(0.2, gt=0, le=1, help="share of letters of another script that makes it foreign")
     confidence: float = setting(0.9, ge=0, le=1, help="how sure the identifier must be to remove a text")
     min_words: int = setting(4, ge=1, help="texts with fewer words outside formulas stay")
+    balance: bool = setting(False, help="of each language in keep as many as of the one with the fewest")
     ascii_only: bool = setting(False, help="remove whatever is not plain ASCII, as the paper's code does")
 
     def __post_init__(self) -> None:
         if not self.keep or not all(re.fullmatch("[a-z]{2}", code) for code in self.keep):
             raise ValueError(f"keep={list(self.keep)} is no list of languages by their two letters, as in keep=[de,fr]")
+        if self.balance and len(set(self.keep)) < 2:
+            raise ValueError(f"balance=true has nothing to balance: keep={list(self.keep)} is one language")
+
+    @property
+    def needs_all_rows(self) -> bool:
+        """How many of a language stay depends on how many there are of the others."""
+        return self.balance
 
     def apply(self, cases: Iterator[FilterItem], context: FilterContext) -> Iterator[FilterItem]:
-        """Add language and language_score; remove what is in another language."""
+        """Add language and language_score; remove what is in another language, and what is too many of one."""
+        return self._balanced(self._kept(cases), context) if self.balance else self._kept(cases)
+
+    def _balanced(self, cases: Iterator[FilterItem], context: FilterContext) -> Iterator[FilterItem]:
+        draws: dict[str, array[float]] = {language: array("d") for language in self.keep}
+        with Spool(context.scores) as spool:
+            for case in cases:
+                spool.add(case)
+                if case.reason is None:
+                    draws[case.row["language"]].append(_draw(case, context))
+            counts = {language: len(own) for language, own in draws.items()}
+            if missing := [language for language, count in counts.items() if not count and sum(counts.values())]:
+                log.warning(
+                    "filters.language.balance: no question is in %s; the others are balanced", ", ".join(missing)
+                )
+            share = min(filter(None, counts.values()), default=0)
+            last = {language: sorted(own)[share - 1] for language, own in draws.items() if own}
+            context.metrics.update({f"language/{language}": float(count) for language, count in counts.items()})
+            context.metrics["balanced_away"] = float(sum(max(0, count - share) for count in counts.values()))
+            for case in spool:
+                if case.reason is None and _draw(case, context) > last[language := case.row["language"]]:
+                    case.remove(
+                        "balance", f"{counts[language]:,} are in {language}, and {share:,} of each language stay"
+                    )
+                yield case
+
+    def _kept(self, cases: Iterator[FilterItem]) -> Iterator[FilterItem]:
         for case in cases:
             if case.reason is None:
                 language, score = identify(case.question, self)
@@ -58,6 +98,10 @@ class LanguageFilter(FilterConfig):
                 elif language not in self.keep:
                     case.remove("language", f"{language}, {score:.2f} sure")
             yield case
+
+
+def _draw(case: FilterItem, context: FilterContext) -> float:
+    return draw(context.seed, "language", case.row["id"])
 
 
 def identify(text: str, config: LanguageFilter) -> tuple[str, float]:
