@@ -72,7 +72,7 @@ class LanguageFilter(FilterConfig):
                 if case.reason is None:
                     draws[case.row["language"]].append(_draw(case, context))
             counts = {language: len(own) for language, own in draws.items()}
-            if missing := [language for language, count in counts.items() if not count and sum(counts.values())]:
+            if missing := [language for language, count in counts.items() if not count and any(counts.values())]:
                 log.warning(
                     "filters.language.balance: no question is in %s; the others are balanced", ", ".join(missing)
                 )
