@@ -5,7 +5,6 @@ What runs says so itself (`progress.json`); of the rest the ledgers' manifests a
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping
@@ -27,6 +26,8 @@ from sq.synth.stage_metrics import read_stage_metrics
 
 JOURNAL = "metrics.jsonl"
 """What tracking writes, before a stage does."""
+ENDED = {"FINISHED": "finished", "FAILED": "some jobs failed, ended", "KILLED": "stopped"}
+"""How a sweep's run ended, in words."""
 SHORT = 160
 """Characters of a stage's closing line that are shown."""
 
@@ -141,12 +142,18 @@ def _of_stages(directory: Path) -> Iterator[str]:
 
 
 def _of_sweep(directory: Path, begun: Collection[Path]) -> Iterator[str]:
-    """Which job of how many a sweep is at, where its record says what is varied."""
+    """Which job of how many a sweep is at, or how it ended, where its record says what is varied."""
     from sq.core.entry import of_jobs
 
     with suppress(OSError, ValueError, KeyError, TypeError):
         with (directory / JOURNAL).open() as file:
-            opened, params = (json.loads(line) for line in itertools.islice(file, 2))
+            records = [json.loads(line) for line in file]
+        opened, params = records[:2]
         if opened["name"] == "sweep":
-            number = sum(path.parent == directory for path in begun)
-            yield f"sweep: {'' if number else 'starting, '}job {number or 1}{of_jobs(params['params']['overrides'])}"
+            number = len({path.relative_to(directory).parts[0] for path in begun if path != directory})
+            last = [record for record in records if record["op"] in ("open", "end")][-1]
+            jobs = f"job {number or 1}{of_jobs(params['params']['overrides'])}"
+            if last["op"] == "end":
+                yield f"sweep: {ENDED.get(last['status'], last['status'].lower())} at {jobs}"
+            else:
+                yield f"sweep: {'' if number else 'starting, '}{jobs}"

@@ -191,7 +191,7 @@ def page(directory: Path, events: list[Event], *, nonce: str = "", token: str = 
     shown = [{"event": e, "outcome": e.reason or "kept", "label": labels.get(str(e.row.get("id")), {})} for e in events]
     return render(
         "show.html.j2", title=directory.resolve().name, rows=shown, nonce=nonce, token=token, sorts=SORTS,
-        restricted=restricted, agreement=RESTRICTED if restricted else measured(events, labels),
+        labels=labels, restricted=restricted, agreement=RESTRICTED if restricted else measured(events, labels),
         outcomes=sorted({e.reason or "kept" for e in events}), stages=list(dict.fromkeys(e.stage.name for e in events)),
     )  # fmt: skip
 

@@ -108,6 +108,26 @@ def test_what_has_shown_no_progress_yet_is_starting(tmp_path, content, state):
     )
 
 
+@pytest.mark.parametrize(
+    ("status", "line"),
+    [("FINISHED", "finished at job 2 of 2"), ("KILLED", "stopped at job 2 of 2"), (None, "job 2 of 2")],
+)
+def test_a_sweep_that_has_ended_says_so_its_jobs_too_that_are_evaluations(tmp_path, status, line):
+    records = [
+        {"op": "open", "name": "sweep"},
+        {"op": "params", "params": {"overrides": ["benchmark=gsm8k", "seed=0,1"]}},
+    ]
+    records += [{"op": "end", "status": status}, {"op": "sent"}] if status else []
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    for job in ("seed=0", "seed=1"):
+        with Ledger.open(tmp_path / job / "gsm8k" / "answers", schema=QUESTION, config={}) as ledger:
+            for item in ledger.todo([WorkItem("k")]):
+                ledger.record(item.key, rejects=[Reject(row={}, reason="cut-off")])
+            ledger.finish()
+    lines = format_status(tmp_path).splitlines()
+    assert lines[0] == f"sweep: {line}" and lines[1].startswith("seed=0/gsm8k/answers: finished, 1 item in")
+
+
 @pytest.mark.parametrize(("name", "message"), [("gone", "there is no directory"), (".", "no stage is in or below")])
 def test_a_directory_without_stages_is_said(tmp_path, name, message):
     with pytest.raises(ConfigError, match=message):

@@ -241,6 +241,28 @@ def test_labels_that_come_at_once_are_all_kept(server, stage):
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed here")
+def test_in_a_browser_all_labels_are_saved_those_of_rows_on_other_pages_too(stage, tmp_path):
+    note = """it's \"quoted\" </script><script>window.hacked=1</script> é"""
+    write_label(stage, "e" * 32, "reject", note)
+    write_label(stage, "a" * 32, "keep", "")
+    write_label(stage, "c" * 32, "keep", "")
+    (stage / "show.html").write_text(page(stage, [e for e in events_in(stage, most=100) if e.row["id"][0] in "ab"]))
+    browser = Browser(tmp_path / "profile")
+    try:
+        browser.open(f"file://{stage}/show.html")
+        browser.value("URL.createObjectURL = (blob) => { window.saved = blob.text(); return '#'; }")
+        key = browser.value("document.querySelector('article').dataset.id[0]")
+        browser.press("j", "n" if key == "b" else "u", "j", "n" if key == "a" else "u")
+        browser.value("document.getElementById('save').click()")
+        saved = json.loads(browser.value("window.saved"))
+        assert {name[0]: value["label"] for name, value in saved.items()} == {"b": "reject", "c": "keep", "e": "reject"}
+        assert saved["e" * 32]["note"] == note and browser.value("window.hacked") is None
+    finally:
+        browser.close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed here")
 def test_in_a_browser_rows_are_searched_sorted_and_labelled_by_key(server, stage, tmp_path):
     browser = Browser(tmp_path / "profile")
     try:

@@ -3,6 +3,7 @@
   const get = (id) => document.getElementById(id);
   const list = get("rows-list"), { token, restricted } = document.body.dataset;
   const rows = [...list.children];
+  const labels = JSON.parse(document.body.dataset.labels); // of rows that are not on this page too
   const words = new Map(rows.map((row) => [row, row.textContent.toLowerCase()]));
   const [search, outcome, stage, sort] = ["search", "outcome", "stage", "sort"].map(get);
   let at = 0;
@@ -42,6 +43,8 @@
     if (!row.dataset.label || !chosen) row.dataset.chosen = chosen && word ? "yes" : "";
     [row.dataset.label, row.dataset.note] = [word, note];
     draw(row);
+    if (word || note) labels[row.dataset.id] = { label: word, note, ...(row.dataset.chosen ? { chosen: true } : {}) };
+    else delete labels[row.dataset.id];
     if (!token) return;
     const body = JSON.stringify({ id: row.dataset.id, label: word, note, chosen });
     try {
@@ -69,11 +72,8 @@
   });
   list.addEventListener("focusin", (event) => { at = visible().indexOf(event.target.closest("article")); });
   get("save").addEventListener("click", () => {
-    const kept = rows.filter((row) => row.dataset.label || row.dataset.note)
-      .map((row) => [row.dataset.id,
-        { label: row.dataset.label, note: row.dataset.note, ...(row.dataset.chosen ? { chosen: true } : {}) }]);
     const link = document.createElement("a");
-    link.href = URL.createObjectURL(new Blob([JSON.stringify(Object.fromEntries(kept), null, 1)]));
+    link.href = URL.createObjectURL(new Blob([JSON.stringify(labels, null, 1)]));
     link.download = "labels.json";
     link.click();
   });
