@@ -36,7 +36,8 @@ _DEGREES = re.compile(r"\s*(?:°|\^\s*(?:\\circ|\{\s*\\circ\s*\}))$")
 REFERENCE, DIALOGUE = "reference", "dialogue"
 """Why a row that was read is no usable problem."""
 Problem = dict[str, Any]
-"""A row with `id`, `question`, `answer` and what there is to group it by; `messages`, `round`, `tolerance`, `code`."""
+"""A row with `id`, `question`, `answer` and what there is to group it by; `messages`, `round`, `tolerance`,
+`choices`, `code`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -210,7 +211,8 @@ class ProblemSet(PublishedBenchmark):
         None, gt=0, lt=1, help="the relative error that every reference allows (profile strict): 0.05 is 5%"
     )
     distractors: list[str] = setting(
-        [], help="their columns with the wrong choices of a multiple-choice question; the answer is then a letter"
+        [],
+        help="their columns with the wrong choices of a multiple-choice question: the answer is a letter, or its text",
     )
     context: str | None = setting(
         None, help="their column with a text that stands before the question, where it has one"
@@ -231,7 +233,8 @@ class ProblemSet(PublishedBenchmark):
         tolerances = {key: t for key, p in problems.by_id.items() if (t := _tolerance(p.get("tolerance"))) is not None}
         constant = None if isinstance(self.tolerance, str) else self.tolerance
         allowed = Tolerance(constant, self.relative_tolerance)
-        return EqualityChecker(grading.grader, grading.profiles, tolerances, allowed)
+        choices = {key: p["choices"] for key, p in problems.by_id.items() if "choices" in p}
+        return EqualityChecker(grading.grader, grading.profiles, tolerances, allowed, choices)
 
     @property
     def _reading(self) -> tuple[dict[str, Any], Sequence[str]]:
@@ -274,6 +277,7 @@ class ProblemSet(PublishedBenchmark):
             **row,
             "question": f"{row['question'].strip()}\n\n{listed}\n\n{LETTER_WANTED}",
             "answer": ascii_uppercase[choices.index(right)],
+            "choices": choices,
         }
 
     def _checked(self, row: dict[str, Any]) -> Problem | UnusableProblem:

@@ -73,6 +73,7 @@ class EqualityChecker:
         profiles: whose rules decide, for each grade of an answer.
         tolerances: the absolute error that some problems allow, by their ids.
         allowed: the error that every other reference allows.
+        choices: of multiple-choice questions, by their ids; profile strict takes the text of one for its letter.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class EqualityChecker:
         profiles: Sequence[str],
         tolerances: Mapping[str, float] | None = None,
         allowed: Tolerance = EXACT_VALUE,
+        choices: Mapping[str, Sequence[str]] | None = None,
     ) -> None:
         self.profiles = profiles
         marks = (f"-{mark}tol{error:g}" for mark, error in zip("ar", allowed, strict=True) if error)
@@ -88,6 +90,7 @@ class EqualityChecker:
         if Profile.MATH_VERIFY in profiles:
             self.version += "-" + "-".join(version(name) for name in _MATH_VERIFY)
         self._config, self._tolerances, self._allowed = config, tolerances or {}, allowed
+        self._choices = choices or {}
         self._grader: Grader | None = None
 
     def grade(self, answers: Sequence[Answer]) -> list[dict[str, GradeRow]]:
@@ -124,6 +127,7 @@ class EqualityChecker:
             tolerance=self._tolerances.get(answer["item"], self._allowed.absolute),
             relative_tolerance=self._allowed.relative,
             finish_reason=answer["prediction_finish_reason"],
+            choices=self._choices.get(answer["item"], ()),
         )
 
 

@@ -176,6 +176,13 @@ def _announced(text: str) -> tuple[str, AnswerLocation] | None:
     return (answer, AnswerLocation.PHRASE) if answer else None
 
 
+def announced_text(output: str) -> str:
+    """All of the sentence that the last "the answer is" announces; nothing where there is none."""
+    text = without_negated_answers(after_thinking(visible_text(tail(output, MAX_OUTPUT)))[0])
+    phrase = last_phrase(text)
+    return _segment(text, phrase.end()).replace("**", "").strip() if phrase else ""
+
+
 def _segment(text: str, start: int) -> str:
     """The sentence that starts at `start`, over one line break where nothing stands on the line."""
     piece = text[start : start + MAX_SEGMENT].lstrip(" \t*:").lstrip("\n").lstrip(" \t*")

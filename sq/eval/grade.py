@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from string import ascii_uppercase
 
 from sq.eval.equal import dart, math_verify, strict
 from sq.eval.equal.numbers import Tolerance
-from sq.eval.extract import AnswerLocation, Extraction, extract, extract_reference
+from sq.eval.equal.words import leading_choice
+from sq.eval.extract import AnswerLocation, Extraction, announced_text, extract, extract_reference
 from sq.eval.grade_status import EqualityResult, GradeStatus
 from sq.eval.grader_config import Profile
 
@@ -25,6 +28,7 @@ class Pair:
         tolerance: an absolute error the reference allows.
         relative_tolerance: a relative error it allows.
         finish_reason: what ended the output; `length` means that it was cut off.
+        choices: of a multiple-choice question, in the order of their letters; the reference is a letter.
     """
 
     prediction: str
@@ -33,6 +37,7 @@ class Pair:
     tolerance: float | None = None
     relative_tolerance: float | None = None
     finish_reason: str | None = None
+    choices: Sequence[str] = ()
 
     @property
     def cut_off(self) -> bool:
@@ -78,6 +83,10 @@ def _grade_strict(pair: Pair) -> tuple[Extraction, EqualityResult]:
     reference = extract_reference(pair.reference)
     if not reference:
         return extracted, EqualityResult(GradeStatus.UNVERIFIABLE, "the reference is empty")
+    chosen = _chosen_by_text(pair, extracted.answer) if pair.choices else None
+    if chosen:
+        result = EqualityResult(_status(chosen == reference), f"choice {chosen}")
+        return Extraction(answer=chosen, location=_found(extracted)), result
     if extracted.location is not AnswerLocation.BOXED and strict.same_text(pair.prediction, reference):
         return Extraction(answer=pair.prediction.strip(), location=AnswerLocation.WHOLE), EqualityResult(
             GradeStatus.CORRECT, "same text"
@@ -87,6 +96,31 @@ def _grade_strict(pair: Pair) -> tuple[Extraction, EqualityResult]:
             GradeStatus.UNPARSED, "cut off before an answer" if pair.cut_off else "no answer was found"
         )
     return extracted, strict.equal(extracted.answer, reference, Tolerance(pair.tolerance, pair.relative_tolerance))
+
+
+def _chosen_by_text(pair: Pair, answer: str) -> str | None:
+    """The letter of the one choice whose text is the answer; None where it is a letter, or the text of none or several.
+
+    A choice in words is a sentence, of which extraction may take a part: what stands behind "the answer is" counts too.
+    """
+    if leading_choice(answer):
+        return None
+    announced = announced_text(pair.prediction)
+    for text in (answer, announced, pair.prediction):
+        letters = [
+            a for a, choice in zip(ascii_uppercase, pair.choices, strict=False) if strict.same_text(text, choice)
+        ]
+        if letters:
+            return letters[0] if len(letters) == 1 else None
+    return None if answer else leading_choice(announced)
+
+
+def _found(extracted: Extraction) -> AnswerLocation:
+    return extracted.location if extracted.has_answer else AnswerLocation.WHOLE
+
+
+def _status(correct: bool) -> GradeStatus:
+    return GradeStatus.CORRECT if correct else GradeStatus.WRONG
 
 
 def _grade_dart(pair: Pair) -> tuple[Extraction, EqualityResult]:

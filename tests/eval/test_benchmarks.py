@@ -1,6 +1,7 @@
 """Benchmarks: what each file gives, which problems are left out and named, and mistakes that end in a message."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -261,6 +262,12 @@ def test_choices_are_listed_in_an_order_of_their_own_and_the_answer_is_a_letter(
         assert f"\n({problem['answer']}) {row['Correct Answer'].strip()}" in problem["question"]
         assert all(f"({letter}) " in problem["question"] for letter in "ABCD") and problem["topic"] == "Physics"
         assert problem["question"].endswith("\n\nThe final answer is the letter of the right choice.")
+    item, problem = next(iter(problems.by_id.items()))
+    answer = {"item": item, "reference": problem["answer"], "question": "?", "prediction_finish_reason": "stop"}
+    answers = [{**answer, "prediction": f"\\boxed{{{text}}}"} for text in ("1", "-2", problem["answer"])]
+    grading = GradingConfig(profiles=["strict"], grader=GraderConfig(workers=1), sandbox=SandboxConfig())
+    with closing(benchmark("gpqa_diamond").checker(problems, grading)) as checker:
+        assert [grade["strict"]["correct"] for grade in checker.grade(answers)] == [True, False, True]
 
 
 @pytest.mark.parametrize("variant", ["simple", "hard"])

@@ -34,7 +34,8 @@ OUTPUTS = [
     ("#### 0.50", "0.5"),
 ]
 INSPECT = (
-    "Inspect is not installed: it takes no fsspec as new as the one in constraints.txt (its 0.3.285: up to 2026.6.0)"
+    "Inspect is not installed: it takes no fsspec as new as the one in constraints.txt (its 0.3.285: up to 2026.6.0); "
+    "docs/evaluation.md has how these tests run in an environment of its own"
 )
 LM_EVAL = "lm-evaluation-harness is not installed: make setup, or pip install lm-eval==0.4.13"
 RIGHT = {"strict": 9, "strict-match": 3, "flexible-extract": 7}

@@ -168,3 +168,27 @@ def test_an_abandoned_pool_ends_its_workers():
 def test_a_wrong_config_has_a_message(key, value, message):
     with pytest.raises(ConfigError, match=message):
         build({key: value}, GraderConfig)
+
+
+CHOICES = ("5 eV", "The electron moves left", "It stays", "It stays.")
+
+
+@pytest.mark.parametrize(
+    ("output", "reference", "status", "extracted"),
+    [
+        ("The answer is 5 eV.", "A", "correct", "A"),
+        (r"\boxed{5 eV}", "A", "correct", "A"),
+        ("So the answer is: the electron moves left.", "B", "correct", "B"),
+        ("The electron moves left", "B", "correct", "B"),
+        (r"\boxed{\text{The electron moves left}}", "B", "correct", "B"),
+        ("The answer is 5 eV.", "B", "wrong", "A"),
+        ("The answer is B.", "B", "correct", "B"),
+        ("The answer is (A) the electron moves left", "B", "wrong", "A"),
+        ("The answer is 6 eV.", "A", "wrong", "6 eV"),
+        (r"\boxed{\text{It stays}}", "C", "wrong", r"\text{It stays}"),
+        (r"\boxed{C}", "C", "correct", "C"),
+    ],
+)
+def test_the_text_of_one_choice_stands_for_its_letter(output, reference, status, extracted):
+    grade = grade_answer(Pair(prediction=output, reference=reference, choices=CHOICES))
+    assert (grade.status.value, grade.extracted) == (status, extracted)
