@@ -224,7 +224,11 @@ class _Answering:
 
     def _rows(self, problem: dict[str, Any], result: Result) -> Iterator[dict[str, Any]]:
         """One row for each answer; a problem that the engine could not answer has `n` empty ones: it counts."""
-        columns = {k: v for k, v in problem.items() if k not in ("messages", "tolerance", "round", "code", "choices")}
+        columns = {
+            k: v
+            for k, v in problem.items()
+            if k not in ("messages", "tolerance", "relative", "round", "code", "choices")
+        }
         for sample in range(self.builder.sampling.n):
             completion = result.completions[sample] if sample < len(result.completions) else None
             row = {

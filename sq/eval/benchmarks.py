@@ -37,7 +37,7 @@ REFERENCE, DIALOGUE = "reference", "dialogue"
 """Why a row that was read is no usable problem."""
 Problem = dict[str, Any]
 """A row with `id`, `question`, `answer` and what there is to group it by; `messages`, `round`, `tolerance`,
-`choices`, `code`."""
+`relative`, `choices`, `code`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -207,8 +207,9 @@ class ProblemSet(PublishedBenchmark):
     tolerance: str | float | None = setting(
         None, help="the absolute error that every reference allows, or their column with it (profile strict)"
     )
-    relative_tolerance: float | None = setting(
-        None, gt=0, lt=1, help="the relative error that every reference allows (profile strict): 0.05 is 5%"
+    relative_tolerance: str | float | None = setting(
+        None,
+        help="the relative error that every reference allows (0.05 is 5%), or their column with it (profile strict)",
     )
     distractors: list[str] = setting(
         [],
@@ -223,6 +224,8 @@ class ProblemSet(PublishedBenchmark):
     def __post_init__(self) -> None:
         if isinstance(self.tolerance, float) and self.tolerance < 0:
             raise ValueError(f"tolerance={self.tolerance:g} must be at least 0")
+        if isinstance(self.relative_tolerance, float) and not 0 < self.relative_tolerance < 1:
+            raise ValueError(f"relative_tolerance={self.relative_tolerance:g} must be above 0 and below 1")
         for column in self.groups.keys() - {"level", "topic", "source"}:
             raise ValueError(f"groups.{column}: groups are level, topic and source")
 
@@ -231,10 +234,11 @@ class ProblemSet(PublishedBenchmark):
         from sq.eval.equal.numbers import Tolerance
 
         tolerances = {key: t for key, p in problems.by_id.items() if (t := _tolerance(p.get("tolerance"))) is not None}
-        constant = None if isinstance(self.tolerance, str) else self.tolerance
-        allowed = Tolerance(constant, self.relative_tolerance)
+        relative = {key: t for key, p in problems.by_id.items() if (t := _tolerance(p.get("relative"))) is not None}
+        constants = (None if isinstance(t, str) else t for t in (self.tolerance, self.relative_tolerance))
+        allowed = Tolerance(*constants)
         choices = {key: p["choices"] for key, p in problems.by_id.items() if "choices" in p}
-        return EqualityChecker(grading.grader, grading.profiles, tolerances, allowed, choices)
+        return EqualityChecker(grading.grader, grading.profiles, tolerances, allowed, choices, relative)
 
     @property
     def _reading(self) -> tuple[dict[str, Any], Sequence[str]]:
@@ -252,6 +256,8 @@ class ProblemSet(PublishedBenchmark):
             row["question"] = f"{row[self.context]}\n{row['question']}"
         if isinstance(self.tolerance, str):
             row["tolerance"] = row.get(self.tolerance)
+        if isinstance(self.relative_tolerance, str):
+            row["relative"] = row.get(self.relative_tolerance)
         if self.distractors:
             row = self._with_choices(row)
         if not self.dialogue:
@@ -292,7 +298,7 @@ class ProblemSet(PublishedBenchmark):
         if self.expects == "boxed" and not (isinstance(solution, str) and last_boxed(solution)):
             fault = "the solution has no answer in a box"
         try:
-            _tolerance(row.get("tolerance"))
+            _tolerance(row.get("tolerance")), _tolerance(row.get("relative"))
         except ValueError as error:
             fault = str(error)
         if fault:

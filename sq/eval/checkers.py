@@ -74,6 +74,7 @@ class EqualityChecker:
         tolerances: the absolute error that some problems allow, by their ids.
         allowed: the error that every other reference allows.
         choices: of multiple-choice questions, by their ids; profile strict takes the text of one for its letter.
+        relative: the relative error that some problems allow, by their ids.
     """
 
     def __init__(
@@ -83,14 +84,15 @@ class EqualityChecker:
         tolerances: Mapping[str, float] | None = None,
         allowed: Tolerance = EXACT_VALUE,
         choices: Mapping[str, Sequence[str]] | None = None,
+        relative: Mapping[str, float] | None = None,
     ) -> None:
         self.profiles = profiles
         marks = (f"-{mark}tol{error:g}" for mark, error in zip("ar", allowed, strict=True) if error)
-        self.version = grader_version() + "".join(marks)
+        self.version = grader_version() + "".join(marks) + ("-rtols" if relative else "")
         if Profile.MATH_VERIFY in profiles:
             self.version += "-" + "-".join(version(name) for name in _MATH_VERIFY)
         self._config, self._tolerances, self._allowed = config, tolerances or {}, allowed
-        self._choices = choices or {}
+        self._choices, self._relative = choices or {}, relative or {}
         self._grader: Grader | None = None
 
     def grade(self, answers: Sequence[Answer]) -> list[dict[str, GradeRow]]:
@@ -125,7 +127,7 @@ class EqualityChecker:
             reference=answer["reference"],
             question=answer["question"],
             tolerance=self._tolerances.get(answer["item"], self._allowed.absolute),
-            relative_tolerance=self._allowed.relative,
+            relative_tolerance=self._relative.get(answer["item"], self._allowed.relative),
             finish_reason=answer["prediction_finish_reason"],
             choices=self._choices.get(answer["item"], ()),
         )

@@ -221,6 +221,7 @@ def test_a_domains_exact_check_tells_right_from_wrong_and_from_nothing():
         ("split=test", [1, 0, 0, 0, 0], "-rtol0.01"),  # as its YAML has it
         ("relative_tolerance=0.05", [1, 1, 1, 0, 0], "-rtol0.05"),
         ("tolerance=error", [1, 0, 0, 0, 1], "-rtol0.01"),
+        ("relative_tolerance=error", [1, 1, 0, 0, 1], "-rtols"),
     ],
 )
 def test_a_tolerance_of_the_benchmark_reaches_the_grader(tmp_path, tolerance, correct, mark):
