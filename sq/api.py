@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 Rows: TypeAlias = "Iterable[Mapping[str, Any]] | str | Path"
 """Rows as dicts (a list, a data set), or where they are: a file, a stage's directory, a dataset of the hub."""
 
+NAMED = "a name of conf/model/, as 'tiny', or what sq.load_model gives"
+
 
 @dataclass(frozen=True)
 class Model:
@@ -69,7 +71,9 @@ def load_model(
     Raises:
         ConfigError: for a model, an engine or a setting that there is not.
     """
-    model = Model(name, None if path is None else str(path), engine, tuple(overrides))
+    _check("name", name, str, NAMED)
+    _check("engine", engine, str, "the name of one: 'vllm', 'hf', 'openai', 'oracle', 'auto'")
+    model = Model(name, None if path is None else str(path), engine, _words(overrides))
     compose("evaluate", model.words(), "sq.eval")
     return model
 
@@ -84,7 +88,8 @@ def filter(  # noqa: A001
     domain: str | None = None, **settings: Any,
 ) -> Dataset:  # fmt: skip
     """The rows that the filters keep, with what they found as columns (`stage=filter`); `model` judges solvability."""
-    words = [override("filters", list(filters)), *settings.pop("overrides", ())]
+    _check("filters", filters, (list, tuple), "a list of names: ['format', 'duplicates']")
+    words = [override("filters", list(filters)), *_words(settings.pop("overrides", ()))]
     return _synthesize("filter", rows, model, {**settings, "overrides": words}, domain)
 
 
@@ -104,10 +109,14 @@ def train(
     seed: int = 0, tracking: str = "none", overrides: Sequence[str] = (), **settings: Any,
 ) -> Model:  # fmt: skip
     """Train a model (`stage`: qft, qpo, sft, difficulty, reward, pretrain); the model that came of it."""
-    base = model if isinstance(model, Model) else Model(model)
+    _check("stage", stage, str, "the name of one: 'qft', 'sft'")
+    _check("rows", rows, (str, Path, Iterable), "rows or where they are; 'domain' for the domain's own problems")
+    _check("output_dir", output_dir, (str, Path), "a directory, which the model stays in")
+    base = _model(model)
     with _as_input(rows) as (data, domains):
         words = [*base.words(engine=False), override("domain", domain or _domain_of(domains))]
-        words += [override("data.input", data), override("tracking", tracking), override("seed", seed), *overrides]
+        words += [override("data.input", data), override("tracking", tracking), override("seed", seed)]
+        words += _words(overrides)
         path = _run("train", stage, words, settings, output_dir)
     return Model(base.name, str(path), base.engine, base.overrides)
 
@@ -117,11 +126,12 @@ def evaluate(
     tracking: str = "none", overrides: Sequence[str] = (), **settings: Any,
 ) -> dict[str, dict[str, float]]:  # fmt: skip
     """The metrics of a model by benchmark; settings are those of `evaluate.py`, such as `limit=100`."""
+    _check("benchmark", benchmark, (str, list, tuple), "a name of conf/benchmark/, or a list of them")
     names = [benchmark] if isinstance(benchmark, str) else list(benchmark)
     words = [*_model(model).words(), override("benchmark", names), override("tracking", tracking)]
     words += [override(key, value) for key, value in settings.items()]
     with _directory(output_dir) as directory:
-        metrics: dict[str, dict[str, float]] = _run("evaluate", None, [*words, *overrides], {}, directory)
+        metrics: dict[str, dict[str, float]] = _run("evaluate", None, [*words, *_words(overrides)], {}, directory)
     return metrics
 
 
@@ -135,19 +145,24 @@ def grade(
     """Whether answers are right, and why; of a text or of a list of them, in processes that can be killed."""
     from sq.eval.grade import Pair
 
+    _check("prediction", prediction, Iterable, "a text, or a list of texts")
+    _check("reference", reference, (Iterable, int, float), "a text, or a list of texts")
     if isinstance(prediction, str):
         return _grader().grade_one(Pair(prediction=prediction, reference=str(reference), question=question), profile)
-    if isinstance(reference, str) or len(prediction) != len(reference):
-        given = "one text" if isinstance(reference, str) else len(reference)
+    if isinstance(reference, str | int | float) or len(prediction) != len(reference):
+        given = len(reference) if isinstance(reference, Sequence) and not isinstance(reference, str) else "one text"
         raise ConfigError(
             f"{len(prediction)} predictions and {given} as reference: give two lists of the same length, or two texts"
         )
+    for text in (*prediction, *reference):
+        _check("a text of prediction or reference", text, str, "a text; an answer that there is not is ''")
     pairs = [Pair(prediction=p, reference=r) for p, r in zip(prediction, reference, strict=True)]
     return list(_grader().grade(pairs, profile))
 
 
 def rejects(directory: str | Path) -> Dataset:
     """The rejected rows of a stage's or training's directory: reason, detail, and the row itself."""
+    _check("directory", directory, (str, Path), "the directory of a stage or training")
     from datasets import Dataset
 
     from sq.core.ledger import read_rejects
@@ -169,7 +184,8 @@ class Pipeline:
     def __init__(self, name: str, overrides: Sequence[str] = (), *, tiny: bool = False) -> None:
         from sq.recipe.load import load_recipe
 
-        self.recipe: Recipe = load_recipe(name, overrides, tiny=tiny)
+        _check("name", name, str, "the name of a recipe, as 'demo', or its YAML")
+        self.recipe: Recipe = load_recipe(name, _words(overrides), tiny=tiny)
 
     def plan(self) -> str:
         """What it will take, stage by stage."""
@@ -199,7 +215,7 @@ def _synthesize(
     stage: str, rows: Rows | None, model: Model | str, settings: Mapping[str, Any], domain: str | None
 ) -> Dataset:
     given = dict(settings)
-    output_dir, overrides = given.pop("output_dir", None), list(given.pop("overrides", ()))
+    output_dir, overrides = given.pop("output_dir", None), _words(given.pop("overrides", ()))
     words = [override(key, given.pop(key)) for key in ("seed", "limit", "where", "columns") if key in given]
     words.append(override("tracking", given.pop("tracking", "none")))
     with _as_input(rows) as (data, domains), _directory(output_dir) as directory:
@@ -222,7 +238,19 @@ def _run(
 
 
 def _model(model: Model | str) -> Model:
+    _check("model", model, (str, Model), NAMED)
     return model if isinstance(model, Model) else Model(model)
+
+
+def _words(overrides: Sequence[str]) -> tuple[str, ...]:
+    _check("overrides", overrides, (list, tuple), "a list: ['seed=1']")
+    return tuple(overrides)
+
+
+def _check(name: str, value: Any, kinds: type | tuple[type, ...], wanted: str) -> None:
+    """Refuse what is given in place of an argument, before Hydra or a loop takes it for something else."""
+    if not isinstance(value, kinds):
+        raise ConfigError(f"{name} is {value!r:.60}; give {wanted}")
 
 
 @contextmanager
@@ -244,6 +272,7 @@ def _as_input(rows: Rows | None) -> Iterator[tuple[str | None, set[Any]]]:
 
 def _checked(rows: Iterable[Any]) -> Iterator[dict[str, Any]]:
     """Each row as a dict."""
+    _check("rows", rows, Iterable, "a list of dicts, a data set, or the name of a file")
     if isinstance(rows, Mapping):
         raise ConfigError("rows is one dict; give a list of rows: [{'question': ...}]")
     for number, row in enumerate(rows, 1):

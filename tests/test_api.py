@@ -124,6 +124,25 @@ def test_rows_stay_where_they_are_asked_to_and_the_same_call_continues(oracle, t
             lambda: sq.answers(APPLES, "tiny", overrides=["columns={question: a (b)}"]),
             r"a \(b\) looks like a function. Quote a text with brackets",
         ),
+        (lambda: sq.filter(APPLES, None), "model is None; give a name of conf/model/"),
+        (lambda: sq.filter(APPLES, filters=None), "filters is None; give a list of names"),
+        (lambda: sq.filter(APPLES, filters="format"), "filters is 'format'; give a list of names"),
+        (lambda: sq.filter(APPLES, filters=[]), "stage=filter needs filters"),
+        (lambda: sq.filter(5), "rows is 5; give a list of dicts"),
+        (lambda: sq.answers(APPLES, "tiny", overrides="seed=1"), r"overrides is 'seed=1'; give a list: \['seed=1'\]"),
+        (lambda: sq.select(None), "stage=select reads rows: give input="),
+        (lambda: sq.questions(5, count=1), "model is 5; give a name"),
+        (lambda: sq.load_model(None), "name is None; give a name of conf/model/"),
+        (lambda: sq.load_model("tiny", engine=None), "engine is None; give the name of one"),
+        (lambda: sq.train("qft", None, output_dir="x"), "rows is None; give rows or where they are"),
+        (lambda: sq.train("qft", APPLES, output_dir=None), "output_dir is None; give a directory"),
+        (lambda: sq.train("qft", APPLES, None, output_dir="x"), "model is None"),
+        (lambda: sq.evaluate(None), "model is None"),
+        (lambda: sq.evaluate("tiny", None), "benchmark is None; give a name of conf/benchmark/"),
+        (lambda: sq.grade(None, "1"), "prediction is None; give a text, or a list of texts"),
+        (lambda: sq.grade(["1", None], ["1", "2"]), "a text of prediction or reference is None; give a text"),
+        (lambda: sq.rejects(None), "directory is None"),
+        (lambda: sq.Pipeline(None), "name is None; give the name of a recipe"),
         (lambda: sq.Pipeline("dmo"), "recipe=dmo is not one of .*did you mean 'demo"),
     ],
 )
@@ -134,6 +153,9 @@ def test_a_mistake_names_the_key_and_the_fix(call, message):
 
 def test_answers_are_graded_one_by_one_and_in_lists():
     assert sq.grade(r"so \boxed{\frac12}", "0.5").correct
+    assert sq.grade("5", 5).correct
+    columns = datasets.Dataset.from_dict({"response": ["1", "2"], "answer": ["1", "3"]})
+    assert [g.correct for g in sq.grade(columns["response"], columns["answer"])] == [True, False]
     assert [g.correct for g in sq.grade([r"\boxed{1}", r"\boxed{2}"], ["1", "3"])] == [True, False]
 
 
