@@ -20,11 +20,10 @@ from sq.engine import engine_log
 
 def environment(cache_gib: int) -> None:
     """Settings that vLLM reads from the environment when it is imported; what the user has set stays."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     defaults = {
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
         "VLLM_CPU_KVCACHE_SPACE": str(cache_gib),
-        "VLLM_CPU_OMP_THREADS_BIND": f"0-{cores - 1}" if cores > 1 else "0",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
         "VLLM_LOGGING_LEVEL": "INFO" if os.environ.get(engine_log.FILE) else "ERROR",
         "VLLM_LOGGING_STREAM": f"ext://{engine_log.__name__}.STREAM",
         "VLLM_NO_USAGE_STATS": "1",

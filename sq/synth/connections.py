@@ -15,6 +15,8 @@ from typing import Any
 
 HANDSHAKE_SECONDS = 30
 """Seconds that who connects has for each message of the handshake."""
+MESSAGE_SECONDS = 60
+"""Seconds without a byte in the middle of a worker's message: the coordinator reads, and waits, in one thread."""
 KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 6, "TCP_USER_TIMEOUT": 120_000}
 """Two minutes without a sign of the other machine end a connection (the last is in milliseconds)."""
 
@@ -48,11 +50,11 @@ class WorkerConnections:
     def _admit(self, link: Connection) -> None:
         """Check the key, in a thread of its own: what is no worker may send anything, or nothing."""
         try:
-            _limit_waiting(link, HANDSHAKE_SECONDS)
+            _limit_waiting(link, HANDSHAKE_SECONDS, HANDSHAKE_SECONDS)
             deliver_challenge(link, self.key)
             answer_challenge(link, self.key)
             number = link.recv()[0]
-            _limit_waiting(link, 0)
+            _limit_waiting(link, MESSAGE_SECONDS, 0)
             _keep_alive(link)
         except Exception:  # somebody else, or a worker that has ended already
             return link.close()
@@ -78,8 +80,8 @@ def _keep_alive(link: Connection) -> None:
                     end.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
-def _limit_waiting(link: Connection, seconds: int) -> None:
-    """Have each read and write of a connection fail after so long; 0: never."""
+def _limit_waiting(link: Connection, read: int, write: int) -> None:
+    """Have a read and a write of a connection fail after so many seconds; 0: never."""
     with socket.socket(fileno=os.dup(link.fileno())) as end:
-        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        for option, seconds in ((socket.SO_RCVTIMEO, read), (socket.SO_SNDTIMEO, write)):
             end.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", seconds, 0))

@@ -168,6 +168,8 @@ class WorkerPool:
         assert worker.link is not None
         try:
             kind, *given = worker.link.recv()
+        except BlockingIOError:
+            return self._worker_ended(worker, "it stopped in the middle of a message")
         except (EOFError, OSError):
             return self._worker_ended(worker, "its process or its connection has ended")
         if kind == "error":

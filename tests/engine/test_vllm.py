@@ -1,8 +1,10 @@
 """The vLLM engine, for real, on a Llama with random weights."""
 
 import logging
+import os
 from dataclasses import replace
 from itertools import islice
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,6 +13,7 @@ from sq.engine.base import Request, Sampling, ScoreRequest
 from sq.engine.engine_log import log_to
 from sq.engine.failures import FailureLimit
 from sq.engine.vllm import VLLMConfig
+from sq.engine.vllm_environment import environment
 from sq.models.load import ModelConfig
 
 pytestmark = [pytest.mark.vllm, pytest.mark.slow]
@@ -24,6 +27,15 @@ def engine(random_tiny):
     yield engine
     engine.close()
     engine.close()
+
+
+def test_no_core_is_bound_so_that_an_engine_of_several_processes_starts_too(monkeypatch):
+    from vllm.utils.ompmultiprocessing import OMPProcessManager
+
+    monkeypatch.setattr(os, "environ", {})
+    environment(1)
+    parallel = SimpleNamespace(local_world_size=3, data_parallel_rank_local=None, _api_process_count=1)
+    assert OMPProcessManager(SimpleNamespace(parallel_config=parallel, kv_transfer_config=None)).skip_setup
 
 
 def requests(count, **sampling):

@@ -4,6 +4,7 @@ import os
 import queue
 import signal
 import socket
+import struct
 import threading
 import time
 from multiprocessing import Pipe
@@ -12,13 +13,14 @@ import pytest
 from forked_workers import fork_workers
 from test_killed import content
 
+import sq.synth.worker
 from sq.core.errors import EngineError
 from sq.core.ledger import Ledger
 from sq.core.progress import Progress
 from sq.domains.oracle import OracleEngine
 from sq.engine.meter import Usage
 from sq.synth import pool
-from sq.synth.connections import KEEP_ALIVE, WorkerConnections, connect
+from sq.synth.connections import KEEP_ALIVE, MESSAGE_SECONDS, WorkerConnections, connect
 from sq.synth.pool import WorkerPool
 from sq.synth.stage_metrics import StageMetrics
 from sq.synth.worker import Suspects
@@ -53,7 +55,9 @@ def test_whatever_else_connects_keeps_no_worker_out(sent, stays):
     (end,) = ends
     end.send("a message")
     assert (number, link.recv()) == (3, "a message")
-    assert options(link) == options(end) == ([1, *KEEP_ALIVE.values()], [bytes(16)] * 2)
+    alive = [1, *KEEP_ALIVE.values()]
+    assert options(link) == (alive, [struct.pack("@ll", MESSAGE_SECONDS, 0), bytes(16)])
+    assert options(end) == (alive, [bytes(16)] * 2)
     with pytest.raises(queue.Empty):
         connections.arrived.get_nowait()
 
@@ -92,6 +96,30 @@ def test_a_worker_that_goes_without_closing_its_connection_is_noticed(run, tmp_p
         run("answers", *GIVEN, "workers=2", to="a")
     finally:
         os.kill(int(holder.read_text()), signal.SIGKILL)
+    assert content(tmp_path / "a") == content(tmp_path / "calm")
+
+
+def test_a_worker_that_stops_in_the_middle_of_a_message_leaves_its_part_to_the_others(
+    run, tmp_path, monkeypatch, caplog
+):
+    run("answers", *GIVEN, to="calm")
+    fork_workers(monkeypatch)
+    monkeypatch.setattr("sq.synth.connections.MESSAGE_SECONDS", 1)
+    do_stage, first = sq.synth.worker._do_stage, tmp_path / "first"
+
+    def stop(remote, task, directory):
+        try:
+            os.close(os.open(first, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return do_stage(remote, task, directory)
+        assert remote.wait_for_part() is not None
+        os.write(remote._link.fileno(), struct.pack("!i", 1000) + b"a message of which")
+        time.sleep(20)  # the coordinator ends it long before
+        os._exit(0)
+
+    monkeypatch.setattr(sq.synth.worker, "_do_stage", stop)
+    run("answers", *GIVEN, "workers=2", to="a")
+    assert "stopped in the middle of a message; it is started again" in caplog.text
     assert content(tmp_path / "a") == content(tmp_path / "calm")
 
 
