@@ -2,6 +2,7 @@
 
     python benchmarks/kills.py [--count 200] [--scorer] [--where DIRECTORY]
     python benchmarks/kills.py --workers 3 [--kills 100] [--count 200]    # of workers and their coordinator
+    python benchmarks/kills.py --raylet [--kills 20] [--count 1500]       # of nodes of a Ray cluster
 
 Every stage runs twice: once in peace, once in child processes that are killed at random moments until one comes to its
 end. Rows and rejects of both must be the same but for the ids of runs, and every funnel must reconcile; else the exit
@@ -9,8 +10,9 @@ code is 1. `--scorer` trains a difficulty scorer on the labels of the chain, for
 forks of a process that has imported vLLM but never started it, so what is killed is work and not imports.
 
 With `--workers` the stages that can are done by so many workers, with the arithmetic oracle in the model's place, and
-killed is now a worker, now the coordinator, over and over, until there were so many kills. A Ray node's own process
-(its raylet) is killed in tests/synth/test_workers_ray.py.
+killed is now a worker, now the coordinator, over and over, until there were so many kills. With `--raylet` the stages
+are commands of their own with two workers on two nodes of a Ray cluster on this machine, and killed is the process of a
+node (its raylet), for which another node comes.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,9 +113,11 @@ def main() -> int:
     parser.add_argument(
         "--workers", type=int, default=1, help="so many, and one of them or their coordinator is killed"
     )
-    parser.add_argument("--kills", type=int, default=100, help="with --workers: in all, at least")
+    parser.add_argument("--raylet", action="store_true", help="nodes of a Ray cluster are killed")
+    parser.add_argument("--kills", type=int, default=100, help="with --workers and --raylet: in all, at least")
     asked = parser.parse_args()
-    if asked.workers == 1:
+    alone = asked.workers == 1 and not asked.raylet
+    if alone:
         VLLMConfig().prepare()
         for module in STARTED:  # before there are children
             importlib.import_module(module)
@@ -123,7 +128,7 @@ def main() -> int:
     )
     with tempfile.TemporaryDirectory() as made:
         where = asked.where or Path(made)
-        stages = _stages if asked.workers == 1 else _stages_of_workers
+        stages = _stages if alone else _stages_of_workers
         found = list(stages(where, asked, random.Random(asked.seed)))
     kills = sum(told.kills for told in found)
     good = all(told.same and told.reconciles for told in found)
@@ -159,17 +164,27 @@ def _print(name: str, told: Told) -> None:
 
 def _stages_of_workers(where: Path, asked: argparse.Namespace, rng: random.Random) -> Iterator[Told]:
     sys.path.append(str(Path(__file__).parents[1] / "tests" / "synth"))
-    forks = importlib.import_module("forked_workers")
-    sq.synth.run.launcher_of = lambda job: forks.ForkedLauncher()
+    if asked.raylet:
+        nodes = importlib.import_module("ray_nodes")
+        cluster = nodes.start_cluster(2)
+        own = ["workers=2", f"cluster.address='{cluster.address}'"]
+    else:
+        forks = importlib.import_module("forked_workers")
+        sq.synth.run.launcher_of = lambda job: forks.ForkedLauncher()
+        own = [f"workers={asked.workers}"]
     kills, turn = 0, 0
     while kills < asked.kills:
         for name, settings in workers_chain(asked.count).items():
             for kind in ("calm", f"killed-{turn}"):
                 (where / kind).mkdir(parents=True, exist_ok=True)
             calm = _job(settings, where / "calm", name)
-            killed = _job([*settings, f"workers={asked.workers}"], where / f"killed-{turn}", name)
+            killed = _job([*settings, *own], where / f"killed-{turn}", name)
             taken, begun = _wait(_child(calm)), time.monotonic()
-            of_stage = _kill_workers(killed, rng, forks.children_of)
+            if asked.raylet:
+                command = _settings([*settings, *own], where / f"killed-{turn}", name)
+                of_stage = _kill_raylets(command, f"{killed.output_dir}.log", rng, nodes, cluster)
+            else:
+                of_stage = _kill_workers(killed, rng, forks.children_of)
             told = _compared(where / "calm" / name, name, killed, of_stage, taken, time.monotonic() - begun)
             _print(name, told)
             yield told
@@ -200,10 +215,33 @@ def _kill_workers(job: SynthJob, rng: random.Random, children_of: Callable[[int]
             raise SystemExit("a stage failed after a kill: see its .log, kept with --where")
 
 
-def _job(settings: list[str], root: Path, name: str) -> SynthJob:
+def _kill_raylets(command: list[str], log: str, rng: random.Random, nodes: Any, cluster: Any) -> int:
+    """Kill a node's raylet, and add another node, until the command has come to its end; the number of kills."""
+    kills, pause = 0, 12.0
+    while True:
+        with open(log, "ab") as file:
+            process = subprocess.Popen([sys.executable, "synthesize.py", *command], stdout=file, stderr=file)
+        while process.poll() is None:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(rng.uniform(0.2, 1.8) * pause)
+                break
+            nodes.kill_raylet(cluster, rng.randrange(2))
+            kills, pause = kills + 1, pause * 1.1
+            nodes.add_node(cluster)
+        if process.returncode == 0:
+            return kills
+        if "same command" not in Path(log).read_text():
+            raise SystemExit("a stage failed after a kill: see its .log, kept with --where")
+
+
+def _settings(settings: list[str], root: Path, name: str) -> list[str]:
     given = [s.replace("@", f"{root}/") for s in settings]
     given += [] if any(s.startswith("engine=") for s in given) else ["engine=vllm"]
-    given += ["model=tiny", "tracking=none", f"output_dir={root / name}"]
+    return [*given, "model=tiny", "tracking=none", f"output_dir={root / name}"]
+
+
+def _job(settings: list[str], root: Path, name: str) -> SynthJob:
+    given = _settings(settings, root, name)
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = compose("synthesize", overrides=[s if s.split("=")[0] in GROUPS else f"++{s}" for s in given])
         return build(config, SynthJob)

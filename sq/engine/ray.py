@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from typing import Any, Protocol
 from sq.core.errors import EngineError
 from sq.engine import engine_log
 
+log = logging.getLogger(__name__)
 LOCAL_STORE = 200 << 20
 
 
@@ -43,6 +45,11 @@ class RayLauncher:
             self._connect(str(cluster.address))
         has_gpus = self._ray.cluster_resources().get("GPU", 0) > 0
         gpus = cluster.gpus if cluster.gpus is not None else gpus_each * has_gpus
+        if gpus_each and not has_gpus and cluster.gpus is None and cluster.address != "local":
+            log.warning(
+                "the Ray cluster has no GPU now, so workers ask for none and run on its CPUs. If it adds GPU nodes "
+                f"when workers ask for them, give cluster.gpus={gpus_each}"
+            )
         path = {"PYTHONPATH": os.environ["PYTHONPATH"]} if os.environ.get("PYTHONPATH") else {}
         # a worker's process serves one call: its GPU is free when it ends
         self._work = ray.remote(

@@ -17,7 +17,7 @@ from sq.core.errors import ConfigError
 from sq.core.provenance import hardware, visible_gpus
 from sq.engine.config import EngineConfig
 from sq.engine.ray import RayLauncher
-from sq.synth.worker import work
+from sq.synth.worker import work_on_ray
 
 if TYPE_CHECKING:
     from sq.synth.config import SynthJob
@@ -73,7 +73,7 @@ def launcher_of(job: SynthJob) -> Launcher:
     """
     if job.cluster.address is None:
         return LocalLauncher(job.workers, job.gpus_each)
-    return RayLauncher(job.cluster, job.gpus_each, work)
+    return RayLauncher(job.cluster, job.gpus_each, work_on_ray)
 
 
 def job_of_each(job: SynthJob) -> SynthJob:

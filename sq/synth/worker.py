@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 TOGETHER = 32
 """Items that a worker asks about at once where one of a part's rows may end it."""
+EXIT_SECONDS = 10.0
+"""Seconds that a process has to end after its work, where Ray ends it."""
 COUNTED_EVERY = 5.0
 """Most seconds between two messages on how far a worker has come."""
 
@@ -78,6 +80,7 @@ class _Remote:
         self._sending = threading.Lock()
         self._first: Assignment | None = None
         self._more = True
+        self._over = False
         self.files: Path | None = None
         """The directory of this worker's own, where it does not see the stage's."""
         threading.Thread(target=self._receive, daemon=True).start()
@@ -95,6 +98,7 @@ class _Remote:
         given: tuple[Assignment, Suspects | None] | None = self.request("next", True)
         if given is not None:
             self._first, self._more = given[0], given[1] is None
+        self._over = given is None
         return given
 
     def next_part(self) -> Assignment | None:
@@ -130,7 +134,8 @@ class _Remote:
             while True:
                 self._replies.put(self._link.recv())
         except (EOFError, OSError):
-            os._exit(3)  # the coordinator has gone: what is recorded is in the journals
+            if not self._over:
+                os._exit(3)  # the coordinator has gone: what is recorded is in the journals
 
 
 def work(address: Any, key: bytes, number: int) -> None:
@@ -145,7 +150,14 @@ def work(address: Any, key: bytes, number: int) -> None:
         text = str(error) if known else traceback.format_exc()
         remote.send("error", type(error) if known else None, text)
         time.sleep(60)  # the coordinator ends this process when it has read that
-    os._exit(0)  # nothing is left to do: an engine's own threads and handlers may hold an exit up
+
+
+def work_on_ray(address: Any, key: bytes, number: int) -> None:
+    """The same as a call by Ray, which would report a process that ended in the middle of it as one that died."""
+    work(address, key, number)
+    last = threading.Timer(EXIT_SECONDS, os._exit, (0,))  # an engine's own threads may hold the process up
+    last.daemon = True
+    last.start()
 
 
 def _work(remote: _Remote, task: WorkerTask, number: int) -> None:
@@ -260,6 +272,7 @@ def main() -> None:
     """`python -m sq.synth.worker ADDRESS NUMBER`, the key in the environment: how a coordinator starts one."""
     key = bytes.fromhex(os.environ.pop("SQ_WORKER_KEY"))
     work(sys.argv[1], key, int(sys.argv[2]))
+    os._exit(0)  # nothing is left to do: an engine's own threads and handlers may hold an exit up
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ class ForkedLauncher:
             tqdm.set_lock(threading.RLock())  # its own is shared with forks, and a killed one may die holding it
             try:
                 work(address, key, number)
+                os._exit(0)
             finally:
                 os._exit(1)
         return Forked(child)
