@@ -78,9 +78,15 @@ def load_model(
     return model
 
 
-def questions(model: Model | str, *, count: int, domain: str | None = None, **settings: Any) -> Dataset:
-    """Questions from nothing but the chat prefix of a model (`stage=questions`)."""
-    return _synthesize("questions", None, model, {"count": count, **settings}, domain)
+def questions(
+    model: Model | str, *, count: int, source: str = "prefix", rows: Rows | None = None, domain: str | None = None,
+    **settings: Any,
+) -> Dataset:  # fmt: skip
+    """Questions of a model (`stage=questions`): from nothing but its chat prefix, or by another source (`evol`,
+    `fewshot`, ...) from `rows` as seeds, else from the domain's own problems."""
+    _check("source", source, str, "the name of one: 'prefix', 'evol'")
+    words = [override("source", source), *_words(settings.pop("overrides", ()))]
+    return _synthesize("questions", rows, model, {"count": count, **settings, "overrides": words}, domain)
 
 
 def filter(  # noqa: A001

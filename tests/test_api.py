@@ -28,7 +28,7 @@ SURFACE = {
     "filter": "rows model filters domain settings",
     "grade": "prediction reference profile question",
     "load_model": "name path engine overrides",
-    "questions": "model count domain settings",
+    "questions": "model count source rows domain settings",
     "rejects": "directory",
     "select": "rows model domain settings",
     "train": "stage rows model output_dir domain seed tracking overrides settings",
@@ -80,6 +80,13 @@ def test_lists_of_dicts_go_in_and_data_sets_come_out(oracle):
     chosen = sq.select(sq.answers(kept, oracle, n=3))
     assert set(chosen["selected_by"]) == {"majority"} and len(chosen) == 4
     assert set(chosen["question_id"]) == set(kept["id"]), "rows keep their ids from stage to stage"
+
+
+def test_questions_are_written_from_rows_by_a_source(oracle):
+    written = sq.questions(oracle, count=4, source="evol", rows=APPLES)
+    assert set(written["question_source"]) == {"evol"} and len(written) >= 4
+    with pytest.raises(ConfigError, match="source=evo is not one of .*did you mean 'evol'"):
+        sq.questions(oracle, count=4, source="evo")
 
 
 def test_a_blank_answer_of_a_dict_is_no_reference(oracle):
