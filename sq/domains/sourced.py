@@ -31,14 +31,28 @@ class SourcedDomain(Domain):
                 f"split={split}: domain={self.name} has the problems of its training sets only; what a model can do is "
                 f"measured by evaluate.py benchmark=[{','.join(self._benchmarks)}]"
             )
-        source = dataclasses.replace(self._source, limit=min(count, self._source.limit or count), seed=seed)
+        source = dataclasses.replace(self._given, limit=min(count, self._source.limit or count), seed=seed)
         for row in read_source(source, self.need):
             yield {name: row[name] for name in (*self.need, *self.keep) if row.get(name) is not None}
 
     @property
     def digest(self) -> str:
         """A digest of what the seeds are read from."""
-        return digest(self._source)
+        return digest(self._given)
+
+    @property
+    def _given(self) -> SourceConfig:
+        """What the seeds are read from.
+
+        Raises:
+            ConfigError: the domain brings none, and nobody gave any.
+        """
+        if self._source.input is None and not self._source.mix:
+            raise ConfigError(
+                f"domain={self.name} brings no seed problems: give yours, with question and solution (or answer), by "
+                "domain.seeds.input=FILE, or rows to this command by data.input= (training) or input= (synthesis)"
+            )
+        return self._source
 
     def corpus(self, count: int, seed: int) -> Iterator[Document]:
         """The seed problems, with solutions where there are any, as text to pretrain on."""

@@ -1,4 +1,4 @@
-"""A domain is added by YAML alone: physics, in a copy of the project, without touching a file of `sq/`."""
+"""A domain is added by YAML alone: chemistry, in a copy of the project, without touching a file of `sq/`."""
 
 import ast
 import json
@@ -27,32 +27,32 @@ OTHER_MEANINGS = {
 QUESTIONS = [("How fast is light, in m/s?", "3.0 \\times 10^8"), ("How many joules are 2 kJ?", "2000")]
 DOMAIN = {
     "_target_": "sq.domains.qa.QAConfig",
-    "name": "physics",
-    "benchmarks": ["physics_test"],
+    "name": "chemistry",
+    "benchmarks": ["chemistry_test"],
     "instruction": "Give the number in SI units, in a box.",
     "extract": "boxed",
     "tolerance": 0.01,
-    "prompts": {"judge_solvability": "physics_judge"},
+    "prompts": {"judge_solvability": "chemistry_judge"},
 }
-BENCHMARK = {"_target_": "sq.eval.benchmarks.ProblemSet", "name": "physics_test", "relative_tolerance": 0.01}
+BENCHMARK = {"_target_": "sq.eval.benchmarks.ProblemSet", "name": "chemistry_test", "relative_tolerance": 0.01}
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A copy of the project with physics in it: a domain, a prompt, a benchmark and their rows."""
+    """A copy of the project with chemistry in it: a domain, a prompt, a benchmark and their rows."""
     root = tmp_path_factory.mktemp("project")
     for name in ("sq", "conf"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("synthesize.py", "evaluate.py"):
         shutil.copy(ROOT / name, root)
-    rows = root / "physics.jsonl"
+    rows = root / "chemistry.jsonl"
     rows.write_text("".join(json.dumps({"question": q, "solution": f"So \\boxed{{{a}}}"}) + "\n" for q, a in QUESTIONS))
     conf = root / "conf"
     judge = (conf / "prompt" / "judge_solvability.yaml").read_text()
-    (conf / "prompt" / "physics_judge.yaml").write_text(judge.replace("problem", "problem of physics"))
-    (conf / "domain" / "physics.yaml").write_text(yaml.safe_dump(DOMAIN | {"seeds": {"input": str(rows)}}))
-    (conf / "benchmark" / "physics_test.yaml").write_text(
-        "# @package benchmark.physics_test\n" + yaml.safe_dump(BENCHMARK | {"path": str(rows)})
+    (conf / "prompt" / "chemistry_judge.yaml").write_text(judge.replace("problem", "problem of chemistry"))
+    (conf / "domain" / "chemistry.yaml").write_text(yaml.safe_dump(DOMAIN | {"seeds": {"input": str(rows)}}))
+    (conf / "benchmark" / "chemistry_test.yaml").write_text(
+        "# @package benchmark.chemistry_test\n" + yaml.safe_dump(BENCHMARK | {"path": str(rows)})
     )
     return root
 
@@ -68,19 +68,19 @@ def command(project, script, *words):
 
 @pytest.mark.slow
 def test_a_stage_and_an_evaluation_of_a_new_subject(project):
-    command(project, "synthesize", "stage=answers", "domain=physics", "input=domain", "limit=2", "stage.n=1",
+    command(project, "synthesize", "stage=answers", "domain=chemistry", "input=domain", "limit=2", "stage.n=1",
             "stage.max_tokens=24", "output_dir=answers")  # fmt: skip
     rows = list(read_rows(project / "answers"))
     assert {(row["question"], row["answer"]) for row in rows} <= set(QUESTIONS) and len(rows) == 2
     assert {row["response_prompt"] for row in rows} == {DOMAIN["instruction"]}
-    command(project, "evaluate", "benchmark=[physics_test]", "max_tokens=24", "output_dir=scores")
-    scores = list(read_rows(project / "scores" / "physics_test" / "scores"))
+    command(project, "evaluate", "benchmark=[chemistry_test]", "max_tokens=24", "output_dir=scores")
+    scores = list(read_rows(project / "scores" / "chemistry_test" / "scores"))
     assert {score["question"] for score in scores} == {question for question, _ in QUESTIONS}
 
 
 def test_its_prompt_is_what_the_solvability_filter_asks_with(project):
-    told = command(project, "synthesize", "stage=filter", "filters=[solvability]", "domain=physics", "--cfg", "job")
-    assert "physics_judge" in told
+    told = command(project, "synthesize", "stage=filter", "filters=[solvability]", "domain=chemistry", "--cfg", "job")
+    assert "chemistry_judge" in told
 
 
 def test_no_stage_names_a_domain():
