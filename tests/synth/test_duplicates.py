@@ -15,7 +15,7 @@ from forked_workers import children_of
 from sq.core.errors import SqError
 from sq.synth.filters.base import FilterItem
 from sq.synth.filters.duplicates import DuplicateIndex, DuplicatesFilter
-from sq.synth.filters.minhash import MinHash, jaccard
+from sq.synth.filters.minhash import MinHash, jaccard, similarities
 from sq.synth.filters.sorted_runs import SortedRuns
 from sq.synth.filters.words import words_of
 
@@ -111,6 +111,28 @@ def test_a_question_is_found_across_blocks_and_within_one_alike():
     one_by_one = DuplicateIndex(DuplicatesFilter(similarity=0.75, bands=30, rows=2))
     assert whole == [match for text in texts for match in find(one_by_one, [text])]
     assert whole[2] is None and whole[9] == ("2", "exact", 1.0) and whole[10][1] == "near"
+
+
+def test_questions_of_one_template_are_each_compared_with_a_few_and_near_ones_are_found(monkeypatch):
+    """Whatever their number, and whatever the blocks."""
+    compared = []
+
+    def counted(one, others, lengths):
+        compared.append(len(lengths))
+        return similarities(one, others, lengths)
+
+    for name, value in (("BUCKET", 2), ("COMMON", 8), ("similarities", counted)):
+        monkeypatch.setattr(f"sq.synth.filters.duplicates.{name}", value)
+    rng, rule = random.Random(4), " ".join(WORDS[:40])
+    numbers = [[rng.randint(2, 99999) for _ in range(3)] for _ in range(150)]
+    numbers += [[rng.randint(2, 99999), b, c] for _, b, c in numbers]
+    texts = [(str(i), f"{rule} {a} + {b} * {c}") for i, (a, b, c) in enumerate(numbers)]
+    whole = find(DuplicateIndex(DuplicatesFilter()), texts)
+    assert whole[:150] == [None] * 150
+    assert sum(match is not None and match[0] == str(i) for i, match in enumerate(whole[150:])) >= 0.95 * 150
+    assert max(compared) <= 10 * 2 + 8 * 8  # of its buckets and of its rarest shingles
+    one_by_one = DuplicateIndex(DuplicatesFilter())
+    assert whole == [match for text in texts for match in find(one_by_one, [text])]
 
 
 def filtered(count, **settings):

@@ -2,21 +2,28 @@
 
 The first of its kind stays, across all generators of the input and, with `against`, the seeds. Streaming: kept
 questions are remembered by the hashes of their shingles and bands in sorted arrays, about 450 bytes each.
+
+Questions of one long template share most bands with each other and are no duplicates. So that each is not compared
+with all, a bucket takes `BUCKET` of them, and those after are looked up by their rarest shingles too, where a shingle
+brings up at most `COMMON`. One that shares with the question it repeats only shingles more common than that may stay.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from array import array
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sq.core.config import setting
 from sq.data.sources import SourceConfig, digest, read_source
 from sq.synth.filters.base import FilterConfig, FilterContext, FilterItem
-from sq.synth.filters.minhash import MinHash, ShortHashes, jaccard
+from sq.synth.filters.minhash import Hashes, MinHash, ShortHashes, similarities
 from sq.synth.filters.signatures import (
     BATCH,
     PROCESSES,
@@ -28,6 +35,10 @@ from sq.synth.filters.signatures import (
 )
 from sq.synth.filters.sorted_runs import SortedRuns
 
+BUCKET = 32
+"""Questions of a bucket that are compared with one that falls into it."""
+COMMON = 128
+"""Questions that a shingle brings up, of those that found a bucket full."""
 Match: TypeAlias = tuple[str, str, float]
 """The id of the row that is repeated, "exact" or "near", and the similarity."""
 
@@ -85,7 +96,7 @@ class DuplicateIndex:
         self._near = config.similarity
         minhash = MinHash(bands=config.bands, rows=config.rows, width=config.shingle) if near else None
         self.signer = Signer(minhash, signing_processes(config.processes))
-        self._bands, self._exact = SortedRuns(), SortedRuns()
+        self._bands, self._exact, self._rare = SortedRuns(), SortedRuns(), SortedRuns()
         self._shingles, self._shingles_end = array("I"), array("Q", [0])
         self._ids, self._ids_end = bytearray(), array("Q", [0])
 
@@ -93,34 +104,47 @@ class DuplicateIndex:
         """For each text the row it repeats, how, and how much; None for a new one, which is remembered."""
         block = _Block(signatures, self._exact, self._bands)
         matches: list[Match | None] = []
-        kept: list[int] = []
         for i, name in enumerate(ids):
             own = signatures.shingles_of(i)
-            match = self._match(block, i, own)
-            matches.append(match)
+            if (first := block.same_text(i)) is not None:
+                matches.append((self._id(first), "exact", 1.0))
+                continue
+            candidates, full = block.candidates(i)
+            rare = self._of_rare_shingles(own) if full else None
+            if rare:
+                candidates.update(dict.fromkeys(rare.numbers))
+            matches.append(match := self._most_similar(own, list(candidates)))
             if match is None:
-                block.remember(i, len(self._ids_end) - 1)
-                kept.append(i)
+                number = len(self._ids_end) - 1
+                block.remember(i, number)
                 self._store(name, own)
-        numbers = np.arange(len(self._ids_end) - 1 - len(kept), len(self._ids_end) - 1, dtype=np.uint32)
-        keys = signatures.bands[kept]
-        self._exact.add(signatures.exact[kept], numbers)
-        self._bands.add(keys.ravel(), np.repeat(numbers, keys.shape[1]))
+                if rare:
+                    self._rare.add(rare.open, np.full(len(rare.open), number, dtype=np.uint32))
+        self._exact.add(*block.texts_kept())
+        self._bands.add(*block.bands_kept())
         return matches
 
-    def _match(self, block: _Block, i: int, own: ShortHashes) -> Match | None:
-        first = block.same_text(i)
-        if first is not None:
-            return self._id(first), "exact", 1.0
-        best: tuple[int, float] | None = None
-        for candidate in block.candidates(i):
-            other = self._stored(candidate)
-            if min(len(own), len(other)) < self._near * max(len(own), len(other)):
-                continue
-            similarity = jaccard(own, other)
-            if similarity >= self._near and (best is None or similarity > best[1]):
-                best = candidate, similarity
-        return None if best is None else (self._id(best[0]), "near", best[1])
+    def _of_rare_shingles(self, own: ShortHashes) -> _Rare:
+        """Who shares one of its rarest shingles, as one that is near must, and which of its shingles take one more."""
+        keys = own.astype(np.uint64)
+        places, numbers = self._rare.find(keys)
+        of: list[list[int]] = [[] for _ in own]
+        for place, number in zip(places, numbers, strict=True):
+            of[place].append(number)
+        rarest = sorted(of, key=len)[: len(own) - math.ceil(self._near * len(own)) + 1]
+        return _Rare(list(itertools.chain(*rarest)), keys[[len(one) < COMMON for one in of]])
+
+    def _most_similar(self, own: ShortHashes, candidates: list[int]) -> Match | None:
+        ends = self._shingles_end
+        lengths = [ends[one + 1] - ends[one] for one in candidates]
+        near = [(one, length) for one, length in zip(candidates, lengths, strict=True)
+                if min(len(own), length) >= self._near * max(len(own), length)]  # fmt: skip
+        if not near:
+            return None
+        others = b"".join(self._shingles[ends[one] : ends[one + 1]].tobytes() for one, _ in near)
+        similar = similarities(own, np.frombuffer(others, dtype=np.uint32), np.array([length for _, length in near]))
+        best = int(similar.argmax())
+        return (self._id(near[best][0]), "near", float(similar[best])) if similar[best] >= self._near else None
 
     def _store(self, name: str, shingles: ShortHashes) -> None:
         self._ids += name.encode("utf-8", "surrogatepass")
@@ -131,48 +155,69 @@ class DuplicateIndex:
     def _id(self, number: int) -> str:
         return self._ids[self._ids_end[number] : self._ids_end[number + 1]].decode("utf-8", "surrogatepass")
 
-    def _stored(self, number: int) -> ShortHashes:
-        start, end = self._shingles_end[number], self._shingles_end[number + 1]
-        return np.array(self._shingles[start:end], dtype=np.uint32)
+
+class _Rare(NamedTuple):
+    """By shingles of a question, of those that found a bucket full: who shares one, and which take one more."""
+
+    numbers: list[int]
+    open: NDArray[np.uint64]
 
 
 class _Block:
     """Texts that are looked up together: what they share with those before the block, and among each other."""
 
     def __init__(self, signatures: Signatures, before_exact: SortedRuns, before: SortedRuns) -> None:
-        exact, keys = signatures.exact, signatures.bands
+        exact, self._keys = signatures.exact, signatures.bands
         self._exact = exact.tolist()
         self._first: dict[int, int] = {}
         for i, number in zip(*before_exact.find(exact), strict=True):
             self._first.setdefault(self._exact[i], number)
-        bands = keys.shape[1]
+        bands = self._keys.shape[1]
         self._before: dict[int, dict[int, list[int]]] = {}
-        for at, number in zip(*before.find(keys.ravel()), strict=True):
+        for at, number in zip(*before.find(self._keys.ravel()), strict=True):
             self._before.setdefault(at // bands, {}).setdefault(at % bands, []).append(number)
-        values, counts = np.unique(keys, return_counts=True)
-        shared = np.isin(keys, values[counts > 1])
-        self._shared = {i: [(band, int(keys[i, band])) for band in np.flatnonzero(shared[i])]
+        values, counts = np.unique(self._keys, return_counts=True)
+        shared = np.isin(self._keys, values[counts > 1])
+        self._shared = {i: [(band, int(self._keys[i, band])) for band in np.flatnonzero(shared[i]).tolist()]
                         for i in np.flatnonzero(shared.any(axis=1)).tolist()}  # fmt: skip
         self._within: dict[int, list[int]] = {}
+        self._kept: dict[int, int] = {}
+        self._takes = np.ones(self._keys.shape, dtype=bool)
 
     def same_text(self, i: int) -> int | None:
         """The number of the question with the same words."""
         return self._first.get(self._exact[i])
 
-    def candidates(self, i: int) -> dict[int, None]:
-        """Numbers of the questions that share a band with it: band by band, the earliest first."""
+    def candidates(self, i: int) -> tuple[dict[int, None], bool]:
+        """Numbers of the questions in its buckets, band by band, the earliest first; whether one of these is full."""
         before, shared = self._before.get(i, {}), dict(self._shared.get(i, ()))
         found: dict[int, None] = {}
         for band in sorted(before.keys() | shared.keys()):
-            found.update(dict.fromkeys(before.get(band, ())))
-            found.update(dict.fromkeys(self._within.get(shared.get(band, -1), ())))
-        return found
+            bucket = [*before.get(band, ()), *self._within.get(shared.get(band, -1), ())]
+            self._takes[i, band] = len(bucket) < BUCKET
+            found.update(dict.fromkeys(bucket))
+        return found, not self._takes[i].all()
 
     def remember(self, i: int, number: int) -> None:
         """The text stays, as the question of this number."""
         self._first[self._exact[i]] = number
-        for _, key in self._shared.get(i, ()):
-            self._within.setdefault(key, []).append(number)
+        self._kept[i] = number
+        for band, key in self._shared.get(i, ()):
+            if self._takes[i, band]:
+                self._within.setdefault(key, []).append(number)
+
+    def texts_kept(self) -> tuple[Hashes, ShortHashes]:
+        """Hashes and numbers of the texts that stay."""
+        return np.array([self._exact[i] for i in self._kept], dtype=np.uint64), self._numbers()
+
+    def bands_kept(self) -> tuple[Hashes, ShortHashes]:
+        """Buckets that take one of those, and its number."""
+        kept = list(self._kept)
+        takes = self._takes[kept]
+        return self._keys[kept][takes], np.repeat(self._numbers(), takes.sum(axis=1))
+
+    def _numbers(self) -> ShortHashes:
+        return np.array(list(self._kept.values()), dtype=np.uint32)
 
 
 def _questions(rows: list[dict[str, Any]]) -> list[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,10 +71,16 @@ class MinHash:
         return value
 
 
-def jaccard(one: Hashes | ShortHashes, other: Hashes | ShortHashes) -> float:
+def jaccard(one: Hashes, other: Hashes) -> float:
     """The exact similarity of two sets of shingles."""
-    common = len(np.intersect1d(one, other, assume_unique=True))
-    return common / (len(one) + len(other) - common)
+    return float(similarities(one, other, np.array([len(other)]))[0])
+
+
+def similarities(one: Hashes | ShortHashes, others: Hashes | ShortHashes, lengths: NDArray[Any]) -> NDArray[np.float64]:
+    """The exact similarity of a sorted set of shingles and others, which come one after the other."""
+    shared = one[np.minimum(np.searchsorted(one, others), len(one) - 1)] == others
+    common = np.add.reduceat(shared, np.cumsum(lengths) - lengths, dtype=np.int64)
+    return common / (len(one) + lengths - common)
 
 
 def _scrambled(values: Hashes) -> Hashes:
