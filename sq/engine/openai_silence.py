@@ -24,25 +24,29 @@ async def watch(client: Client) -> None:
     """Ask each endpoint that is quiet for its models, as often as one that is gone is tried.
 
     Raises:
-        EngineError: where none has answered that for `GONE` seconds either.
+        EngineError: where nothing came from any of them for `GONE` seconds, and none answers that either.
     """
     clock = asyncio.get_running_loop().time
     for endpoint in client.endpoints:
         endpoint.heard, endpoint.silent_since = clock(), None
     while True:
         await asyncio.sleep(openai_client.PROBE)
-        endpoints = list(client.endpoints)  # they change places
-        for endpoint in endpoints:
-            if not client.asking:
-                endpoint.heard = clock()
-            if clock() - endpoint.heard < QUIET or endpoint.gone_since is not None:
-                _speaks(endpoint)
-            elif (reason := await _silence(client, endpoint)) is None:
-                _say_waiting(client, endpoint, clock() - endpoint.heard)
-                endpoint.heard = clock()
-                _speaks(endpoint)
-            else:
-                _silent(client, endpoint, reason)
+        await asyncio.gather(*(_look(client, endpoint) for endpoint in client.endpoints))
+
+
+async def _look(client: Client, endpoint: Endpoint) -> None:
+    """Whether an endpoint is quiet, and where it is, whether it lives."""
+    clock = asyncio.get_running_loop().time
+    if not client.asking:
+        endpoint.heard = clock()
+    if clock() - endpoint.heard < QUIET or endpoint.gone_since is not None:
+        _speaks(endpoint)
+    elif (reason := await _silence(client, endpoint)) is None:
+        _say_waiting(client, endpoint, clock() - endpoint.heard)
+        endpoint.heard = clock()
+        _speaks(endpoint)
+    else:
+        _silent(client, endpoint, reason)
 
 
 async def _silence(client: Client, endpoint: Endpoint) -> str | None:
@@ -80,16 +84,17 @@ def _speaks(endpoint: Endpoint) -> None:
 
 def _silent(client: Client, endpoint: Endpoint, reason: str) -> None:
     now, where = asyncio.get_running_loop().time(), redact(endpoint.url)
-    since = [one.gone_since or one.silent_since for one in client.endpoints]
+    quiet_since = [one.heard if one.gone_since is None else one.gone_since for one in client.endpoints
+                   if (one.gone_since, one.silent_since) != (None, None)]  # fmt: skip
     quiet = now - endpoint.heard
     if endpoint.silent_since is None:
         endpoint.silent_since = now
         log.warning(
-            "%s has answered no request for %.0f s, nor GET /models (%s). That is asked every %.0f s; where no "
-            "endpoint answers it for %.0f s the run stops",
+            "%s has answered no request for %.0f s, nor GET /models (%s). That is asked again in %.0f s; where nothing "
+            "comes from any endpoint for %.0f s the run stops",
             where, quiet, reason, openai_client.PROBE, openai_client.GONE,
         )  # fmt: skip
-    elif all(since) and now - max(one or 0.0 for one in since) >= openai_client.GONE:
+    elif len(quiet_since) == len(client.endpoints) and now - max(quiet_since) >= openai_client.GONE:
         raise EngineError(
             f"{where} has answered no request for {quiet:.0f} s, nor GET /models: {reason}. Start it again, or set "
             f"{client.config.url_env} to its address, and run the same command again: nothing is lost"

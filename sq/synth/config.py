@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from sq.core.config import setting
 from sq.core.tracking import TrackingConfig
@@ -20,6 +21,9 @@ from sq.synth.launchers import ClusterConfig
 from sq.synth.run import run_stage
 from sq.synth.stage import StageSpec
 
+AskedModel: TypeAlias = tuple[ModelConfig | None, EngineConfig]
+"""A model and what serves it; None for one that is not the job's."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SynthStage:
@@ -31,9 +35,9 @@ class SynthStage:
         """What this stage does, checked and ready to run; no weight is loaded yet."""
         raise TypeError(f"stage {self.name} has no spec")
 
-    def engines(self, job: SynthJob) -> list[EngineConfig]:
+    def engines(self, job: SynthJob) -> list[AskedModel]:
         """Those that start for it, on the same GPUs: without one it takes none."""
-        return [job.engine]
+        return [(job.model, job.engine)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +65,7 @@ class SynthJob:
     @property
     def gpus_each(self) -> int:
         """How many GPUs each of its workers takes, where there are any."""
-        return max((engine.gpus for engine in self.stage.engines(self)), default=0)
+        return max((engine.gpus for _, engine in self.stage.engines(self)), default=0)
 
     def run(self) -> dict[str, float]:
         """Run the stage to its end; its metrics."""

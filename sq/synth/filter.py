@@ -24,8 +24,7 @@ from sq.core.yes_no import YesNo
 from sq.data.readers import BadRow
 from sq.data.sources import seeks
 from sq.domains.base import Domain
-from sq.engine.config import EngineConfig
-from sq.synth.config import SynthJob, SynthStage
+from sq.synth.config import AskedModel, SynthJob, SynthStage
 from sq.synth.filters.base import FilterContext, FilterItem
 from sq.synth.filters.difficulty import DifficultyFilter
 from sq.synth.filters.models import FilterModels
@@ -41,9 +40,9 @@ class FilterStage(SynthStage):
 
     scores: str = setting("outputs/scores", help="where judges' replies and scores are kept for the next run")
 
-    def engines(self, job: SynthJob) -> list[EngineConfig]:
+    def engines(self, job: SynthJob) -> list[AskedModel]:
         """Those of the chain's filters."""
-        return [config.served_by(job.engine) for config in job.filters.values() if config.asks_model]
+        return [config.asked_model(job.model, job.engine) for config in job.filters.values() if config.asks_model]
 
     def spec(self, job: SynthJob) -> StageSpec:
         """Run the chain over the input."""

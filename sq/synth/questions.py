@@ -18,7 +18,7 @@ from sq.core.config import setting
 from sq.core.errors import ConfigError
 from sq.core.ledger import read_rows
 from sq.domains.base import Domain
-from sq.synth.config import SynthJob, SynthStage
+from sq.synth.config import AskedModel, SynthJob, SynthStage
 from sq.synth.diversity import distinct_ngrams
 from sq.synth.sources.base import QuestionSource, question_problem, repeats
 from sq.synth.stage import StageSpec, seed_of
@@ -41,6 +41,10 @@ class QuestionsStage(SynthStage):
     generators: dict[str, float] = setting(
         {}, gt=0, help="prefix, magpie: name of a model YAML, or a model's path -> its share; none: model= alone"
     )
+
+    def engines(self, job: SynthJob) -> list[AskedModel]:
+        """None for rows that are there."""
+        return [(None if self.generators else job.model, job.engine)] if self.source.asks_model else []
 
     def spec(self, job: SynthJob) -> StageSpec:
         """The questions of the source, and what is measured of them."""

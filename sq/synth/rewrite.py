@@ -22,7 +22,7 @@ from sq.engine.base import Completion
 from sq.engine.config import EngineConfig
 from sq.engine.failures import rejected
 from sq.models.load import ModelConfig
-from sq.synth.config import SynthJob, SynthStage
+from sq.synth.config import AskedModel, SynthJob, SynthStage
 from sq.synth.filters.solvability import judge_prompt, load_prompt
 from sq.synth.filters.words import words_of
 from sq.synth.model_client import ModelClient, RequestFlow
@@ -60,8 +60,8 @@ class RewriteStage(SynthStage):
     window: int = setting(64, ge=2, help="success_rate: questions among which partners are sought")
     margin: float = setting(0.25, gt=0, le=1, help="success_rate: least difference in agreement of a solvability pair")
 
-    def engines(self, job: SynthJob) -> list[EngineConfig]:
-        return [job.engine, *([self.judge_engine] if self.judge_engine else [])]
+    def engines(self, job: SynthJob) -> list[AskedModel]:
+        return [(job.model, job.engine), *([(self.judge_model, self.judge_engine)] if self.judge_engine else [])]
 
     def spec(self, job: SynthJob) -> StageSpec:
         """Make pairs from the questions of the input."""

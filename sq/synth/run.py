@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
     from sq.synth.config import SynthJob
 
 log = logging.getLogger(__name__)
-ASKS = re.compile(r"(filters\.\w+\.)?engine")
-"""Of a stage's fingerprint: fields that are there where it, or a filter of it, asks the job's own model."""
 
 
 def run_stage(job: SynthJob, spec: StageSpec) -> dict[str, float]:
@@ -48,9 +45,8 @@ def run_stage(job: SynthJob, spec: StageSpec) -> dict[str, float]:
         spec.close()
         raise
     same = {**identity, **digests}
-    asks = any(map(ASKS.fullmatch, spec.fingerprint_fields))
     traces: list[ItemTrace] = []
-    determinism = job.engine.determinism(job.model) if asks else {}
+    determinism = job.engine.determinism(job.model) if (job.model, job.engine) in job.stage.engines(job) else {}
     params = flatten(job) | {f"determinism.{name}": value for name, value in determinism.items()}
     with ledger, track(
         job.tracking, stage=name, params=params, inputs=spec.inputs, directory=directory, identity=same

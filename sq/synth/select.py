@@ -26,9 +26,8 @@ from sq.data.readers import BadRow
 from sq.data.sources import made_with
 from sq.domains.base import AnswerGroups, Candidates, Domain
 from sq.engine.base import ScoreRequest, ScoreResult
-from sq.engine.config import EngineConfig
 from sq.engine.failures import rejected
-from sq.synth.config import SynthJob, SynthStage
+from sq.synth.config import AskedModel, SynthJob, SynthStage
 from sq.synth.model_client import ModelClient, RequestFlow
 from sq.synth.stage import ItemResult, StageInput, StageSpec, bad_item, no_traces
 
@@ -91,8 +90,8 @@ class SelectStage(SynthStage):
         """Whether it matters which answers are the same."""
         return self.method is not SelectionMethod.REWARD or self.keep is Keep.AGREEING or self.min_agreement > 0
 
-    def engines(self, job: SynthJob) -> list[EngineConfig]:
-        return [job.engine] if self.rewarded else []
+    def engines(self, job: SynthJob) -> list[AskedModel]:
+        return [(job.model, job.engine)] if self.rewarded else []
 
     def spec(self, job: SynthJob) -> StageSpec:
         """Choose among the candidates of each question."""

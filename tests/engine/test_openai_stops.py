@@ -1,13 +1,17 @@
 """Endpoints that come and go, answers that must not stop a run, and what the environment may not add to a request."""
 
+import asyncio
+import selectors
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from openai_endpoint import KEY, Endpoint, ask, error
 
 from sq.core.errors import EngineError
 from sq.engine import openai_client, openai_silence
+from sq.engine.openai import OpenAIConfig
 
 
 @pytest.mark.parametrize("fault", ["cut", "hang", "malformed"])
@@ -121,7 +125,36 @@ def test_an_endpoint_that_answers_nothing_stops_the_run(endpoint, start, hurried
         results.extend(start(concurrency=2, attempts=100, timeout=3).generate(ask("a")))
         results.extend(start(concurrency=2, attempts=100, timeout=3).generate(ask(*"bcd")))
     assert [r.key for r in results] == ["key of a"]
-    assert caplog.text.count("where no endpoint answers") == 1
+    assert caplog.text.count("where nothing comes from any endpoint") == 1
+
+
+class Clock(selectors.DefaultSelector):
+    """For an event loop: where it would wait, the time has passed."""
+
+    now = 0.0
+
+    def select(self, timeout=None):
+        self.now += timeout or 0
+        return super().select(0)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("last", [0.0, 1.0, 4.9])
+def test_where_nothing_answers_the_run_stops_in_less_than_a_minute(count, last, caplog):
+    async def hang(endpoint):
+        await asyncio.sleep(1e6)
+
+    clock = Clock()
+    loop = asyncio.SelectorEventLoop(clock)
+    loop.time = lambda: clock.now
+    endpoints = [openai_client.Endpoint(f"http://{i}/v1") for i in range(count)]
+    client = SimpleNamespace(endpoints=endpoints, asking=1, ask_models=hang, config=OpenAIConfig(), said=set())
+    loop.call_later(last, lambda: setattr(endpoints[-1], "heard", last))
+    with pytest.raises(EngineError, match="nothing is lost"):
+        loop.run_until_complete(openai_silence.watch(client))
+    loop.close()
+    assert 45 <= clock.now - last <= 55
+    assert "That is asked again in 5 s" in caplog.text
 
 
 @pytest.mark.parametrize("models", [200, 404, 501])

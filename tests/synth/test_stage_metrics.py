@@ -38,6 +38,8 @@ def test_tokens_and_seconds_of_a_stage_are_kept_for_the_bill(run, questions, tmp
         given = [f"input={questions}", f"filters=[{filters}]", f"stage.scores={tmp_path}/scores"]
         run("filter", *given, to=filters)
         assert read_stage_metrics(tmp_path / filters)["determinism"] == recorded
+    run("questions", "source=fixed", f"input={questions}", to="fixed")
+    assert read_stage_metrics(tmp_path / "fixed")["determinism"] == {}
     chosen = run("select", f"input={tmp_path}/a", to="s")
     assert chosen["usage/scored"] == 120 and chosen["usage/requests"] == 0
 

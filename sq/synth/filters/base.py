@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from sq.domains.base import Domain
     from sq.engine.config import EngineConfig
+    from sq.models.load import ModelConfig
     from sq.synth.filters.models import FilterModels
 
 
@@ -64,9 +65,9 @@ class FilterConfig:
     asks_model: ClassVar[bool] = False
     """Whether it asks a model, for which an engine starts."""
 
-    def served_by(self, engine: EngineConfig) -> EngineConfig:
-        """What serves the model that it asks, in a job with this engine."""
-        return engine
+    def asked_model(self, model: ModelConfig, engine: EngineConfig) -> tuple[ModelConfig | None, EngineConfig]:
+        """The model that it asks and what serves that, in a job with these; None for a model of its own."""
+        return model, engine
 
     @property
     def needs_all_rows(self) -> bool:

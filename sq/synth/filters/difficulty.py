@@ -56,9 +56,9 @@ class DifficultyFilter(FilterConfig):
         if self.target and not sum(self.target) > 0:
             raise ValueError(f"target={self.target} keeps nothing")
 
-    def served_by(self, engine: EngineConfig) -> EngineConfig:
-        """Its own engine, else one like the judge's, or hf beside an endpoint."""
-        return self.engine or like_the_judges(engine)
+    def asked_model(self, model: ModelConfig, engine: EngineConfig) -> tuple[None, EngineConfig]:
+        """The scorer, by its own engine, else one like the judge's, or hf beside an endpoint."""
+        return None, self.engine or like_the_judges(engine)
 
     @property
     def needs_all_rows(self) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,10 +76,12 @@ def jaccard(one: Hashes, other: Hashes) -> float:
     return float(similarities(one, other, np.array([len(other)]))[0])
 
 
-def similarities(one: Hashes | ShortHashes, others: Hashes | ShortHashes, lengths: NDArray[Any]) -> NDArray[np.float64]:
+def similarities(
+    one: Hashes | ShortHashes, others: Hashes | ShortHashes, lengths: NDArray[np.int64]
+) -> NDArray[np.float64]:
     """The exact similarity of a sorted set of shingles and others, which come one after the other."""
     shared = one[np.minimum(np.searchsorted(one, others), len(one) - 1)] == others
-    common = np.add.reduceat(shared, np.cumsum(lengths) - lengths, dtype=np.int64)
+    common: NDArray[np.int64] = np.add.reduceat(shared, np.cumsum(lengths) - lengths, dtype=np.int64)
     return common / (len(one) + lengths - common)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from sq.core.config import setting
 from sq.core.errors import RowError
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, kw_only=True)
 class QuestionSource:
     """Base of the sources' configs."""
+
+    asks_model: ClassVar[bool] = True
+    """Whether the job's engine starts for it."""
 
     name: str = setting(help="what its rows call it, in the column question_source")
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 class FixedSource(QuestionSource):
     """The rows of `input=`, at most `stage.count` of them. No model is asked."""
 
+    asks_model: ClassVar = False
     need: ClassVar[tuple[str, ...]] = ("question",)
 
     def spec(self, job: SynthJob, stage: QuestionsStage) -> StageSpec:
