@@ -5,6 +5,7 @@ Every solution is kept here, cut-off ones too, with its final answer by the doma
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,9 +18,18 @@ from sq.core.rows import CANDIDATE, fit_row, row_id
 from sq.domains.base import Domain, check_answers
 from sq.engine.base import Completion, Result, Sampling
 from sq.engine.failures import rejected
+from sq.synth.allocation import ALLOCATIONS, samples_wanted
 from sq.synth.config import SynthJob, SynthStage
 from sq.synth.model_client import ModelClient, RequestFlow
 from sq.synth.stage import ItemResult, StageInput, StageSpec, seed_of
+
+FAIL_RATES: dict[str, Callable[[float], float]] = {
+    "fail_rate": float,
+    "difficulty": float,
+    "pass_rate": lambda share: 1 - share,
+    "rated_difficulty": lambda of_100: of_100 / 100,
+}
+"""Columns that say how hard a question is -> the share of wrong answers that this comes to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,22 +37,34 @@ class AnswersStage(SynthStage):
     """n chain-of-thought solutions a question (paper, section 2.4: 5, T 0.7, top-p 0.95, 2,048 tokens)."""
 
     n: int = setting(5, ge=1, help="solutions to each question, but for rows that have answers_wanted (source=dart)")
+    n_by: str | None = setting(
+        None, choices=tuple(FAIL_RATES), help="a column that says how hard a question is: then n right answers are "
+        "wanted to the hardest and one to the easiest, and as many sampled as are expected to hold them"
+    )  # fmt: skip
+    n_allocation: str = setting(
+        "prop2diff", choices=ALLOCATIONS, help="with n_by: right answers up to n by difficulty, or n to each"
+    )
+    n_most: int = setting(64, ge=1, help="with n_by: samples of a question at most")
     temperature: float = setting(0.7, ge=0)
     top_p: float = setting(0.95, gt=0, le=1)
     max_tokens: int = setting(2048, ge=1)
 
     def __post_init__(self) -> None:
+        if self.n_by and self.n_most < self.n:
+            raise ValueError(f"n_most={self.n_most} is below n={self.n}: raise stage.n_most")
         if self.n > 1 and self.temperature == 0:
             raise ValueError(f"n={self.n} answers with temperature=0 are all the same; raise stage.temperature")
 
     def spec(self, job: SynthJob) -> StageSpec:
         """Answer every question of the input."""
         domain = job.domain.create()
-        source = StageInput(job=job, domain=domain, need=("question",))
+        source = StageInput(job=job, domain=domain, need=("question", *([self.n_by] if self.n_by else [])))
         inputs = (source.check(),)
         solver = ModelClient(job.model, job.engine)
         sampling = solver.sampling(n=self.n, temperature=self.temperature, top_p=self.top_p, max_tokens=self.max_tokens)
-        sampler = AnswerSampler(solver=solver, sampling=sampling, domain=domain, seed=job.seed)
+        sampler = AnswerSampler(
+            solver=solver, sampling=sampling, domain=domain, seed=job.seed, n_of=self.n_of if self.n_by else None
+        )
         return StageSpec(
             schema=CANDIDATE,
             item_column="question_id",
@@ -60,6 +82,12 @@ class AnswersStage(SynthStage):
             then="synthesize stage=select input",
         )
 
+    def n_of(self, row: dict[str, Any]) -> int:
+        """How many solutions the difficulty of a row asks for."""
+        assert self.n_by is not None
+        fail_rate = min(1.0, max(0.0, FAIL_RATES[self.n_by](row[self.n_by])))
+        return samples_wanted(fail_rate, allocation=self.n_allocation, right=self.n, most=self.n_most)
+
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerSampler:
@@ -69,6 +97,8 @@ class AnswerSampler:
     sampling: Sampling
     domain: Domain
     seed: int
+    n_of: Callable[[dict[str, Any]], int] | None = None
+    """How many solutions a row gets that says nothing of it; none: as many as `sampling` has."""
 
     @cached_property
     def fingerprint_fields(self) -> dict[str, Any]:
@@ -81,14 +111,18 @@ class AnswerSampler:
 
     def key(self, row: dict[str, Any]) -> str:
         """The key of one question's solutions."""
-        own = {"n": row["answers_wanted"]} if row.get("answers_wanted") else {}
+        own = {} if (wanted := self._wanted(row)) is None else {"n": wanted}
         text = row["question"]
         return row_id("answers", question=row["id"], text=text, **self.fingerprint_fields, seed=self.seed, **own)
+
+    def _wanted(self, row: dict[str, Any]) -> int | None:
+        """The number that is a question's own; none: that of the stage."""
+        return row.get("answers_wanted") or (self.n_of(row) if self.n_of else None)
 
     def request_flow(self, item: WorkItem, run: str) -> RequestFlow:
         """Ask once for all n solutions."""
         row = item.payload
-        sampling = replace(self.sampling, n=row.get("answers_wanted") or self.sampling.n)
+        sampling = replace(self.sampling, n=self._wanted(row) or self.sampling.n)
         try:
             request = self.solver.request(item.key, row["question"], sampling, instruction=self.domain.instruction)
         except SqError as error:

@@ -1,6 +1,7 @@
 """Answers: n a question in one request, every candidate kept; seeds, lineage, bad input, and nothing to do twice."""
 
 import json
+from collections import Counter
 
 import pytest
 
@@ -69,3 +70,27 @@ def test_slips_are_told_before_any_work(run, job):
         run("answers", "input=./nowhere.jsonl", to="a")
     with pytest.raises(ConfigError, match=r"n=5 answers with temperature=0"):
         job("answers", "stage.temperature=0")
+
+
+@pytest.mark.parametrize(
+    "column, values, more, counts",
+    [
+        ("fail_rate", [0.0, 0.5, 0.9, 1.0, None], [], [1, 4, 12, 12, 0]),
+        ("difficulty", [-0.1, 0.25, 0.75, 1.2, None], [], [1, 2, 12, 12, 0]),
+        ("pass_rate", [1.0, 0.5, 0.25, 0.0, None], [], [1, 4, 12, 12, 0]),
+        ("rated_difficulty", [0, 50, 75, 100, None], [], [1, 4, 12, 12, 0]),
+        ("fail_rate", [0.0, 0.5, 0.6, 1.0, None], ["stage.n_allocation=uniform"], [4, 8, 10, 12, 0]),
+    ],
+)
+def test_hard_questions_get_more_answers(run, tmp_path, column, values, more, counts):
+    texts = [f"Tom has {i} apples. He buys 3 more apples. How many apples does he have now?" for i in range(5)]
+    lines = [{"question": text, column: value} for text, value in zip(texts, values, strict=True)]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    words = [f"input={tmp_path / 'q.jsonl'}", "stage.n=4", f"stage.n_by={column}", "stage.n_most=12", *more]
+    run("answers", *words, to="a")
+    rows = Counter(row["question"] for row in read_rows(tmp_path / "a"))
+    assert [rows[text] for text in texts] == counts
+    assert [reject["reason"] for reject in read_rejects(tmp_path / "a")] == ["missing_column"]
+    with pytest.raises(RowError, match=f"no column '?{column}"):
+        (tmp_path / "none.jsonl").write_text(json.dumps({"question": texts[0]}) + "\n")
+        run("answers", f"input={tmp_path / 'none.jsonl'}", f"stage.n_by={column}", to="b")

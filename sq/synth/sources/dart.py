@@ -8,11 +8,11 @@ most `most`; stage=answers follows it. `select` then keeps the right ones.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from sq.core.config import setting
+from sq.synth.allocation import ALLOCATIONS, samples_wanted
 from sq.synth.sources.fixed import FixedSource
 
 
@@ -23,7 +23,7 @@ class DartSource(FixedSource):
     need: ClassVar = ("question", "fail_rate", "n")
 
     allocation: str = setting(
-        "prop2diff", choices=("uniform", "prop2diff"), help="right answers: k to each, or up to k by difficulty"
+        "prop2diff", choices=ALLOCATIONS, help="right answers: k to each, or up to k by difficulty"
     )
     k: int = setting(4, ge=1, help="right answers wanted: of each question, or of one that is always failed")
     most: int = setting(64, ge=1, help="samples of a question at most; one that was never solved has so many")
@@ -33,6 +33,5 @@ class DartSource(FixedSource):
         return {"operation": self.allocation, "answers_wanted": self.wanted(float(row["fail_rate"]))}
 
     def wanted(self, fail_rate: float) -> int:
-        """Samples that are expected to hold the right answers wanted; one at least."""
-        right = self.k if self.allocation == "uniform" else max(1, math.ceil(self.k * fail_rate))
-        return self.most if fail_rate >= 1 else min(self.most, math.ceil(round(right / (1 - fail_rate), 6)))
+        """Samples of a question with this fail rate."""
+        return samples_wanted(fail_rate, allocation=self.allocation, right=self.k, most=self.most)
