@@ -78,6 +78,10 @@ def questions_of(name: str, given: argparse.Namespace, here: Path) -> Path:
     elif name == "dart":
         solver = asked if given.model else ["engine=oracle", "engine.error_rate=0.3"]
         words = [*asked, f"input={run('fail_rate', here / 'labels', *solver, *seeds, 'stage.n=4', *bound)}"]
+    elif name == "concepts":
+        solver = asked if given.model else ["engine=oracle", "engine.error_rate=0.3"]
+        labels = run("fail_rate", here / "failed", *solver, *seeds, "stage.n=4", *bound)
+        words = [*asked, f"input={run('annotate', here / 'failed-concepts', *asked, f'input={labels}', *bound)}"]
     elif name in ("mathscale", "kpmath"):
         words = [*asked, f"input={run('annotate', here / f'concepts-{name}', *asked, *seeds, *bound)}"]
     items = max(1, given.count // ROUNDS.get(name, 1))

@@ -126,7 +126,7 @@ _ALL = (
     _beside("chosen", TEXT, "the better question", "text"),
     _beside("rejected", TEXT, "the question that it was made of, or the worse one", "text"),
     _beside("direction", TEXT, '"solvability" or "difficulty"'),
-    _beside("pair_source", TEXT, '"rewrite" or "success_rate"'),
+    _beside("pair_source", TEXT, '"rewrite", "success_rate" or "solver"'),
     _beside("rewrite_model", TEXT, "fingerprint of the model that rewrote it"),
     _beside("rewrite_prompt", TEXT, "the prompt's name"),
     _beside("rewrite_reply", TEXT, "what that model wrote", ""),
@@ -134,7 +134,7 @@ _ALL = (
     _beside("rewrite_tokens", INT, "tokens of its reply"),
     _beside("rewrite_prompt_tokens", INT, "tokens that it was given"),
     _beside("chosen_solvable", TEXT, "what the judge says of the chosen question"),
-    _beside("chosen_score", FLOAT, "the solver's agreement, where pairs come from success rates"),
+    _beside("chosen_score", FLOAT, "the solver's agreement; of pair_source solver: solvable × wanted difficulty"),
     _beside("rejected_score", FLOAT, "the same of the rejected question"),
     # of a fail rate
     _beside("k", INT, "wrong solutions among n"),

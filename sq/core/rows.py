@@ -42,6 +42,9 @@ QUESTION = _grow(
     "question_source", "operation", "round", "concepts", "rated_difficulty", "answers_wanted", "extra",
 )  # fmt: skip
 
+ANNOTATED = _grow(QUESTION, "benchmark", "item", "correct", "fail_rate")
+"""What stage=annotate writes: of an evaluation's answers and of labels, also how they were answered."""
+
 JUDGED = _grow(
     QUESTION,
     "language", "language_score", "solvable", "solvable_yes", "solvable_votes", "judge_model", "judge_reply",
@@ -85,6 +88,7 @@ SCORE = _grow(
 SCHEMAS = {
     "lineage": LINEAGE,
     "question": QUESTION,
+    "annotated": ANNOTATED,
     "judged": JUDGED,
     "candidate": CANDIDATE,
     "example": EXAMPLE,

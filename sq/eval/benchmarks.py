@@ -98,11 +98,13 @@ class DomainBenchmark(BenchmarkConfig):
 
     domain: DomainConfig
     count: int = setting(500, ge=1, help="problems")
+    split: str = setting("test", choices=("test", "validation"), help="validation: to choose by; test: to report")
 
     def load(self, limit: int | None, seed: int) -> Problems:
-        rows = self.domain.create().seeds(min(limit or self.count, self.count), seed, "test")
+        rows = self.domain.create().seeds(min(limit or self.count, self.count), seed, self.split)
         by_id = {content_id({"question": row["question"]}): row for row in rows}
-        return Problems(by_id={key: {"id": key, **row} for key, row in by_id.items()}, digest=f"{self.name}-{seed}")
+        digest = f"{self.name}-{seed}" if self.split == "test" else f"{self.name}-{seed}-{self.split}"
+        return Problems(by_id={key: {"id": key, **row} for key, row in by_id.items()}, digest=digest)
 
     @property
     def instruction(self) -> str:

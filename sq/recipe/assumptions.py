@@ -13,7 +13,7 @@ from sq.core.compose import compose
 from sq.core.config import build, conf_dir, nearest, setting
 from sq.core.errors import ConfigError
 
-STEPS = ("questions", "rewrite", "success_rate", "select")
+STEPS = ("questions", "rewrite", "success_rate", "solver", "select")
 """Stages that keep a share of their rows; filters do so each under its own name."""
 
 

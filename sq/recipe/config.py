@@ -1,8 +1,8 @@
 """What a recipe is: stages with their overrides, in a YAML of conf/recipe/. The order follows from what they read.
 
 A value `@STAGE` or `@STAGE/model` stands for that stage's directory; `{WORD}` for a count, a word of `let`, a value of
-`each`, or one of seed, engine, domain, output (the recipe's directory) and name (the stage's). Everything else is an
-override as it stands on the command line of the stage's script.
+`each`, or one of seed, engine, domain, output (the recipe's directory) and name (the stage's); `{round-1}` for a whole
+number less one. Everything else is an override as it stands on the command line of the stage's script.
 """
 
 from __future__ import annotations
@@ -26,7 +26,13 @@ class RecipeStage:
     set: dict[str, Any] = setting(
         {}, help="overrides of the script: key -> value, in which @OTHER is OTHER's directory"
     )
-    each: dict[str, Any] = setting({}, help="repeat the stage over lists of values; its name holds {KEY}")
+    each: dict[str, Any] = setting(
+        {}, help="repeat the stage over lists of values, a number n for 1 to n; its name holds {KEY}"
+    )
+    gain: str | None = setting(
+        None, help="measured-{round}, the stage that measures a round: from the second round on this stage is passed "
+        "over, with all that reads it, unless the round before gained on the one before that"
+    )  # fmt: skip
     variant: str | None = setting(None, help="condition of the ablation that it belongs to, a key of variants")
     tags: dict[str, str] = setting({}, help="what the report groups by: figure, size, ...")
     once: bool = setting(False, help="with several seeds, run it for the first one alone; all seeds read it")

@@ -198,10 +198,12 @@ def _of_each_row(name: str, job: SynthJob, rows: float, flow: Flow) -> PlanStage
             name=name, phase="difficulty", what="count failures", **asked, rows=rows, samples=float(stage.n),
             prompt=assume.of_seed + assume.instruction, output=min(assume.answer, stage.max_tokens), kept=rows,
         )  # fmt: skip
-    if isinstance(stage, RewriteStage) and stage.source is PairSource.SUCCESS_RATE:
+    if isinstance(stage, RewriteStage) and stage.source is not PairSource.REWRITE:  # a judge's word is one reply more
+        judged = min(assume.judge, stage.max_tokens) / stage.k if stage.judge_prompt else 0.0
         return PlanStage(
-            name=name, phase="QPO", what="pairs by success rates", **asked, rows=rows, samples=float(stage.k),
-            prompt=solved, output=min(assume.answer, stage.max_tokens), kept=rows * assume.kept("success_rate"),
+            name=name, phase="QPO", what=f"pairs by {stage.source.value.replace('_', ' ')}", **asked, rows=rows,
+            samples=float(stage.k), prompt=solved, output=min(assume.answer, stage.max_tokens) + judged,
+            kept=rows * assume.kept(stage.source.value),
         )  # fmt: skip
     if isinstance(stage, RewriteStage):
         share, solvable, harder = stage.solvability, flow.prompt(stage.solvability_prompt), flow.prompt(
@@ -310,6 +312,7 @@ def _step_tokens(stage: StageConfig, row: float) -> float:
 def _evaluated(name: str, job: EvalJob, flow: Flow) -> PlanStage:
     """One evaluation, over all its benchmarks."""
     count = sum(min(_problems(b, flow.sizes), job.limit or float("inf")) for b in job.benchmark.values())
+    flow.rows[job.output_dir] = count * job.n
     named = next(iter(job.benchmark)) if len(job.benchmark) == 1 else f"{len(job.benchmark)} benchmarks"
     return PlanStage(
         name=name, phase="evaluation", what=f"evaluate, {named}", **flow.asked(job.model, job.engine), rows=count,

@@ -50,8 +50,10 @@ def _wrong_references(stages: list[Stage]) -> Iterator[str]:
             for other in references(value):
                 script = scripts.get(other)
                 where = f"stage {stage.name}: {key}={value!r}"
-                if key in ("input", "data.input") and script in ("train", "evaluate"):
-                    yield f"{where} reads rows, but @{other} is a stage of {script}.py"
+                scores = script == "evaluate" and str(value).endswith("/scores")
+                if key in ("input", "data.input") and script in ("train", "evaluate") and not scores:
+                    fix = f"; its rows are @{other}/BENCHMARK/scores" if script == "evaluate" else ""
+                    yield f"{where} reads rows, but @{other} is a stage of {script}.py{fix}"
                 elif key.endswith("model.path") and script in ("synthesize", "evaluate"):
                     yield f"{where} is to be a model, but @{other} is a stage of {script}.py"
                 elif key.endswith("model.path") and script == "train" and value == f"@{other}":

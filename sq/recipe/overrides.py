@@ -193,7 +193,7 @@ def _words_read(config: RecipeConfig) -> set[str]:
     """The words that stand as {WORD} in what the stages take, and in the words that these read."""
     read: set[str] = set()
     for name, stage in config.stages.items():
-        read.update(words_in([name, settings_of(config, stage), stage.each, stage.variant, stage.tags]))
+        read.update(words_in([name, settings_of(config, stage), stage.each, stage.variant, stage.tags, stage.gain]))
     return read | {inner for name in read & config.let.keys() for inner in words_in(config.let[name])}
 
 

@@ -33,7 +33,7 @@ def plan_annotations(name: str, job: SynthJob, stage: AnnotateStage, rows: float
     sizes = [flow.prompt(getattr(stage, f"{what}_prompt")) for what in stage.ask]
     shared, after = (sum(size[i] for size in sizes) / len(sizes) for i in (0, 1))
     return PlanStage(
-        name=name, phase="questions", what="annotate seeds", **flow.asked(job.model, job.engine),
+        name=name, phase="questions", what="annotate questions", **flow.asked(job.model, job.engine),
         rows=rows * len(sizes), shared=shared, prompt=flow.assume.question + after,
         output=min(flow.assume.rewrite, stage.max_tokens), kept=rows,
     )  # fmt: skip

@@ -46,6 +46,8 @@ class Status(StrEnum):
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
+    PASSED_OVER = "passed over"
+    """A round that was not wanted any more: the one before it showed no gain."""
     STOPPED = "stopped"
 
 

@@ -29,6 +29,7 @@ from sq.recipe.plan import learn, write_plan
 from sq.recipe.process import StageProcess, end_left_behind, stop
 from sq.recipe.progress import ProgressDisplay, stage_summary
 from sq.recipe.record import RecipeRecord, Status, now, output_digest, updated_record
+from sq.recipe.rounds import pass_over
 from sq.recipe.stages import Stage
 from sq.recipe.status import progress_of, seconds_left
 from sq.recipe.tracking import parent_run, tracking_overrides
@@ -142,13 +143,14 @@ class _Run:
                 each.process, each.status = "", Status.WAITING if each.status == Status.RUNNING else each.status
         self.finished = completed_stages(self.recipe, self.record, stages, redo=self.redo)
         waiting = [stage for stage in stages if stage.name not in self.finished]
+        self._pass_over(waiting)
         if waiting:
             self._require_inputs(waiting)
             self.jobs = jobs or check(waiting)
-            self._open(len(stages), len(stages) - len(waiting))
+            self._open(len(stages), sum(stage.name in self.finished for stage in stages))
             with parent_run(self.recipe, self.record) as self.environment, _signals_stop():
                 self._run_stages(waiting)
-        self.result.complete = all(each.status == Status.DONE for each in self.record.stages)
+        self.result.complete = all(each.status in (Status.DONE, Status.PASSED_OVER) for each in self.record.stages)
         self._write_status(Status.DONE if self.result.complete else Status.STOPPED)
         return self.result
 
@@ -189,6 +191,7 @@ class _Run:
                         waiting.insert(0, process.stage)
                     else:
                         self._end(process)
+                        self._pass_over(waiting)
                 if self.display.is_due():
                     self.display.draw([*map(self._live_line, self.running.values()), *self._time_left()])
                 time.sleep(_POLL)
@@ -197,6 +200,10 @@ class _Run:
             raise
         finally:
             self.display.clear()
+
+    def _pass_over(self, waiting: list[Stage]) -> None:
+        for name, why in pass_over(self.recipe, self.record, waiting, self.finished).items():
+            self.display.print_line(f"{self._label(name)} {why}")
 
     def _can_start(self, stage: Stage) -> bool:
         """Whether what it reads is there, and a place and devices are free, which it then has."""

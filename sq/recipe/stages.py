@@ -18,7 +18,7 @@ from sq.recipe.graph import ordered, reads, renamed, resolved
 RESERVED = ("logs", "report", "scores", "tracking")
 """Directories of a recipe that are no stage's."""
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
-_WORD = re.compile(r"\{(\w+)\}")
+_WORD = re.compile(r"\{(\w+)(-1)?\}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +36,8 @@ class Stage:
     variant: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
     launch: str = ""
+    gain: tuple[str, str] | None = None
+    """The stages that measured two rounds' questions: it runs only where the second gained on the first."""
 
     @property
     def kind(self) -> str | None:
@@ -77,7 +79,7 @@ def settings_of(config: RecipeConfig, template: RecipeStage) -> dict[str, Any]:
 def words_in(value: Any) -> Iterator[str]:
     """The words in braces in a setting, in lists and dictionaries (their keys too)."""
     if isinstance(value, str):
-        yield from _WORD.findall(value)
+        yield from (name for name, _ in _WORD.findall(value))
     elif isinstance(value, Mapping):
         for pair in value.items():
             yield from words_in(pair)
@@ -89,18 +91,28 @@ def words_in(value: Any) -> Iterator[str]:
 def filled(value: Any, words: Mapping[str, Any], where: str) -> Any:
     """The setting with its words filled in; one that is nothing but a word takes that word's type."""
     if isinstance(value, str):
-        if unknown := [name for name in _WORD.findall(value) if name not in words]:
+        if unknown := [name for name in words_in(value) if name not in words]:
             raise ConfigError(
                 f"{where}: {{{unknown[0]}}} stands for nothing{nearest(unknown[0], words)}; there are "
                 f"{', '.join(sorted(words))}"
             )
         alone = _WORD.fullmatch(value)
-        return words[alone[1]] if alone else _WORD.sub(lambda match: str(words[match[1]]), value)
+        return _word(alone, words, where) if alone else _WORD.sub(lambda m: str(_word(m, words, where)), value)
     if isinstance(value, Mapping):
         return {filled(k, words, where): filled(v, words, where) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [filled(v, words, where) for v in value]
     return value
+
+
+def _word(match: re.Match[str], words: Mapping[str, Any], where: str) -> Any:
+    """What a word stands for; with -1 behind it, the whole number before that."""
+    value = words[match[1]]
+    if not match[2]:
+        return value
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ConfigError(f"{where}: {match[0]} takes one from {match[1]}={value!r}, which is no whole number")
+    return value - 1
 
 
 def _words(config: RecipeConfig, engine: str) -> dict[str, Any]:
@@ -127,9 +139,12 @@ def _repeated(
 def _each(key: str, template: RecipeStage, words: Mapping[str, Any]) -> dict[str, list[Any]]:
     """What a stage is repeated over."""
     each = {name: filled(values, words, f"stage {key}, each.{name}") for name, values in template.each.items()}
+    each = {
+        name: [*range(1, n + 1)] if isinstance(n, int) and not isinstance(n, bool) else n for name, n in each.items()
+    }
     for name, values in each.items():
         if not isinstance(values, list) or not values:
-            raise ConfigError(f"stage {key}, each.{name}={values!r} is no list of values")
+            raise ConfigError(f"stage {key}, each.{name}={values!r} is no list of values, nor a number above 0")
     return each
 
 
@@ -157,20 +172,33 @@ def _stage(
     words = {**words, "name": name}
     settings = {k: filled(value, words, f"{where}, {k}") for k, value in settings_of(config, template).items()}
     settings = {**profile.settings(template.script, settings), **settings, "seed": settings.get("seed", words["seed"])}
+    gain = _measured(template.gain, words, where)
     if suffix:
-        of_seed = {other: other + suffix for other in reads(settings) if other not in shared}
+        of_seed = {other: other + suffix for other in (*reads(settings), *gain) if other not in shared}
         settings = {k: renamed(value, of_seed) for k, value in settings.items()}
+        gain = tuple(of_seed.get(other, other) for other in gain)
     tags = {k: str(filled(value, words, f"{where}, tags.{k}")) for k, value in template.tags.items()}
     return Stage(
         name=name,
         template=key,
         script=template.script,
         settings={**({"stage": settings["stage"]} if "stage" in settings else {}), **settings},
-        reads=reads(settings),
+        reads=tuple(dict.fromkeys([*reads(settings), *gain])),
+        gain=(gain[0], gain[1]) if gain else None,
         variant=_variant(config, filled(template.variant, words, f"{where}, variant"), where),
         tags={**({"seed": str(words["seed"])} if suffix and not template.once else {}), **tags},
         launch=template.launch or profile.launch.get(template.script, ""),
     )
+
+
+def _measured(template: str | None, words: Mapping[str, Any], where: str) -> tuple[str, ...]:
+    """The stages that measured the two rounds before this one; none of a first round."""
+    if template is None:
+        return ()
+    if not isinstance(words.get("round"), int):
+        raise ConfigError(f"{where}: gain={template} is for a stage with each.round: a number of rounds")
+    of = words["round"]
+    return tuple(str(filled(template, {**words, "round": n}, f"{where}, gain")) for n in (of - 2, of - 1) if of > 1)
 
 
 def _variant(config: RecipeConfig, key: str | None, where: str) -> str | None:

@@ -73,7 +73,7 @@ def seconds_left(record: RecipeRecord, running: Mapping[str, float], *, parallel
     speed = sum(stage.seconds for stage in done) / expected if expected else 1.0
     left = 0.0
     for stage in record.stages:
-        if stage.status == Status.DONE:
+        if stage.status in (Status.DONE, Status.PASSED_OVER):
             continue
         snapshot = progress_of(stage.output_dir) if stage.name in running else None
         if snapshot is not None and snapshot.seconds_left is not None:
@@ -91,12 +91,13 @@ def _of_recipe(directory: Path) -> Iterator[str]:
         stage.output_dir = str(directory / Path(os.path.relpath(stage.output_dir, record.output_dir)))
     record.output_dir = str(directory)
     done = sum(stage.status == Status.DONE for stage in record.stages)
+    total = sum(stage.status != Status.PASSED_OVER for stage in record.stages)
     at_work = [stage for stage in record.stages if stage.process and not process_is_gone(stage.process)]
     snapshots = {stage.name: p for stage in at_work if (p := progress_of(stage.output_dir))}
     state = Status.STOPPED if record.status == Status.RUNNING and not at_work else record.status
     left = seconds_left(record, {name: snapshot.seconds for name, snapshot in snapshots.items()})
-    ahead = f", about {clock(left)} left" if left and done < len(record.stages) else ""
-    yield f"{record.recipe}: {state}, {done} of {count_noun(len(record.stages), 'stage')} done{ahead}"
+    ahead = f", about {clock(left)} left" if left and done < total else ""
+    yield f"{record.recipe}: {state}, {done} of {count_noun(total, 'stage')} done{ahead}"
     rows = [["stage", "status", "took", "rows"]]
     for stage in record.stages:
         text = str(snapshots[stage.name]) if stage.name in snapshots else stage.last[:SHORT]

@@ -1,5 +1,5 @@
 """What the result depends on: accuracy by data size (paper, Figure 1), one generator against a mix (Table 3), QPO by
-number of pairs (v2, Figure 9), best-of-n by n.
+number of pairs (v2, Figure 9), best-of-n by n, QPO by round.
 
 A stage says by its tags which sweep it serves and where it stands: figure, x (or size, or n), seed, series.
 """
@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sq.core.intervals import Interval
 from sq.report.artifacts import RunArtifacts, StageArtifacts
-from sq.report.estimates import ORACLE, accuracy, over_seeds, quality, selected_right
+from sq.report.estimates import ORACLE, accuracy, by_oracle, over_seeds, quality, selected_right
 from sq.report.plots import Plots, axes, error_bars, named_places, percent_axis
 from sq.report.render import Section, interval, section
+from sq.report.weak_topics import FIGURE, accuracy_by_weakness, weakness_notes
+from sq.synth.question_value import kept_round, measured_questions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -26,6 +28,8 @@ SWEEPS = {
     "generators": ("One generator against a mix", "", "Table 3"),
     "question_sources": ("Question sources", "", "Table 2"),
     "qpo_pairs": ("QPO by number of pairs", "preference pairs", "Figure 9 of v2"),
+    "rounds": ("QPO by round", "round", ""),
+    FIGURE: ("Practice on weak topics", "topics", ""),
     "best_of_n": ("Best of n", "solutions to each question (n)", ""),
 }
 """What a sweep is called, what its axis counts, and where the paper has it."""
@@ -42,8 +46,11 @@ def sweeps(artifacts: RunArtifacts, plots: Plots) -> Section | None:
     parts = []
     for name, stages in by_name.items():
         title, axis, paper = SWEEPS.get(name, (name.replace("_", " ").capitalize(), "x", ""))
-        metrics = [_metric(name, title, axis, m, values, plots) for m, values in _by_metric(stages, artifacts).items()]
-        parts += [{"title": title, "axis": axis, "paper": paper, "metrics": metrics}] if metrics else []
+        by_topic = name == FIGURE
+        by_metric = accuracy_by_weakness(stages) if by_topic else _by_metric(stages, artifacts)
+        metrics = [_metric(name, title, axis, metric, values, plots) for metric, values in by_metric.items()]
+        note = "; ".join(weakness_notes(stages) if by_topic else _kept_rounds(stages))
+        parts += [{"title": title, "axis": axis, "paper": paper, "note": note, "metrics": metrics}] if metrics else []
     return section("sweeps", sweeps=parts) if parts else None
 
 
@@ -58,6 +65,8 @@ def _by_metric(stages: Sequence[StageArtifacts], artifacts: RunArtifacts) -> dic
 
 
 def _of_stage(stage: StageArtifacts, artifacts: RunArtifacts) -> list[tuple[str, Interval]]:
+    if stage.kind == "filter" and "wanted" in stage.tags:
+        return _of_round(stage, artifacts)
     if stage.kind == "evaluate":
         return [(f"student's accuracy on {name}", accuracy(stage, name)) for name in stage.benchmarks]
     if stage.kind == "select":
@@ -69,6 +78,35 @@ def _of_stage(stage: StageArtifacts, artifacts: RunArtifacts) -> list[tuple[str,
         scorers = {by: "" if by == ORACLE else f" by {by}" for by in of_questions.difficulty}
         return solvable + [(f"{of_questions.unit}{scorers[by]}", v) for by, v in of_questions.difficulty.items()]
     return []
+
+
+def _of_round(stage: StageArtifacts, artifacts: RunArtifacts) -> list[tuple[str, Interval]]:
+    """All questions that the stage measured, those that its judge rejected too."""
+    measured = measured_questions(stage.directory, float(stage.tags["wanted"]))
+    values = [
+        ("solvable questions by the judge", measured.share), ("fail rate of the solver", measured.fail_rate),
+        ("solvable × wanted difficulty", measured.value),
+    ]  # fmt: skip
+    if artifacts.oracle is None:
+        return values
+    texts = [*(row["question"] for row in stage.rows("question")), *(row["question"] for row, _, _ in stage.rejects())]
+    of = by_oracle(texts, artifacts.oracle)
+    more = [(f"solvable questions by {ORACLE}", share) for share in of.solvable.values()]
+    return [*values, *more, *((of.unit, value) for value in of.difficulty.values())]
+
+
+def _kept_rounds(stages: Sequence[StageArtifacts]) -> Iterator[str]:
+    """Of each seed's rounds, what each gained in value and which one is kept: the last that gained."""
+    seeds: dict[str, list[StageArtifacts]] = defaultdict(list)
+    for stage in stages:
+        if stage.kind == "filter" and "wanted" in stage.tags:
+            seeds[stage.tags.get("seed", "")].append(stage)
+    for seed, rounds in seeds.items():
+        rounds.sort(key=lambda stage: _number(stage.tags.get("x", "")))
+        kept, gains = kept_round([measured_questions(s.directory, float(s.tags["wanted"])) for s in rounds])
+        each = [f"round {n} {g.value:+.3f} ({g.low:+.3f} to {g.high:+.3f})" for n, g in enumerate(gains, 1)]
+        of = f"seed {seed}: " if seed else ""
+        yield f"{of}gain in value, {', '.join(each) or 'no round yet'}; kept is round {kept}"
 
 
 def _metric(name: str, title: str, axis: str, metric: str, values: Values, plots: Plots) -> dict[str, Any]:

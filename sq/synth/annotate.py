@@ -1,7 +1,7 @@
 """Annotations: what a model says a question is about (concepts, topic) and how hard it is (paper, figures 5 and 7).
 
 Each is one prompt, and all that are wanted of a question are asked at once. `source=mathscale` and `source=kpmath` draw
-from the concepts.
+from the concepts; `source=concepts` too, of an evaluation's scores, whose rows keep how they were answered.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from sq.core.config import setting
 from sq.core.errors import SqError
 from sq.core.ledger import Reject, WorkItem, read_rows
-from sq.core.rows import QUESTION, fit_row, row_id
+from sq.core.rows import ANNOTATED, fit_row, row_id
 from sq.engine.failures import rejected
 from sq.synth.config import SynthJob, SynthStage
 from sq.synth.filters.solvability import load_prompt
@@ -57,7 +57,7 @@ class AnnotateStage(SynthStage):
             return row_id("annotate", question=row["id"], text=row["question"], **same)
 
         def request_flow(item: WorkItem) -> RequestFlow:
-            row = fit_row(item.payload, QUESTION)
+            row = fit_row(item.payload, ANNOTATED)
             try:
                 requests = [
                     client.request(row_id(name, item=item.key), prompt.render(question=row["question"]), sampling)
@@ -79,7 +79,7 @@ class AnnotateStage(SynthStage):
             return ItemResult(key=item.key, rows=[row])
 
         return StageSpec(
-            schema=QUESTION,
+            schema=ANNOTATED,
             fingerprint_fields=fingerprint_fields,
             items=lambda: source.items(key),
             items_from=source.items_from(key),

@@ -18,6 +18,8 @@ class PairSource(Enum):
     """An optimiser (model= and engine=) rewrites the sampled one."""
     SUCCESS_RATE = "success_rate"
     """A solver's agreement with itself orders sampled questions of like topic."""
+    SOLVER = "solver"
+    """Solvable × wanted difficulty, by a judge and a solver, orders sampled questions of like topic and length."""
 
 
 def pair_metrics(directory: Path, domain: Domain) -> dict[str, float]:

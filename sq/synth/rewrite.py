@@ -1,8 +1,8 @@
 """Preference pairs for QPO: each sampled question improved in one direction (paper, section 2.2).
 
 The direction, solvability or difficulty, is drawn for each question by the seed. What the optimiser returns counts only
-if it can be read and is a new question; a judge may look at it a second time. `source=success_rate` needs no optimiser
-(success_rate.py).
+if it can be read and is a new question; a judge may look at it a second time. `source=success_rate` and `source=solver`
+need no optimiser (success_rate.py).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from sq.synth.filters.solvability import judge_prompt, load_prompt
 from sq.synth.filters.words import words_of
 from sq.synth.model_client import ModelClient, RequestFlow
 from sq.synth.pairs import PairSource, pair_metrics
+from sq.synth.question_value import WANTED
 from sq.synth.stage import ItemResult, StageInput, StageSpec, seed_of
 from sq.synth.success_rate import pairs_by_success
 
@@ -45,7 +46,9 @@ class RewriteStage(SynthStage):
     solvability: float = setting(0.5, ge=0, le=1, help="share of questions made solvable; the others: harder")
     solvability_prompt: str = setting("improve_solvability", help="a YAML of conf/prompt/")
     difficulty_prompt: str = setting("raise_difficulty", help="a YAML of conf/prompt/")
-    judge_prompt: str | None = setting(None, help="judge_solvability: keep pairs whose chosen one is judged solvable")
+    judge_prompt: str | None = setting(
+        None, help="judge_solvability: rewrite keeps what is judged solvable, solver ranks by it"
+    )
     judge_model: ModelConfig | None = setting(None, help="that judge's name and path; default: model=")
     judge_engine: EngineConfig | None = setting(
         None,
@@ -56,22 +59,23 @@ class RewriteStage(SynthStage):
     max_tokens: int = setting(2048, ge=1)
     max_chars: int = setting(2000, ge=1, help="a longer rewrite is rejected")
     max_growth: float = setting(4.0, gt=1, help="a rewrite so many times as long as its question is rejected")
-    k: int = setting(8, ge=2, help="success_rate: solutions to each question")
-    window: int = setting(64, ge=2, help="success_rate: questions among which partners are sought")
-    margin: float = setting(0.25, gt=0, le=1, help="success_rate: least difference in agreement of a solvability pair")
+    k: int = setting(8, ge=2, help="success_rate, solver: solutions to each question")
+    window: int = setting(64, ge=2, help="success_rate, solver: questions among which partners are sought")
+    margin: float = setting(0.25, gt=0, le=1, help="least difference: success_rate in agreement, solver in value")
+    wanted: float = setting(WANTED, ge=0, le=1, help="solver: the fail rate that a question is to have")
 
     def engines(self, job: SynthJob) -> list[AskedModel]:
         return [(job.model, job.engine), *([(self.judge_model, self.judge_engine)] if self.judge_engine else [])]
 
     def spec(self, job: SynthJob) -> StageSpec:
         """Make pairs from the questions of the input."""
-        if self.source is PairSource.SUCCESS_RATE:
+        if self.source is not PairSource.REWRITE:
             return pairs_by_success(job, self)
         domain = job.domain.create()
         source = StageInput(job=job, domain=domain, need=("question",))
         inputs = (source.check(),)
         optimiser = ModelClient(job.model, job.engine)
-        judge = self._judge(job, optimiser)
+        judge = self.judge(job, optimiser)
         rewriter = Rewriter(self, optimiser, judge, job.seed)
         return StageSpec(
             schema=PAIR,
@@ -90,7 +94,7 @@ class RewriteStage(SynthStage):
             then="train stage=qpo data.input",
         )
 
-    def _judge(self, job: SynthJob, optimiser: ModelClient) -> ModelClient:
+    def judge(self, job: SynthJob, optimiser: ModelClient) -> ModelClient:
         """Who takes the second look: the optimiser too, unless a model or an engine of its own is given."""
         if self.judge_model is None and self.judge_engine is None:
             return optimiser

@@ -48,6 +48,7 @@ GOLDEN = {
         rated_difficulty double | answers_wanted int64 | extra string
     """,
     ),
+    "annotated": ("question", "benchmark string | item string | correct bool | fail_rate double"),
     "judged": (
         "question",
         """

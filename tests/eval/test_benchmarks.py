@@ -138,6 +138,9 @@ def test_the_domain_has_held_out_problems_the_same_each_time():
     assert list(one.by_id) == list(two.by_id) and len(one.by_id) == 30
     assert {"steps", "answer", "solution"} <= next(iter(one.by_id.values())).keys()
     assert list(benchmark("arithmetic").load(30, 8).by_id) != list(one.by_id)
+    other = benchmark("arithmetic_validation").load(30, 7)
+    assert len(other.by_id) == 30 and not set(other.by_id) & set(one.by_id)
+    assert benchmark("arithmetic", "split=validation").load(30, 7).digest not in (one.digest, other.digest)
 
 
 @pytest.mark.parametrize(

@@ -318,3 +318,14 @@ def test_of_many_chosen_stages_the_first_are_named(recipe):
     sizes = {"script": "train", "each": {"n": list(range(20))}, "set": {"stage": "sft", "data.input": "@questions"}}
     loaded = recipe(stages={**RECIPE["stages"], "size-{n}": sizes})
     assert format_selection(loaded, selected(loaded, only="size"), "size").endswith("size-11 and 8 more")
+
+
+def test_an_evaluations_rows_are_its_scores(recipe):
+    stages = {
+        **RECIPE["stages"],
+        "evaluate": {"script": "evaluate", "set": {"model": "tiny", "engine": "oracle"}},
+        "topics": {"script": "synthesize", "set": {"stage": "annotate", "input": "@evaluate/arithmetic/scores"}},
+    }
+    assert len(check(recipe(stages=stages).stages)) == len(recipe(stages=stages).stages)
+    with pytest.raises(ConfigError, match=r"reads rows, but @evaluate is a stage of evaluate\.py; .*BENCHMARK/scores"):
+        check(recipe("topics.input='@evaluate'", stages=stages).stages)

@@ -4,7 +4,10 @@ from html import unescape
 
 from report_run import student
 
-from sq.report.artifacts import RunArtifacts
+from sq.core.ledger import Ledger, Reject, WorkItem
+from sq.core.rows import ANNOTATED, JUDGED
+from sq.domains.arithmetic import ArithmeticDomain
+from sq.report.artifacts import RunArtifacts, StageArtifacts
 from sq.report.plots import Plots
 from sq.report.sweeps import sweeps
 
@@ -29,3 +32,70 @@ def test_a_sweep_has_its_line_its_seeds_and_its_table(tmp_path):
         "data-size-student-s-accuracy-on-b.png", "my-prompts-student-s-accuracy-on-b.png"
     ]  # fmt: skip
     assert sweeps(RunArtifacts(directory=tmp_path, recipe={}, stages=stages[-1:]), plots) is None
+
+
+def measured(directory, rates, unsolvable, **tags):
+    """A filter that measured pass rates and solvability: questions it kept with these fail rates, and rejects."""
+    texts = [row["question"] for row in ArithmeticDomain().seeds(len(rates) + unsolvable, 7)]
+    with Ledger.open(directory, schema=JUDGED, config={"stage.name": "filter"}) as ledger:
+        for item in ledger.todo(WorkItem(f"{directory.name}-{n}", n) for n in range(len(texts))):
+            n, row = item.payload, {"id": item.key, "run": "r", "parents": [], "question": texts[item.payload]}
+            if n < len(rates):
+                ledger.record(item.key, rows=[row | {"pass_rate": 1 - rates[n], "domain": "arithmetic"}])
+            else:
+                ledger.record(item.key, rejects=[Reject(row=row, reason="unsolvable", detail="")])
+        ledger.finish()
+    return StageArtifacts(name=directory.name, kind="filter", directory=directory, tags=tags)
+
+
+def test_rounds_have_their_share_their_difficulty_their_gains_and_the_round_that_is_kept(tmp_path):
+    given = [([0.0] * 10, 10), ([0.5] * 20, 5), ([0.5] * 20, 6)]
+    tags = [{"figure": "rounds", "x": str(n), "wanted": "0.5"} for n in range(3)]
+    stages = [measured(tmp_path / f"m{n}", *given[n], **tags[n]) for n in (1, 0, 2)]
+    plots = Plots(directory=tmp_path)
+    section = sweeps(RunArtifacts(directory=tmp_path, recipe={"domain": "arithmetic"}, stages=stages), plots)
+    text = unescape(section.body).replace("\u00a0", " ")
+    assert "Gain in value, round 1 +0.800 (+0.640 to +0.960), round 2 -0.031 (" in text and "kept is round 1." in text
+    for metric, value in (
+        ("solvable questions by the judge", "80.0% ("), ("solvable questions by the exact oracle", "100.0% ("),
+        ("fail rate of the solver", "50.0% ("), ("solvable × wanted difficulty", "80.0% ("),
+    ):  # fmt: skip
+        assert (
+            f"QPO by round: {metric}" in text
+            and f'<td class="n">1</td><td class="n">1</td><td class="n">{value}' in text
+        )
+    assert len(plots.files) == 5, "steps by the oracle too"
+
+
+def test_weak_topics_and_the_rest_before_and_after(tmp_path):
+    def topics(name, rows, of):
+        with Ledger.open(tmp_path / name, schema=ANNOTATED, config={"stage.name": "annotate"}) as ledger:
+            for item in ledger.todo(WorkItem(f"{name}-{n}", row) for n, row in enumerate(rows)):
+                ledger.record(
+                    item.key, rows=[{"id": item.key, "run": "r", "parents": [], "question": "q", **item.payload}]
+                )
+            ledger.finish()
+        return StageArtifacts(
+            name=name, kind="annotate", directory=tmp_path / name, tags={"figure": "weak_topics", "of": of}
+        )
+
+    practised = [{"topic": "Sets" if n % 2 else "sums", "correct": n % 4 != 3} for n in range(20)]
+    tested = [{"topic": "Sets" if n < 10 else "sums", "item": str(n), "correct": True} for n in range(40)]
+    stages = [topics("practised", practised, "practised"), topics("tested", tested, "tested")]
+    stages += [
+        student(tmp_path / name, [n < right or n >= 20 for n in range(40)], figure="weak_topics", series=series)
+        for name, series, right in (("a", "before", 2), ("b", "more of weak topics", 8))
+    ]
+    section = sweeps(RunArtifacts(directory=tmp_path, recipe={}, stages=stages), Plots(directory=tmp_path))
+    text = unescape(section.body).replace("\u00a0", " ")
+    assert "1 of 2 topics are weak: Sets;" in text
+    assert "more of weak topics over before, weak topics: +60.0% (" in text and "the rest: +0.0% (" in text
+    for series, group, value in (
+        ("before", "weak topics", "20.0%"),
+        ("before", "the rest", "66.7%"),
+        ("more of weak topics", "weak topics", "80.0%"),
+    ):
+        assert (
+            f'<th scope="row">{series}</th><td class="n">{group}</td><td class="n">1</td><td class="n">{value} ('
+            in text
+        )

@@ -12,6 +12,7 @@ from sq.core.rows import PAIR, check_row
 from sq.domains.arithmetic import ArithmeticDomain, poor, problem
 from sq.domains.oracle import OracleEngine
 from sq.engine.base import Completion, Result
+from sq.synth.question_value import closeness
 
 
 @pytest.fixture
@@ -71,7 +72,7 @@ def test_a_judge_of_its_own_is_asked_by_its_own_name(job):
     given = ["+engine@stage.judge_engine=openai", "stage.judge_engine.served=third"]
     for more, name in (([], "second"), (given, "third")):
         asked = job("rewrite", *look, *more, "output_dir=none")
-        assert asked.stage._judge(asked, None).identity == f"endpoint:{name}"
+        assert asked.stage.judge(asked, None).identity == f"endpoint:{name}"
 
 
 @pytest.mark.parametrize(
@@ -106,3 +107,54 @@ def test_pairs_from_success_rates_need_no_optimiser(run, raw, tmp_path):
     oracle = ArithmeticDomain()
     better = [oracle.oracle_label(r["chosen"]).solvable >= oracle.oracle_label(r["rejected"]).solvable for r in rows]
     assert sum(better) / len(better) > 0.95
+
+
+OWN = (
+    "stage.source=solver",
+    "stage.judge_prompt=judge_solvability",
+    "stage.window=30",
+    "stage.k=4",
+    "engine.error_rate=0.1",
+)
+
+
+@pytest.mark.parametrize("judge", [[], ["+engine@stage.judge_engine=oracle"]])
+def test_pairs_by_a_solver_choose_what_is_solvable_and_as_hard_as_wanted(run, raw, tmp_path, judge):
+    metrics = run("rewrite", f"input={raw}", *OWN, "stage.wanted=0.25", *judge, to="r")
+    rows, rejects = list(read_rows(tmp_path / "r")), list(read_rejects(tmp_path / "r"))
+    used = Counter(q for r in rows for q in r["parents"])
+    assert rows and max(used.values()) == 1 and 2 * len(rows) + len(rejects) == 120
+    assert {r["pair_source"] for r in rows} == {"solver"} and {r["chosen_solvable"] for r in rows} == {"yes"}
+    assert all(r["chosen_score"] - r["rejected_score"] >= 0.25 and r["judge_reply"] for r in rows)
+    assert metrics["oracle/chosen_solvable"] > 0.9 > 0.5 > metrics["oracle/rejected_solvable"]
+    assert {r["reason"] for r in rejects} <= {"no_partner", "unparsable"}
+
+
+def test_a_label_of_the_row_stands_for_the_judge_and_the_unsolvable_are_not_solved(run, tmp_path, monkeypatch):
+    good = problem(random.Random(1)).question
+    texts = {"no": f"Some say this. {good}", "yes": good}
+    file = tmp_path / "labelled.jsonl"
+    file.write_text("".join(json.dumps({"question": q, "solvable": word}) + "\n" for word, q in texts.items()))
+    asked, answer = [], OracleEngine._answer
+    monkeypatch.setattr(OracleEngine, "_answer", lambda self, r: asked.append(r) or answer(self, r))
+    run("rewrite", f"input={file}", *OWN, "stage.wanted=0.0", "engine.error_rate=0", to="r")
+    (pair,) = read_rows(tmp_path / "r")
+    assert (pair["chosen"], pair["rejected"], pair["direction"]) == (texts["yes"], texts["no"], "solvability")
+    assert (pair["chosen_score"], pair["rejected_score"]) == (1.0, 0.0)
+    assert [r.messages[-1]["content"] for r in asked] == [texts["yes"]]
+
+
+def test_without_a_judge_agreement_stands_for_solvable(run, raw, tmp_path):
+    run("rewrite", f"input={raw}", "stage.source=solver", "stage.k=4", "engine.error_rate=0.3", to="r")
+    rows = list(read_rows(tmp_path / "r"))
+    assert rows and all(
+        r["chosen_score"] in (0.25 * 0.5, 0.5, 0.75 * 0.5) for r in rows
+    )  # agreement × closeness to 0.5
+
+
+@pytest.mark.parametrize(
+    ("fail_rate", "wanted", "close"),
+    [(0.5, 0.5, 1.0), (0.0, 0.5, 0.0), (1.0, 0.5, 0.0), (1.0, 0.2, 0.0), (0.0, 0.2, 0.75)],
+)
+def test_closeness_to_the_wanted_difficulty(fail_rate, wanted, close):
+    assert closeness(fail_rate, wanted) == pytest.approx(close)

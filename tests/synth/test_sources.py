@@ -2,6 +2,7 @@
 
 import json
 import random
+from collections import defaultdict
 
 import pytest
 from forked_workers import fork_workers
@@ -20,6 +21,7 @@ from sq.synth.config import SynthJob
 from sq.synth.sources.concepts import ConceptGraph
 from sq.synth.sources.dart import DartSource
 from sq.synth.sources.metamath import masked_number
+from sq.synth.sources.weakness import Weakness
 from sq.synth.why import why
 
 ROUNDS = {"fewshot": 1, "evol": 3, "metamath": 1, "orca": 2, "iqc": 3, "backtranslate": 1, "mathscale": 1, "kpmath": 1}
@@ -106,6 +108,7 @@ def test_more_items_keep_the_first_and_another_seed_makes_others(run, seeds, tmp
         (["source=fixed", "engine=oracle", "input=nowhere.csv"], r"^there is no file or directory nowhere.csv"),
         (["source=evol", "engine=oracle", "domain=math"], r"domain=math has no oracle .*as model=NAME engine=vllm"),
         (["source=fixed", "engine=oracle"], r"stage=questions reads rows: give input="),
+        (["source=concepts", "engine=oracle", "input=SEEDS"], r"no column 'concepts'"),
         (["stage=answers", "source=evol"], r"source= chooses where stage=questions has its questions from"),
     ],
 )  # fmt: skip
@@ -195,3 +198,59 @@ def test_concepts_are_lines_and_their_graph_counts_what_stands_together():
     )
     assert graph.topics == {"algebra": 2, "sets": 1} and graph.topic_pairs["sets"] == {"algebra": 1}
     assert graph.point_pairs["unions"] == {"solving": 1} and graph.of_topic["algebra"] == [0, 1]
+
+
+@pytest.fixture
+def answered(tmp_path):
+    """An evaluation's answers to twelve problems of each of two topics, 25% and 75% of them wrong, as a file."""
+    domain, topics = ArithmeticDomain(), defaultdict(list)
+    for row in domain.seeds(300, 1, "train"):
+        topics[domain.oracle_label(row["question"]).topic].append(row["question"])
+    most = sorted(topics, key=lambda name: -len(topics[name]))[:2]
+    path = tmp_path / "scores.jsonl"
+    path.write_text("".join(
+        json.dumps({"question": question, "correct": (n % 4 == 0) == (name == most[1])}) + "\n"
+        for name in most for n, question in enumerate(topics[name][:12])
+    ))  # fmt: skip
+    return path
+
+
+def test_questions_on_concepts_are_drawn_by_what_was_answered_wrong(run, job, answered, tmp_path):
+    run("annotate", f"input={answered}", to="annotated")
+    problems = {row["id"]: row for row in read_rows(tmp_path / "annotated")}
+    weakness = Weakness.of(problems.values())
+    strong, weak = sorted(weakness.topics, key=lambda name: weakness.share(weakness.topics[name]))
+    assert weakness.weak == [weak] and weakness.topics[weak].total == weakness.topics[strong].total == 12
+    assert weakness.share(weakness.topics[weak]) == pytest.approx((9 + 0.5) / 13)
+    given = ("source=concepts", f"input={tmp_path}/annotated", "stage.count=8")
+    for power, share in ((0, 0.5), (1, 0.73), (3, 0.95)):
+        source = job("questions", *given, f"stage.source.power={power}", "output_dir=none").stage.source
+        turns = source.turns(list(problems.values()))
+        drawn = [turns.at(n, random.Random(f"{power}:{n}")) for n in range(500)]
+        assert abs(sum(turn.concepts[0] == weak for turn in drawn) / 500 - share) < 0.07
+    metrics = run("questions", *given, to="q")
+    rows = list(read_rows(tmp_path / "q"))
+    assert metrics["oracle/solvable"] == 1.0 and {row["operation"] for row in rows} == {"practise"}
+    for row in rows:
+        parent = problems[row["parents"][0]]
+        assert parent["correct"] is False, "a problem that was failed, where the topic has one"
+        assert row["topic"] == row["concepts"][0] == parent["concepts"][0].split(":")[0]
+    assert not {row["question"] for row in rows} & {row["question"] for row in problems.values()}
+    story = why(rows[0]["id"], [tmp_path])
+    assert "question_source: concepts" in story and rows[0]["parents"][0] in story and "correct: False" in story
+
+
+def test_weakness_reads_fail_rates_and_the_rows_own_topics():
+    rows = [
+        {"topic": "Algebra", "concepts": ["equations: one unknown"], "fail_rate": 0.5},
+        {"topic": "Algebra", "concepts": ["equations: two unknowns"], "fail_rate": 1.0},
+        {"topic": "Geometry", "concepts": None, "fail_rate": 0.0},
+        {"topic": "Geometry", "concepts": []},
+    ]
+    weakness = Weakness.of(rows)
+    assert (weakness.every.wrong, weakness.every.total) == (1.5, 3) and weakness.weak == ["Algebra"]
+    assert set(weakness.concepts["Algebra"]) == {"equations: one unknown", "equations: two unknowns"}
+    one, two = (weakness.concepts["Algebra"][c] for c in sorted(weakness.concepts["Algebra"]))
+    assert weakness.weight(two, 1.0) > weakness.weight(one, 1.0) and weakness.weight(two, 0.0) == 1.0
+    with pytest.raises(ConfigError, match=r"annotate an evaluation's scores .*or labels of stage=fail_rate"):
+        Weakness.of([{"topic": "Algebra", "concepts": []}])
