@@ -241,6 +241,9 @@ def _field_value(
                 value = {n: v for n, v in value.items() if n not in strays}
             return {name: _build(v, nested, f"{key}.{name}", problems, root) for name, v in value.items()}
         return None if value is None and _optional(hint) else _build(value, nested, key, problems, root)
+    kinds = typing.get_args(hint)
+    if type(value) is int and float in kinds and int not in kinds:  # of several types OmegaConf takes no 1 for 1.0
+        value = float(value)
     if isinstance(value, str) and (options := enum_in(hint)):
         value = next((e for e in options if value.lower() == e.name.lower()), value)
     try:

@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 from string import ascii_uppercase
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from sq.core.config import setting
 from sq.core.errors import ConfigError, RowError
@@ -224,9 +225,9 @@ class ProblemSet(PublishedBenchmark):
     rounds: int = setting(1, ge=1, help="questions of a conversation; the model's own replies stand between them")
 
     def __post_init__(self) -> None:
-        if isinstance(self.tolerance, float) and self.tolerance < 0:
+        if isinstance(self.tolerance, int | float) and self.tolerance < 0:
             raise ValueError(f"tolerance={self.tolerance:g} must be at least 0")
-        if isinstance(self.relative_tolerance, float) and not 0 < self.relative_tolerance < 1:
+        if isinstance(self.relative_tolerance, int | float) and not 0 < self.relative_tolerance < 1:
             raise ValueError(f"relative_tolerance={self.relative_tolerance:g} must be above 0 and below 1")
         for column in self.groups.keys() - {"level", "topic", "source"}:
             raise ValueError(f"groups.{column}: groups are level, topic and source")
@@ -234,13 +235,14 @@ class ProblemSet(PublishedBenchmark):
     def checker(self, problems: Problems, grading: GradingConfig) -> AnswerChecker:
         from sq.eval.checkers import EqualityChecker
         from sq.eval.equal.numbers import Tolerance
+        from sq.eval.tolerances import tolerance_of
 
-        tolerances = {key: t for key, p in problems.by_id.items() if (t := _tolerance(p.get("tolerance"))) is not None}
-        relative = {key: t for key, p in problems.by_id.items() if (t := _tolerance(p.get("relative"))) is not None}
-        constants = (None if isinstance(t, str) else t for t in (self.tolerance, self.relative_tolerance))
-        allowed = Tolerance(*constants)
+        settings = self.tolerance, self.relative_tolerance
+        allowed = Tolerance(*(None if isinstance(t, str) else t for t in settings))
+        columns = [quote(t, safe="") if isinstance(t, str) else None for t in settings]
+        tolerances = {key: own for key, p in problems.by_id.items() if (own := tolerance_of(p, allowed)) != allowed}
         choices = {key: p["choices"] for key, p in problems.by_id.items() if "choices" in p}
-        return EqualityChecker(grading.grader, grading.profiles, tolerances, allowed, choices, relative)
+        return EqualityChecker(grading.grader, grading.profiles, tolerances, allowed, columns, choices)
 
     @property
     def _reading(self) -> tuple[dict[str, Any], Sequence[str]]:
@@ -290,6 +292,7 @@ class ProblemSet(PublishedBenchmark):
 
     def _checked(self, row: dict[str, Any]) -> Problem | UnusableProblem:
         from sq.data.answers import last_boxed
+        from sq.eval.tolerances import check_tolerance
 
         answer, solution = (row.get("answer") or "").strip(), row.get("solution")
         if self.expects == "numeric":
@@ -300,7 +303,7 @@ class ProblemSet(PublishedBenchmark):
         if self.expects == "boxed" and not (isinstance(solution, str) and last_boxed(solution)):
             fault = "the solution has no answer in a box"
         try:
-            _tolerance(row.get("tolerance")), _tolerance(row.get("relative"))
+            check_tolerance(row, answer)
         except ValueError as error:
             fault = str(error)
         if fault:
@@ -318,25 +321,6 @@ def is_number(text: str) -> bool:
 def _has_splits(path: str) -> bool:
     """Whether a split may be chosen in it: a directory of files, which is no stage's output and no single dataset."""
     return Path(path).is_dir() and not any((Path(path) / n).exists() for n in ("manifest.json", "dataset_info.json"))
-
-
-def _tolerance(value: Any) -> float | None:
-    """The absolute error of a problem, where its column has one: `1e-1`, or the same for each value, `1e-1,1e-1`.
-
-    Raises:
-        ValueError: for what is no such number, and for values with different errors.
-    """
-    if value in (None, ""):
-        return None
-    try:
-        errors = {float(part) for part in str(value).split(",") if part.strip()}
-    except ValueError:
-        errors = set()
-    if len(errors) > 1:
-        raise ValueError(f"the tolerance {_shortened(str(value))} is another for each value, which is not supported")
-    if not all(0 <= error < float("inf") for error in errors or {-1.0}):
-        raise ValueError(f"the tolerance {_shortened(str(value))} is no number of at least 0")
-    return errors.pop()
 
 
 def _label(value: Any) -> str:

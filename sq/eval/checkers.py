@@ -71,28 +71,29 @@ class EqualityChecker:
     Args:
         config: the bounds of a worker.
         profiles: whose rules decide, for each grade of an answer.
-        tolerances: the absolute error that some problems allow, by their ids.
+        tolerances: the errors that some problems allow, by their ids.
         allowed: the error that every other reference allows.
+        columns: what the absolute and the relative errors were read from.
         choices: of multiple-choice questions, by their ids; profile strict takes the text of one for its letter.
-        relative: the relative error that some problems allow, by their ids.
     """
 
     def __init__(
         self,
         config: GraderConfig,
         profiles: Sequence[str],
-        tolerances: Mapping[str, float] | None = None,
+        tolerances: Mapping[str, Tolerance] | None = None,
         allowed: Tolerance = EXACT_VALUE,
+        columns: Sequence[str | None] = (None, None),
         choices: Mapping[str, Sequence[str]] | None = None,
-        relative: Mapping[str, float] | None = None,
     ) -> None:
         self.profiles = profiles
-        marks = (f"-{mark}tol{error:g}" for mark, error in zip("ar", allowed, strict=True) if error)
-        self.version = grader_version() + "".join(marks) + ("-rtols" if relative else "")
+        constants = (f"-{mark}tol{error:g}" for mark, error in zip("ar", allowed, strict=True) if error)
+        read = (f"-{mark}tol-{column}" for mark, column in zip("ar", columns, strict=True) if column)
+        self.version = grader_version() + "".join((*constants, *read))
         if Profile.MATH_VERIFY in profiles:
             self.version += "-" + "-".join(version(name) for name in _MATH_VERIFY)
         self._config, self._tolerances, self._allowed = config, tolerances or {}, allowed
-        self._choices, self._relative = choices or {}, relative or {}
+        self._choices = choices or {}
         self._grader: Grader | None = None
 
     def grade(self, answers: Sequence[Answer]) -> list[dict[str, GradeRow]]:
@@ -122,12 +123,13 @@ class EqualityChecker:
     def _pair(self, answer: Answer) -> Pair:
         from sq.eval.grade import Pair
 
+        allowed = self._tolerances.get(answer["item"], self._allowed)
         return Pair(
             prediction=answer["prediction"],
             reference=answer["reference"],
             question=answer["question"],
-            tolerance=self._tolerances.get(answer["item"], self._allowed.absolute),
-            relative_tolerance=self._relative.get(answer["item"], self._allowed.relative),
+            tolerance=allowed.absolute,
+            relative_tolerance=allowed.relative,
             finish_reason=answer["prediction_finish_reason"],
             choices=self._choices.get(answer["item"], ()),
         )

@@ -25,8 +25,8 @@ class Pair:
         prediction: the whole output, or an answer alone.
         reference: the true answer, or a solution that ends in one (a box, or `####`).
         question: the problem; profile dart looks for "find all ... separated by commas" in it.
-        tolerance: an absolute error the reference allows.
-        relative_tolerance: a relative error it allows.
+        tolerance: an absolute error the reference allows, or one for each of its values.
+        relative_tolerance: a relative error it allows, or one for each.
         finish_reason: what ended the output; `length` means that it was cut off.
         choices: of a multiple-choice question, in the order of their letters; the reference is a letter.
     """
@@ -34,8 +34,8 @@ class Pair:
     prediction: str
     reference: str
     question: str = ""
-    tolerance: float | None = None
-    relative_tolerance: float | None = None
+    tolerance: float | Sequence[float] | None = None
+    relative_tolerance: float | Sequence[float] | None = None
     finish_reason: str | None = None
     choices: Sequence[str] = ()
 

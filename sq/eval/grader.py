@@ -81,7 +81,9 @@ class Grader:
         """Grade a single pair."""
         return next(self.grade([pair], profile))
 
-    def same_answers(self, pairs: Sequence[tuple[str, str]], relative_tolerance: float | None = None) -> list[bool]:
+    def same_answers(
+        self, pairs: Sequence[tuple[str, str]], relative_tolerance: float | Sequence[float] | None = None
+    ) -> list[bool]:
         """Whether the two final answers of each pair say the same by profile strict: the equality of selection and of
         majorities. Equal texts are not compared, and a pair that comes twice is compared once."""
         asked = dict.fromkeys((a, b) for a, b in pairs if a.strip() != b.strip())

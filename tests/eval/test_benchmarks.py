@@ -223,13 +223,15 @@ def test_a_domains_exact_check_tells_right_from_wrong_and_from_nothing():
         ("tolerance=0.2", [1, 0, 1, 1, 0], "-atol0.2-rtol0.01"),
         ("split=test", [1, 0, 0, 0, 0], "-rtol0.01"),  # as its YAML has it
         ("relative_tolerance=0.05", [1, 1, 1, 0, 0], "-rtol0.05"),
-        ("tolerance=error", [1, 0, 0, 0, 1], "-rtol0.01"),
-        ("relative_tolerance=error", [1, 1, 0, 0, 1], "-rtols"),
+        ("tolerance=1", [1, 1, 1, 1, 1], "-atol1-rtol0.01"),
+        ("tolerance=error", [1, 0, 0, 0, 1], "-rtol0.01-atol-error"),
+        ("tolerance=of/m", [1, 0, 1, 1, 0], "-rtol0.01-atol-of%2Fm"),  # part of the name of a directory
+        ("relative_tolerance=error", [1, 1, 0, 0, 1], "-rtol-error"),
     ],
 )
 def test_a_tolerance_of_the_benchmark_reaches_the_grader(tmp_path, tolerance, correct, mark):
     rows = [
-        {"question": "g?", "answer": "9.81", "error": 0.1}, {"question": "m?", "answer": "2 \\text{ kg}"},
+        {"question": "g?", "answer": "9.81", "error": 0.1}, {"question": "m?", "answer": "2 \\text{ kg}", "of/m": 0.2},
         {"question": "n?", "answer": "1", "error": "0.5"},
     ]  # fmt: skip
     minerva = benchmark("minerva_math", f"path={written(tmp_path, rows)}", "form=plain", tolerance)
@@ -247,6 +249,27 @@ def test_a_tolerance_of_the_benchmark_reaches_the_grader(tmp_path, tolerance, co
     finally:
         checker.close()
     assert checker.version == grader_version() + mark, "graded again by another tolerance"
+
+
+@pytest.mark.parametrize(
+    ("reference", "given", "correct"),
+    [
+        ("$1.0, 5.00$", "1.09, 5.001", True), ("$1.0, 5.00$", "1.001, 5.09", False),
+        ("$1.0$, $5.00$", "5.001 and 1.09", True), ("$1.0, 5.00$", "1.09", False), ("$1.0, 5.00$", "1.09, 5, 5", False),
+        ("$(1.0, 5.00)$", "(1.09, 5.001)", True), ("$(1.0, 5.00)$", "(5.001, 1.09)", False),
+        ("$(1.0, 5.00)$", "(1.001, 5.09)", False),
+    ],
+)  # fmt: skip
+def test_each_value_of_a_reference_may_allow_an_error_of_its_own(tmp_path, reference, given, correct):
+    row = {"question": "How fast?", "final_answer": [reference], "error": "1e-1,1e-2", "subfield": "Optics"}
+    published = benchmark("olympiadbench_physics_en_comp", f"path={written(tmp_path, [row])}")
+    problems = published.load(None, 0)
+    (item,) = problems.by_id
+    answer = {"item": item, "prediction": f"\\boxed{{{given}}}", "reference": reference, "question": "?",
+              "prediction_finish_reason": "stop"}  # fmt: skip
+    grading = GradingConfig(profiles=["strict"], grader=GraderConfig(workers=1), sandbox=SandboxConfig())
+    with closing(published.checker(problems, grading)) as checker:
+        assert [grade["strict"]["correct"] for grade in checker.grade([answer])] == [correct]
 
 
 def test_choices_are_listed_in_an_order_of_their_own_and_the_answer_is_a_letter(tmp_path):
@@ -290,16 +313,16 @@ def test_math_perturb_s_answers_may_be_numbers_or_texts(tmp_path, variant):
 def test_a_context_stands_before_its_question_and_a_tolerance_that_is_none_leaves_the_problem_out(tmp_path, caplog):
     row = {"question": "How fast is it?", "context": None, "final_answer": ["3"], "error": None, "subfield": "Optics"}
     rows = [row, {**row, "context": "A ball falls."}, {**row, "context": " ", "error": "1e-1,1e-1"},
-            {**row, "final_answer": ["1,2"], "error": "1e-1,1e-2"}, {**row, "error": "small"}]  # fmt: skip
+            {**row, "final_answer": ["$3$"], "error": "1e-1,1e-2"}, {**row, "error": "small"}]  # fmt: skip
     published = benchmark("olympiadbench_physics_en_comp", f"path={written(tmp_path, rows)}")
     found = published.load(None, 0)
     asked = [p["question"] for p in found.by_id.values()]
     assert asked == ["How fast is it?", "A ball falls.\nHow fast is it?", "How fast is it?"]
-    assert "row 4: the tolerance '1e-1,1e-2' is another for each value" in caplog.text
+    assert "row 4: the tolerance '1e-1,1e-2' is of 2 values, the reference '$3$' is not" in caplog.text
     assert "row 5: the tolerance 'small' is no number" in caplog.text
     grading = GradingConfig(profiles=["strict"], grader=GraderConfig(workers=1), sandbox=SandboxConfig())
     tolerances = published.checker(found, grading)._tolerances
-    assert list(tolerances.items()) == [(list(found.by_id)[2], 0.1)]
+    assert list(tolerances.items()) == [(list(found.by_id)[2], (0.1, None))]
     bare = benchmark("olympiadbench_physics_en_comp", f"path={tmp_path / 'problems.jsonl'}", "context=null")
     assert bare.load(None, 0).digest != found.digest, "answers to the question without its context are not kept"
 

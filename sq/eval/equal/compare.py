@@ -5,7 +5,7 @@ Tuples and intervals keep their order and brackets; several answers listed bare,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import product
 
 from sq.eval.equal import conditions, matrices, parameters, plus_minus, relations, sets
@@ -70,13 +70,13 @@ class Comparison:
         if len(answers) != len(references) or len(references) > MAX_ITEMS:
             return False
         if _named_apart(answers) != _named_apart(references):
-            return all(self(a, r) for a, r in zip(answers, references, strict=True))
+            return self.ordered(tuple(answers), tuple(references))
         left = list(answers)
         unmatched = []
-        for reference in references:  # those that are alike to the letter, before any are computed
-            left.remove(reference) if reference in left else unmatched.append(reference)
-        for reference in unmatched:
-            match = next((k for k, a in enumerate(left) if self(a, reference)), None)
+        for compare, reference in self._each(references):  # those alike to the letter, before any are computed
+            left.remove(reference) if reference in left else unmatched.append((compare, reference))
+        for compare, reference in unmatched:
+            match = next((k for k, a in enumerate(left) if compare(a, reference)), None)
             if match is None:
                 return False
             left.pop(match)
@@ -84,7 +84,13 @@ class Comparison:
 
     def ordered(self, answers: tuple[Node, ...], references: tuple[Node, ...]) -> bool:
         """Items one by one."""
-        return len(answers) == len(references) and all(self(a, r) for a, r in zip(answers, references, strict=True))
+        each = self._each(references)
+        return len(answers) == len(each) and all(same(a, r) for a, (same, r) in zip(answers, each, strict=True))
+
+    def _each(self, references: Sequence[Node]) -> list[tuple[Comparison, Node]]:
+        """Several values, each with the comparison that allows its own error."""
+        count = len(references)
+        return [(Comparison(self.tolerance.of_value(k, count)), r) for k, r in enumerate(references)]
 
 
 def _words(compare: Comparison, a: Node, r: Node) -> bool | None:

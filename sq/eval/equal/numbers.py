@@ -7,6 +7,7 @@ rounding of the exact value is, as is a float written out to its last digit.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -26,14 +27,20 @@ FLOAT_DIGITS = 12
 
 
 class Tolerance(NamedTuple):
-    """The error that a reference allows."""
+    """The error that a reference allows: one for all of its values, or one for each of them."""
 
-    absolute: float | None = None
-    relative: float | None = None
+    absolute: float | Sequence[float] | None = None
+    relative: float | Sequence[float] | None = None
+
+    def of_value(self, index: int, count: int) -> Tolerance:
+        """The error that one of `count` values allows: none where there are errors for another number of values."""
+        each = ([e] * count if isinstance(e, float | int | None) else list(e) for e in self)
+        return Tolerance(*(errors[index] if len(errors) == count else None for errors in each))
 
     def allows(self, gap: Any, reference: Any) -> bool:
         """Whether an answer may be `gap` away from the value of its reference."""
-        allowed = max(self.absolute or 0, (self.relative or 0) * abs(reference))
+        absolute, relative = (0 if e is None or isinstance(e, Sequence) else e for e in self)
+        allowed = max(absolute, relative * abs(reference))
         return bool(allowed and gap <= allowed * (1 + mp.mpf(10) ** -9))
 
 

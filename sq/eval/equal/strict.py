@@ -70,6 +70,11 @@ def equal(answer: str, reference: str, tolerance: Tolerance = EXACT) -> Equality
     return result if result is not None else _as_mathematics(ours, theirs, tolerance)
 
 
+def value_counts(reference: str) -> set[int]:
+    """How many values a reference may be read as: `1.2, 3.4` are two."""
+    return {len(node.items) if isinstance(node, Seq) else 1 for node in _read(_cleaned(reference))[0]}
+
+
 def same_text(output: str, reference: str) -> bool:
     """Whether a short output is the reference, letter by letter or word by word."""
     if len(output) > 2 * len(reference) + 20 or len(output) > MAX_ANSWER:
