@@ -35,6 +35,8 @@ def _grow(base: pa.Schema, *names: str) -> pa.Schema:
 
 LINEAGE = pa.schema(_columns("id!", "run!", "model", "seed", "parents!"))
 
+SEEDS = "seeds"
+"""In the column `extra` of a question that was made from seeds: FILE:LINE of each seed by its id."""
 QUESTION = _grow(
     LINEAGE,
     "question!", "domain", "generator", "prefix", "index", "question_finish_reason", "question_tokens",

@@ -42,7 +42,7 @@ from sq.data.records import (
     refuse_repeated,
 )
 
-__all__ = ["BadRow", "Record", "arrow_records", "plain", "read_file"]
+__all__ = ["BadRow", "Record", "arrow_records", "first_line_of_record", "plain", "read_file"]
 
 MAX_RECORD_LINES = 2_000
 """Lines a CSV record may span; a quote that is never closed must not swallow the rest of the file."""
@@ -84,7 +84,20 @@ def read_file(
         elif form == "json":
             yield from read_json(stream, path, split)
         else:
-            yield from _csv(stream, path.name, "\t" if form == "tsv" else ",", header)
+            yield from _csv(stream, path.name, form, header)
+
+
+def first_line_of_record(path: Path, line: int, encoding: str | None = None) -> int:
+    """The number that `read_file` gives the record that holds this line: that of its first line."""
+    form = format_of(path)
+    if form not in ("csv", "tsv"):
+        return line
+    with _open_text(path, encoding) as stream:
+        lines, delimiter = _with_delimiter(_lines(stream, path.name), form)
+        for number, _, text in _csv_records(lines, path.name, delimiter):
+            if number <= line < number + text.count("\n") + (not text.endswith("\n")):
+                return number
+    return line
 
 
 def plain(value: Any) -> Any:
@@ -228,15 +241,10 @@ def _jsonl(stream: IO[bytes], name: str) -> Iterator[Record | BadRow]:
                 yield bad_row(name, number, "broken_json", problem, line)
 
 
-def _csv(stream: IO[bytes], name: str, delimiter: str, header: bool) -> Iterator[Record | BadRow]:
+def _csv(stream: IO[bytes], name: str, form: str, header: bool) -> Iterator[Record | BadRow]:
     """A field may hold line breaks in quotes. Tab-separated files that do not quote at all are read too."""
-    csv.field_size_limit(MAX_LINE)
     names: list[str] | None = None
-    lines = _lines(stream, name)
-    first = next(lines, (0, ""))
-    if delimiter == "," and isinstance(first[1], str):
-        delimiter = next((other for other in ",;\t" if other in first[1]), ",")
-    lines = itertools.chain([first], lines)
+    lines, delimiter = _with_delimiter(_lines(stream, name), form)
     for number, fields, raw in _csv_records(lines, name, delimiter):
         if isinstance(fields, BadRow):
             if names is None and header:
@@ -254,6 +262,15 @@ def _csv(stream: IO[bytes], name: str, delimiter: str, header: bool) -> Iterator
             else:
                 detail = f"has {len(fields)} fields where {len(names)} are expected ({', '.join(names)})"
                 yield bad_row(name, number, "field_count", detail, raw)
+
+
+def _with_delimiter(lines: Lines, form: str) -> tuple[Lines, str]:
+    """The lines, and what their fields are told apart by, as far as the first of them shows it."""
+    csv.field_size_limit(MAX_LINE)
+    first = next(lines, (0, ""))
+    text = first[1] if isinstance(first[1], str) else ""
+    delimiter = "\t" if form == "tsv" else next((other for other in ",;\t" if other in text), ",")
+    return itertools.chain([first], lines), delimiter
 
 
 def _csv_records(lines: Lines, name: str, delimiter: str) -> Iterator[tuple[int, list[str] | BadRow, str]]:

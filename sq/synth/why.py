@@ -11,7 +11,8 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from sq.core.ledger import read_manifest, read_rejects, read_rows
 from sq.core.manifest import Manifest
 from sq.core.rejects import TRAINING_FILE
 from sq.core.row_index import RowIndex, StoredRow
+from sq.core.rows import SEEDS
+from sq.data.readers import first_line_of_record
 from sq.data.sources import SourceConfig, digest
 
 ORDER = ("annotate", "questions", "rewrite", "fail_rate", "filter", "answers", "select")
@@ -43,27 +46,31 @@ def why(row: str, roots: Iterable[Path]) -> str:
 def _lines(row: str, roots: Sequence[Path]) -> Iterator[str]:
     if Path(row).is_dir():
         return _format_rejects(Path(row))
-    if "/" in row and _PLACE.fullmatch(row) is None:
+    place = _PLACE.fullmatch(row)
+    if "/" in row and place is None:
         raise SqError(f"there is no directory {row}; give one of a stage, the id of a row, or FILE:LINE")
     stages = list(_stages(roots))
     if not stages:
         raise SqError(f"no stage's output is below {', '.join(map(str, roots))}; say where: --in DIRECTORY")
-    place = _PLACE.fullmatch(row)
     if place is None and len(row) < SHORTEST_ID:
         raise SqError(f"{row!r} is too short for an id: give at least {SHORTEST_ID} characters of it")
     if place is None:
         matches = {record.id for stage in stages for record in stage.index.starting_with(row)}
+        if not matches and any(any(stage.index.of((), made_from=[row])) for stage in stages):
+            matches = {row}  # a row that is in no stage: the line of a file that others were made from
     else:
         found = _of_line(place[1], int(place[2]), stages)
-        if found and not any(record.id for _, record in found):  # a line that never was a row
-            return _format_story("", found)
-        matches = {record.id for _, record in found if record.id}
+        matches = {origin for one in found for origin in one.origins}
+        if found and not matches:  # a line that never was a row
+            return _format_story("", [(one.stage, one.record) for one in found])
     if len(matches) != 1:
         listed = (
             f"{len(matches)} rows {'begin so' if place is None else 'are from it'}: {', '.join(sorted(matches)[:5])}"
             if matches
             else "no row or reject has it"
         )
+        if not matches and place is not None and "/" not in row and Path(place[1]).suffix.lower() in (".csv", ".tsv"):
+            listed += f" (a line within a record is found by the file's path, as ./{row})"
         looked = ", ".join(_short_path(stage.directory) for stage in stages)
         raise SqError(f"{row}: {listed}. Looked at: {looked}")
     origin = matches.pop()
@@ -72,23 +79,64 @@ def _lines(row: str, roots: Sequence[Path]) -> Iterator[str]:
     return _format_story(origin, story)
 
 
-def _of_line(file: str, line: int, stages: Sequence[AnyStage]) -> list[tuple[AnyStage, StoredRow]]:
-    """The rows and rejects of a line of a file: a path is that file, by its content; a bare name any of that name."""
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A record that is a line of an input or was made from it, and the ids of the rows that stood in the line."""
+
+    stage: AnyStage
+    record: StoredRow
+    origins: set[str]
+
+
+def _of_line(file: str, line: int, stages: Sequence[AnyStage]) -> list[_Found]:
+    """The rows and rejects of a line of a file, else those made from it: a path is that file, by its content; a bare
+    name any of that name."""
     path = Path(file)
-    found = [(stage, record) for stage in stages for record in stage.from_line(path.name, line)]
-    if path.name == file:
-        return found
-    if not path.is_file():
+    if path.name != file and not path.is_file():
         raise SqError(f"{file} is no file here; by its name alone: sq why {path.name}:{line}")
-    digests = {digest(SourceConfig(input=str(path)))}
-    sources = [_digests_of(stage, record) for stage, record in found]
-    same = [each for each, known in zip(found, sources, strict=True) if not known or known & digests]
-    if found and not same:
+    found, others = list[_Found](), 0
+    for stage in stages:
+        source, first = replace(stage.source, input=file), line
+        if path.name != file:
+            first = _first_line(path, line, source.encoding)
+        for record in stage.from_line(path.name, first):
+            known = _digests_of(stage, record) if path.name != file else set()
+            if known and digest(source) not in known:
+                others += 1
+            else:
+                found.append(_Found(stage, record, _origins(record, f"{path.name}:{first}")))
+    if others and not found:
         raise SqError(
             f"{file}: what was read as {path.name} has other content: it was another file of that name, one of several "
             f"that were read together, or has changed since; by its name alone: sq why {path.name}:{line}"
         )
-    return same
+    return [one for one in found if not one.record.origins] or found
+
+
+@lru_cache
+def _first_line(path: Path, line: int, encoding: str | None) -> int:
+    try:
+        return first_line_of_record(path, line, encoding)
+    except SqError:  # in an encoding that the stage's directory does not tell, or of a format without lines
+        return line
+
+
+def _origins(record: StoredRow, place: str) -> set[str]:
+    """The id of the row that stood at this place: the record's own, or of that which it was made from."""
+    if seeds := {id for id, its_place in _seeds(record.row).items() if its_place == place}:
+        return seeds
+    parents = record.row.get("parents")
+    return {parents[-1]} if parents else {record.id} - {""}
+
+
+def _seeds(row: Mapping[str, Any]) -> dict[str, str]:
+    """The seeds that a question was made from: FILE:LINE by id."""
+    text = row.get("extra")
+    if not isinstance(text, str) or f'"{SEEDS}"' not in text:
+        return {}
+    with suppress(ValueError, AttributeError):
+        return {str(id): str(place) for id, place in json.loads(text)[SEEDS].items()}
+    return {}
 
 
 def _digests_of(stage: AnyStage, record: StoredRow) -> set[str]:
@@ -112,11 +160,20 @@ class Stage:
         """Where its rows stand."""
         return RowIndex(self.directory, self.manifest)
 
+    @cached_property
+    def source(self) -> SourceConfig:
+        """How its input was read, as far as its run tells: the encoding and `where` are in the input's digest."""
+        with suppress(OSError, ValueError, KeyError, TypeError), open(self.directory / "metrics.jsonl") as file:
+            params = next(each["params"] for each in map(json.loads, file) if each["op"] == "params")
+            return SourceConfig(encoding=params["source.encoding"], where=params["source.where"])
+        return SourceConfig()
+
     def from_line(self, file: str, line: int) -> Iterator[StoredRow]:
-        """The rows that are this line of an input, not those that were made from it; and its rejects."""
-        columns = [name for name in ("id", "run", "source", "source_row", "parents") if name in self.manifest.schema]
+        """The rows that are this line of an input or were made from it, and its rejects."""
+        names = ("id", "run", "source", "source_row", "parents", "extra")
+        columns = [name for name in names if name in self.manifest.schema]
         for row in read_rows(self.directory, columns, verify=False, unfinished=True):
-            if row.get("source_row") == line and row.get("source") == file and not row.get("parents"):
+            if _is_line(row, file, line):
                 yield StoredRow(row=row)
         yield from (reject for reject in self.rejects() if _is_line(reject.row, file, line))
 
@@ -133,6 +190,7 @@ class TrainingRejects:
         self.directory, self.name = directory, directory.name
         with suppress(OSError, ValueError, KeyError, TypeError):
             self.name = str(json.loads((directory / "train.json").read_text())["config"]["stage.name"])
+        self.source = SourceConfig()
         self.index, self._rejects = self, list(_training_rejects(directory / TRAINING_FILE))
         self.reasons = Counter(str(reject.reason) for reject in self._rejects)
         self.counts = count_noun(len(self._rejects), "reject")
@@ -167,7 +225,7 @@ def _training_rejects(file: Path) -> Iterator[StoredRow]:
 
 def _is_line(row: Mapping[str, Any], file: str, line: int) -> bool:
     place = (row.get("source", row.get("file")), row.get("source_row", row.get("line")))
-    return place == (file, line) and not row.get("parents")
+    return place == (file, line) or f"{file}:{line}" in _seeds(row).values()
 
 
 def _ancestors(origin: str, stages: Sequence[AnyStage]) -> set[str]:
@@ -237,12 +295,18 @@ def _format_story(origin: str, story: list[tuple[AnyStage, StoredRow]]) -> Itera
             if name == "id" or value is None or value == [] or printed.get(name) == value:
                 continue
             printed[name] = value
+            if name == "extra" and (seeds := _seeds(record.row)):
+                name, value = "made from", [f"{place} ({id})" for id, place in seeds.items()]
             text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
             text = text if len(text) <= LONG else f"{text[:LONG]} … ({len(text)} characters)"
             yield "  " + f"{name}: {text}".replace("\n", "\n      ")
-    end, last = [(stage, record) for stage, record in story if record.id == origin][-1]
-    where = f"rejected by {end.name} ({last.reason})" if last.reason else f"kept by {end.name}"
     descendants = len({r.id for _, r in story if origin in r.origins and r.id != origin})
+    ends = [(stage, record) for stage, record in story if record.id == origin]
+    if not ends:
+        yield f"It is a row of an input, and in no stage here; {descendants} rows were made from it."
+        return
+    end, last = ends[-1]
+    where = f"rejected by {end.name} ({last.reason})" if last.reason else f"kept by {end.name}"
     yield f"It ended {where}; {descendants} rows were made from it."
 
 

@@ -101,6 +101,50 @@ def test_a_line_that_never_was_a_row_says_why(run, tmp_path):
     assert "this row rejected, broken_json: bad.jsonl, line 2: is no JSON" in story and "text: no json" in story
 
 
+LINES = {
+    "this row kept": (2, 3, 4),
+    "this row rejected, empty_text": (5,),
+    "rejected, left_out": (8, 9),
+    "this row rejected, field_count: q.csv, line 10": (10, 11),
+    "no row or reject has it": (1, 6, 7, 12, 99),
+}
+
+
+def test_every_line_of_a_record_has_its_story(run, tmp_path):
+    text = (
+        'question,k\n"How many are\n\ntwo and two?",4\n,5\n\n\n"How many caf\u00e9s\nare one and one?",6\na,b,"c\nd"\n'
+    )
+    (tmp_path / "q.csv").write_bytes(text.encode("latin-1"))
+    given = (f"input={tmp_path}/q.csv", "source.encoding=latin-1", "where='k < 6'", "filters=[format]")
+    run("filter", *given, "tracking.enabled=true", f"tracking.uri=sqlite:///{tmp_path}/m.db", to="f")
+    for story, lines in LINES.items():
+        for line in lines:
+            try:
+                told = why(f"{tmp_path}/q.csv:{line}", [tmp_path / "f"])
+            except SqError as error:
+                told = str(error)
+            assert story in told, line
+    with pytest.raises(SqError, match=r"found by the file's path, as \./q\.csv:3"):
+        why("q.csv:3", [tmp_path / "f"])
+
+
+@pytest.mark.parametrize("stages", [["questions"], ["answers"], ["questions", "answers"]])
+def test_what_was_made_from_a_line_has_its_story_and_leads_back_to_it(run, tmp_path, stages):
+    texts = [row["question"] for row in ArithmeticDomain().seeds(3, 0, "train")]
+    (tmp_path / "seeds.jsonl").write_text("".join(json.dumps({"question": text}) + "\n" for text in texts))
+    given, out = f"{tmp_path}/seeds.jsonl", tmp_path / "out"
+    for stage in stages:
+        more = ["source=evol", "stage.source.rounds=2", "stage.count=3"] if stage == "questions" else ["stage.n=2"]
+        run(stage, *more, f"input={given}", to=f"out/{stage}")
+        given = f"{tmp_path}/out/{stage}"
+    story = why(f"{tmp_path}/seeds.jsonl:2", [out])
+    assert story.endswith(f"in no stage here; {2 if len(stages) == 1 else 6} rows were made from it.")
+    row = next(row for row in read_rows(out / stages[-1]) if row["id"] in story)
+    assert why(row["parents"][-1], [out]) == why("seeds.jsonl:2", [out]) == story
+    if "questions" in stages:
+        assert f"made from: seeds.jsonl:2 ({row['parents'][-1]})" in why(row["id"], [out])
+
+
 def test_a_directory_says_its_rejects_by_reason_with_an_example(chain):
     told = why(str(chain), [])
     assert "filter (" in told and "8 items in, 6 rows, 2 rejects" in told

@@ -17,7 +17,7 @@ from sq.core.config import flatten, nearest, setting
 from sq.core.errors import ConfigError, SqError
 from sq.core.ledger import Reject, WorkItem
 from sq.core.prompts import Prompt, PromptConfig
-from sq.core.rows import QUESTION, fit_row, row_id
+from sq.core.rows import QUESTION, SEEDS, fit_row, row_id, with_extra
 from sq.data.readers import BadRow
 from sq.engine.base import Sampling
 from sq.engine.failures import rejected
@@ -237,6 +237,7 @@ class Item:
 
     def _row(self, operation: str) -> Row:
         number, client, seeds = len(self.rows), self.writer.client, self.turn.seeds
+        places = {s["id"]: f"{s.get('source')}:{s['source_row']}" for s in seeds if s.get("source_row") is not None}
         made_from = [*(row["id"] for row in reversed(self.rows)), *(seed["id"] for seed in seeds)]
         inherited = fit_row({k: v for k, v in self.seed.items() if k == "domain"}, QUESTION)
         return {
@@ -252,4 +253,5 @@ class Item:
             "operation": operation or None,
             "round": number,
             "concepts": list(self.turn.concepts) or None,
+            "extra": with_extra(None, {SEEDS: places}) if places else None,
         }  # fmt: skip
