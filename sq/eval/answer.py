@@ -186,6 +186,12 @@ class _Answering:
     def _fill(self, where: Path, inputs: Mapping[str, str], asked: _Round) -> LedgerSummary:
         """Fill the ledger of one round."""
         identity = {**self.identity, "problems": len(asked.problems)}
+        if shown := self.builder.shown(asked.problems.values()):
+            identity["shown"] = shown  # asked without that example: not what an earlier version asked
+            log.warning(
+                "%s: %s of the worked examples of format=%s is asked too; it is asked without that example",
+                self.name, count_noun(shown, "problem"), self.builder.form.name,
+            )  # fmt: skip
         retry = Retry(row=lambda row: row["prediction_finish_reason"] == "error") if self.retry else None
         refused, failures = 0, list[str]()
         with (

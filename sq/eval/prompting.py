@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -41,8 +42,8 @@ class ShotsConfig:
         for name in {*PLACEHOLDER.findall(self.template)} - {*_SHOT_FIELDS}:
             raise ValueError(f"shots.template has {{{name}}}; an example has {', '.join(_SHOT_FIELDS)}")
 
-    def text(self) -> str:
-        """The examples as they stand in a prompt.
+    def examples(self) -> list[tuple[str, str]]:
+        """Each example's question, to compare, and the example as it stands in a prompt.
 
         Raises:
             ConfigError: where no source is named.
@@ -59,7 +60,7 @@ class ShotsConfig:
                 f"format.shots.count={self.count}: {source.input} has {count_noun(len(rows), 'row')} with a question, "
                 "a solution and an answer"
             )
-        return "".join(self._example(row) + self.separator for row in rows)
+        return [(_words(row["question"]), self._example(row) + self.separator) for row in rows]
 
     def _example(self, row: Mapping[str, Any]) -> str:
         return PLACEHOLDER.sub(lambda field: str(row[field[1]]).strip(), self.template)
@@ -199,11 +200,22 @@ class RequestBuilder:
     def _text(self, question: str) -> str:
         if self.instruction is not None:
             return "\n".join(filter(None, (question.strip(), self.instruction)))
-        return self._shots + self._prompt.render(question=question.strip())
+        asked = _words(question)
+        shots = "".join(text for shown, text in self._examples if shown != asked)
+        return shots + self._prompt.render(question=question.strip())
+
+    def shown(self, problems: Iterable[Mapping[str, Any]]) -> int:
+        """How many of the problems are among the worked examples: each is asked without that example."""
+        shown = {question for question, _ in self._examples}
+        return sum(_words(_first_question(problem)) in shown for problem in problems) if shown else 0
+
+    @cached_property
+    def _examples(self) -> list[tuple[str, str]]:
+        return self.form.shots.examples() if self.form.shots is not None and self.instruction is None else []
 
     @cached_property
     def _shots(self) -> str:
-        return self.form.shots.text() if self.form.shots is not None and self.instruction is None else ""
+        return "".join(text for _, text in self._examples)
 
     def _messages(self, problem: Mapping[str, Any], replies: Sequence[str]) -> tuple[Message, ...]:
         own = iter(replies)
@@ -213,6 +225,17 @@ class RequestBuilder:
         messages[0] = {**messages[0], "content": self._text(messages[0]["content"])}
         system = self.model.chat.system
         return (*([{"role": "system", "content": system}] if system else []), *messages)
+
+
+def _first_question(problem: Mapping[str, Any]) -> str:
+    """What a conversation begins with, before which the examples stand; else the question."""
+    messages = problem.get("messages")
+    return str(messages[0]["content"] if messages else problem["question"])
+
+
+def _words(question: str) -> str:
+    """A question to compare with another: case and spacing do not count."""
+    return " ".join(unicodedata.normalize("NFKC", question).casefold().split())
 
 
 def seed_of(key: str, seed: int) -> int:

@@ -141,6 +141,17 @@ def test_problems_are_the_documents_and_the_unit_of_the_standard_error(random_ti
     assert [m["value"] for m in scores["metrics"].values()] == pytest.approx([metrics["accuracy"], stderr])
 
 
+def test_a_problem_that_is_an_example_is_said_and_asked_without_it(random_tiny, tmp_path, caplog):
+    shots = [{"question": f"Shot {k}", "answer": f"Worked {k}.\n#### {k}"} for k in range(5)]
+    (tmp_path / "train.jsonl").write_text("".join(json.dumps(row) + "\n" for row in shots))
+    engine = SampledConfig()
+    rows = [{"question": f"{text} {right}", "answer": "Worked.\n#### 5"} for text, right in (("shot", 2), ("Other", 1))]
+    overrides = ("format=gsm8k_5shot", f"++format.shots.source.input={tmp_path}/train.jsonl", "n=3", "temperature=1")
+    evaluate(tmp_path, random_tiny, engine, rows, *overrides)
+    assert [sent[-1]["content"].count("Worked") for sent in engine.sent] == [4, 5]
+    assert "gsm8k: 1 problem of the worked examples of format=gsm8k_5shot is asked too" in caplog.text
+
+
 @pytest.mark.parametrize("form", ["bare", "chat"])
 def test_the_prompt_as_text_is_what_the_model_reads(random_tiny, form):
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):

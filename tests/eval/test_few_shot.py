@@ -66,9 +66,17 @@ def test_the_examples_of_gsm8k_are_laid_out_as_lm_evaluation_harness_has_them(ra
     assert request.stop == ("Question:",)
 
 
+def test_a_problem_among_the_examples_is_asked_without_that_example(random_tiny, train):
+    made = builder(random_tiny, "format=gsm8k_5shot", *source(train))
+    text, _ = prompt_of(made, "what is  2 + 1?")
+    assert text.lower().count("what is") == 5 and "2 + 1 =" not in text and "3 + 1 =" in text
+    asked = ["What is 2 + 1?", "What is 5 + 1?", "WHAT IS 4 + 1?"]  # the sixth row is no example
+    assert made.shown({"question": question} for question in asked) == 2
+
+
 def test_any_file_gives_examples_and_what_is_in_it_decides_the_answers(random_tiny, train, tmp_path):
     made = builder(random_tiny, "format=few_shot", *source(train, "format.shots.count=2"))
-    assert made.form.shots.text().count("The answer is") == 2
+    assert "".join(text for _, text in made.form.shots.examples()).count("The answer is") == 2
     other = tmp_path / "other.jsonl"
     other.write_text(train.read_text().replace("1 + 1 =", "1 plus 1 ="))
     assert made.digest != builder(random_tiny, "format=few_shot", *source(other, "format.shots.count=2")).digest
