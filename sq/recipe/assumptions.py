@@ -13,8 +13,8 @@ from sq.core.compose import compose
 from sq.core.config import build, conf_dir, nearest, setting
 from sq.core.errors import ConfigError
 
-STEPS = ("questions", "rewrite", "success_rate", "solver", "select")
-"""Stages that keep a share of their rows; filters do so each under its own name."""
+STEPS = ("questions", "rewrite", "success_rate", "solver", "select", "where")
+"""Stages that keep a share of their rows, and `where` of an input; filters do so each under its own name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,9 @@ class AssumptionsConfig:
     rewrite: float = setting(gt=0, help="tokens of an optimiser's reply")
     chars_per_token: float = setting(4.2, gt=0, help="of the prompts' English")
     keep: dict[str, float] = setting({}, help="share of what reaches a filter or stage that it keeps")
+    fail_rate: float = setting(
+        0.5, ge=0, le=1, help="share of a question's solutions that are wrong: what source=dart and stage.n_by go by"
+    )
     filter_rows: float = setting(2000, gt=0, help="rows a second through the filters that need no model")
     sources: dict[str, str] = setting({}, help="where each number is from")
 

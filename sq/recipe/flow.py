@@ -26,6 +26,7 @@ from sq.recipe.assumptions import AssumptionsConfig
 from sq.recipe.cost import PlanStage, Use
 from sq.recipe.question_flow import plan_annotations, plan_questions
 from sq.recipe.sizes import SizesConfig
+from sq.synth.allocation import samples_wanted
 from sq.synth.annotate import AnnotateStage
 from sq.synth.answers import AnswersStage
 from sq.synth.config import SynthJob
@@ -38,6 +39,7 @@ from sq.synth.filters.solvability import SolvabilityFilter
 from sq.synth.questions import QuestionsStage
 from sq.synth.rewrite import PairSource, RewriteStage
 from sq.synth.select import SelectionMethod, SelectStage
+from sq.synth.sources.dart import DartSource
 from sq.train.config import TrainJob
 from sq.train.pretrain import PretrainStage
 from sq.train.stage import StageConfig
@@ -77,6 +79,8 @@ class Flow:
     rows: dict[str, float] = field(default_factory=dict)
     per_question: dict[str, float] = field(default_factory=dict)
     """Rows of a directory that belong to one question: the candidates of `answers`."""
+    wanted: dict[str, float] = field(default_factory=dict)
+    """Solutions that each row of a directory asks for by its difficulty: `source=dart`."""
     trained: dict[str, float] = field(default_factory=dict)
     """Billion parameters of the model in a directory."""
     generators: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -94,12 +98,13 @@ class Flow:
         Raises:
             ConfigError: where that cannot be known.
         """
-        if source.mix:
+        share = 1.0 if source.where is None else self.assume.kept("where")
+        if source.mix:  # each part has the whole's `where` too
             total = sum(self.rows_of(part.source) for part in parts(source).values())
         elif source.input is None or source.input.partition(":")[0] == DOMAIN:
-            total = float(source.limit or DOMAIN_ROWS)
+            total = float(source.limit or DOMAIN_ROWS * share)
         else:
-            total = self._rows_at(source.input)
+            total = self._rows_at(source.input) * share
         return min(total, source.limit) if source.limit else total
 
     def _rows_at(self, path: str) -> float:
@@ -164,11 +169,15 @@ def _synthesised(name: str, job: SynthJob, flow: Flow) -> list[PlanStage]:
         flow.generators[place] = {one.model: one.kept for one in planned}
         flow.wrote[place] = name
         flow.rows[place] = sum(one.kept for one in planned)
+        if isinstance(stage.source, DartSource):
+            flow.wanted[place] = stage.source.wanted(flow.assume.fail_rate)
     else:
         read = flow.source_of(job.source)
         (flow.for_pairs if isinstance(stage, RewriteStage) else flow.for_more).add(read)
         if read in flow.generators:
             flow.generators[place] = flow.generators[read]
+        if read in flow.wanted:
+            flow.wanted[place] = flow.wanted[read]
         rows = flow.rows_of(job.source)
         if isinstance(stage, AnnotateStage):
             planned = [plan_annotations(name, job, stage, rows, flow)]
@@ -180,7 +189,7 @@ def _synthesised(name: str, job: SynthJob, flow: Flow) -> list[PlanStage]:
             planned = [_of_each_row(name, job, rows, flow)]
         flow.rows[place] = planned[-1].kept
         if isinstance(stage, FailRateStage | AnswersStage):
-            flow.per_question[place] = stage.n
+            flow.per_question[place] = planned[-1].samples
     return [replace(one, first=i == 0) for i, one in enumerate(planned)]
 
 
@@ -189,9 +198,10 @@ def _of_each_row(name: str, job: SynthJob, rows: float, flow: Flow) -> PlanStage
     stage, assume, asked = job.stage, flow.assume, flow.asked(job.model, job.engine)
     solved = assume.question + assume.instruction
     if isinstance(stage, AnswersStage):
+        n = _solutions(stage, flow, flow.source_of(job.source))
         return PlanStage(
-            name=name, phase="answers", what=f"answer, {stage.n} each", **asked, rows=rows, samples=float(stage.n),
-            prompt=solved, output=min(assume.answer, stage.max_tokens), kept=rows * stage.n,
+            name=name, phase="answers", what=f"answer, {n:g} each", **asked, rows=rows, samples=n,
+            prompt=solved, output=min(assume.answer, stage.max_tokens), kept=rows * n,
         )  # fmt: skip
     if isinstance(stage, FailRateStage):
         return PlanStage(
@@ -218,6 +228,16 @@ def _of_each_row(name: str, job: SynthJob, rows: float, flow: Flow) -> PlanStage
         name=name, phase="other", what="no model", use=Use.NONE, rows=rows, kept=rows, note="not forecast",
         filter_rows=assume.filter_rows,
     )  # fmt: skip
+
+
+def _solutions(stage: AnswersStage, flow: Flow, read: str) -> float:
+    """Solutions to a question: by its difficulty, where that decides it, as of one with the fail rate supposed."""
+    if read in flow.wanted:
+        return flow.wanted[read]
+    if stage.n_by is None:
+        return float(stage.n)
+    rate, allocation = flow.assume.fail_rate, stage.n_allocation
+    return float(samples_wanted(rate, allocation=allocation, right=stage.n, most=stage.n_most))
 
 
 def _filters(name: str, job: SynthJob, rows: float, flow: Flow) -> list[PlanStage]:

@@ -220,6 +220,33 @@ def test_assumptions_and_prices_can_be_replaced(planned, a100):
     assert kept.kept == pytest.approx(a100.kept * 0.5 / 0.757)
 
 
+DART = """\
+_target_: sq.recipe.config.RecipeConfig
+title: answers by difficulty
+domain: math
+engine: vllm
+stages:
+  labels: {script: synthesize, set: {stage: fail_rate, model: qwen2-math-7b, input: openai/gsm8k, limit: 1000}}
+  dart: {script: synthesize, set: {stage: questions, source: dart, input: "@labels", stage.count: 1000}}
+  hard: {script: synthesize, set: {stage: filter, input: "@dart", filters: [format], where: fail_rate > 0.2}}
+  answers: {script: synthesize, set: {stage: answers, input: "@hard", model: qwen2-math-7b}}
+  by: {script: synthesize, set: {stage: answers, input: "@labels", model: qwen2-math-7b, stage.n_by: fail_rate}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("assume", "rows", "dart", "by"),
+    [({"fail_rate": 0.75, "keep.where": 0.3}, 300, 12, 16), ({"fail_rate": 0.0, "keep.where": 1.0}, 1000, 1, 1)],
+)
+def test_where_leaves_a_share_and_difficulty_asks_for_solutions(tmp_path, assume, rows, dart, by):
+    (tmp_path / "dart.yaml").write_text(DART)
+    forecast = plan(load_recipe(str(tmp_path / "dart.yaml"), []), hardware="h200", changes={"assume": assume})
+    answers = {one.stage.name: one.stage for one in forecast.costs if one.stage.phase == "answers"}
+    assert (answers["answers"].rows, answers["answers"].samples) == (rows, dart)  # 4 x 0.75 right of each, 1 in 4 is
+    assert (answers["by"].rows, answers["by"].samples) == (1000, by)
+    assert answers["answers"].kept == rows * dart
+
+
 def test_the_counts_of_the_recipe_decide(tmp_path):
     path = tmp_path / "small.yaml"
     path.write_text(PAPER.replace("stage.count: 2000000", "stage.count: 1000"))
