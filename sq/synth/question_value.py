@@ -15,9 +15,9 @@ from pathlib import Path
 from statistics import fmean, variance
 from typing import TYPE_CHECKING, Any
 
-from sq.core.errors import SqError
+from sq.core.errors import ConfigError, SqError
 from sq.core.intervals import Z95, Interval, mean_interval, share_interval
-from sq.core.ledger import Reject, WorkItem, read_rejects, read_rows
+from sq.core.ledger import Reject, WorkItem, read_manifest, read_rejects, read_rows
 from sq.core.prompts import Prompt
 from sq.core.rows import row_id
 from sq.core.yes_no import YesNo
@@ -119,8 +119,17 @@ class MeasuredQuestions:
 
 
 def measured_questions(directory: Path, wanted: float) -> MeasuredQuestions:
-    """What a stage of these filters says of the questions that it read; what it rejected for any reason is worth 0."""
-    rates = [1 - row["pass_rate"] for row in read_rows(directory, columns=["pass_rate"])]
+    """What a stage of these filters says of the questions that it read; what it rejected for any reason is worth 0.
+
+    Raises:
+        ConfigError: where it did not measure pass rates.
+    """
+    measured = "pass_rate" in read_manifest(directory).schema
+    passed = [row["pass_rate"] for row in read_rows(directory, columns=["pass_rate"])] if measured else [None]
+    if None in passed:
+        raise ConfigError(f"{directory} has questions without a pass rate: a round is measured by a stage=filter whose "
+                          "questions went through filters=[pass_rate] with filters.pass_rate.min=0")  # fmt: skip
+    rates = [1 - float(rate) for rate in passed if rate is not None]
     rejects = sum(1 for _ in read_rejects(directory))
     return MeasuredQuestions(
         solvable=[1.0] * len(rates) + [0.0] * rejects,

@@ -56,7 +56,7 @@ def recipe(tmp_path):
 
 def measured(directory, rates, unsolvable=0):
     """A stage that measured questions: kept ones with these fail rates, and so many that its judge rejected."""
-    rows = [{"question": f"q{n}", "pass_rate": 1 - rate} for n, rate in enumerate(rates)]
+    rows = [{"question": f"q{n}", "pass_rate": None if rate is None else 1 - rate} for n, rate in enumerate(rates)]
     rows += [{"question": f"bad {n}"} for n in range(unsolvable)]
     items = [WorkItem(row_id("q", of=str(directory), **row), row) for row in rows]
     with Ledger.open(directory, schema=JUDGED, config={"stage.name": "filter"}) as ledger:
@@ -139,6 +139,12 @@ def test_what_questions_are_worth_and_which_round_is_kept(tmp_path):
     assert kept == 1 and gains[1].low < 0 < -gains[1].value
     assert kept_round(rounds[:1]) == (0, [])
     assert closeness(0.2, 0.2) == 1.0
+
+
+def test_a_round_that_was_measured_without_pass_rates_is_an_error_that_says_so(tmp_path):
+    measured(tmp_path / "m", [None])
+    with pytest.raises(ConfigError, match=r"without a pass rate: a round is measured by a stage=filter whose"):
+        measured_questions(tmp_path / "m", 0.5)
 
 
 @pytest.mark.slow
