@@ -145,7 +145,15 @@ def test_a_label_of_the_row_stands_for_the_judge_and_the_unsolvable_are_not_solv
 
 
 def test_without_a_judge_agreement_stands_for_solvable(run, raw, tmp_path):
-    run("rewrite", f"input={raw}", "stage.source=solver", "stage.k=4", "engine.error_rate=0.3", to="r")
+    run(
+        "rewrite",
+        f"input={raw}",
+        "stage.source=solver",
+        "stage.wanted=0.5",
+        "stage.k=4",
+        "engine.error_rate=0.3",
+        to="r",
+    )
     rows = list(read_rows(tmp_path / "r"))
     assert rows and all(
         r["chosen_score"] in (0.25 * 0.5, 0.5, 0.75 * 0.5) for r in rows
