@@ -157,6 +157,8 @@ def measure(what: str, one: SynthJob) -> None:
     if child == 0:
         try:
             one.run()
+        except Exception as error:
+            print(f"{what}: {error}", flush=True)
         finally:
             os._exit(0)
     usage = os.wait4(child, 0)[2]

@@ -178,7 +178,7 @@ class Selector:
         graded = []
         for candidates in questions:
             standing, rejects = [], []
-            for row in candidates:
+            for row in (fit_row(candidate, CANDIDATE) for candidate in candidates):
                 unfit = self._extract(row)
                 if unfit is None:
                     standing.append(row)
@@ -320,7 +320,7 @@ def _question_id(row: dict[str, Any]) -> str:
 
 def _candidate(row: dict[str, Any], index: int, question: str) -> dict[str, Any]:
     given = row.get("response_index")
-    return fit_row({**row, "question_id": question, "response_index": index if given is None else given}, CANDIDATE)
+    return {**row, "question_id": question, "response_index": index if given is None else given}
 
 
 def _metrics(directory: Path, domain: Domain) -> dict[str, float]:
