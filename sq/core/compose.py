@@ -122,7 +122,7 @@ def explain(error: Exception) -> str:
         if match[1] == SOURCE:
             return "source= chooses where stage=questions has its questions from; settings of the input are source.KEY="
         return f"{match[1]}= is no setting of this script; --help lists those it has"
-    if re.search(r"mismatched input|extraneous input|no viable alternative|token recognition", text):
+    if re.search(r"mismatched input|extraneous input|no viable alternative|token recognition|Lexer", text):
         return unreadable(_override(error), text)
     if match := re.search(r"Ambiguous value for argument '\+*(.+?)'", text):
         return f"{match[1]}: several values need -m (a sweep); as one list write key=[a,b], as one text key='\"a,b\"'"
@@ -135,6 +135,11 @@ def unreadable(override: str, text: str) -> str:
         return (
             f"{override} cannot be read: {match[1]} looks like a function. Quote a text with brackets: "
             "'key=\"a (b)\"', 'columns={question: \"a (b)\"}'"
+        )
+    if not override.isascii():
+        return (
+            f"{override} cannot be read. Quote a text with letters beyond a to z: "
+            "'key=\"Größe\"', 'columns={solution: \"Lösung\"}'"
         )
     return (
         f"{override} cannot be read: {text.splitlines()[0].replace('++', '')}\n"

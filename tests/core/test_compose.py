@@ -44,6 +44,7 @@ def test_what_is_wrong_is_said_as_the_entry_scripts_say_it():
     for overrides, message in [
         (["stage=sft", "model=tinny"], "model=tinny is not one of .*did you mean 'tiny'"),
         (["stage=sft", "model={"], r"model=\{ cannot be read"),
+        (["stage=sft", "++data.columns={solution: Lösung}"], r"Lösung\} cannot be read\. Quote a text with letters"),
         (["stage=sft", "seed=1,2"], "seed=1,2: several values need -m|several values need -m"),
         (["stage=sft", "+seed=2"], "seed"),
         (["stage=sft", "nothing@of.this=tiny"], "nothing"),
