@@ -33,7 +33,8 @@ def write_topics(directory, topics):
         ledger.finish()
 
 
-def test_one_generator_stands_beside_a_mix_and_what_cannot_be_measured_is_said(tmp_path):
+def test_one_generator_stands_beside_a_mix_and_what_cannot_be_measured_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr("sq.report.content.SEEDS", 50)
     write_questions(tmp_path / "one", 20, 0, 0.0)
     write_questions(tmp_path / "mix", 30, 1, 0.5)
     stages = [(name, "questions", {"figure": "generators", "series": name}) for name in ("one", "mix")]
