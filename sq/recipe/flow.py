@@ -246,7 +246,8 @@ def _filters(name: str, job: SynthJob, rows: float, flow: Flow) -> list[PlanStag
     asking: list[PlanStage] = []
     for label, config in job.filters.items():
         share = _share_looked_at(config, flow.generators.get(flow.source_of(job.source), {}))
-        kept = left * (1 - share * (1 - assume.kept(label)))
+        keeps = assume.kept(label) if config.share_kept is None else config.share_kept
+        kept = left * (1 - share * (1 - keeps))
         if isinstance(config, SolvabilityFilter):
             shared, after = flow.prompt(config.prompt)
             asking.append(PlanStage(

@@ -279,6 +279,7 @@ def test_a_profile_says_how_many_gpus_each_stage_has_and_which_where_none_is_her
   api: {script: synthesize, set: {stage: answers, input: "@labels", engine: openai}}
   filter: {script: synthesize, set: {stage: filter, input: "@labels", model: tiny, filters: [solvability]}}
   distinct: {script: synthesize, set: {stage: filter, input: "@labels", model: tiny, filters: [duplicates]}}
+  even: {script: synthesize, set: {stage: filter, input: "@labels", filters: [diversity], filters.diversity.keep: 0.2}}
 """
     )
     loaded = load_recipe(str(path), ["profile=node", "profile.gpus=4", "profile.hardware=h100"])
@@ -291,7 +292,9 @@ def test_a_profile_says_how_many_gpus_each_stage_has_and_which_where_none_is_her
         "api": 1,
         "filter": 4,
         "distinct": 1,
+        "even": 1,
     }
+    assert {one.stage.name: one.stage.kept for one in found.costs}["even"] == pytest.approx(10), "a fifth of 50"
     lines = format_plan(found).splitlines()
     assert [next(line for line in lines if f" {name} " in line).split().count("4") for name in ("sft", "small")] == [
         1,

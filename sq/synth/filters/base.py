@@ -74,6 +74,11 @@ class FilterConfig:
         """Whether what it removes of a row, or reports at the end, depends on the other rows."""
         return False
 
+    @property
+    def share_kept(self) -> float | None:
+        """The share of the rows that stays by its settings alone; None: a forecast supposes one."""
+        return None
+
     def fingerprint_fields(self, context: FilterContext) -> Mapping[str, Any]:
         """What beside its settings decides what it removes: models, prompts, files. Checked before any work."""
         return {}

@@ -43,6 +43,11 @@ class DiversityFilter(FilterConfig):
         """What stays depends on what else there is."""
         return True
 
+    @property
+    def share_kept(self) -> float | None:
+        """As many as are asked for."""
+        return self.keep
+
     def apply(self, cases: Iterator[FilterItem], context: FilterContext) -> Iterator[FilterItem]:
         """Remove all but the share that is kept, each with its density; nothing goes on before the last row is in."""
         signer = Signer(
