@@ -1,13 +1,11 @@
 """Questions from the chat prefix: what is kept, what is rejected and why, and that a second run has nothing to do."""
 
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import ClassVar
 
+import forked_command
 import pytest
 
 from sq.core.count import count_noun
@@ -18,8 +16,6 @@ from sq.engine.base import Completion, Result
 from sq.engine.config import EngineConfig
 from sq.models.load import load_tokenizer
 from sq.synth.questions import question_problem, repeats, seed_of
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 @pytest.mark.parametrize(
@@ -53,11 +49,12 @@ def test_the_command_makes_rows_once_and_refuses_another_config_there(random_tin
     pytest.importorskip("vllm", reason="vLLM is not installed on this platform")
     from sq.core.ledger import read_manifest, read_rejects
 
+    forked_command.preload_vllm()
+
     def run(*more):
         settings = ["stage.count=40", "stage.max_tokens=24", "engine.max_model_len=64", "tracking=none"]
-        command = [sys.executable, str(ROOT / "synthesize.py"), "stage=questions", f"model.path={random_tiny}"]
-        command += [*settings, "output_dir=made", *more]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        command = ["stage=questions", f"model.path={random_tiny}", *settings, "output_dir=made", *more]
+        return forked_command.run("synthesize.py", command, tmp_path)
 
     first = run()
     assert first.returncode == 0, first.stderr

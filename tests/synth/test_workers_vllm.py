@@ -1,4 +1,4 @@
-"""The chain from questions to examples by two workers, each with a vLLM of its own."""
+"""From questions to examples by two workers, each with a vLLM of its own."""
 
 import pytest
 from test_killed import content
@@ -10,8 +10,8 @@ pytest.importorskip("vllm", reason="vLLM is not installed on this platform")
 VLLM = ("engine=vllm", "model=tiny", "part_size=4")
 
 
-def test_two_workers_do_the_chain_and_the_answers_are_those_of_one(run, tmp_path):
-    run("questions", *VLLM, "stage.count=24", "stage.max_tokens=120", "workers=2", to="q")
+def test_two_workers_filter_answer_and_select_and_the_answers_are_those_of_one(run, tmp_path):
+    run("questions", *VLLM, "stage.count=24", "stage.max_tokens=120", to="q")
     run("filter", f"input={tmp_path}/q", "filters=[format,language]", "part_size=4", "workers=2", to="f")
     given = (*VLLM, f"input={tmp_path}/f", "stage.n=2", "stage.max_tokens=100")
     run("answers", *given, "workers=2", to="a")
