@@ -114,9 +114,15 @@ def error_bars(
             ax.plot([x + aside] * len(seeds), [s.value for s in seeds], ".", color=own, alpha=0.7, markersize=5)
 
 
+LABELS = 60  # characters of equally long names that stand side by side below an axis
+
+
 def named_places(ax: Any, names: Sequence[str]) -> None:
-    """Names below the places 0, 1, ... of an axis, aslant where they are long."""
-    ax.set_xticks(range(len(names)), names, rotation=0 if max(map(len, names)) < 15 else 20)
+    """Names below the places 0, 1, ... of an axis, aslant where they would run into each other."""
+    ax.set_xticks(range(len(names)), names)
+    if len(names) * max(map(len, names)) > LABELS:
+        for label in ax.get_xticklabels():
+            label.set(rotation=35, ha="right", rotation_mode="anchor")
     ax.set_xlim(-0.5, len(names) - 0.5)
 
 

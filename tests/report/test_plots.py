@@ -1,8 +1,15 @@
 """Figures: on the page in the page's own colours and without anything from outside, beside it as PNG files."""
 
+import itertools
+import math
 import re
 
-from sq.report.plots import SERIES, TEXT, Plots, axes, color
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+from sq.report.plots import SERIES, TEXT, Plots, axes, color, named_places
+
+SOURCES = "backtranslate dart evol fewshot iqc kpmath magpie mathscale metamath orca prefix".split()
 
 
 def drawing():
@@ -32,3 +39,22 @@ def test_two_figures_share_no_ids_and_a_second_drawing_is_the_same(tmp_path):
     for made, own in zip((first, second), ids, strict=True):
         assert {name for name in re.findall(r"url\(#([^)]+)\)", made)} <= own
     assert Plots(directory=tmp_path).add("one", drawing, "x") == first
+
+
+@pytest.mark.parametrize(
+    "names", [["raw", "+QFT", "+QPO", "+filter+reward"], SOURCES, [f"questions-{n}" for n in SOURCES]]
+)
+def test_names_of_places_do_not_run_into_each_other(names):
+    """The boxes of level names; of slanted ones, the distance between their lines against the height of a line."""
+    figure, (ax,) = axes(height=2.9)
+    named_places(ax, names)
+    FigureCanvasAgg(figure).draw()
+    labels = ax.get_xticklabels()
+    if not labels[0].get_rotation():
+        boxes = [label.get_window_extent() for label in labels]
+        assert all(one.x1 < other.x0 for one, other in itertools.pairwise(boxes))
+        return
+    ends = [ax.transData.transform((place, 0))[0] for place in ax.get_xticks()]
+    apart = (ends[1] - ends[0]) * math.sin(math.radians(labels[0].get_rotation()))
+    assert apart > labels[0].get_fontsize() * figure.dpi / 72
+    assert {label.get_ha() for label in labels} == {"right"}, "each ends at its own place"
