@@ -121,6 +121,7 @@ def named_places(ax: Any, names: Sequence[str]) -> None:
     """Names below the places 0, 1, ... of an axis, aslant where they would run into each other."""
     ax.set_xticks(range(len(names)), names)
     if len(names) * max(map(len, names)) > LABELS:
+        ax.figure.set_figheight(ax.figure.get_figheight() + 0.7)
         for label in ax.get_xticklabels():
             label.set(rotation=35, ha="right", rotation_mode="anchor")
     ax.set_xlim(-0.5, len(names) - 0.5)
