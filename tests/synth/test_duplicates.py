@@ -104,6 +104,14 @@ def test_numbers_come_in_the_order_in_which_they_were_added_whatever_was_merged(
     assert found == {place: expected[key] for place, key in enumerate(asked) if key in expected}
 
 
+def test_a_block_without_keys_leaves_no_run():
+    """Each run is looked through for each question."""
+    runs, one = SortedRuns(), (np.array([7], dtype=np.uint64), np.array([3], dtype=np.uint32))
+    for block in (one, one, *[(one[0][:0], one[1][:0])] * 100):
+        runs.add(*block)
+    assert len(runs._runs) == 1 and runs.find(one[0]) == ([0, 0], [3, 3])
+
+
 def test_a_question_is_found_across_blocks_and_within_one_alike():
     texts = [(str(i), f"a farmer has {i} sheep and sells some of them to his neighbour in spring") for i in range(9)]
     texts += [("again", texts[2][1]), ("near", texts[2][1] + " again")]

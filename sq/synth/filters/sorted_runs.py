@@ -17,6 +17,8 @@ class SortedRuns:
 
     def add(self, keys: NDArray[np.uint64], numbers: NDArray[np.uint32]) -> None:
         """Add a block; a run is merged with the one before where that is less than twice as long."""
+        if not len(keys):
+            return  # an empty run would never be merged
         order = np.argsort(keys, kind="stable")
         self._runs.append((keys[order], numbers[order]))
         while len(self._runs) > 1 and len(self._runs[-2][0]) < 2 * len(self._runs[-1][0]):
@@ -31,7 +33,7 @@ class SortedRuns:
         numbers: list[int] = []
         for run, values in self._runs:
             start = np.searchsorted(run, ordered)
-            hit = np.flatnonzero(run[np.minimum(start, len(run) - 1)] == ordered) if len(run) else start[:0]
+            hit = np.flatnonzero(run[np.minimum(start, len(run) - 1)] == ordered)
             ends = np.searchsorted(run, ordered[hit], "right")
             for at, first, last in zip(order[hit].tolist(), start[hit].tolist(), ends.tolist(), strict=True):
                 places += [at] * (last - first)
