@@ -52,8 +52,9 @@ class AnswersStage(SynthStage):
     def __post_init__(self) -> None:
         if self.n_by and self.n_most < self.n:
             raise ValueError(f"n_most={self.n_most} is below n={self.n}: raise stage.n_most")
-        if self.n > 1 and self.temperature == 0:
-            raise ValueError(f"n={self.n} answers with temperature=0 are all the same; raise stage.temperature")
+        if (self.n > 1 or self.n_by) and self.temperature == 0:
+            several = f"n_by={self.n_by}: several" if self.n_by else f"n={self.n}"
+            raise ValueError(f"{several} answers with temperature=0 are all the same; raise stage.temperature")
 
     def spec(self, job: SynthJob) -> StageSpec:
         """Answer every question of the input."""
@@ -116,7 +117,9 @@ class AnswerSampler:
         return row_id("answers", question=row["id"], text=text, **self.fingerprint_fields, seed=self.seed, **own)
 
     def _wanted(self, row: dict[str, Any]) -> int | None:
-        """The number that is a question's own; none: that of the stage."""
+        """The number that is a question's own; none: that of the stage, which is one where all would be the same."""
+        if self.sampling.temperature == 0:
+            return None
         return row.get("answers_wanted") or (self.n_of(row) if self.n_of else None)
 
     def request_flow(self, item: WorkItem, run: str) -> RequestFlow:

@@ -70,6 +70,16 @@ def test_slips_are_told_before_any_work(run, job):
         run("answers", "input=./nowhere.jsonl", to="a")
     with pytest.raises(ConfigError, match=r"n=5 answers with temperature=0"):
         job("answers", "stage.temperature=0")
+    with pytest.raises(ConfigError, match=r"n_by=fail_rate: several answers with temperature=0"):
+        job("answers", "stage.temperature=0", "stage.n=1", "stage.n_by=fail_rate")
+
+
+def test_greedy_answers_are_one_to_a_question_whatever_it_wants(run, tmp_path):
+    lines = [{"question": f"How many apples are {i} apples and 2 apples?", "answers_wanted": i} for i in (1, 7)]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for to, temperature, counts in (("greedy", 0, [1, 1]), ("sampled", 0.7, [1, 7])):
+        run("answers", f"input={tmp_path / 'q.jsonl'}", "stage.n=1", f"stage.temperature={temperature}", to=to)
+        assert list(Counter(row["question_id"] for row in read_rows(tmp_path / to)).values()) == counts
 
 
 @pytest.mark.parametrize(
