@@ -40,7 +40,7 @@ class OpenAIConfig(EngineConfig):
         **dict.fromkeys(("url_env", "key_env"), "where the endpoint is, and who pays: servers move"),
         **dict.fromkeys(("concurrency", "requests_per_minute", "tokens_per_minute"), "how fast it is asked"),
         **dict.fromkeys(
-            ("timeout", "attempts", "backoff", "backoff_max", "outage"), "when it is asked again or given up"
+            ("timeout", "attempts", "backoff", "backoff_max", "outage", "silence"), "when it is asked again or given up"
         ),
         **dict.fromkeys(("price_in", "price_out"), "what it costs"),
         "max_tokens_name": "the same limit by another name",
@@ -64,6 +64,7 @@ class OpenAIConfig(EngineConfig):
     backoff: float = setting(1.0, gt=0, help="seconds before the second try; they double from try to try")
     backoff_max: float = setting(60.0, gt=0, help="the longest of these waits; Retry-After may ask for more")
     outage: int = setting(32, ge=1, help="failures with no success among them that stop the run")
+    silence: float = setting(45.0, gt=0, help="seconds in which nothing comes from any address that stop the run")
     price_in: float = setting(0.0, ge=0, help="price of a million tokens of prompts")
     price_out: float = setting(0.0, ge=0, help="price of a million tokens of replies")
     max_tokens_name: str = setting("max_tokens", choices=("max_tokens", "max_completion_tokens"))

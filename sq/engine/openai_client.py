@@ -30,8 +30,8 @@ CHARACTERS_PER_TOKEN = 3
 CONNECT = 10.0
 """Seconds for a connection, at most. With TLS it takes two such spans, and always less than `engine.timeout`, so that
 what ends by that had been reached."""
-GONE, PROBE = 45.0, 5.0
-"""Seconds without a connection to any endpoint that stop the run; the longest wait between two tries in them."""
+PROBE = 5.0
+"""The longest wait between two tries of an endpoint that cannot be reached."""
 
 
 class RefusedError(Exception):
@@ -73,7 +73,11 @@ class Client:
         authorization = f"Bearer {key}" if key else openai.omit
         self._options: Any = {"headers": {"Authorization": authorization}, "follow_redirects": False}
         timeout = openai.Timeout(None, connect=min(CONNECT, config.timeout / 3))
-        self._sdk = openai.AsyncOpenAI(base_url=urls[0], api_key=key or "none", max_retries=0, timeout=timeout)
+        limits = type(openai.DEFAULT_CONNECTION_LIMITS)()  # none: `engine.concurrency` bounds them
+        http = openai.DefaultAsyncHttpxClient(limits=limits, timeout=timeout)
+        self._sdk = openai.AsyncOpenAI(
+            base_url=urls[0], api_key=key or "none", max_retries=0, timeout=timeout, http_client=http
+        )
         # The SDK takes these from OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS, whatever the endpoint.
         self._sdk.organization = self._sdk.project = None
         self._sdk._custom_headers = {}
@@ -195,7 +199,8 @@ class Client:
         end = "the others are asked meanwhile"
         times = [one.gone_since for one in self.endpoints if one.gone_since is not None]
         if len(times) == len(self.endpoints):
-            left, end = max(times) + GONE - now, f"after {GONE:.0f} s without a connection the run stops"
+            silence = self.config.silence
+            left, end = max(times) + silence - now, f"after {silence:g} s without a connection the run stops"
             if left <= 0 and not is_new:
                 raise EngineError(
                     f"{where} could not be reached for {now - since:.0f} s: {reason}. Start it again, or set "

@@ -17,14 +17,15 @@ from sq.engine.openai_client import Client, Endpoint
 
 log = logging.getLogger(__name__)
 QUIET = 30.0
-"""Seconds in which nothing but HTTP 5xx came from an endpoint, after which it is asked whether it is there."""
+"""Seconds in which nothing but HTTP 5xx came from an endpoint, after which it is asked if it is there; two thirds of
+`engine.silence` where that is less."""
 
 
 async def watch(client: Client) -> None:
     """Ask each endpoint that is quiet for its models, as often as one that is gone is tried.
 
     Raises:
-        EngineError: where nothing came from any of them for `GONE` seconds, and none answers that either.
+        EngineError: where nothing came from any of them for `engine.silence` seconds, and none answers that either.
     """
     clock = asyncio.get_running_loop().time
     for endpoint in client.endpoints:
@@ -38,8 +39,10 @@ async def _look(client: Client, endpoint: Endpoint) -> None:
     """Whether an endpoint is quiet, and where it is, whether it lives."""
     clock = asyncio.get_running_loop().time
     if not client.asking:
-        endpoint.heard = clock()
-    if clock() - endpoint.heard < QUIET or endpoint.gone_since is not None:
+        endpoint.heard, endpoint.silent_since = clock(), None
+    if endpoint.gone_since is not None:
+        return
+    if clock() - endpoint.heard < min(QUIET, client.config.silence * 2 / 3):
         _speaks(endpoint)
     elif (reason := await _silence(client, endpoint)) is None:
         _say_waiting(client, endpoint, clock() - endpoint.heard)
@@ -91,11 +94,12 @@ def _silent(client: Client, endpoint: Endpoint, reason: str) -> None:
         endpoint.silent_since = now
         log.warning(
             "%s has answered no request for %.0f s, nor GET /models (%s). That is asked again in %.0f s; where nothing "
-            "comes from any endpoint for %.0f s the run stops",
-            where, quiet, reason, openai_client.PROBE, openai_client.GONE,
+            "comes from any endpoint for engine.silence=%g s the run stops",
+            where, quiet, reason, openai_client.PROBE, client.config.silence,
         )  # fmt: skip
-    elif len(quiet_since) == len(client.endpoints) and now - max(quiet_since) >= openai_client.GONE:
+    elif len(quiet_since) == len(client.endpoints) and now - max(quiet_since) >= client.config.silence:
         raise EngineError(
             f"{where} has answered no request for {quiet:.0f} s, nor GET /models: {reason}. Start it again, or set "
-            f"{client.config.url_env} to its address, and run the same command again: nothing is lost"
+            f"{client.config.url_env} to its address, and run the same command again: nothing is lost. A server that "
+            "does one request at a time needs an engine.silence above the seconds that one takes"
         )

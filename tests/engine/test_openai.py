@@ -15,7 +15,6 @@ import pytest
 from openai_endpoint import KEY, MALFORMED, MODEL, ask, error
 
 from sq.core.errors import EngineError
-from sq.engine import openai_client
 from sq.engine.base import Request, Sampling, ScoreRequest
 from sq.engine.openai import OpenAIConfig
 from sq.engine.openai_client import delay
@@ -135,16 +134,15 @@ def test_where_all_are_refused_it_is_a_failure(endpoint, start):
 
 
 @pytest.mark.parametrize("served", [0, 1])
-def test_an_endpoint_that_is_gone_is_told_at_once_and_stops_the_run(endpoint, start, monkeypatch, caplog, served):
-    """The first failed connection says when the next try is; where nothing answers for `GONE` seconds, it ends."""
-    monkeypatch.setattr(openai_client, "GONE", 0.3)
-    engine = start(attempts=2)
+def test_an_endpoint_that_is_gone_is_told_at_once_and_stops_the_run(endpoint, start, caplog, served):
+    """The first failed connection says when the next try is; with none for `engine.silence` seconds, it ends."""
+    engine = start(attempts=2, silence=0.3)
     assert all(r.completions for r in engine.generate(ask(*"a" * served)))
     endpoint.stop_listening()
     with pytest.raises(EngineError, match="could not be reached for .*ConnectError.*OPENAI_BASE_URL.*nothing is lost"):
         list(engine.generate(ask(*map(str, range(200)))))
     warnings = [record.getMessage() for record in caplog.records if "cannot be reached" in record.getMessage()]
-    assert len(warnings) == 1 and re.search(r"The next try is in 0\.[01] s; after 0 s .* stops", warnings[0]), warnings
+    assert len(warnings) == 1 and re.search(r"next try is in 0\.[01] s; after 0\.3 s .* stops", warnings[0]), warnings
 
 
 def test_an_endpoint_that_comes_back_in_time_is_asked_on(endpoint, start, caplog):

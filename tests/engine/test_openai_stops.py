@@ -1,11 +1,13 @@
 """Endpoints that come and go, answers that must not stop a run, and what the environment may not add to a request."""
 
 import asyncio
+import functools
 import selectors
 import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
+import openai
 import pytest
 from openai_endpoint import KEY, Endpoint, ask, error
 
@@ -47,10 +49,9 @@ def test_several_endpoints_share_the_requests(endpoint, second, start):
 
 
 def test_where_one_of_them_is_gone_the_others_go_on_and_it_is_asked_again_when_it_is_back(
-    endpoint, second, start, monkeypatch, caplog
+    endpoint, second, start, caplog
 ):
-    monkeypatch.setattr(openai_client, "GONE", 0.0)  # one alone never ends a run
-    engine = start(concurrency=4, attempts=1)
+    engine = start(concurrency=4, attempts=1, silence=1e-9)  # one alone never ends a run
     second.stop_listening()
     results = list(engine.generate(ask(*map(str, range(40)))))
     assert all(r.completions for r in results) and endpoint.seen.total() == 40
@@ -61,12 +62,11 @@ def test_where_one_of_them_is_gone_the_others_go_on_and_it_is_asked_again_when_i
     assert caplog.text.count("can be reached again") == 1 and "hunter22" not in caplog.text
 
 
-def test_where_all_of_them_are_gone_the_run_stops(endpoint, second, start, monkeypatch):
-    monkeypatch.setattr(openai_client, "GONE", 0.3)
+def test_where_all_of_them_are_gone_the_run_stops(endpoint, second, start):
     for one in (endpoint, second):
         one.stop_listening()
     with pytest.raises(EngineError, match="could not be reached") as caught:
-        list(start().generate(ask("a")))
+        list(start(silence=0.3).generate(ask("a")))
     assert "hunter22" not in str(caught.value)
 
 
@@ -107,23 +107,20 @@ def test_the_environment_adds_nothing_to_a_request(endpoint, start, monkeypatch,
 
 
 @pytest.fixture
-def hurried(monkeypatch):
-    for module, name, seconds in (
-        (openai_silence, "QUIET", 0.1),
-        (openai_client, "PROBE", 0.3),
-        (openai_client, "GONE", 0.3),
-    ):
-        monkeypatch.setattr(module, name, seconds)
+def hurried(monkeypatch, start):
+    monkeypatch.setattr(openai_silence, "QUIET", 0.1)
+    monkeypatch.setattr(openai_client, "PROBE", 0.3)
+    return functools.partial(start, silence=0.3)
 
 
 @pytest.mark.parametrize("fault", ["hang", (502, "", "bad gateway")])
-def test_an_endpoint_that_answers_nothing_stops_the_run(endpoint, start, hurried, caplog, fault):
+def test_an_endpoint_that_answers_nothing_stops_the_run(endpoint, hurried, caplog, fault):
     endpoint.fault = lambda name, attempt: fault if name != "a" else None
     endpoint.models = None if fault == "hang" else 502
     results = []
     with pytest.raises(EngineError, match="answered no request for .*, nor GET /models: .*nothing is lost"):
-        results.extend(start(concurrency=2, attempts=100, timeout=3).generate(ask("a")))
-        results.extend(start(concurrency=2, attempts=100, timeout=3).generate(ask(*"bcd")))
+        results.extend(hurried(concurrency=2, attempts=100, timeout=3).generate(ask("a")))
+        results.extend(hurried(concurrency=2, attempts=100, timeout=3).generate(ask(*"bcd")))
     assert [r.key for r in results] == ["key of a"]
     assert caplog.text.count("where nothing comes from any endpoint") == 1
 
@@ -138,30 +135,73 @@ class Clock(selectors.DefaultSelector):
         return super().select(0)
 
 
-@pytest.mark.parametrize("count", [1, 3])
-@pytest.mark.parametrize("last", [0.0, 1.0, 4.9])
-def test_where_nothing_answers_the_run_stops_in_less_than_a_minute(count, last, caplog):
-    async def hang(endpoint):
-        await asyncio.sleep(1e6)
-
+@pytest.fixture
+def loop():
     clock = Clock()
     loop = asyncio.SelectorEventLoop(clock)
     loop.time = lambda: clock.now
-    endpoints = [openai_client.Endpoint(f"http://{i}/v1") for i in range(count)]
-    client = SimpleNamespace(endpoints=endpoints, asking=1, ask_models=hang, config=OpenAIConfig(), said=set())
-    loop.call_later(last, lambda: setattr(endpoints[-1], "heard", last))
-    with pytest.raises(EngineError, match="nothing is lost"):
-        loop.run_until_complete(openai_silence.watch(client))
+    yield loop
     loop.close()
-    assert 45 <= clock.now - last <= 55
-    assert "That is asked again in 5 s" in caplog.text
+
+
+def silent(count, **settings):
+    """A client of endpoints that answer nothing."""
+
+    async def hang(endpoint):
+        await asyncio.sleep(1e6)
+
+    endpoints = [openai_client.Endpoint(f"http://{i}/v1") for i in range(count)]
+    config = OpenAIConfig(**settings)
+    return SimpleNamespace(endpoints=endpoints, asking=1, ask_models=hang, config=config, said=set())
+
+
+@pytest.mark.parametrize("silence", [45.0, 900.0])
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("last", [0.0, 1.0, 4.9])
+def test_where_nothing_answers_the_run_stops_within_ten_seconds_of_its_time(count, last, silence, loop, caplog):
+    client = silent(count, silence=silence)
+    loop.call_later(last, lambda: setattr(client.endpoints[-1], "heard", last))
+    with pytest.raises(EngineError, match="nothing is lost.*engine.silence"):
+        loop.run_until_complete(openai_silence.watch(client))
+    assert silence <= loop.time() - last <= silence + 10
+    assert (
+        f"That is asked again in 5 s; where nothing comes from any endpoint for engine.silence={silence:g} s"
+        in caplog.text
+    )
+
+
+@pytest.mark.parametrize("then", ["cannot be reached", "is asked nothing"])
+def test_a_silent_endpoint_that_does_not_answer_does_not_answer_again(then, loop, caplog):
+    client = silent(1)
+    (endpoint,) = client.endpoints
+
+    def change():
+        assert endpoint.silent_since is not None
+        if then == "cannot be reached":
+            endpoint.gone_since = loop.time()
+        else:
+            client.asking = 0
+
+    loop.call_later(37.0, change)
+    with pytest.raises(TimeoutError):
+        loop.run_until_complete(asyncio.wait_for(openai_silence.watch(client), 100.0))
+    assert "answers again" not in caplog.text
+    assert (endpoint.silent_since is None) == (then == "is asked nothing")
+
+
+def test_the_question_for_models_finds_a_connection_beside_all_requests(endpoint, hurried, monkeypatch):
+    """The SDK's own limit is as high as `engine.concurrency` can be."""
+    limits = type(openai.DEFAULT_CONNECTION_LIMITS)(max_connections=4)
+    monkeypatch.setattr("openai._base_client.DEFAULT_CONNECTION_LIMITS", limits)
+    endpoint.fault = lambda name, attempt: 1.5
+    assert all(r.completions for r in hurried(concurrency=4).generate(ask(*"abcd")))
 
 
 @pytest.mark.parametrize("models", [200, 404, 501])
-def test_a_long_generation_and_a_request_that_always_fails_are_no_silence(endpoint, start, hurried, caplog, models):
+def test_a_long_generation_and_a_request_that_always_fails_are_no_silence(endpoint, hurried, caplog, models):
     endpoint.models = models
     endpoint.fault = lambda name, attempt: 1.5 if name == "long" else (500, "", "oh no")
-    results = {r.key: r for r in start(attempts=12).generate(ask("long", "bad"))}
+    results = {r.key: r for r in hurried(attempts=12).generate(ask("long", "bad"))}
     assert results["key of long"].completions and caplog.text.count("It is there (GET /models), and is waited for") == 1
     assert results["key of bad"].error == "no answer after 12 attempts; the last: HTTP 500: oh no"
     assert caplog.text.count("HTTP 500: oh no. The request is sent again in 0.0 s") == 1
