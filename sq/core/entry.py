@@ -7,6 +7,7 @@ before any heavy import. Anything that is not an `SqError` is a defect of ours a
 from __future__ import annotations
 
 import argparse
+import hashlib
 import logging
 import os
 import re
@@ -28,6 +29,7 @@ except ModuleNotFoundError:
     print(f"hydra is not installed for {sys.executable}: make setup, then . .venv/bin/activate", file=sys.stderr)
     sys.exit(2)
 from hydra.core.hydra_config import HydraConfig  # noqa: E402
+from hydra.core.override_parser.types import Glob, Override  # noqa: E402
 from hydra.errors import HydraException  # noqa: E402
 from hydra.types import RunMode  # noqa: E402
 from omegaconf import DictConfig, open_dict  # noqa: E402
@@ -46,6 +48,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 NO_LOGGING = ("hydra/job_logging=none", "hydra/hydra_logging=none")
 """Logging is set up here, not by Hydra."""
+MAX_NAME = 200
+"""Bytes of the name of a job's directory."""
 
 
 class Job(Protocol):
@@ -164,14 +168,14 @@ def join_sweep(config: DictConfig, parent: Run) -> str:
         Which job of how many this is, in a line.
     """
     hydra_config, sweep = HydraConfig.get(), Path(config.output_dir)
-    swept = {a.lstrip("+").partition("=")[0] for a in sys.argv[1:] if re.search(r"=.*(,|\()", a)}
-    varied = [o.lstrip("+") for o in hydra_config.overrides.task if o.lstrip("+").partition("=")[0] in swept]
-    name = ",".join(re.sub(r"[^\w.=+-]+", "-", o) for o in varied)
-    config.output_dir = str(sweep / (name[:200] or f"job-{hydra_config.job.num}"))
+    params = hydra_config.sweeper.get("params") or {}
+    given = [f"{key}={value}" for key, value in params.items()] + _overrides(sys.argv[1:])
+    varied, name = varied_in_job(given, hydra_config.overrides.task)
+    config.output_dir = str(sweep / (name or f"job-{hydra_config.job.num}"))
     with open_dict(config):
         config.tracking.parent = parent.id
         if name and not config.tracking.get("run_name"):  # told apart in MLflow by what is varied
-            config.tracking.run_name = re.sub(r"(^|,)[\w.]+\.(\w+)=", r"\1\2=", name)[:200]  # lr, not stage.lr
+            config.tracking.run_name = re.sub(r"(^|,)[\w.]+\.(\w+)=", r"\1\2=", name)  # lr, not stage.lr
     return f"job {hydra_config.job.num + 1}{_of_jobs(hydra_config)}: {', '.join(varied)} -> {config.output_dir}"
 
 
@@ -180,16 +184,50 @@ def _of_jobs(hydra_config: Any) -> str:
     sweeper = hydra_config.sweeper
     if not str(sweeper.get("_target_", "")).endswith("BasicSweeper") or sweeper.get("params"):
         return ""
-    return of_jobs([a for a in sys.argv[1:] if "=" in a and not a.startswith("-")])
+    return of_jobs(_overrides(sys.argv[1:]))
 
 
 def of_jobs(overrides: Sequence[str]) -> str:
     """How many jobs these overrides are."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+
+    return f" of {sum(map(len, BasicSweeper.split_arguments(_parsed(overrides), None)))}"
+
+
+def varied_in_job(sweep: Sequence[str], job: Sequence[str]) -> tuple[list[str], str]:
+    """The overrides of a job that the sweep varies, and a directory's name of them that no other job has.
+
+    A comma within brackets, braces or quotes varies nothing: Hydra's own grammar decides. The name ends in a hash
+    where it is cut, or where two values differ only in what a name leaves out.
+    """
+    swept = {o.get_key_element().lstrip("+"): o for o in _parsed(sweep) if o.is_sweep_override()}
+    varied = [text for o in job if (text := o.lstrip("+")).partition("=")[0] in swept]
+    name = ",".join(map(_in_a_name, varied))
+    if len(name.encode()) > MAX_NAME or any(map(_has_values_of_one_name, swept.values())):
+        code = hashlib.sha256("\n".join(varied).encode()).hexdigest()[:8]
+        name = f"{name.encode()[: MAX_NAME - 9].decode(errors='ignore')}-{code}"
+    return varied, name
+
+
+def _has_values_of_one_name(override: Override) -> bool:
+    if not override.is_discrete_sweep() or isinstance(override.value(), Glob):  # options have names of their own
+        return False
+    values = set(override.sweep_string_iterator())
+    return len(set(map(_in_a_name, values))) < len(values)
+
+
+def _in_a_name(text: str) -> str:
+    return re.sub(r"[^\w.=+-]+", "-", text)
+
+
+def _overrides(arguments: Sequence[str]) -> list[str]:
+    return [a for a in arguments if "=" in a and not a.startswith("-")]
+
+
+def _parsed(overrides: Sequence[str]) -> list[Override]:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
-    return f" of {sum(map(len, BasicSweeper.split_arguments(parsed, None)))}"
+    return OverridesParser.create().parse_overrides(list(overrides))
 
 
 @contextmanager
