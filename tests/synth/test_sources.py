@@ -143,6 +143,25 @@ def test_a_fixed_set_keeps_its_ids_and_dart_says_how_many_answers(run, seeds, tm
     assert {key: answers.count(key) for key in wanted} == wanted
 
 
+@pytest.mark.parametrize("stage_directory", [False, True])
+def test_count_is_of_the_rows_that_where_leaves_and_others_stay_in_their_places(run, job, tmp_path, stage_directory):
+    lines = [{"question": f"How much is {i} + {i}?", "level": "hard" if i > 8 else "easy"} for i in range(20)]
+    path = tmp_path / "q.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines[:3] + [{"question": ""}] + lines[3:]))
+    if stage_directory:
+        run("questions", "source=fixed", f"input={path}", to="d")
+        path = tmp_path / "d"
+    given = ("source=fixed", f"input={path}", "where='level != \"easy\"'", "stage.count=5", "part_size=4")
+    metrics = run("questions", *given, to="q")
+    assert [row["question"] for row in read_rows(tmp_path / "q")] == [line["question"] for line in lines[9:14]]
+    assert metrics["rejects"] == 9 + (not stage_directory) and metrics["items"] == metrics["rejects"] + 5
+    for count in (5, 50):
+        composed = job("questions", *given, f"stage.count={count}", f"output_dir={tmp_path}/q")
+        spec = composed.stage.spec(composed)
+        items = [item.key for item in spec.items()]
+        assert all([item.key for item in spec.items_after(start)] == items[start:] for start in (0, 4, 12, 16, 20))
+
+
 @pytest.mark.parametrize(
     ("allocation", "fail_rate", "samples"),
     [("uniform", 0.0, 4), ("uniform", 0.5, 8), ("uniform", 0.9, 20), ("uniform", 1.0, 20),

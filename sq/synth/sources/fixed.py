@@ -5,13 +5,13 @@ A row keeps its id, its place in the file and its reference answer, so that its 
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sq.core.ledger import WorkItem
 from sq.core.rows import QUESTION, fit_row, row_id
+from sq.data.records import BadRow
 from sq.synth.sources.base import QuestionSource
 from sq.synth.stage import ItemResult, StageInput, StageSpec
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class FixedSource(QuestionSource):
-    """The rows of `input=`, at most `stage.count` of them. No model is asked."""
+    """The rows of `input=`, at most `stage.count` that can be used, as `limit` counts them. No model is asked."""
 
     asks_model: ClassVar = False
     need: ClassVar[tuple[str, ...]] = ("question",)
@@ -31,12 +31,11 @@ class FixedSource(QuestionSource):
         """Each row of the input, under its own id."""
         source = StageInput(job=job, domain=job.domain.create(), need=self.need)
         inputs, count = (self.check(source),), source.count()
-        seek = source.items_from(self._key)
         return StageSpec(
             schema=QUESTION,
             fingerprint_fields={},
-            items=lambda: itertools.islice(source.items(self._key), stage.count),
-            items_from=seek and (lambda start: itertools.islice(seek(start), max(0, stage.count - start))),
+            items=lambda: _first_used(source.items(self._key), stage.count),
+            items_from=source.items_from(self._key) if count is not None and count <= stage.count else None,
             process=lambda items, run: self.results(items, run),
             close=lambda: None,
             inputs=inputs,
@@ -58,3 +57,12 @@ class FixedSource(QuestionSource):
     @staticmethod
     def _key(row: dict[str, Any]) -> str:
         return row_id("fixed", question=row["id"], text=row["question"])
+
+
+def _first_used(items: Iterator[WorkItem], count: int) -> Iterator[WorkItem]:
+    """The items up to the last of `count` that are rows; those that are left out or bad stay in their places."""
+    for item in items:
+        yield item
+        count -= not isinstance(item.payload, BadRow)
+        if not count:
+            return
