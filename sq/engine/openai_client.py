@@ -200,7 +200,10 @@ class Client:
         times = [one.gone_since for one in self.endpoints if one.gone_since is not None]
         if len(times) == len(self.endpoints):
             silence = self.config.silence
-            left, end = max(times) + silence - now, f"after {silence:g} s without a connection the run stops"
+            left, end = (
+                max(times) + silence - now,
+                f"after engine.silence={silence:g} s without a connection the run stops",
+            )
             if left <= 0 and not is_new:
                 raise EngineError(
                     f"{where} could not be reached for {now - since:.0f} s: {reason}. Start it again, or set "
