@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
+import re
 import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from sq.core.errors import RowError
 
+log = logging.getLogger(__name__)
 MAX_LINE = 16 * 2**20
 """A line or record longer than this is rejected: it is no question, and would have to fit in memory."""
 KEPT_TEXT = 20_000
@@ -18,8 +22,11 @@ BROKEN = (EOFError, OSError, zlib.error)
 """What reading a file raises that breaks off."""
 ENCODING = "encoding={} (data.encoding in training, source.encoding in synthesis)"
 """How text that is not UTF-8 is asked for."""
-OTHER_ENCODING = f"where the whole file is in another encoding, give {ENCODING.format('latin-1')}"
+OTHER_ENCODING = f"where the whole file is in another encoding, give {ENCODING.format('cp1252')}"
+"""cp1252 reads what latin-1 does, and 0x80 to 0x9f as characters of Windows, of which latin-1 makes controls."""
+_C1_CONTROL = re.compile("[\x80-\x9f]")
 Record = tuple[int, dict[str, Any]]
+AnyRow = TypeVar("AnyRow")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +73,23 @@ def bad_row(file: str, line: int, reason: str, detail: str, text: str = "", unit
 def has_undecoded_bytes(text: str) -> bool:
     """Whether bytes that are no UTF-8 stand in it, each as the surrogate that stands for one."""
     return any("\udc80" <= c <= "\udcff" for c in text)
+
+
+def with_c1_warning(rows: Iterable[AnyRow], name: str, key: str = "encoding") -> Iterator[AnyRow]:
+    """The rows of a file; the first text with a C1 control, as cp1252 read as latin-1 has for `€`, is warned of."""
+    rows = iter(rows)
+    for row in rows:
+        texts = [v for v in row.values() if isinstance(v, str) and not v.isascii()] if isinstance(row, Mapping) else []
+        if found := next(filter(None, map(_C1_CONTROL.search, texts)), None):
+            around = found.string[max(0, found.start() - 20) : found.end() + 20]
+            log.warning(
+                "%s holds the control character U+%04X (in %r), as text of Windows does that was read as latin-1; "
+                "read the file as Windows wrote it, with %s=cp1252", name, ord(found[0]), around, key
+            )  # fmt: skip
+            yield row
+            break
+        yield row
+    yield from rows
 
 
 def _has_lone_surrogate(text: str) -> bool:

@@ -28,7 +28,7 @@ from sq.data.hub import read_hub, read_saved, resolve_revision
 from sq.data.locate import InputKind, LocatedInput, format_of, locate
 from sq.data.order import mixed, shuffled
 from sq.data.readers import read_file
-from sq.data.records import BadRow, Record, bad_row
+from sq.data.records import BadRow, Record, bad_row, with_c1_warning
 from sq.data.where import RowFilter, both
 
 log = logging.getLogger(__name__)
@@ -68,7 +68,7 @@ class SourceConfig:
     revision: str | None = setting(None, help="of a hub dataset: commit, branch or tag")
     form: str = setting("auto", choices=("auto", "gsm8k", "math", "plain"), help="how answers are written")
     header: bool = setting(True, help="csv, tsv: the first line has the names; without it they are 0, 1, ...")
-    encoding: str | None = setting(None, help="of text files that are not UTF-8: latin-1, cp1252, utf-16, gb18030, ...")
+    encoding: str | None = setting(None, help="of text files that are not UTF-8: cp1252, utf-16, gb18030, ...")
     shuffle: bool = setting(False, help="seeded; exact up to 10,000 rows, beyond that within a sliding window of them")
     seed: int = setting(0)
 
@@ -81,7 +81,7 @@ class SourceConfig:
             codecs.lookup(self.encoding or "utf-8")
         except LookupError as error:
             raise ValueError(
-                f"encoding={self.encoding!r} is none that Python knows: latin-1, cp1252, utf-16"
+                f"encoding={self.encoding!r} is none that Python knows: cp1252, latin-1, utf-16"
             ) from error
         if self.where is not None:
             RowFilter(self.where)
@@ -250,6 +250,8 @@ def _rows(config: SourceConfig, context: ReadContext) -> Iterator[dict[str, Any]
     for name, records in files:
         may_be_empty = len(files) > 1 or context.start > 0
         rows = _usable(records, columns, run, context, name, may_be_empty, source.has_columns, where, endless)
+        if source.kind is InputKind.FILES and context.log_counts:
+            rows = with_c1_warning(rows, name)
         if source.kind is InputKind.DOMAIN and context.domain is not None:
             rows = ({**row, "domain": context.domain.name} for row in rows)
         yield from rows

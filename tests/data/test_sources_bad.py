@@ -254,10 +254,20 @@ def test_a_damaged_gzip_is_reported(tmp_path):
 )
 def test_csv_in_another_encoding_says_how_it_is_read(tmp_path, text, problem):
     path = put(tmp_path, text.encode("latin-1"), "a.csv")
-    with pytest.raises(RowError, match=rf"{problem}; .*give encoding=latin-1 \(data.encoding") as error:
+    with pytest.raises(RowError, match=rf"{problem}; .*give encoding=cp1252 \(data.encoding") as error:
         read(path)
     str(error.value).encode()  # and shows no byte that cannot be printed
-    assert len(read(path, encoding="latin-1")) == 1
+    assert len(read(path, encoding="cp1252")) == 1
+
+
+@pytest.mark.parametrize(("encoding", "warned"), [("latin-1", True), ("cp1252", False)])
+@pytest.mark.parametrize("name", ["a.csv", "a.json"])
+def test_control_characters_of_a_wrong_encoding_are_warned_of_once(tmp_path, caplog, name, encoding, warned):
+    text = "question\n" + "Was kosten 5 €?\n" * 3 if name == "a.csv" else '[{"question": "Was kosten 5 €?"}]'
+    rows = read(put(tmp_path, text.encode("cp1252"), name), encoding=encoding)
+    assert [r["question"] for r in rows] == [f"Was kosten 5 {chr(0x80) if warned else '€'}?"] * len(rows)
+    warnings = [r.getMessage() for r in caplog.records if "U+0080" in r.getMessage()]
+    assert len(warnings) == warned and all("encoding=cp1252" in w and name in w for w in warnings)
 
 
 def test_csv_rows_with_too_many_or_too_few_fields(tmp_path):
