@@ -109,6 +109,7 @@ _EQUATIONS = re.compile(
     re.ASCII,
 )
 _SENTENCE_END = re.compile(r"\.(?=\s+[A-Z(\[]|\s*$)|\n\s*\n|\n(?=[A-Z#*【-])|[!?](?=\s|$)|[。！？]")
+_ENDED = re.compile(r".*(?:\n|[.!?](?=\s)|[。！？])", re.DOTALL)
 _BARE_CHOICE = re.compile(r"\(([A-H])\)[.!\s]*$|\b(?:option|choice)\s+([A-H])[.!\s]*$", re.ASCII)
 _BARE_NAME = re.compile(
     r"\b(?:is|are|becomes|called)\s+(?:an?\s+|the\s+)?([A-Za-z][a-z-]+(?:\s[a-z-]{3,}){0,2})[.!\s]*$", re.ASCII
@@ -136,15 +137,16 @@ def extract(output: str, *, finish_reason: str | None = None) -> Extraction:
     text = without_negated_answers(text)
     if thinking:
         return Extraction(answer="", location=AnswerLocation.NOWHERE)
+    ended = text[: _ends(text)] if cut else text
     box, end = last_boxes(text)
-    if box is not None:
-        later = stated_last(text[end:])
+    if box is not None and not (cut and end == len(text) and not text.endswith("}")):
+        later = stated_last(ended[end:])
         if later:
             return Extraction(answer=later, location=AnswerLocation.PHRASE)
         announced = _announced(unwrap(box)) if len(box) < 100 and is_prose(box) else None
         return Extraction(answer=announced[0] if announced else box, location=AnswerLocation.BOXED)
-    if cut and len(text) > 400:  # what stands last in a cut-off text is no final answer
-        answer, where = _announced(text) or ("", AnswerLocation.NOWHERE)
+    if cut:  # what stands last in a cut-off text is no final answer
+        answer, where = _announced_whole(text, ended) or ("", AnswerLocation.NOWHERE)
         return Extraction(answer=answer, location=where)
     answer, where = _announced(text) or _itemised(text) or _bold(text) or _whole(text) or _last(text) or _named(text)
     return Extraction(answer=answer, location=where)
@@ -174,6 +176,23 @@ def _announced(text: str) -> tuple[str, AnswerLocation] | None:
         return hashes.group(1).strip(), AnswerLocation.HASHES
     answer = _from_segment(_segment(text, phrase.end())) if phrase else ""
     return (answer, AnswerLocation.PHRASE) if answer else None
+
+
+def _ends(text: str) -> int:
+    """Where the last line or sentence that a cut-off text finishes ends."""
+    ended = _ENDED.match(text)
+    return ended.end() if ended else 0
+
+
+def _announced_whole(text: str, ended: str) -> tuple[str, AnswerLocation] | None:
+    """What a cut-off text announces last, if it was cut after the end of it: `#### 12` may be the start of 125."""
+    rest = text[len(ended) :]
+    if last_hashes(rest) or last_phrase(rest):
+        return None
+    announced = _announced(ended)
+    if announced is None or announced[0].replace("$$", "$").count("$") % 2 or "\\[" in announced[0].split("\\]")[-1]:
+        return None  # cut within a formula
+    return announced
 
 
 def announced_text(output: str) -> str:

@@ -83,11 +83,13 @@ def _grade_strict(pair: Pair) -> tuple[Extraction, EqualityResult]:
     reference = extract_reference(pair.reference)
     if not reference:
         return extracted, EqualityResult(GradeStatus.UNVERIFIABLE, "the reference is empty")
-    chosen = _chosen_by_text(pair, extracted.answer) if pair.choices else None
+    found = extracted.has_answer or not pair.cut_off
+    chosen = _chosen_by_text(pair, extracted.answer) if pair.choices and found else None
     if chosen:
         result = EqualityResult(_status(chosen == reference), f"choice {chosen}")
         return Extraction(answer=chosen, location=_found(extracted)), result
-    if extracted.location is not AnswerLocation.BOXED and strict.same_text(pair.prediction, reference):
+    bare = extracted.location is not AnswerLocation.BOXED and not pair.cut_off
+    if bare and strict.same_text(pair.prediction, reference):
         return Extraction(answer=pair.prediction.strip(), location=AnswerLocation.WHOLE), EqualityResult(
             GradeStatus.CORRECT, "same text"
         )

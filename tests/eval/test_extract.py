@@ -118,9 +118,33 @@ def test_what_stands_last_in_a_cut_off_output_is_no_answer():
     assert said == {"stop": GradeStatus.CORRECT, "length": GradeStatus.UNPARSED}
 
 
-def test_a_box_in_a_cut_off_output_counts():
-    cut = extract(r"It is \boxed{5}. Let me check:", finish_reason="length")
-    assert cut.answer == "5"
+@pytest.mark.parametrize(
+    ("output", "answer"),
+    [
+        (r"It is \boxed{5}. Let me check:", "5"),
+        (r"It is \boxed{5}", "5"),
+        (r"It is \boxed 5", ""),
+        (r"It is \boxed{5}. The final answer is 1", "5"),
+        ("#### 12", ""),
+        ("#### 12\n", "12"),
+        ("The answer is 12", ""),
+        ("The answer is 12.", ""),
+        ("The answer is $12$", ""),
+        ("The answer is 12. We", "12"),
+        ("The answer is 3. No, wait. The answer is 5", ""),
+        ("The answer is:\n12", ""),
+        ("The answer is $$x=\n12", ""),
+        ("The answer is \\[x=\n12", ""),
+        ("12", ""),
+        ("First 2 * 6 = 12. Then we add", ""),
+        ("Then 3", ""),
+        ("so it is **12**", ""),
+        ("答案是5。因", "5"),
+    ],
+)
+def test_only_what_was_finished_before_the_cut_is_an_answer(output, answer):
+    assert extract(output, finish_reason="length").answer == answer
+    assert not (answer == "" and grade_answer(Pair(prediction=output, reference="12", finish_reason="length")).correct)
 
 
 def test_the_end_of_a_long_output_is_what_counts():
