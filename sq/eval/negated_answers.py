@@ -2,7 +2,7 @@ r"""What an output says is *not* the answer: `The answer is not 7`, `7 is not th
 
 Such a sentence announces nothing, and its value may not be taken for the answer, so it is cut out before any answer is
 looked for. Where it goes on to another value (`is not 7 but 8`), that one is announced. A negation of no value (`the
-answer is not unique`) stays as it is.
+answer is not unique`) stays as it is. Of `5, not 7` and `5 rather than 7`, 5 is left.
 """
 
 from __future__ import annotations
@@ -53,10 +53,24 @@ _MIDDLES = (rf"{_ANSWER}\s?{_NOT}", _NOT_THE_ANSWER, _FOREIGN, *_VERB_LAST)
 _MIDDLE = re.compile("|".join(_MIDDLES), re.IGNORECASE)
 _ASCII_MIDDLES = [re.compile(middle) for middle in _MIDDLES if middle not in _VERB_LAST]
 """The same for lower-case ASCII, several times as fast: case aside, and one by one."""
+_CONTRAST = re.compile(
+    r"(?P<before>\s?[,(，]\s?(?:and\s)?not|\sand\snot|,?\s(?:rather\sthan|instead\sof)|[,，]?\s?而?不(?:是|为|選|选|包括))"
+    rf"\s?(?:\$?\\boxed\s?\{{(?:[^{{}}\n]|\{{[^{{}}\n]{{0,60}}\}}){{0,100}}\}}\$?|{_VALUE})"
+    r"(?:\s[A-Za-z]{1,15}(?=\s*(?:[.,;:!?)\n]|$)))?(?P<shut>\))?",
+    re.IGNORECASE,
+)
+_CONTRASTS = re.compile(r"[,(]\s?(?:and\s)?not\s|\sand\snot\s|rather\sthan\s|instead\sof\s|不", re.IGNORECASE)
+"""What every contrast has in it."""
+_AFTER_VALUE = re.compile(
+    r"(?:[\d%°$}\])]|\d\s?[A-Za-z]{1,15}|[$}]\s[A-Za-z]{1,15}|(?<![A-Za-z])\(?[A-J]\)?)\*{0,2}$", re.ASCII
+)
+"""How a value ends, or one with its unit: `5`, `$5$`, `18 dollars`, `(B)`."""
 
 
 def without_negated_answers(text: str) -> str:
-    """The text without the sentences that say what is not the answer."""
+    """The text without the sentences that say what is not the answer, and without the values set against others."""
+    if _CONTRASTS.search(text):
+        text = _CONTRAST.sub(_without_the_other, text)
     if not _may_have_one(text):
         return text
     return _REFUSED.sub(lambda match: "The answer is " if match.group("but") else " ", text)
@@ -67,3 +81,10 @@ def _may_have_one(text: str) -> bool:
         return bool(_MIDDLE.search(text))
     lower = text.lower()
     return any(middle.search(lower) for middle in _ASCII_MIDDLES)
+
+
+def _without_the_other(contrast: re.Match[str]) -> str:
+    start, shut = contrast.start(), contrast["shut"] or ""
+    if not _AFTER_VALUE.search(contrast.string, max(0, start - 40), start):
+        return contrast.group()
+    return "" if contrast["before"].lstrip().startswith("(") else shut
