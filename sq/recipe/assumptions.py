@@ -31,7 +31,7 @@ class AssumptionsConfig:
     chars_per_token: float = setting(4.2, gt=0, help="of the prompts' English")
     keep: dict[str, float] = setting({}, help="share of what reaches a filter or stage that it keeps")
     fail_rate: float = setting(
-        0.5, ge=0, le=1, help="share of a question's solutions that are wrong: what source=dart and stage.n_by go by"
+        0.5, ge=0, le=1, help="share of solutions that are wrong, in the mean: what source=dart and stage.n_by go by"
     )
     filter_rows: float = setting(2000, gt=0, help="rows a second through the filters that need no model")
     sources: dict[str, str] = setting({}, help="where each number is from")

@@ -26,7 +26,7 @@ from sq.recipe.assumptions import AssumptionsConfig
 from sq.recipe.cost import PlanStage, Use
 from sq.recipe.question_flow import plan_annotations, plan_questions
 from sq.recipe.sizes import SizesConfig
-from sq.synth.allocation import samples_wanted
+from sq.recipe.solutions import solutions, wanted_of
 from sq.synth.annotate import AnnotateStage
 from sq.synth.answers import AnswersStage
 from sq.synth.config import SynthJob
@@ -80,7 +80,9 @@ class Flow:
     per_question: dict[str, float] = field(default_factory=dict)
     """Rows of a directory that belong to one question: the candidates of `answers`."""
     wanted: dict[str, float] = field(default_factory=dict)
-    """Solutions that each row of a directory asks for by its difficulty: `source=dart`."""
+    """Solutions that a row of a directory asks for by its difficulty, in the mean: `source=dart`."""
+    label_samples: dict[str, int] = field(default_factory=dict)
+    """Solutions that the fail rates of a directory's rows are counted of."""
     trained: dict[str, float] = field(default_factory=dict)
     """Billion parameters of the model in a directory."""
     generators: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -163,16 +165,17 @@ def _rows_on_disk(path: Path) -> float | None:
 
 def _synthesised(name: str, job: SynthJob, flow: Flow) -> list[PlanStage]:
     """What one synthesis stage does; what it writes is noted in `flow`."""
-    stage, place = job.stage, job.output_dir
+    stage, place, read = job.stage, job.output_dir, flow.source_of(job.source)
+    if counted := stage.n if isinstance(stage, FailRateStage) else flow.label_samples.get(read):
+        flow.label_samples[place] = counted
     if isinstance(stage, QuestionsStage):
         planned = plan_questions(name, job, stage, flow)
         flow.generators[place] = {one.model: one.kept for one in planned}
         flow.wrote[place] = name
         flow.rows[place] = sum(one.kept for one in planned)
         if isinstance(stage.source, DartSource):
-            flow.wanted[place] = stage.source.wanted(flow.assume.fail_rate)
+            flow.wanted[place] = wanted_of(stage.source, flow, read)
     else:
-        read = flow.source_of(job.source)
         (flow.for_pairs if isinstance(stage, RewriteStage) else flow.for_more).add(read)
         if read in flow.generators:
             flow.generators[place] = flow.generators[read]
@@ -198,9 +201,9 @@ def _of_each_row(name: str, job: SynthJob, rows: float, flow: Flow) -> PlanStage
     stage, assume, asked = job.stage, flow.assume, flow.asked(job.model, job.engine)
     solved = assume.question + assume.instruction
     if isinstance(stage, AnswersStage):
-        n = _solutions(stage, flow, flow.source_of(job.source))
+        n = solutions(stage, flow, flow.source_of(job.source))
         return PlanStage(
-            name=name, phase="answers", what=f"answer, {n:g} each", **asked, rows=rows, samples=n,
+            name=name, phase="answers", what=f"answer, {round(n, 1):g} each", **asked, rows=rows, samples=n,
             prompt=solved, output=min(assume.answer, stage.max_tokens), kept=rows * n,
         )  # fmt: skip
     if isinstance(stage, FailRateStage):
@@ -228,16 +231,6 @@ def _of_each_row(name: str, job: SynthJob, rows: float, flow: Flow) -> PlanStage
         name=name, phase="other", what="no model", use=Use.NONE, rows=rows, kept=rows, note="not forecast",
         filter_rows=assume.filter_rows,
     )  # fmt: skip
-
-
-def _solutions(stage: AnswersStage, flow: Flow, read: str) -> float:
-    """Solutions to a question: by its difficulty, where that decides it, as of one with the fail rate supposed."""
-    if read in flow.wanted:
-        return flow.wanted[read]
-    if stage.n_by is None:
-        return float(stage.n)
-    rate, allocation = flow.assume.fail_rate, stage.n_allocation
-    return float(samples_wanted(rate, allocation=allocation, right=stage.n, most=stage.n_most))
 
 
 def _filters(name: str, job: SynthJob, rows: float, flow: Flow) -> list[PlanStage]:

@@ -35,7 +35,7 @@ def _stages(plan: Plan) -> list[str]:
         stage = one.stage
         rows.append([
             stage.phase, stage.name, stage.what, stage.model or "-",
-            short(stage.rows) + (f" x {stage.samples:g}" if stage.samples != 1 else ""), short(one.tokens_in),
+            short(stage.rows) + (f" x {round(stage.samples, 1):g}" if stage.samples != 1 else ""), short(one.tokens_in),
             short(one.tokens_out), *(_gpus(one) if gpu else [_hours(one.hours, gpu)]),
             dollars(one.price), short(stage.kept),
         ])  # fmt: skip

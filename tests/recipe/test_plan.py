@@ -1,6 +1,7 @@
 """Forecasts: closed forms by hand, rows through a recipe, and the paper's recipe beside published recomputations."""
 
 import json
+import random
 
 import pytest
 
@@ -14,6 +15,7 @@ from sq.recipe.paper import ROWS, TOTAL_DOLLARS, TOTAL_HOURS
 from sq.recipe.plan import as_json, plan, write_plan
 from sq.recipe.plan_text import format_plan
 from sq.recipe.sizes import load_sizes
+from sq.synth.allocation import ALLOCATIONS, mean_samples_wanted, samples_wanted
 
 PAPER = """\
 _target_: sq.recipe.config.RecipeConfig
@@ -226,25 +228,37 @@ title: answers by difficulty
 domain: math
 engine: vllm
 stages:
-  labels: {script: synthesize, set: {stage: fail_rate, model: qwen2-math-7b, input: openai/gsm8k, limit: 1000}}
+  labels: {script: synthesize, set: {stage: fail_rate, model: tiny, input: openai/gsm8k, limit: 1000, stage.n: 4}}
   dart: {script: synthesize, set: {stage: questions, source: dart, input: "@labels", stage.count: 1000}}
   hard: {script: synthesize, set: {stage: filter, input: "@dart", filters: [format], where: fail_rate > 0.2}}
   answers: {script: synthesize, set: {stage: answers, input: "@hard", model: qwen2-math-7b}}
   by: {script: synthesize, set: {stage: answers, input: "@labels", model: qwen2-math-7b, stage.n_by: fail_rate}}
+  greedy: {script: synthesize, set: {stage: answers, input: "@hard", model: tiny, stage.n: 1, stage.temperature: 0}}
 """
 
 
 @pytest.mark.parametrize(
     ("assume", "rows", "dart", "by"),
-    [({"fail_rate": 0.75, "keep.where": 0.3}, 300, 12, 16), ({"fail_rate": 0.0, "keep.where": 1.0}, 1000, 1, 1)],
+    # labels of 4 answers, 0 to 4 of them wrong as often as each other: 1, 2, 4, 12, 64 samples; by: 1, 3, 6, 16, 64
+    [({"fail_rate": 0.5, "keep.where": 0.3}, 300, 16.6, 18), ({"fail_rate": 0.0, "keep.where": 1.0}, 1000, 1, 1)],
 )
 def test_where_leaves_a_share_and_difficulty_asks_for_solutions(tmp_path, assume, rows, dart, by):
     (tmp_path / "dart.yaml").write_text(DART)
     forecast = plan(load_recipe(str(tmp_path / "dart.yaml"), []), hardware="h200", changes={"assume": assume})
     answers = {one.stage.name: one.stage for one in forecast.costs if one.stage.phase == "answers"}
-    assert (answers["answers"].rows, answers["answers"].samples) == (rows, dart)  # 4 x 0.75 right of each, 1 in 4 is
-    assert (answers["by"].rows, answers["by"].samples) == (1000, by)
-    assert answers["answers"].kept == rows * dart
+    assert (answers["answers"].rows, answers["answers"].samples) == (rows, pytest.approx(dart))
+    assert (answers["by"].rows, answers["by"].samples) == (1000, pytest.approx(by))
+    assert answers["answers"].kept == pytest.approx(rows * dart) and answers["greedy"].kept == rows
+
+
+@pytest.mark.parametrize("fail_rate, counted", [(0.25, 4), (0.5, 16), (0.8, 3)])
+@pytest.mark.parametrize("allocation", ALLOCATIONS)
+def test_the_mean_of_samples_is_that_of_labels_drawn(fail_rate, counted, allocation):
+    rng, many, how = random.Random(3), 20_000, {"allocation": allocation, "right": 4, "most": 64}
+    rates = [rng.betavariate(2 * fail_rate, 2 - 2 * fail_rate) for _ in range(many)]
+    labels = [sum(rng.random() < rate for _ in range(counted)) / counted for rate in rates]
+    drawn = sum(samples_wanted(label, **how) for label in labels) / many
+    assert mean_samples_wanted(fail_rate, counted, **how) == pytest.approx(drawn, rel=0.04)
 
 
 def test_the_counts_of_the_recipe_decide(tmp_path):
