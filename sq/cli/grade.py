@@ -18,6 +18,7 @@ def add(commands: Any) -> None:
     for column in ("prediction", "reference", "question", "finish_reason", "tolerance"):
         flag = f"--{column.replace('_', '-')}"
         parser.add_argument(flag, default=column, metavar="COLUMN", help=f"column of the {column.replace('_', ' ')}")
+    parser.add_argument("--encoding", help="of text that is not UTF-8: cp1252, utf-16, gb18030, ...")
     parser.add_argument("--workers", type=int, help="grading processes; default: one a core")
     parser.set_defaults(run=_run)
 
@@ -46,7 +47,7 @@ def _run(parsed: argparse.Namespace) -> None:
             bar.update(done - bar.n)
 
         config = GraderConfig(workers=parsed.workers)
-        summary = grade_file(parsed.file, parsed.output, profiles, columns, config, progress=show)
+        summary = grade_file(parsed.file, parsed.output, profiles, columns, config, show, parsed.encoding)
     for profile, statuses in summary.statuses.items():
         counts = ", ".join(f"{count:,} {status}" for status, count in statuses.most_common())
         graded = count_noun(summary.rows - summary.errors, "row")

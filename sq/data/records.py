@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import codecs
 import json
 import logging
 import re
@@ -20,7 +21,8 @@ KEPT_TEXT = 20_000
 """Characters of a bad line that are kept."""
 BROKEN = (EOFError, OSError, zlib.error)
 """What reading a file raises that breaks off."""
-ENCODING = "encoding={} (data.encoding in training, source.encoding in synthesis)"
+ENCODING_KEYS = "(data.encoding in training, source.encoding in synthesis)"
+ENCODING = f"encoding={{}} {ENCODING_KEYS}"
 """How text that is not UTF-8 is asked for."""
 OTHER_ENCODING = f"where the whole file is in another encoding, give {ENCODING.format('cp1252')}"
 """cp1252 reads what latin-1 does, and 0x80 to 0x9f as characters of Windows, of which latin-1 makes controls."""
@@ -73,6 +75,19 @@ def bad_row(file: str, line: int, reason: str, detail: str, text: str = "", unit
 def has_undecoded_bytes(text: str) -> bool:
     """Whether bytes that are no UTF-8 stand in it, each as the surrogate that stands for one."""
     return any("\udc80" <= c <= "\udcff" for c in text)
+
+
+def check_encoding(encoding: str | None) -> None:
+    """Raise a `ValueError` for an encoding that Python does not know."""
+    try:
+        codecs.lookup(encoding or "utf-8")
+    except LookupError as error:
+        raise ValueError(f"encoding={encoding!r} is none that Python knows: cp1252, latin-1, utf-16") from error
+
+
+def with_encoding_key(message: str, key: str) -> str:
+    """A message that names the encoding's key of training and synthesis, with that of another place."""
+    return re.sub(rf"encoding=(\S+) {re.escape(ENCODING_KEYS)}", rf"{key}=\1", message)
 
 
 def with_c1_warning(rows: Iterable[AnyRow], name: str, key: str = "encoding") -> Iterator[AnyRow]:

@@ -7,7 +7,6 @@ stops the rest; a source without one usable row is an error, and it shows before
 
 from __future__ import annotations
 
-import codecs
 import itertools
 import json
 import logging
@@ -28,7 +27,7 @@ from sq.data.hub import read_hub, read_saved, resolve_revision
 from sq.data.locate import InputKind, LocatedInput, format_of, locate
 from sq.data.order import mixed, shuffled
 from sq.data.readers import read_file
-from sq.data.records import BadRow, Record, bad_row, with_c1_warning
+from sq.data.records import BadRow, Record, bad_row, check_encoding, with_c1_warning
 from sq.data.where import RowFilter, both
 
 log = logging.getLogger(__name__)
@@ -77,12 +76,7 @@ class SourceConfig:
             raise ValueError("input and mix are both given; give one of them")
         if self.mix is not None and not self.mix:
             raise ValueError("mix={} names no source")
-        try:
-            codecs.lookup(self.encoding or "utf-8")
-        except LookupError as error:
-            raise ValueError(
-                f"encoding={self.encoding!r} is none that Python knows: cp1252, latin-1, utf-16"
-            ) from error
+        check_encoding(self.encoding)
         if self.where is not None:
             RowFilter(self.where)
         parts(self)

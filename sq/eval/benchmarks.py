@@ -127,6 +127,12 @@ class PublishedBenchmark(BenchmarkConfig):
     split: str | None = setting("test", help="its split")
     revision: str | None = setting(None, help="its commit, branch or tag")
     columns: dict[str, str] = setting({}, help="our column -> their name for it")
+    encoding: str | None = setting(None, help="of text files that are not UTF-8: cp1252, utf-16, gb18030, ...")
+
+    def __post_init__(self) -> None:
+        from sq.data.records import check_encoding
+
+        check_encoding(self.encoding)
 
     def load(self, limit: int | None, seed: int) -> Problems:
         if not self.path and not self.hub:
@@ -143,7 +149,7 @@ class PublishedBenchmark(BenchmarkConfig):
 
     def _read(self, limit: int | None) -> tuple[list[dict[str, Any]], Problems]:
         """The rows that can be read; what cannot is among the unusable problems."""
-        from sq.data.readers import BadRow
+        from sq.data.records import BadRow, with_encoding_key
         from sq.data.sources import SourceConfig, digest, read_source
 
         options, needed = self._reading
@@ -153,9 +159,10 @@ class PublishedBenchmark(BenchmarkConfig):
             split=None if self.path and not _has_splits(self.path) else self.split,
             subset=None if self.path else self.subset,
             revision=None if self.path else self.revision,
+            encoding=self.encoding,
             **options,
         )
-        unread: list[BadRow] = []
+        unread, key = list[BadRow](), f"benchmark.{self.name}.encoding"
         try:
             chosen = (row for row in read_source(source, needed, unread) if self._is_chosen(row))
             rows, origin = list(islice(chosen, limit)), digest(source)
@@ -165,9 +172,12 @@ class PublishedBenchmark(BenchmarkConfig):
                 if self.path
                 else f". A local copy is read with benchmark.{self.name}.path=FILE"
             )
-            raise RowError(f"benchmark {self.name}: {error}{fix}") from error
+            raise RowError(f"benchmark {self.name}: {with_encoding_key(str(error), key)}{fix}") from error
         unusable = [
-            UnusableProblem(key=row_id("bad", **b.place), row=b.row(), reason=b.reason, detail=b.detail) for b in unread
+            UnusableProblem(
+                key=row_id("bad", **b.place), row=b.row(), reason=b.reason, detail=with_encoding_key(b.detail, key)
+            )
+            for b in unread
         ]
         return rows, Problems(by_id={}, unusable=unusable, digest=self._digest(origin))
 
@@ -225,6 +235,7 @@ class ProblemSet(PublishedBenchmark):
     rounds: int = setting(1, ge=1, help="questions of a conversation; the model's own replies stand between them")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if isinstance(self.tolerance, int | float) and self.tolerance < 0:
             raise ValueError(f"tolerance={self.tolerance:g} must be at least 0")
         if isinstance(self.relative_tolerance, int | float) and not 0 < self.relative_tolerance < 1:

@@ -59,6 +59,7 @@ class CodeBenchmark(PublishedBenchmark):
     wall_seconds: float | None = setting(None, gt=0, help="its time in all, where not sandbox.wall_seconds")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for name in ("since", "until"):
             if not _is_day(getattr(self, name) or "2024-01-01"):
                 raise ValueError(f"{name}={getattr(self, name)!r} is no day like 2024-08-01")

@@ -14,7 +14,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sq.core.config import nearest
-from sq.core.errors import RowError
+from sq.core.errors import ConfigError, RowError
 from sq.data.locate import format_of
 from sq.data.readers import BadRow, read_file
+from sq.data.records import OTHER_ENCODING, check_encoding, with_c1_warning, with_encoding_key
 from sq.eval.checkers import storable
 from sq.eval.grade import Grade, Pair
 from sq.eval.grader import Grader
@@ -36,6 +37,7 @@ _CHUNK = 512
 _GRADE_COLUMNS = ("extracted", "correct", "verdict", "reason")
 _NO_UTF8 = re.compile("[\udc80-\udcff]")
 """Bytes that are not UTF-8, as the reader of csv leaves them in a text."""
+_OTHER_ENCODING = with_encoding_key(OTHER_ENCODING, "--encoding")
 Row = dict[str, Any]
 
 
@@ -72,6 +74,7 @@ def grade_file(
     columns: Columns | None = None,
     config: GraderConfig | None = None,
     progress: Callable[[int], None] | None = None,
+    encoding: str | None = None,
 ) -> GradingSummary:
     """Grade a file of outputs.
 
@@ -83,13 +86,15 @@ def grade_file(
         columns: what the columns are called.
         config: bounds of the grading processes.
         progress: called with the number of rows done.
+        encoding: of text that is not UTF-8.
 
     Raises:
+        ConfigError: an encoding that Python does not know.
         RowError: no such file, a format that is not read, a column that no row has or that grading writes.
     """
     path, target = Path(source), _target(Path(source), output)
     rules, names = _profiles(profiles), columns or Columns()
-    rows = _checked(_read(path, {*_columns(rules, []), "error", "line"}), names, path)
+    rows = _checked(_read(path, {*_columns(rules, []), "error", "line"}, encoding), names, path)
     summary = GradingSummary(output=target, statuses={p.value: Counter() for p in rules})
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
@@ -140,13 +145,25 @@ def _suffix(path: Path) -> str:
     raise RowError(f"the output {path} is not .jsonl, .jsonl.gz, .csv or .parquet by its name")
 
 
-def _read(path: Path, added: set[str]) -> Iterator[Row | BadRow]:
+def _read(path: Path, added: set[str], encoding: str | None) -> Iterator[Row | BadRow]:
     """The rows of a file, and what is none; a column that would be overwritten is refused."""
-    for record in read_file(path):
-        row = record if isinstance(record, BadRow) else record[1]
-        if not isinstance(row, BadRow) and (taken := added.intersection(row)):
-            raise RowError(f"{path} has a column '{min(taken)}', which grading writes; rename or drop it in the file")
-        yield row
+    try:
+        check_encoding(encoding)
+    except ValueError as error:
+        raise ConfigError(f"--{error}") from error
+    records = (_keyed(r) if isinstance(r, BadRow) else r[1] for r in read_file(path, encoding=encoding))
+    try:
+        for row in with_c1_warning(records, path.name, "--encoding"):
+            if not isinstance(row, BadRow) and (taken := added.intersection(row)):
+                fix = "which grading writes; rename or drop it in the file"
+                raise RowError(f"{path} has a column '{min(taken)}', {fix}")
+            yield row
+    except RowError as error:
+        raise RowError(with_encoding_key(str(error), "--encoding")) from error
+
+
+def _keyed(bad: BadRow) -> BadRow:
+    return replace(bad, detail=with_encoding_key(bad.detail, "--encoding"))
 
 
 def _checked(rows: Iterator[Row | BadRow], names: Columns, path: Path) -> Iterator[Row | BadRow]:
@@ -184,7 +201,8 @@ def _pair(row: Row, names: Columns) -> Pair | str:
     """The row as a pair, or what is wrong with it."""
     for name, value in row.items():
         if isinstance(value, str) and (byte := _NO_UTF8.search(value)):
-            return f"{name} is not UTF-8: byte 0x{ord(byte[0]) - 0xDC00:02x} at character {byte.start()}"
+            place = f"byte 0x{ord(byte[0]) - 0xDC00:02x} at character {byte.start()}"
+            return f"{name} is not UTF-8: {place}; {_OTHER_ENCODING}"
     values = {}
     for option, name in (("prediction", names.prediction), ("reference", names.reference)):
         value = row.get(name)

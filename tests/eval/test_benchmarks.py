@@ -118,6 +118,24 @@ def test_files_that_cannot_be_used_say_why(tmp_path, rows, name, message):
         benchmark("gsm8k", f"path={path}").load(None, 0)
 
 
+@pytest.mark.parametrize("name", ["gsm8k", "mbpp"])
+def test_a_file_in_another_encoding_is_read_where_it_is_named(tmp_path, name):
+    path = tmp_path / "a.csv"
+    path.write_bytes("question,answer,größe\n5 €?,#### 5,é\n".encode("cp1252"))
+    with pytest.raises(RowError, match=rf"not UTF-8; .* give benchmark.{name}.encoding=cp1252") as error:
+        benchmark(name, f"path={path}").load(None, 0)
+    assert "data.encoding" not in str(error.value)
+    with pytest.raises(ConfigError, match="encoding='latin-99' is none that Python knows"):
+        benchmark(name, f"path={path}", "encoding=latin-99")
+
+
+def test_the_encoding_reaches_the_reader(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_bytes("question,answer\n5 €?,#### 5\n".encode("cp1252"))
+    (problem,) = benchmark("gsm8k", f"path={path}", "encoding=cp1252").load(None, 0).by_id.values()
+    assert problem["question"] == "5 €?"
+
+
 def test_a_missing_file_names_the_nearest(tmp_path):
     written(tmp_path, [{}], "gsm8k_test.jsonl")
     with pytest.raises(RowError, match=r"benchmark gsm8k: there is no file .*did you mean .*gsm8k_test\.jsonl"):

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sq.cli import grade as grade_command
-from sq.core.errors import RowError
+from sq.core.errors import ConfigError, RowError
 from sq.eval.grade_file import Columns, grade_file
 from sq.eval.grader_config import GraderConfig
 
@@ -205,9 +205,33 @@ def test_csv_in_and_out(tmp_path):
     assert [r["verdict"] for r in rows] == ["correct", "wrong", "", "unparsed", "", ""]
     assert (rows[0]["note"], rows[1]["prediction"]) == ("two\nlines, é", "007"), "text as it stood"
     assert "line 5: has 2 fields where 3 are expected" in rows[2]["error"] and (summary.rows, summary.errors) == (6, 3)
-    assert rows[4]["error"] == "prediction is not UTF-8: byte 0xff at character 0"
-    assert rows[5]["error"] == "note is not UTF-8: byte 0xe9 at character 3", "a column that passes through, too"
+    fix = "; where the whole file is in another encoding, give --encoding=cp1252"
+    assert rows[4]["error"] == f"prediction is not UTF-8: byte 0xff at character 0{fix}"
+    assert rows[5]["error"] == f"note is not UTF-8: byte 0xe9 at character 3{fix}", "a column that passes through, too"
     assert read(grade_file(path, tmp_path / "o.jsonl", config=CONFIG).output)[0]["reference"] == "1000"
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("a.csv", "prediction;reference;Größe\n5;5;€\n"),
+        ("a.jsonl", '{"prediction": "5", "reference": "5", "a": "€"}\n'),
+    ],
+)
+def test_a_file_in_another_encoding_is_graded_where_it_is_named(tmp_path, caplog, capsys, name, row):
+    path = tmp_path / name
+    path.write_bytes(row.encode("cp1252"))
+    with pytest.raises(RowError, match="not UTF-8.* give --encoding=cp1252"):
+        grade_file(path, config=CONFIG)
+    parser = argparse.ArgumentParser()
+    grade_command.add(parser.add_subparsers())
+    parsed = parser.parse_args(["grade", str(path), "--encoding", "cp1252", "--workers", "1"])
+    parsed.run(parsed)
+    assert "100.0% of 1 row correct" in capsys.readouterr().out and not caplog.records
+    grade_file(path, config=CONFIG, encoding="latin-1")
+    assert "with --encoding=cp1252" in caplog.text
+    with pytest.raises(ConfigError, match="--encoding='latin-99' is none that Python knows"):
+        grade_file(path, config=CONFIG, encoding="latin-99")
 
 
 def test_profiles_may_be_named_together_on_the_command_line(tmp_path, capsys):
