@@ -36,6 +36,13 @@ _FINAL = re.compile(
     r"final answer\s*(?:is|:)\s*:?\s*(?:\$([^$]{1,200})\$|(-?\$?\d[\d,]*(?:\.\d+)?))(?=\s*(?:[.,!]|$|\n))",
     re.IGNORECASE,
 )
+_REASON = re.compile(
+    r"((?:\$[^$\n]{1,200}\$|[$-]{0,2}\d[\d.,/]*%?|\((?-i:[A-J])\))(?:\s?[A-Za-z]{1,15}){0,2}?|"
+    r"(?-i:[A-J](?:[、，,\s]{1,2}[A-J]){0,7})|yes|no|true|false)"
+    r"(?:[\s,;]+\(?(?:because|since|as|so\sthat)\b|[，,；。\s]*(?:因为|由于|因為|由於))",
+    re.IGNORECASE,
+)
+"""A value and, behind it, a reason for it."""
 
 
 def last_hashes(text: str) -> re.Match[str] | None:
@@ -70,3 +77,9 @@ def stated_last(after: str) -> str | None:
         return None
     number = stated[-1].group(1) or stated[-1].group(2)
     return number if any(c.isdigit() for c in number) else None
+
+
+def before_reason(sentence: str) -> str:
+    """The value that a sentence starts with, and gives a reason for: `(B)` of `(B) because A is wrong`."""
+    reasoned = _REASON.match(sentence)
+    return reasoned[1].rstrip(" ,") if reasoned else ""

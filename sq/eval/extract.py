@@ -16,7 +16,7 @@ from pathlib import Path
 from sq.core import thinking
 from sq.core.files import code_version
 from sq.core.thinking import tail
-from sq.eval.announced import last_choice, last_hashes, last_phrase, stated_last
+from sq.eval.announced import before_reason, last_choice, last_hashes, last_phrase, stated_last
 from sq.eval.answer_text import after_thinking, visible_text
 from sq.eval.boxes import boxed, last_boxes
 from sq.eval.equal import han
@@ -108,7 +108,7 @@ _EQUATIONS = re.compile(
     rf"(?:^|[\s,])({_EQUATION}(?:(?:\s*,\s*(?:(?:and|or)\s+)?|\s+and\s+|\s+or\s+)(?:{_EQUATION}|-?[\d./]+))*)$",
     re.ASCII,
 )
-_SENTENCE_END = re.compile(r"\.(?=\s+[A-Z(\[]|\s*$)|\n\s*\n|\n(?=[A-Z#*【-])|[!?](?=\s|$)|[。！？]")
+_SENTENCE_END = re.compile(r"\.(?=\s+[A-Z(\[]|\s*$)|\n\s*\n|\n(?=[A-Z#*【-])|(?<=\S)(?=【)|[!?](?=\s|$)|[。！？]")
 _ENDED = re.compile(r".*(?:\n|[.!?](?=\s)|[。！？])", re.DOTALL)
 _BARE_CHOICE = re.compile(r"\(([A-H])\)[.!\s]*$|\b(?:option|choice)\s+([A-H])[.!\s]*$", re.ASCII)
 _BARE_NAME = re.compile(
@@ -214,6 +214,9 @@ def _segment(text: str, start: int) -> str:
 def _from_segment(segment: str) -> str:
     """The answer in a sentence that announces it."""
     segment = segment.replace("**", "").replace('\\"', '"').strip().strip('"').strip()
+    reasoned = before_reason(segment)
+    if reasoned:
+        return reasoned
     if not segment:
         return ""
     if not _is_sentence(segment):
