@@ -43,6 +43,15 @@ _REASON = re.compile(
     re.IGNORECASE,
 )
 """A value and, behind it, a reason for it."""
+_CHANGED = re.compile(
+    r"(?:\bat (?:the )?(?:most|least)|"
+    r"\b(?:more|less|fewer|greater|smaller|larger|bigger|higher|lower) than|\bor equal to|"
+    r"\bout of|\b(?:twice|thrice|double|triple)|[\d}$]\s?(?:\\?%|percent)\$? of|"
+    r"(?:\b(?:half|halves|thirds?|quarters?|fourths?|fifths?|sixths?|sevenths?|eighths?|ninths?|tenths?|percent|square|cube|"
+    r"root|factorial|reciprocal|inverse|logarithm|times)|\d) of)(?: the)?\s?(?:\$|\\[(\[])?$",
+    re.IGNORECASE,
+)
+"""Words that change the number behind them."""
 
 
 def last_hashes(text: str) -> re.Match[str] | None:
@@ -83,3 +92,9 @@ def before_reason(sentence: str) -> str:
     """The value that a sentence starts with, and gives a reason for: `(B)` of `(B) because A is wrong`."""
     reasoned = _REASON.match(sentence)
     return reasoned[1].rstrip(" ,") if reasoned else ""
+
+
+def is_changed(sentence: str, value: str) -> bool:
+    """Whether a few words before the value that a sentence ends in change it: `at most 7`, `half of 7`, `40% of 50`."""
+    before = re.split(r"\b(?:is|are|be|was)\s", sentence[: sentence.rfind(value)])[-1].rstrip()
+    return len(before.split()) <= 6 and bool(_CHANGED.search(before))

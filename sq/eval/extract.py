@@ -16,7 +16,7 @@ from pathlib import Path
 from sq.core import thinking
 from sq.core.files import code_version
 from sq.core.thinking import tail
-from sq.eval.announced import before_reason, last_choice, last_hashes, last_phrase, stated_last
+from sq.eval.announced import before_reason, is_changed, last_choice, last_hashes, last_phrase, stated_last
 from sq.eval.answer_text import after_thinking, visible_text
 from sq.eval.boxes import boxed, last_boxes
 from sq.eval.equal import han
@@ -77,7 +77,7 @@ _YES = re.compile(r"\W{0,4}(Yes|No)\b(?:[,.!:;]|\s*$)")
 _AMOUNTS = re.compile(r"(\d[\d.,/]*\s*[A-Za-z]{1,12},?\s+(?:and\s+)?){1,2}\d[\d.,/]*\s*[A-Za-z]{1,12}\.?", re.ASCII)
 _LISTED = re.compile(r"(?:solutions|roots|answers|zeros|values)\b[^.\n]{0,80}?\bare[ :]+([^\n]{1,200})$", re.IGNORECASE)
 _LABEL_TAIL = re.compile(
-    r"(?:^|(?<=[\s:*]))(?:is|are|be|equals|equal to|was|=|get|gives|yields|obtain|have)(?=[\s:$\\])[ \t]*:?",
+    r"(?:^|(?<=[\s:*]))(?:is|are|be|equals|(?<!or )equal to|was|=|get|gives|yields|obtain|have)(?=[\s:$\\])[ \t]*:?",
     re.IGNORECASE,
 )
 _ITEMS = re.compile(
@@ -110,6 +110,7 @@ _EQUATIONS = re.compile(
 )
 _SENTENCE_END = re.compile(r"\.(?=\s+[A-Z(\[]|\s*$)|\n\s*\n|\n(?=[A-Z#*【-])|(?<=\S)(?=【)|[!?](?=\s|$)|[。！？]")
 _ENDED = re.compile(r".*(?:\n|[.!?](?=\s)|[。！？])", re.DOTALL)
+_MINUS = re.compile(r"^(?:minus|negative)\s+(?=[.\d])", re.IGNORECASE)
 _BARE_CHOICE = re.compile(r"\(([A-H])\)[.!\s]*$|\b(?:option|choice)\s+([A-H])[.!\s]*$", re.ASCII)
 _BARE_NAME = re.compile(
     r"\b(?:is|are|becomes|called)\s+(?:an?\s+|the\s+)?([A-Za-z][a-z-]+(?:\s[a-z-]{3,}){0,2})[.!\s]*$", re.ASCII
@@ -214,6 +215,7 @@ def _segment(text: str, start: int) -> str:
 def _from_segment(segment: str) -> str:
     """The answer in a sentence that announces it."""
     segment = segment.replace("**", "").replace('\\"', '"').strip().strip('"').strip()
+    segment = _MINUS.sub("-", segment)
     reasoned = before_reason(segment)
     if reasoned:
         return reasoned
@@ -230,7 +232,7 @@ def _from_segment(segment: str) -> str:
         if tail and not _is_sentence(tail):
             return tail
     last = _last(segment)
-    return last[0] if last else ""
+    return (segment if is_changed(segment, last[0]) else last[0]) if last else ""
 
 
 def _named(text: str) -> tuple[str, AnswerLocation]:
