@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from sq.core.files import read_json
@@ -31,10 +33,24 @@ def benchmarks(artifacts: RunArtifacts) -> Section | None:
         for name in stage.benchmarks:
             for grader, right in accuracies_by_grader(stage, name).items():
                 accuracy = share_interval(list(right.values()))
-                rows.append((stage.name, name, grader, accuracy, paper_figure(base, name), base))
+                rows.append((stage.name, name, _format(stage, name), grader, accuracy, paper_figure(base, name), base))
     if not rows:
         return None
     return section("benchmarks", rows=rows, evaluations=len(stages), columns=BENCHMARKS, students=SCALEQUEST)
+
+
+def _format(stage: StageArtifacts, benchmark: str) -> str:
+    """How the questions were put, and after how many examples, as its run or else its recipe tells; or nothing."""
+    params: dict[str, Any] = {}
+    with suppress(OSError, ValueError, KeyError, TypeError), open(stage.directory / "metrics.jsonl") as file:
+        params = next((each["params"] for each in map(json.loads, file) if each["op"] == "params"), {})
+    own = f"formats.{params.get('model.name')}"
+    key = own if f"{own}.name" in params else "format"
+    given = (o.lstrip("+").removeprefix("format=") for o in stage.overrides if o.lstrip("+").startswith("format="))
+    name = str(params.get(f"{key}.name") or next(given, ""))
+    shots = params.get(f"{key}.shots.count")
+    takes_none = any(k.startswith((f"benchmark.{benchmark}.domain.", f"benchmark.{benchmark}.ask")) for k in params)
+    return f"{name}, {shots}-shot" if name and shots and not takes_none else name
 
 
 def stage_metrics(artifacts: RunArtifacts) -> Section | None:
