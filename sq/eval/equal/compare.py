@@ -39,8 +39,8 @@ class Comparison:
 
     def __call__(self, answer: Node, reference: Node) -> bool:
         """Whether `answer` says what `reference` says."""
-        if answer == reference:
-            return True
+        if answer == reference or sets.hold_other_sets(answer, reference):
+            return answer == reference
         answer, reference = parameters.same_parameter(_plain(answer), _plain(reference))
         if plus_minus.has(answer) or plus_minus.has(reference) or plus_minus.lists_tuples(answer, reference):
             return self.lists(_expanded(answer), _expanded(reference))

@@ -55,6 +55,7 @@ _RENAMED = re.compile(
     r"(?P<emptyset>varnothing)|(?P<set>smallsetminus|backslash)|(?P<phi>varphi)|(?P<epsilon>varepsilon)|"
     r"(?P<text>textnormal|textrm|textsf|texttt|textup|mbox|hbox|textit|textbf|emph|textsc))(?![A-Za-z])"
 )
+_OF_THE_EMPTY_SET = re.compile(r"\\\{\s*(?:\\(?:emptyset|varnothing)|\\\{\s*\\\})\s*\\\}")
 _SPELLED = {"set": r"\setminus", "vert": "|", "norm": r"\|"}
 _SEPARATOR = re.compile(
     r"(?<=\d)\s?(?:\{\s*,\s*\}|,\\!|\\,|\\!|\{ \}|,\{\}|\\;)\s*(?=\d{3}(?!\d))|(?<=\d),\\!\s*(?=\d)"
@@ -135,6 +136,7 @@ def literal(text: str) -> str:
 
 def words(text: str) -> str:
     """A key for prose: letters and digits only, one case, one space."""
+    text = _OF_THE_EMPTY_SET.sub(" set of the empty set ", text)
     text = re.sub(r"\\(?:text|mathrm|mathbf|operatorname)\b", " ", text)
     text = re.sub(r"\\([A-Za-z]+)", r"\1", text)
     return " ".join(re.findall(r"[^\W_]+|[-+*/=<>^_|()\[\].,]", text.casefold().strip(" .\t\n"))).rstrip(" .,")

@@ -54,6 +54,19 @@ def real_set(node: Node) -> Pieces | None:
         return None if pieces is None else _merged(pieces)
 
 
+def hold_other_sets(a: Node, b: Node) -> bool:
+    """Whether two sets differ in how many of their elements are sets: `{1, {2}}` and `{1, 2}`."""
+    return _in_braces(a) and _in_braces(b) and _sets_held(a) != _sets_held(b)
+
+
+def _in_braces(node: Node) -> bool:
+    return node == Const("emptyset") or (isinstance(node, Seq) and node.left == "\\{")
+
+
+def _sets_held(node: Node) -> int:
+    return sum(map(_in_braces, node.items)) if isinstance(node, Seq) else 0
+
+
 def same_set(a: Pieces, b: Pieces) -> bool:
     """Whether two sets have the same pieces."""
     return len(a) == len(b) and all(
