@@ -43,7 +43,8 @@ def _run(parsed: argparse.Namespace) -> None:
     if len(parsed.what) == 2:
         from sq.eval.compare import compare, format_comparison
 
-        print(format_comparison(compare(*map(Path, parsed.what))))
+        a, b = parsed.what
+        print(f"A: {a}\nB: {b}\n{format_comparison(compare(a, b))}")
     elif len(parsed.what) > 2:
         raise ConfigError(
             f"{len(parsed.what)} things cannot be compared: give two evaluations, or one experiment's name"

@@ -1,7 +1,10 @@
 """Two runs compared by their directories: what is real, what is not, and what cannot be compared."""
 
+import argparse
+
 import pytest
 
+from sq.cli import compare as compare_command
 from sq.core.errors import RowError
 from sq.core.ledger import Ledger, WorkItem
 from sq.core.rows import SCORE, fit_row, row_id
@@ -118,3 +121,12 @@ def test_what_cannot_be_compared_says_why(tmp_path):
     ):
         with pytest.raises(RowError, match=message):
             compare(a, other)
+
+
+def test_the_command_says_which_directory_each_column_is(tmp_path, capsys):
+    a, b = (evaluation(tmp_path / name, {f"p{i}": i % 2 for i in range(4)}) for name in ("first", "second"))
+    parser = argparse.ArgumentParser()
+    compare_command.add(parser.add_subparsers())
+    parsed = parser.parse_args(["compare", str(a), str(b)])
+    parsed.run(parsed)
+    assert capsys.readouterr().out.startswith(f"A: {a}\nB: {b}\nbenchmark  grader")
