@@ -15,7 +15,7 @@ def add(commands: Any) -> None:
         "--output", type=Path, help="where the graded rows go; default: NAME.graded.SUFFIX beside the file"
     )
     parser.add_argument("--profile", action="append", help="strict (default), dart, math-verify; strict,dart for both")
-    for column in ("prediction", "reference", "question", "finish_reason", "tolerance"):
+    for column in ("prediction", "reference", "question", "finish_reason", "tolerance", "relative_tolerance"):
         flag = f"--{column.replace('_', '-')}"
         parser.add_argument(flag, default=column, metavar="COLUMN", help=f"column of the {column.replace('_', ' ')}")
     parser.add_argument("--encoding", help="of text that is not UTF-8: cp1252, utf-16, gb18030, ...")
@@ -39,6 +39,7 @@ def _run(parsed: argparse.Namespace) -> None:
         question=parsed.question,
         finish_reason=parsed.finish_reason,
         tolerance=parsed.tolerance,
+        relative_tolerance=parsed.relative_tolerance,
     )
     profiles = [name.strip() for given in parsed.profile or ["strict"] for name in given.split(",") if name.strip()]
     with tqdm(unit="row", desc="grade", leave=False, dynamic_ncols=True, disable=None) as bar:

@@ -28,9 +28,11 @@ from sq.data.locate import format_of
 from sq.data.readers import BadRow, read_file
 from sq.data.records import OTHER_ENCODING, check_encoding, with_c1_warning, with_encoding_key
 from sq.eval.checkers import storable
+from sq.eval.equal.numbers import EXACT
 from sq.eval.grade import Grade, Pair
 from sq.eval.grader import Grader
 from sq.eval.grader_config import GraderConfig, Profile
+from sq.eval.tolerances import check_tolerance, tolerance_of
 
 SUFFIXES = (".jsonl.gz", ".jsonl", ".parquet", ".csv")
 _CHUNK = 512
@@ -50,6 +52,7 @@ class Columns:
     question: str = "question"
     finish_reason: str = "finish_reason"
     tolerance: str = "tolerance"
+    relative_tolerance: str = "relative_tolerance"
 
 
 @dataclass(kw_only=True)
@@ -217,16 +220,19 @@ def _pair(row: Row, names: Columns) -> Pair | str:
         values[option] = str(value)
     if not values["reference"].strip():  # an empty prediction is an output without an answer
         return f"{names.reference} is empty; a text or a number is needed"
-    tolerance, reason = row.get(names.tolerance), row.get(names.finish_reason)
+    errors = {"tolerance": row.get(names.tolerance), "relative": row.get(names.relative_tolerance)}
     try:
-        allowed = None if tolerance in (None, "") else float(str(tolerance))
-    except ValueError:
-        return f"{names.tolerance} is {tolerance!r}; a number is needed"
+        check_tolerance(errors, values["reference"])
+        allowed = tolerance_of(errors, EXACT)
+    except ValueError as error:
+        return str(error)
+    reason = row.get(names.finish_reason)
     return Pair(
         prediction=values["prediction"],
         reference=values["reference"],
         question=str(row.get(names.question) or ""),
-        tolerance=allowed,
+        tolerance=allowed.absolute,
+        relative_tolerance=allowed.relative,
         finish_reason=None if reason is None else str(reason),
     )
 

@@ -144,7 +144,7 @@ def test_a_bad_line_becomes_a_row_with_its_error(tmp_path):
     assert "line 3: is a JSON list" in rows[2]["error"]
     assert "prediction is missing" in rows[3]["error"] and "prediction is missing" in rows[4]["error"]
     assert "prediction is list" in rows[5]["error"]
-    assert "tolerance is 'big'" in rows[6]["error"]
+    assert "tolerance 'big' is no number" in rows[6]["error"]
     assert not any(r["correct"] for r in rows[1:9])
 
 
@@ -157,6 +157,22 @@ def test_a_reference_of_several_answers_and_an_allowed_error(tmp_path):
     graded = read(grade_file(written(tmp_path / "r.jsonl", rows), config=CONFIG).output)
     assert [r["verdict"] for r in graded] == ["correct", "correct", "unparsed"]
     assert graded[2]["reason"] == "cut off before an answer"
+
+
+def test_the_errors_that_references_allow_are_read_as_benchmarks_are(tmp_path):
+    rows = [
+        {"prediction": "0.16, 20.2", "reference": "0.1, 20", "tolerance": "0.1,0.2"},
+        {"prediction": "0.25, 20.2", "reference": "0.1, 20", "tolerance": "0.1,0.2"},
+        {"prediction": "104", "reference": "100", "relative_tolerance": 0.05},
+        {"prediction": "106", "reference": "100", "relative_tolerance": "0.05"},
+        {"prediction": "8", "reference": "7", "tolerance": "0.1,0.2"},
+        *({"prediction": "8", "reference": "7", "tolerance": value} for value in ("inf", "nan", -1)),
+        *({"prediction": "8", "reference": "7", "relative_tolerance": value} for value in ("inf", -0.1)),
+        {"prediction": "8", "reference": "7", "tolerance": ""},
+    ]
+    graded = read(grade_file(written(tmp_path / "r.jsonl", rows), config=CONFIG).output)
+    assert [r["verdict"] for r in graded] == ["correct", "wrong", "correct", "wrong", *[None] * 6, "wrong"]
+    assert "is of 2 values" in graded[4]["error"] and "'inf' is no number of at least 0" in graded[5]["error"]
 
 
 @pytest.mark.parametrize(
