@@ -87,7 +87,7 @@ class Columns:
             theirs = _alias(ours, row.keys() - self._never(ours))
             if len(theirs) == 1:
                 row[ours] = row[theirs[0]]
-        if problem := self._check_needed(row):
+        if problem := self._check_needed(row, plan):
             return problem
         self._fit_others(row)
         return self._identify(row, record, number, run, seen)
@@ -128,24 +128,33 @@ class Columns:
             return "answer" in plan and not self._never(ours)
         return ours == "answer" and "solution" in plan and self._form in ("auto", "math")
 
-    def _check_needed(self, row: dict[str, Any]) -> Problem | None:
+    def _check_needed(self, row: dict[str, Any], plan: Mapping[str, str]) -> Problem | None:
         for name, kind in self.need.items():
             value = self._coerce(name, row.get(name), kind)
             if value is None:
                 given = name in row
-                return "missing_column", f"has no value in the column '{name}'" if given else _missing(name, row)
+                return (
+                    "missing_column",
+                    f"has no value in the column {self._theirs(name, plan)}" if given else _missing(name, row),
+                )
             problem = value_problem(value, kind)
             if isinstance(value, str) and pa.types.is_string(kind):
                 unusable = text_problem(value)
                 if unusable and (name not in self._any_text or (value and "surrogate" in unusable)):
                     if has_undecoded_bytes(value):
-                        return "invalid_utf8", f"column '{name}' is not UTF-8; {OTHER_ENCODING}"
+                        return "invalid_utf8", f"column {self._theirs(name, plan)} is not UTF-8; {OTHER_ENCODING}"
                     reason = "empty_text" if unusable[3:] in ("empty", "blank") else "bad_text"
-                    return reason, f"column '{name}' {unusable}"
+                    return reason, f"column {self._theirs(name, plan)} {unusable}"
             elif problem:
-                return "mistyped_column", f"column '{name}': {problem}"
+                return "mistyped_column", f"column {self._theirs(name, plan)}: {problem}"
             row[name] = value
         return None
+
+    def _theirs(self, name: str, plan: Mapping[str, str]) -> str:
+        """A column as the file names it, for a message, and which of ours `columns` says it is."""
+        theirs = next((plan[n] for n in (name, *_alias(name, plan)) if n in plan), name)
+        mapped = next((ours for ours, given in self._names.items() if given == theirs), None)
+        return f"{theirs!r} (columns.{mapped})" if mapped else repr(theirs)
 
     def _fit_others(self, row: dict[str, Any]) -> None:
         """Columns of ours that nobody needs here: of the right type, or moved to `extra`, so that nothing is lost."""

@@ -318,3 +318,27 @@ def test_a_csv_number_that_is_none(tmp_path):
     assert [r.reason for r in rejects] == ["mistyped_column", "missing_column"]
     loose = read(path)
     assert "steps" not in loose[0] and json.loads(loose[0]["extra"]) == {"steps": "many"}
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "words"),
+    [
+        (
+            "Frage,Lösung\na,b\nc,\n",
+            {"question": "Frage", "solution": "Lösung"},
+            "column 'Lösung' (columns.solution) is empty",
+        ),
+        (
+            "Frage,Lösung\na,b\n,d\n",
+            {"question": "Frage", "solution": "Lösung"},
+            "column 'Frage' (columns.question) is empty",
+        ),
+        ("problem,output\na,b\n ,d\n", {}, "column 'problem' is blank"),
+        ("question,solution\na,b\nc,\n", {}, "column 'solution' is empty"),
+    ],
+)
+def test_an_empty_cell_is_named_by_the_file_s_own_column(tmp_path, text, columns, words):
+    rejects = []
+    path = put(tmp_path, text.encode(), "a.csv")
+    assert len(read(path, rejects, need=("question", "response"), columns=columns)) == 1
+    assert [r.detail for r in rejects] == [words]
