@@ -38,6 +38,9 @@ _BEHIND = re.compile(
     rf"(?![{_HAN}])\s*(?(1)\}})"
 )
 
+_MINUTES = re.compile(r"时\}?\s*+\d[\d.]*+\s*+(?:\\text\s*+\{\s*+)?分(?![钟之])")
+"""Minutes behind hours, which are no points: `2 小时 30 分`."""
+
 
 def in_digits(text: str) -> str:
     """`12 万元` as `120000 元`."""
@@ -46,7 +49,7 @@ def in_digits(text: str) -> str:
 
 def in_latex(text: str) -> str:
     r"""`5 厘米` as `5 \text{cm}`, `3 个` as `3 \text{items}`."""
-    return _BEHIND.sub(_unit, text)
+    return _BEHIND.sub(_unit, _MINUTES.sub(r"\g<0>钟", text))
 
 
 def _value(match: re.Match[str]) -> str:

@@ -151,7 +151,9 @@ def _unopened(text: str) -> bool:
 def _ascii_signs(text: str) -> str:
     text = _SUPER_RUN.sub(lambda m: "^{" + m.group().translate(_SUPER) + "}", text)
     text = _SUB_RUN.sub(lambda m: "_{" + m.group().translate(_SUB) + "}", text)
-    text = _EITHER.sub(lambda m: f"{m.group(1)}或" if m.group(1) else " or ", han.in_digits(text))
+    text = _EITHER.sub(lambda m: f"{m.group(1)}或" if m.group(1) else " or ", han.in_digits(text)).replace(
+        "且", " and "
+    )
     text = han.in_latex(text)
     text = _CIRCLED.sub(lambda m: m.group()[0] + ", ", text)
     text = re.sub(r"[€£¥₹](?=\s*[-\d.])", "", text).translate(_SIGN_TABLE)

@@ -48,7 +48,7 @@ _MONTHS = {
 }
 _KINDS = frozenset("triangle function number sequence series angle polygon event variable".split())
 """Nouns that an adjective implies: `isosceles` is `isosceles triangle`."""
-_LETTERS = re.compile(r"\(?[A-H]\)?(?:(?:\s*[,;&]\s*|\s+and\s+|\s*,\s*and\s+|)\(?[A-H]\)?){1,7}", re.ASCII)
+_LETTERS = re.compile(r"\(?[A-H]\)?(?:(?:\s*[,;&和]\s*|\s+and\s+|\s*,\s*and\s+|)\(?[A-H]\)?){1,7}", re.ASCII)
 _LABELLED = re.compile(r"([A-Z][a-z]{2,9}) ([A-Z]|\d{1,2})", re.ASCII)
 _ITEM = re.compile(r"([A-Za-z][A-Za-z' -]{1,24}):\s*([^\s:][^:]*)", re.ASCII)
 _NO_LABEL = frozenset("negative minus plus not non about over under than half exactly nearly sin cos tan log".split())
