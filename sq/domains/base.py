@@ -18,11 +18,15 @@ DEFAULT_DOMAIN = "arithmetic"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Document:
-    """A piece of text to pretrain on: plain `text`, or a `question` to be put in chat form, `solution` or none."""
+    """A piece of text to pretrain on: plain `text`, or a `question` to be put in chat form, `solution` or none.
+
+    The question carries loss too, but where it is `given`.
+    """
 
     text: str = ""
     question: str = ""
     solution: str = ""
+    given: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

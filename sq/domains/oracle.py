@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from sq.core.config import setting
+from sq.core.errors import ConfigError
 from sq.domains.base import DEFAULT_DOMAIN
 from sq.engine.base import Completion, Message, Request, Result, Sampling, ScoreRequest, ScoreResult
 from sq.engine.config import EngineConfig
@@ -30,6 +31,8 @@ WRITING_MARKS = {
     "concepts:": "concepts", "new question:": "from_concepts",
 }  # fmt: skip
 """Headings that the prompts of question sources ask for, and the role that writes so."""
+REVIEW = "review"
+"""A judge's words on the question alone (prompt judge_bare), for a judge to learn from; not every domain has them."""
 ROLES = (
     "improve_solvability", "raise_difficulty", "judge", "solve", "rate_difficulty", "classify_topic",
     *WRITING_MARKS.values(),
@@ -69,7 +72,7 @@ class OracleConfig(EngineConfig):
     reads_ids: ClassVar[bool] = False
 
     domain: str = setting(DEFAULT_DOMAIN, help=f"whose oracle: the run's domain ({' and '.join(ORACLES)} have one)")
-    role: str = setting(AUTO, choices=(AUTO, *ROLES), help="what it is asked to do; auto: seen from each prompt")
+    role: str = setting(AUTO, choices=(AUTO, *ROLES, REVIEW), help="what it is to do; auto: seen from each prompt")
     error_rate: float = setting(0.0, ge=0, le=1, help="share of replies and scores that are wrong or unreadable")
 
     def __post_init__(self) -> None:
@@ -102,6 +105,8 @@ class OracleEngine:
         self.config = config or OracleConfig()
         self._responder = _responder(self.config.domain)
         c = self.config
+        if c.role not in (AUTO, *self._responder.replies):
+            raise ConfigError(f"engine.role={c.role}: the oracle of domain {c.domain} has no such role")
         self.fingerprint = f"{c.domain}-oracle-{self._responder.version}-{c.role}-{c.error_rate:g}"
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:

@@ -1,7 +1,8 @@
-"""The tiny models: a Llama of 3M parameters and a BPE tokenizer of 1,024 entries, made from nothing.
+"""The tiny models: a Llama of 2M parameters and a BPE tokenizer of 1,024 entries, made from nothing.
 
 Small enough to train on a laptop's CPU and to ship with the package, real enough that transformers and vLLM serve it
-like any other model: heads of 64, one id per digit, a ChatML template.
+like any other model: heads of 64, one id for each number below 100 (its facts are then a table, soon learnt), a ChatML
+template.
 """
 
 from __future__ import annotations
@@ -21,15 +22,14 @@ TEMPLATE = (
 
 
 def make_tokenizer(texts: Iterable[str]) -> PreTrainedTokenizerFast:
-    """A byte-level BPE trained on `texts`: single digits, ids for the chat marks, nothing added on its own."""
+    """A byte-level BPE trained on `texts`: numbers below 100 whole, ids for the chat marks, nothing else added."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Digits(individual_digits=True),
-            pre_tokenizers.Split(Regex(r" ?[A-Za-z]+|[0-9]| ?[^\sA-Za-z0-9]|\s"), behavior="isolated"),
+            pre_tokenizers.Split(Regex(r" ?[A-Za-z]+| ?[0-9]{1,2}| ?[^\sA-Za-z0-9]|\s"), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )
@@ -61,7 +61,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> LlamaForCausalL
         vocab_size=VOCABULARY,
         hidden_size=192,
         intermediate_size=512,
-        num_hidden_layers=6,
+        num_hidden_layers=4,
         num_attention_heads=3,
         num_key_value_heads=3,
         head_dim=64,

@@ -71,6 +71,9 @@ class SelectStage(SynthStage):
     min_agreement: float = setting(
         0.0, ge=0, le=1, help="least share of a question's candidates that have its commonest answer"
     )
+    judge_answers: bool = setting(
+        False, help="the answer in the judge's reply (column judge_reply) must be the best one's, or the question goes"
+    )
     keep_cut_off: bool = setting(False, help="let candidates that ran into the token limit stand, if they answer")
 
     def __post_init__(self) -> None:
@@ -230,6 +233,9 @@ class Selector:
         standing.sort(key=lambda row: (*self._order(row, weights), row_id("tie", seed=self.seed, id=row["id"])))
         for rank, row in enumerate(standing):
             row["rank"] = rank
+        if self.stage.judge_answers and (doubt := self._doubt(standing[0])):
+            rejects += [Reject(row=row, reason="judge_differs", detail=doubt) for row in standing]
+            return ItemResult(key=key, rejects=rejects)
         kept = self._kept(standing, groups)
         ids = {row["id"] for row in kept}
         rejects += [
@@ -263,6 +269,13 @@ class Selector:
         if stage.min_reward is not None and row["reward"] < stage.min_reward:
             return "low_reward", f"{row['reward']:.4f}"
         return None
+
+    def _doubt(self, best: Row) -> str | None:
+        """What the judge answered, where it is not the best answer."""
+        own = self.domain.final_answer(best.get("judge_reply") or "")
+        if own is not None and self.domain.check(own, best["response_answer"]):
+            return None
+        return f"the judge's own answer is {own or 'missing'}, not {best['response_answer']}"
 
     def _kept(self, ranked: list[dict[str, Any]], groups: dict[str, str]) -> list[dict[str, Any]]:
         """Those that stay, the best first."""

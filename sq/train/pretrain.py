@@ -38,7 +38,10 @@ class PretrainStage(TokenStage):
         return make_tokenizer(_text(document) for document in domain.corpus(TOKENIZER_DOCUMENTS, seed))
 
     def encoding(self, context: RowContext) -> Encoding:
-        """Every token is a target. Plain text ends with the pad token, which thereby means an end."""
+        """Every token is a target, but those of a question that is given. Plain text ends with the pad token.
+
+        Many given questions do not change what follows the chat prefix; the pad token thereby means an end.
+        """
         chat, tokenizer = context.chat, context.tokenizer
 
         def generate() -> Iterator[dict[str, Any]]:
@@ -48,11 +51,11 @@ class PretrainStage(TokenStage):
         def encode(row: dict[str, Any]) -> EncodedRow:
             if row["text"]:
                 ids = (*tokenizer(row["text"], add_special_tokens=False)["input_ids"], tokenizer.pad_token_id)
-            elif row["solution"]:
-                ids = chat.training_ids(row["question"], row["solution"]).ids
-            else:
-                ids = chat.question_ids(row["question"]).ids
-            return EncodedRow([SupervisedTokens(ids, 0)])
+                return EncodedRow([SupervisedTokens(ids, 0)])
+            if not row["solution"]:
+                return EncodedRow([SupervisedTokens(chat.question_ids(row["question"]).ids, 0)])
+            worked = chat.training_ids(row["question"], row["solution"])
+            return EncodedRow([worked if row["given"] else SupervisedTokens(worked.ids, 0)])
 
         return Encoding(need=(), encode=encode, generate=generate)
 

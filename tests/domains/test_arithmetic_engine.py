@@ -15,7 +15,7 @@ from sq.domains.oracle import OracleConfig, OracleEngine, question_in
 from sq.engine.base import Engine, Request, Sampling, ScoreRequest
 
 PROMPTS = Path(__file__).parents[2] / "conf" / "prompt"
-SOUND = "Tom has 12 apples. He buys 7 more apples. He eats 4 apples. How many apples does Tom have now?"
+SOUND = "Tom has 12 apples. He buys 7 more apples. He sells 4 apples. How many apples does Tom have now?"
 BROKEN = "Tom has some apples. He buys 7 more apples. How many apples does Tom have now?"
 
 
@@ -59,14 +59,14 @@ def test_raising_difficulty(question: str) -> None:
 
 def test_rating_difficulty_grows_with_the_steps() -> None:
     rng = random.Random(1)
-    scores = [reply("rate_difficulty", problem(rng, low=n, high=n).question) for n in (1, 2, 3, 4, 6)]
+    scores = [reply("rate_difficulty", problem(rng, low=n, high=n).question) for n in (1, 2, 3, 4, 5)]
     assert scores == [20, 40, 60, 80, 100]
 
 
 def test_classifying_the_topic() -> None:
     assert reply("classify_topic", SOUND) == "Arithmetic"
     assert (
-        reply("classify_topic", "A room is 4 meters long and 3 meters wide. What is the area of the room?")
+        reply("classify_topic", "The room is 4 meters long and 3 meters wide. What is the area of the room?")
         == "Geometry"
     )
 

@@ -9,13 +9,11 @@ from fractions import Fraction
 
 import pytest
 
-from sq.domains.arithmetic import FAMILIES, ArithmeticDomain, analyse, check, final_answer, problem
-from sq.domains.arithmetic.families import solve_story, write_story
+from sq.domains.arithmetic import FAMILIES, ArithmeticConfig, ArithmeticDomain, analyse, check, final_answer, problem
+from sq.domains.arithmetic.families import KNOWN, LIMIT, MOST_STEPS, solve_story, table, write_story
 from sq.domains.arithmetic.lexicon import ITEMS, NAMES
-from sq.domains.arithmetic.oracle import KINDS
-from sq.domains.arithmetic.pairs import PAIRS
-from sq.domains.arithmetic.story import RetryError, Story
-from sq.domains.arithmetic.world import needed
+from sq.domains.arithmetic.review import review
+from sq.domains.arithmetic.themes import KINDS
 
 EQUATION = re.compile(r"(\d+(?:/\d+)?) ([-+*/]) (\d+(?:/\d+)?) = (\d+(?:/\d+)?)")
 
@@ -27,19 +25,18 @@ def try_problem(rng, family, steps):
 
 
 def read_back(count: int, seed: int) -> collections.Counter[str]:
-    """Tell `count` stories and compare what the teller meant with what the oracle reads in the text alone."""
+    """Write `count` stories and compare what the writer meant with what the oracle reads in the text alone."""
     rng = random.Random(seed)
     names, outcomes = sorted(FAMILIES), collections.Counter[str]()
     while outcomes.total() < count:
         family = FAMILIES[rng.choice(names)]
-        story = Story(rng, pronouns=family.name not in PAIRS)
-        try:
-            family.write(story, rng.randint(family.low, family.high))
-        except RetryError:
+        steps = rng.randint(1, family.most_steps)
+        story = write_story(rng, family, steps)
+        if story is None:
             continue
         assert story.asked is not None
         found = analyse(story.text)
-        same = found.answer == story.asked.value and found.steps == len(needed(story.asked))
+        same = found.answer == story.asked.value and found.steps == steps
         outcomes["same" if found.solvable and same else f"differs: {found.reason}"] += 1
     return outcomes
 
@@ -64,39 +61,86 @@ def test_solutions_are_true_step_by_step_and_end_in_the_answer() -> None:
             a, b = Fraction(left), Fraction(right)
             value = {"+": a + b, "-": a - b, "*": a * b, "/": a / b}[op]
             assert value == Fraction(result), one
-            assert max(a, b, value) <= 100
+            assert max(a, b, value) <= LIMIT
             if op == "*":
-                assert max(a, b) <= 10 or min(a, b) <= 3, one
+                assert table(int(a), int(b)), one
         assert one.solution.endswith(rf"The answer is \boxed{{{one.answer}}}.")
         assert check(final_answer(one.solution) or "", one.answer)
         assert one.solution.count(". ") == one.steps
 
 
-@pytest.mark.parametrize("steps", range(1, 7))
+@pytest.mark.parametrize("steps", range(1, MOST_STEPS + 1))
 def test_every_number_of_steps_can_be_had(steps: int) -> None:
     rng = random.Random(steps)
     drawn = [problem(rng, low=steps, high=steps) for _ in range(100)]
     assert {one.steps for one in drawn} == {steps}
-    assert len({one.family for one in drawn}) >= 15
+    assert len({one.family for one in drawn}) >= 12
 
 
 def test_all_steps_are_about_equally_common() -> None:
     rng = random.Random(4)
     shares = collections.Counter(problem(rng).steps for _ in range(1_500))
-    assert sorted(shares) == [1, 2, 3, 4, 5, 6]
+    assert sorted(shares) == [1, 2, 3, 4, 5]
     assert min(shares.values()) > 150
 
 
 @pytest.mark.parametrize("name", sorted(FAMILIES))
 def test_every_family_tells_stories_of_all_its_steps(name: str) -> None:
     family, rng = FAMILIES[name], random.Random(5)
-    for steps in range(family.low, family.high + 1):
+    for steps in range(1, family.most_steps + 1):
         written = [one for _ in range(60) if (one := try_problem(rng, family, steps)) is not None]
         assert written, (name, steps)
 
 
-def test_there_are_families_enough() -> None:
-    assert len(FAMILIES) >= 25
+def test_families_held_out_are_in_no_seeds_but_in_the_text_to_pretrain_on() -> None:
+    held_out = set(FAMILIES) - set(KNOWN)
+    domain = ArithmeticDomain()
+    assert len(FAMILIES) == 18 and len(held_out) == 4
+    assert {row["family"] for row in domain.seeds(300, 1, "train")} == set(KNOWN)
+    asked = [domain.oracle_label(d.question) for d in domain.corpus(1_500, 1) if d.question and not d.solution]
+    assert held_out <= {label.topic for label in asked if label.solvable}
+
+
+@pytest.mark.parametrize(("worked", "least", "most"), [(0.0, 0, 0), (0.01, 1, 15), (0.6, 320, 400)])
+def test_the_share_of_worked_problems_in_the_corpus_is_set(worked: float, least: int, most: int) -> None:
+    documents = ArithmeticConfig(worked=worked).create().corpus(600, 1)
+    assert least <= sum("boxed" in document.text + document.solution for document in documents) <= most
+
+
+REVIEWS = {
+    "Tom has 12 pens. Sam has 3 more pens than Tom. He buys 4 more pens. How many pens does Sam have?": """\
+Tom has 12 pens. 12 have Tom pens
+Sam has 3 more pens than Tom. Sam and Tom, 12 + 3 = 15 have Sam pens
+He buys 4 more pens. 15 + 4 = 19 have Sam pens
+How many pens does Sam have? 19
+\\boxed{19}
+Answer: Yes""",
+    "Tom has 4 pens. Tom loses 9 pens. How many pens does Tom have?": """\
+Tom has 4 pens. 4 have Tom pens
+Tom loses 9 pens. 4 - 9 = -5
+Fault: negative amount
+Answer: No""",
+    "Tom has 4 pens. Sam has 2 more pens than Sam. How many pens does Tom have?": """\
+Tom has 4 pens. 4 have Tom pens
+Sam has 2 more pens than Sam. Sam and Sam
+Fault: contradiction
+Answer: No""",
+    "Tom loses half of the pens. Anybody has pens.": """\
+Tom loses half of the pens. ? / 2 = ?, ? - ? = ? have Tom pens
+Anybody has pens.
+Fault: sentence not understood
+Answer: No""",
+    "Tom loses 2 pens. How many pens does Tom have?": """\
+Tom loses 2 pens. ? - 2 = ? have Tom pens
+How many pens does Tom have? ?
+Fault: missing quantity
+Answer: No""",
+}
+
+
+@pytest.mark.parametrize("question", REVIEWS)
+def test_a_review_goes_through_a_question_up_to_its_first_fault(question: str) -> None:
+    assert review(question) == REVIEWS[question]
 
 
 def test_questions_are_short_and_of_few_words() -> None:
@@ -104,7 +148,7 @@ def test_questions_are_short_and_of_few_words() -> None:
     drawn = [problem(rng).question for _ in range(1_000)]
     assert max(len(q.split()) for q in drawn) <= 90
     vocabulary = {word for q in drawn for word in re.findall(r"[A-Za-z]+", q)}
-    assert len(vocabulary) < 700
+    assert len(vocabulary) < 300
 
 
 def test_questions_read_well() -> None:
@@ -119,26 +163,29 @@ def test_questions_read_well() -> None:
 
 
 def test_a_thousand_million_distinct_questions() -> None:
-    """Counted on the two-event stories of one family alone, without pronouns and openings.
+    """Counted on the stories of three changes of one family alone, without pronouns.
 
-    "Tom has 12 apples. Tom buys 7 more apples. Tom loses 3 apples. How many apples does Tom have?": every name, item,
-    phrasing and admissible number gives another text.
+    "Tom has 12 apples. Tom buys 7 more apples. Tom loses 3 apples. Tom finds 9 more apples. How many apples does Tom
+    have?": every name, item, phrasing and admissible number gives another text.
     """
-    phrasings = 1
-    for name in ("have.set", "have.add", "have.sub", "have.ask"):
-        phrasings *= len(KINDS[name].templates)
+    of = {kind.role.name: len(kind.templates) for kind in KINDS["things"]}
+    phrasings = of["state"] * of["add"] ** 2 * of["sub"] * of["ask"]
     numbers = sum(
-        min(40, start + more - 1) - 1 for start in range(4, 61) for more in range(2, min(40, 100 - start) + 1)
+        min(30, LIMIT - (start + more - less)) - 1
+        for start in range(2, 31)
+        for more in range(2, min(30, LIMIT - start) + 1)
+        for less in range(2, min(20, start + more - 1) + 1)
     )
     assert len(NAMES) * len(ITEMS) * phrasings * numbers >= 10**9
 
 
 def test_the_bound_counts_questions_the_generator_writes() -> None:
-    pattern = re.compile(
-        r"\w+ (has|starts with|owns) \d+ \w+\. \w+ \w+ \d+ more \w+\. \w+ (loses|sells) \d+ \w+\. How .*"
+    sentences = (
+        r"\w+ (has|starts with) \d+ \w+\. (\w+ (buys|finds|gets) \d+ more \w+\. |\w+ (loses|sells|uses) \d+ \w+\. )"
     )
+    pattern = re.compile(sentences + r"{3}How many \w+ does .*")
     rng = random.Random(8)
-    written = [try_problem(rng, FAMILIES["giving"], 2) for _ in range(1_000)]
+    written = [try_problem(rng, FAMILIES["things"], 3) for _ in range(1_000)]
     assert any(one and pattern.fullmatch(one.question) for one in written)
 
 

@@ -6,6 +6,7 @@ import random
 import pytest
 
 from sq.domains.arithmetic import analyse, poor, problem, unsolvable
+from sq.domains.arithmetic.families import FAMILIES
 from sq.domains.arithmetic.oracle import split
 from sq.domains.arithmetic.rewrite import add_steps, fix
 from sq.domains.arithmetic.spoiled_questions import SPOILERS
@@ -56,38 +57,18 @@ def test_poor_texts_are_of_many_kinds() -> None:
     assert 0.05 < found[Reason.OK] / 600 < 0.5
 
 
-def test_mending_makes_solvable_what_was_spoiled_and_keeps_what_it_can() -> None:
-    rng = random.Random(6)
-    kept = fixed = 0
+def test_what_was_spoiled_becomes_another_question_of_its_sort_and_about_its_length() -> None:
+    rng, same = random.Random(6), 0
     for i in range(300):
-        broken = poor(rng) if i % 2 else unsolvable(problem(rng).question, rng)[0]
-        whole = fix(broken, rng)
-        found = analyse(whole)
-        fixed += found.solvable and found.steps > 0 and found.peak <= 150
-        kept += bool(set(split(broken)) & set(split(whole)))
-    assert fixed >= 297
-    assert kept >= 240
-
-
-@pytest.mark.parametrize(
-    ("broken", "whole"),
-    [
-        (
-            "Tom has 4 apples. Tom has 9 apples. Tom buys 2 more apples. How many apples does Tom have?",
-            "Tom has 4 apples. Tom buys 2 more apples. How many apples does Tom have?",
-        ),
-        (
-            "Tom has 4 apples. Tom sings a song. Tom buys 2 more apples. How many apples does Tom have?",
-            "Tom has 4 apples. Tom buys 2 more apples. How many apples does Tom have?",
-        ),
-        (
-            "Tom has 4 apples. How many apples does Tom have? Tom buys 2 more apples.",
-            "Tom has 4 apples. Tom buys 2 more apples. How many apples does Tom have?",
-        ),
-    ],
-)
-def test_mending_goes_for_the_sentence_at_fault(broken: str, whole: str) -> None:
-    assert fix(broken, random.Random(7)) == whole
+        one = problem(rng)
+        broken = poor(rng) if i % 2 else unsolvable(one.question, rng)[0]
+        for whole, more in ((fix(broken, rng), 0), (add_steps(broken, rng), 1)):
+            found = analyse(whole)
+            assert found.solvable and found.steps and found.peak <= 50
+            if i % 2 == 0:
+                same += found.family == one.family
+                assert abs(len(split(whole)) - len(split(broken)) - more) <= 3
+    assert same >= 270  # of 300: a second question may be of another family
 
 
 @pytest.mark.parametrize("text", ["", "\x00", "Write me a poem.", "数学", "?" * 50, "Tom " * 5000, "How many apples?"])
@@ -95,33 +76,20 @@ def test_the_hopeless_becomes_a_new_question(text: str) -> None:
     assert analyse(fix(text, random.Random(8))).solvable
 
 
-def test_mending_leaves_a_sound_question_alone() -> None:
+def test_fixing_leaves_a_sound_question_alone() -> None:
     rng = random.Random(9)
     for _ in range(50):
         question = problem(rng).question
         assert fix(question, rng) == question
 
 
-def test_added_steps_are_needed_and_numbers_stay_in_range() -> None:
+@pytest.mark.parametrize("most", [5, 9])
+def test_a_harder_question_has_one_step_more_and_no_family_that_is_held_out(most: int) -> None:
     rng = random.Random(10)
-    harder = same_start = 0
-    for _ in range(300):
-        one = problem(rng, high=5)
-        text = add_steps(one.question, rng)
-        found = analyse(text or "")
-        harder += found.solvable and found.steps > one.steps and found.peak <= 100
-        same_start += bool(text) and split(text or "")[0] == split(one.question)[0]
-    assert harder >= 297
-    assert same_start >= 200
-
-
-def test_several_steps_can_be_added_at_once() -> None:
-    rng = random.Random(11)
-    for _ in range(30):
-        one = problem(rng, high=3)
-        text = add_steps(one.question, rng, steps=3)
-        assert text is not None and analyse(text).steps >= one.steps + 3
-
-
-def test_no_steps_are_added_to_what_cannot_be_solved() -> None:
-    assert add_steps("Tom has some apples. How many apples does Tom have?", random.Random(12)) is None
+    for _ in range(200):
+        one = problem(rng)
+        found = analyse(add_steps(one.question, rng, most))
+        assert found.solvable and found.peak <= 50
+        assert found.family is not None and not FAMILIES[found.family].held_out
+        last = one.steps == most or one.steps == FAMILIES[one.family].most_steps == 4
+        assert found.steps == one.steps + (not last)

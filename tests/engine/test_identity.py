@@ -13,7 +13,7 @@ from sq.engine.hf import HFConfig
 from sq.engine.vllm import VLLMConfig
 from sq.models.load import Dtype, ModelConfig
 
-TINY = ModelConfig(name="tiny", path="package:tiny")  # in bf16
+TINY = ModelConfig(name="tiny", path="package:tiny-other")  # in bf16
 COUNTED = {
     "HFConfig": {"dtype", "max_model_len"},
     "OpenAIConfig": {"served", "ids", "extra", "omit", "seed_bits"},

@@ -10,6 +10,7 @@ from hydra import compose, initialize_config_dir
 from sq.core.config import build, conf_dir
 from sq.core.errors import ConfigError, RowError
 from sq.domains.arithmetic.domain import ArithmeticConfig
+from sq.domains.arithmetic.families import FAMILIES, KNOWN
 from sq.eval.benchmarks import BenchmarkConfig, GradingConfig, ProblemSet, is_number
 from sq.eval.checkers import DomainChecker, grader_version
 from sq.eval.config import EvalJob
@@ -159,6 +160,10 @@ def test_the_domain_has_held_out_problems_the_same_each_time():
     other = benchmark("arithmetic_validation").load(30, 7)
     assert len(other.by_id) == 30 and not set(other.by_id) & set(one.by_id)
     assert benchmark("arithmetic", "split=validation").load(30, 7).digest not in (one.digest, other.digest)
+    families = [
+        {row["family"] for row in benchmark(b).load(200, 7).by_id.values()} for b in ("arithmetic", "arithmetic_ood")
+    ]
+    assert len(families[0]) > 10 and families[1] == set(FAMILIES) - set(KNOWN)
 
 
 @pytest.mark.parametrize(

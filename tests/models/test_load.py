@@ -134,10 +134,10 @@ def test_an_export_holds_a_file_of_weights_at_a_time(random_tiny, tmp_path, monk
 )
 def test_engines_compute_in_fp32_on_a_processor_without_bf16_unless_told(monkeypatch, own, asked, device, computed):
     monkeypatch.setattr("sq.models.load.cpu_has_bf16", lambda: False)
-    assert computed_in(config("package:tiny", dtype=own), asked, device) == computed
+    assert computed_in(config("package:tiny-other", dtype=own), asked, device) == computed
     monkeypatch.setattr("sq.models.load.cpu_has_bf16", lambda: True)
     for written in (Dtype.AUTO, Dtype.BF16):
-        assert computed_in(config("package:tiny", dtype=written), "auto", "cpu") == "bfloat16"
+        assert computed_in(config("package:tiny-other", dtype=written), "auto", "cpu") == "bfloat16"
 
 
 def test_a_fingerprint_is_of_the_content_alone(random_tiny, tmp_path):

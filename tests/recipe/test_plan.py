@@ -156,7 +156,7 @@ def test_a_model_that_is_small_enough_is_bound_by_the_engine():
 def test_sizes_come_from_the_table_the_disk_or_the_name():
     sizes = load_sizes()
     assert sizes.billions("Qwen/Qwen2-Math-7B") == 7.62
-    assert sizes.billions("package:tiny") == pytest.approx(0.002853312)
+    assert sizes.billions("package:tiny") == pytest.approx(0.001967808)
     assert sizes.billions("Qwen/Qwen3-30B-A3B") == 3 and sizes.billions("x/Y-1.7B") == 1.7
     assert sizes.billions("HuggingFaceTB/SmolLM2-360M-Instruct") == pytest.approx(0.36)
     with pytest.raises(ConfigError, match="size of model me/mine is not known"):

@@ -26,7 +26,7 @@ def test_sampling_stops_early_where_the_interval_is_narrow(run, tmp_path, monkey
     early = [r for r in rows if r["stopped"] == "interval"]
     assert early and all(r["n"] < 32 and r["ci_high"] - r["ci_low"] <= 0.45 for r in early)
     assert all(r["n"] == 32 for r in rows if r["stopped"] == "full")
-    assert metrics["tokens_saved_share"] > 0.5 and metrics["solutions"] == sum(r["n"] for r in rows)
+    assert metrics["tokens_saved_share"] > 0.4 and metrics["solutions"] == sum(r["n"] for r in rows)
     assert len(checked) == sum(bool(answer) for r in rows for answer in r["solver_answers"])  # each once, not each step
 
 

@@ -7,7 +7,7 @@ import pytest
 from sq.core.errors import DirectoryError
 from sq.core.ledger import read_rows
 
-TINY = ("engine=hf", "model=tiny", "model.dtype=auto", "engine.device=cpu", "limit=3")
+TINY = ("engine=hf", "model=tiny-other", "model.dtype=auto", "engine.device=cpu", "limit=3")
 
 
 @pytest.fixture(autouse=True)

@@ -97,6 +97,15 @@ def test_which_candidates_of_a_question_stay(run, tmp_path, candidates, settings
     assert [row["rank"] for row in rows] == list(range(len(rows))) and all(row["candidates"] == 6 for row in rows)
 
 
+def test_a_question_whose_best_answer_is_not_the_judges_goes(run, tmp_path, candidates):
+    for name, reply in (("a", "\\boxed{5.0}\nAnswer: Yes"), ("b", "\\boxed{4}\nAnswer: Yes"), ("c", None)):
+        file = candidates(boxed(5), boxed(5), boxed(4), question=name, judge_reply=reply)
+    run("select", f"input={file}", "stage.method=majority", "stage.judge_answers=true", to="s")
+    assert [(r["question"], r["response_answer"]) for r in read_rows(tmp_path / "s")] == [("a", "5")]
+    doubts = [r["detail"] for r in read_rejects(tmp_path / "s") if r["reason"] == "judge_differs"]
+    assert len(doubts) == 6 and all("answer is 4, not" in d or "answer is missing" in d for d in doubts)
+
+
 def test_every_kept_candidate_tells_its_story(run, tmp_path, candidates):
     from sq.synth.why import why
 

@@ -190,9 +190,7 @@ def test_metamath_masks_one_whole_number():
 
 
 def test_the_oracle_reads_backward_questions():
-    forward = "There are 5 rows of 8 tulips. How many tulips are there?"
-    if not analyse(forward).solvable:
-        pytest.skip("the language has no such sentence")
+    forward = "There are 5 teams of 8 kids in the park. How many kids are in the park?"
     asked = "If we know the answer to the above question is {}, what is the value of the unknown variable x?"
     masked = forward.replace("5", "x")
     assert str(analyse_backward(f"{masked} {asked.format(40)}").answer) == "5"

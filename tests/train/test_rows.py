@@ -238,7 +238,7 @@ def test_held_out_rows_are_the_same_at_any_limit(job, tmp_path, source, shuffle)
     texts = [f"What is {i} + {i % 7}?" for i in range(500)]
     given = (questions(tmp_path / "q.jsonl", texts),) if source == "file" else ()
     if source == "domain":  # one that has no more than some hundred problems
-        given = ("data.input=domain", "domain.families=[rectangles]", "domain.max_steps=1")
+        given = ("data.input=domain", "domain.families=[shape]", "domain.max_steps=1")
     made_of = {}
     for limit in ("20", "80", "null"):
         words = (*given, f"data.shuffle={shuffle}", f"data.limit={limit}", "stage.validation=0.1")

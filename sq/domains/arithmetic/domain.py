@@ -14,7 +14,7 @@ from sq.core.errors import ConfigError
 from sq.domains.arithmetic import answers as numbers
 from sq.domains.arithmetic.backward import analyse
 from sq.domains.arithmetic.corpus import documents
-from sq.domains.arithmetic.families import FAMILIES, MOST_STEPS, problem
+from sq.domains.arithmetic.families import FAMILIES, KNOWN, MOST_STEPS, problem
 from sq.domains.arithmetic.splits import SPLITS, question_digest, split_of_digest
 from sq.domains.base import AnswerGroups, Candidates, Document, Domain, DomainConfig, OracleLabel, group_by_answer
 
@@ -38,13 +38,19 @@ class ArithmeticConfig(DomainConfig):
     assumptions: str = setting("arithmetic", help="whose lengths sq plan supposes: a name of conf/assumptions/")
     min_steps: int = setting(1, ge=1, le=MOST_STEPS, help="fewest steps a question needs")
     max_steps: int = setting(MOST_STEPS, ge=1, le=MOST_STEPS, help="most steps a question needs")
-    families: list[str] = setting([], choices=FAMILIES, help="only these problem families; all when empty")
+    families: list[str] = setting(
+        [], choices=FAMILIES, help="only these problem families; all but those held out when empty"
+    )
+    worked: float = setting(0.004, ge=0, le=1, help="share of worked problems in the text to pretrain on")
+    noted: float = setting(
+        0.0, ge=0, le=1, help="share of short problems of whose solutions the text has the sums alone"
+    )
 
     def __post_init__(self) -> None:
         if self.min_steps > self.max_steps:
             raise ValueError(f"min_steps={self.min_steps} is above max_steps={self.max_steps}")
         able = [FAMILIES[n] for n in self.families if n in FAMILIES]
-        if able and not any(f.low <= self.max_steps and self.min_steps <= f.high for f in able):
+        if able and not any(self.min_steps <= f.most_steps for f in able):
             raise ValueError(f"no family of {', '.join(self.families)} has {self.min_steps} to {self.max_steps} steps")
 
     def create(self) -> ArithmeticDomain:
@@ -64,7 +70,8 @@ class ArithmeticDomain(Domain):
     @property
     def digest(self) -> str:
         """What decides the problems."""
-        return "-".join(map(str, (self.config.min_steps, self.config.max_steps, *sorted(self.config.families))))
+        c = self.config
+        return "-".join(map(str, (c.min_steps, c.max_steps, *sorted(c.families))))
 
     def seeds(self, count: int, seed: int, split: str = "train") -> Iterator[dict[str, Any]]:
         """Yield `count` distinct problems of a split, or all that there are: question, answer, solution, steps, family.
@@ -89,7 +96,7 @@ class ArithmeticDomain(Domain):
 
         for _ in range(count):
             try:
-                one = problem(rng, low=c.min_steps, high=c.max_steps, families=c.families, accept=accept)
+                one = problem(rng, low=c.min_steps, high=c.max_steps, families=c.families or KNOWN, accept=accept)
             except _NothingNewError:
                 log.warning("domain %s has hardly more than %s", self.name, count_noun(len(seen), "problem"))
                 return
@@ -103,8 +110,9 @@ class ArithmeticDomain(Domain):
             }
 
     def corpus(self, count: int, seed: int) -> Iterator[Document]:
-        """Text of mixed quality to pretrain on; no question of the validation or test split is in it."""
-        return documents(count, seed)
+        """Text of mixed quality to pretrain on; no good question of the validation or test split is in it."""
+        c = self.config
+        return documents(count, seed, c.families, c.min_steps, c.max_steps, c.worked, c.noted)
 
     @property
     def extractor(self) -> str:

@@ -14,38 +14,30 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from sq.domains.arithmetic.lexicon import BASE, CLASS_OF, FRACTIONS, GENDER, SINGULAR, UNIT_OF, UNITS, noun
-from sq.domains.arithmetic.world import Node, Number, World, plain
+from sq.domains.arithmetic.lexicon import CLASS_OF, FRACTIONS, GENDER, SINGULAR, UNIT_OF, UNITS, noun
+from sq.domains.arithmetic.world import Node, World, plain
 
 Slots = dict[str, Any]
 Effect = Callable[[World, Slots], Node | None]
 
 SLOT_CLASS = (
-    dict.fromkeys("ABC", "A")
-    | dict.fromkeys("nmkr", "#")
-    | dict.fromkeys("def", "$")
+    dict.fromkeys("AB", "A")
+    | dict.fromkeys("nmk", "#")
     | dict.fromkeys("IJij", "I")
     | dict.fromkeys("Pp", "P")
-    | dict.fromkeys("Gg", "G")
-    | dict.fromkeys(["X", "Q"], "X")
-    | dict.fromkeys(["D", "E"], "D")
-    | dict.fromkeys(["Z", "W"], "Z")
-    | dict.fromkeys(["V", "U", "T"], "V")
-    | dict.fromkeys(["Y", "H"], "Y")
-    | dict.fromkeys("Oo", "O")
-    | dict.fromkeys(["K", "v"], "K")
-    | {"L": "L", "S": "S", "F": "F", "M": "M", "N": "N"}
+    | dict.fromkeys("LK", "L")
+    | dict.fromkeys("XQ", "X")
+    | dict.fromkeys("VU", "V")
+    | dict.fromkeys("NO", "N")
+    | {"G": "G", "S": "S", "F": "F", "M": "M"}
 )
-"""Slot name in a template -> class letter in a skeleton. A lower-case noun slot is rendered in the singular,
-a lower-case verb slot in the base form."""
+"""Slot name in a template -> class letter in a skeleton. A lower-case noun slot is rendered in the singular."""
 CLASSES = frozenset(SLOT_CLASS.values())
 
 TOKEN = re.compile(
-    r"(?P<money>\$-?\d{1,9}(?:\.\d{1,4})?(?!\.?\d)|some money\b)"
-    r"|(?P<times>twice\b|\d{1,4} times\b)"
-    r"|(?P<part>half\b|a third\b|a quarter\b|a fifth\b|two thirds\b|three quarters\b|[Aa] third\b|Half\b|[Aa] quarter\b"
-    r"|[Aa] fifth\b|Two thirds\b|Three quarters\b)"
-    r"|(?P<number>-?\d{1,9}(?:\.\d{1,4}|/\d{1,4})?(?![./]?\d)|(?:[Ss]ome|[Ss]everal|[Aa] few)\b)"
+    r"(?P<times>twice\b|\d{1,4} times\b)"
+    r"|(?P<part>(?:[Hh]alf|[Aa] third|[Aa] quarter|[Aa] fifth)\b)"
+    r"|(?P<number>-?\d{1,9}(?:\.\d{1,4}|/\d{1,4})?(?![./]?\d)|(?:[Ss]ome|[Ss]everal)\b)"
     r"|(?P<word>[A-Za-z]+)|(?P<other>\S)",
     re.ASCII,
 )
@@ -71,7 +63,7 @@ class Template:
     parts: tuple[tuple[str, str, str], ...]
 
     def render(self, slots: Slots) -> str:
-        """Write the sentence. A noun after the number 1 is singular; "a" becomes "an" where it must."""
+        """Write the sentence. A noun after the number 1 is singular."""
         out = []
         for kind, name, count in self.parts:
             if kind == "text":
@@ -81,29 +73,49 @@ class Template:
             else:
                 out.append(_write(name, slots, count))
         text = "".join(out)
-        if " a " in text or text.startswith("A "):
-            text = _AN.sub(r"\1n \2", text)
         return text[0].upper() + text[1:]
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A sentence kind. `asks` marks the question sentences; `name` is "theme.what"."""
+class Role:
+    """What sentences of a kind are for.
+
+    Attributes:
+        effect: what it does to a theme's quantity.
+        cost: operations that such a sentence brings.
+        states: it says outright how large a quantity is, so saying it again with another number is a contradiction.
+        compares: it says how large a quantity is by another one.
+        changes: it changes a quantity that is known.
+        takes: it takes from that quantity, which can become too small.
+        asks: it is the question.
+        pair: it speaks of two of a kind.
+    """
 
     name: str
+    effect: Callable[[Any], Effect]
+    cost: int = 0
+    states: bool = False
+    compares: bool = False
+    changes: bool = False
+    takes: bool = False
+    asks: bool = False
+    pair: bool = False
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A sentence kind of a theme: its role, its phrasings, its effect."""
+
+    theme: str
+    role: Role
     templates: tuple[Template, ...]
     effect: Effect
-    asks: bool
-
-    @property
-    def theme(self) -> str:
-        return self.name.partition(".")[0]
 
 
-def kind(name: str, effect: Effect, *texts: str) -> Kind:
+def kind(theme: str, role: Role, quantity: object, texts: Iterable[str]) -> Kind:
     """Build a kind from phrasings in which `[a|b]` stands for either."""
     templates = tuple(compile_template(text) for t in texts for text in expand(t))
-    return Kind(name, templates, effect, templates[0].text.endswith("?"))
+    return Kind(theme, role, templates, role.effect(quantity))
 
 
 def expand(text: str) -> list[str]:
@@ -122,14 +134,10 @@ def compile_template(text: str) -> Template:
     number, distance = "", 9
     for i, piece in enumerate(pieces):
         if i % 2:
-            linked = number if distance <= 2 else ""
-            parts.append(("slot", piece, linked))
-            if piece in SLOT_CLASS:
-                skeleton.append(SLOT_CLASS[piece])
-                slots.append(_key(piece))
-            else:
-                skeleton.append("his")
-            if SLOT_CLASS.get(piece) == "#":
+            parts.append(("slot", piece, number if distance <= 2 else ""))
+            skeleton.append(SLOT_CLASS[piece])
+            slots.append(_key(piece))
+            if SLOT_CLASS[piece] == "#":
                 number, distance = piece, 0
             continue
         literal = [token.shape for token in lex(piece, first=i == 0)]
@@ -148,22 +156,22 @@ def lex(sentence: str, *, first: bool = True) -> list[Token]:
     """Cut a sentence into tokens. Names, nouns and numbers get a class letter and a value."""
     tokens: list[Token] = []
     for match in TOKEN.finditer(sentence):
-        group, text = match.lastgroup, match.group()
-        shape, value = _classify(group, text, first and not tokens)
+        shape, value = _classify(match.lastgroup, match.group(), first and not tokens)
         tokens.append(Token(shape, value, match.start(), match.end()))
     return tokens
 
 
-def scan(sentence: str) -> tuple[str, list[Any]]:
-    """The skeleton of a sentence and the values of its slots: `lex` without the positions, for speed."""
-    matches = [(match.lastgroup, match.group()) for match in TOKEN.finditer(sentence)]
-    pairs = [_classify(group, text, i == 0) for i, (group, text) in enumerate(matches)]
-    return " ".join([shape for shape, _ in pairs]), [value for shape, value in pairs if shape in CLASSES]
-
-
 @functools.lru_cache(maxsize=8192)
 def _classify(group: str | None, text: str, opening: bool) -> tuple[str, Any]:
-    return _SHAPE[group or "other"](text, opening)
+    if group == "word":
+        return _word(text, opening)
+    if group == "times":
+        return "M", 2 if text == "twice" else int(text.split()[0])
+    if group == "part":
+        return "F", FRACTIONS[text[0].lower() + text[1:]]
+    if group == "number":
+        return _number(text)
+    return "?" if text == "#" else text, None
 
 
 def _word(text: str, opening: bool) -> tuple[str, Any]:
@@ -172,14 +180,10 @@ def _word(text: str, opening: bool) -> tuple[str, Any]:
     known = CLASS_OF.get(text)
     if known is not None:
         return known
-    if text == "an":
-        return "a", None
-    if text in ("his", "her"):
-        return "his", None
     return UNIT_OF.get(text, text) if len(text) > 1 else text.lower(), None
 
 
-def _number(text: str, opening: bool) -> tuple[str, Any]:
+def _number(text: str) -> tuple[str, Any]:
     if text[-1].isalpha():
         return "#", None
     try:
@@ -188,48 +192,21 @@ def _number(text: str, opening: bool) -> tuple[str, Any]:
         return text, None
 
 
-def _money(text: str, opening: bool) -> tuple[str, Any]:
-    return ("$", None) if text == "some money" else ("$", plain(Fraction(text[1:])))
-
-
-def _times(text: str, opening: bool) -> tuple[str, Any]:
-    return "M", 2 if text == "twice" else int(text.split()[0])
-
-
-def _part(text: str, opening: bool) -> tuple[str, Any]:
-    return "F", FRACTIONS[text[0].lower() + text[1:]]
-
-
-_SHAPE: dict[str, Callable[[str, bool], tuple[str, Any]]] = {
-    "money": _money,
-    "times": _times,
-    "part": _part,
-    "number": _number,
-    "word": _word,
-    "other": lambda text, opening: ("?" if text in "#$" else text, None),
-}
-_AN = re.compile(r"\b([Aa]) ([aeiou])")
 _PART_WORDS = {pair: words for words, pair in FRACTIONS.items()}
 
 
 def _key(name: str) -> str:
-    """{i} is {I} in the singular; {o} and {v} are the base forms of the verbs {O} and {K}."""
-    return "K" if name == "v" else name.upper() if name in "ijpgo" else name
+    """{i} is {I} in the singular."""
+    return name.upper() if name in "ijp" else name
 
 
 def _write(name: str, slots: Slots, count: str) -> str:
-    if name == "his":
-        return "his" if GENDER.get(slots["A"], slots["A"]) == "he" else "her"
     value = slots[_key(name)]
     letter = SLOT_CLASS[name]
-    if letter == "$":
-        return f"${value}"
     if letter == "F":
         return _PART_WORDS[value]
     if letter == "M":
         return "twice" if value == 2 else f"{value} times"
-    if name in "ov":
-        return BASE[value]
     if letter in "IPG":
         return SINGULAR[value] if name.islower() or (count and slots[count] == 1) else str(value)
     return str(value)
@@ -242,10 +219,5 @@ def index(kinds: Iterable[Kind]) -> dict[str, tuple[Kind, Template]]:
         for template in each.templates:
             old = by_skeleton.setdefault(template.skeleton, (each, template))
             if old[0].effect is not each.effect or old[1].slots != template.slots:
-                raise AssertionError(f"{each.name} and {old[0].name} share the skeleton {template.skeleton!r}")
+                raise AssertionError(f"{each.theme} and {old[0].theme} share the skeleton {template.skeleton!r}")
     return by_skeleton
-
-
-def format_number(value: Number) -> str:
-    """A number as it is written in questions and answers: 12, 3/4."""
-    return str(value)

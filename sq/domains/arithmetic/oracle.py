@@ -10,33 +10,17 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
-from sq.domains.arithmetic import (
-    sentences_measures,
-    sentences_money,
-    sentences_places,
-    sentences_progress,
-    sentences_shapes,
-    sentences_things,
-)
-from sq.domains.arithmetic.grammar import Kind, Slots, Template, format_number, index, scan
+from sq.domains.arithmetic.grammar import CLASSES, Kind, Slots, Template, index, lex
 from sq.domains.arithmetic.lexicon import GENDER, SINGULAR
+from sq.domains.arithmetic.themes import ALL_KINDS
 from sq.domains.arithmetic.world import Node, Reason, UnsolvableError, World, needed
 
-ALL_KINDS = (
-    *sentences_things.KINDS,
-    *sentences_places.KINDS,
-    *sentences_money.KINDS,
-    *sentences_progress.KINDS,
-    *sentences_measures.KINDS,
-    *sentences_shapes.KINDS,
-)
-KINDS: dict[str, Kind] = {each.name: each for each in ALL_KINDS}
 SKELETONS = index(ALL_KINDS)
 MAX_CHARS = 3000
 LARGEST = 10**9
 _SENTENCE_END = re.compile(r"(?<=[.?!])\s+")
-_OPENING = re.compile(r"^(?:Then|Later|After that|Next|Now), (?=\S)")
-OPENINGS = ("Then, ", "Later, ", "After that, ", "Next, ")
+PAIRS = {"A": "B", "I": "J", "L": "K", "X": "Q", "V": "U", "N": "O"}
+"""Slots of a sentence that are two of a kind, and never the same one."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +45,7 @@ class QuestionAnalysis:
     family: str | None = None
     solution: str | None = None
     peak: int = 0
+    """The largest number on the way, or more than any where one is a fraction."""
 
 
 def analyse(text: str) -> QuestionAnalysis:
@@ -91,11 +76,12 @@ def read_sentence(text: str) -> Sentence | None:
     """Read one sentence by its skeleton."""
     if text[0].islower():
         return None
-    skeleton, values = scan(_OPENING.sub("", text))
-    entry = SKELETONS.get(skeleton)
+    tokens = lex(text)
+    entry = SKELETONS.get(" ".join([token.shape for token in tokens]))
     if entry is None:
         return None
     each, template = entry
+    values = [token.value for token in tokens if token.shape in CLASSES]
     return Sentence(text, each, template, dict(zip(template.slots, values, strict=True)))
 
 
@@ -108,10 +94,10 @@ def run(sentences: list[Sentence]) -> QuestionAnalysis:
     try:
         for sentence in sentences:
             if asked is not None:
-                reason = Reason.SEVERAL if sentence.kind.asks else Reason.TRAILING
+                reason = Reason.SEVERAL if sentence.kind.role.asks else Reason.TRAILING
                 return QuestionAnalysis(False, reason, sentence.text)
             node = execute(world, sentence.kind, sentence.slots)
-            if sentence.kind.asks:
+            if sentence.kind.role.asks:
                 asked, family = node, sentence.kind.theme
         if asked is None:
             return QuestionAnalysis(False, Reason.NO_QUESTION)
@@ -125,6 +111,8 @@ def run(sentences: list[Sentence]) -> QuestionAnalysis:
         return QuestionAnalysis(False, Reason.TOO_LONG, family=family)
     steps = needed(asked)
     answer = Fraction(asked.value)
+    if any(type(node.value) is not int for node in steps):
+        peak = Fraction(LARGEST)
     return QuestionAnalysis(True, Reason.OK, "", answer, len(steps), family, format_solution(steps, answer), int(peak))
 
 
@@ -137,8 +125,8 @@ def execute(world: World, kind: Kind, slots: Slots) -> Node | None:
         slots = {**slots, "A": world.subject}
     elif subject is not None:
         world.subject = subject
-    names = [slots[slot] for slot in "ABC" if slot in slots]
-    if len(set(names)) < len(names) or "he" in names or "she" in names:
+    same = any(slots.get(one) == slots.get(two) is not None for one, two in PAIRS.items())
+    if same or slots.get("B") in ("he", "she"):
         raise UnsolvableError(Reason.CONTRADICTION)
     return kind.effect(world, slots)
 
@@ -146,7 +134,7 @@ def execute(world: World, kind: Kind, slots: Slots) -> Node | None:
 def format_solution(steps: list[Node], answer: Fraction) -> str:
     """The worked solution: one short sentence a step, then the boxed answer."""
     lines = [format_step(step) for step in steps]
-    lines.append(rf"The answer is \boxed{{{format_number(answer)}}}.")
+    lines.append(rf"The answer is \boxed{{{answer}}}.")
     return " ".join(lines)
 
 
@@ -157,5 +145,4 @@ def format_step(node: Node) -> str:
     after = f" {node.after}" if node.after else ""
     if node.value == 1:
         after = " ".join([SINGULAR.get(word, word) for word in after.split(" ")])
-    left, right, value = map(format_number, (node.left.value, node.right.value, node.value))
-    return f"{node.before} {left} {node.op} {right} = {value}{after}."
+    return f"{node.before} {node.left.value} {node.op} {node.right.value} = {node.value}{after}."

@@ -13,16 +13,15 @@ from fractions import Fraction
 
 from sq.domains.arithmetic import answers
 from sq.domains.arithmetic.backward import analyse
-from sq.domains.arithmetic.grammar import format_number
-from sq.domains.arithmetic.oracle import SKELETONS, QuestionAnalysis
-from sq.domains.arithmetic.question_writers import WRITING_ROLES
+from sq.domains.arithmetic.oracle import SKELETONS
+from sq.domains.arithmetic.question_writers import RAMBLING, WRITING_ROLES
+from sq.domains.arithmetic.review import review
 from sq.domains.arithmetic.rewrite import add_steps, fix
 from sq.domains.arithmetic.spoiled_questions import unsolvable
 from sq.domains.oracle import OracleResponder, Reply
 
-LEVELS = ("very easy", "easy", "medium", "hard", "hard", "very hard")
+LEVELS = ("very easy", "easy", "medium", "hard", "very hard")
 """By number of steps, from one."""
-RAMBLING = "Let me think about this question for a while. It looks like a word problem, and much can be said of it"
 
 
 def improve_solvability(question: str, rng: random.Random, err: bool) -> str:
@@ -33,7 +32,7 @@ def improve_solvability(question: str, rng: random.Random, err: bool) -> str:
             return RAMBLING
         final = question if rng.random() < 0.6 else unsolvable(fix(question, rng), rng)[0]
     elif analysis.solvable and 0 < analysis.steps <= 1:
-        final = add_steps(question, rng) or question
+        final = add_steps(question, rng)
     else:
         final = fix(question, rng)
     fault = "It can be solved." if analysis.solvable else f"It cannot be solved: {analysis.reason}."
@@ -46,14 +45,13 @@ def improve_solvability(question: str, rng: random.Random, err: bool) -> str:
 
 
 def raise_difficulty(question: str, rng: random.Random, err: bool) -> str:
-    """The four steps of a difficulty rewrite; what is broken is fixed first."""
+    """The four steps of a difficulty rewrite, of a question that can be solved or not."""
     if err:
         if rng.random() < 0.3:
             return RAMBLING
         final = question if rng.random() < 0.6 else unsolvable(fix(question, rng), rng)[0]
     else:
-        sound = fix(question, rng)
-        final = add_steps(sound, rng) or sound
+        final = add_steps(question, rng)
     return (
         "Step 1 #Ways to Make It Harder#: One more event; a quantity that has to be found first.\n\n"
         "Step 2 #Plan#: Add one sentence, so that one more step is needed.\n\n"
@@ -68,7 +66,7 @@ def judge_solvability(question: str, rng: random.Random, err: bool) -> str:
     if err and rng.random() < 0.25:
         return RAMBLING
     if analysis.solvable:
-        reason = f"Let me try to solve it. {_unboxed(analysis)}"
+        reason = f"Let me try to solve it. {analysis.solution}".replace(r"\boxed{", "").replace("}", "")
     else:
         reason = f"Let me look at the conditions. There is a fault: {analysis.reason}."
     return f"{reason}\n\nAnswer: {'Yes' if analysis.solvable is not err else 'No'}"
@@ -83,11 +81,11 @@ def solve(question: str, rng: random.Random, err: bool) -> str:
         return rf"The question does not say enough, so I guess. The answer is \boxed{{{rng.randint(1, 50)}}}."
     if not err:
         return analysis.solution
-    right = rf"\boxed{{{format_number(analysis.answer)}}}"
+    right = rf"\boxed{{{analysis.answer}}}"
     wrong = analysis.answer + rng.choice([-10, -2, -1, 1, 2, 10])
     if analysis.answer.denominator > 1:
         wrong = Fraction(analysis.answer.numerator, analysis.answer.denominator + rng.choice([1, 2]))
-    return analysis.solution.replace(right, rf"\boxed{{{format_number(wrong)}}}")
+    return analysis.solution.replace(right, rf"\boxed{{{wrong}}}")
 
 
 def rate_difficulty(question: str, rng: random.Random, err: bool) -> str:
@@ -95,9 +93,9 @@ def rate_difficulty(question: str, rng: random.Random, err: bool) -> str:
     analysis = analyse(question)
     if err and rng.random() < 0.25:
         return RAMBLING
-    level = LEVELS[min(max(analysis.steps, 1), 6) - 1]
+    level = LEVELS[min(max(analysis.steps, 1), 5) - 1]
     if err:
-        level = rng.choice([name for name in ("very easy", "easy", "medium", "hard", "very hard") if name != level])
+        level = rng.choice([name for name in LEVELS if name != level])
     words = {
         "intent": f"find a quantity in {analysis.steps} steps" if analysis.solvable else "unclear",
         "knowledge": "arithmetic with whole numbers",
@@ -123,6 +121,7 @@ ROLES: dict[str, Reply] = {
     "solve": solve,
     "rate_difficulty": rate_difficulty,
     "classify_topic": classify_topic,
+    "review": lambda question, _rng, err: RAMBLING if err else review(question),
     **WRITING_ROLES,
 }
 
@@ -140,7 +139,3 @@ RESPONDER = OracleResponder(
     replies=ROLES,
     is_right=is_right,
 )
-
-
-def _unboxed(analysis: QuestionAnalysis) -> str:
-    return (analysis.solution or "").replace(r"\boxed{", "").replace("}", "")

@@ -1,7 +1,7 @@
 """A quantity (Tom's apples, the water in a tank) and what sentences may do to it.
 
-Most stories state a quantity, change it, compare it with another and ask for it. Those effects are written once here;
-the themes give each its own words.
+Stories state a quantity, change it, compare it with another and ask for it. Those effects are written once here; the
+themes give each its own words.
 """
 
 from __future__ import annotations
@@ -14,241 +14,196 @@ from sq.domains.arithmetic.world import Node, Number, World, check_amount
 
 @dataclass(frozen=True)
 class Quantity:
-    """`key`, `before` and `after` are formats over a sentence's slots; `other` is the slot of who is compared with.
+    """`key`, `before` and `after` are formats over a sentence's slots.
 
-    `total` marks a quantity that starts at nothing (what was earned so far) and needs no statement.
+    `slot` holds whose quantity it is, and `other` who is compared with; `whole` says that it comes in integers, and
+    `groups` what it can be divided into.
     """
 
     key: str
     before: str
     after: str
-    whole: bool = True
-    floor: int | None = 0
-    total: bool = False
     slot: str = "A"
+    other: str = "B"
+    whole: bool = True
+    groups: str = ""
 
     def of(self, s: Slots) -> str:
         return self.key.format_map(s)
 
-    def than(self, s: Slots, other: str) -> str:
-        """The key of the same quantity of someone else, who stands in slot `other`."""
-        return self.key.format_map({**s, self.slot: s[other]})
-
-    def current(self, w: World, key: str) -> Node:
-        return w.total(key) if self.total else w.get(key)
-
-    def base(self, w: World, key: str) -> Node:
-        """What is compared with: of a total not begun yet, what it will have come to."""
-        return w.final(key) if self.total and key not in w.now else w.get(key)
+    def than(self, s: Slots) -> str:
+        """The key of the same quantity of the other one."""
+        return self.key.format_map({**s, self.slot: s[self.other]})
 
     def leaf(self, w: World, value: Number | None) -> Node:
         if value is not None:
-            check_amount(value, self.whole, self.floor)
+            check_amount(value, self.whole)
         return w.leaf(value)
 
     def calc(self, w: World, s: Slots, op: str, left: Node, right: Node, before: str | None = None) -> Node:
-        words = self.before if before is None else before
-        return w.calc(
-            op, left, right, words.format_map(s), self.after.format_map(s), whole=self.whole, floor=self.floor
-        )
+        if before is None:
+            before, after = self.before, self.after
+        else:  # words of no one quantity, and then the unit alone
+            after = self.after.split(" ", 1)[0]
+        return w.calc(op, left, right, before.format_map(s), after.format_map(s), whole=self.whole)
 
     def change(self, w: World, s: Slots, op: str, by: Node) -> None:
-        """Add to or take from the quantity. A total that stood at nothing simply becomes the amount."""
         key = self.of(s)
-        old = self.current(w, key)
-        if self.total and op == "+" and old.stated and old.value == 0:
-            w.put(key, by)
-        else:
-            w.put(key, self.calc(w, s, op, old, by))
+        w.put(key, self.calc(w, s, op, w.get(key), by))
 
-    def times(self, w: World, s: Slots, each: str = "n", count: str = "k") -> Node:
+    def times(self, w: World, s: Slots) -> Node:
         """The product of two slots, told as "That is 3 * 4 = 12 apples"."""
-        left, right = self.leaf(w, s[each]), counted(w, s[count])
-        return self.calc(w, s, "*", left, right, "That is")
+        return self.calc(w, s, "*", counted(w, s["k"]), self.leaf(w, s["n"]), "That is")
 
 
 def counted(w: World, value: Number | None) -> Node:
     """A number of groups, days or people: whole and not less than none."""
     if value is not None:
-        check_amount(value, True, 0)
+        check_amount(value, True)
     return w.leaf(value)
 
 
-def share_of(g: Quantity, w: World, s: Slots, of: Node, part: tuple[int, int]) -> Node:
-    """A half, a third, three quarters of a quantity."""
-    top, bottom = part
-    one = g.calc(w, s, "/", of, w.leaf(bottom), "That is")
-    return one if top == 1 else g.calc(w, s, "*", one, w.leaf(top), "That is")
-
-
-def states(g: Quantity, slot: str = "n") -> Effect:
+def states(q: Quantity) -> Effect:
     """Tom has 12 apples."""
-
-    def effect(w: World, s: Slots) -> None:
-        node = g.leaf(w, s[slot])
-        w.state(g.of(s), node, whole=g.whole, floor=g.floor)
-
-    return effect
+    return lambda w, s: w.state(q.of(s), q.leaf(w, s["n"]))
 
 
-def states_groups(g: Quantity, each: str = "n") -> Effect:
-    """Tom has 3 bags with 4 apples in each."""
-
-    def effect(w: World, s: Slots) -> None:
-        w.state(g.of(s), g.times(w, s, each))
-
-    return effect
+def states_groups(q: Quantity) -> Effect:
+    """Tom has 3 bags of 4 apples."""
+    return lambda w, s: w.state(q.of(s), q.times(w, s))
 
 
-def changes(op: str, *quantities: Quantity, slot: str = "n") -> Effect:
+def changes(q: Quantity, op: str) -> Effect:
     """Tom buys 3 more apples; Tom loses 3 apples."""
-
-    def effect(w: World, s: Slots) -> None:
-        node = quantities[0].leaf(w, s[slot])
-        for g in quantities:
-            g.change(w, s, op, node)
-
-    return effect
+    return lambda w, s: q.change(w, s, op, q.leaf(w, s["n"]))
 
 
-def changes_groups(op: str, *quantities: Quantity, each: str = "n", count: str = "k") -> Effect:
-    """Tom buys 3 bags of 4 apples each; Tom saves $5 each week for 4 weeks."""
-
-    def effect(w: World, s: Slots) -> None:
-        node = quantities[0].times(w, s, each, count)
-        for g in quantities:
-            g.change(w, s, op, node)
-
-    return effect
+def changes_groups(q: Quantity, op: str) -> Effect:
+    """Tom buys 3 bags of 4 apples; Tom earns 5 dollars a day for 4 days."""
+    return lambda w, s: q.change(w, s, op, q.times(w, s))
 
 
-def takes_part(g: Quantity) -> Effect:
+def multiplies(q: Quantity, op: str) -> Effect:
+    """Tom multiplies by 3; Tom divides by 3."""
+    return lambda w, s: q.change(w, s, op, w.leaf(s["k"]))
+
+
+def takes_part(q: Quantity) -> Effect:
     """Tom gives away half of the apples."""
 
     def effect(w: World, s: Slots) -> None:
-        g.change(w, s, "-", share_of(g, w, s, g.current(w, g.of(s)), s["F"]))
+        part = q.calc(w, s, "/", w.get(q.of(s)), w.leaf(s["F"][1]), "That is")
+        q.change(w, s, "-", part)
 
     return effect
 
 
-def gives(g: Quantity, slot: str = "n") -> Effect:
+def gives(q: Quantity) -> Effect:
     """Tom gives 3 apples to Ben."""
 
     def effect(w: World, s: Slots) -> None:
-        node = g.leaf(w, s[slot])
-        g.change(w, s, "-", node)
-        g.change(w, {**s, g.slot: s["B"]}, "+", node)
+        node = q.leaf(w, s["n"])
+        q.change(w, s, "-", node)
+        q.change(w, {**s, q.slot: s[q.other]}, "+", node)
 
     return effect
 
 
-def compares(g: Quantity, op: str, slot: str = "n", other: str = "B") -> Effect:
-    """Tom has 3 more apples than Ben."""
+def compares(q: Quantity, op: str, by: str = "n") -> Effect:
+    """Tom has 3 more apples than Ben, twice as many as he, half as many."""
 
     def effect(w: World, s: Slots) -> None:
-        base, by = g.base(w, g.than(s, other)), g.leaf(w, s[slot])
-        w.state(g.of(s), g.calc(w, s, op, base, by))
+        than = w.get(q.than(s))
+        value = s["F"][1] if by == "F" else s[by]
+        w.state(q.of(s), q.calc(w, s, op, than, q.leaf(w, value) if by == "n" else w.leaf(value)))
 
     return effect
 
 
-def multiplies(g: Quantity, other: str = "B") -> Effect:
-    """Tom has twice as many apples as Ben."""
-
-    def effect(w: World, s: Slots) -> None:
-        base, by = g.base(w, g.than(s, other)), w.leaf(s["M"])
-        w.state(g.of(s), g.calc(w, s, "*", base, by))
-
-    return effect
-
-
-def divides(g: Quantity, other: str = "B") -> Effect:
-    """Tom has half as many apples as Ben."""
-
-    def effect(w: World, s: Slots) -> None:
-        top, bottom = s["F"]
-        node = g.base(w, g.than(s, other))
-        node = g.calc(w, s, "/", node, w.leaf(bottom), None if top == 1 else "That is")
-        if top != 1:
-            node = g.calc(w, s, "*", node, w.leaf(top))
-        w.state(g.of(s), node)
-
-    return effect
-
-
-def asks(g: Quantity) -> Effect:
+def asks(q: Quantity) -> Effect:
     """How many apples does Tom have?"""
-    return lambda w, s: w.asked(g.of(s))
+    return lambda w, s: w.asked(q.of(s))
 
 
-def asks_total(g: Quantity, *others: str) -> Effect:
-    """How many apples do Tom and Ben have together?"""
-
-    def effect(w: World, s: Slots) -> Node:
-        node = w.asked(g.of(s))
-        for other in others:
-            node = g.calc(w, s, "+", node, w.asked(g.than(s, other)), "The total is")
-        return node
-
-    return effect
+def asks_both(q: Quantity, op: str, before: str) -> Effect:
+    """How many apples do Tom and Ben have together? How many more does Tom have than Ben?"""
+    return lambda w, s: q.calc(w, s, op, w.asked(q.of(s)), w.asked(q.than(s)), before)
 
 
-def asks_average(g: Quantity, *others: str) -> Effect:
-    """What is the average of what Tom and Ben have?"""
-
-    def effect(w: World, s: Slots) -> Node:
-        node = asks_total(g, *others)(w, s)
-        assert node is not None
-        return w.calc("/", node, w.leaf(len(others) + 1), "The average is", g.after.format_map(s))
-
-    return effect
-
-
-def asks_difference(g: Quantity, more: bool = True, other: str = "B") -> Effect:
-    """How many more apples does Tom have than Ben?"""
-
-    def effect(w: World, s: Slots) -> Node:
-        mine, theirs = w.asked(g.of(s)), w.asked(g.than(s, other))
-        pair = (mine, theirs) if more else (theirs, mine)
-        return g.calc(w, s, "-", *pair, "The difference is")
-
-    return effect
-
-
-def asks_needed(g: Quantity, before: str = "That leaves", after: str | None = None, slot: str = "n") -> Effect:
+def asks_needed(q: Quantity) -> Effect:
     """How many more points does Tom need to reach 20?"""
+    return lambda w, s: q.calc(w, s, "-", q.leaf(w, s["n"]), w.asked(q.of(s)), "That leaves")
+
+
+def asks_changed(q: Quantity, op: str) -> Effect:
+    """How old will Tom be in 5 years?"""
+    return lambda w, s: q.calc(w, s, op, w.asked(q.of(s)), q.leaf(w, s["n"]))
+
+
+def asks_share(q: Quantity) -> Effect:
+    """If Tom shares the apples equally among 4 kids, how many does each kid get?"""
+    return lambda w, s: q.calc(w, s, "/", w.asked(q.of(s)), counted(w, s["k"]), "Each gets")
+
+
+def asks_groups(q: Quantity) -> Effect:
+    """If Tom puts 4 apples into each bag, how many bags does he fill?"""
 
     def effect(w: World, s: Slots) -> Node:
-        goal = g.leaf(w, s[slot])
-        words = (before.format_map(s), (after or g.after).format_map(s))
-        return w.calc("-", goal, w.asked(g.of(s)), *words, whole=g.whole, floor=0)
+        after = q.groups.format_map(s)
+        return w.calc("/", w.asked(q.of(s)), q.leaf(w, s["n"]), "That makes", after, whole=True)
 
     return effect
 
 
-def splits(g: Quantity, to: str, before: str, after: str | None = None, count: str = "k") -> Effect:
-    """Tom shares the apples equally among 4 friends: what each gets, under the key `to`."""
+def asks_cost(q: Quantity) -> Effect:
+    """How much do 4 pens cost?"""
+    return lambda w, s: cost(q, w, s, s["k"])
+
+
+def asks_cost_of_two(q: Quantity) -> Effect:
+    """How much do 4 pens and 3 hats cost?"""
+
+    def effect(w: World, s: Slots) -> Node:
+        one, two = cost(q, w, s, s["k"]), cost(q, w, {**s, q.slot: s[q.other]}, s["m"])
+        return q.calc(w, s, "+", one, two, "The total is")
+
+    return effect
+
+
+def asks_rest(q: Quantity) -> Effect:
+    """How many dollars of 20 are left after paying for 4 pens?"""
+
+    def effect(w: World, s: Slots) -> Node:
+        price = cost(q, w, s, s["k"])
+        return q.calc(w, s, "-", q.leaf(w, s["n"]), price, "That leaves")
+
+    return effect
+
+
+def cost(q: Quantity, w: World, s: Slots, count: Number | None) -> Node:
+    return q.calc(w, s, "*", counted(w, count), w.asked(q.of(s)), "That is")
+
+
+def asks_area(length: Quantity, width: Quantity) -> Effect:
+    """What is the area of the garden?"""
+    return lambda w, s: w.calc("*", w.asked(length.of(s)), w.asked(width.of(s)), "The area is", "square meters")
+
+
+def asks_perimeter(length: Quantity, width: Quantity) -> Effect:
+    """What is the distance around the garden?"""
+
+    def effect(w: World, s: Slots) -> Node:
+        half = length.calc(w, s, "+", w.asked(length.of(s)), w.asked(width.of(s)), "Two sides are")
+        return length.calc(w, s, "*", w.leaf(2), half, "All sides are")
+
+    return effect
+
+
+def both(one: Effect, two: Effect, second: str) -> Effect:
+    """Two sentences in one; the number of the second stands in slot `second`."""
 
     def effect(w: World, s: Slots) -> None:
-        by = counted(w, s[count])
-        words = (before, (after or g.after).format_map(s))
-        node = w.calc("/", g.current(w, g.of(s)), by, *words, whole=g.whole)
-        w.state(to.format_map(s), node)
+        one(w, s)
+        two(w, {**s, "n": s[second]})
 
     return effect
-
-
-def packs(g: Quantity, to: str, before: str, after: str, each: str = "n") -> Effect:
-    """Tom packs the apples into bags of 4: how many bags, under the key `to`."""
-
-    def effect(w: World, s: Slots) -> None:
-        by = g.leaf(w, s[each])
-        node = w.calc("/", g.current(w, g.of(s)), by, before.format_map(s), after.format_map(s), whole=True)
-        w.state(to.format_map(s), node)
-
-    return effect
-
-
-def asks_key(key: str) -> Effect:
-    """Ask for a quantity by its key alone."""
-    return lambda w, s: w.asked(key.format_map(s))

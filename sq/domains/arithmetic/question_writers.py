@@ -9,34 +9,27 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from sq.domains.arithmetic.backward import analyse, statement
-from sq.domains.arithmetic.families import MOST_STEPS, problem
+from sq.domains.arithmetic.families import FAMILIES, KNOWN, MOST_STEPS, problem
 from sq.domains.arithmetic.oracle import read_sentence, split
-from sq.domains.arithmetic.rewrite import add_steps, fix
+from sq.domains.arithmetic.rewrite import add_steps, families_of, fix
 from sq.domains.arithmetic.spoiled_questions import unsolvable
 from sq.domains.oracle import Reply
 
-RAMBLING = "There is much to be said about writing questions, and I would rather begin with what makes one good"
-DRAFTS = 24
+RAMBLING = "Let me think about this question for a while. It looks like a word problem, and much can be said of it"
+LONGEST = 9
 AUGMENTATIONS = 8
 """Ways to augment a solution: so few that the one that was taken can be found again."""
 OPERATIONS = {"+": "adding", "-": "taking away", "*": "multiplying", "/": "sharing equally"}
+Write = Callable[[str, random.Random], str]
 _OPERATION = re.compile(r"\d ([-+*/]) \d")
 
 
-def blocks(prompt: str, name: str) -> list[str]:
-    """The texts between <name> and </name>, each on lines of its own; a prompt's prose speaks of the marks too."""
-    return [text.strip() for text in re.findall(rf"<{name}>\n((?:(?!<{name}>).)*?)\n</{name}>", prompt, re.DOTALL)]
-
-
-def concepts_of(question: str) -> list[str]:
-    """The family of a question and its operations, as "topic: knowledge point"."""
-    analysis = analyse(question)
-    topic = f"{analysis.family} problems" if analysis.family else "word problems"
-    signs = dict.fromkeys(_OPERATION.findall(analysis.solution or ""))
-    return [f"{topic}: {OPERATIONS[sign]}" for sign in signs] or [f"{topic}: reading a text"]
+def block(prompt: str, name: str) -> str:
+    """The last text between <name> and </name>, each on lines of its own; a prompt's prose speaks of the marks too."""
+    return str(re.findall(rf"<{name}>\n((?:(?!<{name}>).)*?)\n</{name}>", prompt, re.DOTALL)[-1]).strip()
 
 
 def rephrased(question: str, rng: random.Random) -> str:
@@ -54,90 +47,76 @@ def rephrased(question: str, rng: random.Random) -> str:
     return " ".join(sentences)
 
 
-def easier(question: str, rng: random.Random) -> str:
-    """A question of fewer steps with as many words in common as there are."""
-    most = max(1, min(analyse(question).steps - 1, MOST_STEPS))
-    return _nearest((problem(rng, low=1, high=most).question for _ in range(DRAFTS)), question.lower().split(), _words)
+def _steps(question: str) -> int:
+    return max(1, min(analyse(question).steps, MOST_STEPS))
 
 
-def harder(question: str, rng: random.Random, steps: int = 1) -> str:
-    """A question that needs more steps; the same where there is none."""
-    sound = fix(question, rng)
-    return add_steps(sound, rng, steps) or add_steps(sound, rng) or sound
+def _easier(question: str, rng: random.Random) -> str:
+    return problem(rng, high=max(1, _steps(question) - 1), families=families_of(question)).question
 
 
-def augmented(question: str, number: int) -> str:
+def _harder(question: str, rng: random.Random) -> str:
+    """A question that needs one step more, up to those of some rounds."""
+    return add_steps(fix(question, rng), rng, LONGEST)
+
+
+def _augmented(question: str, number: int) -> str:
     """The question behind one of the ways to augment its solution."""
-    return harder(question, random.Random(f"augmented:{question}:{number}"))
-
-
-def _words(text: str) -> list[str]:
-    return text.lower().split()
-
-
-def _nearest(drafts: Iterable[str], wanted: Iterable[str], of: Callable[[str], list[str]]) -> str:
-    """The draft that has most of what is wanted, and little else."""
-    goal = set(wanted)
-    return max(drafts, key=lambda d: len(goal & set(of(d))) / max(1, len(goal | set(of(d)))))
-
-
-def _another(prompt: str, rng: random.Random) -> str:
-    example = rng.choice(blocks(prompt, "question"))
-    steps = max(1, min(analyse(example).steps, MOST_STEPS))
-    return problem(rng, low=steps, high=steps).question
-
-
-def _from_concepts(prompt: str, rng: random.Random) -> str:
-    asked = blocks(prompt, "concepts")[-1].lower().splitlines()
-    drafts = (problem(rng).question for _ in range(DRAFTS))
-    return _nearest(drafts, asked, lambda q: [part for c in concepts_of(q) for part in c.split(": ")])
+    return _harder(question, random.Random(f"augmented:{question}:{number}"))
 
 
 def _translated(prompt: str, rng: random.Random) -> str:
-    question, solution = blocks(prompt, "question")[-1], blocks(prompt, "solution")[-1]
-    ways = (augmented(question, number) for number in range(AUGMENTATIONS))
+    question, solution = block(prompt, "question"), block(prompt, "solution")
+    ways = (_augmented(question, number) for number in range(AUGMENTATIONS))
     return next((way for way in ways if analyse(way).solution == solution), question)
 
 
-def _question(prompt: str) -> str:
-    return blocks(prompt, "question")[-1]
-
-
 def _stated(prompt: str, rng: random.Random) -> str:
-    question, _, answer = _question(prompt).rpartition("\nThe answer is ")
+    question, _, answer = block(prompt, "question").rpartition("\nThe answer is ")
     return statement(question, answer.rstrip("."))
 
 
-def _reply(heading: str, write: Callable[[str, random.Random], str], *, spoils: bool = True) -> Reply:
-    """A reply with its heading; where it errs, one without, or a question that cannot be solved."""
+def _concepts(question: str, rng: random.Random) -> str:
+    """The family of a question and its operations, as lines of "topic: knowledge point"."""
+    analysis = analyse(question)
+    topic = f"{analysis.family} problems" if analysis.family else "word problems"
+    signs = dict.fromkeys(_OPERATION.findall(analysis.solution or ""))
+    return "\n".join([f"{topic}: {OPERATIONS[sign]}" for sign in signs] or [f"{topic}: reading a text"])
+
+
+def _from_concepts(prompt: str, rng: random.Random) -> str:
+    asked = block(prompt, "concepts").lower()
+    return problem(rng, families=[name for name in FAMILIES if f"{name} problems" in asked] or KNOWN).question
+
+
+def _reply(heading: str, write: Write, *, whole: bool = False, spoils: bool = True) -> Reply:
+    """A reply to the question in a prompt, or to the whole; where it errs, one that cannot be read or solved."""
 
     def reply(prompt: str, rng: random.Random, err: bool) -> str:
         if err and (not spoils or rng.random() < 0.3):
             return RAMBLING
-        text = write(prompt, rng)
+        text = write(prompt if whole else block(prompt, "question"), rng)
         return f"{heading}\n{unsolvable(text, rng)[0] if err else text}"
 
     return reply
 
 
 WRITING_ROLES: dict[str, Reply] = {
-    "another": _reply("ANOTHER QUESTION:", _another),
-    "harder": _reply("HARDER QUESTION:", lambda p, rng: harder(_question(p), rng)),
-    "easier": _reply("EASIER QUESTION:", lambda p, rng: easier(_question(p), rng)),
-    "rephrase": _reply("REPHRASED QUESTION:", lambda p, rng: rephrased(_question(p), rng)),
-    "state": _reply("STATEMENT:", _stated, spoils=False),
-    "suggest": _reply(
-        "SUGGESTIONS:", lambda p, rng: "1. Let one more thing happen.\n2. Ask for what follows from it.", spoils=False
-    ),
-    "edit": _reply("EDITED QUESTION:", lambda p, rng: harder(_question(p), rng)),
-    "compose": _reply("COMPOSED QUESTION:", lambda p, rng: harder(_question(p), rng, 2)),
+    "another": _reply("ANOTHER QUESTION:", lambda q, rng: problem(rng, low=_steps(q), high=_steps(q)).question),
+    "harder": _reply("HARDER QUESTION:", _harder),
+    "easier": _reply("EASIER QUESTION:", _easier),
+    "rephrase": _reply("REPHRASED QUESTION:", rephrased),
+    "state": _reply("STATEMENT:", _stated, whole=True, spoils=False),
+    "suggest": _reply("SUGGESTIONS:", lambda q, rng: "1. Let one more thing happen.\n2. Ask for it.", spoils=False),
+    "edit": _reply("EDITED QUESTION:", _harder),
+    "compose": _reply("COMPOSED QUESTION:", _harder),
     "augment": _reply(
         "AUGMENTED SOLUTION:",
-        lambda p, rng: analyse(augmented(_question(p), rng.randrange(AUGMENTATIONS))).solution or RAMBLING,
+        lambda q, rng: analyse(_augmented(q, rng.randrange(AUGMENTATIONS))).solution or RAMBLING,
         spoils=False,
     ),
-    "translate": _reply("TRANSLATED QUESTION:", _translated),
-    "concepts": _reply("CONCEPTS:", lambda p, rng: "\n".join(concepts_of(_question(p))), spoils=False),
-    "from_concepts": _reply("NEW QUESTION:", _from_concepts),
+    "translate": _reply("TRANSLATED QUESTION:", _translated, whole=True),
+    "concepts": _reply("CONCEPTS:", _concepts, spoils=False),
+    "from_concepts": _reply("NEW QUESTION:", _from_concepts, whole=True),
 }
 """Role -> what it says to a whole prompt."""

@@ -27,7 +27,6 @@ class Reason(StrEnum):
     NO_QUESTION = "no question asked"
     SEVERAL = "several questions"
     TRAILING = "text after the question"
-    NONSENSE = "against common sense"
     UNKNOWN = "asks about something never mentioned"
 
 
@@ -42,10 +41,10 @@ class UnsolvableError(Exception):
 class Node:
     """A quantity: a leaf (stated, missing or not yet stated), or an operation on two others.
 
-    `whole` holds for what comes in integers (people, things); `floor` is the least value common sense allows.
+    `whole` holds for what comes in integers (people, things).
     """
 
-    __slots__ = ("after", "before", "floor", "index", "left", "op", "right", "value", "whole")
+    __slots__ = ("after", "before", "index", "left", "op", "right", "value", "whole")
 
     def __init__(self, value: Number | None, index: int) -> None:
         self.value = value
@@ -56,7 +55,6 @@ class Node:
         self.before = ""
         self.after = ""
         self.whole = False
-        self.floor: int | None = None
 
     @property
     def stated(self) -> bool:
@@ -75,7 +73,7 @@ class Node:
         if self.value is None:
             return False
         if self.op != "=":
-            check_amount(self.value, self.whole, self.floor)
+            check_amount(self.value, self.whole)
         return True
 
 
@@ -85,8 +83,6 @@ class World:
     def __init__(self) -> None:
         self.nodes: list[Node] = []
         self.now: dict[str, Node] = {}
-        self.finals: dict[str, Node] = {}
-        self.lists: dict[str, list[str]] = {}
         self.subject: str | None = None
 
     def leaf(self, value: Number | None) -> Node:
@@ -101,28 +97,15 @@ class World:
             node = self.now[key] = self.leaf(None)
         return node
 
-    def total(self, key: str) -> Node:
-        """A quantity that starts at nothing and is only added to (what was earned, read, scored so far)."""
-        return self.now.get(key) or self.leaf(0)
-
-    def final(self, key: str) -> Node:
-        """What a total will have come to at the end of the story; bound when all sentences are read."""
-        node = self.finals.get(key)
-        if node is None:
-            node = self.finals[key] = self.leaf(None)
-        return node
-
     def asked(self, key: str) -> Node:
         """The quantity a question asks for, which must have been mentioned."""
-        node = self.now.get(key) or self.finals.get(key)
+        node = self.now.get(key)
         if node is None:
             raise UnsolvableError(Reason.UNKNOWN)
         return node
 
-    def state(self, key: str, node: Node, *, whole: bool = False, floor: int | None = 0) -> None:
+    def state(self, key: str, node: Node) -> None:
         """Bind a quantity. Stating it twice with different values is a contradiction."""
-        if node.stated and node.value is not None:
-            check_amount(node.value, whole, floor)
         old = self.now.get(key)
         if old is None:
             self.now[key] = node
@@ -134,31 +117,21 @@ class World:
         elif old.value is None or node.value is None or old.value != node.value:
             raise UnsolvableError(Reason.CONTRADICTION)
 
-    def recall(self, what: str, name: str) -> None:
-        """Refuse a name (of a place, a container, a shape) that is not the one the story spoke of."""
-        if self.lists.get(what, [name]) != [name]:
-            raise UnsolvableError(Reason.UNKNOWN)
-
     def put(self, key: str, node: Node) -> None:
         """A quantity changes by an event."""
         self.now[key] = node
 
-    def calc(
-        self, op: str, left: Node, right: Node, before: str, after: str, *, whole: bool = False, floor: int | None = 0
-    ) -> Node:
+    def calc(self, op: str, left: Node, right: Node, before: str, after: str, *, whole: bool = False) -> Node:
         """The operation `left op right`, told as "before 3 + 4 = 7 after"."""
         node = Node(None, len(self.nodes))
         node.op, node.left, node.right = op, left, right
-        node.before, node.after, node.whole, node.floor = before, after, whole, floor
+        node.before, node.after, node.whole = before, after, whole
         self.nodes.append(node)
         node.resolve()
         return node
 
     def resolve_all(self) -> None:
         """Compute everything that can be, now that all sentences are read."""
-        for key, node in self.finals.items():
-            if key in self.now:
-                node.op, node.left = "=", self.now[key]
         waiting = [node for node in self.nodes if node.value is None and node.op]
         while True:
             still = [node for node in waiting if not node.resolve()]
@@ -167,9 +140,9 @@ class World:
             waiting = still
 
 
-def check_amount(value: Number, whole: bool, floor: int | None) -> None:
+def check_amount(value: Number, whole: bool) -> None:
     """Refuse half a person, and fewer than no apples."""
-    if floor is not None and value < floor:
+    if value < 0:
         raise UnsolvableError(Reason.NEGATIVE)
     if whole and type(value) is not int:
         raise UnsolvableError(Reason.FRACTIONAL)
