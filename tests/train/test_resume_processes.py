@@ -71,7 +71,7 @@ def test_a_run_goes_on_as_planned_on_another_number_of_processes(command, job, t
     ],
 )  # fmt: skip
 def test_processes_that_cannot_follow_the_plan_are_refused(words, message, job, monkeypatch):
-    given = ("data.limit=20", "stage.epochs=4", "stage.validation=0", "trainer.checkpoint_every=2")
+    given = ("data.limit=60", "stage.epochs=4", "stage.validation=0", "trainer.checkpoint_every=2")
     with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
         patched.setattr(trainer.Checkpoints, "_prune", lambda self: signal.raise_signal(signal.SIGINT))
         fit(job("qft", *given))

@@ -71,7 +71,8 @@ def test_two_processes_train_as_one(stage, strategy, precision, job, pairs, tmp_
 @pytest.mark.parametrize("share", [0.4, 0.08])  # in packs for both processes; in one pack, of which one has none
 def test_figures_of_held_out_rows_are_those_of_one_process(share, stage, strategy, job, labels, graded, tmp_path):
     rows = labels if stage == "difficulty" else graded
-    given = [f"data.input={rows}", f"stage.validation={share}", "stage.max_steps=3", "stage.pack_tokens=512"]
+    given = [f"data.input={rows}", f"stage.validation={share}", "stage.max_steps=3", "stage.pack_tokens=256",
+             "stage.batch_packs=2", "stage.batch_rows=null"]  # fmt: skip
     _, alone = trained(job, stage, *given, f"output_dir={tmp_path / 'one'}")
     two = ["trainer.devices=2", f"trainer.strategy={strategy}", f"output_dir={tmp_path / 'two'}"]
     _, found = trained(job, stage, *given, *two)
