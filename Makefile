@@ -24,7 +24,7 @@ help: ## list the targets
 setup: ## make .venv with everything in it; returns at once when there is nothing to do
 	@scripts/setup --extras "$(EXTRAS)"
 
-demo: setup ## the whole method in miniature, from nothing to a page; an exact oracle judges every step
+demo: setup ## the whole method in miniature, from nothing to a page; an exact oracle measures every step
 	@$(BIN)/sq run recipe=demo $(ARGS)
 
 # For two cores. A third of the plain tests' time goes to waiting, for processes and clocks: so three at a time.
