@@ -7,6 +7,7 @@ Counts are those of the stages' settings; what filters let through and how long 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from omegaconf import OmegaConf
 
 from sq.core.config import conf_dir
 from sq.core.errors import ConfigError
+from sq.data.count_rows import count_rows
 from sq.data.sources import DOMAIN_ROWS, SourceConfig, parts
 from sq.domains.oracle import OracleConfig
 from sq.engine.config import EngineConfig
@@ -106,12 +108,16 @@ class Flow:
         elif source.input is None or source.input.partition(":")[0] == DOMAIN:
             total = float(source.limit or DOMAIN_ROWS * share)
         else:
-            total = self._rows_at(source.input) * share
+            total = self._rows_at(source) * share
         return min(total, source.limit) if source.limit else total
 
-    def _rows_at(self, path: str) -> float:
-        for count in (_above(path, self.rows), self.sizes.rows.get(path), _rows_on_disk(Path(path))):
-            if count is not None:
+    def _rows_at(self, source: SourceConfig) -> float:
+        path = str(source.input)
+        for known in (_above(path, self.rows), self.sizes.rows.get(path)):
+            if known is not None:
+                return known
+        with suppress(ConfigError):
+            if (count := count_rows(replace(source, limit=None))) is not None:
                 return count
         raise ConfigError(f"how many rows {path} has is not known; say it: sizes.rows.'{path}'=10000, or set a limit")
 
@@ -145,22 +151,6 @@ class Flow:
 def _above(path: str, of: Mapping[str, T]) -> T | None:
     """What `of` has for `path` or the nearest directory above it."""
     return next((of[str(place)] for place in (Path(path), *Path(path).parents) if str(place) in of), None)
-
-
-def _rows_on_disk(path: Path) -> float | None:
-    """Rows of a finished stage's directory or of a jsonl or Parquet file on this disk."""
-    if (path / "manifest.json").is_file():
-        from sq.core.ledger import read_manifest
-
-        return float(read_manifest(path).rows)
-    if path.is_file() and path.suffix == ".jsonl":
-        with path.open("rb") as file:
-            return float(sum(block.count(b"\n") for block in iter(lambda: file.read(1 << 20), b"")))
-    if path.is_file() and path.suffix == ".parquet":
-        import pyarrow.parquet as pq
-
-        return float(pq.read_metadata(path).num_rows)
-    return None
 
 
 def _synthesised(name: str, job: SynthJob, flow: Flow) -> list[PlanStage]:

@@ -206,6 +206,10 @@ class RunArtifacts:
 
 def find_run(directory: Path) -> RunArtifacts:
     """The run in a directory; a `RowError` where no stage is in it, a `ConfigError` where its recipe.json is broken."""
+    if directory.is_file():
+        raise RowError(
+            f"{directory} is a file; give a directory: sq synthesize stage=select input={directory} makes one"
+        )
     if not directory.is_dir():
         raise RowError(f"there is no directory {directory}; give the output_dir of sq run, or one with stages in it")
     recipe: dict[str, Any] = {}

@@ -278,6 +278,10 @@ def test_rows_that_cannot_be_known_are_asked_for(tmp_path):
         plan(recipe)
     found = plan(recipe, changes={"sizes": {"rows.me/problems": 50}})
     assert by_what(found, "count failures")[0].stage.rows == 50
+    for name, text in (("mine.csv", "question\n" + "1+1?\n" * 30), ("mine.jsonl", '{"question": "1+1?"}\n' * 30)):
+        (tmp_path / name).write_text(text)
+        path.write_text(LABELS.replace("me/problems", str(tmp_path / name)))
+        assert by_what(plan(load_recipe(str(path))), "count failures")[0].stage.rows == 30
     write_plan(recipe, tmp_path)
     assert "how many rows" in json.loads((tmp_path / "plan.json").read_text())["note"]
 

@@ -90,6 +90,10 @@ def test_the_command_line_says_it_in_one_message(tmp_path, capsys):
         with pytest.raises(SystemExit):
             cli.main(command)
         assert "there is no directory" in capsys.readouterr().err
+    (tmp_path / "mine.csv").write_text("question,response\n1+1?,2\n")
+    with pytest.raises(SystemExit):
+        cli.main(["build", str(tmp_path / "mine.csv")])
+    assert "is a file; give a directory" in capsys.readouterr().err
 
 
 def test_cost_shows_the_bill_beside_its_forecast_and_survives_odd_files(tmp_path):
