@@ -76,7 +76,7 @@ def chain(count: int, scorer: Path | None) -> dict[str, list[str]]:
 
 
 @dataclass(frozen=True)
-class Told:
+class StageResult:
     """What came of one stage."""
 
     kills: int
@@ -115,8 +115,8 @@ def main() -> int:
     )
     parser.add_argument("--raylet", action="store_true", help="nodes of a Ray cluster are killed")
     parser.add_argument("--kills", type=int, default=100, help="with --workers and --raylet: in all, at least")
-    asked = parser.parse_args()
-    alone = asked.workers == 1 and not asked.raylet
+    arguments = parser.parse_args()
+    alone = arguments.workers == 1 and not arguments.raylet
     if alone:
         VLLMConfig().prepare()
         for module in STARTED:  # before there are children
@@ -127,68 +127,67 @@ def main() -> int:
         flush=True,
     )
     with tempfile.TemporaryDirectory() as made:
-        where = asked.where or Path(made)
+        where = arguments.where or Path(made)
         stages = _stages if alone else _stages_of_workers
-        found = list(stages(where, asked, random.Random(asked.seed)))
-    kills = sum(told.kills for told in found)
-    good = all(told.same and told.reconciles for told in found)
-    print(
-        f"{kills} kills over {len(found)} stages: {'every result is that of a calm run' if good else 'RESULTS DIFFER'}"
-    )
+        results = list(stages(where, arguments, random.Random(arguments.seed)))
+    kills = sum(result.kills for result in results)
+    good = all(result.same and result.reconciles for result in results)
+    comparison = "every result is that of a calm run" if good else "RESULTS DIFFER"
+    print(f"{kills} kills over {len(results)} stages: {comparison}")
     return 0 if good else 1
 
 
-def _stages(where: Path, asked: argparse.Namespace, rng: random.Random) -> Iterator[Told]:
-    scorer = where / "scorer" / "model" if asked.scorer else None
+def _stages(where: Path, arguments: argparse.Namespace, rng: random.Random) -> Iterator[StageResult]:
+    scorer = where / "scorer" / "model" if arguments.scorer else None
     for kind in ("calm", "killed"):
         (where / kind).mkdir(parents=True, exist_ok=True)
-    for name, settings in chain(asked.count, scorer).items():
+    for name, settings in chain(arguments.count, scorer).items():
         if name == "clean" and scorer is not None:
             _train(where / "calm" / "labels", where / "scorer")
         calm, killed = (_job(settings, where / kind, name) for kind in ("calm", "killed"))
-        if asked.stages and name not in asked.stages.split(","):
+        if arguments.stages and name not in arguments.stages.split(","):
             continue
         taken = _wait(_child(calm))
         begun = time.monotonic()
-        kills = _until_done(killed, rng, taken, asked.growth)
-        told = _compared(where / "calm" / name, name, killed, kills, taken, time.monotonic() - begun)
-        _print(name, told)
-        yield told
+        kills = _until_done(killed, rng, taken, arguments.growth)
+        result = _compared(where / "calm" / name, name, killed, kills, taken, time.monotonic() - begun)
+        _print(name, result)
+        yield result
 
 
-def _print(name: str, told: Told) -> None:
-    print(f"{name:<10} {told.kills:>5} {told.rows:>6} {told.rejects:>7}  {'yes' if told.same else 'NO':<4} "
-          f" {'yes' if told.reconciles else 'NO':<18} {told.calm:12.1f} {told.killed:14.1f}",
+def _print(name: str, result: StageResult) -> None:
+    print(f"{name:<10} {result.kills:>5} {result.rows:>6} {result.rejects:>7}  {'yes' if result.same else 'NO':<4} "
+          f" {'yes' if result.reconciles else 'NO':<18} {result.calm:12.1f} {result.killed:14.1f}",
           flush=True)  # fmt: skip
 
 
-def _stages_of_workers(where: Path, asked: argparse.Namespace, rng: random.Random) -> Iterator[Told]:
+def _stages_of_workers(where: Path, arguments: argparse.Namespace, rng: random.Random) -> Iterator[StageResult]:
     sys.path.append(str(Path(__file__).parents[1] / "tests" / "synth"))
-    if asked.raylet:
+    if arguments.raylet:
         nodes = importlib.import_module("ray_nodes")
         cluster = nodes.start_cluster(2)
         own = ["workers=2", f"cluster.address='{cluster.address}'"]
     else:
         forks = importlib.import_module("forked_workers")
         sq.synth.run.launcher_of = lambda job: forks.ForkedLauncher()
-        own = [f"workers={asked.workers}"]
+        own = [f"workers={arguments.workers}"]
     kills, turn = 0, 0
-    while kills < asked.kills:
-        for name, settings in workers_chain(asked.count).items():
+    while kills < arguments.kills:
+        for name, settings in workers_chain(arguments.count).items():
             for kind in ("calm", f"killed-{turn}"):
                 (where / kind).mkdir(parents=True, exist_ok=True)
             calm = _job(settings, where / "calm", name)
             killed = _job([*settings, *own], where / f"killed-{turn}", name)
             taken, begun = _wait(_child(calm)), time.monotonic()
-            if asked.raylet:
+            if arguments.raylet:
                 command = _settings([*settings, *own], where / f"killed-{turn}", name)
                 of_stage = _kill_raylets(command, f"{killed.output_dir}.log", rng, nodes, cluster)
             else:
                 of_stage = _kill_workers(killed, rng, forks.children_of)
-            told = _compared(where / "calm" / name, name, killed, of_stage, taken, time.monotonic() - begun)
-            _print(name, told)
-            yield told
-            kills += told.kills
+            result = _compared(where / "calm" / name, name, killed, of_stage, taken, time.monotonic() - begun)
+            _print(name, result)
+            yield result
+            kills += result.kills
         turn += 1
 
 
@@ -297,16 +296,14 @@ def _until_done(job: SynthJob, rng: random.Random, calm: float, growth: float) -
         kills, patience = kills + 1, patience * growth
 
 
-def _compared(one: Path, name: str, job: SynthJob, kills: int, calm: float, killed: float) -> Told:
+def _compared(one: Path, name: str, job: SynthJob, kills: int, calm: float, killed: float) -> StageResult:
     other = Path(job.output_dir)
     manifest = read_manifest(other)
     rows, rejects = sum(1 for _ in read_rows(other)), sum(1 for _ in read_rejects(other))
     counted = manifest.rows == rows and manifest.rejects == rejects == sum(manifest.reasons.values())
     came = _came(job, other.parent)
-    went = (
-        rows * {"pairs": 2, "answers": 1 / 5}.get(name, 1) + rejects
-    )  # a pair has two questions, a question 5 answers
-    return Told(
+    went = rows * {"pairs": 2, "answers": 1 / 5}.get(name, 1) + rejects  # a pair has 2 questions, a question 5 answers
+    return StageResult(
         kills=kills, rows=rows, rejects=rejects, same=content(one) == content(other),
         reconciles=manifest.finished and counted and came == went, calm=calm, killed=killed,
     )  # fmt: skip

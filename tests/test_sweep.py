@@ -8,7 +8,8 @@ import time
 import pytest
 from forked_command import ForkedCommand, run
 
-from sq.recipe.experiment import compare_runs, read_runs
+from sq.recipe.experiment import compare_runs
+from sq.recipe.tracked_runs import read_runs
 
 SWEPT = ["stage.lr=1e-3,1e-2", "data.limit=12,24"]
 

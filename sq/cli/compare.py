@@ -50,7 +50,7 @@ def _run(parsed: argparse.Namespace) -> None:
             f"{len(parsed.what)} things cannot be compared: give two evaluations, or one experiment's name"
         )
     elif Path(parsed.what[0]).is_dir():
-        from sq.recipe.experiment import experiment_of
+        from sq.recipe.tracked_runs import experiment_of
 
         directory = Path(parsed.what[0])
         name, uri = experiment_of(directory)

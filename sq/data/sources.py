@@ -158,7 +158,7 @@ def digest(config: SourceConfig, domain: Domain | None = None) -> str:
     return hash_of(*(file_digest(p) for p in source.paths), *([config.encoding] if config.encoding else []))
 
 
-def made_with(config: SourceConfig) -> Mapping[str, Any]:
+def config_of_stage(config: SourceConfig) -> Mapping[str, Any]:
     """What decided the rows of a stage's directory whose columns are read as they are; nothing of any other source."""
     if config.mix or config.columns or config.input is None:
         return {}

@@ -130,7 +130,7 @@ def _condition(node: ast.expr) -> Callable[[Mapping[str, Any]], bool | None]:
     def truth(row: Mapping[str, Any]) -> bool | None:
         given = value(row)
         if given is not None and not _is_number(given):
-            raise _refusal(node, given, f"which is neither true nor false; say {ast.unparse(node)} == {_shown(given)}")
+            raise _refusal(node, given, f"which is neither true nor false; say {ast.unparse(node)} == {_text(given)}")
         return None if given is None else bool(given)
 
     return truth
@@ -168,7 +168,7 @@ def _comparison(left: ast.expr, op: ast.cmpop, right: ast.expr) -> Callable[[Map
         if isinstance(container, str) and isinstance(value, str):
             return value in container
         if not isinstance(container, list):
-            raise _refusal(right, container, f"in which {_shown(value)} cannot be; give a list, as ['a', 'b']")
+            raise _refusal(right, container, f"in which {_text(value)} cannot be; give a list, as ['a', 'b']")
         known = [_equal(left, value, right, element) for element in container if element is not None]
         return True if any(known) else None if len(known) < len(container) else False
 
@@ -191,8 +191,8 @@ def _equal(left: ast.expr, a: Any, right: ast.expr, b: Any) -> bool:
     if _kind(a) is not _kind(b):
         columns = any(isinstance(part, ast.Name) for part in ast.walk(left))
         odd, value, with_what = (left, a, b) if columns else (right, b, a)
-        column, other = ast.unparse(odd), _shown(with_what)
-        fix = f"compare it with a {'text' if isinstance(value, str) else 'number'}, as {_shown(value)}"
+        column, other = ast.unparse(odd), _text(with_what)
+        fix = f"compare it with a {'text' if isinstance(value, str) else 'number'}, as {_text(value)}"
         if isinstance(value, list):
             fix = f"ask for {other} in {column}"
         elif isinstance(value, str) and type(with_what) in (int, float):
@@ -207,7 +207,7 @@ def _ordered(compare: Callable[[Any, Any], Any], left: ast.expr, a: Any, right: 
     if not (_is_number(a) and _is_number(b)) and not (isinstance(a, str) and isinstance(b, str)):
         odd, value, with_what = (right, b, a) if _is_number(a) or isinstance(left, ast.Constant) else (left, a, b)
         fix = f"; float({ast.unparse(odd)}) reads a number from a text" if isinstance(value, str) else ""
-        raise _refusal(odd, value, f"which has no order with {_shown(with_what)}{fix}")
+        raise _refusal(odd, value, f"which has no order with {_text(with_what)}{fix}")
     return bool(compare(a, b))
 
 
@@ -255,10 +255,10 @@ def _quoted_column(node: ast.AST) -> str | None:
 
 
 def _refusal(node: ast.expr, value: Any, why: str) -> _WrongValueError:
-    return _WrongValueError(f"{ast.unparse(node)} is {_shown(value)}, {why}")
+    return _WrongValueError(f"{ast.unparse(node)} is {_text(value)}, {why}")
 
 
-def _shown(value: Any) -> str:
+def _text(value: Any) -> str:
     try:
         text = repr(value)
     except ValueError:  # Python writes no number of more than 4,300 digits

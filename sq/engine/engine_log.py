@@ -79,7 +79,7 @@ def where_to_look(error: Exception) -> str:
     with suppress(OSError), open(path, "rb") as file:
         file.seek(max(0, os.path.getsize(path) - _TAIL))
         lines = file.read().decode(errors="replace").rpartition(f"\n{_START}")[2].splitlines()
-        said = [_PREFIX.sub("", line).strip() for line in lines if _ERROR.search(line)]
-        last = next((line for line in reversed(said) if line.partition(": ")[2][:100] not in str(error)), None)
+        errors = [_PREFIX.sub("", line).strip() for line in lines if _ERROR.search(line)]
+        last = next((line for line in reversed(errors) if line.partition(": ")[2][:100] not in str(error)), None)
         return f". Its log is {path}" + (f". The last error there: {last[:300]}" if last else "")
     return ""

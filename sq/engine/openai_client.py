@@ -48,12 +48,12 @@ class AttemptError(Exception):
 
 @dataclass(eq=False)
 class Endpoint:
-    """One address: requests in flight, since when it cannot be reached or says nothing, and from when it is tried."""
+    """One address: requests in flight, since when it is away or answers nothing, and from when it is tried."""
 
     url: str
     in_flight: int = 0
-    gone_since: float | None = None
-    heard: float = 0.0
+    away_since: float | None = None
+    last_answer: float = 0.0
     """When anything below HTTP 500 last came from it, or nothing was asked."""
     silent_since: float | None = None
     next_try: float = 0.0
@@ -66,7 +66,7 @@ class Client:
         self.config, self.endpoints = config, [Endpoint(url) for url in urls]
         self.requests = self.attempts = self.prompt_tokens = self.completion_tokens = 0
         self.served, self.asking = False, 0
-        self.said: set[str] = set()
+        self.warned_of: set[str] = set()
         self._pause = min(PROBE, config.backoff_max)
         self._request_rate = RateLimiter(config.requests_per_minute)
         self._token_rate = RateLimiter(config.tokens_per_minute)
@@ -125,7 +125,7 @@ class Client:
                 if attempt == self.config.attempts:
                     raise
                 pause = delay(attempt, error.wait, self.config.backoff, self.config.backoff_max)
-                self._say_first(endpoint, str(error), pause)
+                self._warn_first(endpoint, str(error), pause)
                 await asyncio.sleep(pause)
             else:
                 self.served = True
@@ -141,7 +141,7 @@ class Client:
             now = asyncio.get_running_loop().time()
             if due := [one for one in self.endpoints if one.next_try <= now]:
                 endpoint = min(due, key=lambda one: (one is last, one.in_flight))
-                endpoint.next_try = 0.0 if endpoint.gone_since is None else now + self._pause
+                endpoint.next_try = 0.0 if endpoint.away_since is None else now + self._pause
                 self.endpoints.append(self.endpoints.pop(self.endpoints.index(endpoint)))  # of equals take turns
                 return endpoint
             await asyncio.sleep(min(one.next_try for one in self.endpoints) - now)
@@ -154,50 +154,50 @@ class Client:
         try:
             async with asyncio.timeout(self.config.timeout):
                 answer = await self._sdk.post(endpoint.url + path, cast_to=object, body=body, options=self._options)
-            endpoint.heard = asyncio.get_running_loop().time()
+            endpoint.last_answer = asyncio.get_running_loop().time()
             return answer
         except TimeoutError:
             raise AttemptError(f"no answer within engine.timeout={self.config.timeout:g} s") from None
         except openai.APIStatusError as error:
             if error.status_code < 500:
-                endpoint.heard = asyncio.get_running_loop().time()
+                endpoint.last_answer = asyncio.get_running_loop().time()
             raise self._error(endpoint, error) from None
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
             reason, reached = redact(f"{type(cause).__name__}: {cause}"), not type(cause).__name__.startswith("Connect")
             if reached:
                 raise AttemptError(reason) from None
-            self._gone(endpoint, reason, begun)
+            self._note_away(endpoint, reason, begun)
         except (ValueError, RecursionError) as error:
             raise AttemptError(f"no JSON: {error}") from None
         finally:
             endpoint.in_flight -= 1
-            if reached and endpoint.gone_since is not None:
+            if reached and endpoint.away_since is not None:
                 log.warning("%s can be reached again", redact(endpoint.url))
-                endpoint.gone_since, endpoint.next_try = None, 0.0
+                endpoint.away_since, endpoint.next_try = None, 0.0
 
     async def ask_models(self, endpoint: Endpoint) -> None:
         """The least request there is; it raises what the SDK does."""
         await self._sdk.get(endpoint.url + "/models", cast_to=object, options=self._options)
 
-    def _say_first(self, endpoint: Endpoint | None, reason: str, pause: float) -> None:
-        """Of each kind of failure the first is said when it happens."""
+    def _warn_first(self, endpoint: Endpoint | None, reason: str, pause: float) -> None:
+        """Warn of the first failure of each kind when it happens."""
         kind = reason.partition(":")[0]
-        if endpoint is not None and kind not in self.said:
-            self.said.add(kind)
+        if endpoint is not None and kind not in self.warned_of:
+            self.warned_of.add(kind)
             log.warning("%s: %s. The request is sent again in %.1f s", redact(endpoint.url), reason[:300], pause)
 
-    def _gone(self, endpoint: Endpoint, reason: str, begun: float) -> None:
-        """No connection could be made: said at once, and when the next try is.
+    def _note_away(self, endpoint: Endpoint, reason: str, begun: float) -> None:
+        """No connection could be made: warn at once, and say when the next try is.
 
         Raises:
             EngineError: where no endpoint could be reached for too long.
         """
         now, wait, where = asyncio.get_running_loop().time(), self._pause, redact(endpoint.url)
-        is_new = endpoint.gone_since is None
-        endpoint.gone_since = since = begun if endpoint.gone_since is None else endpoint.gone_since
+        is_new = endpoint.away_since is None
+        endpoint.away_since = since = begun if endpoint.away_since is None else endpoint.away_since
         end = "the others are asked meanwhile"
-        times = [one.gone_since for one in self.endpoints if one.gone_since is not None]
+        times = [one.away_since for one in self.endpoints if one.away_since is not None]
         if len(times) == len(self.endpoints):
             silence = self.config.silence
             left, end = (

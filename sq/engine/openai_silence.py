@@ -29,30 +29,30 @@ async def watch(client: Client) -> None:
     """
     clock = asyncio.get_running_loop().time
     for endpoint in client.endpoints:
-        endpoint.heard, endpoint.silent_since = clock(), None
+        endpoint.last_answer, endpoint.silent_since = clock(), None
     while True:
         await asyncio.sleep(openai_client.PROBE)
-        await asyncio.gather(*(_look(client, endpoint) for endpoint in client.endpoints))
+        await asyncio.gather(*(_check(client, endpoint) for endpoint in client.endpoints))
 
 
-async def _look(client: Client, endpoint: Endpoint) -> None:
+async def _check(client: Client, endpoint: Endpoint) -> None:
     """Whether an endpoint is quiet, and where it is, whether it lives."""
     clock = asyncio.get_running_loop().time
     if not client.asking:
-        endpoint.heard, endpoint.silent_since = clock(), None
-    if endpoint.gone_since is not None:
+        endpoint.last_answer, endpoint.silent_since = clock(), None
+    if endpoint.away_since is not None:
         return
-    if clock() - endpoint.heard < min(QUIET, client.config.silence * 2 / 3):
-        _speaks(endpoint)
-    elif (reason := await _silence(client, endpoint)) is None:
-        _say_waiting(client, endpoint, clock() - endpoint.heard)
-        endpoint.heard = clock()
-        _speaks(endpoint)
+    if clock() - endpoint.last_answer < min(QUIET, client.config.silence * 2 / 3):
+        _note_answering(endpoint)
+    elif (reason := await _probe(client, endpoint)) is None:
+        _warn_waiting(client, endpoint, clock() - endpoint.last_answer)
+        endpoint.last_answer = clock()
+        _note_answering(endpoint)
     else:
-        _silent(client, endpoint, reason)
+        _note_silent(client, endpoint, reason)
 
 
-async def _silence(client: Client, endpoint: Endpoint) -> str | None:
+async def _probe(client: Client, endpoint: Endpoint) -> str | None:
     """Why an endpoint does not list its models; None where it answers so that it lives."""
     try:
         async with asyncio.timeout(openai_client.PROBE):
@@ -70,26 +70,26 @@ async def _silence(client: Client, endpoint: Endpoint) -> str | None:
     return None
 
 
-def _say_waiting(client: Client, endpoint: Endpoint, seconds: float) -> None:
-    if "waiting" not in client.said:
-        client.said.add("waiting")
+def _warn_waiting(client: Client, endpoint: Endpoint, seconds: float) -> None:
+    if "waiting" not in client.warned_of:
+        client.warned_of.add("waiting")
         log.warning(
             "%s has answered no request for %.0f s. It is there (GET /models), and is waited for, up to "
             "engine.timeout=%g s a request", redact(endpoint.url), seconds, client.config.timeout,
         )  # fmt: skip
 
 
-def _speaks(endpoint: Endpoint) -> None:
+def _note_answering(endpoint: Endpoint) -> None:
     if endpoint.silent_since is not None:
         log.warning("%s answers again", redact(endpoint.url))
         endpoint.silent_since = None
 
 
-def _silent(client: Client, endpoint: Endpoint, reason: str) -> None:
+def _note_silent(client: Client, endpoint: Endpoint, reason: str) -> None:
     now, where = asyncio.get_running_loop().time(), redact(endpoint.url)
-    quiet_since = [one.heard if one.gone_since is None else one.gone_since for one in client.endpoints
-                   if (one.gone_since, one.silent_since) != (None, None)]  # fmt: skip
-    quiet = now - endpoint.heard
+    quiet_since = [one.last_answer if one.away_since is None else one.away_since for one in client.endpoints
+                   if (one.away_since, one.silent_since) != (None, None)]  # fmt: skip
+    quiet = now - endpoint.last_answer
     if endpoint.silent_since is None:
         endpoint.silent_since = now
         log.warning(

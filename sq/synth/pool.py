@@ -216,8 +216,7 @@ class WorkerPool:
             return
         self._ledger.commit(part, computed, files)
         worker.parts.discard(part.index)
-        worker.at = []
-        worker.failures = 0
+        worker.at, worker.failures = [], 0
         for other in self._workers:
             if other.error is not None and other is not worker:  # what ended it is over, or was its own
                 self._start(other)
@@ -339,9 +338,8 @@ class WorkerPool:
             if worker.waits:
                 _send(worker, None)
         until = time.monotonic() + EXIT_SECONDS
-        while time.monotonic() < until and any(
-            w.waits and w.process and w.process.ended() is None for w in self._workers
-        ):
+        leaving = [worker.process for worker in self._workers if worker.waits and worker.process]
+        while time.monotonic() < until and any(process.ended() is None for process in leaving):
             time.sleep(0.05)
 
 

@@ -22,14 +22,13 @@ from sq.core.errors import ConfigError
 from sq.core.ledger import Reject, WorkItem, read_manifest, read_rejects, read_rows
 from sq.core.rows import CANDIDATE, EXAMPLE, fit_row, row_id
 from sq.core.thinking import UNFINISHED, answer_start
-from sq.data.readers import BadRow
-from sq.data.sources import made_with
+from sq.data.sources import config_of_stage
 from sq.domains.base import AnswerGroups, Candidates, Domain
 from sq.engine.base import ScoreRequest, ScoreResult
 from sq.engine.failures import rejected
 from sq.synth.config import AskedModel, SynthJob, SynthStage
 from sq.synth.model_client import ModelClient, RequestFlow
-from sq.synth.stage import ItemResult, StageInput, StageSpec, bad_item, no_traces
+from sq.synth.stage import ItemResult, StageInput, StageSpec, no_traces
 
 Row: TypeAlias = dict[str, Any]
 TOGETHER = 64
@@ -107,13 +106,13 @@ class SelectStage(SynthStage):
                 "engine: give model={name: reward, path: DIR} with engine=hf or vllm, or stage.method=majority"
             )
         reward_model = ModelClient(job.model, job.engine) if self.rewarded else None
-        answers = made_with(job.source)
+        answers = config_of_stage(job.source)
         extracted = answers.get("stage.name") == "answers" and answers.get("extractor") == domain.extractor
         selector = Selector(stage=self, domain=domain, seed=job.seed, reward_model=reward_model, extracted=extracted)
         return StageSpec(
             schema=EXAMPLE,
             fingerprint_fields={**domain.answer_fields, **(reward_model.scoring_fields if reward_model else {})},
-            items=lambda: _questions(source, selector),
+            items=lambda: source.grouped(_questions),
             process=selector.results,
             close=reward_model.close if reward_model else lambda: None,
             usages=(reward_model.usage,) if reward_model else (),
@@ -308,27 +307,12 @@ def _weights(rows: list[dict[str, Any]], groups: dict[str, str]) -> dict[str, fl
     return {row["id"]: mass[groups[row["id"]]] / sum(mass.values()) for row in rows}
 
 
-def _questions(source: StageInput, selector: Selector) -> Iterator[WorkItem]:
+def _questions(rows: Iterator[dict[str, Any]]) -> Iterator[WorkItem]:
     """The candidates of each question as one item; they stand together, as `answers` writes them."""
-    bad: list[BadRow] = []
-
-    def good() -> Iterator[dict[str, Any]]:
-        for row in source.rows():
-            if isinstance(row, BadRow):
-                bad.append(row)  # a line that is no candidate does not part those around it
-            else:
-                yield row
-
-    for question, group in itertools.groupby(good(), key=_question_id):
-        candidates = [_candidate(row, i, question) for i, row in enumerate(group)]
-        yield from map(bad_item, bad)
-        bad.clear()
+    named = ((str(row.get("question_id") or row_id("question", text=row["question"])), row) for row in rows)
+    for question, group in itertools.groupby(named, key=lambda each: each[0]):
+        candidates = [_candidate(row, i, question) for i, (_, row) in enumerate(group)]
         yield WorkItem(row_id("select", question=question, candidates=[c["id"] for c in candidates]), candidates)
-    yield from map(bad_item, bad)
-
-
-def _question_id(row: dict[str, Any]) -> str:
-    return str(row.get("question_id") or row_id("question", text=row["question"]))
 
 
 def _candidate(row: dict[str, Any], index: int, question: str) -> dict[str, Any]:

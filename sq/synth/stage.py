@@ -144,6 +144,23 @@ class StageInput:
         for row in self.rows(start):
             yield bad_item(row) if isinstance(row, BadRow) else WorkItem(key(row), row)
 
+    def grouped(self, make: Callable[[Iterator[dict[str, Any]]], Iterator[WorkItem]]) -> Iterator[WorkItem]:
+        """Items that `make` forms of several rows each; a bad line is an item before the one among whose rows it is."""
+        bad: list[BadRow] = []
+
+        def good() -> Iterator[dict[str, Any]]:
+            for row in self.rows():
+                if isinstance(row, BadRow):
+                    bad.append(row)  # it does not part the rows around it
+                else:
+                    yield row
+
+        for item in make(good()):
+            yield from map(bad_item, bad)
+            bad.clear()
+            yield item
+        yield from map(bad_item, bad)
+
     def items_from(self, key: Callable[[dict[str, Any]], str]) -> Callable[[int], Iterator[WorkItem]] | None:
         """The same from number n on, where those before need not be read."""
         return (lambda start: self.items(key, start)) if seeks(self.job.source) else None

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 from sq.core.errors import SqError
 from sq.core.ledger import Reject, WorkItem
 from sq.core.rows import PAIR, row_id
-from sq.data.readers import BadRow
 from sq.domains.base import Candidates, Domain
 from sq.engine.base import Completion, Result
 from sq.engine.failures import rejected
@@ -26,7 +25,7 @@ from sq.synth.filters.words import words_of
 from sq.synth.model_client import ModelClient, RequestFlow
 from sq.synth.pairs import PairSource, pair_metrics
 from sq.synth.question_value import QuestionJudge, closeness, is_judged
-from sq.synth.stage import ItemResult, StageInput, StageSpec, bad_item, seed_of
+from sq.synth.stage import ItemResult, StageInput, StageSpec, seed_of
 
 if TYPE_CHECKING:
     from sq.synth.rewrite import RewriteStage
@@ -51,7 +50,7 @@ def pairs_by_success(job: SynthJob, stage: RewriteStage) -> StageSpec:
     return StageSpec(
         schema=PAIR,
         fingerprint_fields={**fixed, **domain.answer_fields},
-        items=lambda: _windows(source, stage, fixed),
+        items=lambda: source.grouped(lambda rows: _windows(rows, stage, fixed | {"seed": job.seed})),
         process=pairing.results,
         close=pairing.close,
         usages=(solver.usage,) if judge is None or judge.client is solver else (solver.usage, judge.client.usage),
@@ -65,23 +64,10 @@ def pairs_by_success(job: SynthJob, stage: RewriteStage) -> StageSpec:
     )
 
 
-def _windows(source: StageInput, stage: RewriteStage, fixed: Mapping[str, Any]) -> Iterator[WorkItem]:
-    bad: list[BadRow] = []
-
-    def good() -> Iterator[dict[str, Any]]:
-        for row in source.rows():
-            if isinstance(row, BadRow):
-                bad.append(row)
-            else:
-                yield row
-
-    rows = good()
+def _windows(rows: Iterator[dict[str, Any]], stage: RewriteStage, same: Mapping[str, Any]) -> Iterator[WorkItem]:
     while window := list(itertools.islice(rows, stage.window)):
-        yield from map(bad_item, bad)
-        bad.clear()
         texts = [[row["id"], row["question"]] for row in window]
-        yield WorkItem(row_id("window", questions=texts, **fixed, seed=source.job.seed), window)
-    yield from map(bad_item, bad)
+        yield WorkItem(row_id("window", questions=texts, **same), window)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from mlflow import MlflowClient
 
 from sq.core import secrets
 from sq.core.tracking import Run, TrackingConfig, track
-from sq.recipe.experiment import read_runs
+from sq.recipe.tracked_runs import read_runs
 
 sys.path.append(str(Path(__file__).parent))  # helper modules beside this file
 

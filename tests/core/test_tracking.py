@@ -14,7 +14,7 @@ import pytest
 from sq.core.config import build
 from sq.core.errors import ConfigError, SqError
 from sq.core.tracking import DataRef, ItemTrace, ModelRef, RequestTrace, TrackingConfig, send_tracked, track
-from sq.recipe.experiment import read_runs
+from sq.recipe.tracked_runs import read_runs
 
 
 def test_everything_arrives(store, tmp_path):

@@ -152,7 +152,7 @@ def silent(count, **settings):
 
     endpoints = [openai_client.Endpoint(f"http://{i}/v1") for i in range(count)]
     config = OpenAIConfig(**settings)
-    return SimpleNamespace(endpoints=endpoints, asking=1, ask_models=hang, config=config, said=set())
+    return SimpleNamespace(endpoints=endpoints, asking=1, ask_models=hang, config=config, warned_of=set())
 
 
 @pytest.mark.parametrize("silence", [45.0, 900.0])
@@ -160,7 +160,7 @@ def silent(count, **settings):
 @pytest.mark.parametrize("last", [0.0, 1.0, 4.9])
 def test_where_nothing_answers_the_run_stops_within_ten_seconds_of_its_time(count, last, silence, loop, caplog):
     client = silent(count, silence=silence)
-    loop.call_later(last, lambda: setattr(client.endpoints[-1], "heard", last))
+    loop.call_later(last, lambda: setattr(client.endpoints[-1], "last_answer", last))
     with pytest.raises(EngineError, match="nothing is lost.*engine.silence"):
         loop.run_until_complete(openai_silence.watch(client))
     assert silence <= loop.time() - last <= silence + 10
@@ -178,7 +178,7 @@ def test_a_silent_endpoint_that_does_not_answer_does_not_answer_again(then, loop
     def change():
         assert endpoint.silent_since is not None
         if then == "cannot be reached":
-            endpoint.gone_since = loop.time()
+            endpoint.away_since = loop.time()
         else:
             client.asking = 0
 

@@ -16,10 +16,10 @@ from sq.eval.checkers import DomainChecker, grader_version
 from sq.eval.config import EvalJob
 from sq.eval.dialogue import conversation, reference_in
 from sq.eval.grader_config import GraderConfig
-from sq.eval.paper import base_of, paper_figure
 from sq.eval.run import _request_builder
 from sq.sandbox.config import SandboxConfig
 
+GRADING = GradingConfig(profiles=["strict"], grader=GraderConfig(workers=1), sandbox=SandboxConfig())
 DATA = Path(__file__).parent.parent.parent.parent / "shared" / "data"
 real = pytest.mark.skipif(not DATA.is_dir(), reason="the benchmark files are not on this machine")
 ISSUE = {
@@ -38,6 +38,17 @@ def written(tmp_path, rows, name="problems.jsonl"):
     path = tmp_path / name
     path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in rows))
     return path
+
+
+def graded(config, problems, given):
+    """Whether texts are right, each as the answer to its problem; the grader's version."""
+    answers = [
+        {"item": item, "prediction": text, "reference": problems.by_id[item]["answer"], "question": "?",
+         "prediction_finish_reason": "stop"}
+        for text, item in given
+    ]  # fmt: skip
+    with closing(config.checker(problems, GRADING)) as checker:
+        return [grade["strict"]["correct"] for grade in checker.grade(answers)], checker.version
 
 
 def test_every_benchmark_has_its_yaml_named_as_the_file():
@@ -213,22 +224,6 @@ def test_speakers_are_named_at_the_start_of_a_line_only():
     assert reference_in("The answer is \\ANSWER{$60.80}.") == "$60.80"
 
 
-@pytest.mark.parametrize(
-    ("names", "base"),
-    [
-        (["mistral-7b", "x"], "Mistral-7B"), (["m", "mistralai/Mistral-7B-v0.1"], "Mistral-7B"),
-        (["meta-llama/Meta-Llama-3-8B"], "Llama3-8B"), (["llama-3.1-8b"], None),
-        (["Qwen/Qwen2-Math-7B"], "Qwen2-Math-7B"),
-        (["Qwen/Qwen2.5-Math-7B"], None), (["deepseek-ai/deepseek-math-7b-base"], "DeepSeekMath-7B"), (["tiny"], None),
-        (["Qwen2-Math-72B"], None),
-    ],
-)  # fmt: skip
-def test_the_papers_scores_stand_beside_the_same_base_only(names, base):
-    assert base_of(*names) == base
-    assert paper_figure(base, "aime24") is None
-    assert paper_figure("Qwen2-Math-7B", "math") == 73.4
-
-
 def test_a_domains_exact_check_tells_right_from_wrong_and_from_nothing():
     rows = [{"prediction": text, "reference": "15"} for text in (r"So \boxed{15}.", r"So \boxed{16}.", "So fifteen.")]
     grades = [grade["exact"] for grade in DomainChecker({}, ArithmeticConfig().create()).grade(rows)]
@@ -259,19 +254,9 @@ def test_a_tolerance_of_the_benchmark_reaches_the_grader(tmp_path, tolerance, co
     ]  # fmt: skip
     minerva = benchmark("minerva_math", f"path={written(tmp_path, rows)}", "form=plain", tolerance)
     problems = minerva.load(None, 0)
-    items = list(problems.by_id)
-    answers = [
-        {"item": items[k], "prediction": text, "reference": problems.by_id[items[k]]["answer"], "question": "?",
-         "prediction_finish_reason": "stop"}
-        for text, k in [("9.8", 0), ("9.6", 0), ("2050 g", 1), ("2.2 kg", 1), ("1.4", 2)]
-    ]  # fmt: skip
-    grading = GradingConfig(profiles=["strict"], grader=GraderConfig(workers=1), sandbox=SandboxConfig())
-    checker = minerva.checker(problems, grading)
-    try:
-        assert [grade["strict"]["correct"] for grade in checker.grade(answers)] == correct
-    finally:
-        checker.close()
-    assert checker.version == grader_version() + mark, "graded again by another tolerance"
+    g, m, n = problems.by_id
+    given = [("9.8", g), ("9.6", g), ("2050 g", m), ("2.2 kg", m), ("1.4", n)]
+    assert graded(minerva, problems, given) == (correct, grader_version() + mark), "graded again by another tolerance"
 
 
 @pytest.mark.parametrize(
@@ -288,11 +273,7 @@ def test_each_value_of_a_reference_may_allow_an_error_of_its_own(tmp_path, refer
     published = benchmark("olympiadbench_physics_en_comp", f"path={written(tmp_path, [row])}")
     problems = published.load(None, 0)
     (item,) = problems.by_id
-    answer = {"item": item, "prediction": f"\\boxed{{{given}}}", "reference": reference, "question": "?",
-              "prediction_finish_reason": "stop"}  # fmt: skip
-    grading = GradingConfig(profiles=["strict"], grader=GraderConfig(workers=1), sandbox=SandboxConfig())
-    with closing(published.checker(problems, grading)) as checker:
-        assert [grade["strict"]["correct"] for grade in checker.grade([answer])] == [correct]
+    assert graded(published, problems, [(f"\\boxed{{{given}}}", item)])[0] == [correct]
 
 
 def test_choices_are_listed_in_an_order_of_their_own_and_the_answer_is_a_letter(tmp_path):
@@ -313,11 +294,8 @@ def test_choices_are_listed_in_an_order_of_their_own_and_the_answer_is_a_letter(
         assert all(f"({letter}) " in problem["question"] for letter in "ABCD") and problem["topic"] == "Physics"
         assert problem["question"].endswith("\n\nThe final answer is the letter of the right choice.")
     item, problem = next(iter(problems.by_id.items()))
-    answer = {"item": item, "reference": problem["answer"], "question": "?", "prediction_finish_reason": "stop"}
-    answers = [{**answer, "prediction": f"\\boxed{{{text}}}"} for text in ("1", "-2", problem["answer"])]
-    grading = GradingConfig(profiles=["strict"], grader=GraderConfig(workers=1), sandbox=SandboxConfig())
-    with closing(benchmark("gpqa_diamond").checker(problems, grading)) as checker:
-        assert [grade["strict"]["correct"] for grade in checker.grade(answers)] == [True, False, True]
+    given = [(f"\\boxed{{{text}}}", item) for text in ("1", "-2", problem["answer"])]
+    assert graded(benchmark("gpqa_diamond"), problems, given)[0] == [True, False, True]
 
 
 @pytest.mark.parametrize("variant", ["simple", "hard"])
@@ -343,8 +321,7 @@ def test_a_context_stands_before_its_question_and_a_tolerance_that_is_none_leave
     assert asked == ["How fast is it?", "A ball falls.\nHow fast is it?", "How fast is it?"]
     assert "row 4: the tolerance '1e-1,1e-2' is of 2 values, the reference '$3$' is not" in caplog.text
     assert "row 5: the tolerance 'small' is no number" in caplog.text
-    grading = GradingConfig(profiles=["strict"], grader=GraderConfig(workers=1), sandbox=SandboxConfig())
-    tolerances = published.checker(found, grading)._tolerances
+    tolerances = published.checker(found, GRADING)._tolerances
     assert list(tolerances.items()) == [(list(found.by_id)[2], (0.1, None))]
     bare = benchmark("olympiadbench_physics_en_comp", f"path={tmp_path / 'problems.jsonl'}", "context=null")
     assert bare.load(None, 0).digest != found.digest, "answers to the question without its context are not kept"

@@ -13,6 +13,7 @@ from sq.engine.base import Sampling
 from sq.eval.answer import ANSWER
 from sq.eval.checkers import EqualityChecker
 from sq.eval.grader_config import GraderConfig
+from sq.eval.paper import base_of, paper_figure
 from sq.eval.prompting import FormatConfig, RequestBuilder
 from sq.eval.report import (
     BenchmarkSummary,
@@ -116,3 +117,19 @@ def test_the_first_graders_metrics_stand_without_a_prefix():
     )
     assert values["accuracy"] == 0.5 and values["dart/accuracy"] == 0.4 and values["left_out"] == 3
     assert values["accuracy_low"] < 0.5 < values["accuracy_high"] and "tokens_low" not in values
+
+
+@pytest.mark.parametrize(
+    ("names", "base"),
+    [
+        (["mistral-7b", "x"], "Mistral-7B"), (["m", "mistralai/Mistral-7B-v0.1"], "Mistral-7B"),
+        (["meta-llama/Meta-Llama-3-8B"], "Llama3-8B"), (["llama-3.1-8b"], None),
+        (["Qwen/Qwen2-Math-7B"], "Qwen2-Math-7B"),
+        (["Qwen/Qwen2.5-Math-7B"], None), (["deepseek-ai/deepseek-math-7b-base"], "DeepSeekMath-7B"), (["tiny"], None),
+        (["Qwen2-Math-72B"], None),
+    ],
+)  # fmt: skip
+def test_the_papers_scores_stand_beside_the_same_base_only(names, base):
+    assert base_of(*names) == base
+    assert paper_figure(base, "aime24") is None
+    assert paper_figure("Qwen2-Math-7B", "math") == 73.4

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from sq.core.ledger import read_manifest
-from sq.recipe.experiment import read_runs
+from sq.recipe.tracked_runs import read_runs
 from sq.report import samples
 from sq.report.ablation import format_ablation
 from sq.report.page import write_report

@@ -7,7 +7,7 @@ import pytest
 
 from sq.core.errors import ConfigError, EngineError, LedgerError, RowError
 from sq.core.ledger import read_rejects, read_rows
-from sq.data.sources import SourceConfig, made_with
+from sq.data.sources import SourceConfig, config_of_stage
 from sq.domains.arithmetic import ArithmeticDomain
 from sq.domains.oracle import OracleEngine
 from sq.domains.qa import QADomain
@@ -254,5 +254,5 @@ def test_answers_of_a_file_are_extracted(run, tmp_path, candidates):
 @pytest.mark.parametrize("columns", [None, {"response": "question"}])
 def test_what_made_the_rows_is_known_only_where_they_are_read_as_they_are(run, tmp_path, columns):
     run("answers", "input=domain", "limit=1", to="a")
-    made = made_with(SourceConfig(input=str(tmp_path / "a"), columns=columns))
+    made = config_of_stage(SourceConfig(input=str(tmp_path / "a"), columns=columns))
     assert made.get("extractor") == (None if columns else ArithmeticDomain().extractor)

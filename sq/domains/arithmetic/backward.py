@@ -45,5 +45,5 @@ def analyse(text: str) -> QuestionAnalysis:
 
 def statement(question: str, answer: str) -> str:
     """The question, which has an x, with its answer as a text that asks nothing."""
-    told, _, asked = question.rpartition(". ")
-    return f'{f"{told}. " if told else ""}The answer to "{asked}" is {answer}.'
+    facts, _, asked = question.rpartition(". ")
+    return f'{f"{facts}. " if facts else ""}The answer to "{asked}" is {answer}.'

@@ -18,7 +18,7 @@ from sq.domains.arithmetic.splits import split_of
 from sq.domains.arithmetic.spoiled_questions import poor, unsolvable
 from sq.domains.base import Document
 
-KINDS = {"facts": 20, "steps": 10, "told": 30, "good": 11, "unsolvable": 14, "poor": 15}
+KINDS = {"facts": 20, "steps": 10, "unanswered": 30, "good": 11, "unsolvable": 14, "poor": 15}
 """Kind of document -> its weight; worked problems are a share of their own."""
 FACTS = 8
 NOTED_STEPS = 3
@@ -81,7 +81,7 @@ def _document(kind: str, rng: random.Random, steps: Sequence[int], families: Seq
         if rng.random() < 0.5:
             return Document(question=one.question, solution=sums, given=True)
         return Document(text=f"Problem: {one.question}\n{sums}")
-    if kind in ("told", "worked"):
+    if kind in ("unanswered", "worked"):
         one = _train_problem(rng, rng.randint(1, MOST_STEPS), families)
         if kind == "worked" and rng.random() < 0.5:
             return Document(question=one.question, solution=one.solution, given=True)

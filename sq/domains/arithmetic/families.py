@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 from sq.domains.arithmetic.grammar import Kind, Slots
 from sq.domains.arithmetic.lexicon import GENDER, POOLS
 from sq.domains.arithmetic.oracle import PAIRS, analyse, execute
-from sq.domains.arithmetic.themes import KINDS, THEMES, Theme
+from sq.domains.arithmetic.roles import Theme
+from sq.domains.arithmetic.themes import KINDS, THEMES
 from sq.domains.arithmetic.world import Node, UnsolvableError, World, needed
 
 T = TypeVar("T")
@@ -104,7 +105,7 @@ class Story:
         self.fresh = rng.sample(POOLS[slot], 5)
         self.slots: Slots = {letter: self.choose(pool) for letter, pool in POOLS.items() if letter != slot}
         self.slots[slot] = self.fresh.pop()
-        self.told: list[str] = []
+        self.mentioned: list[str] = []
         self.shown: str | None = None
         """Who the last sentence named, where it named one person."""
 
@@ -123,7 +124,7 @@ class Story:
             options = [k for k in kinds if not k.role.states and not k.role.asks and k.role.cost <= left]
             self.add(self.choose(options))
             left = steps - end.role.cost - self.cost()
-        if end.role.pair and len(self.told) < 2:
+        if end.role.pair and len(self.mentioned) < 2:
             self.add(self.choose([k for k in kinds if k.role.states and not k.role.cost]), new=True)
         self.add(end)
 
@@ -136,7 +137,7 @@ class Story:
 
     def partner(self) -> str:
         """Another one that the story has spoken of."""
-        return self.choose([name for name in self.told if name != self.slots[self.theme.quantity.slot]])
+        return self.choose([name for name in self.mentioned if name != self.slots[self.theme.quantity.slot]])
 
     def add(self, kind: Kind, *, new: bool = False) -> None:
         """Write one sentence of the kind, and do what it says."""
@@ -160,8 +161,8 @@ class Story:
         if not all(learnable(node) for node in self.world.nodes[before:]):
             raise RetryError
         self.slots = slots
-        if slots[slot] not in self.told:
-            self.told.append(slots[slot])
+        if slots[slot] not in self.mentioned:
+            self.mentioned.append(slots[slot])
 
     def render(self, kind: Kind, slots: Slots) -> str:
         """The sentence; who was named just before may be "he" or "she"."""

@@ -52,7 +52,7 @@ class Quantity:
         w.put(key, self.calc(w, s, op, w.get(key), by))
 
     def times(self, w: World, s: Slots) -> Node:
-        """The product of two slots, told as "That is 3 * 4 = 12 apples"."""
+        """The product of two slots, written as "That is 3 * 4 = 12 apples"."""
         return self.calc(w, s, "*", counted(w, s["k"]), self.leaf(w, s["n"]), "That is")
 
 

@@ -122,7 +122,7 @@ class World:
         self.now[key] = node
 
     def calc(self, op: str, left: Node, right: Node, before: str, after: str, *, whole: bool = False) -> Node:
-        """The operation `left op right`, told as "before 3 + 4 = 7 after"."""
+        """The operation `left op right`, written as "before 3 + 4 = 7 after"."""
         node = Node(None, len(self.nodes))
         node.op, node.left, node.right = op, left, right
         node.before, node.after, node.whole = before, after, whole

@@ -1,0 +1,80 @@
+"""What each worker is given: GPUs of its own, its share of an endpoint's rates, and a place on the right cluster."""
+
+from dataclasses import replace
+
+import pytest
+from forked_workers import fork_workers
+
+from sq.core.errors import ConfigError, EngineError
+from sq.core.provenance import visible_gpus
+from sq.domains.oracle import OracleConfig
+from sq.recipe.devices import gpus_needed
+from sq.synth.launchers import LocalLauncher, job_of_each, launcher_of
+from sq.synth.worker import WorkerTask
+
+
+def test_more_workers_than_gpus_are_refused_and_each_sees_its_own(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
+    assert visible_gpus() == ["4", "5", "6", "7"]
+    assert LocalLauncher(2, 2)._gpus == [["4", "5"], ["6", "7"]]
+    with pytest.raises(ConfigError, match="workers=8 need 8 GPUs, 1 each, and this machine shows 4: workers=4"):
+        LocalLauncher(8, 1)
+
+
+SCORER = "+engine@filters.difficulty.engine=vllm filters.difficulty.engine.tensor_parallel=4"
+
+
+@pytest.mark.parametrize(
+    ("stage", "gpus"),
+    [
+        ("answers", 8),
+        ("filter filters=[format,language]", 0),
+        ("filter filters=[duplicates,overlap]", 0),
+        ("filter filters=[format,solvability]", 8),
+        ("filter filters=[pass_rate]", 8),
+        ("filter filters=[duplicates,solvability]", 1),
+        ("filter filters=[difficulty] engine=openai", 8),
+        (f"filter filters=[solvability,difficulty] engine=openai {SCORER}", 32),
+        (f"filter filters=[difficulty] engine=hf {SCORER}", 32),
+        ("rewrite engine=openai", 0),
+        ("rewrite engine=openai stage.judge_prompt=judge_solvability +engine@stage.judge_engine=vllm", 8),
+        ("select stage.method=majority", 0),
+        ("select stage.method=weighted", 8),
+    ],
+)
+def test_a_stage_without_a_model_takes_no_gpu(job, monkeypatch, stage, gpus):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    name, *settings = stage.split()
+    one = job(name, "engine=vllm", *settings, "workers=8", "input=x", "output_dir=y")
+    assert gpus_needed(one) == gpus
+    if not gpus:
+        assert launcher_of(one)._gpus == [[]] * 8  # more of them than there are GPUs, and none of these is shown
+
+
+def test_rates_of_an_endpoint_are_shared_by_the_workers(run, job, monkeypatch):
+    rates = ["engine.requests_per_minute=90", "engine.tokens_per_minute=9000", "workers=3"]
+    judge = ["+engine@stage.judge_engine=openai", "stage.judge_engine.requests_per_minute=30"]
+    judge += ["stage.judge_prompt=judge_solvability", "stage.judge_engine.served=other"]
+    each = job_of_each(job("rewrite", "engine=openai", *rates, *judge, "input=x", "output_dir=y"))
+    assert (each.engine.requests_per_minute, each.engine.tokens_per_minute) == (30, 3000)
+    assert (each.stage.judge_engine.requests_per_minute, each.stage.judge_engine.tokens_per_minute) == (10, None)
+    fork_workers(monkeypatch)
+    shares, tasks = [], []
+    monkeypatch.setattr(OracleConfig, "one_of", lambda self, n: shares.append(n) or replace(self, max_failures=0.5))
+    monkeypatch.setattr("sq.synth.pool.WorkerTask", lambda **given: tasks.append(given) or WorkerTask(**given))
+    run("answers", "input=domain", "limit=4", "workers=2", to="a")
+    assert shares == [2] and tasks[0]["job"].engine.max_failures == 0.5
+
+
+def test_a_local_cluster_is_a_new_one_whatever_the_environment_names(job, monkeypatch):
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'sq[ray]'")
+    from ray._private.services import canonicalize_bootstrap_address
+
+    def init(address, **settings):
+        raise RuntimeError(f"joins {canonicalize_bootstrap_address(address)}")  # as Ray reads it
+
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.setattr(ray, "init", init)
+    for address, joined in (("local", "None"), ("auto", "10.0.0.1:6379")):
+        with pytest.raises(EngineError, match=f"joins {joined}"):
+            launcher_of(job("answers", "input=x", "output_dir=y", "workers=2", f"cluster.address={address}"))
