@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from sq.core.errors import ConfigError
+from sq.core.errors import ConfigError, DirectoryError
 from sq.core.ledger import read_rejects, read_rows
 from sq.domains.arithmetic import ArithmeticDomain
 from sq.domains.base import AnswerGroups, Domain
@@ -97,6 +97,19 @@ def test_nothing_is_asked_twice_and_easy_questions_save_tokens(run, tmp_path, se
     assert again["pass_rate/mean"] == first["pass_rate/mean"]
     rows = zip(read_rows(tmp_path / "f"), read_rows(tmp_path / "g"), strict=True)
     assert all(a["pass_rate_low"] == b["pass_rate_low"] for a, b in rows)
+
+
+def test_a_rate_is_of_one_way_to_check_answers(run, tmp_path, answering, settings_here, monkeypatch):
+    """Kept rates are not those of another grader or tolerance, and a directory is of one."""
+    answering(["4"] * 40)
+    (tmp_path / "q.jsonl").write_text(json.dumps({"question": "What is 2 plus 3?", "answer": "5"}) + "\n")
+    given = [f"input={tmp_path / 'q.jsonl'}", *settings_here]
+    assert run("filter", *given, to="strict")["rejects/rarely_passed"] == 1
+    monkeypatch.setattr(ArithmeticDomain, "checker", "within 1")
+    monkeypatch.setattr(ArithmeticDomain, "check", lambda self, answer, reference: True)
+    with pytest.raises(DirectoryError, match=r"filters\.pass_rate\.checker"):
+        run("filter", *given, to="strict")
+    assert run("filter", *given, to="tolerant")["pass_rate/mean"] == 1.0
 
 
 def test_settings_that_keep_nothing_are_refused(job, settings_here):

@@ -51,13 +51,8 @@ class PassRateFilter(FilterConfig):
             raise ValueError(f"k={self.k} is less than two steps of {self.step}; set step={self.k // 2} or a larger k")
 
     def fingerprint_fields(self, context: FilterContext) -> Mapping[str, Any]:
-        """The solver, its instruction, and how answers are read."""
-        domain = context.domain
-        return {
-            **context.models.judge().fingerprint_fields,
-            "instruction": domain.instruction,
-            "extractor": domain.extractor,
-        }
+        """The solver, its instruction, and how answers are read and checked."""
+        return {**context.models.judge().fingerprint_fields, **context.domain.answer_fields}
 
     def apply(self, cases: Iterator[FilterItem], context: FilterContext) -> Iterator[FilterItem]:
         """Add the pass rate and its interval; remove what is passed too seldom or too often."""
@@ -96,8 +91,7 @@ class _Solver:
             setting="filters.pass_rate.max_tokens",
         )  # fmt: skip
         self._decided_by = {
-            **client.fingerprint_fields, **flatten(config, "filter"), "instruction": self._domain.instruction,
-            "extractor": self._domain.extractor, "seed": self._seed,
+            **client.fingerprint_fields, **flatten(config, "filter"), **self._domain.answer_fields, "seed": self._seed,
         }  # fmt: skip
 
     def key(self, case: FilterItem) -> str:
