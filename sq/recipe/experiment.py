@@ -26,8 +26,10 @@ USUAL_METRICS = ("accuracy", "oracle/solvable", "correct/chosen", "val/loss", "t
 """How a metric ends that is looked at where none is named: the one that most runs have, the first of several."""
 LOWER_IS_BETTER = ("loss", "mse", "error", "seconds", "duplicates", "rejects")
 """Words in the names of other metrics than `sq/core/metrics.py` has, of which less is better."""
-_IGNORED = ("output_dir", "tracking.", "model.path", "model.name", "data.input", "input", "source.input", "source.mix",
+_IGNORED = ("output_dir", "tracking.", "model.path", "data.input", "input", "source.input", "source.mix",
             "stage.scores")  # fmt: skip
+_OVER_SEEDS = ("model.path", "data.input", "input")
+"""Settings in which runs of several seeds may differ, each with a directory of its own; two of one seed may not."""
 _CHOOSES_ROWS = ("where", "split", "subset", "revision", "shuffle", "limit")
 """Settings of a source, one in a mix too, by which two runs read other rows."""
 
@@ -126,7 +128,7 @@ def compare_runs(
     every = [run for run in read_runs(uri, experiment) if run["tags"].get("sq.stage") not in ("sweep", "recipe")]
     if within is not None:
         place = within.resolve()
-        every = [run for run in every if Path(run["tags"].get("sq.directory", "/")).is_relative_to(place)]
+        every = [run for run in every if Path(run["tags"].get("sq.directory", "/")).resolve().is_relative_to(place)]
     stages = sorted({run["tags"].get("sq.stage", "") for run in every})
     if stage is not None and stage not in stages:
         raise ConfigError(f"--stage {stage}: no run is of it{nearest(stage, stages)}; there are {', '.join(stages)}")
@@ -224,7 +226,7 @@ def _varied(runs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     values: dict[str, set[str]] = defaultdict(set)
     keys = {key for run in runs for key in run["params"] if not key.startswith("resumed-")}
     for run in runs:
-        for key in keys | {"data.input", "input"}:
+        for key in keys | set(_OVER_SEEDS):
             values[key].add(value_of(run, key))
     several = len({run["tags"].get("sq.stage") for run in runs}) > 1
     varied = [
@@ -232,18 +234,18 @@ def _varied(runs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         for key, different in sorted(values.items())
         if len(different) > 1
         and (not key.startswith(_IGNORED) or key.rpartition(".")[2] in _CHOOSES_ROWS)
-        and key.rpartition(".")[2] not in ("seed", "seeds", "name")
+        and (key == "model.name" or key.rpartition(".")[2] not in ("seed", "seeds", "name"))
     ]
     copies = [key for key in varied if key.startswith("source.") and _is_copy(key, key.removeprefix("source."), runs)]
+    copies += [key for key in varied if key.startswith("model.") and _follows(key, "model.name", runs)]
     varied = [key for key in varied if key not in copies]
     if len(varied) > 4:  # runs of different kinds have little in common
         varied = [key for key in varied if "-" not in values[key]][:4]
-    # Over seeds each run reads a directory of its own; two of one seed on different data are no repetition.
-    for key in (key for key in ("data.input", "input") if len(values[key]) > 1):
-        read: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for key in (key for key in _OVER_SEEDS if len(values[key]) > 1):
+        of_seed: dict[tuple[str, ...], set[str]] = defaultdict(set)
         for run in runs:
-            read[tuple(value_of(run, k) for k in (*varied, "seed"))].add(value_of(run, key))
-        if any(len(places) > 1 for places in read.values()):
+            of_seed[tuple(value_of(run, k) for k in ("sq.stage", *varied, "seed"))].add(value_of(run, key))
+        if any(len(different) > 1 for different in of_seed.values()):
             varied.append(key)
     return (("sq.stage",) if several else ()) + tuple(varied)
 
@@ -251,6 +253,13 @@ def _varied(runs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
 def _is_copy(key: str, other: str, runs: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a setting is in every run what the other is: `source.limit` is `limit` where it is not set apart."""
     return all(value_of(run, key) == value_of(run, other) for run in runs)
+
+
+def _follows(key: str, other: str, runs: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether another setting decides this one: a model's name its dtype and chat."""
+    return key != other and len({(value_of(run, key), value_of(run, other)) for run in runs}) == len(
+        {value_of(run, other) for run in runs}
+    )
 
 
 def _grouped(runs: Sequence[Mapping[str, Any]], keys: Sequence[str], metrics: Sequence[str]) -> list[Group]:

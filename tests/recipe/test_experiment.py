@@ -17,11 +17,19 @@ from sq.recipe.experiment_plot import figure, write
 
 LOSSES = {(1e-4, 100): (2.0, 2.2), (1e-4, 400): (1.6, 1.7), (1e-3, 100): (1.8, 1.9), (1e-3, 400): (1.1, 1.3)}
 
+MODELS = [
+    *({"experiment": "names", "name": name, "path": f"package:{name}"} for name in ("tiny", "tiny-base")),
+    *({"experiment": "paths", "name": "tiny", "path": path} for path in ("outputs/a/model", "outputs/b/model")),
+    {"experiment": "one", "name": "tiny"},
+]
+
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     """A sweep of two learning rates, two sizes and two seeds, one job of which was killed and run again."""
     place = tmp_path_factory.mktemp("experiment")
+    (place / "disk").mkdir()
+    (place / "outputs").symlink_to("disk")  # as where runs are kept on another disk
     before = os.getcwd()
     os.chdir(place)
     try:
@@ -46,6 +54,11 @@ def store(tmp_path_factory):
             run.metrics({"oracle/solvable": 0.5})
         for name, loss in (("a.csv", 5.0), ("b.csv", 10.0)):
             log("files", {"data.input": name, "seed": 0}, {"train/loss": loss})
+        for model in MODELS:
+            for seed in (0, 1):
+                name, path = model["name"], model.get("path", f"outputs/seed{seed}/model")
+                params = {"model.name": name, "model.path": path, "model.chat.end": f"<{name}>", "seed": seed}
+                log(model["experiment"], params, {"accuracy": 0.5})
         for where, value in (("fail_rate > 0.5", 0.2), ("fail_rate < 0.5", 0.9)):
             chosen = {"source.where": where, "source.input": where, "source.limit": value, "limit": value}
             log("rows", {**chosen, "source.mix.a.split": f"of {where}"}, {"oracle/steps": value})
@@ -85,6 +98,15 @@ def test_runs_are_grouped_by_what_was_varied_with_seeds_together(store):
 def test_runs_of_one_seed_on_different_data_are_no_repetition(store):
     found = compare_runs(store, "files")
     assert found.by == ("data.input",) and len(found.groups) == 2
+
+
+@pytest.mark.parametrize(
+    ("experiment", "by", "groups"), [("names", ("model.name",), 2), ("paths", ("model.path",), 2), ("one", (), 1)]
+)
+def test_models_are_no_repetition_of_each_other(store, experiment, by, groups):
+    """By name, else by the weights where one seed has several; over seeds each may have its own."""
+    found = compare_runs(store, experiment)
+    assert found.by == by and [len(group.runs) for group in found.groups] == [2] * groups
 
 
 def test_what_chooses_rows_tells_runs_apart_and_a_metric_without_a_direction_has_no_best(store):
