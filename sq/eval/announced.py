@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from sq.eval.answer_text import may_mention
-from sq.eval.equal.words import is_prose
+from sq.eval.equal.words import is_prose, is_words
 
 _HASHES = re.compile(r"####[ \t]*([^\n]+)")
 _PHRASE = re.compile(
@@ -16,7 +16,8 @@ _PHRASE = re.compile(
 )
 _STEP = re.compile(r"(?:step|part|case|solution|final answer|answer)\b", re.IGNORECASE)
 _FOREIGN = re.compile(
-    r"(?<![不没别勿])(?<!不[能应])(?<!没有)(?<![没无]人)(?<!没有人)[故应]?选(?:择)?\s*+(?:[:：]\s*+)?"
+    r"(?<![不没别勿未非])(?<!不[能应可会该要宜再必是])(?<!不应[该当])(?<!没有)(?<![没无]人)(?<!没有人)(?<!拒绝)(?<!禁止)(?<!避免)"
+    r"[故应]?选(?:择)?\s*+(?:[:：]\s*+)?"
     r"(?=[(（]?[A-H](?:[\s、，,和]{0,4}[A-H]){0,7}[)）]?[^\S\n]*+(?:[。．.,，;；!！\n]|$))|"
     r"(?:答案|答え|答)(?:应该|应|就|確実に)?\s*(?:(?:是|为|為|は)(?:\s?[:：])?|[:：]|】(?:\s?[:：])?)|(?:정답|답)은|ответ\s*[:—-]|respuesta(?:\s+\w+)?\s*(?:es|:)|"
     r"antwort\s*(?:ist|lautet|:)|r[ée]ponse(?:\s+\w+)?\s*(?:est|:)|resposta(?:\s+\w+)?\s*(?:é|:)|risposta\s*(?:è|:)",
@@ -37,21 +38,38 @@ _FINAL = re.compile(
     re.IGNORECASE,
 )
 _REASON = re.compile(
-    r"((?:\$[^$\n]{1,200}\$|[$-]{0,2}\d[\d.,/]*%?|\((?-i:[A-J])\))(?:\s?[A-Za-z]{1,15}){0,2}?|"
+    r"((?:\$[^$\n]{1,200}\$|[$-]{0,2}\d[\d.,/]*%?|\((?-i:[A-J])\))(?:\s?(?!as\b)[A-Za-z]{1,15}){0,2}?|"
     r"(?-i:[A-J](?:[、，,\s]{1,2}[A-J]){0,7})|yes|no|true|false)"
-    r"(?:[\s,;]+\(?(?:because|since|as|so\sthat)\b|[，,；。\s]*(?:因为|由于|因為|由於))",
+    r"(?:[\s,;]+\(?(?:because|since|as(?!\s\w+\sas\b)|so\sthat)\b|[，,；。\s]*(?:因为|由于|因為|由於))",
     re.IGNORECASE,
 )
 """A value and, behind it, a reason for it."""
 _CHANGED = re.compile(
-    r"(?:\bat (?:the )?(?:most|least)|"
-    r"\b(?:more|less|fewer|greater|smaller|larger|bigger|higher|lower) than|\bor equal to|"
+    r"(?:\bat (?:the )?(?:most|least)|\bup to|"
+    r"\b(?:more|less|fewer|greater|smaller|larger|bigger|higher|lower|other) than|\bor equal to|"
+    r"\b(?:divisible|divided|multiplied|raised|subtracted|added|coprime|compared|unequal|different|starting|down|up|short|"
+    r"any\w*|every\w*|all|number) (?:by|to|from|with|of|than|but)|\b(?:except|excluding|over|under|above|below|beyond)|"
     r"\bout of|\b(?:twice|thrice|double|triple)|[\d}$]\s?(?:\\?%|percent)\$? of|"
+    r"\d\S*\s(?:and|to(?: the)?|through|plus|minus)|"
     r"(?:\b(?:half|halves|thirds?|quarters?|fourths?|fifths?|sixths?|sevenths?|eighths?|ninths?|tenths?|percent|square|cube|"
-    r"root|factorial|reciprocal|inverse|logarithm|times)|\d) of)(?: the)?\s?(?:\$|\\[(\[])?$",
+    r"root|factorial|reciprocal|inverse|log(?:arithm)?|times|multiples?|factors?|divisors?|power|negative|opposite|double|"
+    r"complement)|\d) of)(?: the)?\s?(?:\$|\\[(\[])?$",
     re.IGNORECASE,
 )
 """Words that change the number behind them."""
+_CHANGED_BEFORE = re.compile(
+    r"\$?\s+(?:[a-z]+ )?(?:at (?:most|least)|"
+    r"(?:or|and) (?:so )?(?:more|less|fewer|up|above|below|over|under|higher|lower|greater|larger|"
+    r"smaller)|factorial|squared|cubed|and a half)\b|[¼½¾⅓⅔]",
+    re.IGNORECASE,
+)
+"""Words that change the number before them."""
+
+_OF_THE_ANSWER = re.compile(
+    r"(?:\w+ly )?(?:correct|right|reasonable|consistent|valid|verified|the same|above|below|shown|given|as follows)\b",
+    re.IGNORECASE,
+)
+"""How words start that say something of an answer that stands before them."""
 
 
 def last_hashes(text: str) -> re.Match[str] | None:
@@ -95,6 +113,16 @@ def before_reason(sentence: str) -> str:
 
 
 def is_changed(sentence: str, value: str) -> bool:
-    """Whether a few words before the value that a sentence ends in change it: `at most 7`, `half of 7`, `40% of 50`."""
-    before = re.split(r"\b(?:is|are|be|was)\s", sentence[: sentence.rfind(value)])[-1].rstrip()
+    """Whether words beside the value that a sentence ends in change it: `at most 7`, `half of 7`, `7 or more`."""
+    at = sentence.rfind(value)
+    before = re.split(r"\b(?:is|are|be|was)\s", sentence[:at])[-1].rstrip()
+    if _CHANGED_BEFORE.match(sentence, at + len(value)):
+        return True
     return len(before.split()) <= 6 and bool(_CHANGED.search(before))
+
+
+def ending_words(text: str, segment: str) -> str:
+    """Words alone that are announced at the end: no number that stands before them is the answer."""
+    words = segment.strip(" .*!")
+    ends = bool(words) and is_words(words) and text.rstrip(" .*!\n").endswith(words)
+    return "" if not ends or _OF_THE_ANSWER.match(words) else words

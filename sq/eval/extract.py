@@ -16,7 +16,15 @@ from pathlib import Path
 from sq.core import thinking
 from sq.core.files import code_version
 from sq.core.thinking import tail
-from sq.eval.announced import before_reason, is_changed, last_choice, last_hashes, last_phrase, stated_last
+from sq.eval.announced import (
+    before_reason,
+    ending_words,
+    is_changed,
+    last_choice,
+    last_hashes,
+    last_phrase,
+    stated_last,
+)
 from sq.eval.answer_text import after_thinking, visible_text
 from sq.eval.boxes import boxed, last_boxes
 from sq.eval.equal import han
@@ -100,7 +108,8 @@ _NUMBER = re.compile(
     re.ASCII,
 )
 _THEN = re.compile(
-    r"\s*(?:\(|[,;]?\s+(?:because|since|as|when|where|which|for|if|with|so|at|attained|achieved|after|in|given)\b)"
+    r"\s*(?:\(|[,;]?\s+(?:because|since|as|when|where|which|for|if|with|so|at(?! (?:most|least))|"
+    r"attained|achieved|after|in|given)\b)"
 )
 _EQUATION = r"[A-Za-z](?:_\w)?\s*=\s*-?[\w./^*+\\{}]+"
 _LINE = re.compile(_EQUATION, re.ASCII)
@@ -109,7 +118,7 @@ _EQUATIONS = re.compile(
     re.ASCII,
 )
 _SENTENCE_END = re.compile(r"\.(?=\s+[A-Z(\[]|\s*$)|\n\s*\n|\n(?=[A-Z#*【-])|(?<=\S)(?=【)|[!?](?=\s|$)|[。！？]")
-_ENDED = re.compile(r".*(?:\n|[.!?](?=\s)|[。！？])", re.DOTALL)
+_ENDED = re.compile(r".*(?:\n|[.!?](?=\s)|[。！？])", re.DOTALL)  # up to where the last line or sentence ends
 _MINUS = re.compile(r"^(?:minus|negative)\s+(?=[.\d])", re.IGNORECASE)
 _BARE_CHOICE = re.compile(r"\(([A-H])\)[.!\s]*$|\b(?:option|choice)\s+([A-H])[.!\s]*$", re.ASCII)
 _BARE_NAME = re.compile(
@@ -138,8 +147,10 @@ def extract(output: str, *, finish_reason: str | None = None) -> Extraction:
     text = without_negated_answers(text)
     if thinking:
         return Extraction(answer="", location=AnswerLocation.NOWHERE)
-    ended = text[: _ends(text)] if cut else text
+    ended = "".join(_ENDED.findall(text)) if cut else text
     box, end = last_boxes(text)
+    if cut and "\\boxed" in text[end:]:  # cut within a further box
+        box = None
     if box is not None and not (cut and end == len(text) and not text.endswith("}")):
         later = stated_last(ended[end:])
         if later:
@@ -175,14 +186,9 @@ def _announced(text: str) -> tuple[str, AnswerLocation] | None:
         return chosen, AnswerLocation.PHRASE
     if hashes and (phrase is None or hashes.start() > phrase.start()):
         return hashes.group(1).strip(), AnswerLocation.HASHES
-    answer = _from_segment(_segment(text, phrase.end())) if phrase else ""
+    segment = _segment(text, phrase.end()) if phrase else ""
+    answer = _from_segment(segment) or ending_words(text, segment)
     return (answer, AnswerLocation.PHRASE) if answer else None
-
-
-def _ends(text: str) -> int:
-    """Where the last line or sentence that a cut-off text finishes ends."""
-    ended = _ENDED.match(text)
-    return ended.end() if ended else 0
 
 
 def _announced_whole(text: str, ended: str) -> tuple[str, AnswerLocation] | None:
@@ -193,6 +199,8 @@ def _announced_whole(text: str, ended: str) -> tuple[str, AnswerLocation] | None
     announced = _announced(ended)
     if announced is None or announced[0].replace("$$", "$").count("$") % 2 or "\\[" in announced[0].split("\\]")[-1]:
         return None  # cut within a formula
+    if ended.rstrip().endswith((" or", " and", ",")):
+        return None  # or within a list
     return announced
 
 

@@ -25,7 +25,7 @@ _NOT = (
 _FOREIGN = (
     r"(?:respuesta(?:\s\w+)?\sno\ses|antwort\s(?:ist|lautet)\snicht|r[ée]ponse(?:\s\w+)?\sn['’]est\spas|"
     r"resposta(?:\s\w+)?\snão\sé|risposta(?:\s\w+)?\snon\sè|ответ\s?[:—-]?\s?не|"
-    r"(?:答案|答え|答)(?:并|並)?(?:不(?:应该|應該)?(?:是|为|為)|不等于))"
+    r"(?:答案|答え|答)(?:并|並|应该|應該|肯定|绝对)?(?:不(?:应该|應該)?(?:是|为|為)|不等于))"
 )
 _REST = r"(?:(?!\s(?:but|rather|instead|it|sondern|sino|mais|mas|ma|а)\b)[^.,;:!?。，！？\n\\$#—–]){0,80}"
 _BUT = (
@@ -37,7 +37,10 @@ _NOT_THE_ANSWER = (
     r"(?:(?:final\s|correct\s|right\s)?(?:answer|result|solution|option|choice)|correct|right(?=\s*[.,;!\n]|$))\b"
 )
 _VERB_LAST = (r"(?:答え|答|正解)は\s?", r"(?:정답|답)은\s?")
+_IT_IS_NOT = rf"(?:\b(?:it|this|that)\s?{_NOT}|(?:^|(?<=[.!?\n]\s)|(?<=[.!?\n]))not)"
 _REFUSED = re.compile(
+    # It is not 7, at the end
+    rf"{_IT_IS_NOT}\s(?:(?:option|choice)\s)?{_VALUE}[.!\s]*\Z|"
     # The answer is not 7 but ...
     r"\*{0,2}(?:(?:the|la|die|a)\s)?(?:(?:final|correct|right)\s)?"
     rf"(?:\b{_ANSWER}\s?{_NOT}|{_FOREIGN})\s?{_VALUE}{_REST}(?:{_BUT}|[.!。])?|"
@@ -48,28 +51,39 @@ _REFUSED = re.compile(
     rf"{_VERB_LAST[1]}{_NUMBER}\s?(?:[이가]\s)?아[^.\n]{{0,20}}\.?",
     re.IGNORECASE,
 )
-_MIDDLES = (rf"{_ANSWER}\s?{_NOT}", _NOT_THE_ANSWER, _FOREIGN, *_VERB_LAST)
+_MIDDLES = (rf"{_ANSWER}\s?{_NOT}", _NOT_THE_ANSWER, _FOREIGN, _IT_IS_NOT, *_VERB_LAST)
 """What every negated answer has in it, without the values, which are what makes the whole pattern slow."""
 _MIDDLE = re.compile("|".join(_MIDDLES), re.IGNORECASE)
 _ASCII_MIDDLES = [re.compile(middle) for middle in _MIDDLES if middle not in _VERB_LAST]
 """The same for lower-case ASCII, several times as fast: case aside, and one by one."""
+_OTHER = rf"(?:\$?\\boxed\s?\{{(?:[^{{}}\n]|\{{[^{{}}\n]{{0,60}}\}}){{0,100}}\}}\$?|{_VALUE})"
+_INSTEAD = (
+    r"(?:(?:\s?[,;(，—–-]\s?(?:(?:and|but)\s)?|\s(?:and|but)\s)(?:\w{3,10}ly\s)?(?:not|neither)(?=\s)|"
+    r"(?:\s|[,(]\s?)(?:rather\sthan|instead\sof|as\sopposed\sto|unlike)(?=\s)|"
+    r"[,，(（]?\s?而?(?:不(?:是|为|為|能是|可能是|選|选|包括)|并?非))"
+)
 _CONTRAST = re.compile(
-    r"(?P<before>\s?[,(，]\s?(?:and\s)?not|\sand\snot|,?\s(?:rather\sthan|instead\sof)|[,，]?\s?而?不(?:是|为|選|选|包括))"
-    rf"\s?(?:\$?\\boxed\s?\{{(?:[^{{}}\n]|\{{[^{{}}\n]{{0,60}}\}}){{0,100}}\}}\$?|{_VALUE})"
-    r"(?:\s[A-Za-z]{1,15}(?=\s*(?:[.,;:!?)\n]|$)))?(?P<shut>\))?",
+    rf"(?P<before>{_INSTEAD})\s?(?:(?:option|choice)\s)?{_OTHER}(?:\s(?:or|nor)\s{_OTHER})?"
+    r"(?:\s[A-Za-z]{1,15}(?=\s*(?:[.,;:!?)\n]|$)))?(?P<shut>[)）])?",
     re.IGNORECASE,
 )
-_CONTRASTS = re.compile(r"[,(]\s?(?:and\s)?not\s|\sand\snot\s|rather\sthan\s|instead\sof\s|不", re.IGNORECASE)
+_CONTRASTING = re.compile(r"not\s|neither\s|rather\s|instead\s|opposed\s|unlike\s|不|非", re.IGNORECASE)
+_CONTRASTS = re.compile(_INSTEAD, re.IGNORECASE)
 """What every contrast has in it."""
 _AFTER_VALUE = re.compile(
-    r"(?:[\d%°$}\])]|\d\s?[A-Za-z]{1,15}|[$}]\s[A-Za-z]{1,15}|(?<![A-Za-z])\(?[A-J]\)?)\*{0,2}$", re.ASCII
+    r"(?:[\d%°$}\])]|\d\s?(?:[A-Za-z]{1,15}|[\u4e00-\u9fff]{1,4})|[$}]\s[A-Za-z]{1,15}|(?<![A-Za-z])\(?[A-J]\)?)\*{0,2}$",
+    re.ASCII,
 )
 """How a value ends, or one with its unit: `5`, `$5$`, `18 dollars`, `(B)`."""
 
 
+_NEGATING = ("not", "n't", "neither", "\\ne", "no es", "nicht", "n'est", "non ")
+"""In an ASCII text nothing is negated without one of them."""
+
+
 def without_negated_answers(text: str) -> str:
     """The text without the sentences that say what is not the answer, and without the values set against others."""
-    if _CONTRASTS.search(text):
+    if _CONTRASTING.search(text) and _CONTRASTS.search(text):
         text = _CONTRAST.sub(_without_the_other, text)
     if not _may_have_one(text):
         return text
@@ -80,11 +94,11 @@ def _may_have_one(text: str) -> bool:
     if not text.isascii():
         return bool(_MIDDLE.search(text))
     lower = text.lower()
-    return any(middle.search(lower) for middle in _ASCII_MIDDLES)
+    return any(word in lower for word in _NEGATING) and any(middle.search(lower) for middle in _ASCII_MIDDLES)
 
 
 def _without_the_other(contrast: re.Match[str]) -> str:
     start, shut = contrast.start(), contrast["shut"] or ""
     if not _AFTER_VALUE.search(contrast.string, max(0, start - 40), start):
         return contrast.group()
-    return "" if contrast["before"].lstrip().startswith("(") else shut
+    return "" if contrast["before"].lstrip().startswith(("(", "（")) else shut

@@ -29,7 +29,7 @@ def check_tolerance(problem: Mapping[str, Any], reference: str) -> None:
 
 
 def _errors(value: Any) -> float | tuple[float, ...] | None:
-    if value in (None, ""):
+    if value in (None, "") or value != value:  # NaN is how a table writes nothing
         return None
     try:
         errors = tuple(float(part) for part in str(value).split(",") if part.strip())

@@ -125,6 +125,8 @@ def test_what_stands_last_in_a_cut_off_output_is_no_answer():
         (r"It is \boxed{5}", "5"),
         (r"It is \boxed 5", ""),
         (r"It is \boxed{5}. The final answer is 1", "5"),
+        (r"It is \boxed{5} or \boxed{", ""),
+        ("The answer is $x=12$ or\n$x=", ""),
         ("#### 12", ""),
         ("#### 12\n", "12"),
         ("The answer is 12", ""),
@@ -179,7 +181,7 @@ NEGATED = (
     "La respuesta final no es 7, sino 8",
     "Die Antwort lautet nicht 7", "La reponse n'est pas 7", "La réponse n’est pas 7", "A resposta não é 7",
     "La risposta non è 7", "Ответ: не 7", "答案不是 7", "答えは 7 ではない。", "정답은 7 이 아니다.",
-    "Answer:** not 7", "the answer to this problem is certainly not 7",
+    "Answer:** not 7", "It is not 7.", "Not (A)", "That can't be $7$", "the answer to this problem is certainly not 7",
 )  # fmt: skip
 
 

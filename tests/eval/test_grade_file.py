@@ -4,6 +4,7 @@ import argparse
 import csv
 import gzip
 import json
+import math
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -173,6 +174,14 @@ def test_the_errors_that_references_allow_are_read_as_benchmarks_are(tmp_path):
     graded = read(grade_file(written(tmp_path / "r.jsonl", rows), config=CONFIG).output)
     assert [r["verdict"] for r in graded] == ["correct", "wrong", "correct", "wrong", *[None] * 6, "wrong"]
     assert "is of 2 values" in graded[4]["error"] and "'inf' is no number of at least 0" in graded[5]["error"]
+
+
+def test_nan_in_a_table_is_no_tolerance_of_the_row(tmp_path):
+    tolerances = [0.01, math.nan, math.nan]
+    columns = {"prediction": ["0.102", "0.1", "0.102"], "reference": ["0.1"] * 3, "tolerance": tolerances}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    graded = read(grade_file(tmp_path / "t.parquet", tmp_path / "t.jsonl", config=CONFIG).output)
+    assert [r["verdict"] for r in graded] == ["correct", "correct", "wrong"]
 
 
 @pytest.mark.parametrize(

@@ -242,9 +242,9 @@ def _sequences(compare: Comparison, a: Node, r: Node) -> bool | None:
     if apart is not None:
         return apart
     if isinstance(a, Seq) and (len(a.items) == 1 or (a.left == "" and a.right == "or")):
-        return all(compare(item, r) for item in a.items)  # `1/2 or 0.5` is one answer
+        return not sets.sets_held(a) and all(compare(item, r) for item in a.items)  # `1/2 or 0.5` is one answer
     if isinstance(r, Seq) and (len(r.items) == 1 or (r.left == "" and r.right == "or")):
-        return all(compare(a, item) for item in r.items)
+        return not sets.sets_held(r) and all(compare(a, item) for item in r.items)
     return None if _has_matrix(a) or _has_matrix(r) else False
 
 
@@ -310,7 +310,7 @@ _RULES: tuple[Callable[[Comparison, Node, Node], bool | None], ...] = (
 
 def _plain(node: Node) -> Node:
     """Without brackets that say nothing: a set or list of one."""
-    if isinstance(node, Seq) and node.left in ("\\{", "") and len(node.items) == 1:
+    if isinstance(node, Seq) and node.left in ("\\{", "") and len(node.items) == 1 and not sets.sets_held(node):
         return node.items[0]
     return node
 

@@ -55,16 +55,20 @@ def real_set(node: Node) -> Pieces | None:
 
 
 def hold_other_sets(a: Node, b: Node) -> bool:
-    """Whether two sets differ in how many of their elements are sets: `{1, {2}}` and `{1, 2}`."""
-    return _in_braces(a) and _in_braces(b) and _sets_held(a) != _sets_held(b)
+    """Whether two sets differ in how many of their elements are sets: `{1, {2}}` and `{1, 2}`, `{1}, {2}` too."""
+    sets = in_braces(a) + in_braces(b)
+    listed = sets == 1 and all(in_braces(n) or (isinstance(n, Seq) and not n.left) for n in (a, b))
+    return (sets == 2 or listed) and sets_held(a) != sets_held(b)
 
 
-def _in_braces(node: Node) -> bool:
+def in_braces(node: Node) -> bool:
+    """Whether it is a set, written out."""
     return node == Const("emptyset") or (isinstance(node, Seq) and node.left == "\\{")
 
 
-def _sets_held(node: Node) -> int:
-    return sum(map(_in_braces, node.items)) if isinstance(node, Seq) else 0
+def sets_held(node: Node) -> int:
+    """How many of its elements are sets."""
+    return sum(map(in_braces, node.items)) if isinstance(node, Seq) else 0
 
 
 def same_set(a: Pieces, b: Pieces) -> bool:

@@ -64,7 +64,8 @@ _SCALE = re.compile(rf"({'|'.join(SCALES)})s?\b\s*(?:of\b)?\s*", re.ASCII | re.I
 _CHANGES = re.compile(
     rf"^(?:squared|cubed)$|\b(?:factorial|doubled|tripled|quadrupled|halved|(?:{'|'.join(SCALES)})s?)\b|"
     r"\b(?:or|and) (?:more|less|fewer|up|upwards?|above|below|over|under|greater|higher|lower|larger|smaller)\b|"
-    r"\b(?:more|less|fewer)(?: than\b|$)|\bat (?:least|most)\b|\bbelow zero\b|\b(?:plus|minus)$|"
+    r"\b(?:more|less|fewer)(?: than\b|$)|\bat (?:least|most)\b|\bbelow zero\b|\b(?:plus|minus)$|^(?:plus|minus)\b|"
+    r"^(?:halves|thirds|fifths|sixths|sevenths|eighths|ninths|tenths|(?:hundred|thousand)ths)\b|"
     r"[百千](?![克米瓦卡帕伏焦赫分])|[万亿萬億打]",
     re.IGNORECASE,
 )

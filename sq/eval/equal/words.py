@@ -56,11 +56,17 @@ _FIGURE = re.compile(r"\\(?:overline|angle|triangle|overleftrightarrow|odot|text
 _ARTICLE = re.compile(r"^(?:an?|the)\s+(?=\w{2})")
 _TEXT_WRAP = re.compile(r"\\(?:text|mathrm|mathbf|operatorname|mathsf|mathit|textbf)\s*\{([^{}]*)\}")
 _CHOICE = re.compile(r"\(?\s*([A-Ja-j])\s*\)?\s*[.:)]?", re.ASCII)
+_ALONE = (
+    r"(?!\s*(?:[,/&]|\b(?:or|and|nor)\b)\s*(?:(?:option|choice)\s)?\(?(?-i:[A-J])\b|"
+    r"\s+(?:is|are|fails?\b)(?!\s+(?:correct|right)))"
+)
+"""Behind a choice: no other one, and nothing that is said of it."""
 _CHOICE_AND_MORE = re.compile(
-    r"(?:(?:option|choice|answer)\s*:?\s*)?(?:\(\s*([A-J])\s*\)|([A-J])\s*[.:)])(?:\s*\S.*)?|(?:option|choice)\s+\(?([A-J])\)?\b.*",
+    rf"(?:(?:option|choice|answer)\s*:?\s*)?(?:\(\s*([A-J])\s*\)|([A-J])\s*[.:)]){_ALONE}(?:\s*\S.*)?|"
+    rf"(?:option|choice)\s+\(?([A-J])\b\)?{_ALONE}.*",
     re.ASCII | re.IGNORECASE | re.DOTALL,
 )
-_LETTER_AND_VALUE = re.compile(r"\(([A-J])\)\s*[.:]?\s*(\S.*)", re.ASCII | re.DOTALL)
+_LETTER_AND_VALUE = re.compile(rf"\(?([A-J])\){_ALONE}\s*[.:]?\s*(\S.*)", re.ASCII | re.DOTALL)
 _MARKED = re.compile(r"\(?\s*\b[A-Ja-j]\s*\)|\\text|\\mathrm|\\textbf|option|choice", re.ASCII | re.IGNORECASE)
 _MONTH = "(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
 _DATE_LIKE = re.compile(rf"{_MONTH}[a-z]*\.?\s+\d|\d(?:st|nd|rd|th)?(?: of)?\s+{_MONTH}", re.IGNORECASE)
