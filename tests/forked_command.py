@@ -11,8 +11,10 @@ import multiprocessing
 import os
 import runpy
 import signal
+import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -87,6 +89,36 @@ class ForkedCommand:
         return self._written[1].read_text(errors="replace")
 
 
+class ForkedRank:
+    """A further process of a training, in the place of what `sq.train.launch` starts; it ends with this process."""
+
+    def __init__(self, plan: Path, environment: Environment, number: int) -> None:
+        pipe, log = plan.parent / f"rank-{number}.pipe", plan.parent / f"rank-{number}.log"
+        os.mkfifo(pipe)
+        env = {**os.environ, **environment, "LOCAL_RANK": str(number)}
+        given = (str(ROOT / "sq" / "train" / "rank.py"), [str(plan)], str(Path.cwd()), env, [log, log], pipe)
+        self._process = _server.Process(target=_run, args=given)
+        self._process.start()
+        self._alive = os.open(pipe, os.O_WRONLY)
+        self._ended = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def _watch(self) -> None:
+        self._process.join()
+        os.close(self._alive)
+        self._ended.set()
+
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Its exit code."""
+        if not self._ended.wait(timeout):
+            raise subprocess.TimeoutExpired("rank", timeout or 0.0)
+        return self._process.exitcode
+
+    def kill(self) -> None:
+        """As `kill -9` does."""
+        self._process.kill()
+
+
 def run(
     script: str | Path, words: Sequence[str], cwd: str | Path | None = None, env: Environment = os.environ
 ) -> ForkedCommand:
@@ -96,9 +128,13 @@ def run(
     return command
 
 
-def _run(script: str, words: list[str], cwd: str, env: dict[str, str], written: list[Path]) -> None:
+def _run(
+    script: str, words: list[str], cwd: str, env: dict[str, str], written: list[Path], stdin: Path | None = None
+) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    if stdin is not None:
+        os.dup2(os.open(stdin, os.O_RDONLY), 0)
     for stream, path in enumerate(written, 1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666), stream)
     os.environ.clear()

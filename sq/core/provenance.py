@@ -14,7 +14,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -102,11 +102,6 @@ def gpu_use() -> list[str]:
     lines = (_output("nvidia-smi", f"--query-gpu={asked}", "--format=csv,noheader,nounits") or "").splitlines()
     fields = [[field.strip() for field in line.split(",")] for line in lines]
     return [f"{i}, {name}: {busy}% busy, {used} of {total} MiB" for i, name, busy, used, total in fields]
-
-
-def seeds(params: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a flat config that are seeds."""
-    return {k: v for k, v in params.items() if k.rpartition(".")[2].lower() in ("seed", "seeds") and v is not None}
 
 
 def _user() -> str:

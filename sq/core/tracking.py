@@ -26,10 +26,10 @@ from typing import Any
 from sq.core.config import setting
 from sq.core.errors import SqError
 from sq.core.files import digest_of
-from sq.core.provenance import provenance, seeds
+from sq.core.provenance import provenance
 from sq.core.secrets import REDACTED, contains_secret, redact, redact_tree, remember_named
 from sq.core.tracking_file import Record, RunFile
-from sq.core.tracking_mlflow import Sender, as_text, whole_uri
+from sq.core.tracking_mlflow import Sender, as_text
 
 log = logging.getLogger("sq.tracking")
 
@@ -195,7 +195,7 @@ class Run:
     def _put(self, op: str, **values: Any) -> None:
         with self._safely(op):
             if self._file and self._sender:
-                self._file.append(op, **(values if op == "metrics" else redact_tree(values)))
+                self._file.append(op, **values)
                 self._sender.new.set()
 
     @contextmanager
@@ -230,7 +230,8 @@ def track(
         yield Run(uuid.uuid4().hex)
         return
     remember_named({**params, "tracking.uri": config.uri})
-    inputs, uri, file = list(inputs), whole_uri(config.uri), _file(Path(directory))
+    inputs, file = list(inputs), _file(Path(directory))
+    sender = Sender(file, config.uri, config.timeout)
     own = identity or {name: value for name, value in params.items() if not name.startswith("tracking.")}
     tags: Record = {"sq.stage": stage, "sq.directory": str(Path(directory).absolute()), **provenance()}
     for name, ours in (("source.name", "command"), ("user", "user"), ("source.git.commit", "git.commit")):
@@ -238,22 +239,24 @@ def track(
     words = tags["mlflow.source.name"].split(" ")
     tags["mlflow.source.name"] = " ".join(words[: 2 if words[0] == "sq" else 1])  # MLflow shows a path's last part
     reads = ",".join(dict.fromkeys(data.run for data in inputs if data.run))
-    tags |= {k: v for k, v in (("sq.seeds", seeds(params)), ("sq.reads", reads)) if v}
+    seeds = {k: v for k, v in params.items() if k.rpartition(".")[2].lower() in ("seed", "seeds") and v is not None}
+    tags |= {k: v for k, v in (("sq.seeds", seeds), ("sq.reads", reads)) if v}
     header: Record = {
-        "id": uuid.uuid4().hex, "name": config.run_name or stage, "uri": uri, "experiment": config.experiment,
+        "id": uuid.uuid4().hex, "name": config.run_name or stage, "uri": sender.uri, "experiment": config.experiment,
         "started": int(time.time() * 1000), "parent": config.parent or os.environ.get("SQ_PARENT_RUN"), "resumed": 0,
         "identity": digest_of(stage, json.dumps(own, sort_keys=True, default=str)),
         "tags": {**tags, "mlflow.source.type": "LOCAL", **config.tags},
     }  # fmt: skip
     last = file.last()
-    start = file.end if last.get("sent") == redact(uri) else 0
+    if last.get("sent") == sender.address:
+        sender.sent = file.end
     if last.get("identity") == header["identity"]:
         header |= {"id": last["id"], "resumed": last["opened"]}
         header["tags"] |= {"sq.resumed": last["opened"], "sq.resumed_from": last["status"] or "KILLED (without a word)"}
     else:
         file.close_killed()
-    file.append("open", **redact_tree(header))
-    run = Run(header["id"], file, sender := Sender(file, uri, config.timeout, start))
+    file.append("open", **header)
+    run = Run(header["id"], file, sender)
     sender.start()
     try:
         run._put("params", params=params)
@@ -282,7 +285,7 @@ def send_tracked(directory: str | Path, uri: str | None = None) -> int:
         file.close_killed()
         if REDACTED in (target := uri or file.last().get("uri", "")):
             raise SqError(f"{path}: the password of {target} is not kept; give the whole address: --uri ...")
-        sender = Sender(file, whole_uri(target))
+        sender = Sender(file, target)
         if uri or file.last().get("sent") != sender.address:
             if not sender.send():
                 raise SqError(f"{path} was not sent, MLflow at {sender.address} does not answer: {sender.reason}")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sq.core.files import plain_errors, write_all
+from sq.core.secrets import redact_tree
 
 Record = dict[str, Any]
 
@@ -40,8 +41,9 @@ class RunFile:
         os.ftruncate(self._fd, self.end)  # without a last line that a kill cut off
 
     def append(self, op: str, **values: Any) -> None:
-        """Add a record; one that the disk takes only in part is taken back."""
-        line = json.dumps({"op": op, **values}, ensure_ascii=False, default=str).encode("utf-8", "replace") + b"\n"
+        """Add a record, without its secrets; one that the disk takes only in part is taken back."""
+        kept = values if op == "metrics" else redact_tree(values)  # numbers, whatever their names
+        line = json.dumps({"op": op, **kept}, ensure_ascii=False, default=str).encode("utf-8", "replace") + b"\n"
         with self._mutex:
             try:
                 write_all(self._fd, line)

@@ -71,10 +71,10 @@ def connect(uri: str, timeout: int = 10) -> Any:
 class Sender(threading.Thread):
     """Follows a run's file and sends what is new in it, in order; while MLflow is away it tries again."""
 
-    def __init__(self, file: RunFile, uri: str, timeout: int = 10, start: int = 0) -> None:
+    def __init__(self, file: RunFile, uri: str, timeout: int = 10) -> None:
         super().__init__(name="tracking", daemon=True)
-        self.file, self.uri, self._timeout, self._sent = file, uri, timeout, start
-        self.address, self.reason, self._refused = redact(uri), "", set[str]()
+        self.file, self.uri, self._timeout, self.sent = file, whole_uri(uri), timeout, 0
+        self.address, self.reason, self._refused = redact(self.uri), "", set[str]()
         self.new, self._closing = threading.Event(), threading.Event()
         self._run, self._experiment, self._resumed, self._logged = "", "", 0, Record()
 
@@ -96,11 +96,11 @@ class Sender(threading.Thread):
     def send(self) -> bool:
         """Send what there is; whether MLflow took it."""
         try:
-            while batch := self.file.records(self._sent):
+            while batch := self.file.records(self.sent):
                 for op, group in itertools.groupby(batch, lambda each: str(each[1]["op"])):
                     ends, records = zip(*group, strict=True)
                     self._deliver(op, records)
-                    self._sent = ends[-1]
+                    self.sent = ends[-1]
         except Exception as error:  # whatever MLflow raises, the work goes on
             text = "tracking: MLflow at %s does not answer (%s); the work goes on, all is kept in %s"
             if not self.reason and not self._closing.is_set():

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -23,7 +23,7 @@ from sq.core.manifest import load_manifest
 from sq.core.progress import Progress
 from sq.core.retry import Retry
 from sq.core.rows import SCORE, fit_row, row_id
-from sq.engine.base import Engine, Request, Result
+from sq.engine.base import Engine, Request, Result, ScoreRequest, ScoreResult
 from sq.engine.config import EngineConfig
 from sq.engine.failures import FailureLimit, has_failed, unfinished
 from sq.eval.benchmarks import Problems, UnusableProblem
@@ -31,6 +31,8 @@ from sq.eval.prompting import RequestBuilder
 from sq.models.load import ModelConfig
 
 log = logging.getLogger(__name__)
+Q = TypeVar("Q", Request, ScoreRequest)
+R = TypeVar("R", Result, ScoreResult)
 GRADED = ("profile", "extracted", "correct", "verdict", "reason")
 ANSWER = pa.schema([f for f in SCORE if f.name not in GRADED])
 """A score's row before it is graded."""
@@ -42,6 +44,8 @@ class LazyEngine:
 
     config: EngineConfig
     model: ModelConfig
+    retry: bool = False
+    """Whether what it could not answer in an earlier run is asked again."""
     _engine: Engine | None = field(default=None, init=False)
 
     @cached_property
@@ -55,25 +59,53 @@ class LazyEngine:
         return {**self.config.fingerprint_fields(self.model), "model": self.identity}
 
     @cached_property
-    def limit(self) -> FailureLimit:
+    def _limit(self) -> FailureLimit:
         """The share of requests that may fail."""
         return FailureLimit(self.config)
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
-        """As `sq.engine.base.Engine.generate`."""
+        """As `sq.engine.base.Engine.generate`, watched for failures."""
+        return self._ask(requests, lambda engine, asked: engine.generate(asked))
+
+    def score(self, requests: Iterable[ScoreRequest]) -> Iterator[ScoreResult]:
+        """The same with a model that scores."""
+        return self._ask(requests, lambda engine, asked: engine.score(asked))
+
+    def _ask(self, requests: Iterable[Q], ask: Callable[[Engine, Iterable[Q]], Iterator[R]]) -> Iterator[R]:
         requests = iter(requests)
         first = next(requests, None)
         if first is None:
             return
         if self._engine is None:
             self._engine = self.config.create(self.model)
-        yield from self._engine.generate(chain([first], requests))
+        yield from self._limit.watch(ask(self._engine, chain([first], requests)))
 
     def close(self) -> None:
         """Free it, if it was started."""
         if self._engine is not None:
             self._engine.close()
             self._engine = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkAnswers:
+    """A benchmark's answers, by the rounds of a conversation, and how they are read."""
+
+    rounds: Sequence[LedgerSummary]
+    as_graded: Callable[[str], str]
+    """Makes of a reply what graders read."""
+    reasoning: Mapping[str, Any]
+    """What that goes by."""
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """What a ledger made of them is made from."""
+        return {f"answers-{n}": summary.digest for n, summary in enumerate(self.rounds, 1)}
+
+    @property
+    def count(self) -> int:
+        """Answers in all rounds."""
+        return sum(summary.rows for summary in self.rounds)
 
 
 def answer_all(
@@ -83,8 +115,7 @@ def answer_all(
     output_dir: Path,
     *,
     run: str,
-    retry: bool = False,
-) -> dict[str, list[LedgerSummary]]:
+) -> dict[str, BenchmarkAnswers]:
     """Answer every benchmark's problems by one engine, which is freed before anything is graded.
 
     Args:
@@ -93,25 +124,27 @@ def answer_all(
         engine: answers them.
         output_dir: the benchmarks' directories are in it.
         run: the id of the run that the answers are of.
-        retry: ask again what could not be answered in an earlier run.
 
     Returns:
-        What the ledgers of answers hold, by benchmark: one for each round of a conversation.
+        The answers by benchmark.
     """
-    summaries: dict[str, list[LedgerSummary]] = {}
+    answers: dict[str, BenchmarkAnswers] = {}
     unfinished_benchmarks: list[str] = []
     try:
         for name, of_one in problems.items():
-            answering = _Answering(name=name, builder=builders[name], engine=engine, run=run, retry=retry)
+            answering = _Answering(name=name, builder=builders[name], engine=engine, run=run)
             try:
-                summaries[name] = answering.answer(of_one, output_dir / name)
+                answers[name] = BenchmarkAnswers(
+                    rounds=answering.answer(of_one, output_dir / name),
+                    as_graded=builders[name].as_graded, reasoning=builders[name].reasoning,
+                )  # fmt: skip
             except UnfinishedError as error:  # the other benchmarks need not wait for it
                 unfinished_benchmarks.append(str(error))
     finally:
         engine.close()
     if unfinished_benchmarks:
         raise UnfinishedError("\n".join(unfinished_benchmarks))
-    return summaries
+    return answers
 
 
 def answers_dir(directory: Path, number: int = 1) -> Path:
@@ -154,7 +187,6 @@ class _Answering:
     builder: RequestBuilder
     engine: LazyEngine
     run: str
-    retry: bool
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -186,19 +218,19 @@ class _Answering:
     def _fill(self, where: Path, inputs: Mapping[str, str], asked: _Round) -> LedgerSummary:
         """Fill the ledger of one round."""
         identity = {**self.identity, "problems": len(asked.problems)}
-        if shown := self.builder.shown(asked.problems.values()):
-            identity["shown"] = shown  # asked without that example: not what an earlier version asked
+        if examples := self.builder.count_examples(asked.problems.values()):
+            identity["shown"] = examples  # asked without that example: not what an earlier version asked
             log.warning(
                 "%s: %s of the worked examples of format=%s is asked too; it is asked without that example",
-                self.name, count_noun(shown, "problem"), self.builder.form.name,
+                self.name, count_noun(examples, "problem"), self.builder.form.name,
             )  # fmt: skip
-        retry = Retry(row=lambda row: row["prediction_finish_reason"] == "error") if self.retry else None
+        retry = Retry(row=lambda row: row["prediction_finish_reason"] == "error") if self.engine.retry else None
         refused, failures = 0, list[str]()
         with (
             Ledger.open(where, schema=ANSWER, config=identity, inputs=inputs, retry=retry) as ledger,
             Progress(where, self.name, "problem", total=len(asked.problems), done=lambda: ledger.done) as progress,
         ):
-            for result in self.engine.limit.watch(self.engine.generate(self._requests(ledger, asked))):
+            for result in self.engine.generate(self._requests(ledger, asked)):
                 if has_failed(result) and not self.engine.config.reject_failed:
                     failures.append(str(result.error))
                     continue

@@ -201,13 +201,13 @@ class RequestBuilder:
         if self.instruction is not None:
             return "\n".join(filter(None, (question.strip(), self.instruction)))
         asked = _words(question)
-        shots = "".join(text for shown, text in self._examples if shown != asked)
+        shots = "".join(text for example, text in self._examples if example != asked)
         return shots + self._prompt.render(question=question.strip())
 
-    def shown(self, problems: Iterable[Mapping[str, Any]]) -> int:
+    def count_examples(self, problems: Iterable[Mapping[str, Any]]) -> int:
         """How many of the problems are among the worked examples: each is asked without that example."""
-        shown = {question for question, _ in self._examples}
-        return sum(_words(_first_question(problem)) in shown for problem in problems) if shown else 0
+        examples = {question for question, _ in self._examples}
+        return sum(_words(_first_question(problem)) in examples for problem in problems) if examples else 0
 
     @cached_property
     def _examples(self) -> list[tuple[str, str]]:

@@ -32,23 +32,26 @@ class BenchmarkSummary:
     name: str
     metrics: MetricsByProfile
     left_out: int = 0
+    base: str | None = None
+    """The paper's base model whose figure stands beside."""
     disagreements: list[dict[str, Any]] = field(default_factory=list)
 
 
 def summarize(
-    name: str, directory: Path, vote: Vote, *, ks: Sequence[int], rewards: Mapping[str, float] | None, left_out: int
-) -> BenchmarkSummary:
+    name: str, directory: Path, vote: Vote, *,
+    ks: Sequence[int], rewards: Mapping[str, float] | None, left_out: int, base: str | None,
+) -> BenchmarkSummary:  # fmt: skip
     """The metrics of a benchmark's scores, and where its graders disagree, which `disagreements.jsonl` lists too."""
     scores = scores_dir(directory)
     differing = list(disagreements(scores))
     write_jsonl(directory / "disagreements.jsonl", differing)
     metrics = {p: compute_metrics(g, vote, ks=ks, rewards=rewards) for p, g in read_graded(scores).items()}
-    return BenchmarkSummary(name=name, metrics=metrics, left_out=left_out, disagreements=differing)
+    return BenchmarkSummary(name=name, metrics=metrics, left_out=left_out, base=base, disagreements=differing)
 
 
-def format_report(summaries: Sequence[BenchmarkSummary], base: str | None) -> str:
+def format_report(summaries: Sequence[BenchmarkSummary]) -> str:
     """What is printed: the table, and what does not fit into it."""
-    return "\n".join(filter(None, (format_table(summaries, base), format_details(summaries))))
+    return "\n".join(filter(None, (format_table(summaries), format_details(summaries))))
 
 
 def disagreements(scores: Path) -> Iterator[dict[str, Any]]:
@@ -69,8 +72,9 @@ def write_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     part.replace(path)
 
 
-def format_table(summaries: Sequence[BenchmarkSummary], base: str | None) -> str:
+def format_table(summaries: Sequence[BenchmarkSummary]) -> str:
     """The table that is printed: a line for each benchmark and profile."""
+    base = next((one.base for one in summaries), None)
     head = ["benchmark", "grader", "problems", "accuracy", "95% interval", *(title(m, EVALUATION) for m in _BESIDE)]
     head += [f"paper ({base})"] if base else []
     lines = [head]
@@ -130,12 +134,12 @@ def flat_metrics(summary: BenchmarkSummary) -> dict[str, float]:
     return values | {name: float(n) for name, n in counts.items()}
 
 
-def metric_rows(summaries: Sequence[BenchmarkSummary], base: str | None) -> list[dict[str, Any]]:
+def metric_rows(summaries: Sequence[BenchmarkSummary]) -> list[dict[str, Any]]:
     """Every metric as a row of one long table, for MLflow."""
     return [
         {
             "benchmark": one.name, "grader": profile, "figure": name, "value": f.value, "low": f.low, "high": f.high,
-            "problems": f.count, "paper": paper_figure(base, one.name) if name == "accuracy" else None,
+            "problems": f.count, "paper": paper_figure(one.base, one.name) if name == "accuracy" else None,
         }
         for one in summaries for profile, measured in one.metrics.items() for name, f in measured.items()
     ]  # fmt: skip

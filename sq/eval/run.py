@@ -13,13 +13,11 @@ from contextlib import closing
 from pathlib import Path
 
 from sq.core.config import flatten
-from sq.core.ledger import LedgerSummary
 from sq.core.tracking import DataRef, ModelRef, Run, track
 from sq.engine.base import Sampling
-from sq.eval.answer import LazyEngine, answer_all, answers_dir
+from sq.eval.answer import BenchmarkAnswers, LazyEngine, answer_all, answers_dir
 from sq.eval.benchmarks import BenchmarkConfig, GradingConfig, Problems
 from sq.eval.export import ExportedBenchmark, export
-from sq.eval.paper import base_of
 from sq.eval.prompting import RequestBuilder
 from sq.eval.report import BenchmarkSummary, flat_metrics, format_report, metric_rows, summarize
 from sq.eval.rewards import reward
@@ -38,29 +36,28 @@ def evaluate(job: EvalSettings) -> dict[str, dict[str, float]]:
     grading = GradingConfig(profiles=job.profiles, grader=job.grader, sandbox=job.sandbox)
     inputs = {name: DataRef(name=name, digest=p.digest, rows=len(p.by_id)) for name, p in problems.items()}
     with track(job.tracking, stage="evaluate", params=flatten(job), inputs=inputs.values(), directory=output) as run:
-        engine = LazyEngine(config=job.engine, model=job.model)
-        answers = answer_all(problems, builders, engine, output, run=run.id, retry=job.retry_engine_rejects)
+        engine = LazyEngine(config=job.engine, model=job.model, retry=job.retry_engine_rejects)
+        answers = answer_all(problems, builders, engine, output, run=run.id)
         _record_answers(run, output, answers)
+        scorer = LazyEngine(
+            config=job.reward_engine or job.engine, model=job.reward or job.model, retry=job.retry_engine_rejects
+        )
         summaries = []
-        for name, benchmark in job.benchmark.items():
-            rewards, left_out = None, len(problems[name].unusable)
-            with closing(benchmark.checker(problems[name], grading)) as checker:
-                scored = score(output / name, answers[name], checker, builders[name])
-                run.output(f"{name} scores", scores_dir(output / name), digest=scored.digest, rows=scored.rows)
-                if job.reward is not None and job.reward_engine is not None:
-                    rewards = reward(
-                        output / name, answers[name], job.reward, job.reward_engine, run.id,
-                        retry=job.retry_engine_rejects,
-                    )  # fmt: skip
-                summaries.append(
-                    summarize(name, output / name, checker.vote, ks=job.k, rewards=rewards, left_out=left_out)
-                )
+        with closing(scorer):
+            for name, benchmark in job.benchmark.items():
+                with closing(benchmark.checker(problems[name], grading)) as checker:
+                    scored = score(output / name, answers[name], checker)
+                    run.output(f"{name} scores", scores_dir(output / name), digest=scored.digest, rows=scored.rows)
+                    rewards = reward(output / name, answers[name], scorer, run.id) if job.reward else None
+                    summaries.append(summarize(
+                        name, output / name, checker.vote, ks=job.k, rewards=rewards,
+                        left_out=len(problems[name].unusable), base=job.paper_base,
+                    ))  # fmt: skip
         if job.export:
             export(job.export, output, _exported(job, problems, builders), job.model.name)
-        base = base_of(job.base or "", job.model.name, job.model.path)
         model = ModelRef(name=job.model.name, path=job.model.path, digest=engine.identity)
-        _record_metrics(run, model, inputs, summaries, base)
-    print(format_report(summaries, base))
+        _record_metrics(run, model, inputs, summaries)
+    print(format_report(summaries))
     log.info("evaluated in %.0f s; answers and scores are in %s", time.monotonic() - started, output)
     return {summary.name: flat_metrics(summary) for summary in summaries}
 
@@ -87,9 +84,9 @@ def _warn_of_context(job: EvalSettings, builders: Mapping[str, RequestBuilder]) 
         log.warning("%s", warning)
 
 
-def _record_answers(run: Run, output: Path, answers: Mapping[str, list[LedgerSummary]]) -> None:
-    for name, rounds in answers.items():
-        for number, summary in enumerate(rounds, 1):
+def _record_answers(run: Run, output: Path, answers: Mapping[str, BenchmarkAnswers]) -> None:
+    for name, own in answers.items():
+        for number, summary in enumerate(own.rounds, 1):
             where = answers_dir(output / name, number)
             run.output(f"{name} answers", where, digest=summary.digest, rows=summary.rows)
 
@@ -108,11 +105,11 @@ def _exported(
 
 
 def _record_metrics(
-    run: Run, model: ModelRef, inputs: Mapping[str, DataRef], summaries: Sequence[BenchmarkSummary], base: str | None
+    run: Run, model: ModelRef, inputs: Mapping[str, DataRef], summaries: Sequence[BenchmarkSummary]
 ) -> None:
     for summary in summaries:
         values = {f"{summary.name}/{key}": value for key, value in flat_metrics(summary).items()}
         run.model(model, values, inputs[summary.name])
-    run.table("figures", metric_rows(summaries, base))
+    run.table("figures", metric_rows(summaries))
     if differing := [row for summary in summaries for row in summary.disagreements]:
         run.table("disagreements", [{**row, "prediction": row["prediction"][-2000:]} for row in differing])

@@ -6,7 +6,7 @@ and kept, and the answers, which are what costs, are graded again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,27 +14,22 @@ from typing import Any
 from sq.core.ledger import Ledger, LedgerSummary, WorkItem
 from sq.core.progress import Progress
 from sq.core.rows import SCORE, fit_row, row_id
-from sq.eval.answer import archive_if_outdated, read_answers
+from sq.eval.answer import BenchmarkAnswers, archive_if_outdated, read_answers
 from sq.eval.checkers import AnswerChecker, GradeRow
-from sq.eval.prompting import RequestBuilder
 
 _CHUNK = 256
 
 
-def score(
-    directory: Path, answers: Sequence[LedgerSummary], checker: AnswerChecker, builder: RequestBuilder
-) -> LedgerSummary:
+def score(directory: Path, answers: BenchmarkAnswers, checker: AnswerChecker) -> LedgerSummary:
     """Fill the ledger of a benchmark's scores: a row for each answer and profile.
 
     Args:
         directory: the benchmark's; the answers are in it.
-        answers: what the ledgers of answers hold, by round.
+        answers: what its ledgers hold.
         checker: grades them; its processes are ended.
-        builder: of the answers' requests: it knows where they reason.
     """
-    identity = {"grader": checker.version, "profiles": ",".join(checker.profiles), **builder.reasoning}
-    inputs = {f"answers-{n}": summary.digest for n, summary in enumerate(answers, 1)}
-    where, total = scores_dir(directory), sum(summary.rows for summary in answers)
+    identity = {"grader": checker.version, "profiles": ",".join(checker.profiles), **answers.reasoning}
+    where, inputs, total = scores_dir(directory), answers.digests, answers.count
     archive_if_outdated(where, inputs, identity)
     try:
         with (
@@ -42,8 +37,8 @@ def score(
             Progress(where, f"{directory.name} grades", "answer", total=total, done=lambda: ledger.done) as progress,
         ):
             items = (
-                WorkItem(row["id"], {**row, "prediction": builder.as_graded(row["prediction"])})
-                for row in read_answers(directory, len(answers))
+                WorkItem(row["id"], {**row, "prediction": answers.as_graded(row["prediction"])})
+                for row in read_answers(directory, len(answers.rounds))
             )
             for chunk in _chunks(ledger.todo(items)):
                 for answer, grades in zip(chunk, checker.grade(chunk), strict=True):

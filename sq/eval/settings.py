@@ -9,6 +9,7 @@ from sq.core.tracking import TrackingConfig
 from sq.engine.config import EngineConfig
 from sq.eval.benchmarks import BenchmarkConfig
 from sq.eval.grader_config import GraderConfig, Profile
+from sq.eval.paper import base_of
 from sq.eval.prompting import FormatConfig
 from sq.models.load import ModelConfig
 from sq.sandbox.config import SandboxConfig
@@ -46,6 +47,11 @@ class EvalSettings:
     base: str | None = setting(None, help="base model of a tuned one, to stand beside the paper's: Mistral-7B, ...")
     retry_engine_rejects: bool = setting(False, help="ask again what the engine could not answer in an earlier run")
     seed: int = setting(0, ge=0, help="random seed: the same one gives the same rows and weights")
+
+    @property
+    def paper_base(self) -> str | None:
+        """Which of the paper's base models it is, to stand beside."""
+        return base_of(self.base or "", self.model.name, self.model.path)
 
     def __post_init__(self) -> None:
         if not self.benchmark:

@@ -128,8 +128,11 @@ class TrainJob:
     seed: int = setting(0, ge=0, help="random seed: the same one gives the same rows and weights")
 
     def run(self) -> Path:
-        """Train, export, and return where the model is."""
+        """Train by so many processes, export, and return where the model is."""
         check_there(self.data)
-        from sq.train.fit import fit
+        from sq.train.launch import environment_kept, processes
 
-        return fit(self)
+        with environment_kept(), processes(self.trainer, self):
+            from sq.train.fit import fit
+
+            return fit(self)

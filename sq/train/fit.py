@@ -28,8 +28,8 @@ from sq.core.rejects import TRAINING_FILE
 from sq.core.tracking import DataRef, ModelRef, Run, track
 from sq.domains.base import DomainConfig
 from sq.models.load import NEW_TINY, ModelConfig, eos_ids, fingerprint, load_tokenizer
-from sq.train.config import TrainJob
-from sq.train.launch import environment_kept, processes, rank
+from sq.train.config import TrainerConfig, TrainJob
+from sq.train.launch import rank
 from sq.train.record import (
     NAME,
     identity,
@@ -50,30 +50,22 @@ log = logging.getLogger(__name__)
 
 
 def fit(job: TrainJob) -> Path:
-    """Run the job to its end, from where an earlier run of the same command stopped."""
-    with environment_kept(), processes(job.trainer, job):
-        return _fit(job)
-
-
-def _fit(job: TrainJob) -> Path:
-    from sq.train.hardware import checked_trainer
-
+    """Run the job to its end in this process, of several perhaps, from where the same command stopped earlier."""
     stage, output, first = job.stage, Path(job.output_dir), rank() == 0
     if not first:  # one process speaks, and one is tracked
         logging.getLogger("sq").setLevel(logging.ERROR)
-        job = replace(job, tracking=replace(job.tracking, enabled=False))
-    job = replace(job, trainer=checked_trainer(job.trainer, stage))
     log.info("%s: checking data and weights of model=%s", stage.name, job.model.name)
     given = prepare(job)
     record = read_record(output, given.identity) or {"config": given.identity}
     if "figures" in record and (output / "model").is_dir():
         log.info("%s: already trained -> %s", stage.name, output / "model")
         return output / "model"
-    planned = plan_to_follow(record, job.trainer, output)
+    planned = plan_to_follow(record, given.trainer, output)
     with _claimed(output, first):
         rows = _read_rows(given, stage)
+        tracking = replace(job.tracking, enabled=job.tracking.enabled and first)
         with track(
-            job.tracking, stage=stage.name, params=given.settings, inputs=[given.data_ref(rows)],
+            tracking, stage=stage.name, params=given.settings, inputs=[given.data_ref(rows)],
             directory=output, identity=given.identity,
         ) as run:  # fmt: skip
             if first:
@@ -100,6 +92,8 @@ def _fit(job: TrainJob) -> Path:
 class PreparedRun:
     """What is checked and known of a run before any row is read or weight is loaded."""
 
+    trainer: TrainerConfig
+    """With a precision that is not `auto`."""
     tokenizer: PreTrainedTokenizerFast
     reader: RowReader
     settings: dict[str, Any]
@@ -132,15 +126,18 @@ class PreparedRun:
 
 def prepare(job: TrainJob) -> PreparedRun:
     """Tokenizer, chat format (its contract checked), how rows become tokens, and the keys of all that."""
+    from sq.train.hardware import checked_trainer
     from sq.train.rows import RowReader, row_limit
 
-    settings, model, stage, domain, seed = flatten(job), job.model, job.stage, job.domain.create(), job.seed
+    trainer = checked_trainer(job.trainer, job.stage)
+    settings = flatten(replace(job, trainer=trainer))
+    model, stage, domain, seed = job.model, job.stage, job.domain.create(), job.seed
     new = model.path == NEW_TINY
     if new and not stage.new_weights:
         raise ConfigError(f"model={model.name} has no weights yet; make some with stage=pretrain, or choose another")
-    if new and job.trainer.lora.rank:
+    if new and trainer.lora.rank:
         raise ConfigError(
-            f"trainer.lora.rank={job.trainer.lora.rank}: adapters are merged into the weights of a model, and "
+            f"trainer.lora.rank={trainer.lora.rank}: adapters are merged into the weights of a model, and "
             f"model={model.name} has none yet; set trainer.lora.rank=0"
         )
     tokenizer = stage.new_tokenizer(domain, seed) if new else load_tokenizer(model)
@@ -152,9 +149,9 @@ def prepare(job: TrainJob) -> PreparedRun:
         validation=stage.validation, seed=seed,
     )  # fmt: skip
     return PreparedRun(
-        tokenizer=tokenizer, reader=reader, settings=settings, tokens=reader.key(settings),
+        trainer=trainer, tokenizer=tokenizer, reader=reader, settings=settings, tokens=reader.key(settings),
         weights=f"new:{seed}" if new else fingerprint(model),
-        cache=Path(job.trainer.cache or Path(job.output_dir) / "cache"), shared=job.trainer.cache is not None,
+        cache=Path(trainer.cache or Path(job.output_dir) / "cache"), shared=trainer.cache is not None,
         output=Path(job.output_dir),
     )  # fmt: skip
 
@@ -170,7 +167,7 @@ def _train(
     from sq.train.packs import training_packs
     from sq.train.trainer import prepare_process, run_training
 
-    stage, trainer, seed, output = job.stage, job.trainer, job.seed, given.output
+    stage, trainer, seed, output = job.stage, given.trainer, job.seed, given.output
     prepare_process(trainer.threads, seed)
     log.info("%s: %s; loading model=%s", stage.name, rows.summary, job.model.name)
     with tf32_products(trainer):

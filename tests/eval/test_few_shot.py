@@ -71,7 +71,7 @@ def test_a_problem_among_the_examples_is_asked_without_that_example(random_tiny,
     text, _ = prompt_of(made, "what is  2 + 1?")
     assert text.lower().count("what is") == 5 and "2 + 1 =" not in text and "3 + 1 =" in text
     asked = ["What is 2 + 1?", "What is 5 + 1?", "WHAT IS 4 + 1?"]  # the sixth row is no example
-    assert made.shown({"question": question} for question in asked) == 2
+    assert made.count_examples({"question": question} for question in asked) == 2
 
 
 def test_any_file_gives_examples_and_what_is_in_it_decides_the_answers(random_tiny, train, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from sq.core.ledger import Ledger, WorkItem
 from sq.core.prompts import PromptConfig
 from sq.core.rows import fit_row
 from sq.engine.base import Sampling
-from sq.eval.answer import ANSWER
+from sq.eval.answer import ANSWER, BenchmarkAnswers
 from sq.eval.checkers import EqualityChecker
 from sq.eval.grader_config import GraderConfig
 from sq.eval.paper import base_of, paper_figure
@@ -52,7 +53,8 @@ def scores(tmp_path):
     form = FormatConfig(name="bare", prompt=PromptConfig(template="{question}"))
     model = ModelConfig(name="tiny", path="package:tiny")
     builder = RequestBuilder(model=model, form=form, sampling=Sampling(), seed=0, ids=False)
-    score(tmp_path, [answers], EqualityChecker(GraderConfig(workers=1), ("strict", "dart")), builder)
+    graded = BenchmarkAnswers(rounds=[answers], as_graded=builder.as_graded, reasoning=builder.reasoning)
+    score(tmp_path, graded, EqualityChecker(GraderConfig(workers=1), ("strict", "dart")))
     return scores_dir(tmp_path)
 
 
@@ -88,17 +90,18 @@ def figures(share, count=10):
 
 
 def test_the_table_has_a_line_for_each_grader_and_the_papers_figure_where_there_is_one():
+    base = "Qwen2-Math-7B"
     summaries = [
         BenchmarkSummary(
-            name="math", metrics={"strict": figures(0.5), "dart": figures(0.4)}, disagreements=[{"id": "x"}]
+            name="math", metrics={"strict": figures(0.5), "dart": figures(0.4)}, disagreements=[{"id": "x"}], base=base
         ),
-        BenchmarkSummary(name="aime24", metrics={"strict": figures(0.0)}, left_out=2),
+        BenchmarkSummary(name="aime24", metrics={"strict": figures(0.0)}, left_out=2, base=base),
     ]
-    lines = format_table(summaries, "Qwen2-Math-7B").splitlines()
+    lines = format_table(summaries).splitlines()
     assert lines[0].endswith("paper (Qwen2-Math-7B)") and len(lines) == 5
     assert lines[2].split()[:4] == ["math", "strict", "10", "50.0%"] and lines[2].endswith("73.4%")
     assert lines[4].split()[:4] == ["aime24", "strict", "10", "0.0%"] and "73.4" not in lines[4]
-    assert "paper" not in format_table(summaries, None)
+    assert "paper" not in format_table([replace(one, base=None) for one in summaries])
     more = format_details(summaries)
     assert "math: the graders disagree on 1 answer to 10 problems (strict 50.0%, dart 40.0%)" in more
     assert "aime24: left out: 2 problems (" in more
@@ -107,7 +110,7 @@ def test_the_table_has_a_line_for_each_grader_and_the_papers_figure_where_there_
     )
     assert re.search(r"amc23 \(strict\): avg_at_16 50\.0% \(4\d\.\d to 5\d\.\d%\)", format_details([several]))
     assert flat_metrics(several)["avg_at_16"] == pytest.approx(0.5) and flat_metrics(several)["avg_at_16_low"] < 0.5
-    row = next(r for r in metric_rows(summaries, "Qwen2-Math-7B") if r["figure"] == "accuracy")
+    row = next(r for r in metric_rows(summaries) if r["figure"] == "accuracy")
     assert (row["value"], row["paper"], row["grader"]) == (0.5, 73.4, "strict")
 
 

@@ -7,16 +7,18 @@ import os
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked_command import ForkedRank
 from hydra import compose, initialize_config_dir
 
 from sq.core.config import build, conf_dir
 from sq.domains.arithmetic import ArithmeticDomain, poor
 from sq.models.tiny import make_tokenizer
+from sq.train import launch
 from sq.train.config import TrainJob
 
 COMMON = [
@@ -50,6 +52,19 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory
+
+
+@pytest.fixture(autouse=True)
+def environment() -> Iterator[None]:
+    """What Lightning leaves in it is not there for the next test."""
+    with launch.environment_kept():
+        yield
+
+
+@pytest.fixture
+def forked_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Further processes of a training as forks of one that has imported what they need."""
+    monkeypatch.setattr(launch, "_start", ForkedRank)
 
 
 @pytest.fixture

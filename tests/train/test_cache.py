@@ -64,7 +64,7 @@ def test_a_run_goes_on_with_the_references_it_began_with(job, pairs, tmp_path, m
         fit(job("qpo", *words))
     monkeypatch.undo()
     with caplog.at_level("INFO"):
-        fit(job("qpo", *words, "trainer.strategy=ddp"))
+        job("qpo", *words, "trainer.strategy=ddp").run()
     assert not started_outside()  # by what Lightning has set for the strategy
     assert "continuing from step 2" in caplog.text and "reference log-probabilities: from" in caplog.text
 

@@ -18,13 +18,15 @@ from sq.train import hardware, trainer
 from sq.train.fit import fit, prepare
 from sq.train.packs import training_packs
 
+pytestmark = pytest.mark.usefixtures("forked_ranks")
+
 
 @pytest.mark.slow
 def test_processes_killed_together_go_on_together(command, job, tmp_path):
     """By FSDP; by DDP the next test does it."""
     words = [*SETTINGS, "trainer.devices=2", "trainer.strategy=fsdp"]
     killed_after(command("qft", *words), tmp_path / "out" / "checkpoints", 2)
-    fit(job("qft", *words))
+    job("qft", *words).run()
     shutil.move(tmp_path / "out", tmp_path / "killed")
     fit(job("qft", *SETTINGS))  # on one process: sums are taken in another order
     ours, theirs = weights(tmp_path / "killed"), weights(tmp_path / "out")
@@ -46,11 +48,11 @@ def test_a_run_goes_on_as_planned_on_another_number_of_processes(command, job, t
     killed_after(command("qft", *words, "trainer.devices=2"), out / "checkpoints", 1)
     assert json.loads((out / "train.json").read_text())["plan"]["packs_per_step"] == 2
     shutil.copytree(out, stopped)
-    fit(job("qft", *words, "trainer.devices=2"))
+    job("qft", *words, "trainer.devices=2").run()
     shutil.move(out, whole)
     shutil.move(stopped, out)
     killed_after(command("qft", *words, "trainer.devices=1"), out / "checkpoints", 3)
-    fit(job("qft", *words, "trainer.devices=2"))
+    job("qft", *words, "trainer.devices=2").run()
     ours, theirs = weights(out), weights(whole)
     for name, tensor in theirs.items():
         torch.testing.assert_close(ours[name], tensor, rtol=1e-2, atol=1e-3)
@@ -123,9 +125,9 @@ def test_shards_of_two_processes_go_on_in_one(command, job, tmp_path):
         ConfigError, match=r"trainer\.strategy=auto: .* is in shards.*go on with trainer\.strategy=fsdp"
     ):
         fit(job("qft", *SETTINGS, "trainer.export=best"))
-    fit(job("qft", *words, "trainer.devices=1"))
+    job("qft", *words, "trainer.devices=1").run()
     shutil.move(tmp_path / "out", tmp_path / "stopped")
-    fit(job("qft", *words, "trainer.devices=2"))
+    job("qft", *words, "trainer.devices=2").run()
     ours, theirs = weights(tmp_path / "stopped"), weights(tmp_path / "out")
     for name, tensor in theirs.items():
         torch.testing.assert_close(ours[name], tensor, rtol=1e-2, atol=1e-3)

@@ -17,6 +17,7 @@ from sq.train.fit import fit
 from sq.train.launch import processes
 from sq.train.module import TrainingModule
 
+pytestmark = pytest.mark.usefixtures("forked_ranks")
 SETTINGS = (
     "data.limit=60", "stage.lr=0.003", "stage.epochs=2", "stage.batch_packs=4", "stage.pack_tokens=192",
     "stage.validation=0.1", "trainer.checkpoint_every=3",
@@ -25,7 +26,7 @@ SETTINGS = (
 
 def trained(job, stage, *words):
     made = job(stage, *words)
-    model = fit(made)
+    model = made.run()
     with open(f"{made.output_dir}/train.json") as file:
         return model, json.load(file)["figures"]
 
