@@ -17,26 +17,22 @@ pytest.importorskip("vllm", reason="vLLM is not installed on this platform")
 HERE = Path(__file__).parent
 
 
-def as_on_cuda(model, *settings, vllm=""):
-    command = [sys.executable, str(HERE / "vllm_as_on_cuda.py"), str(model), *settings]
+def as_on_cuda(*models, vllm=""):
+    command = [sys.executable, str(HERE / "vllm_as_on_cuda.py"), *models]
     environment = os.environ | {"PYTHONPATH": f"{vllm}:{HERE.parent.parent}".lstrip(":")}
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_a_model_is_served_by_model_runner_v2_with_cuda_graphs():
-    made = as_on_cuda("package:tiny", "max_num_seqs=64")
-    assert made["v2"] and made["processors"] == 0 and made["runner"] == "generate" and made["max_num_seqs"] == 64
-    assert not made["eager"] and made["graphs"] == "FULL_AND_PIECEWISE" and made["chunked_prefill"]
-
-
-def test_a_reward_model_scores_there(random_tiny, tmp_path):
+def test_a_model_is_served_by_model_runner_v2_with_cuda_graphs_and_a_reward_model_scores_there(random_tiny, tmp_path):
     LlamaForSequenceClassification.from_pretrained(random_tiny, num_labels=1).save_pretrained(tmp_path)
     load_tokenizer(ModelConfig(name="tiny", path=str(random_tiny))).save_pretrained(tmp_path)
-    made = as_on_cuda(tmp_path, "eager=true")
-    assert made["v2"] and made["runner"] == "pooling" and made["processors"] == 0
-    assert made["eager"] and made["graphs"] == "NONE"
+    made, scorer = as_on_cuda("package:tiny max_num_seqs=64", f"{tmp_path} eager=true")
+    assert made["v2"] and made["processors"] == 0 and made["runner"] == "generate" and made["max_num_seqs"] == 64
+    assert not made["eager"] and made["graphs"] == "FULL_AND_PIECEWISE" and made["chunked_prefill"]
+    assert scorer["v2"] and scorer["runner"] == "pooling" and scorer["processors"] == 0
+    assert scorer["eager"] and scorer["graphs"] == "NONE"
 
 
 @pytest.fixture
@@ -51,7 +47,7 @@ def newest(tmp_path):
 
 
 def test_the_newest_release_takes_our_arguments_too(newest):
-    made = as_on_cuda("package:tiny", "max_num_seqs=64", vllm=newest)
+    (made,) = as_on_cuda("package:tiny max_num_seqs=64", vllm=newest)
     print(made["version"])
     assert made["v2"] and made["processors"] == 0 and made["runner"] == "generate" and made["max_num_seqs"] == 64
     assert not made["eager"] and made["graphs"] == "FULL_AND_PIECEWISE" and not made["unknown"]

@@ -1,4 +1,4 @@
-"""What vLLM would make of our arguments on a GPU: `python vllm_as_on_cuda.py MODEL [setting=value ...]`, as JSON.
+"""What vLLM would make of our arguments on a GPU: `python vllm_as_on_cuda.py "MODEL [setting=value ...]" ...`, as JSON.
 
 It runs on a CPU: the platform is vLLM's own for CUDA with what an H200 has, and everything goes through
 vLLM's code up to where weights would be loaded: LLM, EngineArgs, the whole configuration, the loader of logits
@@ -70,8 +70,8 @@ def engine_arguments(config, model):
     return given[0]
 
 
-def main(path, *settings):
-    be_on_cuda()
+def configured(path, *settings):
+    """The configuration that vLLM makes of a model and our settings."""
     config = build(OmegaConf.from_dotlist(list(settings)), VLLMConfig)
     config = engine_arguments(config, ModelConfig(name="m", path=path)).create_engine_config()
     importlib.import_module("vllm.v1.engine.input_processor").InputProcessor(config)
@@ -83,7 +83,7 @@ def main(path, *settings):
         config, state, pooling, config.model_config.logits_processors or ()
     )
     known = {field.name for field in fields(importlib.import_module("vllm.engine.arg_utils").EngineArgs)}
-    result = {
+    return {
         "version": importlib.import_module("vllm").__version__,
         "unknown": sorted((SETTINGS.keys() | SPEED_ONLY) - known),
         "v2": config.use_v2_model_runner,
@@ -95,8 +95,8 @@ def main(path, *settings):
         "runner": config.model_config.runner_type,
         "max_num_seqs": config.scheduler_config.max_num_seqs,
     }
-    print(json.dumps(result))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    be_on_cuda()
+    print(json.dumps([configured(*words.split()) for words in sys.argv[1:]]))

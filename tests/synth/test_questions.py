@@ -10,7 +10,7 @@ import pytest
 
 from sq.core.count import count_noun
 from sq.core.errors import ConfigError
-from sq.core.ledger import read_rows
+from sq.core.ledger import read_manifest, read_rejects, read_rows
 from sq.core.rows import row_id
 from sq.engine.base import Completion, Result
 from sq.engine.config import EngineConfig
@@ -43,16 +43,10 @@ def test_a_question_that_names_its_items_often_does_not_repeat():
     assert repeats("the cat sat on the mat and " * 5)
 
 
-@pytest.mark.vllm
 @pytest.mark.slow
 def test_the_command_makes_rows_once_and_refuses_another_config_there(random_tiny, tmp_path):
-    pytest.importorskip("vllm", reason="vLLM is not installed on this platform")
-    from sq.core.ledger import read_manifest, read_rejects
-
-    forked_command.preload_vllm()
-
     def run(*more):
-        settings = ["stage.count=40", "stage.max_tokens=24", "engine.max_model_len=64", "tracking=none"]
+        settings = ["stage.count=40", "stage.max_tokens=24", "engine=hf", "engine.device=cpu", "tracking=none"]
         command = ["stage=questions", f"model.path={random_tiny}", *settings, "output_dir=made", *more]
         return forked_command.run("synthesize.py", command, tmp_path)
 

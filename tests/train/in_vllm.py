@@ -1,4 +1,4 @@
-"""What vLLM makes of an exported model, as JSON: `in_vllm.py generate MODEL` or `in_vllm.py classify MODEL ROWS`."""
+"""What vLLM makes of exported models, as JSON: `in_vllm.py ROWS CLASSIFIER MODEL ...`."""
 
 import json
 import sys
@@ -36,4 +36,5 @@ def classify(path, rows):
 
 
 if __name__ == "__main__":
-    print(json.dumps({"generate": generate, "classify": classify}[sys.argv[1]](*sys.argv[2:])))
+    rows, classifier, *models = sys.argv[1:]
+    print(json.dumps([[generate(model) for model in models], classify(classifier, rows)]))
