@@ -12,12 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from sq.core.config import flatten, setting
-from sq.core.errors import SqError
-from sq.core.ledger import Reject, WorkItem, read_rows
+from sq.core.ledger import WorkItem, read_rows
 from sq.core.rows import CANDIDATE, fit_row, row_id
 from sq.domains.base import Domain, check_answers
 from sq.engine.base import Completion, Result, Sampling
-from sq.engine.failures import rejected
 from sq.synth.allocation import ALLOCATIONS, samples_wanted
 from sq.synth.config import SynthJob, SynthStage
 from sq.synth.model_client import ModelClient, RequestFlow
@@ -126,14 +124,9 @@ class AnswerSampler:
         """Ask once for all n solutions."""
         row = item.payload
         sampling = replace(self.sampling, n=self._wanted(row) or self.sampling.n)
-        try:
-            request = self.solver.request(item.key, row["question"], sampling, instruction=self.domain.instruction)
-        except SqError as error:
-            return ItemResult(key=item.key, rejects=[Reject(row=row, reason="unusable", detail=str(error))])
-        result: Result
-        (result,) = yield [request]
-        if result.error is not None:
-            return ItemResult(key=item.key, rejects=[rejected(row, result)])
+        request, result = yield from self.solver.ask(
+            row, item.key, row["question"], sampling, instruction=self.domain.instruction
+        )
         replies = self.solver.full_replies(request, result)
         question = fit_row(row, CANDIDATE)
         answers = [self.domain.final_answer(self.solver.answer_in(reply.text)) for reply in replies]

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from sq.core.config import setting
-from sq.core.errors import SqError
 from sq.core.intervals import confidence_sequence, wilson
-from sq.core.ledger import Reject, WorkItem, read_rows
+from sq.core.ledger import WorkItem, read_rows
 from sq.core.rows import LABEL, fit_row, row_id
 from sq.domains.base import Domain, check_answers
 from sq.engine.base import Completion
-from sq.engine.failures import rejected
 from sq.synth.config import SynthJob, SynthStage
 from sq.synth.model_client import ModelClient, RequestFlow
 from sq.synth.stage import ItemResult, StageInput, StageSpec, seed_of
@@ -97,13 +95,9 @@ class FailRateLabeller:
             sampling = self.solver.sampling(
                 n=count, temperature=stage.temperature, top_p=stage.top_p, max_tokens=stage.max_tokens
             )
-            try:
-                request = self.solver.request(key, row["question"], sampling, instruction=self.domain.instruction)
-            except SqError as error:
-                return ItemResult(key=item.key, rejects=[Reject(row=row, reason="unusable", detail=str(error))])
-            (result,) = yield [request]
-            if result.error is not None:
-                return ItemResult(key=item.key, rejects=[rejected(row, result)])
+            request, result = yield from self.solver.ask(
+                row, key, row["question"], sampling, instruction=self.domain.instruction
+            )
             done += self._graded(row, self.solver.full_replies(request, result))
             prompt_tokens += result.prompt_tokens
             low, high = self._interval(done)

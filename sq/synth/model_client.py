@@ -11,19 +11,20 @@ from __future__ import annotations
 import itertools
 import logging
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeAlias
 
 from sq.core.chat import ChatFormat
-from sq.core.errors import ConfigError, EngineError
-from sq.core.ledger import WorkItem
+from sq.core.errors import ConfigError, EngineError, SqError
+from sq.core.ledger import Reject, WorkItem
+from sq.core.prompts import Prompt
 from sq.core.thinking import UNFINISHED, answer_start, reopened
 from sq.core.tracking import ItemTrace
 from sq.engine.base import Completion, Engine, Request, Result, Sampling, ScoreRequest, ScoreResult
 from sq.engine.config import EngineConfig
-from sq.engine.failures import FailureLimit, has_failed
+from sq.engine.failures import FailureLimit, has_failed, rejected
 from sq.engine.meter import MeteredEngine, Usage
 from sq.models.load import ModelConfig, eos_ids, load_tokenizer
 from sq.synth.request_traces import RequestTraces, prompt_text
@@ -35,6 +36,14 @@ RequestFlow: TypeAlias = Generator[Sequence[AnyRequest], list[Any], ItemResult]
 log = logging.getLogger(__name__)
 READY = 4096
 """Results that may wait to be taken before new items are read."""
+
+
+class RejectedItem(Exception):
+    """Ends a flow: this reject is what comes of its item."""
+
+    def __init__(self, reject: Reject) -> None:
+        super().__init__(reject.reason)
+        self.reject = reject
 
 
 class ModelClient:
@@ -94,6 +103,25 @@ class ModelClient:
             return Request(key=key, sampling=sampling, seed=seed_of(key), prompt_ids=ids)
         content = f"{text.strip()}\n{instruction}" if instruction else text
         return Request(key=key, sampling=sampling, seed=seed_of(key), messages=({"role": "user", "content": content},))
+
+    def ask(
+        self, row: Mapping[str, Any], key: str, text: str, sampling: Sampling, *,
+        prompt: Prompt | None = None, instruction: str = "",
+    ) -> Generator[Sequence[AnyRequest], list[Any], tuple[Request, Result]]:  # fmt: skip
+        """A flow's one request about `row`, its text put into a prompt perhaps, and the result.
+
+        Raises:
+            RejectedItem: where it cannot be made, or is refused.
+        """
+        try:
+            asked = text if prompt is None else prompt.render(question=text)
+            request = self.request(key, asked, sampling, instruction=instruction)
+        except SqError as error:
+            raise RejectedItem(Reject(row=row, reason="unusable", detail=str(error))) from error
+        (result,) = yield [request]
+        if result.error is not None:
+            raise RejectedItem(rejected(row, result))
+        return request, result
 
     def prefix_request(self, key: str, sampling: Sampling) -> Request:
         """The bare start of a user's message, for the model to write the question itself."""
@@ -242,8 +270,9 @@ class _FlowRunner:
             while not requests:
                 requests = paused.flow.send([])
         except StopIteration as end:
-            self._end(end.value)
-            return
+            return self._end(end.value)
+        except RejectedItem as error:
+            return self._end(ItemResult(key=paused.key, rejects=[error.reject]))
         self._traces.ask(paused.key, requests)
         paused.keys, paused.results = [request.key for request in requests], {}
         for request in requests:

@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from sq.core.config import flatten, setting
-from sq.core.errors import ConfigError, SqError
+from sq.core.errors import ConfigError
 from sq.core.ledger import Reject, WorkItem
 from sq.core.prompts import Prompt
 from sq.core.rows import PAIR, fit_row, row_id, text_problem
 from sq.engine.base import Completion
 from sq.engine.config import EngineConfig
-from sq.engine.failures import rejected
 from sq.models.load import ModelConfig
 from sq.synth.config import AskedModel, SynthJob, SynthStage
 from sq.synth.filters.solvability import judge_prompt, load_prompt
@@ -160,13 +159,7 @@ class Rewriter:
         direction = self.direction(question)
         prompt = self._prompts[direction]
         pair = self._pair(item, run, direction, prompt)
-        try:
-            request = self._optimiser.request(item.key, prompt.render(question=question["question"]), self._sampling)
-        except SqError as error:
-            return _rejected(item, pair, "unusable", str(error))
-        (result,) = yield [request]
-        if result.error is not None:
-            return ItemResult(key=item.key, rejects=[rejected(pair, result)])
+        _, result = yield from self._optimiser.ask(pair, item.key, question["question"], self._sampling, prompt=prompt)
         completion: Completion = result.completions[0]
         pair |= {
             "rewrite_reply": completion.text,
@@ -190,13 +183,7 @@ class Rewriter:
         """Ask the judge about the chosen question; the pair stays only where it is judged solvable."""
         assert self._judge_prompt is not None
         key = row_id("second_look", rewrite=item.key)
-        try:
-            request = self._judge.request(key, self._judge_prompt.render(question=pair["chosen"]), self._greedy)
-        except SqError as error:
-            return _rejected(item, pair, "unusable", str(error))
-        (result,) = yield [request]
-        if result.error is not None:
-            return ItemResult(key=item.key, rejects=[rejected(pair, result)])
+        _, result = yield from self._judge.ask(pair, key, pair["chosen"], self._greedy, prompt=self._judge_prompt)
         reply: Completion = result.completions[0]
         answer = self._judge_prompt.yes_no(reply.text, reply.finish_reason)
         pair["judge_model"], pair["judge_reply"] = self._judge.identity, reply.text

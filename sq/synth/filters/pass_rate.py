@@ -13,13 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from sq.core.config import flatten, setting
-from sq.core.errors import SqError
 from sq.core.intervals import confidence_sequence
-from sq.core.ledger import Reject, WorkItem
+from sq.core.ledger import WorkItem
 from sq.core.rows import row_id
 from sq.domains.base import Candidates, check_answers
-from sq.engine.base import Result
-from sq.engine.failures import rejected
 from sq.synth.filters.base import FilterConfig, FilterContext, FilterItem
 from sq.synth.filters.waiting import replies_in_order
 from sq.synth.model_client import ModelClient, RequestFlow
@@ -106,14 +103,9 @@ class _Solver:
         while len(samples) < config.k:
             sampling = replace(self._sampling, n=min(config.step, config.k - len(samples)))
             key = row_id("pass_rate_step", of=item.key, first=len(samples))
-            try:
-                request = self._client.request(key, case.question, sampling, instruction=self._domain.instruction)
-            except SqError as error:
-                return ItemResult(key=item.key, rejects=[Reject(row={}, reason="unusable", detail=str(error))])
-            result: Result
-            (result,) = yield [request]
-            if result.error is not None:
-                return ItemResult(key=item.key, rejects=[rejected({}, result)])
+            request, result = yield from self._client.ask(
+                {}, key, case.question, sampling, instruction=self._domain.instruction
+            )
             for completion in self._client.full_replies(request, result):
                 answer = self._domain.final_answer(self._client.answer_in(completion.text))
                 samples.append((answer, completion.text))

@@ -14,13 +14,12 @@ from typing import Any, ClassVar
 from omegaconf import OmegaConf
 
 from sq.core.config import build, conf_dir, flatten, nearest, setting
-from sq.core.errors import ConfigError, SqError
-from sq.core.ledger import Reject, WorkItem
+from sq.core.errors import ConfigError
+from sq.core.ledger import WorkItem
 from sq.core.prompts import ParserKind, Prompt, PromptConfig
 from sq.core.rows import row_id
 from sq.core.yes_no import YesNo, majority
-from sq.engine.base import Result, Sampling
-from sq.engine.failures import rejected
+from sq.engine.base import Sampling
 from sq.synth.filters.base import FilterConfig, FilterContext, FilterItem
 from sq.synth.filters.synthetic_negatives import SyntheticNegatives
 from sq.synth.filters.waiting import Answered, replies_in_order
@@ -112,15 +111,8 @@ class SolvabilityJudge:
         return row_id("verdict", question=case.question, seed=self._seed, **fingerprint_fields)
 
     def _request_flow(self, item: WorkItem) -> RequestFlow:
-        try:
-            prompt = self._prompt.render(question=item.payload.question)
-            request = self._client.request(item.key, prompt, self._sampling)
-        except SqError as error:
-            return ItemResult(key=item.key, rejects=[Reject(row={}, reason="unusable", detail=str(error))])
-        result: Result
-        (result,) = yield [request]
-        if result.error is not None:
-            return ItemResult(key=item.key, rejects=[rejected({}, result)])
+        question = item.payload.question
+        _, result = yield from self._client.ask({}, item.key, question, self._sampling, prompt=self._prompt)
         replies = [[c.text, c.finish_reason, c.tokens] for c in result.completions]
         return ItemResult(key=item.key, rows=[{"replies": replies, "prompt_tokens": result.prompt_tokens}])
 

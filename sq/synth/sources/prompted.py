@@ -22,7 +22,7 @@ from sq.data.readers import BadRow
 from sq.engine.base import Sampling
 from sq.engine.failures import rejected
 from sq.synth.filters.words import words_of
-from sq.synth.model_client import AnyRequest, ModelClient, RequestFlow
+from sq.synth.model_client import AnyRequest, ModelClient, RejectedItem, RequestFlow
 from sq.synth.sources.base import QuestionSource, unusable
 from sq.synth.stage import ItemResult, StageInput, StageSpec, bad_item, seed_of
 
@@ -156,17 +156,9 @@ class Writer:
         item = Item(self, work.key, turn, index, run)
         try:
             yield from self.source.write(item)
-        except _UnusableError as problem:
+        except RejectedItem as problem:
             item.rejects.append(problem.reject)
         return ItemResult(key=work.key, rows=item.rows, rejects=item.rejects)
-
-
-class _UnusableError(Exception):
-    """A step of an item that gave no question."""
-
-    def __init__(self, reject: Reject) -> None:
-        super().__init__(reject.reason)
-        self.reject = reject
 
 
 @dataclass
@@ -210,7 +202,7 @@ class Item:
             raise self.reject("unusable", str(error), role) from error
         (result,) = yield [request]
         if result.error is not None:
-            raise _UnusableError(rejected(self._row(role), result))
+            raise RejectedItem(rejected(self._row(role), result))
         reply = result.completions[0]
         self._tokens["question_tokens"] += reply.tokens
         self._tokens["question_prompt_tokens"] += result.prompt_tokens
@@ -231,9 +223,9 @@ class Item:
         self.rows.append(row | columns)
         self._tokens = dict.fromkeys(self._tokens, 0)
 
-    def reject(self, reason: str, detail: str, operation: str) -> _UnusableError:
+    def reject(self, reason: str, detail: str, operation: str) -> RejectedItem:
         """The error that ends the item here, with the row that was to be."""
-        return _UnusableError(Reject(row=self._row(operation) | self._tokens, reason=reason, detail=detail))
+        return RejectedItem(Reject(row=self._row(operation) | self._tokens, reason=reason, detail=detail))
 
     def _row(self, operation: str) -> Row:
         number, client, seeds = len(self.rows), self.writer.client, self.turn.seeds
