@@ -247,23 +247,11 @@ class Sender(threading.Thread):
             )
             self.client.finalize_logged_model(model.model_id, "READY")
         outputs = self.client.get_run(self._run).outputs
-        if record["exported"] and model.model_id not in {
-            o.model_id for o in (outputs.model_outputs if outputs else ())
-        }:
+        logged = {output.model_id for output in (outputs.model_outputs if outputs else ())}
+        if record["exported"] and model.model_id not in logged:
             self.client.log_outputs(self._run, [LoggedModelOutput(model.model_id, 0)])
-        metrics = [
-            Metric(
-                key(k),
-                float(v),
-                record["time"],
-                record["step"],
-                model.model_id,
-                data["name"],
-                data["digest"][:36],
-                self._run,
-            )
-            for k, v in record["metrics"].items()
-        ]
+        of = (record["time"], record["step"], model.model_id, data["name"], data["digest"][:36], self._run)
+        metrics = [Metric(key(k), float(v), *of) for k, v in record["metrics"].items()]
         self.client.log_batch(self._run, metrics=metrics)
 
     def _log_trace(self, record: Record) -> None:
