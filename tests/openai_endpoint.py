@@ -135,9 +135,11 @@ MALFORMED = {
     "list": "[]",
     "empty": json.dumps({"choices": [], "usage": None}),
     "form": json.dumps({"choices": [{"text": None, "finish_reason": 3}, 7]}),
+    "aborted": json.dumps({"choices": [{"message": {"content": "so"}, "finish_reason": "abort"}]}),
+    "unended": json.dumps({"choices": [{"message": {"content": "so"}, "finish_reason": None}]}),
     "error": json.dumps({"error": {"message": "upstream is busy"}}),
-    "infinite": '{"choices": [{"message": {"content": "x"}}], "usage": {"prompt_tokens": Infinity}}',
-    "huge": '{"choices": [{"message": {"content": "x"}}], "usage": {"completion_tokens": 1e300}}',
+    "infinite": '{"choices": [{"text": "x", "finish_reason": "stop"}], "usage": {"prompt_tokens": Infinity}}',
+    "huge": '{"choices": [{"text": "x", "finish_reason": "stop"}], "usage": {"completion_tokens": 1e300}}',
     "deep": "[" * 100_000,
 }
 

@@ -43,7 +43,7 @@ class Request:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Completion:
-    """One sampled text. `finish_reason` is "stop", "length" or "error"; the stop token is not in `text`."""
+    """One sampled text. `finish_reason` is "stop" or "length" (cut off); the stop token is not in `text`."""
 
     text: str
     finish_reason: str

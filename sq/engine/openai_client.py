@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 AGAIN = {408, 409, 425, 429}
+FINISHED = {"stop": "stop", "eos": "stop", "length": "length", "content_filter": "length"}
+"""What ended a text, by the endpoint's word; a filter cuts it off like a limit does. By any other it is not whole."""
 CHARACTERS_PER_TOKEN = 3
 """For the tokens of a text before it is sent; a little low, so that a limit is rather kept than met."""
 CONNECT = 10.0
@@ -321,13 +323,10 @@ def parse(answer: Any) -> tuple[list[Completion], int, int]:
 def _completion(choice: Mapping[str, Any], share: int) -> Completion:
     text = choice["message"]["content"] if "message" in choice else choice["text"]
     ids = tuple(int(i) for i in choice.get("token_ids") or ())
-    reason = choice.get("finish_reason")
-    return Completion(
-        text=storable(str(text or "")),
-        finish_reason=reason if reason in ("stop", "length") else "error",
-        token_ids=ids,
-        tokens=len(ids) or share,
-    )
+    given = str(choice.get("finish_reason"))
+    if (reason := FINISHED.get(given)) is None:
+        raise AttemptError(f"a text that broke off: finish_reason={given!r}")
+    return Completion(text=storable(str(text or "")), finish_reason=reason, token_ids=ids, tokens=len(ids) or share)
 
 
 def storable(text: str) -> str:

@@ -211,13 +211,14 @@ def _seed_worker(worker: Any, seed: int) -> None:
 
 def _result(key: str, outputs: list[RequestOutput]) -> Result:
     """The completions in their order: of one output with all of them, or of one output each."""
-    broken = [c.finish_reason for output in outputs for c in output.outputs if c.finish_reason in ("error", "abort")]
+    reasons = [c.finish_reason for output in outputs for c in output.outputs]
+    broken = [reason for reason in reasons if reason not in ("stop", "length")]
     if broken:  # a key-value cache that could not be read, say: vLLM's server answers HTTP 500
         return Result(key=key, error=f"vLLM ended a completion with finish_reason={broken[0]!r}")
     completions = tuple(
         Completion(
             text=c.text,
-            finish_reason=c.finish_reason or "error",
+            finish_reason=str(c.finish_reason),
             token_ids=tuple(c.token_ids),
             tokens=len(c.token_ids),
         )

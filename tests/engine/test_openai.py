@@ -260,6 +260,13 @@ def test_fewer_choices_than_asked_are_asked_for_again(endpoint, start):
     assert [c.finish_reason for c in result.completions] == ["length", "stop", "stop"]
 
 
+def test_a_text_that_a_filter_ended_is_cut_off(endpoint, start):
+    filtered = {"choices": [{"index": 0, "finish_reason": "content_filter", "message": {"content": "\\boxed{3}, but"}}]}
+    endpoint.fault = lambda name, attempt: (200, "", json.dumps(filtered))
+    (result,) = start().generate(ask("a"))
+    assert result.completions[0].finish_reason == "length"
+
+
 def test_requests_that_cannot_be_sent_are_errors(endpoint, start):
     bad = [
         Request(key="none", seed=0, sampling=Sampling()),
