@@ -262,8 +262,9 @@ def _blocks(items: Iterator[WorkItem], suspects: Suspects) -> Iterator[list[Work
 def _give_up(item: WorkItem, shard: Shard, reject: bool) -> None:
     detail = "its worker ended each time it was asked"
     if reject:
-        row = item.payload if isinstance(item.payload, dict) else {"id": item.key}
-        shard.record(item.key, rejects=[Reject(row=row, reason="engine", detail=detail)])
+        given = item.payload if isinstance(item.payload, list) else [getattr(item.payload, "row", item.payload)]
+        rows = [row for row in given if isinstance(row, dict)] or [{"id": item.key}]
+        shard.record(item.key, rejects=[Reject(row=row, reason="engine", detail=detail) for row in rows])
     else:
         shard.fail(item.key, f"{detail} (item {item.key})")
 

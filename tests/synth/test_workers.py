@@ -202,6 +202,31 @@ def test_a_row_that_ends_its_worker_each_time_costs_itself_alone(job, run, tmp_p
         assert content(tmp_path / "a") == content(tmp_path / "calm")
 
 
+@pytest.mark.parametrize(
+    ("stage", "n", "method"),
+    [("select", 3, "_score"), ("filter", 1, "_answer")],
+)
+def test_no_row_of_an_item_that_ends_its_worker_is_lost(run, tmp_path, forks, monkeypatch, stage, n, method):
+    """All candidates of a question, and the row of a filter, are the item's rejects."""
+    run("answers", *ERRS, "limit=8", f"stage.n={n}", to="before")
+    before = list(read_rows(tmp_path / "before"))
+    lost = [row for row in before if row["question"] == before[-1]["question"]]
+    usual = getattr(OracleEngine, method)
+
+    def die(self, *asked):
+        if lost[0]["question"] in str(asked):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return usual(self, *asked)
+
+    monkeypatch.setattr(OracleEngine, method, die)
+    given = ["filters=[solvability]", f"stage.scores={tmp_path}/scores"] if stage == "filter" else []
+    given += [f"input={tmp_path}/before", "part_size=4", "workers=2", "engine.reject_failed=true"]
+    run(stage, *given, to="a")
+    rejects = [reject for reject in read_rejects(tmp_path / "a") if reject["reason"] == "engine"]
+    assert [reject["id"] for reject in rejects] == [row["id"] for row in lost] and len(lost) == n
+    assert all(json.loads(reject["row"])["question"] == lost[0]["question"] for reject in rejects)
+
+
 def test_where_every_worker_ends_the_stage_says_so_and_the_same_command_goes_on(run, tmp_path, forks, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(OracleEngine, "generate", lambda self, requests: os.kill(os.getpid(), signal.SIGKILL))
