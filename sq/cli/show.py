@@ -30,13 +30,16 @@ def add(commands: Any) -> None:
 
 
 def _run(parsed: argparse.Namespace) -> None:
+    from sq.core.errors import ConfigError
     from sq.core.files import write_files
-    from sq.report.show import RESTRICTED, chosen, events_in, format_events, measured, page, read_labels
+    from sq.report.show import RESTRICTED, events_in, format_events, measured, page, read_labels
 
     directory = parsed.directory
-    events = events_in(directory, most=(parsed.count or 500) if parsed.open or parsed.page else 100_000)
-    rows = chosen(events, search=parsed.search, reason=parsed.reason, sort=parsed.sort)
-    restricted = bool(parsed.search or parsed.reason)
+    if parsed.count is not None and parsed.count < 1:
+        raise ConfigError(f"--count {parsed.count}: give at least 1")
+    most = (parsed.count or 500) if parsed.open or parsed.page else 100_000
+    rows = events_in(directory, most=most, search=parsed.search, reason=parsed.reason, sort=parsed.sort)
+    restricted = bool(parsed.search or parsed.reason or parsed.sort)
     if parsed.page:
         target = parsed.output or directory / "show.html"
         write_files(
@@ -48,7 +51,7 @@ def _run(parsed: argparse.Namespace) -> None:
     else:
         shown = rows[: parsed.count or 10]
         print("\n\n".join("\n".join(format_events([event])) for event in shown))
-        trust = RESTRICTED if restricted else measured(events, read_labels(directory))
+        trust = RESTRICTED if restricted else measured(rows, read_labels(directory))
         print(f"\n{len(shown):,} of {len(rows):,} rows and rejects; {trust}")
 
 

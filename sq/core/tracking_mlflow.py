@@ -29,8 +29,9 @@ log = logging.getLogger("sq.tracking")
 
 _PARAM, _TAG = 6000, 5000  # characters that MLflow takes (8000 in a tag since its version 2)
 _NEVER = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "BAD_REQUEST", "INVALID_STATE")
-_PLACE = re.compile(r"(^|\.)(output_dir|input|path|cache|scores)$")
-"""Settings that are tags, not parameters: as axes of MLflow's plots they would hide what was varied."""
+_PLACE = re.compile(r"(^|\.)(output_dir|input|path|cache|scores)$|^tracking\.")
+"""Settings that are tags, not parameters: places, and how the run is tracked. As axes of MLflow's plots they would hide
+what was varied."""
 _KIND = ("mlflow.experimentKind", "custom_model_development")  # the experiment opens on its runs, not on traces
 _PATIENCE = 120.0  # seconds that the end of a run waits for MLflow
 _QUIET = {

@@ -110,14 +110,17 @@ def _of_recipe(directory: Path) -> Iterator[str]:
 
 
 def _of_stages(directory: Path) -> Iterator[str]:
-    """A line for each ledger and each training in and below a directory."""
+    """A line for each sweep, each ledger and each training in and below a directory."""
     locked = set(locked_directories(directory))
     begun = {path.parent for name in (PROGRESS, MANIFEST, TRAINED) for path in directory.rglob(name)}
     starting = {path for path in locked - begun if {file.name for file in path.iterdir()} <= {JOURNAL}}
-    yield from _of_sweep(directory, begun | starting)
-    places = sorted(begun | starting)
-    for place in places:
+    sweeps = {path.parent: line for path in directory.rglob(JOURNAL) if (line := _of_sweep(path, begun | starting))}
+    for place in sorted({*begun, *starting, *sweeps}):
         name = str(place.relative_to(directory)) if place != directory else str(directory)
+        if place in sweeps:
+            yield sweeps[place] if place == directory else f"{name}: {sweeps[place]}"
+        if place not in begun | starting:
+            continue
         snapshot = read_progress(place)
         if snapshot is not None and snapshot.is_running:
             yield f"{name}: {snapshot.stage} at work, {snapshot}"
@@ -142,19 +145,20 @@ def _of_stages(directory: Path) -> Iterator[str]:
             yield f"  {short(read)} tokens in, {short(written)} out"
 
 
-def _of_sweep(directory: Path, begun: Collection[Path]) -> Iterator[str]:
-    """Which job of how many a sweep is at, or how it ended, where its record says what is varied."""
+def _of_sweep(journal: Path, begun: Collection[Path]) -> str:
+    """Which job of how many a sweep is at, or how it ended, where this is its record; else nothing."""
     from sq.core.entry import of_jobs
 
     with suppress(OSError, ValueError, KeyError, TypeError):
-        with (directory / JOURNAL).open() as file:
-            records = [json.loads(line) for line in file]
-        opened, params = records[:2]
-        if opened["name"] == "sweep":
-            number = len({path.relative_to(directory).parts[0] for path in begun if path != directory})
-            last = [record for record in records if record["op"] in ("open", "end")][-1]
-            jobs = f"job {number or 1}{of_jobs(params['params']['overrides'])}"
-            if last["op"] == "end":
-                yield f"sweep: {ENDED.get(last['status'], last['status'].lower())} at {jobs}"
-            else:
-                yield f"sweep: {'' if number else 'starting, '}{jobs}"
+        with journal.open() as file:
+            if json.loads(file.readline())["name"] != "sweep":
+                return ""
+            params, *records = [json.loads(line) for line in file]
+        below = [path.relative_to(journal.parent) for path in begun if path.is_relative_to(journal.parent)]
+        number = len({path.parts[0] for path in below if path.parts})
+        last = [{}, *(record for record in records if record["op"] in ("open", "end"))][-1]
+        jobs = f"job {number or 1}{of_jobs(params['params']['overrides'])}"
+        if last.get("op") == "end":
+            return f"sweep: {ENDED.get(last['status'], last['status'].lower())} at {jobs}"
+        return f"sweep: {'' if number else 'starting, '}{jobs}"
+    return ""

@@ -51,8 +51,8 @@ class Event:
 
     @property
     def why(self) -> str:
-        """The detail of its reason, where its row does not say that itself."""
-        return "" if any(self.detail in str(self.row.get(key)) for key in TABLE.keys() - VALUES) else self.detail
+        """The detail of its reason, where none of its texts says that itself."""
+        return "" if any(self.detail in text for _, _, text in self.texts) else self.detail
 
 
 def samples(artifacts: RunArtifacts) -> Section | None:

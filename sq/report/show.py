@@ -6,6 +6,7 @@ hundred of them say how far its judge can be trusted.
 
 from __future__ import annotations
 
+import heapq
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from sq.core.count import printable
 from sq.core.errors import ConfigError
 from sq.core.files import digest_of, write_files
 from sq.core.intervals import wilson
-from sq.report.artifacts import StageArtifacts, draw, find_run
+from sq.report.artifacts import StageArtifacts, find_run
 from sq.report.render import cut, percent, render
 from sq.report.samples import Event
 
@@ -31,7 +32,7 @@ DECIDES = "filter"
 """The stage whose rejects are decisions on a row as it is, which a person's labels can measure."""
 BOUNDS = 0.975
 """Of each of two shares, so that both hold at once in 95% of cases."""
-RESTRICTED = "a choice by --search or --reason measures no stage"
+RESTRICTED = "a choice by --search, --reason or --sort measures no stage"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,22 +80,32 @@ class Agreement:
         return rejected_bad / (rejected_bad + self.kept * missed) if rejected_bad else 0.0
 
 
-def events_in(directory: Path, *, most: int) -> list[Event]:
-    """Rows and rejects of the stages in and below a directory, at most so many of each stage, drawn by their ids.
+def events_in(directory: Path, *, most: int, search: str = "", reason: str = "", sort: str = "") -> list[Event]:
+    """Rows and rejects of the stages in and below a directory with all these words in them, of this outcome ("kept"
+    too): at most so many of each stage and kind, the largest first, or drawn by their ids.
 
-    Kept rows and rejects are mixed, by a hash of their ids: labels in this order are of both.
+    Without an order, kept rows and rejects are mixed, by a hash of their ids: labels in this order are of both.
 
     Raises:
-        ConfigError: where there is none.
+        ConfigError: where there is none; for an outcome or an order that none has.
     """
     stages = [stage for stage in _stages(directory) if stage.manifest and "id" in stage.manifest.schema]
-    if not any(stage.manifest and stage.manifest.items for stage in stages):
+    manifests = [stage.manifest for stage in stages if stage.manifest]
+    if not any(manifest.items for manifest in manifests):
         raise ConfigError(f"no row is in or below {directory} yet; give a stage's output_dir, or one above")
-    return [
-        event
-        for stage in stages
-        for event in sorted(_drawn(stage, most), key=lambda event: digest_of("show", str(event.row.get("id"))))
-    ]
+    outcomes = sorted({name for m in manifests for name in [*m.reasons, *(["kept"] if m.rows else ())]})
+    if reason and reason not in outcomes:
+        raise ConfigError(f"--reason {reason} is none of {', '.join(outcomes)}{nearest(reason, outcomes)}")
+    sought, events = search.lower().split(), list[Event]()
+    for stage in stages:
+        for kind in (_kept(stage) if reason in ("", "kept") else (), _rejected(stage) if reason != "kept" else ()):
+            matching = (e for e in kind if (not reason or (e.reason or "kept") == reason) and _has(e, sought))
+            events += heapq.nsmallest(most, matching, key=lambda event: (_order(event, sort), _hash(event, "report")))
+    column = SORTS.get(sort, "reason")
+    if column != "reason" and not any(event.row.get(column) is not None for event in _all(events, stages)):
+        raise ConfigError(f"--sort {sort}: no row has the column {column!r}")
+    places = {stage.directory: number for number, stage in enumerate(stages)}
+    return sorted(events, key=lambda e: (_order(e, sort), places[e.stage.directory], _hash(e, "show")))
 
 
 def read_labels(directory: Path) -> dict[str, dict[str, Any]]:
@@ -149,29 +160,6 @@ def agreement(events: Sequence[Event], labels: Mapping[str, Mapping[str, Any]]) 
     )  # fmt: skip
 
 
-def chosen(events: Iterable[Event], *, search: str = "", reason: str = "", sort: str = "") -> list[Event]:
-    """The events with all these words in them, of this outcome ("kept" too), in this order, the largest first.
-
-    Raises:
-        ConfigError: for an outcome or an order that none of them has.
-    """
-    sought, events = search.lower().split(), list(events)
-    outcomes = sorted({event.reason or "kept" for event in events})
-    if reason and reason not in outcomes:
-        raise ConfigError(f"--reason {reason} is none of {', '.join(outcomes)}{nearest(reason, outcomes)}")
-    if sort in SORTS and sort != "reason" and all(event.row.get(SORTS[sort]) is None for event in events):
-        raise ConfigError(f"--sort {sort}: no row has the column {SORTS[sort]!r}")
-    matching = [e for e in events if (not reason or (e.reason or "kept") == reason) and _has(e, sought)]
-    if sort == "reason":
-        return sorted(matching, key=lambda event: event.reason)
-    if sort:
-        column = SORTS[sort]
-        with_value = [event for event in matching if event.row.get(column) is not None]
-        without = [event for event in matching if event.row.get(column) is None]
-        return sorted(with_value, key=lambda event: -float(event.row[column])) + without
-    return matching
-
-
 def format_events(events: Iterable[Event]) -> Iterator[str]:
     """Rows as text without control characters: ids and reasons are of a file, too."""
     for event in events:
@@ -202,15 +190,36 @@ def _stages(directory: Path) -> list[StageArtifacts]:
     return [stage for stage in find_run(directory).stages if stage.script == "synthesize"]
 
 
-def _drawn(stage: StageArtifacts, most: int) -> Iterator[Event]:
-    for row in draw(stage.rows(), most):
-        yield Event(stage=stage, row=row)
-    rejects = ({"id": row.get("id"), "row": row, "why": (reason, detail)} for row, reason, detail in stage.rejects())
-    for drawn in draw(rejects, most):
-        yield Event(stage=stage, row=drawn["row"], reason=drawn["why"][0], detail=drawn["why"][1])
+def _kept(stage: StageArtifacts) -> Iterator[Event]:
+    return (Event(stage=stage, row=row) for row in stage.rows())
+
+
+def _rejected(stage: StageArtifacts) -> Iterator[Event]:
+    for row, reason, detail in stage.rejects():
+        yield Event(stage=stage, row=row, reason=reason, detail=detail)
+
+
+def _all(first: Iterable[Event], stages: Iterable[StageArtifacts]) -> Iterator[Event]:
+    """Every row and reject, those first that are at hand."""
+    yield from first
+    for stage in stages:
+        yield from _kept(stage)
+        yield from _rejected(stage)
+
+
+def _order(event: Event, sort: str) -> tuple[bool, float, str]:
+    """The largest first, what has no number last; reasons by the alphabet."""
+    value = event.row.get(SORTS[sort]) if sort and sort != "reason" else 0.0
+    return value is None, -float(value or 0.0), event.reason if sort == "reason" else ""
+
+
+def _hash(event: Event, use: str) -> str:
+    return digest_of(use, str(event.row.get("id")))
 
 
 def _has(event: Event, sought: list[str]) -> bool:
+    if not sought:
+        return True
     text = " ".join([*(text for _, _, text in event.texts), str(event.row.get("id")), event.reason]).lower()
     return all(word in text for word in sought)
 

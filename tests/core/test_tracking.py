@@ -66,7 +66,8 @@ def test_the_source_of_a_run_is_the_script_or_the_command_of_sq(store, monkeypat
 
 
 def test_places_are_tags_and_no_axes_of_a_plot(store):
-    places = {"output_dir": "outputs/a", "data.input": "outputs/q", "model.path": "/m", "input": None}
+    places = {"output_dir": "outputs/a", "data.input": "outputs/q", "model.path": "/m", "input": None,
+              "tracking.run_name": "path=/m", "tracking.parent": "0" * 9, "tracking.uri": "sqlite:///x.db"}  # fmt: skip
     with store.track(params={**places, "stage.lr": 0.1}):
         pass
     found = store.one()

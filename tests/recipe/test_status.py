@@ -113,19 +113,24 @@ def test_what_has_shown_no_progress_yet_is_starting(tmp_path, content, state):
     [("FINISHED", "finished at job 2 of 2"), ("KILLED", "stopped at job 2 of 2"), (None, "job 2 of 2")],
 )
 def test_a_sweep_that_has_ended_says_so_its_jobs_too_that_are_evaluations(tmp_path, status, line):
+    sweep = tmp_path / "sweep1"
+    sweep.mkdir()
     records = [
         {"op": "open", "name": "sweep"},
         {"op": "params", "params": {"overrides": ["benchmark=gsm8k", "seed=0,1"]}},
     ]
     records += [{"op": "end", "status": status}, {"op": "sent"}] if status else []
-    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    (sweep / "metrics.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
     for job in ("seed=0", "seed=1"):
-        with Ledger.open(tmp_path / job / "gsm8k" / "answers", schema=QUESTION, config={}) as ledger:
+        with Ledger.open(sweep / job / "gsm8k" / "answers", schema=QUESTION, config={}) as ledger:
             for item in ledger.todo([WorkItem("k")]):
                 ledger.record(item.key, rejects=[Reject(row={}, reason="cut-off")])
             ledger.finish()
-    lines = format_status(tmp_path).splitlines()
+    lines = format_status(sweep).splitlines()
     assert lines[0] == f"sweep: {line}" and lines[1].startswith("seed=0/gsm8k/answers: finished, 1 item in")
+    above = format_status(tmp_path).splitlines()
+    assert f"sweep1: sweep: {line}" in above
+    assert above.index(f"sweep1: sweep: {line}") + 1 == above.index(f"sweep1/{lines[1]}")
 
 
 @pytest.mark.parametrize(("name", "message"), [("gone", "there is no directory"), (".", "no stage is in or below")])

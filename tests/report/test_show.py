@@ -18,7 +18,6 @@ from sq.report.samples import Event
 from sq.report.show import (
     Agreement,
     agreement,
-    chosen,
     events_in,
     format_events,
     measured,
@@ -29,13 +28,14 @@ from sq.report.show import (
 from sq.report.show_server import ShowServer
 
 HOSTILE = "</div></script><script>window.hacked=1</script><img src=x onerror='window.hacked=1'>"
+REPLY = f"How many is not said: No. {HOSTILE}"
 QUESTIONS = {
     "a": r"Solve $\frac{x^2+1}{2}=5$ for $x>0$.",
     "b": f"What is 2 + 2? {HOSTILE}\x1b[31m",
     "c": "How many apples does Tom have?",
     "d": f"Tom has apples. {HOSTILE}",
 }
-DIFFICULTY = {"a": 2.5, "b": 1.0, "c": 4.25, "d": None}
+DIFFICULTY = {"a": 0.0, "b": -1.0, "c": 4.25, "d": None}
 
 
 @pytest.fixture
@@ -45,8 +45,8 @@ def stage(tmp_path):
         for item in list(ledger.todo([WorkItem(name * 32) for name in QUESTIONS])):
             name = item.key[0]
             row = {"id": item.key, "run": "r", "model": "m", "seed": 1, "parents": [], "question": QUESTIONS[name],
-                   "difficulty": DIFFICULTY[name], "judge_reply": HOSTILE}  # fmt: skip
-            rejected = [Reject(row=row, reason="unsolvable", detail=HOSTILE)]
+                   "difficulty": DIFFICULTY[name], "judge_reply": REPLY}  # fmt: skip
+            rejected = [Reject(row=row, reason="unsolvable", detail=REPLY)]
             ledger.record(item.key, *([(), rejected] if name == "d" else [[row]]))
         ledger.finish()
     return tmp_path / "f"
@@ -67,7 +67,7 @@ def names(events):
     ],
 )
 def test_rows_are_searched_filtered_and_sorted(stage, given, shown):
-    found = names(chosen(events_in(stage, most=100), **given))
+    found = names(events_in(stage, most=100, **given))
     assert found == shown if "sort" in given else sorted(found) == sorted(shown)
 
 
@@ -80,15 +80,38 @@ def test_rows_are_searched_filtered_and_sorted(stage, given, shown):
 )
 def test_a_reason_or_an_order_that_no_row_has_is_said(stage, given, message):
     with pytest.raises(ConfigError) as error:
-        chosen(events_in(stage, most=100), **given)
+        events_in(stage, most=100, **given)
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(("given", "shown"), [
+    ({"reason": "unsolvable"}, "d"), ({"search": "x^2"}, "a"), ({"sort": "difficulty", "reason": "kept"}, "c"),
+])  # fmt: skip
+def test_a_choice_is_of_the_whole_stage_not_of_a_sample(stage, given, shown):
+    """Each is drawn alone where one row is; a page of one row has it."""
+    assert names(events_in(stage, most=1, **given)) == shown
+    cli.main(["show", str(stage), "--page", "--count", "1", *(f"--{key}={value}" for key, value in given.items())])
+    text = (stage / "show.html").read_text()
+    assert re.findall('data-id="(.)', text) == [shown] and "measures no stage</p>" in text
+
+
+def test_the_judges_word_is_shown_with_what_it_rejected(stage, capsys):
+    cli.main(["show", str(stage), "--reason", "unsolvable"])
+    assert f"  Why: {REPLY}" in capsys.readouterr().out
+    assert "Why: How many is not said: No. &lt;/div&gt;" in page(stage, events_in(stage, most=9, reason="unsolvable"))
+
+
+def test_no_rows_are_not_ten(stage, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["show", str(stage), "--count", "0"])
+    assert "--count 0: give at least 1" in capsys.readouterr().err
 
 
 def test_the_terminal_shows_rows_without_control_characters(stage, capsys):
     cli.main(["show", str(stage), "--sort", "difficulty", "--count", "3"])
     shown = capsys.readouterr().out
     assert "difficulty 4.25" in shown and "Question: How many apples" in shown and "\x1b" not in shown
-    assert shown.endswith("3 of 4 rows and rejects; no row is labelled yet\n")
+    assert shown.endswith("3 of 4 rows and rejects; a choice by --search, --reason or --sort measures no stage\n")
 
 
 def test_ids_and_reasons_are_shown_without_control_characters(stage):
@@ -160,17 +183,11 @@ def test_a_label_of_a_chosen_row_is_kept_and_measures_nothing(stage):
     assert measured(events, read_labels(stage)).startswith("1 labelled"), "it was met in the sample before"
 
 
-def test_zero_is_sorted_as_a_number(stage):
-    one = events_in(stage, most=1)[0].stage
-    events = [Event(stage=one, row={"id": str(v), "reward": v}) for v in (-2.0, 0.0, None, 1.0)]
-    assert [event.row["reward"] for event in chosen(events, sort="reward")] == [1.0, 0.0, -2.0, None]
-
-
-@pytest.mark.parametrize("words", [["--search", "apples"], ["--reason", "unsolvable"]])
+@pytest.mark.parametrize("words", [["--search", "apples"], ["--reason", "unsolvable"], ["--sort", "difficulty"]])
 def test_rows_that_were_chosen_measure_no_stage(stage, capsys, words):
     write_label(stage, "d" * 32, "reject", "")
     cli.main(["show", str(stage), *words])
-    assert capsys.readouterr().out.endswith("a choice by --search or --reason measures no stage\n")
+    assert capsys.readouterr().out.endswith("a choice by --search, --reason or --sort measures no stage\n")
     cli.main(["show", str(stage), *words, "--page"])
     assert "measures no stage</p>" in (stage / "show.html").read_text()
 
