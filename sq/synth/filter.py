@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -32,6 +33,8 @@ from sq.synth.filters.pass_rate import COLUMNS, PassRateFilter, pass_rate_metric
 from sq.synth.filters.solvability import SolvabilityFilter
 from sq.synth.questions import oracle_metrics
 from sq.synth.stage import ItemResult, StageInput, StageSpec, bad_item
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,11 +72,13 @@ class FilterStage(SynthStage):
             inputs=inputs,
             total=source.count(),
             whole=whole,
+            all_items_metrics=chain.own_metrics,
+            take_metrics=chain.take_metrics,
             in_turns="difficulty" in job.filters,
             independent=not whole,
             ignored_fields=frozenset(["stage.scores"]),
             metrics=lambda directory: _metrics(
-                directory, domain, (chain.metrics() if whole else {}) | _pass_rates(directory, job)
+                directory, domain, {**(chain.metrics() if whole else {})} | _pass_rates(directory, job)
             ),
             stale=lambda metrics: _lacks_measurement(job, metrics),
             then="synthesize stage=answers input",
@@ -117,13 +122,13 @@ class _Chain:
 
     def __init__(self, source: StageInput, job: SynthJob, context: FilterContext) -> None:
         self._source, self._job, self._context = source, job, context
-        self._complete = False
+        self._metrics: Mapping[str, float] | None = None
 
     def items(self) -> Iterator[WorkItem]:
         """Every row with what the filters found, in order."""
         for case in self._filtered(item.payload for item in self.rows()):
             yield WorkItem(case.row["id"], case)
-        self._complete = True
+        self._metrics = self._context.metrics
 
     def pass_on(self, items: Iterator[WorkItem], run: str) -> Iterator[ItemResult]:
         """The results of items that went through all filters."""
@@ -142,13 +147,22 @@ class _Chain:
         """Some rows through all filters, each of which looks at one row at a time."""
         return map(_item_result, self._filtered(item.payload for item in items))
 
-    def metrics(self) -> dict[str, float]:
+    def metrics(self) -> Mapping[str, float]:
         """What the filters report. Where all rows went through in an earlier run, they do again: judges are not asked
         again, as their replies are kept."""
-        if not self._complete:
+        if self._metrics is None:
+            log.info("filter: all rows pass the filters once more, for their metrics")
             for _ in self.items():
                 pass
-        return self._context.metrics
+        return self._metrics or {}
+
+    def own_metrics(self) -> Mapping[str, float] | None:
+        """What the filters report of the rows that went through here; None where not all did."""
+        return self._metrics
+
+    def take_metrics(self, metrics: Mapping[str, float]) -> None:
+        """What they report in the worker through which all rows went."""
+        self._metrics = metrics
 
     def _filtered(self, cases: Iterator[FilterItem]) -> Iterator[FilterItem]:
         for config in self._job.filters.values():

@@ -14,7 +14,7 @@ import selectors
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -210,6 +210,9 @@ class WorkerPool:
 
     def _on_traces(self, worker: _Worker, traces: list[ItemTrace]) -> None:
         self.traces = self.traces or traces
+
+    def _on_metrics(self, worker: _Worker, metrics: Mapping[str, float]) -> None:
+        self._spec.take_metrics(metrics)
 
     def _on_commit(self, worker: _Worker, part: Any, computed: int, files: dict[str, bytes]) -> None:
         if part.index not in worker.parts:

@@ -73,6 +73,10 @@ class StageSpec:
     """The items from number n on, where those before need not be read."""
     whole: str = ""
     """Why one worker must see every item, where it must: a row depends on all others."""
+    all_items_metrics: Callable[[], Mapping[str, float] | None] = lambda: None
+    """Where one worker sees every item: what was measured of them, once this process has seen the last."""
+    take_metrics: Callable[[Mapping[str, float]], None] = lambda metrics: None
+    """Take those of the process that has."""
     in_turns: bool = False
     """Whether its models are loaded one after the other, each over all items that a worker is given at once."""
     independent: bool = True

@@ -236,6 +236,8 @@ def _do_rounds(remote: _Remote, spec: StageSpec, shard: Shard, task: WorkerTask)
             _do_suspected(remote, spec, shard, task, given[1])
         if task.job.tracking.enabled:
             remote.send("traces", spec.traces(task.job.tracking.traces))
+        if (metrics := spec.all_items_metrics()) is not None:
+            remote.send("metrics", metrics)
         send_count()
 
 

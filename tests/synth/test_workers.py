@@ -23,6 +23,7 @@ from sq.data.readers import BadRow
 from sq.domains.arithmetic import ArithmeticDomain
 from sq.domains.oracle import OracleEngine
 from sq.engine.engine_log import STREAM
+from sq.synth.filters.duplicates import DuplicatesFilter
 from sq.synth.score_store import ScoreStore
 from sq.synth.stage import StageInput
 from sq.synth.stage_metrics import read_stage_metrics
@@ -279,6 +280,23 @@ def test_a_filter_is_done_by_one_worker_and_says_so(run, tmp_path, forks, caplog
     caplog.clear()
     run("filter", *given, "filters=[duplicates,solvability]", "workers=2", to="g")
     assert "filters=[duplicates], then filters=[solvability] over its output" in caplog.text
+
+
+def test_what_a_worker_measured_of_all_rows_is_not_measured_again(run, tmp_path, forks, monkeypatch):
+    """On a cluster one worker does a filter that needs all rows, and sends what the judge's errors were."""
+    given = ["input=domain", "limit=20", "filters=[duplicates,solvability]", "engine.error_rate=0.3"]
+    given += ["filters.solvability.measure=true", "filters.solvability.planted=9"]
+    here = run("filter", *given, f"stage.scores={tmp_path}/here", to="here")
+    own, apply = os.getpid(), DuplicatesFilter.apply
+
+    def elsewhere(*given):
+        assert os.getpid() != own, "the coordinator filters"
+        return apply(*given)
+
+    monkeypatch.setattr(DuplicatesFilter, "apply", elsewhere)
+    there = run("filter", *given, f"stage.scores={tmp_path}/there", "cluster.address=auto", to="there")
+    assert there["judge/asked"] == 9
+    assert all(there[name] == value for name, value in here.items() if not name.endswith("seconds"))
 
 
 def test_filters_of_single_rows_are_done_by_all_workers_and_share_what_the_judge_said(
