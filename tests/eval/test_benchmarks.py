@@ -4,6 +4,8 @@ import json
 from contextlib import closing
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hydra import compose, initialize_config_dir
 
@@ -296,6 +298,35 @@ def test_choices_are_listed_in_an_order_of_their_own_and_the_answer_is_a_letter(
     item, problem = next(iter(problems.by_id.items()))
     given = [(f"\\boxed{{{text}}}", item) for text in ("1", "-2", problem["answer"])]
     assert graded(benchmark("gpqa_diamond"), problems, given)[0] == [True, False, True]
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "outputs"),
+    [
+        (
+            "bbh_logical_deduction",
+            [("There are three books. The red one is left of the blue one.\nOptions:\n(A) Red\n(B) Blue", "(A)")],
+            {"So the answer is (A).": 1, "A": 1, "(A) Red": 1, "\\boxed{\\text{(A)}}": 1, "So the answer is (B).": 0,
+             "So the answer is (A) or (B).": 0},
+        ),
+        (
+            "bbh_web_of_lies",
+            [("Question: Ann lies. Bo says Ann tells the truth. Does Bo tell the truth?", "No")],
+            {"Bo lies. So the answer is No.": 1, "no": 1, "\\boxed{\\text{No}}": 1, "So the answer is Yes.": 0},
+        ),
+    ],
+)  # fmt: skip
+def test_bbh_s_rows_and_what_answers_them(tmp_path, name, rows, outputs):
+    file = pa.Table.from_pylist([{"input": question, "target": target} for question, target in rows])
+    pq.write_table(file, tmp_path / "test.parquet")
+    problems = benchmark(name, f"path={tmp_path / 'test.parquet'}").load(None, 0)
+    assert [(p["question"], p["answer"]) for p in problems.by_id.values()] == rows and not problems.unusable
+    item = next(iter(problems.by_id))
+    answer = {"item": item, "reference": rows[0][1], "question": "?", "prediction_finish_reason": "stop"}
+    grading = GradingConfig(profiles=["strict"], grader=GraderConfig(workers=1), sandbox=SandboxConfig())
+    with closing(benchmark(name).checker(problems, grading)) as checker:
+        grades = checker.grade([{**answer, "prediction": text} for text in outputs])
+        assert [grade["strict"]["correct"] for grade in grades] == list(map(bool, outputs.values()))
 
 
 @pytest.mark.parametrize("variant", ["simple", "hard"])
