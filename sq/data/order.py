@@ -57,7 +57,13 @@ def mixed(streams: Mapping[str, tuple[Iterator[dict[str, Any]], float | None]], 
             taken[name] += 1
             yield row
         elif weighted:
-            log.info("the mix ends after %s, with those of %s: %s", count_noun(sum(taken.values()), "row"), name, taken)
+            order.remove(name)
+            if left := [other for other in sorted(order) if next(streams[other][0], None) is not None]:
+                log.warning(
+                    "the mix ends after %s, with those of %s, by its weights: rows of %s are left out. Without weights "
+                    "all are taken: {a: {input: DIR}, b: {input: DIR}}",
+                    count_noun(sum(taken.values()), "row"), name, ", ".join(left),
+                )  # fmt: skip
             return
         else:
             order.remove(name)

@@ -142,6 +142,7 @@ def work(address: Any, key: bytes, number: int) -> None:
     """Do the parts of a stage that the coordinator at `address` gives, until there are no more."""
     logging.basicConfig(level=logging.WARNING, format=f"worker {number}: %(message)s", stream=sys.stderr)
     logging.getLogger("sq.data").setLevel(logging.ERROR)  # what is wrong with the input, the coordinator says once
+    logging.getLogger("sq.data.order").setLevel(logging.WARNING)  # where a mix ends, only who reads its end knows
     remote = _Remote(connect(address, key, number))
     try:
         _work(remote, remote.request("task"), number)

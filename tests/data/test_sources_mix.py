@@ -122,6 +122,13 @@ def test_a_mix_without_weights_loses_nothing(sizes, seed):
     assert Counter(r["n"] for r in mixed(streams, seed)) == Counter({n: s for n, s in sizes.items() if s})
 
 
+@pytest.mark.parametrize(("sizes", "left"), [((4, 9), "rows of b are left out"), ((4, 4), None)])
+def test_a_mix_with_weights_says_whose_rows_it_leaves(caplog, sizes, left):
+    streams = {name: (iter([{"n": name}] * size), 0.5) for name, size in zip("ab", sizes, strict=True)}
+    assert len(list(mixed(streams, 0))) in (8, 9)
+    assert (left in caplog.text and "the mix ends after" in caplog.text) if left else not caplog.text
+
+
 class Sums:
     """A domain that makes its own problems, as `sq.domains` has them."""
 
