@@ -7,6 +7,7 @@ packs them into `extra` where a row is written.
 from __future__ import annotations
 
 import hashlib
+import logging
 import math
 from array import array
 from collections.abc import Collection, Iterable, Mapping
@@ -16,11 +17,13 @@ import pyarrow as pa
 
 from sq.core.columns import BOOL, FLOAT, INT, TEXT, TEXTS
 from sq.core.config import nearest
+from sq.core.config_help import groups
 from sq.core.errors import RowError
 from sq.core.rows import COLUMNS, LINEAGE, canonical, check_row, content_id, text_problem, value_problem, with_extra
 from sq.data.answers import split_answer
 from sq.data.records import OTHER_ENCODING, has_undecoded_bytes
 
+log = logging.getLogger(__name__)
 ALIASES: dict[str, tuple[tuple[str, ...], ...]] = {
     "question": (("problem", "query", "prompt", "instruction"),),
     "query": (("question",), ("problem", "prompt", "instruction")),
@@ -34,6 +37,11 @@ ALIASES: dict[str, tuple[tuple[str, ...], ...]] = {
 
 TEXT_OF_NUMBER = frozenset({"answer", "level", "topic", "source_id", "reference", "extracted", "item"})
 """Columns of text that other people keep as numbers: 72 is read as "72"."""
+
+MEASURED = frozenset({"reward", "reward_model", "votes", "agreement", "rank"})
+"""What a selection measures. A foreign column of that name means something else, unless `columns` says that it is ours."""
+OF_DOMAINS = frozenset({"type", "subject"})
+"""Names for a topic in the files of a domain's seeds."""
 
 _LINEAGE_KINDS = [(name, COLUMNS[name]) for name in LINEAGE.names]
 _WORDS = {"true": True, "false": False, "1": True, "0": False}
@@ -53,8 +61,22 @@ class Columns:
         self._any_text = frozenset(any_text)
         self._untyped = untyped
         self._source = source
+        self._domains = frozenset(groups()["domain"])
+        measured = MEASURED - self.need.keys() - self._names.keys()
+        self._foreign = (*LINEAGE.names, "source", "source_row", "source_id", *measured)
+        self._warned = False
+        if self.need:
+            self._check_names()
         self._plans: dict[tuple[str, ...], dict[str, str] | Problem] = {}
         self._others = {n: kind for n, kind in COLUMNS.items() if n not in self.need and n not in LINEAGE.names}
+
+    def _check_names(self) -> None:
+        ours = COLUMNS.keys() | self.need.keys() | OF_DOMAINS
+        for name in self._names.keys() - ours:
+            raise RowError(
+                f"columns names '{name}', which is no column of ours{nearest(name, ours) or '.'} Ours stands first, then "
+                f"the file's: columns={{question: THEIR_NAME}}"
+            )
 
     def check_first(self, have: Iterable[str], what: str) -> None:
         """Refuse a source of which no row can be used, because its columns are missing or ambiguous.
@@ -79,6 +101,9 @@ class Columns:
         if isinstance(plan, tuple):
             return plan
         row = {ours: record[theirs] for ours, theirs in plan.items()}
+        for ours, theirs in plan.items():
+            if ours != theirs and theirs in TEXT_OF_NUMBER:
+                row[ours] = self._coerce(theirs, row[ours], TEXT)
         for name in ("answer", "solution"):  # a CSV has no null: no reference is an empty cell there
             if isinstance(row.get(name), str) and not row[name].strip() and name not in self._any_text:
                 row[name] = None
@@ -86,11 +111,21 @@ class Columns:
         for ours in self.need.keys() - row.keys():  # a solution or response that only the answer's own text gave
             theirs = _alias(ours, row.keys() - self._never(ours))
             if len(theirs) == 1:
-                row[ours] = row[theirs[0]]
+                row[ours] = self._coerce(theirs[0], row[theirs[0]], self.need[ours])
+                if theirs == ("answer",) and ours == "response":
+                    self._warn_of_answers()
         if problem := self._check_needed(row, plan):
             return problem
         self._fit_others(row)
         return self._identify(row, record, number, run, seen)
+
+    def _warn_of_answers(self) -> None:
+        if not self._warned:
+            log.warning(
+                "%s has no solution or response, so its column 'answer' is taken for them. From final answers alone nobody "
+                "learns to work them out; if they are solutions, say so: columns={solution: answer}", self._source
+            )  # fmt: skip
+        self._warned = True
 
     def _plan(self, have: tuple[str, ...]) -> dict[str, str] | Problem:
         """Which of their columns each of ours is; all others keep their names."""
@@ -189,7 +224,9 @@ class Columns:
             if seen.count(row["id"].encode()):
                 return "duplicate_id", f"the id {row['id']} came before in this source"
             return {**row, "model": row.get("model"), "seed": row.get("seed")}
-        foreign = {n: row.pop(n) for n in (*LINEAGE.names, "source", "source_row", "source_id") if n in row}
+        foreign = {n: row.pop(n) for n in self._foreign if n in row}
+        if "domain" in row and str(row["domain"]) not in self._domains:
+            foreign["domain"] = row.pop("domain")
         theirs = foreign.pop("id", None)
         if theirs is not None and isinstance(theirs, str | int):
             row["source_id"] = str(theirs)

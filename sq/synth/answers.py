@@ -13,7 +13,7 @@ from typing import Any
 
 from sq.core.config import flatten, setting
 from sq.core.ledger import WorkItem, read_rows
-from sq.core.rows import CANDIDATE, fit_row, row_id
+from sq.core.rows import CANDIDATE, JUDGED, fit_row, row_id, with_extra
 from sq.domains.base import Domain, check_answers
 from sq.engine.base import Completion, Result, Sampling
 from sq.synth.allocation import ALLOCATIONS, samples_wanted
@@ -21,6 +21,8 @@ from sq.synth.config import SynthJob, SynthStage
 from sq.synth.model_client import ModelClient, RequestFlow
 from sq.synth.stage import ItemResult, StageInput, StageSpec, seed_of
 
+ADDED = tuple(name for name in CANDIDATE.names if name not in JUDGED.names)
+"""The columns of an answer."""
 FAIL_RATES: dict[str, Callable[[float], float]] = {
     "fail_rate": float,
     "difficulty": float,
@@ -128,7 +130,7 @@ class AnswerSampler:
             row, item.key, row["question"], sampling, instruction=self.domain.instruction
         )
         replies = self.solver.full_replies(request, result)
-        question = fit_row(row, CANDIDATE)
+        question = fit_row(_asked(row), CANDIDATE)
         answers = [self.domain.final_answer(self.solver.answer_in(reply.text)) for reply in replies]
         reference = question.get("answer")
         correct = [None] * len(answers) if reference is None else check_answers(self.domain, answers, reference)
@@ -163,6 +165,15 @@ class AnswerSampler:
             "response_tokens": completion.tokens,
             "response_prompt_tokens": result.prompt_tokens,
         }
+
+
+def _asked(row: dict[str, Any]) -> dict[str, Any]:
+    """The question's row; a file's own response, whose column the new ones take, is kept in `extra`."""
+    own = {name: row[name] for name in ADDED if row.get(name) is not None}
+    if not own or not str(row["run"]).startswith("source:"):
+        return row
+    left = {name: value for name, value in row.items() if name not in own}
+    return {**left, "extra": with_extra(row.get("extra"), own)}
 
 
 def _metrics(directory: Path) -> dict[str, float]:

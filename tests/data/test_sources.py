@@ -226,7 +226,7 @@ def test_needs_of_other_schemas(tmp_path):
     (tmp_path / "p.jsonl").write_text(json.dumps({"chosen": "a", "rejected": "b", "direction": "difficulty"}) + "\n")
     assert read(tmp_path / "p.jsonl", PAIR)[0]["chosen"] == "a"
     (tmp_path / "c.csv").write_text("question,question_id,response,response_index,reward\nq?,7,yes,2,0.5\n")
-    (row,) = read(tmp_path / "c.csv", CANDIDATE)
+    (row,) = read(tmp_path / "c.csv", CANDIDATE, columns={"reward": "reward"})
     assert row["response_index"] == 2 and row["reward"] == 0.5
     typed = list(read_source(SourceConfig(input=str(tmp_path / "c.csv")), {"response_index": pa.int64()}))
     assert typed[0]["response_index"] == 2

@@ -119,6 +119,52 @@ def test_a_missing_column_in_all_lines_names_what_is_there_and_the_fix(tmp_path)
         read(path)
 
 
+@pytest.mark.parametrize(
+    ("names", "words"),
+    [
+        ({"question": "q", "anwser": "a"}, "'anwser', which is no column of ours, did you mean 'answer'.*THEIR_NAME"),
+        ({"question": "q", "Lösung": "a"}, "'Lösung', which is no column of ours. Ours stands first"),
+    ],
+)
+def test_a_map_to_a_column_that_is_none_of_ours_is_refused(tmp_path, names, words):
+    with pytest.raises(RowError, match=words):
+        read(put(tmp_path, "q,a\nWhat is 2 + 2?,4\n", "a.csv"), columns=names)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_a_file_s_own_domain_and_rewards_are_none_of_ours(tmp_path, name):
+    row = {"question": "What is 2 + 2?", "domain": "Mathe", "reward": 0.5, "votes": 3}
+    text = f"{','.join(row)}\n{','.join(map(str, row.values()))}\n" if name == "a.csv" else json.dumps(row)
+    path = put(tmp_path, text, name)
+    (got,) = read(path)
+    assert not {"domain", "reward", "votes"} & got.keys()
+    extra = json.loads(got["extra"])
+    assert (extra["domain"], extra["reward"], extra["votes"]) == ("Mathe", 0.5, 3)
+    (got,) = read(path, columns={"reward": "reward"}, where="votes == 3 and domain == 'Mathe'")
+    assert got["reward"] == 0.5, "where it is said to be ours it is"
+    (got,) = read(put(tmp_path, json.dumps({**row, "domain": "math"}), "b.jsonl"))
+    assert got["domain"] == "math"
+
+
+@pytest.mark.parametrize(
+    ("row", "columns", "warned"),
+    [
+        ({"answer": 13}, {}, True),
+        ({"answer": "13"}, {}, True),
+        ({"answer": 13}, {"solution": "answer"}, False),
+        ({"answer": 13}, {"response": "answer"}, False),
+        ({"answer": "10 + 3 = 13\n#### 13"}, {}, False),
+        ({"answer": 13, "solution": "10 + 3 = 13"}, {}, False),
+    ],
+)
+def test_final_answers_that_are_taken_for_solutions_are_warned_of(tmp_path, caplog, row, columns, warned):
+    lines = "".join(json.dumps({"question": q, **row}) + "\n" for q in "ab")
+    rows = read(put(tmp_path, lines), need=("question", "response"), columns=columns)
+    assert len(rows) == 2 and {r["response"] for r in rows} <= {"13", "10 + 3 = 13"}
+    warnings = [m for m in caplog.messages if "no solution or response" in m]
+    assert len(warnings) == warned and all("columns={solution: answer}" in m for m in warnings)
+
+
 def test_a_line_of_100_megabytes_costs_itself_alone(tmp_path, monkeypatch):
     path = tmp_path / "a.jsonl"
     with open(path, "wb") as file:

@@ -104,3 +104,15 @@ def test_hard_questions_get_more_answers(run, tmp_path, column, values, more, co
     with pytest.raises(RowError, match=f"no column '?{column}"):
         (tmp_path / "none.jsonl").write_text(json.dumps({"question": texts[0]}) + "\n")
         run("answers", f"input={tmp_path / 'none.jsonl'}", f"stage.n_by={column}", to="b")
+
+
+def test_a_file_s_own_response_is_kept_beside_the_new_ones(run, tmp_path):
+    given = {"question": "Tom has 2 apples. He buys 3 more apples. How many apples does he have now?", "extra": "mine"}
+    (tmp_path / "q.jsonl").write_text(json.dumps({**given, "response": "Five.", "correct": True}) + "\n")
+    run("answers", f"input={tmp_path / 'q.jsonl'}", "stage.n=2", to="a")
+    rows = list(read_rows(tmp_path / "a"))
+    assert len(rows) == 2 and not any(row["response"] == "Five." or row["correct"] for row in rows)
+    assert all(json.loads(row["extra"]) == {"extra": "mine", "response": "Five.", "correct": True} for row in rows)
+    run("answers", f"input={tmp_path / 'a'}", "limit=1", "stage.n=1", to="again")
+    (row,) = read_rows(tmp_path / "again")
+    assert row["extra"] == rows[0]["extra"], "what a stage answered is in its own directory"
