@@ -22,6 +22,7 @@ from sq.core.compose import compose
 from sq.core.config import JOBS, build, load_target
 from sq.core.errors import ConfigError
 from sq.core.quoting import override
+from sq.core.rows_domain import domains_in
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -69,10 +70,14 @@ def load_model(
         overrides: further settings, as on the command line.
 
     Raises:
-        ConfigError: for a model, an engine or a setting that there is not.
+        ConfigError: for a model, a directory, an engine or a setting that there is not.
     """
+    from sq.models.load import check_path
+
     _check("name", name, str, NAMED)
     _check("engine", engine, str, "the name of one: 'vllm', 'hf', 'openai', 'oracle', 'auto'")
+    if path is not None:
+        check_path(str(path))
     model = Model(name, None if path is None else str(path), engine, _words(overrides))
     compose("evaluate", model.words(), "sq.eval")
     return model
@@ -154,9 +159,12 @@ def grade(
     _check("prediction", prediction, Iterable, "a text, or a list of texts")
     _check("reference", reference, (Iterable, int, float), "a text, or a list of texts")
     if isinstance(prediction, str):
+        _check("reference", reference, (str, int, float), "a text, as prediction is one, or two lists")
         return _grader().grade_one(Pair(prediction=prediction, reference=str(reference), question=question), profile)
+    prediction = list(prediction)  # a generator too
+    reference = reference if isinstance(reference, str | int | float) else list(reference)
     if isinstance(reference, str | int | float) or len(prediction) != len(reference):
-        given = len(reference) if isinstance(reference, Sequence) and not isinstance(reference, str) else "one text"
+        given = len(reference) if isinstance(reference, list) else "one text"
         raise ConfigError(
             f"{len(prediction)} predictions and {given} as reference: give two lists of the same length, or two texts"
         )
@@ -214,6 +222,9 @@ class Pipeline:
 
     def rows(self, stage: str) -> Dataset:
         """The rows of one of its stages."""
+        names = [each.name for each in self.recipe.stages]
+        if stage not in names:
+            raise ConfigError(f"stage {stage!r} is none of {self.recipe.name}: {', '.join(names)}")
         return _dataset(self.recipe.output_dir / stage)
 
 
@@ -263,7 +274,7 @@ def _check(name: str, value: Any, kinds: type | tuple[type, ...], wanted: str) -
 def _as_input(rows: Rows | None) -> Iterator[tuple[str | None, set[Any]]]:
     """The name of an input that has these rows, and the domains that they name."""
     if rows is None or isinstance(rows, str | Path):
-        yield (None, set()) if rows is None else (str(rows), _domains_in(Path(rows)))
+        yield (None, set()) if rows is None else (str(rows), domains_in(Path(rows)))
         return
     with tempfile.TemporaryDirectory(prefix="sq-") as scratch:
         path, domains = Path(scratch) / "rows.jsonl", set()
@@ -279,22 +290,18 @@ def _as_input(rows: Rows | None) -> Iterator[tuple[str | None, set[Any]]]:
 def _checked(rows: Iterable[Any]) -> Iterator[dict[str, Any]]:
     """Each row as a dict."""
     _check("rows", rows, Iterable, "a list of dicts, a data set, or the name of a file")
+    if isinstance(rows, Mapping) and any(hasattr(value, "column_names") for value in rows.values()):
+        raise ConfigError(
+            f"rows is a data set of several splits ({', '.join(rows)}); give one: rows[{next(iter(rows))!r}]"
+        )
+    if hasattr(rows, "to_dict") and hasattr(rows, "iloc"):
+        raise ConfigError('rows is a pandas DataFrame; give its rows as dicts: rows.to_dict("records")')
     if isinstance(rows, Mapping):
         raise ConfigError("rows is one dict; give a list of rows: [{'question': ...}]")
     for number, row in enumerate(rows, 1):
         if not isinstance(row, Mapping):
             raise ConfigError(f"row {number} is {row!r:.60}; a row is a dict of columns: {{'question': ...}}")
         yield dict(row)
-
-
-def _domains_in(directory: Path) -> set[Any]:
-    """The domains that the rows of a stage's directory name; none of any other input."""
-    from sq.core.ledger import read_manifest, read_rows
-    from sq.core.manifest import NAME
-
-    if not (directory / NAME).is_file() or "domain" not in read_manifest(directory).schema:
-        return set()
-    return {row["domain"] for row in read_rows(directory, columns=["domain"], verify=False)}
 
 
 def _domain_of(names: set[Any]) -> str:

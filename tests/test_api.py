@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import datasets
+import pandas
 import pytest
 
 import sq
@@ -125,6 +126,15 @@ def test_rows_stay_where_they_are_asked_to_and_the_same_call_continues(oracle, t
         (lambda: sq.answers([], "tiny"), "no rows are given"),
         (lambda: sq.answers(["What is 2 + 2?"], "tiny"), r"row 1 is 'What is 2 \+ 2\?'; a row is a dict of columns"),
         (lambda: sq.answers(APPLES[0], "tiny"), "rows is one dict; give a list"),
+        (
+            lambda: sq.answers(datasets.DatasetDict({"train": datasets.Dataset.from_list(APPLES)}), "tiny"),
+            r"rows is a data set of several splits \(train\); give one: rows\['train'\]",
+        ),
+        (lambda: sq.answers(pandas.DataFrame(APPLES), "tiny"), r'a pandas DataFrame; .*rows.to_dict\("records"\)'),
+        (lambda: sq.load_model("tiny", path="/nope/x"), "model.path='/nope/x' is no directory"),
+        (lambda: sq.Pipeline("demo").rows("nope"), "stage 'nope' is none of demo: qft, "),
+        (lambda: sq.grade("7", ["7"]), r"reference is \['7'\]; give a text, as prediction is one, or two lists"),
+        (lambda: sq.grade((x for x in "12"), ["1"]), "2 predictions and 1 as reference"),
         (lambda: sq.grade(["1", "2"], ["1"]), "2 predictions and 1 as reference: give two lists of the same length"),
         (lambda: sq.grade(["1"], "1"), "1 predictions and one text as reference"),
         (
@@ -163,6 +173,7 @@ def test_answers_are_graded_one_by_one_and_in_lists():
     assert sq.grade("5", 5).correct
     columns = datasets.Dataset.from_dict({"response": ["1", "2"], "answer": ["1", "3"]})
     assert [g.correct for g in sq.grade(columns["response"], columns["answer"])] == [True, False]
+    assert [g.correct for g in sq.grade((x for x in "12"), (x for x in "13"))] == [True, False]
     assert [g.correct for g in sq.grade([r"\boxed{1}", r"\boxed{2}"], ["1", "3"])] == [True, False]
 
 

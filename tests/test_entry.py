@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from sq.core.ledger import Ledger, WorkItem
 from sq.core.quoting import entry_command
+from sq.core.rows import QUESTION, fit_row
 
 ROOT = Path(__file__).parent.parent
 
@@ -22,8 +24,32 @@ def run(script, *args, cwd=None):
 
 
 @pytest.mark.parametrize(
+    ("script", "key", "more", "domain"),
+    [
+        ("synthesize", "input", ["stage=select"], "math"),
+        ("synthesize", "input", ["stage=select", "domain=arithmetic"], "arithmetic"),
+        ("train", "data.input", ["stage=sft"], "math"),
+    ],
+)
+def test_a_command_takes_the_domain_of_the_rows_it_reads(tmp_path, script, key, more, domain):
+    with Ledger.open(tmp_path / "a", schema=QUESTION, config={}, inputs={}) as ledger:
+        row = {"id": "1", "run": "r", "parents": [], "question": "What is $x$?", "domain": "math"}
+        for item in ledger.todo(iter([WorkItem("1", row)])):
+            ledger.record(item.key, rows=[fit_row(item.payload, QUESTION)])
+        ledger.finish()
+    result = run(script, *more, f"{key}={tmp_path / 'a'}", "--cfg", "job")
+    assert re.search(rf"^  name: {domain}\b.*name of the domain", result.stdout, re.MULTILINE), result.stderr
+    assert (f"domain=math, as the rows of {tmp_path / 'a'} are" in result.stderr) is (len(more) == 1)
+
+
+@pytest.mark.parametrize(
     ("script", "args", "message"),
     [
+        (
+            "synthesize",
+            ["stage=answers", "input=a", "columns=q"],
+            r"columns='q' is not a map: 'columns=\{question: THEIR",
+        ),
         ("train", [], "stage= must be given: one of"),
         ("train", ["stage=sfd"], "stage=sfd is not one of .*did you mean 'sft'"),
         ("train", ["stage=sft", "model=tinny"], "model=tinny is not one of .*did you mean 'tiny'"),

@@ -41,6 +41,7 @@ from sq.core.config_help import show_config, show_groups, stage_problem, stages_
 from sq.core.errors import ConfigError, SqError, UnfinishedError, quiet_pipe  # noqa: E402
 from sq.core.provenance import remember_command  # noqa: E402
 from sq.core.quoting import entry_command  # noqa: E402
+from sq.core.rows_domain import with_domain_of_rows  # noqa: E402
 
 if TYPE_CHECKING:
     from sq.core.tracking import Run
@@ -67,6 +68,7 @@ def main(name: str, job: type[Job], about: str | None) -> None:
     remember_command()
     with quiet_pipe(), plain_errors(package):
         arguments = [loosened(a) for a in own_configs(sys.argv[1:])]
+        arguments = with_domain_of_rows(name, arguments)
         if {"-h", "--help"} & set(arguments):
             print(help_text(name, package, about or "", [a for a in arguments if "=" in a]))
         elif "--cfg" in arguments and "job" in arguments:

@@ -39,7 +39,7 @@ TEXT_OF_NUMBER = frozenset({"answer", "level", "topic", "source_id", "reference"
 """Columns of text that other people keep as numbers: 72 is read as "72"."""
 
 MEASURED = frozenset({"reward", "reward_model", "votes", "agreement", "rank"})
-"""What a selection measures. A foreign column of that name means something else, unless `columns` says that it is ours."""
+"""What a selection measures. A foreign column of that name is another thing, unless `columns` says that it is ours."""
 OF_DOMAINS = frozenset({"type", "subject"})
 """Names for a topic in the files of a domain's seeds."""
 
@@ -74,8 +74,8 @@ class Columns:
         ours = COLUMNS.keys() | self.need.keys() | OF_DOMAINS
         for name in self._names.keys() - ours:
             raise RowError(
-                f"columns names '{name}', which is no column of ours{nearest(name, ours) or '.'} Ours stands first, then "
-                f"the file's: columns={{question: THEIR_NAME}}"
+                f"columns names '{name}', which is no column of ours{nearest(name, ours) or '.'} Ours stands first, "
+                "then the file's: columns={question: THEIR_NAME}"
             )
 
     def check_first(self, have: Iterable[str], what: str) -> None:
@@ -101,9 +101,9 @@ class Columns:
         if isinstance(plan, tuple):
             return plan
         row = {ours: record[theirs] for ours, theirs in plan.items()}
-        for ours, theirs in plan.items():
-            if ours != theirs and theirs in TEXT_OF_NUMBER:
-                row[ours] = self._coerce(theirs, row[ours], TEXT)
+        for ours, name in plan.items():
+            if ours != name and name in TEXT_OF_NUMBER:
+                row[ours] = self._coerce(name, row[ours], TEXT)
         for name in ("answer", "solution"):  # a CSV has no null: no reference is an empty cell there
             if isinstance(row.get(name), str) and not row[name].strip() and name not in self._any_text:
                 row[name] = None
@@ -122,9 +122,10 @@ class Columns:
     def _warn_of_answers(self) -> None:
         if not self._warned:
             log.warning(
-                "%s has no solution or response, so its column 'answer' is taken for them. From final answers alone nobody "
-                "learns to work them out; if they are solutions, say so: columns={solution: answer}", self._source
-            )  # fmt: skip
+                "%s has no solution or response, so its column 'answer' is taken for them. From final answers alone "
+                "nobody learns to work them out; if they are solutions, say so: columns={solution: answer}",
+                self._source,
+            )
         self._warned = True
 
     def _plan(self, have: tuple[str, ...]) -> dict[str, str] | Problem:

@@ -78,11 +78,15 @@ def has_undecoded_bytes(text: str) -> bool:
 
 
 def check_encoding(encoding: str | None) -> None:
-    """Raise a `ValueError` for an encoding that Python does not know."""
+    """Raise a `ValueError` for an encoding that Python does not know, or that is none of text read byte by byte."""
+    name = encoding or "utf-8"
     try:
-        codecs.lookup(encoding or "utf-8")
-    except LookupError as error:
-        raise ValueError(f"encoding={encoding!r} is none that Python knows: cp1252, latin-1, utf-16") from error
+        data = "a".encode(name)
+        codecs.getincrementaldecoder(name)("surrogateescape").decode(data, final=True)
+    except (LookupError, UnicodeError) as error:
+        raise ValueError(
+            f"encoding={encoding!r} is none that Python knows for text: cp1252, latin-1, utf-16"
+        ) from error
 
 
 def with_encoding_key(message: str, key: str) -> str:

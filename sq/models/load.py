@@ -69,12 +69,17 @@ def locate(config: ModelConfig) -> str:
         from sq.models.fetch import fetch
 
         return str(fetch(name))
+    check_path(config.path)
     if Path(config.path).is_dir():
         return str(Path(config.path))
-    if config.path.startswith((".", "/", "~", "outputs/")):
-        raise ConfigError(f"model.path={config.path!r} is no directory; give a folder with config.json in it")
     check_hub()
     return config.path
+
+
+def check_path(path: str) -> None:
+    """Refuse what can only be a local directory, and is none."""
+    if path.startswith((".", "/", "~", "outputs/")) and not Path(path).is_dir():
+        raise ConfigError(f"model.path={path!r} is no directory; give a folder with config.json in it")
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerFast:

@@ -42,9 +42,10 @@ def test_a_byte_that_the_encoding_lacks_rejects_its_line_alone(tmp_path):
     assert [row.reason for row in bad] == ["invalid_utf8"]
 
 
-def test_an_encoding_that_nobody_knows_is_refused():
-    with pytest.raises(ValueError, match="encoding='latin-99' is none that Python knows"):
-        SourceConfig(encoding="latin-99")
+@pytest.mark.parametrize("name", ["latin-99", "base64", "zlib", "rot13", "idna", "punycode"])
+def test_an_encoding_that_is_none_of_text_is_refused(name):
+    with pytest.raises(ValueError, match=f"encoding='{name}' is none that Python knows for text"):
+        SourceConfig(encoding=name)
 
 
 def test_a_rejected_line_keeps_its_bytes(tmp_path):
