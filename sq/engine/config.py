@@ -48,6 +48,11 @@ class EngineConfig:
         kind = type(self).__name__.removesuffix("Config").lower()
         return {**flatten(counted, "engine"), "engine": kind, "engine.seed_bits": self.seed_bits}
 
+    @property
+    def api_prices(self) -> tuple[float, float] | None:
+        """Dollars of a million tokens in and out, 0 where not given, of an API; None: its tokens are not paid for."""
+        return None
+
     def determinism(self, model: ModelConfig) -> dict[str, str]:
         """When an equal request gets an equal text, as far as its settings tell: recorded with a stage's metrics."""
         return {"repeats": "not known"}

@@ -28,18 +28,23 @@ class Usage:
     scored: int = 0
     scored_tokens: int = 0
     score_seconds: float = 0.0
+    api_prompt_tokens: int = 0
+    api_output_tokens: int = 0
+    api_dollars: float = 0.0
+    """By `engine.price_in` and `price_out`."""
 
     def metrics(self) -> dict[str, float]:
         """The same under the names by which it is kept: usage/requests, usage/prompt_tokens, ..."""
-        return {f"usage/{name}": float(value) for name, value in asdict(self).items()}
+        own = asdict(self)
+        return {f"usage/{name}": float(own[name]) for name in own if own[name] or not name.startswith("api_")}
 
 
 class MeteredEngine:
     """An engine whose requests are added to `usage`; it speaks the same contract."""
 
-    def __init__(self, create: Callable[[], Engine], usage: Usage) -> None:
+    def __init__(self, create: Callable[[], Engine], usage: Usage, api_prices: tuple[float, float] | None) -> None:
         begun = time.monotonic()
-        self._engine, self._usage = create(), usage
+        self._engine, self._usage, self._api_prices = create(), usage, api_prices
         usage.start_seconds += time.monotonic() - begun
 
     @property
@@ -50,9 +55,15 @@ class MeteredEngine:
     def generate(self, requests: Iterable[Request]) -> Iterator[Result]:
         """The engine's results, counted."""
         for result, seconds in _timed(self._engine.generate, requests):
+            output_tokens = sum(c.tokens for c in result.completions)
             self._usage.requests += 1
             self._usage.prompt_tokens += result.prompt_tokens
-            self._usage.output_tokens += sum(c.tokens for c in result.completions)
+            self._usage.output_tokens += output_tokens
+            if self._api_prices is not None:
+                self._usage.api_prompt_tokens += result.prompt_tokens
+                self._usage.api_output_tokens += output_tokens
+                price_in, price_out = self._api_prices
+                self._usage.api_dollars += (result.prompt_tokens * price_in + output_tokens * price_out) / 1e6
             self._usage.engine_seconds += seconds
             yield result
 

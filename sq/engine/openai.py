@@ -77,6 +77,11 @@ class OpenAIConfig(EngineConfig):
         """Whether prompts go to it as token ids."""
         return self.ids
 
+    @property
+    def api_prices(self) -> tuple[float, float]:
+        """As set."""
+        return self.price_in, self.price_out
+
     def can_score(self, model: ModelConfig) -> bool:
         """No endpoint of this kind does."""
         return False

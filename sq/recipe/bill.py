@@ -105,7 +105,9 @@ def _stage(
     held_gpus = stage["script"] != "synthesize" or forecast is None or forecast["gpu_hours"] > 0
     gpus = (forecast or {}).get("gpus", gpus)
     hours = stage["seconds"] * (gpus if device.gpu and held_gpus else 0 if device.gpu else 1) / 3600
-    asked, note = _api_price(overrides, counts)
+    asked, note = _api_price(
+        overrides, counts, read_json(Path(stage["output_dir"]) / "figures.json").get("usage") or {}
+    )
     return {
         "name": stage["name"], "stage": stage["name"], "kind": stage.get("stage"), "variant": stage.get("variant"),
         "status": stage.get("status"), **counts, "seconds": stage["seconds"], "cpu_seconds": stage.get("cpu_seconds"),
@@ -113,16 +115,26 @@ def _stage(
     }  # fmt: skip
 
 
-def _api_price(overrides: Mapping[str, str], counts: Mapping[str, Any]) -> tuple[float, str]:
-    """Dollars for an API's tokens, and a note on them."""
-    if overrides.get("engine") == "oracle":
-        return 0.0, "an oracle stood in the model's place"
-    if overrides.get("engine") != "openai":
-        return 0.0, ""
-    own = [float(overrides.get(f"engine.price_{way}", 0)) / 1e6 for way in ("in", "out")]
-    model = overrides.get("engine.served") or overrides.get("model.path") or overrides.get("model", "")
+def _api_price(
+    overrides: Mapping[str, str], counts: Mapping[str, Any], usage: Mapping[str, float]
+) -> tuple[float, str]:
+    """Dollars for the tokens of the stage's models behind an API, and a note on them."""
+    engines = [key.rpartition("@")[2].lstrip("+") for key, value in overrides.items() if value == "openai"]
+    if not engines:
+        return 0.0, "an oracle stood in the model's place" if overrides.get("engine") == "oracle" else ""
+    engine = engines[0]
+    own = [float(overrides.get(f"{engine}.price_{way}", 0)) / 1e6 for way in ("in", "out")]
+    model = overrides.get(f"{engine}.served") or overrides.get("model.path") or overrides.get("model", "")
+    note = f"asked over an API: {model}"
+    if dollars := usage.get("usage/api_dollars"):
+        return dollars, note
     price = own if any(own) else load_sizes().price(model.strip("'"))
-    return (counts["tokens_in"] or 0) * price[0] + (counts["tokens_out"] or 0) * price[1], f"asked over an API: {model}"
+    # a directory of an earlier version does not say which tokens were an API's; an evaluation's rows name them
+    tokens = [usage.get(f"usage/api_{way}_tokens") for way in ("prompt", "output")]
+    if None in tokens:
+        scored = usage.get("usage/scored_tokens", 0.0)
+        tokens = [max((counts["tokens_in"] or 0) - scored, 0.0), counts["tokens_out"] or 0]
+    return sum(count * dollars for count, dollars in zip(tokens, price, strict=True) if count), note
 
 
 def _counts(stage: Mapping[str, Any], place: Path, oracle: bool) -> dict[str, Any]:

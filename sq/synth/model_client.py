@@ -190,7 +190,7 @@ class ModelClient:
     def engine(self) -> Engine:
         """The engine, started now if it was not."""
         if self._engine is None:
-            self._engine = MeteredEngine(lambda: self._config.create(self._model), self.usage)
+            self._engine = MeteredEngine(lambda: self._config.create(self._model), self.usage, self._config.api_prices)
         return self._engine
 
 

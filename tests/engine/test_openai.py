@@ -16,6 +16,7 @@ from openai_endpoint import KEY, MALFORMED, MODEL, ask, error
 
 from sq.core.errors import EngineError
 from sq.engine.base import Request, Sampling, ScoreRequest
+from sq.engine.meter import MeteredEngine, Usage
 from sq.engine.openai import OpenAIConfig
 from sq.engine.openai_client import delay
 
@@ -282,8 +283,12 @@ def test_what_was_spent_is_told(endpoint, start, caplog):
     caplog.set_level(logging.INFO, logger="sq.engine.openai")
     endpoint.fault = lambda name, attempt: "malformed" if attempt == 1 and name == "a" else None
     engine = start(price_in=2.0, price_out=10.0)
-    assert len(list(engine.generate(ask("a", "b", n=2)))) == 2
+    usage = Usage()
+    metered = MeteredEngine(lambda: engine, usage, engine.config.api_prices)
+    assert len(list(metered.generate(ask("a", "b", n=2)))) == 2
     engine.close()
+    spent = {"usage/api_prompt_tokens": 14, "usage/api_output_tokens": 20, "usage/api_dollars": pytest.approx(228e-6)}
+    assert {name: value for name, value in usage.metrics().items() if "api" in name} == spent
     assert "2 requests in 3 attempts, 14 tokens in, 20 out, cost 0.0002" in caplog.text
     start().close()
     assert "0 requests in 0 attempts, 0 tokens in, 0 out, cost unknown (no engine.price_in" in caplog.text

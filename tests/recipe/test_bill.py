@@ -146,6 +146,29 @@ def test_an_oracle_costs_no_tokens_and_an_api_costs_its_price(run):
     assert found["answers"]["price"] == pytest.approx(30 * 0.15e-6 + 120 * 0.60e-6)
 
 
+USED = {"prompt": 30, "output": 120}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "tokens", "dollars"),
+    [
+        (["engine=openai", "engine.served=gpt-4o-mini"], USED | {"scored": 5e6}, 30 * 0.15e-6 + 120 * 0.60e-6),
+        (["engine=openai", "engine.served=gpt-4o-mini"], USED | {"api_prompt": 10, "api_output": 20},
+         10 * 0.15e-6 + 20 * 0.60e-6),
+        (["engine=openai", "engine.price_in=9"], USED | {"scored": 5e6}, 30 * 9e-6),
+        (["engine=vllm", "+engine@stage.judge_engine=openai", "stage.judge_engine.price_in=2.5"],
+         USED | {"api_prompt": 10, "api_output": 20}, 10 * 2.5e-6),
+        (["engine=vllm"], USED, 0.0),
+    ],
+)  # fmt: skip
+def test_what_is_paid_for_are_the_tokens_of_models_behind_an_api(run, overrides, tokens, dollars):
+    """Not what a scorer on this machine reads, but a judge's too."""
+    change(run, answers={"overrides": overrides})
+    write_usage(run / "answers", **tokens)
+    write_plan(run, hardware="H200", answers=0.0)
+    assert stages_of(run)["answers"]["price"] == pytest.approx(dollars)
+
+
 def test_a_directory_without_a_recipe_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="has no recipe.json: no recipe was run in it"):
         bill(tmp_path)
