@@ -331,12 +331,8 @@ def test_plan_json_reconciles(paper, tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [
-        ({"rowz.x": 5}, "write sizes.rows.NAME"),
-        ({"rows.x": "many"}, "must be a number above 0"),
-        ({"rows": 5}, "write"),
-    ],
-)
+    [({"rowz.x": 5}, "write sizes.rows.NAME"), ({"rows.x": "many"}, "a number above 0"), ({"rows": 5}, "write")],
+)  # fmt: skip
 def test_sizes_that_make_no_sense_are_told(planned, changes, message):
     with pytest.raises(ConfigError, match=message):
         planned(changes={"sizes": changes})
