@@ -8,6 +8,7 @@ import time
 import pytest
 from forked_command import ForkedCommand, run
 
+from sq.domains.arithmetic import ArithmeticDomain
 from sq.recipe.experiment import compare_runs
 from sq.recipe.tracked_runs import read_runs
 
@@ -17,10 +18,12 @@ SWEPT = ["stage.lr=1e-3,1e-2", "data.limit=12,24"]
 @pytest.mark.slow
 def test_a_killed_sweep_continues_with_what_is_missing(random_tiny, tmp_path):
     """The promise that a sweep survives kill -9, shown on a real one of four trainings."""
+    rows = tmp_path / "rows.jsonl"  # of the domain's own problems 15,000 would be read, to hold some out
+    rows.write_text("".join(json.dumps(row) + "\n" for row in ArithmeticDomain().seeds(80, 0)))
     command = [
         "-m", "stage=qft", "model=tiny-base", f"model.path={random_tiny}",
-        *SWEPT, "stage.pack_tokens=256", "stage.batch_packs=1", "stage.validation=0.002", "trainer.threads=1",
-        "trainer.parity_check=false",
+        *SWEPT, "stage.pack_tokens=256", "stage.batch_packs=1", "stage.validation=0.1", "trainer.threads=1",
+        "trainer.parity_check=false", f"data.input={rows}",
         "tracking.experiment=swept", "output_dir=outputs/swept",
     ]  # fmt: skip
     sweep, store = tmp_path / "outputs" / "swept", f"sqlite:///{tmp_path}/outputs/mlflow.db"
