@@ -1,7 +1,7 @@
 """Where a run came from: the commit, the versions, the machine and the command, so that it can be made again.
 
-Nothing heavy is imported for it: versions come from package metadata, GPUs from `nvidia-smi`. What cannot be found
-out is left out; none of this may stop a run.
+Nothing heavy is imported for it: versions come from package metadata, GPUs from `nvidia-smi` or `/dev`. What
+cannot be found out is left out; none of this may stop a run.
 """
 
 from __future__ import annotations
@@ -65,6 +65,12 @@ def git_state() -> dict[str, str]:
     return {}
 
 
+DEVICES = Path("/dev")
+"""Where the driver shows the GPUs of this machine or container, also to one that has no `nvidia-smi`."""
+GPU_SECONDS = 60.0
+"""For `nvidia-smi`, which without the persistence daemon starts every GPU first."""
+
+
 @lru_cache(maxsize=1)
 def versions() -> dict[str, str]:
     """Python and the packages that can change a result, as installed."""
@@ -83,8 +89,10 @@ def hardware() -> dict[str, str]:
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     facts = {"host": socket.gethostname(), "system": platform.platform(), "cpu": _cpu_model(), "cores": str(cores)}
     memory = _memory_gib()
-    gpus = _output("nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader") or ""
-    return facts | ({"memory_gib": memory} if memory else {}) | {"gpus": "; ".join(gpus.splitlines()) or "none"}
+    query = "--query-gpu=name,memory.total,driver_version"
+    listed = _output("nvidia-smi", query, "--format=csv,noheader", seconds=GPU_SECONDS)
+    gpus = listed.splitlines() if listed else ["NVIDIA GPU" for _ in DEVICES.glob("nvidia[0-9]*")]
+    return facts | ({"memory_gib": memory} if memory else {}) | {"gpus": "; ".join(gpus) or "none"}
 
 
 def visible_gpus(listed: str | None = None) -> list[str]:
@@ -135,14 +143,14 @@ def _git(directory: Path, *arguments: str) -> str | None:
     return _output("git", "-C", str(directory), *arguments)
 
 
-def _output(program: str, *arguments: str) -> str | None:
-    """What a program prints, stripped; None where it is missing, fails, or takes over 5 seconds."""
+def _output(program: str, *arguments: str, seconds: float = 5) -> str | None:
+    """What a program prints, stripped; None where it is missing, fails, or takes longer than that."""
     path = shutil.which(program)
     if path is None:
         return None
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "GIT_TERMINAL_PROMPT": "0"}
     try:
-        done = subprocess.run([path, *arguments], capture_output=True, timeout=5, env=environment, check=False)
+        done = subprocess.run([path, *arguments], capture_output=True, timeout=seconds, env=environment, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.decode("utf-8", "replace").strip() if done.returncode == 0 else None

@@ -1,10 +1,13 @@
 """What each worker is given: GPUs of its own, its share of an endpoint's rates, and a place on the right cluster."""
 
+import os
+import subprocess
 from dataclasses import replace
 
 import pytest
 from forked_workers import fork_workers
 
+from sq.core import provenance
 from sq.core.errors import ConfigError, EngineError
 from sq.core.provenance import visible_gpus
 from sq.domains.oracle import OracleConfig
@@ -19,6 +22,33 @@ def test_more_workers_than_gpus_are_refused_and_each_sees_its_own(monkeypatch):
     assert LocalLauncher(2, 2)._gpus == [["4", "5"], ["6", "7"]]
     with pytest.raises(ConfigError, match="workers=8 need 8 GPUs, 1 each, and this machine shows 4: workers=4"):
         LocalLauncher(8, 1)
+
+
+@pytest.mark.parametrize("script", ["exit 9", "for i in 0 1 2 3; do echo 'NVIDIA H200, 143771 MiB, 570'; done"])
+def test_gpus_that_are_listed_late_or_not_at_all_are_given_out_too(monkeypatch, tmp_path, script):
+    """Else all workers would be on the first one."""
+    smi = tmp_path / "bin" / "nvidia-smi"
+    smi.parent.mkdir()
+    smi.write_text(f"#!/bin/sh\n{script}\n")
+    smi.chmod(0o755)
+    for name in ("nvidia0", "nvidia1", "nvidia2", "nvidia3", "nvidiactl", "nvidia-uvm"):
+        (tmp_path / name).touch()
+    run = subprocess.run
+
+    def run_late(command, timeout=None, **given):
+        if command[0] == str(smi) and timeout < 20:
+            raise subprocess.TimeoutExpired(command, timeout)
+        return run(command, timeout=timeout, **given)
+
+    monkeypatch.setattr(subprocess, "run", run_late)
+    monkeypatch.setattr(provenance, "DEVICES", tmp_path)
+    monkeypatch.setenv("PATH", f"{smi.parent}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    provenance.hardware.cache_clear()
+    try:
+        assert LocalLauncher(4, 1)._gpus == [["0"], ["1"], ["2"], ["3"]]
+    finally:
+        provenance.hardware.cache_clear()
 
 
 SCORER = "+engine@filters.difficulty.engine=vllm filters.difficulty.engine.tensor_parallel=4"
