@@ -7,7 +7,7 @@ import pytest
 
 from sq.domains.arithmetic import analyse, poor, problem, unsolvable
 from sq.domains.arithmetic.families import FAMILIES
-from sq.domains.arithmetic.oracle import split
+from sq.domains.arithmetic.oracle import read_sentence, split
 from sq.domains.arithmetic.rewrite import add_steps, fix
 from sq.domains.arithmetic.spoiled_questions import SPOILERS
 from sq.domains.arithmetic.world import Reason
@@ -69,6 +69,23 @@ def test_what_was_spoiled_becomes_another_question_of_its_sort_and_about_its_len
                 same += found.family == one.family
                 assert abs(len(split(whole)) - len(split(broken)) - more) <= 3
     assert same >= 270  # of 300: a second question may be of another family
+
+
+def test_a_rewrite_asks_for_the_same() -> None:
+    """Or QPO makes what is hard to ask well disappear, and with it what students can solve."""
+    rng, asked = random.Random(12), collections.Counter[str]()
+    for _ in range(300):
+        one = problem(rng)
+        for rewritten in (fix(unsolvable(one.question, rng)[0], rng), add_steps(one.question, rng)):
+            before, after = (last_role(q) for q in (one.question, rewritten))
+            asked["same" if before == after else before] += 1
+    assert asked.pop("same") >= 540, asked  # of 600: some unsolvable ones ask nothing, or for something else
+
+
+def last_role(question: str) -> str:
+    read = read_sentence(split(question)[-1])
+    assert read is not None
+    return read.kind.role.name
 
 
 @pytest.mark.parametrize("text", ["", "\x00", "Write me a poem.", "数学", "?" * 50, "Tom " * 5000, "How many apples?"])

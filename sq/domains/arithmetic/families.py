@@ -54,14 +54,18 @@ def problem(
     high: int = MOST_STEPS,
     families: Sequence[str] = KNOWN,
     accept: Callable[[str], bool] | None = None,
+    asks: str | None = None,
 ) -> Problem:
-    """Write one question that needs between `low` and `high` steps and is to `accept`, with its worked solution."""
+    """Write one question that needs between `low` and `high` steps and is to `accept`, with its worked solution.
+
+    `asks`: the role of its last sentence, any where it is None. Some family must be able to ask it in so few steps.
+    """
     while True:
         steps = rng.randint(low, high)
         names = _able(steps, tuple(families))
         family = FAMILIES[names[int(rng.random() * len(names))]]
         for _ in range(40):
-            story = write_story(rng, family, steps)
+            story = write_story(rng, family, steps, asks)
             if story is None:
                 continue
             if accept is not None and not accept(story.text):
@@ -71,11 +75,11 @@ def problem(
                 return written
 
 
-def write_story(rng: random.Random, family: Theme, steps: int) -> Story | None:
+def write_story(rng: random.Random, family: Theme, steps: int, asks: str | None = None) -> Story | None:
     """A story of the family, if it came out with the right number of steps."""
     story = Story(rng, family)
     try:
-        story.write(steps)
+        story.write(steps, asks)
     except RetryError:
         return None
     return story if story.asked is not None and len(needed(story.asked)) == steps else None
@@ -113,10 +117,11 @@ class Story:
     def text(self) -> str:
         return " ".join(self.sentences)
 
-    def write(self, steps: int) -> None:
+    def write(self, steps: int, asks: str | None = None) -> None:
         """A statement; changes and comparisons; and the question, `steps` operations in all."""
         kinds = KINDS[self.theme.name]
-        end = self.choose([k for k in kinds if k.role.asks and k.role.cost <= steps])
+        ends = [k for k in kinds if k.role.asks and k.role.cost <= steps]
+        end = self.choose(ends if asks is None else [k for k in ends if k.role.name == asks])
         left = steps - end.role.cost
         self.add(self.choose([k for k in kinds if k.role.states and k.role.cost <= left]))
         left = steps - end.role.cost - self.cost()
