@@ -89,10 +89,9 @@ class WorkerPool:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._connections.wakeup, selectors.EVENT_READ)
         marker = f"{SHARED}{secrets.token_hex(8)}"
-        head = ledger.manifest.without_parts()
         self._task = WorkerTask(
-            job=job_of_each(job), run=run, head=head, directory=ledger.directory, marker=marker,
-            working_directory=Path.cwd(),
+            job=job_of_each(job), run=run, head=ledger.manifest.without_parts(), directory=ledger.directory,
+            marker=marker, working_directory=Path.cwd(),
         )  # fmt: skip
         self._again: list[int] = []
         self._checked: dict[int, str] = {}  # the digest of a part's keys, once a worker has read them
@@ -101,10 +100,9 @@ class WorkerPool:
         self._failures: list[str] = []
         self.traces: list[ItemTrace] = []
         """What one worker's models were asked for their first items."""
-        self._all_given = False
         self._checked_at = self._seen = time.monotonic()
         self._patience, self._warn_after = launcher.patience, WARN_SECONDS
-        self._over = 0.0
+        self._all_given, self._over = False, 0.0
 
     def run(self) -> list[str]:
         """Do all parts; the errors of the items that failed.
@@ -140,8 +138,7 @@ class WorkerPool:
         return self._failures
 
     def _start(self, worker: _Worker) -> None:
-        worker.error = None
-        worker.starts += 1
+        worker.error, worker.starts = None, worker.starts + 1
         worker.process = self._launcher.start(worker.number, self._connections.address, self._connections.key)
 
     def _is_over(self) -> bool:
