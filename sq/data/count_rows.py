@@ -1,14 +1,19 @@
-"""About how many rows a source has, for the time left of what reads it: told from metadata and line ends alone."""
+"""How many rows a source has: about, for the time left of what reads it, told from metadata and line ends alone; and
+exactly by a name of theirs, by reading it."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
 from sq.core.ledger import read_manifest
+from sq.data.columns import Need
 from sq.data.locate import InputKind, format_of, locate
-from sq.data.sources import DOMAIN_ROWS, SourceConfig, parts
+from sq.data.sources import DOMAIN_ROWS, Domain, SourceConfig, parts, read_source
 
 _BLOCK = 1 << 20
 
@@ -21,6 +26,19 @@ def count_rows(config: SourceConfig, *, groups: bool = False) -> int | None:
     else:
         total = _count(config, groups)
     return total if config.limit is None or total is None else min(total, config.limit)
+
+
+def count_groups(
+    config: SourceConfig, need: Need, name: Callable[[dict[str, Any]], str], *, domain: Domain | None = None,
+    any_text: Collection[str] = (),
+) -> Counter[str] | None:  # fmt: skip
+    """How many rows of a source have each name, as candidates have a question's; it is read for that. None for a
+    stage's directory, where the rows of one question stand together."""
+    if config.input and not config.mix and not config.shuffle:
+        if locate(config.input, config.split).kind is InputKind.STAGE:
+            return None
+    rows = read_source(config, need, lambda bad: None, domain=domain, any_text=any_text, log_counts=False)
+    return Counter(map(name, rows))
 
 
 def _count(config: SourceConfig, groups: bool) -> int | None:

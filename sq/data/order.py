@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 from sq.core.count import count_noun
@@ -67,3 +68,25 @@ def mixed(streams: Mapping[str, tuple[Iterator[dict[str, Any]], float | None]], 
             return
         else:
             order.remove(name)
+
+
+def gathered(
+    rows: Iterator[dict[str, Any]], name: Callable[[dict[str, Any]], str], counts: Mapping[str, int] | None
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """The rows of each name as one group, once the last of them is there.
+
+    Args:
+        rows: of which only those of unfinished groups are in memory.
+        name: which group a row is of.
+        counts: how many rows a group has; None where they stand together.
+    """
+    if counts is None:
+        yield from ((group, list(its)) for group, its in groupby(rows, key=name))
+        return
+    held: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        group = name(row)
+        held.setdefault(group, []).append(row)
+        if len(held[group]) >= counts.get(group, 0):
+            yield group, held.pop(group)
+    yield from held.items()

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
+from itertools import starmap
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -112,7 +113,7 @@ class SelectStage(SynthStage):
         return StageSpec(
             schema=EXAMPLE,
             fingerprint_fields={**domain.answer_fields, **(reward_model.scoring_fields if reward_model else {})},
-            items=lambda: source.grouped(_questions),
+            items=lambda: source.grouped(lambda rows: starmap(_item, source.groups(rows, _question))),
             process=selector.results,
             close=reward_model.close if reward_model else lambda: None,
             usages=(reward_model.usage,) if reward_model else (),
@@ -307,17 +308,15 @@ def _weights(rows: list[dict[str, Any]], groups: dict[str, str]) -> dict[str, fl
     return {row["id"]: mass[groups[row["id"]]] / sum(mass.values()) for row in rows}
 
 
-def _questions(rows: Iterator[dict[str, Any]]) -> Iterator[WorkItem]:
-    """The candidates of each question as one item; they stand together, as `answers` writes them."""
-    named = ((str(row.get("question_id") or row_id("question", text=row["question"])), row) for row in rows)
-    for question, group in itertools.groupby(named, key=lambda each: each[0]):
-        candidates = [_candidate(row, i, question) for i, (_, row) in enumerate(group)]
-        yield WorkItem(row_id("select", question=question, candidates=[c["id"] for c in candidates]), candidates)
+def _question(row: Row) -> str:
+    return str(row.get("question_id") or row_id("question", text=row["question"]))
 
 
-def _candidate(row: dict[str, Any], index: int, question: str) -> dict[str, Any]:
-    given = row.get("response_index")
-    return {**row, "question_id": question, "response_index": index if given is None else given}
+def _item(question: str, rows: list[Row]) -> WorkItem:
+    """The candidates of a question as one item."""
+    places = [i if row.get("response_index") is None else row["response_index"] for i, row in enumerate(rows)]
+    candidates = [{**r, "question_id": question, "response_index": i} for r, i in zip(rows, places, strict=True)]
+    return WorkItem(row_id("select", question=question, candidates=[c["id"] for c in candidates]), candidates)
 
 
 def _metrics(directory: Path, domain: Domain) -> dict[str, float]:

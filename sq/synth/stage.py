@@ -20,7 +20,8 @@ from sq.core.ledger import Reject, WorkItem
 from sq.core.rows import row_id
 from sq.core.tracking import DataRef, ItemTrace
 from sq.data.columns import Need
-from sq.data.count_rows import count_rows
+from sq.data.count_rows import count_groups, count_rows
+from sq.data.order import gathered
 from sq.data.readers import BadRow
 from sq.data.sources import digest, read_source, seeks
 from sq.domains.base import LOOKED_AT, Domain, other_domain
@@ -164,6 +165,13 @@ class StageInput:
             bad.clear()
             yield item
         yield from map(bad_item, bad)
+
+    def groups(
+        self, rows: Iterator[dict[str, Any]], name: Callable[[dict[str, Any]], str]
+    ) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+        """The rows by their names, wherever in a file those of one name stand."""
+        counts = count_groups(self.job.source, self.need, name, domain=self.domain, any_text=self.any_text)
+        return gathered(rows, name, counts)
 
     def items_from(self, key: Callable[[dict[str, Any]], str]) -> Callable[[int], Iterator[WorkItem]] | None:
         """The same from number n on, where those before need not be read."""

@@ -12,13 +12,15 @@ import math
 import random
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sq.core.chat import SupervisedTokens
 from sq.core.config import setting
 from sq.core.errors import ConfigError, RowError
+from sq.data.count_rows import count_groups
+from sq.data.order import gathered
 from sq.data.sources import SourceConfig, read_source
 from sq.domains.base import Domain
 from sq.train.head_stage import HeadLoss, HeadStage
@@ -79,7 +81,9 @@ class RewardStage(HeadStage):
             return EncodedRow([sequence(row["question"], text) for text in row["texts"]], values)
 
         def expand(rows: Rows) -> Rows:
-            for group, (question, graded) in enumerate(_graded(rows, domain)):
+            whole = replace(context.source, limit=None)
+            counts = count_groups(whole, need, _question, domain=domain)
+            for group, (question, graded) in enumerate(_graded(gathered(rows, _question, counts), domain)):
                 yield from self._items(group, question, graded, context.seed)
 
         need = _columns(context.source, domain)
@@ -190,6 +194,11 @@ def _columns(source: SourceConfig, domain: Domain) -> tuple[str, ...]:
             "stage=reward reads graded solutions: give data.input=, a directory of stage=fail_rate or of stage=answers"
         )
     first = next(read_source(source, ("question",), [], domain=domain))
+    if "chosen" in first and "response" not in first:
+        raise RowError(
+            f"{source.input} has pairs (chosen, rejected), and stage=reward reads single solutions and whether each is "
+            "right: give the directory of stage=answers or stage=fail_rate; stage.objective=preference makes the pairs"
+        )
     if "solver_solutions" not in first:
         return ("question", "response")
     if not first["solver_solutions"]:
@@ -201,9 +210,15 @@ Graded = Counter[tuple[str, bool]]
 """Solutions and whether they are right; how many samples gave just that."""
 
 
-def _graded(rows: Rows, domain: Domain) -> Iterator[tuple[dict[str, Any], Graded | None]]:
-    """Questions with their graded solutions; None where a row has none. Candidates of a question stand together."""
-    for _, same in itertools.groupby(rows, key=lambda row: (row.get("question_id"), row["question"])):
+def _question(row: dict[str, Any]) -> str:
+    return repr((row.get("question_id"), row["question"]))
+
+
+def _graded(
+    questions: Iterator[tuple[str, list[dict[str, Any]]]], domain: Domain
+) -> Iterator[tuple[dict[str, Any], Graded | None]]:
+    """Questions with their graded solutions; None where a row has none."""
+    for _, same in questions:
         graded: Graded = Counter()
         first: dict[str, Any] | None = None
         for row in same:

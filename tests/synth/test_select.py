@@ -130,6 +130,24 @@ def test_rows_left_out_of_a_question_do_not_part_its_candidates(run, tmp_path, c
     assert "not where len(response) < 30" in why(left["id"], [tmp_path])
 
 
+@pytest.mark.parametrize("source", ["file", "mix", "shuffle"])
+def test_candidates_that_do_not_stand_together_are_of_one_question(run, tmp_path, candidates, source):
+    for response in (boxed(4), boxed(5), boxed(4)):
+        for question in ("What is 2 + 2?", "Which?"):
+            file = candidates(response, question=question)
+            apart = candidates(response, question=question, name=f"{response == boxed(5)}.jsonl")
+    given = {
+        "file": f"input={file}",
+        "shuffle": f"source.input={file} source.shuffle=true",
+        "mix": f"source.mix={{a:{{input:{tmp_path}/True.jsonl}},b:{{input:{tmp_path}/False.jsonl}}}}",
+    }[source]
+    assert apart != file
+    metrics = run("select", *given.split(" "), "stage.method=majority", to="s")
+    rows = list(read_rows(tmp_path / "s"))
+    assert sorted(row["question"] for row in rows) == ["What is 2 + 2?", "Which?"] and metrics["items"] == 2
+    assert all((row["response_answer"], row["votes"], row["candidates"]) == ("4", 2, 3) for row in rows)
+
+
 def test_a_bar_for_rewards_that_nobody_gives_is_refused(job):
     with pytest.raises(ConfigError, match="min_reward=0.5 needs rewards, which method=majority does not ask for"):
         job("select", "input=x", "stage.method=majority", "stage.min_reward=0.5")

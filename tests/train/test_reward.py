@@ -83,7 +83,8 @@ def test_solutions_that_do_not_match_their_verdicts_are_told(job, graded, tmp_pa
     assert rejects(made) == ["ungraded"]
 
 
-def test_candidates_are_graded_by_themselves_or_by_their_reference(job, tmp_path):
+@pytest.mark.parametrize("together", [True, False])
+def test_candidates_are_graded_by_themselves_or_by_their_reference(job, tmp_path, together):
     rows = []
     for i, seed in enumerate(ArithmeticDomain().seeds(20, 1)):
         known = {"answer": seed["answer"]} if i % 2 else {}
@@ -91,6 +92,8 @@ def test_candidates_are_graded_by_themselves_or_by_their_reference(job, tmp_path
             told = {} if i % 2 else {"correct": correct}
             rows.append({"question": seed["question"], "response": text, **known, **told})
     rows.append({"question": "How many?", "response": "Nobody graded \\boxed{3}."})
+    if not together:  # all right ones, then all wrong ones
+        rows = [*rows[:-1:2], *rows[1:-1:2], rows[-1]]
     path = tmp_path / "answers.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     made = job("reward", f"data.input={path}", "stage.objective=preference", "stage.max_steps=1", "stage.validation=0",
@@ -111,6 +114,10 @@ def test_what_cannot_be_trained_on_is_told(job, graded, tmp_path):
     path.write_text("".join(json.dumps({**row, "solver_solutions": []}) + "\n" for row in rows))
     with pytest.raises(RowError, match="stage.keep_solutions=true"):
         fit(job("reward", f"data.input={path}", f"output_dir={tmp_path / 'bare'}"))
+    pairs = tmp_path / "pairs.jsonl"
+    pairs.write_text(json.dumps({"question": "q?", "chosen": "a", "rejected": "b"}) + "\n")
+    with pytest.raises(RowError, match=r"has pairs \(chosen, rejected\), .*give the directory of stage=answers"):
+        fit(job("reward", f"data.input={pairs}", f"output_dir={tmp_path / 'pairs'}"))
     with pytest.raises(ConfigError, match="give data.input="):
         fit(job("reward", f"output_dir={tmp_path / 'none'}"))
     with pytest.raises(ConfigError, match="data.too_long=truncate would cut"):
