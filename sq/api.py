@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 from sq.core.compose import compose
-from sq.core.config import JOBS, build, load_target
+from sq.core.config import JOBS, build, load_target, nearest
 from sq.core.errors import ConfigError
 from sq.core.quoting import override
 from sq.core.rows_domain import domains_in
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 Rows: TypeAlias = "Iterable[Mapping[str, Any]] | str | Path"
 """Rows as dicts (a list, a data set), or where they are: a file, a stage's directory, a dataset of the hub."""
 
+READING = ("limit", "where", "columns")
+"""Arguments that say how the rows are read: settings of the command, not of its stage."""
 NAMED = "a name of conf/model/, as 'tiny', or what sq.load_model gives"
 
 
@@ -127,6 +129,7 @@ def train(
     with _as_input(rows) as (data, domains):
         words = [*base.words(engine=False), override("domain", domain or _domain_of(domains))]
         words += [override("data.input", data), override("tracking", tracking), override("seed", seed)]
+        words += [override(f"data.{key}", settings.pop(key)) for key in READING if key in settings]
         words += _words(overrides)
         path = _run("train", stage, words, settings, output_dir)
     return Model(base.name, str(path), base.engine, base.overrides)
@@ -155,7 +158,10 @@ def grade(
 ) -> Grade | list[Grade]:
     """Whether answers are right, and why; of a text or of a list of them, in processes that can be killed."""
     from sq.eval.grade import Pair
+    from sq.eval.grader_config import Profile
 
+    if profile not in (profiles := [each.value for each in Profile]):
+        raise ConfigError(f"profile={profile!r} is not one of {', '.join(profiles)}{nearest(str(profile), profiles)}")
     _check("prediction", prediction, Iterable, "a text, or a list of texts")
     _check("reference", reference, (Iterable, int, float), "a text, or a list of texts")
     if isinstance(prediction, str):
@@ -175,21 +181,27 @@ def grade(
 
 
 def rejects(directory: str | Path) -> Dataset:
-    """The rejected rows of a stage's or training's directory: reason, detail, and the row itself."""
+    """The rejected rows of a stage's or training's directory: reason, detail, and the row itself as JSON."""
     _check("directory", directory, (str, Path), "the directory of a stage or training")
+    import pyarrow as pa
     from datasets import Dataset
 
     from sq.core.ledger import read_rejects
-    from sq.core.rejects import TRAINING_FILE
+    from sq.core.rejects import REJECTS, TRAINING_FILE
 
     file = Path(directory) / TRAINING_FILE
     if file.is_file():
         with file.open(encoding="utf-8") as lines:
-            found = [json.loads(line) for line in lines]
-        return Dataset.from_list(
-            [{**r, "row": r["row"] if isinstance(r["row"], dict) else {"text": r["row"]}} for r in found]
-        )
-    return Dataset.from_list([{**reject, "row": reject["row"]} for reject in read_rejects(directory, unfinished=True)])
+            found = [
+                {"key": reject["id"], **reject, "row": _json_row(reject["row"])} for reject in map(json.loads, lines)
+            ]
+    else:
+        found = list(read_rejects(directory, unfinished=True))
+    return Dataset(pa.Table.from_pylist(found, schema=REJECTS))
+
+
+def _json_row(row: Any) -> str:
+    return json.dumps(row if isinstance(row, dict) else {"text": row})
 
 
 class Pipeline:
@@ -233,7 +245,7 @@ def _synthesize(
 ) -> Dataset:
     given = dict(settings)
     output_dir, overrides = given.pop("output_dir", None), _words(given.pop("overrides", ()))
-    words = [override(key, given.pop(key)) for key in ("seed", "limit", "where", "columns") if key in given]
+    words = [override(key, given.pop(key)) for key in ("seed", *READING) if key in given]
     words.append(override("tracking", given.pop("tracking", "none")))
     with _as_input(rows) as (data, domains), _directory(output_dir) as directory:
         own = [*_model(model).words(), override("domain", domain or _domain_of(domains))]
@@ -276,12 +288,14 @@ def _as_input(rows: Rows | None) -> Iterator[tuple[str | None, set[Any]]]:
     if rows is None or isinstance(rows, str | Path):
         yield (None, set()) if rows is None else (str(rows), domains_in(Path(rows)))
         return
+    from sq.data.readers import plain
+
     with tempfile.TemporaryDirectory(prefix="sq-") as scratch:
         path, domains = Path(scratch) / "rows.jsonl", set()
         with path.open("w", encoding="utf-8") as file:
             for row in _checked(rows):
                 domains.add(str(row.get("domain")))
-                file.write(json.dumps(row, default=str) + "\n")
+                file.write(json.dumps(row, default=plain) + "\n")
         if not domains:
             raise ConfigError("no rows are given")
         yield str(path), domains
@@ -324,14 +338,17 @@ def _directory(given: str | Path | None) -> Iterator[Path]:
 
 
 def _dataset(directory: Path) -> Dataset:
-    """A stage's rows in memory; a column that all of them lack is left out."""
+    """A stage's rows in memory; a column that all of them lack is left out, where there is a row."""
     import pyarrow as pa
     from datasets import Dataset
 
-    from sq.core.ledger import read_rows
+    from sq.core.columns import TABLE
+    from sq.core.ledger import read_manifest, read_rows
 
     rows = list(read_rows(directory))
-    return Dataset(pa.Table.from_pylist(rows).select(_filled(rows)) if rows else pa.table({}))
+    if rows:
+        return Dataset(pa.Table.from_pylist(rows).select(_filled(rows)))
+    return Dataset(pa.schema([(name, TABLE[name].type) for name in read_manifest(directory).schema]).empty_table())
 
 
 def _filled(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import datasets
+import numpy
 import pandas
 import pytest
 
@@ -90,6 +91,28 @@ def test_questions_are_written_from_rows_by_a_source(oracle):
         sq.questions(oracle, count=4, source="evo")
 
 
+def test_what_is_empty_has_its_columns(tmp_path):
+    kept = sq.filter([{"question": "x"}], filters=["format"], output_dir=tmp_path / "none")
+    assert kept["question"] == [] and sq.rejects(tmp_path / "none").num_rows == 1
+    sq.filter(APPLES, filters=["format"], output_dir=tmp_path / "all")
+    assert sq.rejects(tmp_path / "all")["reason"] == []
+
+
+def test_numbers_of_numpy_are_numbers():
+    kept = sq.filter([{**APPLES[0], "mine": numpy.float32(0.5), "list": numpy.arange(2)}],
+                     filters=["format"])  # fmt: skip
+    assert json.loads(kept["extra"][0]) == {"mine": 0.5, "list": [0, 1]}
+
+
+def test_a_training_reads_rows_as_it_is_told(tmp_path):
+    rows = [{"q": row["question"], "a": row["answer"], "take": n < 3} for n, row in enumerate(APPLES)]
+    names = {"question": "q", "response": "a"}
+    sq.train("sft", rows, "tiny-base", output_dir=tmp_path / "m", domain="math", columns=names, where="take == True",
+             limit=2, max_steps=1, validation=0.0)  # fmt: skip
+    config = json.loads((tmp_path / "m" / "train.json").read_text())["config"]
+    assert {config["data.limit"], config["data.where"]} == {"2", "take == True"}
+
+
 def test_a_blank_answer_of_a_dict_is_no_reference(oracle):
     answered = sq.answers([{**row, "answer": " "} for row in APPLES], oracle, n=2)
     assert len(answered) == 8 and not {"answer", "correct"} & set(answered.column_names)
@@ -136,6 +159,7 @@ def test_rows_stay_where_they_are_asked_to_and_the_same_call_continues(oracle, t
         (lambda: sq.grade("7", ["7"]), r"reference is \['7'\]; give a text, as prediction is one, or two lists"),
         (lambda: sq.grade((x for x in "12"), ["1"]), "2 predictions and 1 as reference"),
         (lambda: sq.grade(["1", "2"], ["1"]), "2 predictions and 1 as reference: give two lists of the same length"),
+        (lambda: sq.grade("5", "5", profile="dat"), "profile='dat' is not one of strict, dart, .*did you mean 'dart'"),
         (lambda: sq.grade(["1"], "1"), "1 predictions and one text as reference"),
         (
             lambda: sq.answers(APPLES, "tiny", overrides=["columns={question: a (b)}"]),
@@ -207,8 +231,10 @@ def test_the_tour_runs_from_its_first_cell_to_its_last(tmp_path):
 
 def test_rejects_of_a_training_are_read_too(tmp_path):
     rejects = [{"id": "q:1", "reason": "broken_json", "detail": "no JSON", "row": "not json"},
-               {"id": "q:2", "reason": "too_long", "detail": "9 tokens", "row": {"question": "a?"}}]  # fmt: skip
+               {"id": "q:2", "reason": "too_long", "detail": "9 tokens", "row": {"question": "a?", "tag": 5}},
+               {"id": "q:3", "reason": "too_long", "detail": "", "row": {"question": "b?", "tag": "five"}}]  # fmt: skip
     (tmp_path / "rejects.jsonl").write_text("".join(json.dumps(reject) + "\n" for reject in rejects))
     found = sq.rejects(tmp_path)
-    assert found["reason"] == ["broken_json", "too_long"]
-    assert [(row["text"], row["question"]) for row in found["row"]] == [("not json", None), (None, "a?")]
+    assert found["reason"] == ["broken_json", "too_long", "too_long"]
+    rows = [{"text": "not json"}, {"question": "a?", "tag": 5}, {"question": "b?", "tag": "five"}]
+    assert list(map(json.loads, found["row"])) == rows

@@ -40,6 +40,7 @@ from sq.data.records import (
     has_undecoded_bytes,
     json_record,
     refuse_repeated,
+    with_given_encoding,
 )
 
 __all__ = ["BadRow", "Record", "arrow_records", "first_line_of_record", "plain", "read_file"]
@@ -84,7 +85,7 @@ def read_file(
         elif form == "json":
             yield from read_json(stream, path, split)
         else:
-            yield from _csv(stream, path.name, form, header)
+            yield from _csv(stream, path.name, form, header, encoding)
 
 
 def first_line_of_record(path: Path, line: int, encoding: str | None = None) -> int:
@@ -241,7 +242,7 @@ def _jsonl(stream: IO[bytes], name: str) -> Iterator[Record | BadRow]:
                 yield bad_row(name, number, "broken_json", problem, line)
 
 
-def _csv(stream: IO[bytes], name: str, form: str, header: bool) -> Iterator[Record | BadRow]:
+def _csv(stream: IO[bytes], name: str, form: str, header: bool, encoding: str | None) -> Iterator[Record | BadRow]:
     """A field may hold line breaks in quotes. Tab-separated files that do not quote at all are read too."""
     names: list[str] | None = None
     lines, delimiter = _with_delimiter(_lines(stream, name), form)
@@ -254,7 +255,8 @@ def _csv(stream: IO[bytes], name: str, form: str, header: bool) -> Iterator[Reco
             names = [field.strip() or f"column {i}" for i, field in enumerate(fields)]
             refuse_repeated(names, f"the header of {name}")
             if has_undecoded_bytes("".join(names)):
-                raise RowError(f"the header of {name} is not UTF-8; {OTHER_ENCODING}")
+                problem = f"the header of {name} is not UTF-8; {OTHER_ENCODING}"
+                raise RowError(with_given_encoding(problem, encoding) if encoding else problem)
         elif len(fields) > 1 or any(field.strip() for field in fields):
             names = names or [str(i) for i in range(len(fields))]
             if len(fields) == len(names):

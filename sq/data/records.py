@@ -9,7 +9,8 @@ import logging
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from sq.core.errors import RowError
@@ -92,6 +93,22 @@ def check_encoding(encoding: str | None) -> None:
 def with_encoding_key(message: str, key: str) -> str:
     """A message that names the encoding's key of training and synthesis, with that of another place."""
     return re.sub(rf"encoding=(\S+) {re.escape(ENCODING_KEYS)}", rf"{key}=\1", message)
+
+
+def of_encoding(bad: BadRow, encoding: str) -> BadRow:
+    """A bad row of a file read in an encoding: its bytes as they stand there, and no advice to give an encoding."""
+    data = bad.data
+    if data:
+        with suppress(UnicodeError):  # an escape of JSON may name a character that the encoding lacks
+            text = base64.b64decode(data).decode("utf-8", "surrogateescape")
+            data = base64.b64encode(text.encode(encoding, "surrogateescape")).decode()
+    return replace(bad, data=data, detail=with_given_encoding(bad.detail, encoding))
+
+
+def with_given_encoding(message: str, encoding: str) -> str:
+    """A message on bytes that are no UTF-8, where an encoding was given and they are none of that either."""
+    other = f"correct the byte, or give the encoding that the whole file is in, which is not {encoding}"
+    return message.replace("is not UTF-8", f"is not {encoding}").replace(OTHER_ENCODING, other)
 
 
 def with_c1_warning(rows: Iterable[AnyRow], name: str, key: str = "encoding") -> Iterator[AnyRow]:

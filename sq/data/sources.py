@@ -27,7 +27,7 @@ from sq.data.hub import read_hub, read_saved, resolve_revision
 from sq.data.locate import InputKind, LocatedInput, format_of, locate
 from sq.data.order import mixed, shuffled
 from sq.data.readers import read_file
-from sq.data.records import BadRow, Record, bad_row, check_encoding, with_c1_warning
+from sq.data.records import BadRow, Record, bad_row, check_encoding, of_encoding, with_c1_warning
 from sq.data.where import RowFilter, both
 
 log = logging.getLogger(__name__)
@@ -243,7 +243,9 @@ def _rows(config: SourceConfig, context: ReadContext) -> Iterator[dict[str, Any]
     endless = source.kind is InputKind.DOMAIN and config.limit is not None
     for name, records in files:
         may_be_empty = len(files) > 1 or context.start > 0
-        rows = _usable(records, columns, run, context, name, may_be_empty, source.has_columns, where, endless)
+        rows = _usable(
+            records, columns, run, context, name, may_be_empty, source.has_columns, where, endless, config.encoding
+        )
         if source.kind is InputKind.FILES and context.log_counts:
             rows = with_c1_warning(rows, name)
         if source.kind is InputKind.DOMAIN and context.domain is not None:
@@ -261,6 +263,7 @@ def _usable(
     has_columns: bool,
     where: RowFilter | None,
     endless: bool,
+    encoding: str | None,
 ) -> Iterator[dict[str, Any]]:
     """The rows of one file or dataset; its bad ones, and those that `where` leaves out, are noted and counted.
 
@@ -286,6 +289,7 @@ def _usable(
                 continue
             problem, its_id = (outside or ("", ""), str(row["id"])) if isinstance(row, dict) else (row, "")
             record = bad_row(name, number, *problem, json.dumps(value, ensure_ascii=False, default=repr), id=its_id)
+        record = of_encoding(record, encoding) if encoding else record
         reasons[record.reason] += 1
         left_out = left_out + 1 if record.reason == "left_out" else 0
         if where and endless and left_out > DOMAIN_ROWS:

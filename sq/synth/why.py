@@ -223,6 +223,10 @@ def _training_rejects(file: Path) -> Iterator[StoredRow]:
             yield StoredRow(row={**named, **row}, reason=reject["reason"], detail=reject["detail"])
 
 
+def _line_of(row: Mapping[str, Any]) -> str:
+    return f"{row['file']}:{row['line']}" if {"file", "line"} <= row.keys() else "a line"
+
+
 def _is_line(row: Mapping[str, Any], file: str, line: int) -> bool:
     place = (row.get("source", row.get("file")), row.get("source_row", row.get("line")))
     return place == (file, line) or f"{file}:{line}" in _seeds(row).values()
@@ -275,7 +279,7 @@ def _format_rejects(directory: Path) -> Iterator[str]:
                 break
         for reason, count in sorted(stage.reasons.items(), key=lambda item: -item[1]):
             reject = examples[reason]
-            yield f"  {count:,} {reason}, such as {reject.id or 'a line'}: {reject.detail}"[:LONG]
+            yield f"  {count:,} {reason}, such as {reject.id or _line_of(reject.row)}: {reject.detail}"[:LONG]
             row = reject.row
             shown = ((key, row[key]) for key in ("question", "response", "judge_reply", "text") if row.get(key))
             for column, text in shown:

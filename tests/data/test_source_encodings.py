@@ -1,5 +1,6 @@
 """Text files in another encoding than UTF-8: read where it is named, and what gives a wrong one away."""
 
+import base64
 import gzip
 import json
 
@@ -36,6 +37,26 @@ def test_a_byte_that_the_encoding_lacks_rejects_its_line_alone(tmp_path):
     path = put(tmp_path, b'{"question": "a"}\n{"question": "\x81"}\n{"question": "b"}\n')
     assert [row["question"] for row in read(path, bad, encoding="cp1252")] == ["a", "b"]
     assert [row.reason for row in bad] == ["invalid_utf8"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "kept"),
+    [
+        ("a.jsonl", b'{"question": "fine"}\n{"question": "caf\xe9 \x81"}\n', b'{"question": "caf\xe9 \x81"}\n'),
+        ("a.csv", b"question,n\nfine,1\ncaf\xe9 \x81,2\n", b'{"question": "caf\xe9 \x81", "n": "2"}'),
+        ("a.csv", b"question,n\nfine,1\ncaf\xe9 \x81\n", b"caf\xe9 \x81\n"),
+    ],
+)
+def test_with_an_encoding_too_a_rejected_line_keeps_its_bytes_and_is_no_advice_to_give_it(
+    tmp_path, name, content, kept
+):
+    bad = []
+    assert len(read(put(tmp_path, content, name), bad, encoding="cp1252")) == 1
+    assert base64.b64decode(bad[0].row()["bytes"]) == kept
+    assert "cp1252 (data.encoding" not in bad[0].detail
+    assert bad[0].reason == "field_count" or "is not cp1252" in bad[0].detail
+    with pytest.raises(RowError, match=r"header of b\.csv is not cp1252; correct the byte, or give the encoding"):
+        read(put(tmp_path, b"question \x81\nfine\n", "b.csv"), encoding="cp1252")
 
 
 @pytest.mark.parametrize("name", ["latin-99", "base64", "zlib", "rot13", "idna", "punycode"])

@@ -168,6 +168,7 @@ def test_the_rows_that_a_training_could_not_use_have_their_story(chain, tmp_path
     (tmp_path / "t" / "rejects.jsonl").write_text("".join(json.dumps(reject) + "\n" for reject in rejects))
     (tmp_path / "t" / "train.json").write_text('{"config": {"stage.name": "sft"}}')
     listed = why(str(tmp_path / "t"), [])
+    assert "1 invalid_utf8, such as latin.csv:4: column 'question'" in listed
     assert "sft (" in listed and "1 too-long, such as " + question["id"] in listed and "\x1b" not in listed
     line = why("latin.csv:4", [tmp_path / "t"])
     assert "this row rejected, invalid_utf8: column" in line and "\ufffd[31mprice?" in line
