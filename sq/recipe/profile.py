@@ -17,10 +17,11 @@ _CHOICE = {"train": "trainer", "synthesize": "engine", "evaluate": "engine"}
 
 @dataclass(frozen=True, kw_only=True)
 class ProfileConfig:
-    """A machine or a cluster. {gpus}, {nodes}, {all} (GPUs of all nodes) and {address} stand for its fields."""
+    """A machine or a cluster. {gpus}, {nodes}, {cpus}, {all} (GPUs of all nodes) and {address} stand for its fields."""
 
     name: str = setting("none", help="as one gives it: profile=NAME")
     gpus: int = setting(0, ge=0, help="GPUs of each machine; 0: those that are here")
+    cpus: int = setting(8, ge=1, help="cores of each of a training's processes, one a GPU, that {cpus} stands for")
     nodes: int = setting(1, ge=1, help="machines")
     address: str | None = setting(None, help="of the Ray cluster; default: this machine alone")
     hardware: str = setting("h200", help="of conf/hardware, for the forecast where no GPU is here")
@@ -36,7 +37,13 @@ class ProfileConfig:
     @property
     def words(self) -> dict[str, Any]:
         """What {WORD} stands for in its settings."""
-        return {"gpus": self.gpus, "nodes": self.nodes, "all": self.all_gpus, "address": self.address}
+        return {
+            "gpus": self.gpus,
+            "cpus": self.cpus,
+            "nodes": self.nodes,
+            "all": self.all_gpus,
+            "address": self.address,
+        }
 
     def settings(self, script: str, own: Mapping[str, Any]) -> dict[str, Any]:
         """What it sets of a stage with these settings of its own."""

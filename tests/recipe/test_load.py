@@ -96,10 +96,10 @@ PROFILED = {
         (["profile=node"], ["engine=vllm", "workers=8"], ["trainer=fsdp", "trainer.devices=8"], ""),
         (["profile=node", "profile.gpus=4", "engine=hf", "sft.trainer=ddp"], ["engine=hf"], ["trainer=ddp"], ""),
         (
-            ["profile=cluster", "profile.nodes=2", "profile.gpus=4"],
+            ["profile=cluster", "profile.nodes=2", "profile.gpus=4", "profile.cpus=6"],
             ["engine=vllm", "workers=8", "cluster.address=auto"],
             ["trainer=nodes", "trainer.devices=4", "trainer.nodes=2"],
-            "srun --overlap --nodes=2 --ntasks-per-node=4 --gpus-per-node=4",
+            "srun --overlap --nodes=2 --ntasks-per-node=4 --gpus-per-node=4 --cpus-per-task=6",
         ),
     ],
 )
