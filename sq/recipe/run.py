@@ -6,7 +6,9 @@ checkpoint, so at most what was in flight is done twice; `recipe.json` says whic
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +28,7 @@ from sq.recipe.jobs import check
 from sq.recipe.load import Recipe
 from sq.recipe.plan import NAME as PLAN
 from sq.recipe.plan import learn, write_plan
+from sq.recipe.preload import Preload, modules_of
 from sq.recipe.process import StageProcess, end_left_behind, stop
 from sq.recipe.progress import ProgressDisplay, stage_summary
 from sq.recipe.record import RecipeRecord, Status, now, output_digest, updated_record
@@ -134,6 +137,7 @@ class _Run:
         self.started: float | None = None
         self.seconds_before = record.seconds
         self.environment: dict[str, str] = {}
+        self.preload: Preload | None = None
 
     def run(self, stages: Sequence[Stage], jobs: Mapping[str, Any]) -> RecipeResult:
         """Run what is not done; `jobs` are those of stages that were checked already."""
@@ -186,6 +190,8 @@ class _Run:
                     if self._can_start(stage):
                         waiting.remove(stage)
                         self._start(stage)
+                        if not self.preload:
+                            self._preload(stage, waiting)
                 for process in [p for p in self.running.values() if p.poll() is not None]:
                     if self._is_to_restart(process):
                         waiting.insert(0, process.stage)
@@ -200,6 +206,8 @@ class _Run:
             raise
         finally:
             self.display.clear()
+            if self.preload:
+                self.preload.close()
 
     def _pass_over(self, waiting: list[Stage]) -> None:
         for name, why in pass_over(self.recipe, self.record, waiting, self.finished).items():
@@ -223,13 +231,23 @@ class _Run:
                 )
             remove(own)
         environment = {**self.environment, **self.devices.environment(stage.name)}
-        process = StageProcess(stage, tracking_overrides(self.recipe, stage), environment, Path(own.log))
+        words = tracking_overrides(self.recipe, stage)
+        process = StageProcess(stage, words, environment, Path(own.log), self.preload)
         self.running[stage.name] = process
         own.status, own.process, own.input_digests = Status.RUNNING, process.name, inputs
         own.attempts += 1
         self.record.write()
         if not self.display.is_live:
             self.display.print_line(f"{self._label(stage.name)} started")
+
+    def _preload(self, first: Stage, others: Sequence[Stage]) -> None:
+        """Beside the first stage, import what the others need."""
+        forked = [stage for stage in others if not stage.launch]
+        if self.recipe.config.preload and forked and sys.platform == "linux":
+            environment = {**os.environ, **self.environment, **self.devices.environment(first.name)}
+            vllm = any("vllm" in word for stage in forked for word in stage.overrides)
+            vllm &= "VLLM_ENABLE_CUDA_COMPATIBILITY" not in environment  # it is to be imported before torch
+            self.preload = Preload(modules_of(stage.script for stage in forked), environment, vllm=vllm)
 
     def _is_to_restart(self, process: StageProcess) -> bool:
         """Whether it ended because a few requests failed, and is to ask for those again."""

@@ -1,0 +1,259 @@
+"""Stages as forks of a process that has imported what they need: each is what its command would be, or its command."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import yaml
+
+from sq.core.ledger import read_rows
+from sq.core.provenance import process_is_gone, process_name
+from sq.recipe.preload import OF_VLLM, Preload, modules_of
+from sq.recipe.process import StageProcess, stop
+
+PROBE = """
+import json, os, signal, sys
+print(json.dumps({
+    "argv": sys.argv, "name": __name__, "file": __file__, "directory": os.getcwd(), "path": sys.path[0],
+    "is_child_of_run": os.getppid() == int(os.environ["RUN"]), "leads_group": os.getpgid(0) == os.getpid(),
+    "environment": {k: v for k, v in os.environ.items() if k not in ("_", "LC_CTYPE")},
+    "signals": [str(signal.getsignal(n)) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)],
+    "files": sorted(os.listdir("/proc/self/fd"))[:-1], "stdin": os.readlink("/proc/self/fd/0"),
+    "priority": os.getpriority(os.PRIO_PROCESS, 0), "threads": len(os.listdir("/proc/self/task")),
+}))
+print("preloaded" if "planted" in sys.modules else "its command", file=sys.stderr)
+"""
+
+
+@pytest.fixture
+def preload(tmp_path, monkeypatch):
+    """`preload(text)` -> a server that has imported a module of this text, with the environment of the test."""
+    opened = []
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[2]), str(tmp_path)]))
+    monkeypatch.setenv("RUN", str(os.getpid()))
+
+    def start(text="", environment=os.environ):
+        (tmp_path / "planted.py").write_text(text)
+        opened.append(Preload(["planted"], environment))
+        while not opened[-1].is_ready() and opened[-1]._server.poll() is None:
+            time.sleep(0.01)
+        return opened[-1]
+
+    yield start
+    for server in opened:
+        server.close()
+
+
+def run_stage(tmp_path, monkeypatch, server, text=PROBE, launch="", **environment):
+    """A script as a stage; its exit code, and what it wrote."""
+    (tmp_path / "train.py").write_text(textwrap.dedent(text))
+    monkeypatch.setattr("sq.recipe.process._program", lambda script: [sys.executable, str(tmp_path / "train.py")])
+    stage = SimpleNamespace(name="one", script="train", launch=launch, overrides=["a=1", "b=x y"])
+    log = tmp_path / "one.log"
+    log.unlink(missing_ok=True)
+    process = StageProcess(stage, ["c=2"], environment, log, server)
+    while process.poll() is None:
+        time.sleep(0.01)
+    assert process.cpu_seconds > 0
+    return process.code, log.read_text().splitlines()[1:]
+
+
+def test_a_fork_is_what_its_command_would_be(preload, tmp_path, monkeypatch):
+    server = preload("import os; os.environ.setdefault('SET_BY_AN_IMPORT', '1')")
+    text = "import os; os.environ.setdefault('SET_BY_AN_IMPORT', '1')" + PROBE
+    code, forked = run_stage(tmp_path, monkeypatch, server, text, CUDA_VISIBLE_DEVICES="3")
+    assert code == 0 and forked[-1] == "preloaded", forked
+    code, plain = run_stage(tmp_path, monkeypatch, None, text, CUDA_VISIBLE_DEVICES="3")
+    assert code == 0 and plain[-1] == "its command", plain
+    assert json.loads(forked[0]) == json.loads(plain[0])
+    assert json.loads(forked[0])["environment"]["CUDA_VISIBLE_DEVICES"] == "3"
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "written"),
+    [
+        ("import sys; sys.exit(75)", 75, ""),
+        ("import sys; sys.exit('error: no')", 1, "error: no"),
+        ("1 / 0", 1, "ZeroDivisionError"),
+        ("import os; os.kill(os.getpid(), 9)", -9, ""),
+        ("import os; os.kill(os.getpid(), 15)", -15, ""),
+        ("import atexit; atexit.register(print, 'at its end')", 0, "at its end"),
+    ],
+)
+def test_it_ends_as_its_command_does(preload, tmp_path, monkeypatch, text, code, written):
+    server = preload()
+    for each in (server, None):
+        ended = run_stage(tmp_path, monkeypatch, each, "import sys, os\nsys.stdout.flush()\n" + text)
+        assert ended[0] == code and written in (ended[1] or [""])[-1]
+
+
+def test_two_forks_do_not_draw_the_same(preload, tmp_path, monkeypatch):
+    server = preload("import numpy.random, random")
+    text = "import random, sys, numpy; print(random.random(), numpy.random.random(), 'planted' in sys.modules)"
+    draws = [run_stage(tmp_path, monkeypatch, server, text)[1][0].split() for _ in range(2)]
+    assert draws[0][2] == draws[1][2] == "True" and draws[0][0] != draws[1][0] and draws[0][1] != draws[1][1]
+
+
+BAD_FORK = """
+import sys, types
+sys.modules["torch"] = types.SimpleNamespace(
+    cuda=types.SimpleNamespace(_is_in_bad_fork=lambda: {fork}, is_initialized=lambda: {initialized}))
+"""
+
+
+@pytest.mark.parametrize(
+    ("planted", "launch", "environment"),
+    [
+        ("", "", {"OMP_NUM_THREADS": "1"}),
+        ("", "", {"VLLM_USE_V1": "1"}),
+        ("", "nice -n 0", {}),
+        ("import threading, time; threading.Thread(target=time.sleep, args=(60,), daemon=True).start()", "", {}),
+        ("import os; os._exit(1)", "", {}),
+        (BAD_FORK.format(fork=True, initialized=False), "", {}),
+        (BAD_FORK.format(fork=False, initialized=True), "", {}),
+    ],
+)
+def test_where_a_fork_might_differ_its_command_is_started(preload, tmp_path, monkeypatch, planted, launch, environment):
+    code, written = run_stage(tmp_path, monkeypatch, preload(planted), PROBE, launch, **environment)
+    assert code == 0 and written[-1] == "its command"
+    facts = json.loads(written[0])
+    assert facts["is_child_of_run"] and facts["leads_group"] and facts["argv"][1:] == ["a=1", "b=x y", "c=2"]
+    assert facts["environment"].items() >= environment.items()
+
+
+def test_a_server_that_was_killed_is_done_without(preload, tmp_path, monkeypatch):
+    server = preload()
+    os.killpg(server._server.pid, signal.SIGKILL)
+    server._server.wait()
+    assert run_stage(tmp_path, monkeypatch, server)[1][-1] == "its command"
+
+
+def test_ctrl_c_ends_a_fork_and_all_it_has_started(preload, tmp_path, monkeypatch):
+    text = "import subprocess, time; print(subprocess.Popen(['sleep', '60']).pid, flush=True); time.sleep(60)"
+    (tmp_path / "train.py").write_text(text)
+    monkeypatch.setattr("sq.recipe.process._program", lambda script: [sys.executable, str(tmp_path / "train.py")])
+    stage = SimpleNamespace(name="one", script="train", launch="", overrides=[])
+    process = StageProcess(stage, [], {}, tmp_path / "one.log", preload())
+    while not process.tail(1):
+        time.sleep(0.01)
+    other = process_name(int(process.tail(1)[0]))
+    stop([process])
+    assert process.code == -signal.SIGINT and "KeyboardInterrupt" in process.tail(1)[0]
+    wait_until_gone(other)
+
+
+def wait_until_gone(*names):
+    deadline = time.monotonic() + 20
+    while not all(map(process_is_gone, names)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert all(map(process_is_gone, names))
+
+
+RUN = """
+import os, sys, time
+from pathlib import Path
+from sq.recipe.preload import Preload
+server = Preload(["json"], os.environ)
+while not server.is_ready():
+    time.sleep(0.01)
+pid = server.start([sys.executable, sys.argv[1]], os.environ, Path("log"))
+print(server._server.pid, pid, flush=True)
+time.sleep(60)
+"""
+
+
+def test_kill_9_of_the_run_leaves_nothing(tmp_path):
+    (tmp_path / "stage.py").write_text("import time; time.sleep(60)")
+    command = [sys.executable, "-c", RUN, str(tmp_path / "stage.py")]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=tmp_path, env=environment)
+    names = [process_name(int(pid)) for pid in run.stdout.readline().split()]
+    assert len(names) == 2 and not any(map(process_is_gone, names))
+    run.kill()
+    run.wait()
+    wait_until_gone(*names)
+
+
+WAITING = """
+import sys, time
+from sq.cli import main
+from sq.recipe.preload import Preload
+
+def start(self, words, *others):
+    while not self.is_ready(int(any("vllm" in word for word in words))):
+        time.sleep(0.05)
+    pid = own(self, words, *others)
+    assert pid, words
+    return pid
+
+own, Preload.start = Preload.start, start
+main(sys.argv[1:])
+"""
+
+
+def run_forked(directory, *words, environment, preload="true"):
+    """`sq run` whose stages after the first are forked."""
+    command = [sys.executable, "-c", WAITING, "run", *map(str, words), f"preload={preload}"]
+    return subprocess.run(command, capture_output=True, text=True, cwd=directory, env=environment)
+
+
+@pytest.mark.slow
+def test_rows_and_weights_are_those_of_the_commands(finished, small, environment, content, tmp_path):
+    done = run_forked(tmp_path, small, environment=environment)
+    assert done.returncode == 0, done.stderr
+    assert content(tmp_path) == content(finished[0])
+
+
+@pytest.mark.vllm
+def test_vllm_in_a_fork_has_the_rows_of_its_command(small, environment, tmp_path):
+    recipe = yaml.safe_load(small.read_text())
+    labels = {"stage": "fail_rate", "limit": 4, "stage.n": 1, "engine": "oracle"}
+    answers = {"stage": "answers", "input": "@labels", "model": "tiny", "engine": "vllm", "stage.n": 2}
+    recipe |= {"scripts": {}, "stages": {
+        "labels": {"script": "synthesize", "set": labels},
+        "answers": {"script": "synthesize", "set": answers | {"stage.max_tokens": 64}},
+    }}  # fmt: skip
+    (tmp_path / "both.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
+    rows = []
+    for output, preload in (("one", "true"), ("two", "false")):
+        done = run_forked(tmp_path, "both.yaml", f"output_dir={output}", environment=environment, preload=preload)
+        assert done.returncode == 0, done.stderr
+        rows.append(
+            [(row["id"], row["response"], row["response_answer"]) for row in read_rows(tmp_path / output / "answers")]
+        )
+    assert len(rows[0]) == 8 and rows[0] == rows[1]
+
+
+TOUCHES = """
+import importlib, sys, torch
+calls = []
+for name in ("_cuda_getDeviceCount", "_cuda_init", "_cuda_getArchFlags", "_cuda_isInBadFork"):
+    setattr(torch._C, name, lambda *_, name=name: calls.append(name) or 0)
+torch.cuda._device_count_nvml = lambda: 1  # as where there is a GPU
+torch.cuda._lazy_init = lambda: calls.append("_lazy_init")
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+print([name for name in calls if name != "_cuda_isInBadFork"])
+"""
+
+
+@pytest.mark.slow
+def test_what_is_imported_asks_for_no_device(environment):
+    modules = modules_of(["train", "synthesize", "evaluate"])
+    command = [sys.executable, "-c", TOUCHES, *modules]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.stdout.splitlines()[-1:] == ["[]"], done.stdout + done.stderr
+
+
+@pytest.mark.vllm
+def test_what_is_imported_with_vllm_asks_for_no_device(environment):
+    command = [sys.executable, "-c", TOUCHES, *modules_of(["synthesize", "evaluate"]), *OF_VLLM]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.stdout.splitlines()[-1:] == ["[]"], done.stdout + done.stderr
