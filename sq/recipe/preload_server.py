@@ -99,7 +99,7 @@ def _import(modules: Iterable[str]) -> None:
     """Import in a thread at low priority, which a process could not leave again; what is not installed is left out."""
 
     def work() -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
         for name in modules:
             with suppress(ImportError):
                 importlib.import_module(name)

@@ -234,7 +234,8 @@ def test_vllm_in_a_fork_has_the_rows_of_its_command(small, environment, tmp_path
 TOUCHES = """
 import importlib, sys, torch
 calls = []
-for name in ("_cuda_getDeviceCount", "_cuda_init", "_cuda_getArchFlags", "_cuda_isInBadFork"):
+for name in ("getDeviceCount", "init", "getArchFlags", "getCurrentRawStream", "isInBadFork"):
+    name = f"_cuda_{name}"
     setattr(torch._C, name, lambda *_, name=name: calls.append(name) or 0)
 torch.cuda._device_count_nvml = lambda: 1  # as where there is a GPU
 torch.cuda._lazy_init = lambda: calls.append("_lazy_init")
