@@ -8,7 +8,6 @@ and the script runs as `__main__`.
 from __future__ import annotations
 
 import ctypes
-import gc
 import importlib
 import json
 import os
@@ -42,8 +41,6 @@ def _serve(run: int, files: Sequence[int], modules: Sequence[str]) -> list[str]:
     connection = socket.socket(fileno=files[number])
     if not _is_one_thread():  # a fork has none of the other threads, and all of their locks
         sys.exit(1)
-    gc.collect()
-    gc.freeze()
     imported = {name: (value, before.get(name)) for name, value in os.environ.items() if before.get(name) != value}
     connection.sendall(b"+")
     for line in connection.makefile():
