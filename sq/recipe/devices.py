@@ -13,6 +13,7 @@ from sq.core.count import count_noun
 from sq.core.errors import ConfigError
 from sq.core.provenance import hardware, visible_gpus
 from sq.engine.config import EngineConfig
+from sq.engine.vllm import VLLMConfig
 from sq.eval.config import EvalJob
 from sq.recipe.profile import ProfileConfig
 from sq.synth.config import SynthJob
@@ -75,9 +76,21 @@ def gpus_needed(job: Any) -> int:
     if isinstance(job, TrainJob):
         return 0 if job.trainer.accelerator == "cpu" else job.trainer.world
     if isinstance(job, SynthJob):
-        alone = isinstance(job.stage, FilterStage) and needs_all_rows(job)
-        return job.gpus_each * (1 if alone else job.workers)
+        return job.gpus_each * _workers(job)
     return _of_engine(job.engine) + (_of_engine(job.reward_engine) if isinstance(job, EvalJob) else 0)
+
+
+def asks_vllm(job: Any) -> bool:
+    """Whether the job's own process has vLLM in it, and not only workers of its own."""
+    if isinstance(job, EvalJob):
+        return isinstance(job.engine, VLLMConfig) or isinstance(job.reward_engine, VLLMConfig)
+    if not isinstance(job, SynthJob) or _workers(job) > 1 or job.cluster.address is not None:
+        return False
+    return any(isinstance(engine, VLLMConfig) for _, engine in job.stage.engines(job))
+
+
+def _workers(job: SynthJob) -> int:
+    return 1 if isinstance(job.stage, FilterStage) and needs_all_rows(job) else job.workers
 
 
 def _of_engine(engine: EngineConfig | None) -> int:

@@ -16,70 +16,75 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from signal import SIGKILL
 
-from sq.recipe.preload import OF_VLLM
 
-
-def _serve(run: int, files: Sequence[int], modules: Sequence[str]) -> list[str]:
+def _serve(run: int, files: Sequence[int], modules: Sequence[str], vllm: Sequence[str]) -> list[str]:
     """Fork a stage for each order that comes; in a stage's fork, its words."""
     _die_with(run)
     server, before = os.getpid(), dict(os.environ)
-    _import(modules)
-    _fork_nothing()
+    _find_modules_as_scripts()
+    _import(modules, before)
     number = len(files) > 1 and os.fork() == 0
     if number:
         _die_with(server)
-        before |= _environment_of_vllm()
-        _import(OF_VLLM)
-        _fork_nothing()
+        _import(vllm, before)
     for other in set(files) - {files[number]}:
         os.close(other)
-    connection = socket.socket(fileno=files[number])
     if not _is_one_thread():  # a fork has none of the other threads, and all of their locks
         sys.exit(1)
     imported = {name: (value, before.get(name)) for name, value in os.environ.items() if before.get(name) != value}
-    connection.sendall(b"+")
-    for line in connection.makefile():
-        if between := os.fork():
-            os.waitpid(between, 0)
-            continue
-        between = os.getpid()
-        try:
-            if os.fork():
-                os._exit(0)
-        except OSError:
-            connection.sendall(b"0")
-            os._exit(1)
-        while os.getppid() == between:
-            time.sleep(0.001)
-        return _become(run, connection, imported, *json.loads(line))
-    sys.exit()
+    with socket.socket(fileno=files[number]) as connection, connection.makefile() as orders:
+        connection.sendall(b"+")
+        for line in orders:
+            order = json.loads(line)
+            reading, writing = os.pipe()
+            if not _fork_orphan():
+                break
+            os.close(writing)
+            with open(reading, "rb") as answer:  # at its end the fork has become the stage, or is dead
+                connection.sendall(answer.read() or b"0")
+        else:
+            sys.exit()
+    os.close(reading)
+    return _become(run, writing, imported, *order)
+
+
+def _fork_orphan() -> bool:
+    """Fork twice, so that the fork's parent is gone; whether this is the server still."""
+    if between := os.fork():
+        os.waitpid(between, 0)
+        return True
+    between, code = os.getpid(), 1
+    with suppress(OSError):
+        if not os.fork():
+            while os.getppid() == between:
+                time.sleep(0.001)
+            return False
+        code = 0
+    os._exit(code)
 
 
 def _become(
-    run: int, connection: socket.socket, imported: Mapping[str, tuple[str, str | None]],
+    run: int, answer: int, imported: Mapping[str, tuple[str, str | None]],
     words: list[str], environment: dict[str, str], directory: str, log: str,
 ) -> list[str]:  # fmt: skip
     """Make a fork what its command would be, up to its first line."""
     try:
+        _die_with(run)
         os.setpgid(0, 0)
         os.chdir(directory)
         written = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         os.dup2(written, 1)
         os.dup2(written, 2)
         os.close(written)
-        if os.getppid() != run:
-            raise OSError("it is no child of the run")
-        _die_with(run)
+        os.write(answer, str(os.getpid()).encode())
+        os.close(answer)
     except OSError:
-        connection.sendall(b"0")
         os._exit(1)
-    connection.sendall(str(os.getpid()).encode())
-    connection.close()
     torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
     if torch and (torch.cuda._is_in_bad_fork() or torch.cuda.is_initialized()):
         os.execve(words[0], words, environment)
@@ -92,18 +97,34 @@ def _become(
     return words[1:]
 
 
-def _import(modules: Iterable[str]) -> None:
-    """Import in a thread at low priority, which a process could not leave again; what is not installed is left out."""
+def _find_modules_as_scripts() -> None:
+    """In the directory of the scripts in place of the one where the run is: a file `datasets.py` there is not ours."""
+    root = Path(__file__).resolve().parents[2]
+    if (root / "train.py").is_file() and not sys.flags.safe_path:
+        sys.path[0] = str(root)
+
+
+def _import(modules: Sequence[str], before: dict[str, str]) -> None:
+    """Import in a thread at low priority, which a process could not leave again; what is not installed is left out.
+
+    What a MODULE:FUNCTION sets in the environment counts as set `before`: stages set it anew, each as it needs it.
+    """
 
     def work() -> None:
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
         for name in modules:
+            module, _, function = name.partition(":")
             with suppress(ImportError):
-                importlib.import_module(name)
+                imported = importlib.import_module(module)
+                if function:
+                    kept = dict(os.environ)
+                    getattr(imported, function)()
+                    before.update(os.environ.items() - kept.items())
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
+    _fork_nothing()
 
 
 def _fork_nothing() -> None:
@@ -120,15 +141,6 @@ def _is_one_thread() -> bool:
     while len(os.listdir("/proc/self/task")) > 1 and time.monotonic() < deadline:
         time.sleep(0.01)
     return len(os.listdir("/proc/self/task")) == 1
-
-
-def _environment_of_vllm() -> dict[str, str]:
-    """What vLLM's log is told when it is imported: an engine says later how much of it, and where to."""
-    from sq.engine import engine_log, vllm_environment
-
-    os.environ[engine_log.FILE] = os.devnull
-    vllm_environment.environment(1)
-    return dict(os.environ)
 
 
 def _die_with(parent: int) -> None:

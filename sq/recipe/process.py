@@ -54,7 +54,7 @@ class StageProcess:
             file.write(f"$ {format_command(words)}   # {now()}\n".encode())
             self.offset = file.tell()
         whole = {**os.environ, **environment}
-        pid = preload.start(words, whole, log) if preload and not stage.launch else None
+        pid = preload.start(stage.name, words, whole, log) if preload else None
         self.pid = pid or self._popen(words, whole)
         self.name = process_name(self.pid)
 
@@ -84,9 +84,6 @@ class StageProcess:
                     self._process.returncode = self.code
                 self.cpu_seconds = usage.ru_utime + usage.ru_stime
                 _kill(self.pid, signal.SIGKILL)  # what it may have left in its group
-                with suppress(ChildProcessError):  # which may have become ours, see `preload`
-                    while os.waitpid(-self.pid, os.WNOHANG)[0]:
-                        pass
         return self.code
 
     def signal(self, number: int) -> None:

@@ -6,9 +6,7 @@ checkpoint, so at most what was in flight is done twice; `recipe.json` says whic
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,7 +26,7 @@ from sq.recipe.jobs import check
 from sq.recipe.load import Recipe
 from sq.recipe.plan import NAME as PLAN
 from sq.recipe.plan import learn, write_plan
-from sq.recipe.preload import Preload, modules_of
+from sq.recipe.preload import Preload, open_preload
 from sq.recipe.process import StageProcess, end_left_behind, stop
 from sq.recipe.progress import ProgressDisplay, stage_summary
 from sq.recipe.record import RecipeRecord, Status, now, output_digest, updated_record
@@ -190,8 +188,9 @@ class _Run:
                     if self._can_start(stage):
                         waiting.remove(stage)
                         self._start(stage)
-                        if not self.preload:
-                            self._preload(stage, waiting)
+                        self.preload = self.preload or open_preload(
+                            self.recipe, waiting, self.jobs, self.devices, self._environment(stage)
+                        )
                 for process in [p for p in self.running.values() if p.poll() is not None]:
                     if self._is_to_restart(process):
                         waiting.insert(0, process.stage)
@@ -230,9 +229,8 @@ class _Run:
                     "it again"
                 )
             remove(own)
-        environment = {**self.environment, **self.devices.environment(stage.name)}
         words = tracking_overrides(self.recipe, stage)
-        process = StageProcess(stage, words, environment, Path(own.log), self.preload)
+        process = StageProcess(stage, words, self._environment(stage), Path(own.log), self.preload)
         self.running[stage.name] = process
         own.status, own.process, own.input_digests = Status.RUNNING, process.name, inputs
         own.attempts += 1
@@ -240,14 +238,8 @@ class _Run:
         if not self.display.is_live:
             self.display.print_line(f"{self._label(stage.name)} started")
 
-    def _preload(self, first: Stage, others: Sequence[Stage]) -> None:
-        """Beside the first stage, import what the others need."""
-        forked = [stage for stage in others if not stage.launch]
-        if self.recipe.config.preload and forked and sys.platform == "linux":
-            environment = {**os.environ, **self.environment, **self.devices.environment(first.name)}
-            vllm = any("vllm" in word for stage in forked for word in stage.overrides)
-            vllm &= "VLLM_ENABLE_CUDA_COMPATIBILITY" not in environment  # it is to be imported before torch
-            self.preload = Preload(modules_of(stage.script for stage in forked), environment, vllm=vllm)
+    def _environment(self, stage: Stage) -> dict[str, str]:
+        return {**self.environment, **self.devices.environment(stage.name)}
 
     def _is_to_restart(self, process: StageProcess) -> bool:
         """Whether it ended because a few requests failed, and is to ask for those again."""
@@ -275,9 +267,7 @@ class _Run:
         own.last = stage_summary(own.script, Path(own.output_dir), process.tail(1))
         self.finished.add(name)
         self.result.ran.append(name)
-        with suppress(
-            OSError, ValueError, KeyError, SqError
-        ):  # a plan of an earlier version: nothing is learnt from it
+        with suppress(OSError, ValueError, KeyError, SqError):  # from a plan of an earlier version nothing is learnt
             learn(self.recipe, own)
         self._write_status(Status.RUNNING)
         self.display.print_line(f"{self._label(name)} {clock(own.seconds):>12}  {own.last}".rstrip())

@@ -15,7 +15,10 @@ import yaml
 
 from sq.core.ledger import read_rows
 from sq.core.provenance import process_is_gone, process_name
-from sq.recipe.preload import OF_VLLM, Preload, modules_of
+from sq.recipe.devices import Devices
+from sq.recipe.jobs import check
+from sq.recipe.load import load_recipe
+from sq.recipe.preload import OF_VLLM, Preload, forks_of, modules_of, open_preload
 from sq.recipe.process import StageProcess, stop
 
 PROBE = """
@@ -39,10 +42,13 @@ def preload(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parents[2]), str(tmp_path)]))
     monkeypatch.setenv("RUN", str(os.getpid()))
 
-    def start(text="", environment=os.environ):
+    def start(text="", vllm=""):
         (tmp_path / "planted.py").write_text(text)
-        opened.append(Preload(["planted"], environment))
-        while not opened[-1].is_ready() and opened[-1]._server.poll() is None:
+        (tmp_path / "planted_vllm.py").write_text(vllm)
+        of_vllm = ("planted_vllm:prepare", "planted_vllm_import")
+        (tmp_path / "planted_vllm_import.py").write_text("import os; at_import = os.environ['PREPARED']")
+        opened.append(Preload(["planted"], os.environ, {"one": bool(vllm)}, of_vllm))
+        while not opened[-1].is_ready("one") and opened[-1]._server.poll() is None:
             time.sleep(0.01)
         return opened[-1]
 
@@ -51,11 +57,11 @@ def preload(tmp_path, monkeypatch):
         server.close()
 
 
-def run_stage(tmp_path, monkeypatch, server, text=PROBE, launch="", **environment):
+def run_stage(tmp_path, monkeypatch, server, text=PROBE, **environment):
     """A script as a stage; its exit code, and what it wrote."""
     (tmp_path / "train.py").write_text(textwrap.dedent(text))
     monkeypatch.setattr("sq.recipe.process._program", lambda script: [sys.executable, str(tmp_path / "train.py")])
-    stage = SimpleNamespace(name="one", script="train", launch=launch, overrides=["a=1", "b=x y"])
+    stage = SimpleNamespace(name="one", script="train", launch="", overrides=["a=1", "b=x y"])
     log = tmp_path / "one.log"
     log.unlink(missing_ok=True)
     process = StageProcess(stage, ["c=2"], environment, log, server)
@@ -74,6 +80,42 @@ def test_a_fork_is_what_its_command_would_be(preload, tmp_path, monkeypatch):
     assert code == 0 and plain[-1] == "its command", plain
     assert json.loads(forked[0]) == json.loads(plain[0])
     assert json.loads(forked[0])["environment"]["CUDA_VISIBLE_DEVICES"] == "3"
+
+
+def test_what_an_import_set_is_kept_and_what_was_set_for_an_import_is_not(preload, tmp_path, monkeypatch):
+    server = preload(
+        "import os; os.environ.setdefault('SET_BY_AN_IMPORT', '1')",
+        "import os\ndef prepare():\n    os.environ['PREPARED'] = 'for the import'",
+    )
+    text = """
+        import os, sys
+        at_import = sys.modules["planted_vllm_import"].at_import
+        print([at_import, os.environ["SET_BY_AN_IMPORT"], os.environ.get("PREPARED")])
+    """
+    code, written = run_stage(tmp_path, monkeypatch, server, text)
+    assert code == 0 and written == ["['for the import', '1', None]"]
+
+
+def test_a_file_where_the_run_is_is_no_module(preload, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here/colorsys.py").write_text("")
+    monkeypatch.chdir(tmp_path / "here")
+    text = "import colorsys, os, sys; print(os.path.dirname(colorsys.__file__) == os.path.dirname(os.__file__))"
+    server = preload("import colorsys")
+    assert [run_stage(tmp_path, monkeypatch, each, text) for each in (server, None)] == [(0, ["True"])] * 2
+
+
+def test_an_orphan_of_a_stage_is_not_the_runs(preload, tmp_path, monkeypatch):
+    text = """
+        import os, time
+        if between := os.fork():
+            os.waitpid(between, 0)
+            time.sleep(0.5)
+        elif os.fork() == 0:
+            time.sleep(0.1)
+            print(os.getppid() == int(os.environ["RUN"]), flush=True)
+    """
+    assert run_stage(tmp_path, monkeypatch, preload(), text) == (0, ["False"])
 
 
 @pytest.mark.parametrize(
@@ -109,19 +151,20 @@ sys.modules["torch"] = types.SimpleNamespace(
 
 
 @pytest.mark.parametrize(
-    ("planted", "launch", "environment"),
+    ("planted", "environment"),
     [
-        ("", "", {"OMP_NUM_THREADS": "1"}),
-        ("", "", {"VLLM_USE_V1": "1"}),
-        ("", "nice -n 0", {}),
-        ("import threading, time; threading.Thread(target=time.sleep, args=(60,), daemon=True).start()", "", {}),
-        ("import os; os._exit(1)", "", {}),
-        (BAD_FORK.format(fork=True, initialized=False), "", {}),
-        (BAD_FORK.format(fork=False, initialized=True), "", {}),
+        ("", {"OMP_NUM_THREADS": "1"}),
+        ("", {"VLLM_USE_V1": "1"}),
+        ("import threading, time; threading.Thread(target=time.sleep, args=(60,), daemon=True).start()", {}),
+        ("import os; os._exit(1)", {}),
+        ("import os; os.setpgid = lambda *_: os.kill(os.getpid(), 9)", {}),  # a fork that dies before it is the stage
+        ("import os; os.getppid = lambda: 1", {}),  # one that would not be the run's child
+        (BAD_FORK.format(fork=True, initialized=False), {}),
+        (BAD_FORK.format(fork=False, initialized=True), {}),
     ],
 )
-def test_where_a_fork_might_differ_its_command_is_started(preload, tmp_path, monkeypatch, planted, launch, environment):
-    code, written = run_stage(tmp_path, monkeypatch, preload(planted), PROBE, launch, **environment)
+def test_where_a_fork_might_differ_its_command_is_started(preload, tmp_path, monkeypatch, planted, environment):
+    code, written = run_stage(tmp_path, monkeypatch, preload(planted), PROBE, **environment)
     assert code == 0 and written[-1] == "its command"
     facts = json.loads(written[0])
     assert facts["is_child_of_run"] and facts["leads_group"] and facts["argv"][1:] == ["a=1", "b=x y", "c=2"]
@@ -160,10 +203,10 @@ RUN = """
 import os, sys, time
 from pathlib import Path
 from sq.recipe.preload import Preload
-server = Preload(["json"], os.environ)
-while not server.is_ready():
+server = Preload(["json"], os.environ, {"one": False})
+while not server.is_ready("one"):
     time.sleep(0.01)
-pid = server.start([sys.executable, sys.argv[1]], os.environ, Path("log"))
+pid = server.start("one", [sys.executable, sys.argv[1]], os.environ, Path("log"))
 print(server._server.pid, pid, flush=True)
 time.sleep(60)
 """
@@ -186,11 +229,11 @@ import sys, time
 from sq.cli import main
 from sq.recipe.preload import Preload
 
-def start(self, words, *others):
-    while not self.is_ready(int(any("vllm" in word for word in words))):
+def start(self, stage, *others):
+    while not self.is_ready(stage):
         time.sleep(0.05)
-    pid = own(self, words, *others)
-    assert pid, words
+    pid = own(self, stage, *others)
+    assert pid, stage
     return pid
 
 own, Preload.start = Preload.start, start
@@ -232,29 +275,73 @@ def test_vllm_in_a_fork_has_the_rows_of_its_command(small, environment, tmp_path
 
 
 TOUCHES = """
-import importlib, sys, torch
+import json, os, sys, torch
+from sq.recipe import preload_server
 calls = []
 for name in ("getDeviceCount", "init", "getArchFlags", "getCurrentRawStream", "isInBadFork"):
     name = f"_cuda_{name}"
     setattr(torch._C, name, lambda *_, name=name: calls.append(name) or 0)
 torch.cuda._device_count_nvml = lambda: 1  # as where there is a GPU
 torch.cuda._lazy_init = lambda: calls.append("_lazy_init")
-for name in sys.argv[1:]:
-    importlib.import_module(name)
-print([name for name in calls if name != "_cuda_isInBadFork"])
+preload_server._import(sys.argv[1:], {})
+mlflow = sys.modules.get("mlflow")
+print(json.dumps({
+    "calls": [name for name in calls if name != "_cuda_isInBadFork"], "alone": preload_server._is_one_thread(),
+    "missing": [name for name in sys.argv[1:] if name.partition(":")[0] not in sys.modules],
+    "telemetry": bool(mlflow and mlflow.telemetry.get_telemetry_client()),
+}))
 """
 
 
-@pytest.mark.slow
-def test_what_is_imported_asks_for_no_device(environment):
-    modules = modules_of(["train", "synthesize", "evaluate"])
-    command = [sys.executable, "-c", TOUCHES, *modules]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.stdout.splitlines()[-1:] == ["[]"], done.stdout + done.stderr
+@pytest.mark.parametrize(
+    "modules",
+    [
+        pytest.param(modules_of(["train", "synthesize", "evaluate"], tracked=True), marks=pytest.mark.slow),
+        pytest.param([*modules_of(["synthesize", "evaluate"], tracked=False), *OF_VLLM], marks=pytest.mark.vllm),
+    ],
+    ids=["all", "vllm"],
+)
+def test_what_is_imported_asks_for_no_device_leaves_no_thread_and_sends_nothing(environment, modules):
+    here = ("CI", "GITHUB", "PYTEST", "MLFLOW", "DO_NOT_TRACK")  # of tests, where MLFLOW sends nothing in any case
+    users = {name: value for name, value in environment.items() if not name.startswith(here)}
+    users |= {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
+    done = subprocess.run([sys.executable, "-c", TOUCHES, *modules], capture_output=True, text=True, env=users)
+    assert json.loads(done.stdout.splitlines()[-1]) == {
+        "calls": [], "alone": True, "missing": [], "telemetry": False,
+    }, done.stderr  # fmt: skip
 
 
-@pytest.mark.vllm
-def test_what_is_imported_with_vllm_asks_for_no_device(environment):
-    command = [sys.executable, "-c", TOUCHES, *modules_of(["synthesize", "evaluate"]), *OF_VLLM]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.stdout.splitlines()[-1:] == ["[]"], done.stdout + done.stderr
+@pytest.mark.parametrize(
+    ("gpus", "forked"),
+    [
+        (False, {"samples": True, "scores": True, "one": True, "several": False, "oracle": False, "train": False}),
+        (True, {"several": False, "oracle": False, "train": False}),
+    ],
+)
+def test_the_stages_that_are_forked_and_those_with_vllm_in_them(jobs, gpus, forked):
+    stages = [SimpleNamespace(name=name, launch="srun" if name == "launched" else "") for name in jobs]
+    assert forks_of(stages, jobs, gpus=gpus) == forked
+
+
+@pytest.fixture(scope="module")
+def jobs():
+    """Jobs by name; `launched` is one that is started by srun."""
+    answers = ["stage=answers", "input=x", "model=tiny", "engine=vllm"]
+    whole = ["stage=filter", "input=x", "filters=[duplicates,solvability]", "model=tiny", "engine=vllm", "workers=2"]
+    words = {
+        "samples": ("synthesize", answers), "several": ("synthesize", [*answers, "workers=2"]),
+        "one": ("synthesize", whole), "oracle": ("synthesize", ["stage=answers", "input=vllm", "engine=oracle"]),
+        "scores": ("evaluate", ["model=tiny", "engine=vllm", "benchmark=[arithmetic]"]),
+        "train": ("train", ["stage=sft", "model=tiny-base", "data.input=x"]),
+        "launched": ("train", ["stage=sft", "model=tiny-base", "data.input=x"]),
+    }  # fmt: skip
+    return check(
+        [SimpleNamespace(name=n, script=s, overrides=o, settings={"n": n}, tags={}) for n, (s, o) in words.items()]
+    )
+
+
+def test_without_memory_for_it_stages_are_their_commands(jobs, small, monkeypatch):
+    recipe = load_recipe(str(small), ["preload=true"])
+    jobs = {stage.name: jobs["oracle"] for stage in recipe.stages}
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: os.open("/no/such/file", os.O_RDONLY))
+    assert open_preload(recipe, recipe.stages, jobs, Devices(1, recipe.config.profile), {}) is None
