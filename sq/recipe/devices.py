@@ -13,7 +13,6 @@ from sq.core.count import count_noun
 from sq.core.errors import ConfigError
 from sq.core.provenance import hardware, visible_gpus
 from sq.engine.config import EngineConfig
-from sq.engine.vllm import VLLMConfig
 from sq.eval.config import EvalJob
 from sq.recipe.profile import ProfileConfig
 from sq.synth.config import SynthJob
@@ -80,13 +79,13 @@ def gpus_needed(job: Any) -> int:
     return _of_engine(job.engine) + (_of_engine(job.reward_engine) if isinstance(job, EvalJob) else 0)
 
 
-def asks_vllm(job: Any) -> bool:
-    """Whether the job's own process has vLLM in it, and not only workers of its own."""
+def engines_here(job: Any) -> list[EngineConfig]:
+    """The engines in the job's own process, not in workers of its own."""
     if isinstance(job, EvalJob):
-        return isinstance(job.engine, VLLMConfig) or isinstance(job.reward_engine, VLLMConfig)
+        return [engine for engine in (job.engine, job.reward_engine) if engine]
     if not isinstance(job, SynthJob) or _workers(job) > 1 or job.cluster.address is not None:
-        return False
-    return any(isinstance(engine, VLLMConfig) for _, engine in job.stage.engines(job))
+        return []
+    return [engine for _, engine in job.stage.engines(job)]
 
 
 def _workers(job: SynthJob) -> int:

@@ -18,9 +18,11 @@ from pathlib import Path
 from signal import SIGKILL
 from typing import Any
 
-from sq.recipe.devices import Devices, asks_vllm
+from sq.engine.vllm import VLLMConfig
+from sq.recipe.devices import Devices, engines_here
 from sq.recipe.load import Recipe
 from sq.recipe.stages import Stage
+from sq.train.config import TrainJob
 
 COMMON = ("sq.core.entry", "torch", "transformers.models.llama.modeling_llama")
 BY_SCRIPT = {
@@ -33,6 +35,8 @@ OF_TRACKING = ("sq.core.tracking_mlflow:quiet", "mlflow")
 OF_VLLM = ("sq.engine.vllm_environment:preload", "sq.engine.vllm", "vllm.entrypoints.llm")
 DEVICES = "CUDA_VISIBLE_DEVICES"
 """The one variable that may differ between stages: torch and CUDA read it when a device is first asked for."""
+LEAST = 3
+"""Fewer forks save less than the server's imports cost."""
 _ARROW = "JE_ARROW_MALLOC_CONF"
 _SUBREAPER = 36  # of prctl: orphans of our children become our children
 
@@ -48,8 +52,8 @@ def open_preload(
 ) -> Preload | None:
     """Begin to import what these stages need; none where none of them may be a fork, or none is to be."""
     scripts = {stage.name: stage.script for stage in stages}
-    forks = forks_of(stages, jobs, gpus=bool(devices.gpus))
-    if not recipe.config.preload or not forks or sys.platform != "linux":
+    forks = forks_of(stages, jobs, gpus=bool(devices.gpus)) if recipe.config.preload else {}
+    if len(forks) < LEAST or sys.platform != "linux":
         return None
     tracked = recipe.config.tracking.enabled and any(jobs[name].tracking.enabled for name in forks)
     modules = modules_of((scripts[name] for name in forks), tracked=tracked)
@@ -59,9 +63,19 @@ def open_preload(
 
 
 def forks_of(stages: Iterable[Stage], jobs: Mapping[str, Any], *, gpus: bool) -> dict[str, bool]:
-    """The stages that may be forks, and whether vLLM is in their own process; on a GPU none of those."""
-    vllm = {stage.name: asks_vllm(jobs[stage.name]) for stage in stages if not stage.launch}
-    return {name: asks for name, asks in vllm.items() if not (asks and gpus)}
+    """The stages that may be forks, and whether vLLM is in their own process.
+
+    Without weights in it a stage is cheaper as its command. On a GPU vLLM's import may leave what is no use in a fork.
+    """
+    forks = {}
+    for stage in stages:
+        job = jobs[stage.name]
+        engines = engines_here(job)
+        vllm = any(isinstance(engine, VLLMConfig) for engine in engines)
+        if not stage.launch and not (vllm and gpus):
+            if isinstance(job, TrainJob) or any(engine.loads_weights for engine in engines):
+                forks[stage.name] = vllm
+    return forks
 
 
 class Preload:

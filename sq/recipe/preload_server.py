@@ -14,7 +14,6 @@ import os
 import runpy
 import socket
 import sys
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -105,25 +104,18 @@ def _find_modules_as_scripts() -> None:
 
 
 def _import(modules: Sequence[str], before: dict[str, str]) -> None:
-    """Import in a thread at low priority, which a process could not leave again; what is not installed is left out.
+    """Import all; what is not installed is left out.
 
     What a MODULE:FUNCTION sets in the environment counts as set `before`: stages set it anew, each as it needs it.
     """
-
-    def work() -> None:
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 5)
-        for name in modules:
-            module, _, function = name.partition(":")
-            with suppress(ImportError):
-                imported = importlib.import_module(module)
-                if function:
-                    kept = dict(os.environ)
-                    getattr(imported, function)()
-                    before.update(os.environ.items() - kept.items())
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    thread.join()
+    for name in modules:
+        module, _, function = name.partition(":")
+        with suppress(ImportError):
+            imported = importlib.import_module(module)
+            if function:
+                kept = dict(os.environ)
+                getattr(imported, function)()
+                before.update(os.environ.items() - kept.items())
     _fork_nothing()
 
 
@@ -136,10 +128,6 @@ def _fork_nothing() -> None:
 
 
 def _is_one_thread() -> bool:
-    """Whether it is, in a second at the latest: that which has imported is just ending."""
-    deadline = time.monotonic() + 1
-    while len(os.listdir("/proc/self/task")) > 1 and time.monotonic() < deadline:
-        time.sleep(0.01)
     return len(os.listdir("/proc/self/task")) == 1
 
 

@@ -227,22 +227,23 @@ def test_kill_9_of_the_run_leaves_nothing(tmp_path):
 WAITING = """
 import sys, time
 from sq.cli import main
-from sq.recipe.preload import Preload
+from sq.recipe import preload
 
 def start(self, stage, *others):
-    while not self.is_ready(stage):
+    while stage in self._forks and not self.is_ready(stage):
         time.sleep(0.05)
     pid = own(self, stage, *others)
-    assert pid, stage
+    assert bool(pid) == (stage in self._forks), stage
+    print(stage, "forked" if pid else "started")
     return pid
 
-own, Preload.start = Preload.start, start
+own, preload.Preload.start, preload.LEAST = preload.Preload.start, start, 1
 main(sys.argv[1:])
 """
 
 
 def run_forked(directory, *words, environment, preload="true"):
-    """`sq run` whose stages after the first are forked."""
+    """`sq run` whose stages with weights in them are forked."""
     command = [sys.executable, "-c", WAITING, "run", *map(str, words), f"preload={preload}"]
     return subprocess.run(command, capture_output=True, text=True, cwd=directory, env=environment)
 
@@ -250,7 +251,7 @@ def run_forked(directory, *words, environment, preload="true"):
 @pytest.mark.slow
 def test_rows_and_weights_are_those_of_the_commands(finished, small, environment, content, tmp_path):
     done = run_forked(tmp_path, small, environment=environment)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0 and "sft forked" in done.stdout, done.stderr
     assert content(tmp_path) == content(finished[0])
 
 
@@ -267,7 +268,7 @@ def test_vllm_in_a_fork_has_the_rows_of_its_command(small, environment, tmp_path
     rows = []
     for output, preload in (("one", "true"), ("two", "false")):
         done = run_forked(tmp_path, "both.yaml", f"output_dir={output}", environment=environment, preload=preload)
-        assert done.returncode == 0, done.stderr
+        assert done.returncode == 0 and ("answers forked" in done.stdout) == (preload == "true"), done.stderr
         rows.append(
             [(row["id"], row["response"], row["response_answer"]) for row in read_rows(tmp_path / output / "answers")]
         )
@@ -314,8 +315,8 @@ def test_what_is_imported_asks_for_no_device_leaves_no_thread_and_sends_nothing(
 @pytest.mark.parametrize(
     ("gpus", "forked"),
     [
-        (False, {"samples": True, "scores": True, "one": True, "several": False, "oracle": False, "train": False}),
-        (True, {"several": False, "oracle": False, "train": False}),
+        (False, {"samples": True, "one": True, "hf": False, "scores": True, "train": False}),
+        (True, {"hf": False, "train": False}),
     ],
 )
 def test_the_stages_that_are_forked_and_those_with_vllm_in_them(jobs, gpus, forked):
@@ -331,6 +332,7 @@ def jobs():
     words = {
         "samples": ("synthesize", answers), "several": ("synthesize", [*answers, "workers=2"]),
         "one": ("synthesize", whole), "oracle": ("synthesize", ["stage=answers", "input=vllm", "engine=oracle"]),
+        "hf": ("synthesize", [*answers[:-1], "engine=hf"]),
         "scores": ("evaluate", ["model=tiny", "engine=vllm", "benchmark=[arithmetic]"]),
         "train": ("train", ["stage=sft", "model=tiny-base", "data.input=x"]),
         "launched": ("train", ["stage=sft", "model=tiny-base", "data.input=x"]),
@@ -340,8 +342,11 @@ def jobs():
     )
 
 
-def test_without_memory_for_it_stages_are_their_commands(jobs, small, monkeypatch):
+def test_without_memory_for_it_or_for_two_stages_alone_there_is_none(jobs, small, monkeypatch):
     recipe = load_recipe(str(small), ["preload=true"])
-    jobs = {stage.name: jobs["oracle"] for stage in recipe.stages}
+    jobs = {stage.name: jobs["hf"] for stage in recipe.stages}
+    devices = Devices(1, recipe.config.profile)
     monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: os.open("/no/such/file", os.O_RDONLY))
-    assert open_preload(recipe, recipe.stages, jobs, Devices(1, recipe.config.profile), {}) is None
+    assert open_preload(recipe, recipe.stages, jobs, devices, {}) is None
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("it is not worth it"))
+    assert open_preload(recipe, recipe.stages[:2], jobs, devices, {}) is None
