@@ -47,8 +47,9 @@ _REASON = re.compile(
 _CHANGED = re.compile(
     r"(?:\bat (?:the )?(?:most|least)|\bup to|"
     r"\b(?:more|less|fewer|greater|smaller|larger|bigger|higher|lower|other) than|\bor equal to|"
-    r"\b(?:divisible|divided|multiplied|raised|subtracted|added|coprime|compared|unequal|different|starting|down|up|short|"
-    r"any\w*|every\w*|all|number) (?:by|to|from|with|of|than|but)|\b(?:except|excluding|over|under|above|below|beyond)|"
+    r"\b(?:divisible|divided|multiplied|raised|subtracted|added|coprime|compared|unequal|different|starting|short|"
+    r"any\w*|every\w*|all|number) (?:by|to|from|with|of|than|but)|"
+    r"\b(?:down from|up from|except|excluding|over|under|above|below|beyond)|"
     r"\bout of|\b(?:twice|thrice|double|triple)|[\d}$]\s?(?:\\?%|percent)\$? of|"
     r"\d\S*\s(?:and|to(?: the)?|through|plus|minus)|"
     r"(?:\b(?:half|halves|thirds?|quarters?|fourths?|fifths?|sixths?|sevenths?|eighths?|ninths?|tenths?|percent|square|cube|"

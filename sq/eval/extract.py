@@ -109,7 +109,8 @@ _NUMBER = re.compile(
 )
 _THEN = re.compile(
     r"\s*(?:\(|[,;]?\s+(?:because|since|as|when|where|which|for|if|with|so|at(?! (?:most|least))|"
-    r"attained|achieved|after|in|given)\b)"
+    r"attained|achieved|after|in|given)\b|"
+    r",?(?:\s[A-Za-z]{1,15})?\s(?:(?:correct|rounded|accurate)\s)?to\s(?:the\snearest|\w+\s(?:decimal|significant))\b)"
 )
 _EQUATION = r"[A-Za-z](?:_\w)?\s*=\s*-?[\w./^*+\\{}]+"
 _LINE = re.compile(_EQUATION, re.ASCII)
