@@ -29,6 +29,7 @@ from sq.core.ledger import Ledger
 from sq.core.manifest import Part
 from sq.core.rows import QUESTION
 from sq.core.shard import PartKeys
+from sq.engine.ray import WorkerEnd
 from sq.synth.pool import WorkerPool
 from sq.synth.stage import StageSpec
 from sq.synth.stage_metrics import StageMetrics
@@ -40,6 +41,10 @@ class Stage:
     """What the pool reads of a job's stage."""
 
     name: str = "questions"
+
+    def engines(self, job: Job) -> list[Any]:
+        """Of a stage that asks no model."""
+        return []
 
 
 @dataclass(frozen=True)
@@ -78,8 +83,8 @@ class Sleeping:
     def __init__(self, process: Any) -> None:
         self._process = process
 
-    def ended(self) -> str | None:
-        return None if self._process.is_alive() else "its process has ended"
+    def ended(self) -> WorkerEnd | None:
+        return None if self._process.is_alive() else WorkerEnd("its process has ended")
 
     def kill(self) -> None:
         self._process.kill()

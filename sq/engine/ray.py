@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from sq.core.errors import EngineError
@@ -13,6 +14,15 @@ from sq.engine import engine_log
 
 log = logging.getLogger(__name__)
 LOCAL_STORE = 200 << 20
+
+
+@dataclass(frozen=True)
+class WorkerEnd:
+    """How a worker's process has ended."""
+
+    why: str
+    from_outside: bool = False
+    """Whether somebody ended it, or its machine is gone: no failure of the worker or of what it was at."""
 
 
 class Cluster(Protocol):
@@ -93,15 +103,19 @@ class RayWorker:
     def __init__(self, ray: Any, call: Any) -> None:
         self._ray, self._call = ray, call
 
-    def ended(self) -> str | None:
-        """Why it has ended; None while it runs, or waits for its place."""
+    def ended(self) -> WorkerEnd | None:
+        """How it has ended; None while it runs, or waits for its place."""
+        gone = self._ray.exceptions
         try:
             if not self._ray.wait([self._call], timeout=0)[0]:
                 return None
             self._ray.get(self._call)
-        except self._ray.exceptions.RayError as error:
-            return str(error).strip().splitlines()[0]
-        return "its process has ended"
+        except gone.RayTaskError as error:  # its text is a traceback: the cause is its end
+            return WorkerEnd(str(error).strip().splitlines()[-1])
+        except gone.RayError as error:
+            lost = isinstance(error, gone.NodeDiedError | gone.LocalRayletDiedError | gone.TaskCancelledError)
+            return WorkerEnd(str(error).strip().splitlines()[0], from_outside=lost)
+        return WorkerEnd("its process has ended")
 
     def kill(self) -> None:
         """End it now. Safe to call twice."""

@@ -16,18 +16,22 @@ from sq.core.config import setting
 from sq.core.errors import ConfigError
 from sq.core.provenance import hardware, visible_gpus
 from sq.engine.config import EngineConfig
-from sq.engine.ray import RayLauncher
+from sq.engine.ray import RayLauncher, WorkerEnd
 from sq.synth.worker import work_on_ray
 
 if TYPE_CHECKING:
     from sq.synth.config import SynthJob
 
 
+FROM_OUTSIDE = ("SIGTERM", "SIGHUP", "SIGINT")
+"""Signals by which a person or a scheduler ends a process; SIGKILL may be for want of memory."""
+
+
 class WorkerProcess(Protocol):
     """A worker's process, wherever it is."""
 
-    def ended(self) -> str | None:
-        """Why it has ended; None while it runs, or waits for its place."""
+    def ended(self) -> WorkerEnd | None:
+        """How it has ended; None while it runs, or waits for its place."""
         ...
 
     def kill(self) -> None:
@@ -125,11 +129,14 @@ class _LocalProcess:
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
 
-    def ended(self) -> str | None:
+    def ended(self) -> WorkerEnd | None:
         code = self._process.poll()
         if code is None:
             return None
-        return f"its process was ended by {signal.Signals(-code).name}" if code < 0 else f"its process left with {code}"
+        if code >= 0:
+            return WorkerEnd(f"its process left with {code}")
+        name = signal.Signals(-code).name
+        return WorkerEnd(f"its process was ended by {name}", from_outside=name in FROM_OUTSIDE)
 
     def kill(self) -> None:
         with suppress(ProcessLookupError):  # with all that it has started

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from sq.core.config import flatten
@@ -10,6 +12,7 @@ from sq.core.ledger import Reject, WorkItem
 from sq.core.retry import Retry
 from sq.core.shard import Shard
 from sq.data.readers import BadRow
+from sq.synth.filters.base import FilterItem
 from sq.synth.stage import ItemResult, StageSpec
 
 if TYPE_CHECKING:
@@ -50,6 +53,15 @@ def record(shard: Shard, result: ItemResult) -> None:
         shard.fail(result.key, result.failure)
     else:
         shard.record(result.key, result.rows, result.rejects)
+
+
+def not_in_store(item: WorkItem) -> WorkItem:
+    """The item; of a filter with another text, so that a model is asked and no kept reply taken."""
+    if not isinstance(item.payload, FilterItem):
+        return item
+    row = item.payload.row
+    text = f"{row.get('question')} ({secrets.randbelow(10**6)})"
+    return WorkItem(item.key, replace(item.payload, row={**row, "question": text}))
 
 
 def usable(shard: Shard, items: Iterator[WorkItem]) -> Iterator[WorkItem]:

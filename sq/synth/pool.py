@@ -1,8 +1,10 @@
 """The coordinator of a stage's workers: it gives out numbers of parts, and commits what comes back.
 
 A worker is a process with an engine of its own (`worker.py`), on this machine or wherever a `Launcher` starts it. Which
-worker does which part decides nothing. What one that ends had not written goes to the others; a worker that ends three
-times with no part done in between is taken out; a part that has ended three is looked at a few rows at a time.
+worker does which part decides nothing. What one that fails had not written goes to the others. It has failed when its
+process ends or when it meets an error of any kind: what is wrong may be its own machine's. It is taken out after three
+failures with no part done in between; the stage ends where none is left, or where all say the same. Whether it is due
+to a row instead, `suspects.py` has; an end that came from outside (`WorkerEnd`) is nobody's failure.
 """
 
 from __future__ import annotations
@@ -13,11 +15,8 @@ import secrets
 import selectors
 import sys
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,18 +26,19 @@ from sq.core.ledger import Ledger
 from sq.core.progress import Progress
 from sq.core.shard import Assignment, PartKeys, other_items
 from sq.core.tracking import ItemTrace
+from sq.engine.ray import WorkerEnd
 from sq.synth.connections import WorkerConnections
-from sq.synth.launchers import Launcher, WorkerProcess, job_of_each
+from sq.synth.launchers import Launcher, job_of_each
+from sq.synth.places import TRIES, Worker, able_workers
 from sq.synth.stage import StageSpec
 from sq.synth.stage_metrics import StageMetrics
-from sq.synth.worker import Suspects, WorkerTask
+from sq.synth.suspects import SuspectedParts, Suspects
+from sq.synth.worker import WorkerTask
 
 if TYPE_CHECKING:
     from sq.synth.config import SynthJob
 
 log = logging.getLogger(__name__)
-TRIES = 3
-"""Times that a worker may end with no part done in between, and workers that a part may end."""
 AHEAD = 16
 """Parts that one worker may have begun: what a stage reads before it asks is no reason to take all of them."""
 NO_WORKER_SECONDS = 45.0
@@ -49,27 +49,10 @@ EXIT_SECONDS = 20.0
 """Seconds that workers have to end in their own way."""
 CHECK_SECONDS = 1.0
 """Seconds between two looks at the workers' processes."""
-
-
-@dataclass(slots=True, eq=False)
-class _Worker:
-    """A place for a worker, and the process that is there now."""
-
-    number: int
-    process: WorkerProcess | None = None
-    starts: int = 0
-    """How many processes have been started here."""
-    link: Connection | None = None
-    parts: set[int] = field(default_factory=set)
-    at: list[str] = field(default_factory=list)
-    """The items of a suspected part that it is at."""
-    waits: bool = False
-    """For a part, with nothing in flight."""
-    gone: bool = False
-    """Its process had ended when that was last looked at."""
-    failures: int = 0
-    error: SqError | None = None
-    """What ended it, where it is not to start before another worker has done a part."""
+PAUSE_SECONDS = 5.0
+"""Seconds before a worker starts again whose process did not last as long."""
+LOST_SECONDS = 10.0
+"""Seconds for the system, or Ray, to say how a process ended whose connection has."""
 
 
 class WorkerPool:
@@ -83,8 +66,8 @@ class WorkerPool:
         if spec.whole:
             self._ahead = sys.maxsize
         elif spec.in_turns and spec.total:  # a worker's share at once: else its models are loaded for every few parts
-            self._ahead = max(1, math.ceil(spec.total / job.part_size / job.workers))
-        self._workers = [_Worker(number) for number in range(job.workers)]
+            self._ahead = max(1, math.ceil(spec.total / ledger.manifest.part_size / job.workers))
+        self._workers = [Worker(number) for number in range(job.workers)]
         self._connections = WorkerConnections(launcher.address)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._connections.wakeup, selectors.EVENT_READ)
@@ -95,8 +78,8 @@ class WorkerPool:
         )  # fmt: skip
         self._again: list[int] = []
         self._checked: dict[int, str] = {}  # the digest of a part's keys, once a worker has read them
-        self._ended: Counter[int] = Counter()
-        self._suspects: dict[int, Suspects] = {}
+        self._suspects = SuspectedParts()
+        self._asks = bool(job.stage.engines(job))
         self._failures: list[str] = []
         self.traces: list[ItemTrace] = []
         """What one worker's models were asked for their first items."""
@@ -137,8 +120,10 @@ class WorkerPool:
                 self._file.write()
         return self._failures
 
-    def _start(self, worker: _Worker) -> None:
-        worker.error, worker.starts = None, worker.starts + 1
+    def _start(self, worker: Worker) -> None:
+        worker.error = worker.due = worker.lost_at = None
+        worker.starts += 1
+        worker.started_at = time.monotonic()
         worker.process = self._launcher.start(worker.number, self._connections.address, self._connections.key)
 
     def _is_over(self) -> bool:
@@ -160,30 +145,30 @@ class WorkerPool:
         self._selector.register(link, selectors.EVENT_READ, worker)
         self._seen, self._patience = time.monotonic(), NO_WORKER_SECONDS
 
-    def _receive(self, worker: _Worker) -> None:
+    def _receive(self, worker: Worker) -> None:
         """Take one message of a worker."""
         assert worker.link is not None
         try:
             kind, *given = worker.link.recv()
         except BlockingIOError:
-            return self._worker_ended(worker, "it stopped in the middle of a message")
+            return self._worker_failed(worker, WorkerEnd("it stopped in the middle of a message"))
         except (EOFError, OSError):
-            return self._worker_ended(worker, "its process or its connection has ended")
+            return self._disconnect(worker)  # how its process ended is seen by `_check_processes`
         if kind == "error":
-            return self._worker_failed(worker, *given)
+            return self._on_error(worker, *given)
         reply = getattr(self, f"_on_{kind}")(worker, *given)
         if reply is not None:
-            _send(worker, reply[0])
+            worker.send(reply[0])
 
-    def _on_task(self, worker: _Worker) -> tuple[WorkerTask]:
+    def _on_task(self, worker: Worker) -> tuple[WorkerTask]:
         return (self._task,)
 
-    def _on_next(self, worker: _Worker, waits: bool) -> tuple[Any] | None:
+    def _on_next(self, worker: Worker, waits: bool) -> tuple[Any] | None:
         given = self._next(worker, waits)
         worker.waits = waits and given is None
         return None if worker.waits else (given,)
 
-    def _on_begin(self, worker: _Worker, keys: PartKeys) -> None:
+    def _on_begin(self, worker: Worker, keys: PartKeys) -> None:
         before = self._checked.get(keys.index)
         if before not in (None, keys.digest):
             raise other_items(self._ledger.directory, keys.index * self._ledger.manifest.part_size)
@@ -193,46 +178,56 @@ class WorkerPool:
             worker.parts.discard(keys.index)
             self._give_to_waiting()
 
-    def _on_drop(self, worker: _Worker, part: Any) -> tuple[None]:
+    def _on_drop(self, worker: Worker, part: Any) -> tuple[None]:
         self._ledger.drop(part)
         return (None,)
 
-    def _on_at(self, worker: _Worker, keys: list[str]) -> None:
+    def _on_at(self, worker: Worker, keys: list[str]) -> None:
         worker.at = keys
 
-    def _on_count(self, worker: _Worker, count: int, rejects: Sequence[str], usages: Sequence[Any]) -> None:
+    def _on_count(self, worker: Worker, count: int, rejects: Sequence[str], usages: Sequence[Any]) -> None:
+        if any(usage.requests or usage.scored for usage in usages) or (count and not self._asks):
+            worker.served = True
+            if any(index in self._suspects for index in worker.parts):  # what it fails at there is a row's
+                worker.failures = 0
         self._progress.update(count, rejects=rejects)
         self._file.of_worker((worker.number, worker.starts), usages)
         self._file.write_now_and_then()
 
-    def _on_traces(self, worker: _Worker, traces: list[ItemTrace]) -> None:
+    def _on_traces(self, worker: Worker, traces: list[ItemTrace]) -> None:
         self.traces = self.traces or traces
 
-    def _on_metrics(self, worker: _Worker, metrics: Mapping[str, float]) -> None:
+    def _on_metrics(self, worker: Worker, metrics: Mapping[str, float]) -> None:
         self._spec.take_metrics(metrics)
 
-    def _on_commit(self, worker: _Worker, part: Any, computed: int, files: dict[str, bytes]) -> None:
+    def _on_commit(self, worker: Worker, part: Any, computed: int, files: dict[str, bytes]) -> None:
         if part.index not in worker.parts:
             return
         self._ledger.commit(part, computed, files)
         worker.parts.discard(part.index)
-        worker.at, worker.failures = [], 0
+        worker.at = []
+        if computed and part.index not in self._suspects:
+            worker.failures = 0
+        self._suspects.done(part.index)
         for other in self._workers:
-            if other.error is not None and other is not worker:  # what ended it is over, or was its own
-                self._start(other)
+            if other.down and other.failures < TRIES:  # what ended it is over, or was its own
+                self._start_again(other)
         self._give_to_waiting()
 
-    def _on_leave(self, worker: _Worker, index: int, done: int, failures: list[str]) -> None:
+    def _on_leave(self, worker: Worker, index: int, done: int, failures: list[str]) -> None:
         self._ledger.leave(index, done, failures)
         self._failures += failures
         worker.parts.discard(index)
         worker.at = []
+        self._suspects.done(index)
         self._give_to_waiting()
 
-    def _next(self, worker: _Worker, waits: bool) -> tuple[Assignment, Suspects | None] | None:
-        if not waits and len(worker.parts) >= self._ahead:
+    def _next(self, worker: Worker, waits: bool) -> tuple[Assignment, Suspects | None] | None:
+        held = len(worker.parts)
+        if held >= min((self._most_beside(i) for i in worker.parts), default=self._ahead):
             return None
-        index = next((i for i in self._again if i not in self._suspects or (waits and not worker.parts)), None)
+        fitting = (i for i in self._again if held < self._most_beside(i) and (waits or i not in self._suspects))
+        index = next(fitting, None)
         if index is not None:
             self._again.remove(index)
             given: Assignment | None = self._ledger.assignment(index)
@@ -242,13 +237,18 @@ class WorkerPool:
         if given is None:
             return None
         worker.parts.add(given.index)
-        return given, self._suspects.get(given.index)
+        suspects = self._suspects.of(given.index, [other.number for other in self._workers if other.served])
+        committed = tuple(sorted(self._ledger.manifest.parts)[:1]) if suspects else ()
+        return given, replace(suspects, committed=committed) if suspects else None
+
+    def _most_beside(self, index: int) -> int:
+        return self._suspects.most_beside(index, self._ahead)
 
     def _give_to_waiting(self) -> None:
         for worker in self._workers:
             if worker.waits and worker.link is not None and (given := self._next(worker, True)) is not None:
                 worker.waits = False
-                _send(worker, given)
+                worker.send(given)
 
     def _check_processes(self) -> None:
         """See, now and then, whether the workers are there: one that cannot come, or lost its machine, says nothing."""
@@ -257,12 +257,10 @@ class WorkerPool:
             return
         self._checked_at = now
         for worker in self._workers:
-            if worker.process is None or (why := worker.process.ended()) is None:
-                continue
-            if worker.link is None or (worker.gone and not worker.link.poll()):
-                self._worker_ended(worker, why)
-            else:  # what it has sent is read first
-                worker.gone = True
+            if worker.due is not None and worker.due <= now:
+                self._start(worker)
+            elif worker.process is not None:
+                self._check_process(worker, worker.process.ended(), now)
         away = now - self._seen
         if any(worker.link is not None for worker in self._workers):
             self._seen, self._warn_after = now, WARN_SECONDS
@@ -275,76 +273,66 @@ class WorkerPool:
             self._warn_after += WARN_SECONDS
             log.warning("no worker for %.0f s: is there room for one (`ray status`)?", away)
 
-    def _worker_ended(self, worker: _Worker, why: str) -> None:
-        """A worker's process has ended: its parts are for others, and a new process is for its place."""
-        if worker.at:
-            self._narrow(worker)
-        else:
+    def _check_process(self, worker: Worker, end: WorkerEnd | None, now: float) -> None:
+        if worker.lost_at is not None and now - worker.lost_at > LOST_SECONDS:
+            end = end or WorkerEnd("its connection has ended")
+        if end is None:
+            return
+        if worker.link is None or (worker.gone and not worker.link.poll()):
+            self._worker_failed(worker, end)
+        else:  # what it has sent is read first
+            worker.gone = True
+
+    def _on_error(self, worker: Worker, kind: type[SqError] | None, text: str) -> None:
+        error = kind(text) if kind is not None else RuntimeError(f"a worker has failed:\n{text}")
+        self._worker_failed(worker, WorkerEnd(str(error)), error)
+
+    def _worker_failed(self, worker: Worker, end: WorkerEnd, error: Exception | None = None) -> None:
+        """A worker has met an error, or its process has ended: its parts are for others, its place for a new one."""
+        if not end.from_outside:
             worker.failures += 1
+            self._suspects.add(worker.number, worker.parts, worker.at)
         self._take_back(worker)
-        if worker.failures < TRIES:
-            log.warning("worker %d: %s; it is started again", worker.number, why)
-            self._start(worker)
+        worker.error = error
+        if worker.failures >= TRIES:
+            log.warning("worker %d: %s, the third failure with no part done: it is taken out", worker.number, end.why)
+        elif error is not None:
+            log.warning("worker %d: %s", worker.number, end.why)
         else:
-            log.warning("worker %d: %s, the third time with no part done: it is taken out", worker.number, why)
-        if all(other.process is None for other in self._workers):
-            raise next((other.error for other in self._workers if other.error is not None), None) or EngineError(
-                f"{self._name}: every worker has ended {TRIES} times with no part done. The last: {why}. What a "
-                f"process says before it ends is above, and in engine-{worker.number}.log; memory is the usual cause. "
-                "The same command goes on"
-            )
+            log.warning("worker %d: %s; it is started again", worker.number, end.why)
+            self._start_again(worker)
+        if all(other.down for other in self._workers):
+            for other in able_workers(self._workers, self._suspects.any_ended_twice(), self._name, end.why):
+                self._start_again(other)
         self._give_to_waiting()
 
-    def _worker_failed(self, worker: _Worker, kind: type[SqError] | None, text: str) -> None:
-        """A worker has met an error: what is the engine's may be its own alone, all else is everybody's."""
-        if kind is None:
-            raise RuntimeError(f"worker {worker.number}:\n{text}")
-        if not issubclass(kind, EngineError):
-            raise kind(text)
-        self._take_back(worker)
-        worker.failures += 1
-        worker.error = kind(text) if worker.failures < TRIES else None
-        log.warning("worker %d: %s", worker.number, text)
-        if all(other.process is None for other in self._workers):
-            raise kind(text)
-        self._give_to_waiting()
+    def _start_again(self, worker: Worker) -> None:
+        """Soon where its process did not last: what ends one at its start may be over then."""
+        if time.monotonic() - worker.started_at < PAUSE_SECONDS:
+            worker.due = time.monotonic() + PAUSE_SECONDS
+        else:
+            self._start(worker)
 
-    def _take_back(self, worker: _Worker) -> None:
+    def _disconnect(self, worker: Worker) -> None:
         if worker.link is not None:
             self._selector.unregister(worker.link)
             worker.link.close()
+        worker.link, worker.waits, worker.lost_at = None, False, time.monotonic()
+
+    def _take_back(self, worker: Worker) -> None:
+        self._disconnect(worker)
         if worker.process is not None:
             worker.process.kill()
-        worker.link, worker.process, worker.waits, worker.gone = None, None, False, False
-        if not worker.at:
-            self._ended.update(worker.parts)
-            for index in worker.parts:
-                if self._ended[index] >= TRIES and index not in self._suspects:
-                    log.warning("part %d has ended %d workers: its items are asked a few at a time", index, TRIES)
-                    self._suspects[index] = Suspects()
+        worker.process, worker.due, worker.gone, worker.lost_at = None, None, False, None
         self._again = sorted({*self._again, *worker.parts})
         worker.parts, worker.at = set(), []
-
-    def _narrow(self, worker: _Worker) -> None:
-        """The suspected part ended one more worker: at one of these items."""
-        (index,) = worker.parts
-        known, keys = self._suspects[index], frozenset(worker.at)
-        dead = known.dead | (keys if len(keys) == 1 else frozenset())
-        self._suspects[index] = Suspects(dead=dead, among=(known.among | keys) - dead)
 
     def _wait_for_exits(self) -> None:
         """Let engines stop in their own way, for some seconds."""
         for worker in self._workers:
             if worker.waits:
-                _send(worker, None)
+                worker.send(None)
         until = time.monotonic() + EXIT_SECONDS
         leaving = [worker.process for worker in self._workers if worker.waits and worker.process]
         while time.monotonic() < until and any(process.ended() is None for process in leaving):
             time.sleep(0.05)
-
-
-def _send(worker: _Worker, message: Any) -> None:
-    """Send to a worker; that it has gone is seen when its connection is read."""
-    if worker.link is not None:
-        with suppress(OSError):
-            worker.link.send(message)

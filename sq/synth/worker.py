@@ -12,6 +12,7 @@ import itertools
 import logging
 import os
 import queue
+import random
 import shutil
 import stat
 import sys
@@ -19,7 +20,7 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -32,11 +33,13 @@ from sq.core.files import join_directory, remove
 from sq.core.manifest import Manifest, Part, plain_config
 from sq.core.rejects import Reject
 from sq.core.shard import Assignment, PartKeys, Shard, WorkItem
+from sq.data.readers import BadRow
 from sq.engine.engine_log import log_to
 from sq.synth.connections import connect
-from sq.synth.parts import do_parts, identity_of, record, retry_of, usable
+from sq.synth.parts import do_parts, identity_of, not_in_store, record, retry_of, usable
 from sq.synth.stage import ItemResult, StageSpec
 from sq.synth.stage_metrics import Cadence
+from sq.synth.suspects import Suspects
 
 if TYPE_CHECKING:
     from sq.synth.config import SynthJob
@@ -61,14 +64,6 @@ class WorkerTask:
     """The name of a file there: who sees it shares the disk."""
     working_directory: Path
     """The working directory, by which relative paths of the job go."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Suspects:
-    """What is known of a part that has ended several workers: keys that did so alone, and those among which one did."""
-
-    dead: frozenset[str] = frozenset()
-    among: frozenset[str] = frozenset()
 
 
 class _Remote:
@@ -234,7 +229,8 @@ def _do_rounds(remote: _Remote, spec: StageSpec, shard: Shard, task: WorkerTask)
         if given[1] is None:
             do_parts(spec, shard, task.run, count_one)
         else:
-            _do_suspected(remote, spec, shard, task, given[1])
+            for result in _suspected(remote, spec, shard, task, given, send_count):
+                count_one(result)
         if task.job.tracking.enabled:
             remote.send("traces", spec.traces(task.job.tracking.traces))
         if (metrics := spec.all_items_metrics()) is not None:
@@ -242,24 +238,50 @@ def _do_rounds(remote: _Remote, spec: StageSpec, shard: Shard, task: WorkerTask)
         send_count()
 
 
-def _do_suspected(remote: _Remote, spec: StageSpec, shard: Shard, task: WorkerTask, suspects: Suspects) -> None:
-    """A part that has ended several workers: a few items at a time, then one by one, each named before it is asked."""
-    items = usable(shard, shard.todo(spec.items_after, seeks=spec.items_from is not None))
-    for block in _blocks(items, suspects):
-        if block[0].key in suspects.dead:
-            _give_up(block[0], shard, task.job.engine.reject_failed)
-            continue
+def _suspected(
+    remote: _Remote, spec: StageSpec, shard: Shard, task: WorkerTask, given: tuple[Assignment, Suspects | None],
+    served: Callable[[], None],
+) -> Iterator[ItemResult]:  # fmt: skip
+    """Results of a part that has ended several workers: each few items are named before they are asked.
+
+    Before them all, the worker serves another, whose result is thrown away: what ends it there is no fault of these.
+    Those that are asked alone come last, those that ended most workers at the very end.
+    """
+    suspects = given[1] or Suspects()
+    items = list(usable(shard, shard.todo(spec.items_after, seeks=spec.items_from is not None)))
+    for item in items:
+        if item.key in suspects.deadly:
+            _give_up(item, shard, task.job.engine.reject_failed)
+    blocks = _blocks([item for item in items if item.key not in suspects.deadly], suspects)
+    if blocks:
+        parts = [*suspects.committed, given[0].index]
+        if known := _to_try(spec, parts, task.head.part_size, {item.key for item in items}):
+            for _ in spec.process(iter([known]), task.run):
+                pass
+            served()
+    for block in blocks:
         remote.send("at", [item.key for item in block])
         for result in spec.process(iter(block), task.run):
             record(shard, result)
+            yield result
+        served()
     remote.send("at", [])
 
 
-def _blocks(items: Iterator[WorkItem], suspects: Suspects) -> Iterator[list[WorkItem]]:
-    alone = suspects.dead | suspects.among
-    for single, group in itertools.groupby(items, key=lambda item: item.key in alone):
-        while block := list(itertools.islice(group, 1 if single else TOGETHER)):
-            yield block
+def _blocks(items: list[WorkItem], suspects: Suspects) -> list[list[WorkItem]]:
+    several = [item for item in items if item.key not in suspects.alone]
+    alone = [item for item in items if item.key in suspects.alone]
+    blocks = [several[i : i + TOGETHER] for i in range(0, len(several), TOGETHER)]
+    return blocks + [[item] for item in sorted(alone, key=lambda item: suspects.alone[item.key])]
+
+
+def _to_try(spec: StageSpec, parts: Sequence[int], size: int, left: Set[str]) -> WorkItem | None:
+    """An item that shows whether this worker serves at all: one of these parts that has its result."""
+    for part in parts:
+        items = itertools.islice(spec.items_after(part * size), size)
+        if known := [item for item in items if item.key not in left and not isinstance(item.payload, BadRow)]:
+            return not_in_store(random.choice(known))
+    return None
 
 
 def _give_up(item: WorkItem, shard: Shard, reject: bool) -> None:

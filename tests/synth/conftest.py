@@ -36,6 +36,17 @@ def job():
 
 
 @pytest.fixture
+def pool_of_gone(job, tmp_path, monkeypatch):
+    """A coordinator of two workers without processes (`gone_workers.py`)."""
+    from gone_workers import pool_of
+
+    monkeypatch.setattr("sq.synth.pool.CHECK_SECONDS", 0)
+    given = ("input=domain", "engine.error_rate=0.2", "part_size=8", "limit=40")
+    with pool_of(job("answers", *given, "workers=2", f"output_dir={tmp_path}/a"), tmp_path) as pool:
+        yield pool
+
+
+@pytest.fixture
 def run(job, tmp_path):
     """`run("answers", "input=domain", to="a")` -> the figures; the directory is tmp_path / to."""
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 import sq.synth.run
+from sq.engine.ray import WorkerEnd
 from sq.synth.worker import work
 
 
@@ -28,6 +29,7 @@ class ForkedLauncher:
         if child == 0:
             os.closerange(3, 1024)  # as in a process started afresh: no other worker's end is held open here
             tqdm.set_lock(threading.RLock())  # its own is shared with forks, and a killed one may die holding it
+            os.environ["WORKER"] = str(number)
             try:
                 work(address, key, number)
                 os._exit(0)
@@ -47,7 +49,9 @@ class Forked:
         if self._status is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             self._status = status if pid else None
-        return None if self._status is None else f"its process ended with {self._status}"
+        if self._status is None:
+            return None
+        return WorkerEnd(f"its process ended with {self._status}", from_outside=self._status == signal.SIGTERM)
 
     def kill(self):
         if self.ended() is None:
@@ -57,6 +61,8 @@ class Forked:
 
 
 def fork_workers(monkeypatch):
+    monkeypatch.setattr("sq.synth.pool.CHECK_SECONDS", 0.05)
+    monkeypatch.setattr("sq.synth.pool.PAUSE_SECONDS", 0.1)
     monkeypatch.setattr(sq.synth.run, "launcher_of", lambda job: ForkedLauncher())
 
 

@@ -11,19 +11,16 @@ from multiprocessing import Pipe
 
 import pytest
 from forked_workers import fork_workers
+from gone_workers import Gone, connected
 from test_killed import content
 
 import sq.synth.worker
 from sq.core.errors import EngineError
-from sq.core.ledger import Ledger
 from sq.core.progress import Progress
 from sq.domains.oracle import OracleEngine
 from sq.engine.meter import Usage
 from sq.synth import pool
 from sq.synth.connections import KEEP_ALIVE, MESSAGE_SECONDS, WorkerConnections, connect
-from sq.synth.pool import WorkerPool
-from sq.synth.stage_metrics import StageMetrics
-from sq.synth.worker import Suspects
 
 GIVEN = ("input=domain", "engine.error_rate=0.2", "part_size=8", "limit=40")
 
@@ -76,7 +73,6 @@ def test_a_worker_that_goes_without_closing_its_connection_is_noticed(run, tmp_p
     """Something else holds the connection open: an engine's process here, a machine without power elsewhere."""
     run("answers", *GIVEN, to="calm")
     fork_workers(monkeypatch)
-    monkeypatch.setattr(pool, "CHECK_SECONDS", 0.1)
     answer, holder = OracleEngine._answer, tmp_path / "holder"
 
     def go(self, request):
@@ -123,37 +119,7 @@ def test_a_worker_that_stops_in_the_middle_of_a_message_leaves_its_part_to_the_o
     assert content(tmp_path / "a") == content(tmp_path / "calm")
 
 
-class Gone:
-    """A launcher of processes that have ended, all of which are one object."""
-
-    patience = float("inf")
-
-    def __init__(self, directory):
-        self.address = str(directory / "socket")
-
-    def start(self, number, address, key):
-        return self
-
-    def ended(self):
-        return "its machine is gone"
-
-    def kill(self):
-        pass
-
-    def close(self):
-        pass
-
-
-@pytest.fixture
-def pool_of_gone(job, tmp_path):
-    one = job("answers", *GIVEN, "workers=2", f"output_dir={tmp_path}/a")
-    spec = one.stage.spec(one)
-    with Ledger.open(tmp_path / "a", schema=spec.schema, config={}, inputs={}, part_size=8) as ledger:
-        yield WorkerPool(one, spec, ledger, "run", Gone(tmp_path), StageMetrics(tmp_path / "a", [], {}))
-
-
-def test_what_a_worker_sent_before_it_went_is_read_first(pool_of_gone, monkeypatch):
-    monkeypatch.setattr(pool, "CHECK_SECONDS", 0)
+def test_what_a_worker_sent_before_it_went_is_read_first(pool_of_gone):
     worker, (link, end) = pool_of_gone._workers[0], Pipe()
     pool_of_gone._start(worker)
     pool_of_gone._selector.register(link, 1, worker)
@@ -167,20 +133,9 @@ def test_what_a_worker_sent_before_it_went_is_read_first(pool_of_gone, monkeypat
         assert worker.link is link and worker.at == keys
         pool_of_gone._receive(worker)
     assert worker.at == ["b"]
-    pool_of_gone._workers[0].at = []
+    worker.at = []
     pool_of_gone._check_processes()
     assert worker.link is None and pool_of_gone._again == [0] and worker.failures == 1
-
-
-def connected(pool_of_gone):
-    """Two workers that are connected, and the other ends."""
-    ends = []
-    for worker in pool_of_gone._workers:
-        pool_of_gone._start(worker)
-        worker.link, end = Pipe()
-        pool_of_gone._selector.register(worker.link, 1, worker)
-        ends.append(end)
-    return *pool_of_gone._workers, *ends
 
 
 def test_of_two_that_die_together_each_ends_itself_alone(pool_of_gone):
@@ -188,31 +143,35 @@ def test_of_two_that_die_together_each_ends_itself_alone(pool_of_gone):
     first.parts, second.waits = {0}, True
     end.close()
     other_end.close()
-    pool_of_gone._receive(first)
-    assert first.link is None and second.parts == {0}
-    pool_of_gone._receive(second)
-    assert second.link is None and pool_of_gone._again == [0] and (first.failures, second.failures) == (1, 1)
+    for worker in (first, second):
+        pool_of_gone._receive(worker)
+        assert worker.link is None and (first.parts, second.parts) == ({0}, set())
+    pool_of_gone._check_processes()
+    assert pool_of_gone._again == [0] and (first.failures, second.failures) == (1, 1)
 
 
 def test_a_worker_that_dies_after_a_suspected_part_is_done_has_ended_no_part(pool_of_gone):
     first, _, end, _ = connected(pool_of_gone)
-    first.parts, pool_of_gone._suspects[0] = {0}, Suspects()
+    first.parts = {0}
+    for _ in range(2):
+        pool_of_gone._suspects.add(0, {0}, [])
     end.send(("at", ["a"]))
     end.send(("leave", 0, 7, ["a: HTTP 503"]))
     for _ in range(2):
         pool_of_gone._receive(first)
     end.close()
     pool_of_gone._receive(first)
-    assert first.link is None and pool_of_gone._suspects == {0: Suspects()} and pool_of_gone._again == []
+    pool_of_gone._check_processes()
+    assert first.process is None and 0 not in pool_of_gone._suspects and pool_of_gone._again == []
 
 
 def test_where_one_worker_met_an_error_and_the_others_died_the_error_ends_the_stage(pool_of_gone):
     first, second, _, _ = connected(pool_of_gone)
-    pool_of_gone._worker_failed(first, EngineError, "a GPU fell off the bus")
+    pool_of_gone._on_error(first, EngineError, "a GPU fell off the bus")
     for _ in range(pool.TRIES - 1):
-        pool_of_gone._worker_ended(second, "killed")
+        pool_of_gone._worker_failed(second, Gone.end)
     with pytest.raises(EngineError, match="^a GPU fell off the bus$"):
-        pool_of_gone._worker_ended(second, "killed")
+        pool_of_gone._worker_failed(second, Gone.end)
 
 
 def test_that_no_worker_comes_is_said_each_minute_until_patience_ends(pool_of_gone, monkeypatch, caplog):
@@ -234,5 +193,6 @@ def test_what_each_process_of_a_worker_was_asked_is_counted(pool_of_gone, tmp_pa
         for requests in (10, 25):
             pool_of_gone._on_count(worker, 1, (), [Usage(requests=5)])
             pool_of_gone._on_count(worker, 1, (), [Usage(requests=requests)])
-            pool_of_gone._worker_ended(worker, "killed")
+            pool_of_gone._worker_failed(worker, Gone.end)
+            pool_of_gone._start(worker)
     assert pool_of_gone._file.usage["usage/requests"] == 35

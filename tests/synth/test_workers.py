@@ -70,7 +70,7 @@ def test_a_run_begun_with_two_workers_ends_with_five(job, run, tmp_path, forks, 
     answer = OracleEngine._answer
 
     def break_down(self, request):
-        if random.Random(request.seed).random() < 0.02:
+        if len(list((tmp_path / "a").glob("part-*"))) > 3:
             raise EngineError("the engine broke down")
         return answer(self, request)
 
@@ -176,33 +176,6 @@ def test_workers_and_coordinators_are_killed_a_hundred_times(job, tmp_path, fork
     assert min(kills["coordinator"], kills["worker"]) >= 10
 
 
-@pytest.mark.parametrize("reject", [True, False])
-def test_a_row_that_ends_its_worker_each_time_costs_itself_alone(job, run, tmp_path, forks, monkeypatch, reject):
-    run("answers", *ERRS, "limit=40", to="calm")
-    poison = next(row["response_seed"] for row in read_rows(tmp_path / "calm") if row["source_row"] == 13)
-    answer = OracleEngine._answer
-
-    def die(self, request):
-        if request.seed == poison:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return answer(self, request)
-
-    monkeypatch.setattr(OracleEngine, "_answer", die)
-    given = [*ERRS, "limit=40", "workers=3"]
-    if reject:
-        run("answers", *given, "engine.reject_failed=true", to="a")
-        (lost,) = read_rejects(tmp_path / "a")
-        assert (lost["reason"], lost["detail"]) == ("engine", "its worker ended each time it was asked")
-        rows = [row["id"] for row in read_rows(tmp_path / "calm") if row["source_row"] != 13]
-        assert [row["id"] for row in read_rows(tmp_path / "a")] == rows
-    else:
-        with pytest.raises(UnfinishedError, match="(?s)39 questions done, 1 question left .*its worker ended each"):
-            run("answers", *given, to="a")
-        monkeypatch.setattr(OracleEngine, "_answer", answer)
-        run("answers", *given, to="a")
-        assert content(tmp_path / "a") == content(tmp_path / "calm")
-
-
 @pytest.mark.parametrize(
     ("stage", "n", "method"),
     [("select", 3, "_score"), ("filter", 1, "_answer")],
@@ -231,7 +204,7 @@ def test_no_row_of_an_item_that_ends_its_worker_is_lost(run, tmp_path, forks, mo
 def test_where_every_worker_ends_the_stage_says_so_and_the_same_command_goes_on(run, tmp_path, forks, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(OracleEngine, "generate", lambda self, requests: os.kill(os.getpid(), signal.SIGKILL))
-        with pytest.raises(EngineError, match="every worker has ended 3 times with no part done"):
+        with pytest.raises(EngineError, match="every worker has failed 3 times with no part done"):
             run("answers", *ERRS, "limit=20", "workers=2", to="a")
     assert run("answers", *ERRS, "limit=20", "workers=2", to="a")["items"] == 20
 

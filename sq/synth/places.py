@@ -1,0 +1,76 @@
+"""Places for a stage's workers, as the coordinator sees them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any
+
+from sq.core.errors import EngineError
+from sq.synth.launchers import WorkerProcess
+
+TRIES = 3
+"""Times that a worker may fail with no part done in between."""
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """A place for a worker, and the process that is there now."""
+
+    number: int
+    process: WorkerProcess | None = None
+    starts: int = 0
+    """How many processes have been started here."""
+    started_at: float = 0.0
+    due: float | None = None
+    """When the next one is to be started."""
+    link: Connection | None = None
+    lost_at: float | None = None
+    """When its connection ended; how its process did is not known yet."""
+    parts: set[int] = field(default_factory=set)
+    at: list[str] = field(default_factory=list)
+    """The items of a suspected part that it is at."""
+    waits: bool = False
+    """For a part, with nothing in flight."""
+    gone: bool = False
+    """Its process had ended when that was last looked at."""
+    failures: int = 0
+    served: bool = False
+    """Whether its engine has given any result here: what it fails at may then be a row's fault."""
+    error: Exception | None = None
+    """What ended it, where it is not to start before another worker has done a part."""
+
+    @property
+    def down(self) -> bool:
+        """Whether nothing runs here, nor is to be started."""
+        return self.process is None and self.due is None
+
+    def send(self, message: Any) -> None:
+        """Send to it; that it has gone is seen when its connection is read."""
+        if self.link is not None:
+            with suppress(OSError):
+                self.link.send(message)
+
+
+def able_workers(workers: Sequence[Worker], by_a_row: bool, stage: str, why: str) -> list[Worker]:
+    """Those to start again, where all are down; `by_a_row`: a row may have ended several of them.
+
+    Raises:
+        Exception: where none may be, or all that can say the same, of which no row is the cause.
+    """
+    errors = [worker.error for worker in workers if worker.error is not None]
+    texts = {re.sub(r"\d+", "#", f"{type(error)} {error}") for error in errors}
+    by_a_row = by_a_row and any(isinstance(error, EngineError | RuntimeError) for error in errors)
+    able = [worker for worker in workers if worker.failures < TRIES]
+    if able and (len(texts) > 1 or by_a_row):
+        return able
+    if errors:
+        raise errors[-1]
+    raise EngineError(
+        f"{stage}: every worker has failed {TRIES} times with no part done. The last: {why}. What a process says "
+        "before it ends is above, and in engine-N.log for worker N; where nothing is said, memory is the usual cause. "
+        "The same command goes on"
+    )

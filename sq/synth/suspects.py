@@ -1,0 +1,78 @@
+"""Whose failure is it, the worker's or a row's? What the coordinator knows of the parts that have ended workers.
+
+A part that has ended a worker is given with fewer others. One that has ended two, the last of which held no other, is
+suspected: its rows are asked a few at a time, those of a few that ended a worker one by one, each named before. A row
+is deadly once it has ended two workers that were asked it alone, counting only workers that served something else
+before or after: of any other the engine itself may be broken.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+log = logging.getLogger(__name__)
+ENDED = 2
+"""Workers that a part ends before it is suspected, and a row, asked alone, before it is given up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suspects:
+    """The rows of a suspected part that are asked alone, and how many workers each has ended; those given up; a part
+    that is committed, if any is."""
+
+    alone: Mapping[str, int] = field(default_factory=dict)
+    deadly: frozenset[str] = frozenset()
+    committed: tuple[int, ...] = ()
+
+
+class SuspectedParts:
+    """Which parts and rows have ended workers; by the workers' numbers."""
+
+    def __init__(self) -> None:
+        self._ended: Counter[int] = Counter()
+        self._alone: dict[int, dict[str, list[int]]] = {}
+
+    def __contains__(self, index: int) -> bool:
+        return index in self._alone
+
+    def add(self, worker: int, parts: Collection[int], at: Collection[str]) -> None:
+        """A worker has failed that held these parts, or was at these rows of the one suspected part that it held."""
+        if at:
+            (index,) = parts
+            rows = self._alone[index]
+            for key in at:
+                rows.setdefault(key, [])
+            if len(at) == 1:
+                rows[next(iter(at))].append(worker)
+            return
+        for index in parts:
+            self._ended[index] += 1
+            if self._ended[index] >= ENDED and len(parts) == 1 and index not in self:
+                log.warning(
+                    "part %d has ended %d workers: its items are asked a few at a time", index, self._ended[index]
+                )
+                self._alone[index] = {}
+
+    def of(self, index: int, served: Collection[int]) -> Suspects | None:
+        """What is known of a part, given the workers that have served something; None where it is not suspected."""
+        if index not in self:
+            return None
+        rows = self._alone[index]
+        deadly = {key for key, ended in rows.items() if sum(number in served for number in ended) >= ENDED}
+        return Suspects(alone={key: len(ended) for key, ended in rows.items()}, deadly=frozenset(deadly))
+
+    def most_beside(self, index: int, ahead: int) -> int:
+        """How many parts a worker may hold that holds this one: fewer each time, so few are suspected."""
+        return max(1, ahead >> (4 * self._ended[index]))
+
+    def done(self, index: int) -> None:
+        """A part is committed, or left."""
+        self._ended.pop(index, None)
+        self._alone.pop(index, None)
+
+    def any_ended_twice(self) -> bool:
+        """Whether two workers have ended with one part, so that it may be due to its rows."""
+        return any(ended >= ENDED for ended in self._ended.values())

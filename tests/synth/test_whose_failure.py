@@ -1,0 +1,205 @@
+"""Whose failure is it that a worker ends: its own, that of a row, or nobody's?"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from forked_workers import fork_workers
+from gone_workers import connect_worker, pool_of
+from test_killed import content
+
+from sq.core.errors import ConfigError, EngineError, LedgerError, UnfinishedError
+from sq.core.ledger import read_manifest, read_rejects, read_rows
+from sq.domains.oracle import OracleEngine
+from sq.engine.meter import Usage
+from sq.engine.ray import WorkerEnd
+from sq.synth.launchers import _LocalProcess
+from sq.synth.pool import TRIES
+from sq.synth.suspects import SuspectedParts
+
+GIVEN = ("input=domain", "engine.error_rate=0.2", "part_size=8", "limit=40")
+KILLED = WorkerEnd("its process was ended by SIGKILL")
+TERMINATED = WorkerEnd("its process was ended by SIGTERM", from_outside=True)
+
+
+def suspected():
+    parts = SuspectedParts()
+    for worker in (0, 1):
+        parts.add(worker, {0}, [])
+    return parts
+
+
+@pytest.mark.parametrize(
+    ("ended", "served", "deadly"),
+    [
+        ([[7], [0], [1]], {0, 1}, set()),
+        ([["a", "b"], ["a", "b"]], {0}, set()),
+        ([["a"]], {0}, set()),
+        ([["a"], ["b"]], {0}, set()),
+        ([["a"], ["a"]], {0}, {"a"}),
+        ([["a"], ["a"]], set(), set()),  # it has served nothing: its engine may be broken
+        ([["a"], ["a"]], {1}, set()),
+    ],
+)
+def test_a_row_is_deadly_that_ended_two_workers_asked_alone_which_serve_others(ended, served, deadly):
+    parts = suspected()
+    for at in ended:
+        parts.add(0, {0}, at if isinstance(at[0], str) else [])
+    assert parts.of(0, served).deadly == deadly
+
+
+def test_a_worker_that_fails_at_a_suspected_part_is_taken_out_after_three(pool_of_gone):
+    """Its engine does not work: no row is held to be deadly for that."""
+    first, bad = pool_of_gone._workers
+    pool_of_gone._suspects = suspected()
+    for at in (["a", "b", "c"], ["a"], ["a"]):
+        end = connect_worker(pool_of_gone, bad)
+        bad.parts, bad.due = {0}, None
+        end.send(("at", at))
+        pool_of_gone._receive(bad)
+        pool_of_gone._start(first)
+        pool_of_gone._worker_failed(bad, KILLED)
+    assert bad.down and bad.failures == TRIES
+    known = pool_of_gone._suspects.of(0, [w.number for w in pool_of_gone._workers if w.served])
+    assert known.alone == {"a": 2, "b": 0, "c": 0} and not known.deadly
+
+
+def test_a_worker_that_serves_rows_of_a_suspected_part_is_not_taken_out(pool_of_gone, monkeypatch):
+    monkeypatch.setattr(pool_of_gone, "_progress", type("None_", (), {"update": lambda *a, **k: None})(), raising=False)
+    worker, other = pool_of_gone._workers
+    pool_of_gone._suspects = suspected()
+    pool_of_gone._start(other)
+    for asked in (0, 5, 0, 5, 0, 5):
+        end = connect_worker(pool_of_gone, worker)
+        worker.parts, worker.due = {0}, None
+        end.send(("at", ["a"]))
+        end.send(("count", 1, (), [Usage(requests=asked)]))
+        for _ in range(2):
+            pool_of_gone._receive(worker)
+        pool_of_gone._worker_failed(worker, KILLED)
+        assert worker.failures == (1 if asked else worker.failures) and not worker.down
+    assert pool_of_gone._suspects.of(0, [0]).deadly == {"a"}
+
+
+def test_ends_from_outside_are_nobodys_failure(pool_of_gone):
+    worker = pool_of_gone._workers[0]
+    pool_of_gone._start(pool_of_gone._workers[1])
+    for _ in range(2 * TRIES):
+        connect_worker(pool_of_gone, worker)
+        worker.parts = {0}
+        pool_of_gone._worker_failed(worker, TERMINATED)
+        assert pool_of_gone._again == [0] and worker.failures == 0 and not worker.down
+    assert 0 not in pool_of_gone._suspects
+
+
+@pytest.mark.parametrize(("number", "outside"), [(signal.SIGTERM, True), (signal.SIGKILL, False)])
+def test_a_process_that_somebody_terminates_has_ended_from_outside(number, outside):
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+    child.send_signal(number)
+    child.wait()
+    assert _LocalProcess(child).ended() == WorkerEnd(f"its process was ended by {number.name}", outside)
+
+
+def test_few_parts_of_a_share_are_suspected_whose_worker_is_killed(job, tmp_path):
+    one = job("answers", "input=domain", "limit=4000", "workers=2", "part_size=1024", f"output_dir={tmp_path}/a")
+    with pool_of(one, tmp_path, in_turns=True) as pool:
+        held = []
+        for death in range(TRIES):
+            worker = pool._workers[death % 2]
+            connect_worker(pool, worker)
+            while pool._next(worker, False):
+                pass
+            held.append(len(worker.parts))
+            pool._worker_failed(worker, KILLED)
+        assert held[0] == 250  # the share, by the directory's part size, whatever the setting is
+        assert held[1] <= 20 and sum(index in pool._suspects for index in range(500)) == 1
+
+
+def die(row):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def break_down(row):
+    raise EngineError("vLLM died: illegal memory access")
+
+
+@pytest.fixture
+def poison(run, tmp_path, monkeypatch):
+    """`poison(how)`: from now on the question of row 13 ends who answers it, in that way."""
+    run("answers", *GIVEN, to="calm")
+    seed = next(row["response_seed"] for row in read_rows(tmp_path / "calm") if row["source_row"] == 13)
+    answer = OracleEngine._answer
+    fork_workers(monkeypatch)
+
+    def set_poison(how):
+        monkeypatch.setattr(OracleEngine, "_answer", lambda self, r: (r.seed == seed and how(r)) or answer(self, r))
+
+    return set_poison
+
+
+@pytest.mark.parametrize("how", [die, break_down])
+def test_a_row_that_ends_its_worker_each_time_costs_itself_alone(run, tmp_path, poison, how):
+    """It is left, or else a reject; also where nothing but it is left to show that workers serve."""
+    poison(how)
+    with pytest.raises(UnfinishedError, match="(?s)39 questions done, 1 question left .*its worker ended each"):
+        run("answers", *GIVEN, "workers=3", to="a")
+    run("answers", *GIVEN, "workers=3", "engine.reject_failed=true", to="a")
+    (lost,) = read_rejects(tmp_path / "a")
+    assert (lost["reason"], lost["detail"]) == ("engine", "its worker ended each time it was asked")
+    rows = [row["id"] for row in read_rows(tmp_path / "calm") if row["source_row"] != 13]
+    assert [row["id"] for row in read_rows(tmp_path / "a")] == rows
+
+
+def test_what_was_left_is_done_when_it_ends_nobody_any_more(run, tmp_path, poison):
+    poison(die)
+    with pytest.raises(UnfinishedError):
+        run("answers", *GIVEN, "workers=2", to="a")
+    poison(lambda row: None)
+    run("answers", *GIVEN, "workers=2", to="a")
+    assert content(tmp_path / "a") == content(tmp_path / "calm")
+
+
+BROKEN = {
+    "cuda": RuntimeError("CUDA error: unspecified launch failure"),
+    "disk": LedgerError("/tmp/sq-1/journal-00000.jsonl: cannot write the journal: No space left on device"),
+    "path": ConfigError("model.path='/models/x' is not there"),
+}
+
+
+@pytest.fixture
+def break_machines(monkeypatch):
+    """`break_machines(error, "0")`: the engine of these workers raises it."""
+
+    def broken(error, numbers):
+        generate = OracleEngine.generate
+
+        def broken_generate(self, requests):
+            if os.environ["WORKER"] in numbers:
+                raise error
+            for result in generate(self, requests):
+                time.sleep(0.02)
+                yield result
+
+        monkeypatch.setattr(OracleEngine, "generate", broken_generate)
+
+    fork_workers(monkeypatch)
+    return broken
+
+
+@pytest.mark.parametrize("error", BROKEN.values(), ids=BROKEN)
+def test_what_is_wrong_on_one_machine_leaves_the_work_to_the_others(run, tmp_path, break_machines, error):
+    break_machines(error, "0")
+    assert run("answers", *GIVEN, "workers=2", to="a")["items"] == 40
+    assert not read_manifest(tmp_path / "a").reasons
+
+
+@pytest.mark.parametrize("error", BROKEN.values(), ids=BROKEN)
+def test_what_all_workers_say_ends_the_stage(run, tmp_path, break_machines, error):
+    break_machines(error, "01")
+    with pytest.raises(type(error), match=str(error)[-20:]):
+        run("answers", *GIVEN, "workers=2", to="a")
