@@ -61,13 +61,14 @@ class RayLauncher:
                 f"when workers ask for them, give cluster.gpus={gpus_each}"
             )
         path = {"PYTHONPATH": os.environ["PYTHONPATH"]} if os.environ.get("PYTHONPATH") else {}
+        recorded = {"VLLM_BATCH_INVARIANT": os.environ.get("VLLM_BATCH_INVARIANT", "0")}  # with the stage's metrics
         # a worker's process serves one call: its GPU is free when it ends
         self._work = ray.remote(
             num_cpus=cluster.cpus,
             num_gpus=gpus,
             max_retries=0,
             max_calls=1,
-            runtime_env={"env_vars": path} if path else {},
+            runtime_env={"env_vars": path | recorded},
         )(work)
         self.address: Any = (self._ray.util.get_node_ip_address(), 0)
 

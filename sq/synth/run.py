@@ -52,7 +52,7 @@ def run_stage(job: SynthJob, spec: StageSpec) -> dict[str, float]:
         job.tracking, stage=name, params=params, inputs=spec.inputs, directory=directory, identity=same
     ) as run:  # fmt: skip
         try:
-            file = StageMetrics(directory, spec.usages, determinism)
+            file = StageMetrics(directory, spec.usages, {} if ledger.finished else determinism)
             if not ledger.finished and (failures := _do(job, spec, ledger, run.id, file, traces)):
                 done, left = count_noun(ledger.done, spec.unit), count_noun(len(failures), spec.unit)
                 raise unfinished(f"{name}: {done} done, {left} left -> {directory}", failures)

@@ -40,10 +40,11 @@ class StageMetrics:
     """The file of one stage's directory, held by the process that holds its ledger."""
 
     def __init__(self, directory: Path, usages: Sequence[Usage], determinism: Mapping[str, str]) -> None:
-        self._directory, self._usages, self._determinism = directory, usages, dict(determinism)
+        self._directory, self._usages = directory, usages
         self._of_workers: dict[tuple[int, int], Sequence[Usage]] = {}
         content = read_stage_metrics(directory)
         self._before: dict[str, float] = content.get("usage", {})
+        self._determinism = _of_all_runs(content.get("determinism", {}), determinism)
         self._finished: dict[str, Any] = {k: content[k] for k in ("digest", "figures") if k in content}
         self._cadence = Cadence(EVERY)
 
@@ -81,6 +82,13 @@ class StageMetrics:
         )
         write_files(self._directory, {NAME: text.encode()})
         self._cadence.restart()
+
+
+def _of_all_runs(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """What engines guaranteed: rows of an earlier run keep what they were made with, so another word is added."""
+    known = {name: value.split("; ") for name, value in before.items()}
+    new = {name: [value] for name, value in now.items() if value not in known.get(name, [])}
+    return {name: "; ".join([*known.get(name, []), *new.get(name, [])]) for name in {**known, **new}}
 
 
 def read_stage_metrics(directory: Path) -> dict[str, Any]:

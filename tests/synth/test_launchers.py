@@ -108,3 +108,18 @@ def test_a_local_cluster_is_a_new_one_whatever_the_environment_names(job, monkey
     for address, joined in (("local", "None"), ("auto", "10.0.0.1:6379")):
         with pytest.raises(EngineError, match=f"joins {joined}"):
             launcher_of(job("answers", "input=x", "output_dir=y", "workers=2", f"cluster.address={address}"))
+
+
+@pytest.mark.parametrize("invariant", [None, "1"])
+def test_workers_on_ray_have_the_mode_of_vllm_that_is_recorded(job, monkeypatch, invariant):
+    ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'sq[ray]'")
+    given = []
+    monkeypatch.setattr(ray, "init", lambda **settings: None)
+    monkeypatch.setattr(ray, "cluster_resources", dict)
+    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "10.0.0.1")
+    monkeypatch.setattr(ray, "remote", lambda **settings: given.append(settings) or (lambda work: work))
+    monkeypatch.delenv("VLLM_BATCH_INVARIANT", raising=False)
+    if invariant:
+        monkeypatch.setenv("VLLM_BATCH_INVARIANT", invariant)
+    launcher_of(job("answers", "input=x", "output_dir=y", "workers=2", "cluster.address=auto"))
+    assert given[0]["runtime_env"]["env_vars"]["VLLM_BATCH_INVARIANT"] == (invariant or "0")

@@ -118,3 +118,11 @@ def test_a_worker_says_soon_what_it_has_asked(run, tmp_path, monkeypatch):
     monkeypatch.setattr(WorkerPool, "_on_count", lambda self, *given: counts.append(given[1]) or on_count(self, *given))
     run("answers", "input=domain", "limit=20", "part_size=20", "workers=2", to="a")
     assert next(filter(None, counts)) == 1 and sum(counts) == 20
+
+
+def test_a_run_that_goes_on_adds_its_determinism_to_that_of_the_rows_there(tmp_path):
+    for repeats in ("in batches of the same size", "in any batch", "in batches of the same size"):
+        StageMetrics(tmp_path, [], {"dtype": "bfloat16", "repeats": repeats}).write()
+    StageMetrics(tmp_path, [], {}).write()  # finished: nothing is asked
+    recorded = read_stage_metrics(tmp_path)["determinism"]
+    assert recorded == {"dtype": "bfloat16", "repeats": "in batches of the same size; in any batch"}
