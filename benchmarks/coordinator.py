@@ -129,6 +129,7 @@ def _sleep(address: str, key: bytes, number: int, given: argparse.Namespace, par
         more = begin(following) if following is not None else 0
         sleep_until(done_at)
         link.send(("commit", _part(part.index, count), count, {}))
+        link.recv()
         if following is not None:
             waits[2 * number] += max(0.0, came - done_at)
             waits[2 * number + 1] = max(waits[2 * number + 1], came - asked)

@@ -200,9 +200,9 @@ class WorkerPool:
     def _on_metrics(self, worker: Worker, metrics: Mapping[str, float]) -> None:
         self._spec.take_metrics(metrics)
 
-    def _on_commit(self, worker: Worker, part: Any, computed: int, files: dict[str, bytes]) -> None:
+    def _on_commit(self, worker: Worker, part: Any, computed: int, files: dict[str, bytes]) -> tuple[None]:
         if part.index not in worker.parts:
-            return
+            return (None,)
         self._ledger.commit(part, computed, files)
         worker.parts.discard(part.index)
         worker.at = []
@@ -213,6 +213,7 @@ class WorkerPool:
             if other.down and other.failures < TRIES:  # what ended it is over, or was its own
                 self._start_again(other)
         self._give_to_waiting()
+        return (None,)
 
     def _on_leave(self, worker: Worker, index: int, done: int, failures: list[str]) -> None:
         self._ledger.leave(index, done, failures)

@@ -72,7 +72,7 @@ class _Remote:
     def __init__(self, link: Connection) -> None:
         self._link = link
         self._replies: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._sending = threading.Lock()
+        self._sending, self._asking = threading.Lock(), threading.Lock()
         self._first: Assignment | None = None
         self._more = True
         self._over = False
@@ -85,8 +85,9 @@ class _Remote:
             self._link.send(message)
 
     def request(self, *message: Any) -> Any:
-        self.send(*message)
-        return self._replies.get()
+        with self._asking:
+            self.send(*message)
+            return self._replies.get()
 
     def wait_for_part(self) -> tuple[Assignment, Suspects | None] | None:
         """A part to begin with, when there is one; None when all is done."""
@@ -114,7 +115,7 @@ class _Remote:
         if self.files is not None:
             names = [part.rejects_file, part.file] if part.rejects else [part.file]
             files = {name: (self.files / name).read_bytes() for name in names}
-        self.send("commit", part, computed, files)
+        self.request("commit", part, computed, files)  # until it is entered, this is the only copy
         for name in files:
             remove((self.files or Path()) / name)
 

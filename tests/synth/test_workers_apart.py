@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 from dataclasses import replace
+from multiprocessing import Pipe
+from types import SimpleNamespace
 
 import pytest
 from forked_workers import fork_workers
@@ -12,7 +15,7 @@ import sq.synth.worker
 from sq.core.errors import ConfigError, DirectoryError, UnfinishedError
 from sq.core.ledger import read_manifest, read_rows
 from sq.domains.oracle import OracleEngine
-from sq.synth.worker import own_directory
+from sq.synth.worker import _Remote, own_directory
 
 STAGE = ("answers", "input=domain", "part_size=8", "limit=8", "workers=2", "engine.max_failures=1")
 
@@ -76,3 +79,22 @@ def test_what_somebody_else_has_put_in_its_place_is_not_used(tmp_path, machine, 
         place.touch()
     with pytest.raises(DirectoryError, match="not this user's own"):
         own_directory("1")
+
+
+def test_a_part_stays_where_it_was_made_until_it_is_entered(tmp_path):
+    """Else it is lost where the coordinator dies, or has no room for it."""
+    coordinator, link = Pipe()
+    remote, file = _Remote(link), tmp_path / "part-00000.parquet"
+    remote.files = tmp_path
+    file.write_bytes(b"rows")
+    part = SimpleNamespace(index=0, file=file.name, rejects_file="", rejects=0)
+    committing = threading.Thread(target=remote.commit, args=(part, 1), daemon=True)
+    committing.start()
+    kind, _, _, files = coordinator.recv()
+    committing.join(0.2)
+    assert (kind, files) == ("commit", {file.name: b"rows"}) and committing.is_alive() and file.exists()
+    coordinator.send(None)
+    committing.join(20)
+    assert not file.exists()
+    remote._over = True
+    coordinator.close()
