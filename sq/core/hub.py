@@ -18,6 +18,10 @@ _SWITCHES = {
 """What its clients read from the environment when they are imported."""
 
 
+AT_START = frozenset(os.environ)
+"""The names that the environment had when this program began."""
+
+
 def hub_host() -> str:
     """The host of the hub that is asked."""
     return urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co").hostname or "huggingface.co"

@@ -23,6 +23,7 @@ from sq.core.journal import Journal, parse_line
 NAME = "manifest.json"
 COMMITS = "commits.jsonl"
 FORMAT = "sq-ledger-1"
+BY_DOMAIN = "Checker and extractor are those of domain=, or of an earlier version. "
 OTHER_DIRECTORY = "Choose another output_dir, or delete this one to start over."
 
 
@@ -113,15 +114,13 @@ class Manifest:
     def refuse_other(self, wanted: Manifest, directory: Path) -> None:
         """Raise a `DirectoryError` that names every key in which `wanted` is not what this ledger was made with."""
         there, now = self._decisive(), wanted._decisive()
-        problems = [
-            f"{key}: {there.get(key, 'absent')} there, {now.get(key, 'absent')} now"
-            for key in there | now
-            if there.get(key) != now.get(key)
-        ]
+        differing = {key: None for key in there | now if there.get(key) != now.get(key)}
+        problems = [f"{key}: {there.get(key, 'absent')} there, {now.get(key, 'absent')} now" for key in differing]
         if problems:
             raise DirectoryError(
                 f"{directory} was made with another configuration or input:\n"
                 + "".join(f"  - {problem}\n" for problem in problems)
+                + (BY_DOMAIN if {"extractor", "checker"} <= differing.keys() else "")
                 + OTHER_DIRECTORY
             )
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sq.core.errors import RowError
-from sq.core.hub import check_hub
+from sq.core.hub import AT_START, check_hub, hub_host
 from sq.data.locate import SPLIT
 from sq.data.readers import BATCH, arrow_records, plain
 from sq.data.records import BadRow, Record, first_line, refuse_repeated
@@ -91,6 +91,8 @@ def _choose_split(splits: list[str], split: str | None, what: str) -> str:
 
 def _problem(name: str, error: Exception) -> str:
     reason = first_line(error)
+    if "HF_HUB_OFFLINE" in reason and "HF_HUB_OFFLINE" not in AT_START:  # set here, when its name meant nothing
+        reason = f"{hub_host()} cannot be reached"
     if "config" in reason.lower() and "pick" in str(error).lower():
         options = " ".join(str(error).split())[:500]
         return f"dataset '{name}' has several subsets; choose one: subset=... ({options})"

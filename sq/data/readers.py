@@ -16,6 +16,7 @@ import datetime
 import gzip
 import io
 import itertools
+import re
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -245,7 +246,7 @@ def _jsonl(stream: IO[bytes], name: str) -> Iterator[Record | BadRow]:
 def _csv(stream: IO[bytes], name: str, form: str, header: bool, encoding: str | None) -> Iterator[Record | BadRow]:
     """A field may hold line breaks in quotes. Tab-separated files that do not quote at all are read too."""
     names: list[str] | None = None
-    lines, delimiter = _with_delimiter(_lines(stream, name), form)
+    lines, delimiter = _with_delimiter(_lines(stream, name), form, header)
     for number, fields, raw in _csv_records(lines, name, delimiter):
         if isinstance(fields, BadRow):
             if names is None and header:
@@ -266,13 +267,23 @@ def _csv(stream: IO[bytes], name: str, form: str, header: bool, encoding: str | 
                 yield bad_row(name, number, "field_count", detail, raw)
 
 
-def _with_delimiter(lines: Lines, form: str) -> tuple[Lines, str]:
-    """The lines, and what their fields are told apart by, as far as the first of them shows it."""
+def _with_delimiter(lines: Lines, form: str, header: bool = True) -> tuple[Lines, str]:
+    """The lines, and what their fields are told apart by, as far as the first of them shows it outside of quotes.
+
+    A bar is in formulas too: it tells only the names of a header apart. Excel may say it in a line of its own, `sep=;`.
+    """
     csv.field_size_limit(MAX_LINE)
     first = next(lines, (0, ""))
     text = first[1] if isinstance(first[1], str) else ""
-    delimiter = "\t" if form == "tsv" else next((other for other in ",;\t" if other in text), ",")
-    return itertools.chain([first], lines), delimiter
+    if "\r" in text.rstrip("\r\n") and not text.endswith("\n"):  # the whole file: lines as old Macs end them
+        lines = enumerate((line + "\n" for line in text.removesuffix("\r").split("\r")), 1)
+        first = next(lines)
+        text = str(first[1])
+    if form != "tsv" and (said := re.fullmatch(r"sep=(.)\s*", text)):
+        return lines, said[1]
+    bare = re.sub(r'"[^"]*"', "", text)
+    known = ",;\t|" if header else ",;\t"
+    return itertools.chain([first], lines), "\t" if form == "tsv" else next((d for d in known if d in bare), ",")
 
 
 def _csv_records(lines: Lines, name: str, delimiter: str) -> Iterator[tuple[int, list[str] | BadRow, str]]:

@@ -130,6 +130,8 @@ def one_step(module: TrainingModule, packs: TrainingPacks) -> str:
     count = count_noun(len(packs.plan.packing.packs), "pack")
     batch = f"batch_rows={stage.batch_rows}" if stage.batch_rows else f"batch_packs={packs.plan.batch_packs}"
     fewer = "" if packs.plan.batch_packs == 1 else "stage.batch_packs=1, "
+    if stage.max_steps == 1:
+        return f"{stage.name} takes one optimiser step in all, as stage.max_steps=1 says: leave it out for more"
     return (
         f"{stage.name} takes one optimiser step in all: {rows} in {count} of {stage.pack_tokens:,} tokens, "
         f"stage.{batch}. For more steps give {fewer}a smaller stage.pack_tokens, a larger stage.epochs, or more rows"

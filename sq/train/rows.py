@@ -204,6 +204,9 @@ class RowReader:
         if not source.mix and locate(source.input or "domain", source.split).kind is InputKind.DOMAIN:
             most = DOMAIN_ROWS
             whole = replace(source, limit=sys.maxsize if limit > DOMAIN_ROWS else None)
+        log.info(
+            "reading the source beyond data.limit, for the rows that stage.validation holds out; 0 reads no further"
+        )
         taken = 0
         for number, row in enumerate(read_source(whole, need, bad, domain=self.domain)):
             if in_validation(row, share=self.validation, seed=self.seed):

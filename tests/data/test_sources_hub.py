@@ -92,6 +92,13 @@ def test_offline_names_the_fix(monkeypatch, tmp_path):
             action()
 
 
+@pytest.mark.parametrize("set_by_the_user", [True, False])
+def test_what_the_user_never_set_is_not_named(monkeypatch, set_by_the_user):
+    monkeypatch.setattr("sq.data.hub.AT_START", {"HF_HUB_OFFLINE"} if set_by_the_user else set())
+    text = hub_module._problem("fragen", OSError("offline mode is enabled. To disable it, unset HF_HUB_OFFLINE"))
+    assert ("HF_HUB_OFFLINE" in text) is set_by_the_user is not ("huggingface.co cannot be reached" in text)
+
+
 def test_the_cache_tells_the_commit_where_the_hub_cannot(monkeypatch, tmp_path):
     from huggingface_hub import constants
 

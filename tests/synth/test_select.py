@@ -186,6 +186,13 @@ def test_another_seed_is_refused_there(run, candidates):
         run("select", f"input={file}", "stage.method=majority", "seed=1", to="s")
 
 
+def test_another_domain_is_named_where_it_is_refused(run, candidates):
+    file = candidates(boxed(1), boxed(2))
+    run("select", f"input={file}", "stage.method=majority", to="s")
+    with pytest.raises(LedgerError, match="Checker and extractor are those of domain="):
+        run("select", f"input={file}", "stage.method=majority", "domain=math", "engine.domain=arithmetic", to="s")
+
+
 def test_a_cut_off_answer_is_no_answer_unless_asked_for(run, tmp_path, candidates):
     file = candidates(boxed(5), response_finish_reason="length", response_tokens=9)
     assert run("select", f"input={file}", "stage.method=majority", to="s")["rejects/cut_off"] == 1

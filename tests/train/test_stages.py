@@ -37,6 +37,13 @@ def test_one_optimiser_step_in_all_is_said_with_a_way_out(job, caplog):
     )
 
 
+def test_one_step_that_was_asked_for_is_said_to_be(job, caplog):
+    caplog.set_level("INFO", "sq")
+    fit(job("qft", "data.limit=10", "stage.max_steps=1", "stage.validation=0.1", "stage.pack_tokens=2048"))
+    assert "in all, as stage.max_steps=1 says" in caplog.text and "stage.epochs" not in caplog.text
+    assert "reading the source beyond data.limit" in caplog.text
+
+
 @pytest.mark.parametrize("stage", ["qft", "qpo", "difficulty", "reward"])
 def test_a_smaller_last_step_is_its_own_packs_and_nothing_else(stage, job, pairs, labels, graded, monkeypatch):
     """What stands in for the missing packs leaves gradients as they were, to the bit, and is in no figure."""

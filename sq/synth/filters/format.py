@@ -29,7 +29,7 @@ class FormatFilter(FilterConfig):
 
     min_chars: int = setting(10, ge=1, help="shortest question")
     max_chars: int = setting(4000, ge=1, help="longest question")
-    needs_question: bool = setting(True, help="it must ask or demand something")
+    needs_question: bool = setting(True, help="it must ask or demand something, by a question mark or English words")
     allow_solution: bool = setting(False, help="let texts stand that hold a solution or an answer")
 
     def apply(self, cases: Iterator[FilterItem], context: FilterContext) -> Iterator[FilterItem]:
@@ -50,7 +50,7 @@ class FormatFilter(FilterConfig):
         if not self.min_chars <= length <= self.max_chars:
             return f"{length} characters, outside {self.min_chars} to {self.max_chars}"
         if self.needs_question and not ASKING.search(text):
-            return "asks nothing"
+            return "asks nothing, by the words of English (filters.format.needs_question=false for other languages)"
         if not self.allow_solution and (solved := SOLVED.search(text)):
             return f"holds a solution: {solved[0].strip()[:40]!r}"
         return None
