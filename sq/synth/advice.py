@@ -21,7 +21,7 @@ def advice(stage: str, directory: Path, summary: LedgerSummary, metrics: Mapping
     if judged and unparsable == judged:
         yield (
             f"{stage}: none of the judge's {judged:,.0f} words could be read as yes or no. Give a model that follows "
-            "instructions (+model@filters.solvability.model=NAME), more filters.solvability.max_tokens, or a prompt of "
+            "instructions (model=NAME), more filters.solvability.max_tokens, or a prompt of "
             f"your own (filters.solvability.prompt); {sq_command()} why {directory} has its replies"
         )
     if summary.items and not summary.rows:

@@ -2,9 +2,11 @@
 
 import json
 import logging
+import re
 
 import pytest
 
+from sq.core.config import flatten
 from sq.core.ledger import read_rows
 from sq.core.yes_no import YesNo
 
@@ -36,11 +38,13 @@ def test_a_stage_that_keeps_no_row_says_why_and_where_to_look(run, tmp_path, mes
     assert message.startswith("filter: 0 rows kept of 1 item (1 ") and f"sq why {tmp_path / 'f'}" in message
 
 
-def test_a_judge_of_whom_no_word_can_be_read_is_said(run, tmp_path, messages, monkeypatch):
+def test_a_judge_of_whom_no_word_can_be_read_is_said(run, job, tmp_path, messages, monkeypatch):
     monkeypatch.setattr("sq.synth.filters.solvability.majority", lambda answers: YesNo.UNPARSABLE)
     given = [f"input={put(tmp_path / 'q.jsonl', APPLES, APPLES[:-5] + '?')}", "filters=[solvability]"]
     run("filter", *given, "filters.solvability.measure=false", f"stage.scores={tmp_path / 's'}", to="f")
-    assert any("none of the judge's 2 words could be read as yes or no" in message for message in messages())
+    (message,) = (one for one in messages() if "none of the judge's 2 words could be read as yes or no" in one)
+    named = set(re.findall(r"filters\.solvability\.\w+", message))
+    assert named and named <= flatten(job("filter", *given, "output_dir=x")).keys() and "(model=NAME)" in message
 
 
 @pytest.mark.parametrize(
