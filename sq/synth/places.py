@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -12,6 +13,9 @@ from typing import Any
 from sq.core.errors import EngineError
 from sq.synth.launchers import WorkerProcess
 
+log = logging.getLogger(__name__)
+SILENT_SECONDS = 60.0
+"""Seconds without a word from a worker that has parts, after which that is said."""
 TRIES = 3
 """Times that a worker may fail with no part done in between."""
 
@@ -37,6 +41,9 @@ class Worker:
     """For a part, with nothing in flight."""
     gone: bool = False
     """Its process had ended when that was last looked at."""
+    heard_at: float = 0.0
+    silent: float = SILENT_SECONDS
+    """Seconds without a word after which that is said next."""
     failures: int = 0
     served: bool = False
     """Whether its engine has given any result here: what it fails at may then be a row's fault."""
@@ -47,6 +54,21 @@ class Worker:
     def down(self) -> bool:
         """Whether nothing runs here, nor is to be started."""
         return self.process is None and self.due is None
+
+    def has_spoken(self, now: float) -> None:
+        """A message of it has come."""
+        self.heard_at, self.silent = now, SILENT_SECONDS
+
+    def warn_if_silent(self, now: float) -> None:
+        """Say that nothing has come of its parts, after a minute and then after twice as long each time."""
+        if self.link is None or not self.parts or now - self.heard_at <= self.silent:
+            return
+        self.silent *= 2
+        log.warning(
+            "worker %d has given no result for %.0f s (part %s). Its engine is starting, at long replies, or hangs: "
+            "then end its process, and others do its parts",
+            self.number, now - self.heard_at, ", ".join(map(str, sorted(self.parts)[:4])),
+        )  # fmt: skip
 
     def send(self, message: Any) -> None:
         """Send to it; that it has gone is seen when its connection is read."""

@@ -142,6 +142,7 @@ class WorkerPool:
         if worker.process is None or worker.link is not None:  # of a process that was given up
             return link.close()
         worker.link = link
+        worker.has_spoken(time.monotonic())
         self._selector.register(link, selectors.EVENT_READ, worker)
         self._seen, self._patience = time.monotonic(), NO_WORKER_SECONDS
 
@@ -154,6 +155,7 @@ class WorkerPool:
             return self._worker_failed(worker, WorkerEnd("it stopped in the middle of a message"))
         except (EOFError, OSError):
             return self._disconnect(worker)  # how its process ended is seen by `_check_processes`
+        worker.has_spoken(time.monotonic())
         if kind == "error":
             return self._on_error(worker, *given)
         reply = getattr(self, f"_on_{kind}")(worker, *given)
@@ -262,6 +264,7 @@ class WorkerPool:
                 self._start(worker)
             elif worker.process is not None:
                 self._check_process(worker, worker.process.ended(), now)
+                worker.warn_if_silent(now)
         away = now - self._seen
         if any(worker.link is not None for worker in self._workers):
             self._seen, self._warn_after = now, WARN_SECONDS

@@ -196,3 +196,20 @@ def test_what_each_process_of_a_worker_was_asked_is_counted(pool_of_gone, tmp_pa
             pool_of_gone._worker_failed(worker, Gone.end)
             pool_of_gone._start(worker)
     assert pool_of_gone._file.usage["usage/requests"] == 35
+
+
+def test_that_a_worker_with_parts_says_nothing_is_said(pool_of_gone, monkeypatch, caplog):
+    first, second, *ends = connected(pool_of_gone)
+    monkeypatch.setattr(Gone, "end", None)
+    first.parts, second.waits, began = {3, 4}, True, pool.time.monotonic()
+    for worker in (first, second):
+        worker.has_spoken(began)
+    for seconds in (59, 61, 90, 121, 200, 241):
+        monkeypatch.setattr(pool.time, "monotonic", lambda after=seconds: began + after)
+        pool_of_gone._check_processes()
+    said = [record.getMessage().partition(". ")[0] for record in caplog.records]
+    assert said == [f"worker 0 has given no result for {s} s (part 3, 4)" for s in (61, 121, 241)]
+    ends[0].send(("at", []))
+    pool_of_gone._receive(first)
+    pool_of_gone._check_processes()
+    assert len(caplog.records) == 3
