@@ -22,12 +22,12 @@ KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 6, "TCP_US
 
 
 class WorkerConnections:
-    """Accepts workers in a thread: each is put into `arrived` with its number, and `wakeup` becomes readable."""
+    """Accepts workers in a thread: each is put into `arrived` with its number and the time, and `wakeup` written."""
 
     def __init__(self, address: Any) -> None:
         self.key = secrets.token_bytes(32)
         self.wakeup, self._wakeup_writer = Pipe(duplex=False)
-        self.arrived: queue.SimpleQueue[tuple[int, Connection]] = queue.SimpleQueue()
+        self.arrived: queue.SimpleQueue[tuple[int, float, Connection]] = queue.SimpleQueue()
         self._listener = Listener(address, backlog=128)
         self._closed = False
         self.address = self._listener.address
@@ -58,7 +58,7 @@ class WorkerConnections:
             _keep_alive(link)
         except Exception:  # somebody else, or a worker that has ended already
             return link.close()
-        self.arrived.put((number, link))
+        self.arrived.put((number, time.monotonic(), link))
         self._wakeup_writer.send_bytes(b".")
 
 

@@ -137,9 +137,9 @@ class WorkerPool:
 
     def _accept_worker(self) -> None:
         self._connections.wakeup.recv_bytes()
-        number, link = self._connections.arrived.get()
+        number, came_at, link = self._connections.arrived.get()
         worker = self._workers[number]
-        if worker.process is None or worker.link is not None:  # of a process that was given up
+        if worker.process is None or worker.link is not None or came_at < worker.started_at:  # of one that was given up
             return link.close()
         worker.link = link
         worker.has_spoken(time.monotonic())

@@ -46,7 +46,7 @@ def test_whatever_else_connects_keeps_no_worker_out(sent, stays):
             target=lambda: ends.append(connect(connections.address, connections.key, 3)), daemon=True
         )
         worker.start()
-        number, link = connections.arrived.get(timeout=5)
+        number, _, link = connections.arrived.get(timeout=5)
     worker.join()
     connections.close()
     (end,) = ends
@@ -213,3 +213,15 @@ def test_that_a_worker_with_parts_says_nothing_is_said(pool_of_gone, monkeypatch
     pool_of_gone._receive(first)
     pool_of_gone._check_processes()
     assert len(caplog.records) == 3
+
+
+def test_the_connection_of_a_process_that_has_ended_is_not_its_successors(pool_of_gone):
+    worker, connections = pool_of_gone._workers[0], pool_of_gone._connections
+    for successor in (True, False):
+        pool_of_gone._start(worker)
+        threading.Thread(target=connect, args=(connections.address, connections.key, 0), daemon=True).start()
+        assert connections.wakeup.poll(20)
+        if successor:
+            pool_of_gone._start(worker)
+        pool_of_gone._accept_worker()
+        assert (worker.link is None) == successor
