@@ -58,6 +58,7 @@ class Endpoint:
     last_answer: float = 0.0
     """When anything below HTTP 500 last came from it, or nothing was asked."""
     silent_since: float | None = None
+    problem: str | None = None  # of its last answer
     next_try: float = 0.0
 
 
@@ -124,13 +125,15 @@ class Client:
                     endpoint = await self._choose(endpoint)
                 completions, prompt_tokens, completion_tokens = parse(answer)
             except AttemptError as error:
+                if endpoint is not None:
+                    endpoint.problem = str(error)
                 if attempt == self.config.attempts:
                     raise
                 pause = delay(attempt, error.wait, self.config.backoff, self.config.backoff_max)
                 self._warn_first(endpoint, str(error), pause)
                 await asyncio.sleep(pause)
             else:
-                self.served = True
+                self.served, endpoint.problem = True, None
                 self._token_rate.correct(prompt_tokens + completion_tokens - reserved)
                 self.prompt_tokens += prompt_tokens
                 self.completion_tokens += completion_tokens

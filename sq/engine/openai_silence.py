@@ -73,6 +73,13 @@ async def _probe(client: Client, endpoint: Endpoint) -> str | None:
 def _warn_waiting(client: Client, endpoint: Endpoint, seconds: float) -> None:
     if "waiting" not in client.warned_of:
         client.warned_of.add("waiting")
+        if endpoint.problem is not None:
+            log.warning(
+                "%s has given no answer that can be used for %.0f s (%s). It is there (GET /models); each request is "
+                "sent again, up to engine.attempts=%d times",
+                redact(endpoint.url), seconds, endpoint.problem[:300], client.config.attempts,
+            )  # fmt: skip
+            return
         log.warning(
             "%s has answered no request for %.0f s. It is there (GET /models), and is waited for, up to "
             "engine.timeout=%g s a request", redact(endpoint.url), seconds, client.config.timeout,

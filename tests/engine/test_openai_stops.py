@@ -197,11 +197,25 @@ def test_the_question_for_models_finds_a_connection_beside_all_requests(endpoint
     assert all(r.completions for r in hurried(concurrency=4).generate(ask(*"abcd")))
 
 
+def test_an_endpoint_that_answers_wrongly_is_not_said_to_answer_nothing(loop, caplog):
+    client = silent(1)
+    client.endpoints[0].problem = "HTTP 500: out of memory"
+
+    async def answer(endpoint):
+        pass
+
+    client.ask_models = answer
+    with pytest.raises(TimeoutError):
+        loop.run_until_complete(asyncio.wait_for(openai_silence.watch(client), 100.0))
+    assert "no answer that can be used for 30 s (HTTP 500: out of memory)" in caplog.text
+    assert "engine.attempts=8" in caplog.text and "answered no request" not in caplog.text
+
+
 @pytest.mark.parametrize("models", [200, 404, 501])
 def test_a_long_generation_and_a_request_that_always_fails_are_no_silence(endpoint, hurried, caplog, models):
     endpoint.models = models
     endpoint.fault = lambda name, attempt: 1.5 if name == "long" else (500, "", "oh no")
     results = {r.key: r for r in hurried(attempts=12).generate(ask("long", "bad"))}
-    assert results["key of long"].completions and caplog.text.count("It is there (GET /models), and is waited for") == 1
+    assert results["key of long"].completions and caplog.text.count("It is there (GET /models)") == 1
     assert results["key of bad"].error == "no answer after 12 attempts; the last: HTTP 500: oh no"
     assert caplog.text.count("HTTP 500: oh no. The request is sent again in 0.0 s") == 1
