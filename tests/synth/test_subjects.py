@@ -65,6 +65,10 @@ def subject(request, tmp_path, monkeypatch):
                     f"#Finally Rewritten Problem#: {question} And explain it at length, with every step.")  # fmt: skip
         if topic in name:
             return f"<TOPIC>{own['topic']}</TOPIC>"
+        if "Say what a student has to know" in name:
+            return "CONCEPTS:\n- Motion: speed\n- Motion: units"
+        if "Estimate how hard" in name:
+            return '{"intent": "a number", "knowledge": "motion", "difficulty": "hard"}'
         return reply
 
     endpoint.say = say
@@ -97,8 +101,10 @@ def test_its_prompts_judge_rewrite_and_name_topics(run, subject, tmp_path):
         assert [row["direction"] for row in read_rows(tmp_path / direction)] == [direction] * 6, list(
             read_rejects(tmp_path / direction)
         )
-    run("annotate", *words, "stage.ask=[topic]", to="t")
-    assert {row["topic"] for row in read_rows(tmp_path / "t")} == {own["topic"]}
+    metrics = run("annotate", *words, "stage.ask=[topic,concepts,difficulty]", to="t")
+    labels = [(row["topic"], row["concepts"], row["rated_difficulty"]) for row in read_rows(tmp_path / "t")]
+    assert labels == [(own["topic"], ["Motion: speed", "Motion: units"], 80)] * 6
+    assert metrics["concepts"] == 2 and metrics["rated_difficulty"] == 80
 
 
 def test_its_benchmark_measures_a_student(subject, tmp_path):
