@@ -66,6 +66,10 @@ class EngineError(SqError):
     """An engine that cannot start or has broken down (a bad request is a result with an error, not this)."""
 
 
+class EndpointError(EngineError):
+    """An endpoint that serves nobody: away, silent, without money; each process that asks it finds the same."""
+
+
 class HeldError(LedgerError):
     """A directory that another process is writing to."""
 

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from sq.core.config import setting
 from sq.core.count import count_noun
-from sq.core.errors import EngineError
+from sq.core.errors import EndpointError, EngineError
 from sq.core.secrets import redact, remember
 from sq.engine.base import Request, Result, ScoreRequest, ScoreResult
 from sq.engine.config import EngineConfig
@@ -196,7 +196,7 @@ class OpenAIEngine:
         elif has_failed(result):
             self._failed += 1
             if self._failed >= self.config.outage:
-                raise EngineError(
+                raise EndpointError(
                     f"the last {self._failed} requests failed and none was served: {result.error}. Nothing is lost: "
                     f"run the same command again when it is up. {self.config.url_env} has its address"
                 )

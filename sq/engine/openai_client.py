@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import openai
 
-from sq.core.errors import EngineError
+from sq.core.errors import EndpointError
 from sq.core.secrets import redact
 from sq.engine.base import Completion, Request, Result
 
@@ -196,7 +196,7 @@ class Client:
         """No connection could be made: warn at once, and say when the next try is.
 
         Raises:
-            EngineError: where no endpoint could be reached for too long.
+            EndpointError: where no endpoint could be reached for too long.
         """
         now, wait, where = asyncio.get_running_loop().time(), self._pause, redact(endpoint.url)
         is_new = endpoint.away_since is None
@@ -210,7 +210,7 @@ class Client:
                 f"after engine.silence={silence:g} s without a connection the run stops",
             )
             if left <= 0 and not is_new:
-                raise EngineError(
+                raise EndpointError(
                     f"{where} could not be reached for {now - since:.0f} s: {reason}. Start it again, or set "
                     f"{self.config.url_env} to its address, and run the same command again: nothing is lost"
                 )
@@ -233,7 +233,7 @@ class Client:
         }
         if status in fixes and not (status == 403 and self.served):
             where = f"{redact(endpoint.url)} answers HTTP {status}: {text}"
-            return EngineError(f"{where}. {fixes[status]}, and run the same command again")
+            return EndpointError(f"{where}. {fixes[status]}, and run the same command again")
         if status in AGAIN or status >= 500:
             return AttemptError(f"HTTP {status}: {text}", wait=retry_after(self._sdk, error))
         return RefusedError(f"HTTP {status}: {text}")

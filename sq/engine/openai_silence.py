@@ -10,7 +10,7 @@ import logging
 
 import openai
 
-from sq.core.errors import EngineError
+from sq.core.errors import EndpointError
 from sq.core.secrets import redact
 from sq.engine import openai_client
 from sq.engine.openai_client import Client, Endpoint
@@ -25,7 +25,7 @@ async def watch(client: Client) -> None:
     """Ask each endpoint that is quiet for its models, as often as one that is gone is tried.
 
     Raises:
-        EngineError: where nothing came from any of them for `engine.silence` seconds, and none answers that either.
+        EndpointError: where nothing came from any of them for `engine.silence` seconds, and none answers that either.
     """
     clock = asyncio.get_running_loop().time
     for endpoint in client.endpoints:
@@ -105,7 +105,7 @@ def _note_silent(client: Client, endpoint: Endpoint, reason: str) -> None:
             where, quiet, reason, openai_client.PROBE, client.config.silence,
         )  # fmt: skip
     elif len(quiet_since) == len(client.endpoints) and now - max(quiet_since) >= client.config.silence:
-        raise EngineError(
+        raise EndpointError(
             f"{where} has answered no request for {quiet:.0f} s, nor GET /models: {reason}. Start it again, or set "
             f"{client.config.url_env} to its address, and run the same command again: nothing is lost. A server that "
             "does one request at a time needs an engine.silence above the seconds that one takes"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -16,6 +17,8 @@ from sq.synth.launchers import WorkerProcess
 log = logging.getLogger(__name__)
 SILENT_SECONDS = 60.0
 """Seconds without a word from a worker that has parts, after which that is said."""
+SERVING_SECONDS = 20.0
+"""Seconds after a result in which its worker counts as served."""
 TRIES = 3
 """Times that a worker may fail with no part done in between."""
 
@@ -44,6 +47,8 @@ class Worker:
     heard_at: float = 0.0
     silent: float = SILENT_SECONDS
     """Seconds without a word after which that is said next."""
+    result_at: float = -math.inf
+    """When its engine last gave a result."""
     failures: int = 0
     served: bool = False
     """Whether its engine has given any result here: what it fails at may then be a row's fault."""

@@ -20,7 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sq.core.errors import EngineError, SqError
+from sq.core.errors import EndpointError, EngineError, SqError
 from sq.core.files import SHARED
 from sq.core.ledger import Ledger
 from sq.core.progress import Progress
@@ -29,7 +29,7 @@ from sq.core.tracking import ItemTrace
 from sq.engine.ray import WorkerEnd
 from sq.synth.connections import WorkerConnections
 from sq.synth.launchers import Launcher, job_of_each
-from sq.synth.places import TRIES, Worker, able_workers
+from sq.synth.places import SERVING_SECONDS, TRIES, Worker, able_workers
 from sq.synth.stage import StageSpec
 from sq.synth.stage_metrics import StageMetrics
 from sq.synth.suspects import SuspectedParts, Suspects
@@ -189,7 +189,7 @@ class WorkerPool:
 
     def _on_count(self, worker: Worker, count: int, rejects: Sequence[str], usages: Sequence[Any]) -> None:
         if any(usage.requests or usage.scored for usage in usages) or (count and not self._asks):
-            worker.served = True
+            worker.served, worker.result_at = True, time.monotonic()
             if any(index in self._suspects for index in worker.parts):  # what it fails at there is a row's
                 worker.failures = 0
         self._progress.update(count, rejects=rejects)
@@ -289,6 +289,9 @@ class WorkerPool:
 
     def _on_error(self, worker: Worker, kind: type[SqError] | None, text: str) -> None:
         error = kind(text) if kind is not None else RuntimeError(f"a worker has failed:\n{text}")
+        since = time.monotonic() - SERVING_SECONDS
+        if isinstance(error, EndpointError) and all(other.result_at < since for other in self._workers):
+            raise error  # each that is given its parts would wait as long, and say the same
         self._worker_failed(worker, WorkerEnd(str(error)), error)
 
     def _worker_failed(self, worker: Worker, end: WorkerEnd, error: Exception | None = None) -> None:

@@ -13,7 +13,7 @@ from forked_workers import fork_workers
 from gone_workers import connect_worker, pool_of
 from test_killed import content
 
-from sq.core.errors import ConfigError, EngineError, LedgerError, UnfinishedError
+from sq.core.errors import ConfigError, EndpointError, EngineError, LedgerError, UnfinishedError
 from sq.core.ledger import read_manifest, read_rejects, read_rows
 from sq.domains.oracle import OracleEngine
 from sq.engine.meter import Usage
@@ -95,6 +95,24 @@ def test_ends_from_outside_are_nobodys_failure(pool_of_gone):
         pool_of_gone._worker_failed(worker, TERMINATED)
         assert pool_of_gone._again == [0] and worker.failures == 0 and not worker.down
     assert 0 not in pool_of_gone._suspects
+
+
+@pytest.mark.parametrize(("seconds_ago", "ends"), [(None, True), (1, False), (60, True)])
+def test_an_endpoint_that_serves_nobody_is_not_tried_by_each_worker(pool_of_gone, seconds_ago, ends):
+    """Eight workers that waited for it one after the other would wait eight times as long."""
+    worker, other = pool_of_gone._workers
+    end = connect_worker(pool_of_gone, worker)
+    pool_of_gone._start(other)
+    worker.parts = {0}
+    if seconds_ago is not None:
+        other.result_at = time.monotonic() - seconds_ago
+    end.send(("error", EndpointError, "could not be reached for 45 s"))
+    if ends:
+        with pytest.raises(EndpointError, match="45 s"):
+            pool_of_gone._receive(worker)
+    else:
+        pool_of_gone._receive(worker)
+        assert worker.failures == 1 and not other.failures
 
 
 @pytest.mark.parametrize(("number", "outside"), [(signal.SIGTERM, True), (signal.SIGKILL, False)])
