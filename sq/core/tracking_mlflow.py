@@ -47,18 +47,12 @@ def whole_uri(uri: str) -> str:
     return uri if path == uri or ":memory:" in path else f"sqlite:///{Path(path).expanduser().absolute()}"
 
 
-def quiet() -> None:
-    """Before MLflow is imported: no telemetry, no lines, and none of its own retries, which take minutes."""
-    for name, value in _QUIET.items():
+def connect(uri: str, timeout: int = 10) -> Any:
+    """MLflow's client, imported here, quiet, and without its own retries, which take minutes."""
+    for name, value in {**_QUIET, "MLFLOW_HTTP_REQUEST_TIMEOUT": str(timeout)}.items():
         os.environ.setdefault(name, value)
     for name in ("mlflow", "alembic", "urllib3.connectionpool"):
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-def connect(uri: str, timeout: int = 10) -> Any:
-    """MLflow's client, imported here."""
-    quiet()
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(timeout))
     from mlflow import MlflowClient
 
     if not uri.startswith("sqlite:////"):

@@ -41,12 +41,6 @@ def environment(cache_gib: int) -> None:
     warnings.filterwarnings("ignore", category=FutureWarning, module="vllm")
 
 
-def preload() -> None:
-    """Before vLLM is imported for engines to come, which say later how much it logs, and where to."""
-    os.environ[engine_log.FILE] = os.devnull
-    environment(1)
-
-
 def on_cpu() -> bool:
     """Whether the vLLM that is installed runs on a CPU, as its build says: nothing is imported for it.
 

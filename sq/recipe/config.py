@@ -56,9 +56,6 @@ class RecipeConfig:
     )
     profile: ProfileConfig = field(default_factory=ProfileConfig)
     parallel: int = setting(1, ge=1, help="stages that may run side by side, where what they read is there")
-    preload: bool = setting(
-        True, help="start stages with weights as forks of a process that has imported what they need (Linux)"
-    )
     counts: dict[str, int] = setting({}, gt=0, help="numbers of rows, {NAME} in the stages; scaled by scale")
     let: dict[str, Any] = setting({}, help="other values that stages share, {NAME} in the stages")
     variants: dict[str, str] = setting({}, help="key of a condition -> how it is called in tables and figures")

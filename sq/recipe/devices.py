@@ -75,21 +75,9 @@ def gpus_needed(job: Any) -> int:
     if isinstance(job, TrainJob):
         return 0 if job.trainer.accelerator == "cpu" else job.trainer.world
     if isinstance(job, SynthJob):
-        return job.gpus_each * _workers(job)
+        alone = isinstance(job.stage, FilterStage) and needs_all_rows(job)
+        return job.gpus_each * (1 if alone else job.workers)
     return _of_engine(job.engine) + (_of_engine(job.reward_engine) if isinstance(job, EvalJob) else 0)
-
-
-def engines_here(job: Any) -> list[EngineConfig]:
-    """The engines in the job's own process, not in workers of its own."""
-    if isinstance(job, EvalJob):
-        return [engine for engine in (job.engine, job.reward_engine) if engine]
-    if not isinstance(job, SynthJob) or _workers(job) > 1 or job.cluster.address is not None:
-        return []
-    return [engine for _, engine in job.stage.engines(job)]
-
-
-def _workers(job: SynthJob) -> int:
-    return 1 if isinstance(job.stage, FilterStage) and needs_all_rows(job) else job.workers
 
 
 def _of_engine(engine: EngineConfig | None) -> int:

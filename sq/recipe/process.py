@@ -22,7 +22,6 @@ from sq.core.errors import SqError
 from sq.core.provenance import process_is_gone, process_name
 from sq.core.quoting import python_command
 from sq.core.secrets import redact, redact_command
-from sq.recipe.preload import Preload
 from sq.recipe.record import now
 from sq.recipe.stages import Stage
 
@@ -36,52 +35,40 @@ _DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 class StageProcess:
     """A running stage."""
 
-    def __init__(
-        self,
-        stage: Stage,
-        extra: Sequence[str],
-        environment: Mapping[str, str],
-        log: Path,
-        preload: Preload | None = None,
-    ) -> None:
+    def __init__(self, stage: Stage, extra: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.stage, self.log = stage, log
         self.started = time.monotonic()
         self.cpu_seconds = 0.0
         self.code: int | None = None
-        self._process: subprocess.Popen[bytes] | None = None
         words = [*shlex.split(stage.launch), *_program(stage.script), *stage.overrides, *extra]
         with open(log, "ab") as file:
             file.write(f"$ {format_command(words)}   # {now()}\n".encode())
             self.offset = file.tell()
-        whole = {**os.environ, **environment}
-        pid = preload.start(stage.name, words, whole, log) if preload else None
-        self.pid = pid or self._popen(words, whole)
-        self.name = process_name(self.pid)
-
-    def _popen(self, words: list[str], environment: Mapping[str, str]) -> int:
-        try:
-            with open(self.log, "ab") as file:
+            try:
                 self._process = subprocess.Popen(
-                    words, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=environment,
+                    words, stdin=subprocess.DEVNULL, stdout=file, stderr=file, env={**os.environ, **environment},
                     process_group=0, preexec_fn=_die_with(os.getpid()),
                 )  # fmt: skip
-        except OSError as error:
-            raise SqError(f"stage {self.stage.name} cannot be started: {words[0]}: {error.strerror}") from error
-        return self._process.pid
+            except OSError as error:
+                raise SqError(f"stage {stage.name} cannot be started: {words[0]}: {error.strerror}") from error
+        self.name = process_name(self._process.pid)
 
     @property
     def seconds(self) -> float:
         """Since it was started."""
         return time.monotonic() - self.started
 
+    @property
+    def pid(self) -> int:
+        """Its process id, and that of its group."""
+        return self._process.pid
+
     def poll(self) -> int | None:
         """Its exit code, negative for a signal; none while it runs."""
         if self.code is None:
-            pid, status, usage = os.wait4(self.pid, os.WNOHANG)
+            pid, status, usage = os.wait4(self._process.pid, os.WNOHANG)
             if pid:
-                self.code = os.waitstatus_to_exitcode(status)
-                if self._process:
-                    self._process.returncode = self.code
+                self.code = self._process.returncode = os.waitstatus_to_exitcode(status)
                 self.cpu_seconds = usage.ru_utime + usage.ru_stime
                 _kill(self.pid, signal.SIGKILL)  # what it may have left in its group
         return self.code

@@ -26,7 +26,6 @@ from sq.recipe.jobs import check
 from sq.recipe.load import Recipe
 from sq.recipe.plan import NAME as PLAN
 from sq.recipe.plan import learn, write_plan
-from sq.recipe.preload import Preload, open_preload
 from sq.recipe.process import StageProcess, end_left_behind, stop
 from sq.recipe.progress import ProgressDisplay, stage_summary
 from sq.recipe.record import RecipeRecord, Status, now, output_digest, updated_record
@@ -135,7 +134,6 @@ class _Run:
         self.started: float | None = None
         self.seconds_before = record.seconds
         self.environment: dict[str, str] = {}
-        self.preload: Preload | None = None
 
     def run(self, stages: Sequence[Stage], jobs: Mapping[str, Any]) -> RecipeResult:
         """Run what is not done; `jobs` are those of stages that were checked already."""
@@ -188,9 +186,6 @@ class _Run:
                     if self._can_start(stage):
                         waiting.remove(stage)
                         self._start(stage)
-                        self.preload = self.preload or open_preload(
-                            self.recipe, waiting, self.jobs, self.devices, self._environment(stage)
-                        )
                 for process in [p for p in self.running.values() if p.poll() is not None]:
                     if self._is_to_restart(process):
                         waiting.insert(0, process.stage)
@@ -205,8 +200,6 @@ class _Run:
             raise
         finally:
             self.display.clear()
-            if self.preload:
-                self.preload.close()
 
     def _pass_over(self, waiting: list[Stage]) -> None:
         for name, why in pass_over(self.recipe, self.record, waiting, self.finished).items():
@@ -229,17 +222,14 @@ class _Run:
                     "it again"
                 )
             remove(own)
-        words = tracking_overrides(self.recipe, stage)
-        process = StageProcess(stage, words, self._environment(stage), Path(own.log), self.preload)
+        environment = {**self.environment, **self.devices.environment(stage.name)}
+        process = StageProcess(stage, tracking_overrides(self.recipe, stage), environment, Path(own.log))
         self.running[stage.name] = process
         own.status, own.process, own.input_digests = Status.RUNNING, process.name, inputs
         own.attempts += 1
         self.record.write()
         if not self.display.is_live:
             self.display.print_line(f"{self._label(stage.name)} started")
-
-    def _environment(self, stage: Stage) -> dict[str, str]:
-        return {**self.environment, **self.devices.environment(stage.name)}
 
     def _is_to_restart(self, process: StageProcess) -> bool:
         """Whether it ended because a few requests failed, and is to ask for those again."""
@@ -267,7 +257,9 @@ class _Run:
         own.last = stage_summary(own.script, Path(own.output_dir), process.tail(1))
         self.finished.add(name)
         self.result.ran.append(name)
-        with suppress(OSError, ValueError, KeyError, SqError):  # from a plan of an earlier version nothing is learnt
+        with suppress(
+            OSError, ValueError, KeyError, SqError
+        ):  # a plan of an earlier version: nothing is learnt from it
             learn(self.recipe, own)
         self._write_status(Status.RUNNING)
         self.display.print_line(f"{self._label(name)} {clock(own.seconds):>12}  {own.last}".rstrip())

@@ -11,8 +11,6 @@ import pytest
 import yaml
 from forked_command import run
 
-from sq.core.ledger import read_manifest, read_rejects, read_rows
-
 ROOT = Path(__file__).resolve().parents[2]
 FORKED_RUN = Path(__file__).with_name("forked_run.py")
 SMALL = {
@@ -21,7 +19,6 @@ SMALL = {
     "set": {"tracking": "none"},
     "scripts": {"synthesize": {"engine": "oracle", "engine.error_rate": 0.2}, "train": {"trainer.threads": 1}},
     "tracking": {"enabled": False},
-    "preload": False,
     "stages": {
         "labels": {"script": "synthesize", "set": {"stage": "fail_rate", "limit": 24, "stage.n": 2}},
         "answers": {"script": "synthesize", "set": {"stage": "answers", "input": "@labels", "stage.n": 2}},
@@ -84,23 +81,3 @@ def environment() -> dict[str, str]:
 def _environment():
     """The environment of such a process."""
     return environment()
-
-
-@pytest.fixture(scope="session")
-def content():
-    """`content(directory)` -> what the stages of the small recipe hold, but for the ids of the runs that made it."""
-    return _content
-
-
-def _content(directory):
-    def plain(row):
-        return {k: plain(v) if isinstance(v, dict) else v for k, v in row.items() if k != "run"}
-
-    found = {}
-    for name in ("labels", "answers", "select"):
-        place = directory / "outputs/small" / name
-        assert read_manifest(place).finished
-        rejects = [{**r, "row": plain(json.loads(r["row"]))} for r in read_rejects(place)]
-        found[name] = [plain(r) for r in read_rows(place)], rejects
-    found["weights"] = (directory / "outputs/small/sft/model/model.safetensors").read_bytes()
-    return found

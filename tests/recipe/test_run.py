@@ -167,8 +167,7 @@ def test_a_stage_of_which_a_few_requests_failed_is_started_again(tmp_path, envir
     other = {"script": "synthesize", "set": {"stage": "answers", "input": "@labels", "engine": "oracle"}}
     recipe = {
         "_target_": "sq.recipe.config.RecipeConfig", "title": "By an endpoint", "set": {"tracking": "none"},
-        "preload": False, "tracking": {"enabled": False},
-        "stages": {"labels": {"script": "synthesize", "set": stage}, "answers": other},
+        "tracking": {"enabled": False}, "stages": {"labels": {"script": "synthesize", "set": stage}, "answers": other},
     }  # fmt: skip
     (tmp_path / "endpoint.yaml").write_text(yaml.safe_dump(recipe, sort_keys=False))
     endpoint = Endpoint()

@@ -11,7 +11,7 @@ from sq.core.ledger import read_manifest
 
 @pytest.mark.slow
 def test_the_papers_recipe_runs_to_its_end_with_the_tiny_model(tmp_path):
-    words = ["scalequest-math", "--tiny", "engine=hf", "tracking=none", "parallel=2", "preload=false", "output_dir=out"]
+    words = ["scalequest-math", "--tiny", "engine=hf", "tracking=none", "parallel=2", "output_dir=out"]
     done = run(Path(__file__).with_name("forked_run.py"), ["run", *words], tmp_path)
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "out/recipe.json").read_text())
