@@ -16,13 +16,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, overload
 
+from sq.api_rows import Rows, as_input, check, domain_of
 from sq.core.compose import compose
 from sq.core.config import JOBS, build, load_target, nearest
 from sq.core.errors import ConfigError
 from sq.core.quoting import override
-from sq.core.rows_domain import domains_in
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
     from sq.eval.grader import Grader
     from sq.recipe.load import Recipe
     from sq.recipe.run import RecipeResult
-
-Rows: TypeAlias = "Iterable[Mapping[str, Any]] | str | Path"
-"""Rows as dicts (a list, a data set), or where they are: a file, a stage's directory, a dataset of the hub."""
 
 READING = ("limit", "where", "columns")
 """Arguments that say how the rows are read: settings of the command, not of its stage."""
@@ -76,8 +73,8 @@ def load_model(
     """
     from sq.models.load import check_path
 
-    _check("name", name, str, NAMED)
-    _check("engine", engine, str, "the name of one: 'vllm', 'hf', 'openai', 'oracle', 'auto'")
+    check("name", name, str, NAMED)
+    check("engine", engine, str, "the name of one: 'vllm', 'hf', 'openai', 'oracle', 'auto'")
     if path is not None:
         check_path(str(path))
     model = Model(name, None if path is None else str(path), engine, _words(overrides))
@@ -91,7 +88,7 @@ def questions(
 ) -> Dataset:  # fmt: skip
     """Questions of a model (`stage=questions`): from nothing but its chat prefix, or by another source (`evol`,
     `fewshot`, ...) from `rows` as seeds, else from the domain's own problems."""
-    _check("source", source, str, "the name of one: 'prefix', 'evol'")
+    check("source", source, str, "the name of one: 'prefix', 'evol'")
     words = [override("source", source), *_words(settings.pop("overrides", ()))]
     return _synthesize("questions", rows, model, {"count": count, **settings, "overrides": words}, domain)
 
@@ -101,7 +98,7 @@ def filter(  # noqa: A001
     domain: str | None = None, **settings: Any,
 ) -> Dataset:  # fmt: skip
     """The rows that the filters keep, with what they found as columns (`stage=filter`); `model` judges solvability."""
-    _check("filters", filters, (list, tuple), "a list of names: ['format', 'duplicates']")
+    check("filters", filters, (list, tuple), "a list of names: ['format', 'duplicates']")
     words = [override("filters", list(filters)), *_words(settings.pop("overrides", ()))]
     return _synthesize("filter", rows, model, {**settings, "overrides": words}, domain)
 
@@ -122,12 +119,12 @@ def train(
     seed: int = 0, tracking: str = "none", overrides: Sequence[str] = (), **settings: Any,
 ) -> Model:  # fmt: skip
     """Train a model (`stage`: qft, qpo, sft, difficulty, reward, pretrain); the model that came of it."""
-    _check("stage", stage, str, "the name of one: 'qft', 'sft'")
-    _check("rows", rows, (str, Path, Iterable), "rows or where they are; 'domain' for the domain's own problems")
-    _check("output_dir", output_dir, (str, Path), "a directory, which the model stays in")
+    check("stage", stage, str, "the name of one: 'qft', 'sft'")
+    check("rows", rows, (str, Path, Iterable), "rows or where they are; 'domain' for the domain's own problems")
+    check("output_dir", output_dir, (str, Path), "a directory, which the model stays in")
     base = _model(model)
-    with _as_input(rows) as (data, domains):
-        words = [*base.words(engine=False), override("domain", domain or _domain_of(domains))]
+    with as_input(rows) as (data, domains):
+        words = [*base.words(engine=False), override("domain", domain or domain_of(domains))]
         words += [override("data.input", data), override("tracking", tracking), override("seed", seed)]
         words += [override(f"data.{key}", settings.pop(key)) for key in READING if key in settings]
         words += _words(overrides)
@@ -140,7 +137,7 @@ def evaluate(
     tracking: str = "none", overrides: Sequence[str] = (), **settings: Any,
 ) -> dict[str, dict[str, float]]:  # fmt: skip
     """The metrics of a model by benchmark; settings are those of `evaluate.py`, such as `limit=100`."""
-    _check("benchmark", benchmark, (str, list, tuple), "a name of conf/benchmark/, or a list of them")
+    check("benchmark", benchmark, (str, list, tuple), "a name of conf/benchmark/, or a list of them")
     names = [benchmark] if isinstance(benchmark, str) else list(benchmark)
     words = [*_model(model).words(), override("benchmark", names), override("tracking", tracking)]
     words += [override(key, value) for key, value in settings.items()]
@@ -162,10 +159,10 @@ def grade(
 
     if profile not in (profiles := [each.value for each in Profile]):
         raise ConfigError(f"profile={profile!r} is not one of {', '.join(profiles)}{nearest(str(profile), profiles)}")
-    _check("prediction", prediction, Iterable, "a text, or a list of texts")
-    _check("reference", reference, (Iterable, int, float), "a text, or a list of texts")
+    check("prediction", prediction, Iterable, "a text, or a list of texts")
+    check("reference", reference, (Iterable, int, float), "a text, or a list of texts")
     if isinstance(prediction, str):
-        _check("reference", reference, (str, int, float), "a text, as prediction is one, or two lists")
+        check("reference", reference, (str, int, float), "a text, as prediction is one, or two lists")
         return _grader().grade_one(Pair(prediction=prediction, reference=str(reference), question=question), profile)
     prediction = list(prediction)  # a generator too
     reference = reference if isinstance(reference, str | int | float) else list(reference)
@@ -175,14 +172,14 @@ def grade(
             f"{len(prediction)} predictions and {given} as reference: give two lists of the same length, or two texts"
         )
     for text in (*prediction, *reference):
-        _check("a text of prediction or reference", text, str, "a text; an answer that there is not is ''")
+        check("a text of prediction or reference", text, str, "a text; an answer that there is not is ''")
     pairs = [Pair(prediction=p, reference=r) for p, r in zip(prediction, reference, strict=True)]
     return list(_grader().grade(pairs, profile))
 
 
 def rejects(directory: str | Path) -> Dataset:
     """The rejected rows of a stage's or training's directory: reason, detail, and the row itself as JSON."""
-    _check("directory", directory, (str, Path), "the directory of a stage or training")
+    check("directory", directory, (str, Path), "the directory of a stage or training")
     import pyarrow as pa
     from datasets import Dataset
 
@@ -210,7 +207,7 @@ class Pipeline:
     def __init__(self, name: str, overrides: Sequence[str] = (), *, tiny: bool = False) -> None:
         from sq.recipe.load import load_recipe
 
-        _check("name", name, str, "the name of a recipe, as 'demo', or its YAML")
+        check("name", name, str, "the name of a recipe, as 'demo', or its YAML")
         self.recipe: Recipe = load_recipe(name, _words(overrides), tiny=tiny)
 
     def plan(self) -> str:
@@ -247,8 +244,8 @@ def _synthesize(
     output_dir, overrides = given.pop("output_dir", None), _words(given.pop("overrides", ()))
     words = [override(key, given.pop(key)) for key in ("seed", *READING) if key in given]
     words.append(override("tracking", given.pop("tracking", "none")))
-    with _as_input(rows) as (data, domains), _directory(output_dir) as directory:
-        own = [*_model(model).words(), override("domain", domain or _domain_of(domains))]
+    with as_input(rows) as (data, domains), _directory(output_dir) as directory:
+        own = [*_model(model).words(), override("domain", domain or domain_of(domains))]
         own += [override("input", data)] if data else []
         scores = [override("stage.scores", str(directory / "scores"))] if stage == "filter" and not output_dir else []
         _run("synthesize", stage, [*words, *own, *scores, *overrides], given, directory)
@@ -267,64 +264,13 @@ def _run(
 
 
 def _model(model: Model | str) -> Model:
-    _check("model", model, (str, Model), NAMED)
+    check("model", model, (str, Model), NAMED)
     return model if isinstance(model, Model) else Model(model)
 
 
 def _words(overrides: Sequence[str]) -> tuple[str, ...]:
-    _check("overrides", overrides, (list, tuple), "a list: ['seed=1']")
+    check("overrides", overrides, (list, tuple), "a list: ['seed=1']")
     return tuple(overrides)
-
-
-def _check(name: str, value: Any, kinds: type | tuple[type, ...], wanted: str) -> None:
-    """Refuse what is given in place of an argument, before Hydra or a loop takes it for something else."""
-    if not isinstance(value, kinds):
-        raise ConfigError(f"{name} is {value!r:.60}; give {wanted}")
-
-
-@contextmanager
-def _as_input(rows: Rows | None) -> Iterator[tuple[str | None, set[Any]]]:
-    """The name of an input that has these rows, and the domains that they name."""
-    if rows is None or isinstance(rows, str | Path):
-        yield (None, set()) if rows is None else (str(rows), domains_in(Path(rows)))
-        return
-    from sq.data.readers import plain
-
-    with tempfile.TemporaryDirectory(prefix="sq-") as scratch:
-        path, domains = Path(scratch) / "rows.jsonl", set()
-        with path.open("w", encoding="utf-8") as file:
-            for row in _checked(rows):
-                domains.add(str(row.get("domain")))
-                file.write(json.dumps(row, default=plain) + "\n")
-        if not domains:
-            raise ConfigError("no rows are given")
-        yield str(path), domains
-
-
-def _checked(rows: Iterable[Any]) -> Iterator[dict[str, Any]]:
-    """Each row as a dict."""
-    _check("rows", rows, Iterable, "a list of dicts, a data set, or the name of a file")
-    if isinstance(rows, Mapping) and any(hasattr(value, "column_names") for value in rows.values()):
-        raise ConfigError(
-            f"rows is a data set of several splits ({', '.join(rows)}); give one: rows[{next(iter(rows))!r}]"
-        )
-    if hasattr(rows, "to_dict") and hasattr(rows, "iloc"):
-        raise ConfigError('rows is a pandas DataFrame; give its rows as dicts: rows.to_dict("records")')
-    if isinstance(rows, Mapping):
-        raise ConfigError("rows is one dict; give a list of rows: [{'question': ...}]")
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row, Mapping):
-            raise ConfigError(f"row {number} is {row!r:.60}; a row is a dict of columns: {{'question': ...}}")
-        yield dict(row)
-
-
-def _domain_of(names: set[Any]) -> str:
-    """The domain that rows name, where they agree on one of ours; else the command's default."""
-    from sq.core.config_help import groups
-    from sq.domains.base import DEFAULT_DOMAIN
-
-    (name,) = names if len(names) == 1 else (None,)
-    return name if name in groups()["domain"] else DEFAULT_DOMAIN
 
 
 @contextmanager

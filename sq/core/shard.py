@@ -259,5 +259,5 @@ def other_items(directory: Path, first: int) -> LedgerError:
     """The error for items that are not those a ledger was begun with."""
     return LedgerError(
         f"{directory}: the items from number {first} on are not those it was begun with: the input has "
-        f"changed since (rows added, removed or reordered). {OTHER_DIRECTORY}"
+        f"changed since (rows added, removed or reordered), or an earlier version read it. {OTHER_DIRECTORY}"
     )

@@ -190,6 +190,7 @@ class WorkerPool:
     def _on_count(self, worker: Worker, count: int, rejects: Sequence[str], usages: Sequence[Any]) -> None:
         if any(usage.requests or usage.scored for usage in usages) or (count and not self._asks):
             worker.served, worker.result_at = True, time.monotonic()
+            self._suspects.has_served(worker.parts)
             if any(index in self._suspects for index in worker.parts):  # what it fails at there is a row's
                 worker.failures = 0
         self._progress.update(count, rejects=rejects)
@@ -229,8 +230,9 @@ class WorkerPool:
         held = len(worker.parts)
         if held >= min((self._most_beside(i) for i in worker.parts), default=self._ahead):
             return None
-        fitting = (i for i in self._again if held < self._most_beside(i) and (waits or i not in self._suspects))
-        index = next(fitting, None)
+        several = sum(other.served and other.link is not None for other in self._workers) > 1
+        fitting = (i for i in self._again if held < self._most_beside(i))
+        index = next((i for i in fitting if self._suspects.is_for(i, worker.number, waits, several)), None)
         if index is not None:
             self._again.remove(index)
             given: Assignment | None = self._ledger.assignment(index)
@@ -240,7 +242,7 @@ class WorkerPool:
         if given is None:
             return None
         worker.parts.add(given.index)
-        suspects = self._suspects.of(given.index, [other.number for other in self._workers if other.served])
+        suspects = self._suspects.of(given.index, [other.number for other in self._workers if other.served], several)
         committed = tuple(sorted(self._ledger.manifest.parts)[:1]) if suspects else ()
         return given, replace(suspects, committed=committed) if suspects else None
 
@@ -296,7 +298,7 @@ class WorkerPool:
 
     def _worker_failed(self, worker: Worker, end: WorkerEnd, error: Exception | None = None) -> None:
         """A worker has met an error, or its process has ended: its parts are for others, its place for a new one."""
-        if not end.from_outside:
+        if not end.from_outside or self._suspects.add_outside(worker.parts):
             worker.failures += 1
             self._suspects.add(worker.number, worker.parts, worker.at)
         self._take_back(worker)

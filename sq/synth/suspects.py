@@ -2,8 +2,8 @@
 
 A part that has ended a worker is given with fewer others. One that has ended two, the last of which held no other, is
 suspected: its rows are asked a few at a time, those of a few that ended a worker one by one, each named before. A row
-is deadly once it has ended two workers that were asked it alone, counting only workers that served something else
-before or after: of any other the engine itself may be broken.
+is deadly once it has ended two workers that were asked it alone (one worker twice, where there is no other), counting
+only workers that served something else before or after: of any other the engine itself may be broken.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 log = logging.getLogger(__name__)
 ENDED = 2
 """Workers that a part ends before it is suspected, and a row, asked alone, before it is given up."""
+OUTSIDE = 4
+"""Ends from outside at the same part, with no result in between, from which on the part may be their cause."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,8 @@ class SuspectedParts:
 
     def __init__(self) -> None:
         self._ended: Counter[int] = Counter()
+        self._outside: Counter[int] = Counter()
+        self._last: dict[int, int] = {}
         self._alone: dict[int, dict[str, list[int]]] = {}
 
     def __contains__(self, index: int) -> bool:
@@ -40,6 +44,7 @@ class SuspectedParts:
 
     def add(self, worker: int, parts: Collection[int], at: Collection[str]) -> None:
         """A worker has failed that held these parts, or was at these rows of the one suspected part that it held."""
+        self._last.update(dict.fromkeys(parts, worker))
         if at:
             (index,) = parts
             rows = self._alone[index]
@@ -56,13 +61,31 @@ class SuspectedParts:
                 )
                 self._alone[index] = {}
 
-    def of(self, index: int, served: Collection[int]) -> Suspects | None:
-        """What is known of a part, given the workers that have served something; None where it is not suspected."""
+    def add_outside(self, parts: Collection[int]) -> bool:
+        """A worker that held these parts was ended from outside; whether that came too often to be by chance."""
+        self._outside.update(parts)
+        return any(index in self or self._outside[index] > OUTSIDE for index in parts)
+
+    def has_served(self, parts: Collection[int]) -> None:
+        """A worker that holds these parts has given a result."""
+        for index in parts:
+            self._outside.pop(index, None)
+
+    def of(self, index: int, served: Collection[int], several: bool) -> Suspects | None:
+        """What is known of a part, given the workers that have served something, and whether there are several.
+
+        None where it is not suspected.
+        """
         if index not in self:
             return None
         rows = self._alone[index]
-        deadly = {key for key, ended in rows.items() if sum(number in served for number in ended) >= ENDED}
-        return Suspects(alone={key: len(ended) for key, ended in rows.items()}, deadly=frozenset(deadly))
+        ended = {key: [number for number in numbers if number in served] for key, numbers in rows.items()}
+        deadly = {key for key, numbers in ended.items() if len(set(numbers) if several else numbers) >= ENDED}
+        return Suspects(alone={key: len(numbers) for key, numbers in rows.items()}, deadly=frozenset(deadly))
+
+    def is_for(self, index: int, worker: int, waits: bool, several: bool) -> bool:
+        """Whether a worker may have a part: a suspected one is for one that waits, and that it has not just ended."""
+        return index not in self or (waits and not (several and self._last.get(index) == worker))
 
     def most_beside(self, index: int, ahead: int) -> int:
         """How many parts a worker may hold that holds this one: fewer each time, so few are suspected."""
@@ -70,8 +93,8 @@ class SuspectedParts:
 
     def done(self, index: int) -> None:
         """A part is committed, or left."""
-        self._ended.pop(index, None)
-        self._alone.pop(index, None)
+        for known in (self._ended, self._outside, self._last, self._alone):
+            known.pop(index, None)
 
     def any_ended_twice(self) -> bool:
         """Whether two workers have ended with one part, so that it may be due to its rows."""

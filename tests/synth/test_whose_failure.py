@@ -20,7 +20,7 @@ from sq.engine.meter import Usage
 from sq.engine.ray import WorkerEnd
 from sq.synth.launchers import _LocalProcess
 from sq.synth.pool import TRIES
-from sq.synth.suspects import SuspectedParts
+from sq.synth.suspects import OUTSIDE, SuspectedParts
 
 GIVEN = ("input=domain", "engine.error_rate=0.2", "part_size=8", "limit=40")
 KILLED = WorkerEnd("its process was ended by SIGKILL")
@@ -35,22 +35,41 @@ def suspected():
 
 
 @pytest.mark.parametrize(
-    ("ended", "served", "deadly"),
+    ("ended", "served", "several", "deadly"),
     [
-        ([[7], [0], [1]], {0, 1}, set()),
-        ([["a", "b"], ["a", "b"]], {0}, set()),
-        ([["a"]], {0}, set()),
-        ([["a"], ["b"]], {0}, set()),
-        ([["a"], ["a"]], {0}, {"a"}),
-        ([["a"], ["a"]], set(), set()),  # it has served nothing: its engine may be broken
-        ([["a"], ["a"]], {1}, set()),
+        ([["a"], ["a"]], {0, 1}, True, {"a"}),
+        ([["a"], ["a"]], {0}, True, set()),  # worker 1 has served nothing: its engine may be broken
+        ([["a"], ["a"], ["a"]], {0}, True, set()),
+        ([["a"], ["a"]], {0}, False, set()),
+        ([["a"], ["a"], ["a"]], {0}, False, {"a"}),  # there is no other to ask
+        ([["a"]], {0, 1}, True, set()),
+        ([["a"], ["b"]], {0, 1}, True, set()),
+        ([["a", "b"], ["a", "b"]], {0, 1}, True, set()),
+        ([[7], [0], [1]], {0, 1}, True, set()),
     ],
 )
-def test_a_row_is_deadly_that_ended_two_workers_asked_alone_which_serve_others(ended, served, deadly):
+def test_a_row_is_deadly_that_ended_two_workers_asked_alone_which_serve_others(ended, served, several, deadly):
     parts = suspected()
-    for at in ended:
-        parts.add(0, {0}, at if isinstance(at[0], str) else [])
-    assert parts.of(0, served).deadly == deadly
+    for number, at in enumerate(ended):
+        parts.add(number % 2, {0}, at if isinstance(at[0], str) else [])
+    assert parts.of(0, served, several).deadly == deadly
+
+
+def test_a_suspected_part_goes_to_another_worker_than_it_has_just_ended():
+    parts = suspected()
+    assert not parts.is_for(0, 1, True, True) and parts.is_for(0, 0, True, True)
+    assert parts.is_for(0, 1, True, False), "there is no other"
+    assert not parts.is_for(0, 0, False, True), "beside other parts none is"
+    assert parts.is_for(1, 1, False, True)
+
+
+def test_ends_from_outside_that_come_at_the_same_part_again_and_again_are_not_chance():
+    """A row that takes all memory is ended by SIGTERM where something watches, or takes its node with it."""
+    parts = SuspectedParts()
+    often = [parts.add_outside({0, 1}) for _ in range(OUTSIDE + 1)]
+    assert often == [False] * OUTSIDE + [True]
+    parts.has_served({1})
+    assert parts.add_outside({0}) and not parts.add_outside({1})
 
 
 def test_a_worker_that_fails_at_a_suspected_part_is_taken_out_after_three(pool_of_gone):
@@ -65,7 +84,7 @@ def test_a_worker_that_fails_at_a_suspected_part_is_taken_out_after_three(pool_o
         pool_of_gone._start(first)
         pool_of_gone._worker_failed(bad, KILLED)
     assert bad.down and bad.failures == TRIES
-    known = pool_of_gone._suspects.of(0, [w.number for w in pool_of_gone._workers if w.served])
+    known = pool_of_gone._suspects.of(0, [w.number for w in pool_of_gone._workers if w.served], False)
     assert known.alone == {"a": 2, "b": 0, "c": 0} and not known.deadly
 
 
@@ -83,13 +102,13 @@ def test_a_worker_that_serves_rows_of_a_suspected_part_is_not_taken_out(pool_of_
             pool_of_gone._receive(worker)
         pool_of_gone._worker_failed(worker, KILLED)
         assert worker.failures == (1 if asked else worker.failures) and not worker.down
-    assert pool_of_gone._suspects.of(0, [0]).deadly == {"a"}
+    assert pool_of_gone._suspects.of(0, [0], False).deadly == {"a"}
 
 
 def test_ends_from_outside_are_nobodys_failure(pool_of_gone):
     worker = pool_of_gone._workers[0]
     pool_of_gone._start(pool_of_gone._workers[1])
-    for _ in range(2 * TRIES):
+    for _ in range(OUTSIDE):
         connect_worker(pool_of_gone, worker)
         worker.parts = {0}
         pool_of_gone._worker_failed(worker, TERMINATED)
@@ -142,6 +161,11 @@ def die(row):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def be_terminated(row):
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(10)
+
+
 def break_down(row):
     raise EngineError("vLLM died: illegal memory access")
 
@@ -160,7 +184,7 @@ def poison(run, tmp_path, monkeypatch):
     return set_poison
 
 
-@pytest.mark.parametrize("how", [die, break_down])
+@pytest.mark.parametrize("how", [die, break_down, be_terminated])
 def test_a_row_that_ends_its_worker_each_time_costs_itself_alone(run, tmp_path, poison, how):
     """It is left, or else a reject; also where nothing but it is left to show that workers serve."""
     poison(how)
