@@ -45,13 +45,13 @@ _REASON = re.compile(
 )
 """A value and, behind it, a reason for it."""
 _CHANGED = re.compile(
-    r"(?:\bat (?:the )?(?:most|least)|\bup to|"
+    r"(?:\bat (?:the )?(?:most|least)|(?<!rounded )(?<!rounds )\bup to|"
     r"\b(?:more|less|fewer|greater|smaller|larger|bigger|higher|lower|other) than|\bor equal to|"
-    r"\b(?:divisible|divided|multiplied|raised|subtracted|added|coprime|compared|unequal|different|starting|short|"
-    r"any\w*|every\w*|all|number) (?:by|to|from|with|of|than|but)|"
+    r"\b(?:divisible|divided|multiplied|raised|subtracted|added|coprime|compared|unequal|different|starting|"
+    r"any\w*|every\w*|all) (?:by|to|from|with|of|than|but)|"
     r"\b(?:down from|up from|except|excluding|over|under|above|below|beyond)|"
     r"\bout of|\b(?:twice|thrice|double|triple)|[\d}$]\s?(?:\\?%|percent)\$? of|"
-    r"\d\S*\s(?:and|to(?: the)?|through|plus|minus)|"
+    r"(?<![\d.,])(?<!ed from )(?<!ed from \$)\d\S*\s(?:and|to(?: the)?|through|plus|minus)|"
     r"(?:\b(?:half|halves|thirds?|quarters?|fourths?|fifths?|sixths?|sevenths?|eighths?|ninths?|tenths?|percent|square|cube|"
     r"root|factorial|reciprocal|inverse|log(?:arithm)?|times|multiples?|factors?|divisors?|power|negative|opposite|double|"
     r"complement)|\d) of)(?: the)?\s?(?:\$|\\[(\[])?$",
@@ -71,6 +71,12 @@ _OF_THE_ANSWER = re.compile(
     re.IGNORECASE,
 )
 """How words start that say something of an answer that stands before them."""
+_IN_A_SENTENCE = re.compile(
+    r"\b(?:the|an?|in|to|as|on|by|of|for|from|with|without|than|that|this|these|it|we|you|is|are|was|into|per)\b",
+    re.IGNORECASE,
+)
+"""Words of a sentence, which a list of words has not."""
+_NUMERAL = re.compile(r"\d")
 
 
 def last_hashes(text: str) -> re.Match[str] | None:
@@ -123,7 +129,10 @@ def is_changed(sentence: str, value: str) -> bool:
 
 
 def ending_words(text: str, segment: str) -> str:
-    """Words alone that are announced at the end: no number that stands before them is the answer."""
+    """Words alone that are announced at the end; of an answer that stands before them they may say something."""
     words = segment.strip(" .*!")
     ends = bool(words) and is_words(words) and text.rstrip(" .*!\n").endswith(words)
-    return "" if not ends or _OF_THE_ANSWER.match(words) else words
+    if not ends or _OF_THE_ANSWER.match(words):
+        return ""
+    before = text[: text.rindex(words)]
+    return "" if _IN_A_SENTENCE.search(words) and (_NUMERAL.search(before) or "**" in before) else words

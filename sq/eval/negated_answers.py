@@ -38,9 +38,11 @@ _NOT_THE_ANSWER = (
 )
 _VERB_LAST = (r"(?:答え|答|正解)は\s?", r"(?:정답|답)은\s?")
 _IT_IS_NOT = rf"(?:\b(?:it|this|that)\s?{_NOT}|(?:^|(?<=[.!?\n]\s)|(?<=[.!?\n]))not)"
+_LAST_REFUSED = re.compile(rf"{_IT_IS_NOT}\s(?:(?:option|choice)\s)?{_VALUE}[.!\s]*\Z", re.IGNORECASE)
+"""`It is not 7`, at the end."""
+_LAST = 400
+"""Characters within which it stands."""
 _REFUSED = re.compile(
-    # It is not 7, at the end
-    rf"{_IT_IS_NOT}\s(?:(?:option|choice)\s)?{_VALUE}[.!\s]*\Z|"
     # The answer is not 7 but ...
     r"\*{0,2}(?:(?:the|la|die|a)\s)?(?:(?:final|correct|right)\s)?"
     rf"(?:\b{_ANSWER}\s?{_NOT}|{_FOREIGN})\s?{_VALUE}{_REST}(?:{_BUT}|[.!。])?|"
@@ -51,7 +53,7 @@ _REFUSED = re.compile(
     rf"{_VERB_LAST[1]}{_NUMBER}\s?(?:[이가]\s)?아[^.\n]{{0,20}}\.?",
     re.IGNORECASE,
 )
-_MIDDLES = (rf"{_ANSWER}\s?{_NOT}", _NOT_THE_ANSWER, _FOREIGN, _IT_IS_NOT, *_VERB_LAST)
+_MIDDLES = (rf"{_ANSWER}\s?{_NOT}", _NOT_THE_ANSWER, _FOREIGN, *_VERB_LAST)
 """What every negated answer has in it, without the values, which are what makes the whole pattern slow."""
 _MIDDLE = re.compile("|".join(_MIDDLES), re.IGNORECASE)
 _ASCII_MIDDLES = [re.compile(middle) for middle in _MIDDLES if middle not in _VERB_LAST]
@@ -67,9 +69,12 @@ _CONTRAST = re.compile(
     r"(?:\s[A-Za-z]{1,15}(?=\s*(?:[.,;:!?)\n]|$)))?(?P<shut>[)）])?",
     re.IGNORECASE,
 )
-_CONTRASTING = re.compile(r"not\s|neither\s|rather\s|instead\s|opposed\s|unlike\s|不|非", re.IGNORECASE)
 _CONTRASTS = re.compile(_INSTEAD, re.IGNORECASE)
 """What every contrast has in it."""
+_ASCII_CONTRASTS = re.compile(_INSTEAD)
+"""The same for lower-case ASCII."""
+_CONTRASTING = ("not", "neither", "rather", "instead", "opposed", "unlike")
+"""In an ASCII text no value is set against another without one of them."""
 _AFTER_VALUE = re.compile(
     r"(?:[\d%°$}\])]|\d\s?(?:[A-Za-z]{1,15}|[\u4e00-\u9fff]{1,4})|[$}]\s[A-Za-z]{1,15}|(?<![A-Za-z])\(?[A-J]\)?)\*{0,2}$",
     re.ASCII,
@@ -83,18 +88,33 @@ _NEGATING = ("not", "n't", "neither", "\\ne", "no es", "nicht", "n'est", "non ")
 
 def without_negated_answers(text: str) -> str:
     """The text without the sentences that say what is not the answer, and without the values set against others."""
-    if _CONTRASTING.search(text) and _CONTRASTS.search(text):
+    if _may_contrast(text):
         text = _CONTRAST.sub(_without_the_other, text)
-    if not _may_have_one(text):
+    if not _may_negate(text):
         return text
-    return _REFUSED.sub(lambda match: "The answer is " if match.group("but") else " ", text)
+    if _may_have_one(text):
+        text = _REFUSED.sub(lambda match: "The answer is " if match.group("but") else " ", text)
+    last = _LAST_REFUSED.search(text, max(0, len(text) - _LAST))
+    return f"{text[: last.start()]} " if last else text
+
+
+def _may_contrast(text: str) -> bool:
+    if not text.isascii():
+        return bool(_CONTRASTS.search(text))
+    lower = text.lower()
+    return any(word in lower for word in _CONTRASTING) and bool(_ASCII_CONTRASTS.search(lower))
+
+
+def _may_negate(text: str) -> bool:
+    lower = text.lower()
+    return not text.isascii() or any(word in lower for word in _NEGATING)
 
 
 def _may_have_one(text: str) -> bool:
     if not text.isascii():
         return bool(_MIDDLE.search(text))
     lower = text.lower()
-    return any(word in lower for word in _NEGATING) and any(middle.search(lower) for middle in _ASCII_MIDDLES)
+    return any(middle.search(lower) for middle in _ASCII_MIDDLES)
 
 
 def _without_the_other(contrast: re.Match[str]) -> str:

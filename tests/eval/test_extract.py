@@ -181,7 +181,7 @@ NEGATED = (
     "La respuesta final no es 7, sino 8",
     "Die Antwort lautet nicht 7", "La reponse n'est pas 7", "La réponse n’est pas 7", "A resposta não é 7",
     "La risposta non è 7", "Ответ: не 7", "答案不是 7", "答えは 7 ではない。", "정답은 7 이 아니다.",
-    "Answer:** not 7", "It is not 7.", "Not (A)", "That can't be $7$", "the answer to this problem is certainly not 7",
+    "Answer:** not 7", "the answer to this problem is certainly not 7",
 )  # fmt: skip
 
 
@@ -192,6 +192,13 @@ def test_the_quick_look_for_negations_sees_all_that_the_pattern_does(text):
         assert without_negated_answers(case) == negated_answers._REFUSED.sub(
             lambda match: "The answer is " if match.group("but") else " ", case
         )
+
+
+@pytest.mark.parametrize("text", ["It is not 7.", "Not (A)", "That can't be $7$", "IT ISN'T 7", "那么 it is not 7"])
+def test_what_it_is_not_is_no_answer_at_the_end_alone(text):
+    assert "7" not in without_negated_answers(text) and "(A)" not in without_negated_answers(text)
+    later = f"{text} Hence 9."
+    assert without_negated_answers(later) == later
 
 
 @pytest.mark.parametrize(

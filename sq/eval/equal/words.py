@@ -57,7 +57,7 @@ _ARTICLE = re.compile(r"^(?:an?|the)\s+(?=\w{2})")
 _TEXT_WRAP = re.compile(r"\\(?:text|mathrm|mathbf|operatorname|mathsf|mathit|textbf)\s*\{([^{}]*)\}")
 _CHOICE = re.compile(r"\(?\s*([A-Ja-j])\s*\)?\s*[.:)]?", re.ASCII)
 _ALONE = (
-    r"(?!\s*(?:[,/&]|\b(?:or|and|nor)\b)\s*(?:(?:option|choice)\s)?\(?(?-i:[A-J])\b|"
+    r"(?!\s*(?:[,/&]|\b(?:or|and|nor)\b)\s*(?:(?:option|choice)\s)?\(?(?-i:[A-J])\b(?!\s[a-z])|"
     r"\s+(?:is|are|fails?\b)(?!\s+(?:correct|right)))"
 )
 """Behind a choice: no other one, and nothing that is said of it."""
