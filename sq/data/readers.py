@@ -267,10 +267,15 @@ def _csv(stream: IO[bytes], name: str, form: str, header: bool, encoding: str | 
                 yield bad_row(name, number, "field_count", detail, raw)
 
 
+_QUOTED = re.compile(r'(^|[,;\t|])"(?:[^"]|"")*"')
+"""A quoted field; an inch mark within a field quotes nothing."""
+
+
 def _with_delimiter(lines: Lines, form: str, header: bool = True) -> tuple[Lines, str]:
     """The lines, and what their fields are told apart by, as far as the first of them shows it outside of quotes.
 
-    A bar is in formulas too: it tells only the names of a header apart. Excel may say it in a line of its own, `sep=;`.
+    A bar is in formulas too: it tells only the names of a header apart, and where the next line has as many. Excel may
+    say it in a line of its own, `sep=;`.
     """
     csv.field_size_limit(MAX_LINE)
     first = next(lines, (0, ""))
@@ -281,9 +286,14 @@ def _with_delimiter(lines: Lines, form: str, header: bool = True) -> tuple[Lines
         text = str(first[1])
     if form != "tsv" and (said := re.fullmatch(r"sep=(.)\s*", text)):
         return lines, said[1]
-    bare = re.sub(r'"[^"]*"', "", text)
-    known = ",;\t|" if header else ",;\t"
-    return itertools.chain([first], lines), "\t" if form == "tsv" else next((d for d in known if d in bare), ",")
+    bare = _QUOTED.sub(r"\1", text)
+    delimiter = "\t" if form == "tsv" else next((d for d in ",;\t" if d in bare), ",")
+    ahead = [first]
+    if header and delimiter == "," and "," not in bare and "|" in bare and all(map(str.strip, text.split("|"))):
+        ahead += itertools.islice(lines, 1)
+        if ahead[1:] and _QUOTED.sub(r"\1", str(ahead[1][1])).count("|") == bare.count("|"):
+            delimiter = "|"
+    return itertools.chain(ahead, lines), delimiter
 
 
 def _csv_records(lines: Lines, name: str, delimiter: str) -> Iterator[tuple[int, list[str] | BadRow, str]]:

@@ -239,9 +239,11 @@ def _varied(runs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     copies = [key for key in varied if key.startswith("source.") and _is_copy(key, key.removeprefix("source."), runs)]
     copies += [key for key in varied if key.startswith("model.") and _follows(key, "model.name", runs)]
     varied = [key for key in varied if key not in copies]
+    every = varied
     if len(varied) > 4:  # runs of different kinds have little in common
         varied = [key for key in varied if "-" not in values[key]][:4]
-    for key in (key for key in _OVER_SEEDS if len(values[key]) > 1):
+    others = (key for key in (*every, *_OVER_SEEDS) if key not in varied and len(values[key]) > 1)
+    for key in others:
         of_seed: dict[tuple[str, ...], set[str]] = defaultdict(set)
         for run in runs:
             of_seed[tuple(value_of(run, k) for k in ("sq.stage", *varied, "seed"))].add(value_of(run, key))

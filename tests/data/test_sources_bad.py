@@ -131,21 +131,6 @@ def test_final_answers_that_are_taken_for_solutions_are_warned_of(tmp_path, capl
     assert len(warnings) == warned and all("columns={solution: answer}" in m for m in warnings)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        '"Frage, kurz";Antwort\nWhat is 2 + 2?;4\n',
-        'sep=;\r\n"Frage, kurz";Antwort\r\nWhat is 2 + 2?;4\r\n',
-        "Frage, kurz|Antwort\nWhat is 2 + 2?|4\n".replace("Frage, kurz", '"Frage, kurz"'),
-        '"Frage, kurz";Antwort\rWhat is 2 + 2?;4\r',
-    ],
-)
-def test_csv_as_spreadsheets_write_it(tmp_path, text):
-    path = put(tmp_path, text, "a.csv")
-    (row,) = read(path, columns={"question": "Frage, kurz", "answer": "Antwort"})
-    assert (row["question"], row["answer"]) == ("What is 2 + 2?", "4")
-
-
 def test_without_a_header_a_bar_is_of_the_text(tmp_path):
     (row,) = read(put(tmp_path, "What is |x|?\n", "a.csv"), header=False, columns={"question": "0"})
     assert row["question"] == "What is |x|?"

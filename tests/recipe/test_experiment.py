@@ -12,7 +12,7 @@ import pytest
 from sq import cli
 from sq.core.errors import SqError
 from sq.core.tracking import TrackingConfig, track
-from sq.recipe.experiment import compare_runs, format_comparison, less_is_better
+from sq.recipe.experiment import _varied, compare_runs, format_comparison, less_is_better
 from sq.recipe.experiment_plot import figure, write
 
 LOSSES = {(1e-4, 100): (2.0, 2.2), (1e-4, 400): (1.6, 1.7), (1e-3, 100): (1.8, 1.9), (1e-3, 400): (1.1, 1.3)}
@@ -107,6 +107,14 @@ def test_models_are_no_repetition_of_each_other(store, experiment, by, groups):
     """By name, else by the weights where one seed has several; over seeds each may have its own."""
     found = compare_runs(store, experiment)
     assert found.by == by and [len(group.runs) for group in found.groups] == [2] * groups
+
+
+def test_of_many_settings_that_vary_none_is_left_out_by_which_runs_of_one_seed_differ():
+    runs = [
+        {"params": {**dict.fromkeys("abcd", str(n)), "model.name": name, "seed": "0"}, "tags": {"sq.stage": "sft"}}
+        for n in (1, 2) for name in ("tiny", "big")
+    ]  # fmt: skip
+    assert _varied(runs) == ("a", "b", "c", "d", "model.name")
 
 
 def test_what_chooses_rows_tells_runs_apart_and_a_metric_without_a_direction_has_no_best(store):

@@ -1,0 +1,33 @@
+"""CSV as spreadsheets and others write it: what tells its fields apart is seen from its first lines."""
+
+import pytest
+from source_files import put, read
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"Frage, kurz";Antwort\nWhat is 2 + 2?;4\n',
+        'sep=;\r\n"Frage, kurz";Antwort\r\nWhat is 2 + 2?;4\r\n',
+        "Frage, kurz|Antwort\nWhat is 2 + 2?|4\n".replace("Frage, kurz", '"Frage, kurz"'),
+        '"Frage, kurz";Antwort\rWhat is 2 + 2?;4\r',
+    ],
+)
+def test_csv_as_spreadsheets_write_it(tmp_path, text):
+    path = put(tmp_path, text, "a.csv")
+    (row,) = read(path, columns={"question": "Frage, kurz", "answer": "Antwort"})
+    assert (row["question"], row["answer"]) == ("What is 2 + 2?", "4")
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "value"),
+    [
+        ("P(A|B) question\nWhat is x?\n", "P(A|B) question", "What is x?"),
+        ("|x| values\nWhat is |x|?\n", "|x| values", "What is |x|?"),
+        ('Länge (5");Breite (7")\nWhat is 1?;2\n', 'Länge (5")', "What is 1?"),
+        ('a|b\n"x|y"|z\n', "a", "x|y"),
+    ],
+)
+def test_a_bar_or_an_inch_mark_in_a_name_tells_no_fields_apart(tmp_path, text, column, value):
+    (row,) = read(put(tmp_path, text.encode(), "a.csv"), columns={"question": column})
+    assert row["question"] == value
