@@ -23,7 +23,7 @@ TABLE = mutants.table()
 
 def test_every_fault_can_be_planted_and_its_tests_are_there():
     problems = [f"{mutant}: {problem}" for mutant in TABLE if (problem := mutant.problem())]
-    assert not problems, "mend these entries of scripts/mutants/:\n" + "\n".join(problems)
+    assert not problems, "fix these entries of scripts/mutants/:\n" + "\n".join(problems)
 
 
 def test_there_are_faults_enough_and_none_twice():
