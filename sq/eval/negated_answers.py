@@ -65,7 +65,7 @@ _INSTEAD = (
     r"[,，(（]?\s?而?(?:不(?:是|为|為|能是|可能是|選|选|包括)|并?非))"
 )
 _CONTRAST = re.compile(
-    rf"(?P<before>{_INSTEAD})\s?(?:(?:option|choice)\s)?{_OTHER}(?:\s(?:or|nor)\s{_OTHER})?(?![\d^]|[a-z]\b)"
+    rf"(?P<before>{_INSTEAD})\s?(?:(?:option|choice)\s)?{_OTHER}(?:\s(?:or|nor)\s{_OTHER}){{0,4}}(?![\d^]|[a-z]\b)"
     r"(?:\s[A-Za-z]{1,15}(?=\s*(?:[.,;:!?)\n]|$)))?(?P<shut>[)）])?",
     re.IGNORECASE,
 )

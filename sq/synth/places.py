@@ -92,7 +92,7 @@ def able_workers(workers: Sequence[Worker], by_a_row: bool, stage: str, why: str
     texts = {re.sub(r"\d+", "#", f"{type(error)} {error}") for error in errors}
     by_a_row = by_a_row and any(isinstance(error, EngineError | RuntimeError) for error in errors)
     able = [worker for worker in workers if worker.failures < TRIES]
-    if able and (len(texts) > 1 or by_a_row):
+    if able and (len(texts) > 1 or len(errors) < len(workers) or by_a_row):
         return able
     if errors:
         raise errors[-1]

@@ -19,7 +19,7 @@ from sq.domains.oracle import OracleEngine
 from sq.engine.meter import Usage
 from sq.engine.ray import WorkerEnd
 from sq.synth.launchers import _LocalProcess
-from sq.synth.pool import TRIES
+from sq.synth.places import TRIES, Worker, able_workers
 from sq.synth.suspects import OUTSIDE, SuspectedParts
 
 GIVEN = ("input=domain", "engine.error_rate=0.2", "part_size=8", "limit=40")
@@ -155,6 +155,15 @@ def test_few_parts_of_a_share_are_suspected_whose_worker_is_killed(job, tmp_path
             pool._worker_failed(worker, KILLED)
         assert held[0] == 250  # the share, by the directory's part size, whatever the setting is
         assert held[1] <= 20 and sum(index in pool._suspects for index in range(500)) == 1
+
+
+def test_an_early_error_ends_no_stage_whose_other_workers_were_killed():
+    first, other = Worker(0), Worker(1)
+    first.error, first.failures, other.failures = EngineError("no memory left"), 1, TRIES
+    assert able_workers([first, other], False, "answers", "killed") == [first]
+    first.failures = TRIES
+    with pytest.raises(EngineError, match="no memory left"):
+        able_workers([first, other], False, "answers", "killed")
 
 
 def die(row):
