@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from sq.core.errors import ConfigError
-from sq.core.rows_domain import domains_in
+from sq.core.rows_domain import agreed_domain, domains_in
 
 Rows: TypeAlias = "Iterable[Mapping[str, Any]] | str | Path"
 """Rows as dicts (a list, a data set), or where they are: a file, a stage's directory, a dataset of the hub."""
@@ -60,8 +60,6 @@ def _checked(rows: Iterable[Any]) -> Iterator[dict[str, Any]]:
 
 def domain_of(names: set[Any]) -> str:
     """The domain that rows name, where they agree on one of ours; else the command's default."""
-    from sq.core.config_help import groups
     from sq.domains.base import DEFAULT_DOMAIN
 
-    (name,) = names if len(names) == 1 else (None,)
-    return name if name in groups()["domain"] else DEFAULT_DOMAIN
+    return agreed_domain(names) or DEFAULT_DOMAIN

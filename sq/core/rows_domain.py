@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +21,17 @@ def with_domain_of_rows(script: str, arguments: Sequence[str]) -> list[str]:
     given = keys.get(INPUT.get(script, ""), "").strip("'\"")
     if not given or any(key.partition(".")[0] == "domain" for key in keys):
         return list(arguments)
-    domains = domains_in(Path(given))
-    (name,) = domains if len(domains) == 1 else (None,)
-    if name not in groups()["domain"]:
+    name = agreed_domain(domains_in(Path(given)))
+    if name is None:
         return list(arguments)
     log.info("domain=%s, as the rows of %s are", name, given)
     return [*arguments, override("domain", name)]
+
+
+def agreed_domain(domains: Collection[Any]) -> str | None:
+    """The one domain of ours that rows name; None where they name several, or another."""
+    (name,) = domains if len(domains) == 1 else (None,)
+    return name if name in groups()["domain"] else None
 
 
 def domains_in(directory: Path) -> set[Any]:

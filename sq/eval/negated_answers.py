@@ -88,32 +88,27 @@ _NEGATING = ("not", "n't", "neither", "\\ne", "no es", "nicht", "n'est", "non ")
 
 def without_negated_answers(text: str) -> str:
     """The text without the sentences that say what is not the answer, and without the values set against others."""
-    if _may_contrast(text):
+    lower = text.lower()
+    if _may_contrast(text, lower):
         text = _CONTRAST.sub(_without_the_other, text)
-    if not _may_negate(text):
+        lower = text.lower()
+    if text.isascii() and not any(word in lower for word in _NEGATING):
         return text
-    if _may_have_one(text):
+    if _may_have_one(text, lower):
         text = _REFUSED.sub(lambda match: "The answer is " if match.group("but") else " ", text)
     last = _LAST_REFUSED.search(text, max(0, len(text) - _LAST))
     return f"{text[: last.start()]} " if last else text
 
 
-def _may_contrast(text: str) -> bool:
+def _may_contrast(text: str, lower: str) -> bool:
     if not text.isascii():
         return bool(_CONTRASTS.search(text))
-    lower = text.lower()
     return any(word in lower for word in _CONTRASTING) and bool(_ASCII_CONTRASTS.search(lower))
 
 
-def _may_negate(text: str) -> bool:
-    lower = text.lower()
-    return not text.isascii() or any(word in lower for word in _NEGATING)
-
-
-def _may_have_one(text: str) -> bool:
+def _may_have_one(text: str, lower: str) -> bool:
     if not text.isascii():
         return bool(_MIDDLE.search(text))
-    lower = text.lower()
     return any(middle.search(lower) for middle in _ASCII_MIDDLES)
 
 
