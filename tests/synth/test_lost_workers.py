@@ -165,13 +165,17 @@ def test_a_worker_that_dies_after_a_suspected_part_is_done_has_ended_no_part(poo
     assert first.process is None and 0 not in pool_of_gone._suspects and pool_of_gone._again == []
 
 
-def test_where_one_worker_met_an_error_and_the_others_died_the_error_ends_the_stage(pool_of_gone):
+def test_where_one_worker_met_an_error_and_the_others_died_it_is_tried_again_and_its_error_ends_the_stage(pool_of_gone):
     first, second, _, _ = connected(pool_of_gone)
     pool_of_gone._on_error(first, EngineError, "a GPU fell off the bus")
-    for _ in range(pool.TRIES - 1):
+    for _ in range(pool.TRIES):
+        assert first.down
         pool_of_gone._worker_failed(second, Gone.end)
+    assert second.down and not first.down
+    pool_of_gone._on_error(first, EngineError, "a GPU fell off the bus")
+    assert not first.down
     with pytest.raises(EngineError, match="^a GPU fell off the bus$"):
-        pool_of_gone._worker_failed(second, Gone.end)
+        pool_of_gone._on_error(first, EngineError, "a GPU fell off the bus")
 
 
 def test_that_no_worker_comes_is_said_each_minute_until_patience_ends(pool_of_gone, monkeypatch, caplog):
