@@ -21,7 +21,10 @@ os.environ["SQ_RATES"] = ""  # forecasts neither follow what this machine has ru
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-LONGEST = ("synth/test_killed_vllm.py", "recipe/test_tiny.py", "train/test_effects.py")
+LONGEST = (
+    "synth/test_killed_vllm.py", "recipe/test_tiny.py", "train/test_effects.py", "test_setup.py", "test_sweep.py",
+    "synth/test_workers.py", "synth/test_workers_ray.py", "train/test_resume", "core/test_tracking_away.py",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
