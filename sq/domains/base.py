@@ -176,6 +176,7 @@ class DomainConfig:
     """Whether `engine=oracle` can stand in a model's place."""
 
     name: str = setting(help="name of the domain in rows and reports")
+    subject: str = setting("mathematics", help="what its questions are of, as prompts of all domains name it")
     benchmarks: list[str] = setting([], help="what measures its students: names of conf/benchmark/")
     prompts: dict[str, str] = setting({}, help="a role of conf/prompt/ -> the domain's own prompt for it")
     assumptions: str = setting("math", help="whose lengths sq plan supposes: a name of conf/assumptions/")

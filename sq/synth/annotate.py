@@ -48,7 +48,7 @@ class AnnotateStage(SynthStage):
         source = StageInput(job=job, domain=job.domain.create(), need=("question",))
         inputs = (source.check(own_problems=True),)
         client = ModelClient(job.model, job.engine)
-        prompts = {name: load_prompt(getattr(self, f"{name}_prompt")) for name in dict.fromkeys(self.ask)}
+        prompts = {name: load_prompt(getattr(self, f"{name}_prompt"), job.domain) for name in dict.fromkeys(self.ask)}
         sampling = client.sampling(temperature=self.temperature, max_tokens=self.max_tokens)
         fingerprint_fields = {**client.fingerprint_fields, **{f"prompt.{n}": p.digest for n, p in prompts.items()}}
         same = {**fingerprint_fields, "max_tokens": self.max_tokens, "temperature": self.temperature, "seed": job.seed}

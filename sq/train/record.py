@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sq.models.attention import Attention
 
 NAME = "train.json"
-_IGNORED = ("output_dir", "tracking.", "trainer.", "domain.benchmarks")
+_IGNORED = ("output_dir", "tracking.", "trainer.", "domain.benchmarks", "domain.subject")
 _DECIDING = ("trainer.precision", "trainer.lora.", "trainer.export", "trainer.attention")
 _NEITHER = {
     "data.input": "a path: the source's digest is in the key",

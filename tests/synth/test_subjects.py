@@ -9,7 +9,10 @@ from openai_endpoint import Endpoint
 from sq.core.config import build, conf_dir
 from sq.core.errors import ConfigError
 from sq.core.ledger import read_rejects, read_rows
+from sq.core.prompts import Prompt
 from sq.eval.config import EvalJob
+from sq.synth.config import SynthJob
+from sq.synth.filters.solvability import load_prompt
 
 OPENAI = ["engine=openai", "model=gpt-4o-mini", "model.name=m"]
 SUBJECTS = {
@@ -131,3 +134,42 @@ def test_own_seeds_are_asked_for_and_taken(job, name, tmp_path):
     file.write_text(json.dumps({"question": "Why?", "solution": r"So \boxed{7}"}) + "\n")
     domain = job(*words, f"domain.seeds.input={file}").domain.create()
     assert [(row["question"], row["answer"]) for row in domain.seeds(5, 0)] == [("Why?", "7")]
+
+
+SOURCES = ("backtranslate", "concepts", "evol", "fewshot", "iqc", "kpmath", "mathscale", "metamath", "orca")
+
+
+def texts_of(job, name):
+    """Every prompt that the stages of a domain ask with, by its source or role."""
+    composed = job("questions", f"domain={name}", *OPENAI).domain
+    roles = ("extract_concepts", "rate_difficulty", "classify_topic", "judge_solvability", "improve_solvability",
+             "raise_difficulty")  # fmt: skip
+    prompts = {role: load_prompt(composed.prompts.get(role, role), composed) for role in roles}
+    for source in SOURCES:
+        asking = job("questions", f"domain={name}", f"source={source}", *OPENAI).stage.source.prompts
+        prompts |= {f"{source}.{role}": Prompt(prompt) for role, prompt in asking.items()}
+    return {key: prompt.render(**dict.fromkeys(prompt.fields, "")) for key, prompt in prompts.items()}
+
+
+@pytest.mark.parametrize(("name", "says"), [("physics", "physics"), ("logic", "logic"), ("code", "programming")])
+def test_prompts_name_the_subject_and_no_other(job, name, says):
+    texts = texts_of(job, name)
+    if name == "code":
+        texts.pop("classify_topic")  # of which it has none of its own
+    assert [key for key, text in texts.items() if "mathemat" in text.lower()] == []
+    named = ("evol.upward", "evol.downward", "iqc.compose", "mathscale.compose", "extract_concepts", "rate_difficulty")
+    assert [key for key in named if says not in texts[key]] == []
+
+
+def test_without_a_subject_it_is_mathematics(job):
+    texts = texts_of(job, "math")
+    assert texts["evol.upward"].startswith("Below stands a mathematics question. Write a harder version")
+    assert texts["rate_difficulty"].startswith("Estimate how hard the mathematics question between")
+    assert texts["extract_concepts"].startswith("You plan the lessons of a mathematics course.")
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        own = compose(
+            "synthesize", overrides=["stage=questions", "source@stage.source=evol", "domain=math", "~domain.subject"]
+        )
+    assert (
+        Prompt(build(own, SynthJob).stage.source.prompts["upward"]).render(question="", way="") == texts["evol.upward"]
+    )

@@ -19,6 +19,7 @@ from sq.core.ledger import WorkItem
 from sq.core.prompts import ParserKind, Prompt, PromptConfig
 from sq.core.rows import row_id
 from sq.core.yes_no import YesNo, majority
+from sq.domains.base import DomainConfig
 from sq.engine.base import Sampling
 from sq.synth.filters.base import FilterConfig, FilterContext, FilterItem
 from sq.synth.filters.synthetic_negatives import SyntheticNegatives
@@ -142,10 +143,12 @@ def judge_prompt(name: str) -> Prompt:
     return prompt
 
 
-def load_prompt(name: str) -> Prompt:
-    """The prompt of conf/prompt/NAME.yaml."""
+def load_prompt(name: str, domain: DomainConfig | None = None) -> Prompt:
+    """The prompt of conf/prompt/NAME.yaml; one that interpolates `domain.subject` names that of `domain`."""
     path: Path = conf_dir() / "prompt" / f"{name}.yaml"
     if not path.is_file():
         have = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
         raise ConfigError(f"prompt={name} is not one of {have}{nearest(name, have.split(', '))}")
-    return Prompt(build(OmegaConf.load(path), PromptConfig, key=f"prompt {name}"))
+    known = {"domain": {"subject": domain.subject}} if domain else {}
+    composed = OmegaConf.create({**known, "prompt": OmegaConf.load(path)})
+    return Prompt(build(composed.prompt, PromptConfig, key=f"prompt {name}"))
