@@ -7,7 +7,7 @@ step that shows no gain is said to show none.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -16,9 +16,19 @@ from typing import TYPE_CHECKING, Any
 
 from sq.core.intervals import Interval
 from sq.report.artifacts import RunArtifacts, StageArtifacts, find_run
-from sq.report.estimates import Change, Quality, accuracy, change, change_of_students, over_seeds, quality
+from sq.report.estimates import (
+    Change,
+    Quality,
+    accuracy,
+    change,
+    change_of_students,
+    change_over_seeds,
+    over_seeds,
+    quality,
+)
 from sq.report.plots import Plots, axes, error_bars, named_places, percent_axis
 from sq.report.render import Section, interval, points, section
+from sq.report.sweeps import SWEEPS, Values, best_of_n, draw_sweep
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,46 +50,47 @@ class Condition:
     name: str
     sources: Sequence[StageArtifacts]
     """Where its questions are."""
-    students: Sequence[StageArtifacts]
-    """Its student's evaluation, one a seed."""
-    qualities: Sequence[Quality]
-    """Of its questions, one a seed."""
+    students: Mapping[str, StageArtifacts]
+    """Its student's evaluation by seed."""
+    qualities: Mapping[str, Quality]
+    """Of its questions, by seed."""
     labeller: str = ""
     """Who says for all conditions what can be solved: shares by several do not stand beside each other."""
     scorer: str = ""
     """Who says how hard questions are."""
     benchmark: str = ""
 
-    def by_seed(self, metric: str) -> list[Interval]:
+    def by_seed(self, metric: str) -> dict[str, Interval]:
         """The metric of each seed that has it."""
         if metric == "student":
-            return [accuracy(s, self.benchmark) for s in self.students if self.benchmark in s.benchmarks]
+            tested = {k: s for k, s in self.students.items() if self.benchmark in s.benchmarks}
+            return {k: accuracy(s, self.benchmark) for k, s in tested.items()}
         if metric == "solvable":
-            return [q.solvable[self.labeller] for q in self.qualities if self.labeller in q.solvable]
-        return [q.difficulty[self.scorer] for q in self.qualities if self.scorer in q.difficulty]
+            return {k: q.solvable[self.labeller] for k, q in self.qualities.items() if self.labeller in q.solvable}
+        return {k: q.difficulty[self.scorer] for k, q in self.qualities.items() if self.scorer in q.difficulty}
 
     @cached_property
     def metrics(self) -> dict[str, Interval | None]:
         """The three by name, over the seeds."""
         of_seeds = {key: self.by_seed(key) for key, _, _ in METRICS}
-        return {key: over_seeds(values) if values else None for key, values in of_seeds.items()}
+        return {key: over_seeds([*values.values()]) if values else None for key, values in of_seeds.items()}
 
     @property
     def by_its_own(self) -> dict[str, str]:
         """Metrics without a number, because only what chose the questions could give one."""
-        chosen = {column for q in self.qualities for column in q.chosen_by}
+        chosen = {column for q in self.qualities.values() for column in q.chosen_by}
         return {key: text for key, text in BY_ITS_OWN.items() if key in chosen and self.metrics[key] is None}
 
     @property
     def unit(self) -> str:
         """What its difficulty is counted in."""
-        return next((q.unit for q in self.qualities if q.unit), "")
+        return next((q.unit for q in self.qualities.values() if q.unit), "")
 
     @property
     def by_other_labellers(self) -> dict[str, Interval]:
         """The solvable share by judges that have labelled fewer conditions."""
-        names = dict.fromkeys(by for q in self.qualities for by in q.solvable if by != self.labeller)
-        return {by: over_seeds([q.solvable[by] for q in self.qualities if by in q.solvable]) for by in names}
+        names = dict.fromkeys(by for q in self.qualities.values() for by in q.solvable if by != self.labeller)
+        return {by: over_seeds([q.solvable[by] for q in self.qualities.values() if by in q.solvable]) for by in names}
 
 
 def conditions(artifacts: RunArtifacts) -> list[Condition]:
@@ -92,12 +103,12 @@ def conditions(artifacts: RunArtifacts) -> list[Condition]:
         seeds = dict.fromkeys(s.tags.get("seed", "") for s in sources)
         if sources or students:
             rows.append(Condition(
-                name=name, sources=sources, students=list(students.values())[::-1],
-                qualities=[quality([s for s in sources if s.tags.get("seed", "") == k], artifacts) for k in seeds],
+                name=name, sources=sources, students=dict(reversed(students.items())),
+                qualities={k: quality([s for s in sources if s.tags.get("seed", "") == k], artifacts) for k in seeds},
                 benchmark=next((b for s in students.values() for b in s.benchmarks), ""),
             ))  # fmt: skip
-    labeller = _commonest(by for c in rows for by in {by for q in c.qualities for by in q.solvable})
-    scorer = _commonest(by for c in rows for by in {by for q in c.qualities for by in q.difficulty})
+    labeller = _commonest(by for c in rows for by in {by for q in c.qualities.values() for by in q.solvable})
+    scorer = _commonest(by for c in rows for by in {by for q in c.qualities.values() for by in q.difficulty})
     return [replace(c, labeller=labeller, scorer=scorer) for c in rows]
 
 
@@ -144,7 +155,8 @@ def ablation(artifacts: RunArtifacts, plots: Plots, every: Sequence[Condition]) 
         caption = "Points are means with 95% intervals" + ("; small dots are single seeds" if seeds > 1 else "")
         names = ", ".join(name for _, name, _ in METRICS)
         alt = f"By condition ({names} in {unit}): " + "; ".join(f"{c.name}: {', '.join(_cells(c))}" for c in rows)
-        figure = plots.add("stages", lambda: _draw(rows, panels), alt, caption)
+        chosen = best_of_n(artifacts)
+        figure = plots.add("stages", lambda: _draw(rows, panels, chosen), alt, caption)
     return section(
         "ablation", artifacts=artifacts, conditions=rows, cells={c.name: _cells(c) for c in rows}, unit=unit,
         steps=_steps(rows) if artifacts.variants else [], figure=figure, labeller=rows[0].labeller, seeds=seeds,
@@ -168,14 +180,20 @@ def _unit(rows: Sequence[Condition]) -> str:
 
 
 def _changes(rows: Sequence[Condition]) -> Iterator[tuple[Condition, Condition, str, str, bool, Change]]:
-    """Each condition against the one before it, by each metric that both have."""
-    for (before, after), (key, name, shares) in product(zip(rows, rows[1:], strict=False), METRICS):
-        a, b = before.metrics[key], after.metrics[key]
-        if a is None or b is None:
+    """Each condition against the one before it, and the last against the first, by each metric that both have."""
+    whole = [(rows[0], rows[-1])] if len(rows) > 2 else []
+    for (before, after), (key, name, shares) in product([*zip(rows, rows[1:], strict=False), *whole], METRICS):
+        a, b = before.by_seed(key), after.by_seed(key)
+        if not (a and b):
             continue
-        paired = key == "student" and before.benchmark == after.benchmark
-        students = (before.students, after.students, after.benchmark)
-        yield before, after, key, name, shares, change_of_students(*students) if paired else change(a, b)
+        if not (seeds := [seed for seed in a if seed in b]):
+            step = change(over_seeds([*a.values()]), over_seeds([*b.values()]))
+        elif key == "student" and before.benchmark == after.benchmark:
+            students = ((before.students[seed], after.students[seed]) for seed in seeds)
+            step = change_over_seeds([change_of_students(*two, after.benchmark) for two in students])
+        else:
+            step = change_over_seeds([change(a[seed], b[seed]) for seed in seeds])
+        yield before, after, key, name, shares, step
 
 
 def _steps(rows: Sequence[Condition]) -> list[tuple[str, str, list[str]]]:
@@ -192,14 +210,21 @@ def _titled(name: str, rows: Sequence[Condition]) -> str:
     return name.replace("difficulty", _unit(rows) or "difficulty")
 
 
-def _draw(rows: Sequence[Condition], panels: Sequence[tuple[str, str, bool]]) -> Figure:
-    figure, plots = axes(height=1.9 * len(panels) + 0.3, rows=len(panels), sharex=True)
-    for number, (ax, (key, title, shares)) in enumerate(zip(plots, panels, strict=True)):
-        means = [(x, c.metrics[key], c.by_seed(key)) for x, c in enumerate(rows)]
+def _draw(rows: Sequence[Condition], panels: Sequence[tuple[str, str, bool]], chosen: Values) -> Figure:
+    """A panel a metric, and one of best of n where the run has tried that."""
+    count = len(panels) + bool(chosen)
+    figure, plots = axes(height=1.9 * count + (0.9 if chosen else 0.3), rows=count)
+    for number, (ax, (key, title, shares)) in enumerate(zip(plots, panels, strict=False)):
+        means = [(x, c.metrics[key], [*c.by_seed(key).values()]) for x, c in enumerate(rows)]
         error_bars(ax, [(x, m, seeds) for x, m, seeds in means if m is not None], number, aside=0.12)
         ax.set_title(_titled(title, rows), loc="left")
         named_places(ax, [c.name for c in rows])
+        ax.tick_params(labelbottom=number == len(panels) - 1)
         ax.margins(y=0.15)
         if shares:
             percent_axis(ax.yaxis)
+    if chosen:
+        draw_sweep(plots[-1], chosen, SWEEPS["best_of_n"][1])
+        plots[-1].set_title("right answers among those selected", loc="left")
+        percent_axis(plots[-1].yaxis)
     return figure

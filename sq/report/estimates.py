@@ -150,18 +150,28 @@ def share(part: int, whole: int) -> Interval:
 
 
 def over_seeds(values: Sequence[Interval]) -> Interval:
-    """One mean from those of several seeds, with Student's interval; of one seed, its own interval.
-
-    Seeds that agree by chance do not make it narrower than what each was counted on allows, and a share stays one.
-    """
+    """One mean from those of several seeds, with Student's interval; of one seed, its own. A share stays one."""
     if len(values) == 1:
         return values[0]
-    middle, seeds = fmean(v.value for v in values), len(values)
-    between = student(seeds - 1) * stdev(v.value for v in values) / math.sqrt(seeds)
-    width = max(between, math.hypot(*((v.high - v.low) / 2 for v in values)) / seeds)
+    middle, width = _mean_of_seeds(values)
     low = max(0.0, middle - width) if all(v.low >= 0 for v in values) else middle - width
     high = min(1.0, middle + width) if all(v.high <= 1 for v in values) else middle + width
     return Interval(value=middle, low=low, high=high, count=sum(v.count for v in values))
+
+
+def _mean_of_seeds(values: Sequence[Interval | Change]) -> tuple[float, float]:
+    """Their mean and half its interval: seeds that agree by chance make it no narrower than each one's own allows."""
+    between = student(len(values) - 1) * stdev(v.value for v in values) / math.sqrt(len(values))
+    within = math.hypot(*((v.high - v.low) / 2 for v in values)) / len(values)
+    return fmean(v.value for v in values), max(between, within)
+
+
+def change_over_seeds(changes: Sequence[Change]) -> Change:
+    """The mean of what each seed changed, with Student's interval; of one seed, its own."""
+    if len(changes) == 1:
+        return changes[0]
+    middle, width = _mean_of_seeds(changes)
+    return Change(value=middle, low=middle - width, high=middle + width)
 
 
 def change(before: Interval, after: Interval) -> Change:
@@ -172,14 +182,13 @@ def change(before: Interval, after: Interval) -> Change:
     return Change(value=gap, low=gap - down, high=gap + up)
 
 
-def change_of_students(before: Sequence[StageArtifacts], after: Sequence[StageArtifacts], benchmark: str) -> Change:
-    """The difference of two students' accuracies: paired by problem for one seed each, else over seeds."""
-    if len(before) == len(after) == 1:
-        a, b = accuracies(before[0], benchmark), accuracies(after[0], benchmark)
-        if both := sorted(a.keys() & b.keys()):
-            gap = paired_difference([a[i] for i in both], [b[i] for i in both])
-            return Change(value=gap.value, low=gap.low, high=gap.high)
-    return change(*(over_seeds([accuracy(stage, benchmark) for stage in stages]) for stages in (before, after)))
+def change_of_students(before: StageArtifacts, after: StageArtifacts, benchmark: str) -> Change:
+    """The difference of two students' accuracies, problem by problem where both had the same ones."""
+    a, b = accuracies(before, benchmark), accuracies(after, benchmark)
+    if both := sorted(a.keys() & b.keys()):
+        gap = paired_difference([a[i] for i in both], [b[i] for i in both])
+        return Change(value=gap.value, low=gap.low, high=gap.high)
+    return change(accuracy(before, benchmark), accuracy(after, benchmark))
 
 
 def accuracy(stage: StageArtifacts, benchmark: str) -> Interval:

@@ -112,25 +112,14 @@ def _kept_rounds(stages: Sequence[StageArtifacts]) -> Iterator[str]:
 def _metric(name: str, title: str, axis: str, metric: str, values: Values, plots: Plots) -> dict[str, Any]:
     """A sweep's figure under one metric, and the rows of its table."""
     shares = not metric.startswith(("steps", "predicted"))
-    means = {place: over_seeds(values[place]) for place in sorted(values, key=lambda p: (p[0], _number(p[1])))}
-    numeric = len({x for _, x in means}) > 1 and all(_number(x) != float("inf") for _, x in means)
+    means = _means(values)
     alt = f"{title}, {metric}: " + "; ".join(
         f"{' '.join(filter(None, place))} {interval(mean, shares)}" for place, mean in means.items()
     )
 
     def draw() -> Figure:
         figure, (ax,) = axes(height=2.9)
-        groups: Sequence[Any] = list(dict.fromkeys(series for series, _ in means)) if numeric else list(means)
-        for number, group in enumerate(groups):
-            own = [(_number(p[1]) if numeric else number, means[p], values[p]) for p in means if group in (p, p[0])]
-            label = group if numeric and len(groups) > 1 else None
-            error_bars(ax, own, number, label=label, line=numeric, aside=0 if numeric else 0.12)
-        if numeric:
-            _numeric_axis(ax, sorted({_number(x) for _, x in means}), axis)
-        else:
-            named_places(ax, [" ".join(filter(None, place)) or "all" for place in means])
-        if numeric and len(groups) > 1:
-            ax.legend()
+        draw_sweep(ax, values, axis)
         ax.set_ylabel(metric)
         if shares:
             percent_axis(ax.yaxis)
@@ -139,6 +128,33 @@ def _metric(name: str, title: str, axis: str, metric: str, values: Values, plots
     figure = plots.add(f"{_plain(name)}-{_plain(metric)}", draw, alt)
     rows = [[s or metric, x or "–", len(values[s, x]), interval(mean, shares)] for (s, x), mean in means.items()]
     return {"name": metric, "figure": figure, "rows": rows}
+
+
+def _means(values: Values) -> dict[tuple[str, str], Interval]:
+    return {place: over_seeds(values[place]) for place in sorted(values, key=lambda p: (p[0], _number(p[1])))}
+
+
+def best_of_n(artifacts: RunArtifacts) -> Values:
+    """The share of right answers among those selected, by method and n; nothing where no stage is tagged so."""
+    stages = [s for s in artifacts.stages if s.tags.get("figure") == "best_of_n" and s.directory.is_dir()]
+    return next(iter(_by_metric(stages, artifacts).values()), {})
+
+
+def draw_sweep(ax: Any, values: Values, axis: str) -> None:
+    """Means with their intervals: a line a series where places are numbers, else a point a place."""
+    means = _means(values)
+    numeric = len({x for _, x in means}) > 1 and all(_number(x) != float("inf") for _, x in means)
+    groups: Sequence[Any] = list(dict.fromkeys(series for series, _ in means)) if numeric else list(means)
+    for number, group in enumerate(groups):
+        own = [(_number(p[1]) if numeric else number, means[p], values[p]) for p in means if group in (p, p[0])]
+        label = group if numeric and len(groups) > 1 else None
+        error_bars(ax, own, number, label=label, line=numeric, aside=0 if numeric else 0.12)
+    if numeric:
+        _numeric_axis(ax, sorted({_number(x) for _, x in means}), axis)
+    else:
+        named_places(ax, [" ".join(filter(None, place)) or "all" for place in means])
+    if numeric and len(groups) > 1:
+        ax.legend()
 
 
 def _numeric_axis(ax: Any, places: Sequence[float], label: str) -> None:

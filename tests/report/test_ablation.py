@@ -98,7 +98,8 @@ def test_another_judge_of_the_filters_output_is_told_and_compared_where_it_judge
     assert [c.metrics["solvable"].value for c in conditions(find_run(root))] == pytest.approx(
         [share(run / n) for n in names]
     )
-    assert "own judge" not in rows["+filter"] and len(changes) == 2 and "+QFT -> +filter: solvable" in changes[1]
+    assert "own judge" not in rows["+filter"] and len(changes) == 3 and "+QFT -> +filter: solvable" in changes[1]
+    assert changes[2].startswith("raw -> +filter: solvable"), "what all steps together changed"
 
 
 def test_a_judge_that_reads_what_a_filter_without_a_model_left_counts_for_the_questions_before_it(run):

@@ -5,7 +5,16 @@ from report_run import student
 
 from sq.core.intervals import paired_difference
 from sq.core.rows import JUDGED
-from sq.report.estimates import CHOOSERS, accuracy, change, change_of_students, over_seeds, share
+from sq.report.estimates import (
+    CHOOSERS,
+    Change,
+    accuracy,
+    change,
+    change_of_students,
+    change_over_seeds,
+    over_seeds,
+    share,
+)
 from sq.report.render import interval, percent, points
 
 
@@ -25,12 +34,23 @@ def test_two_students_are_compared_problem_by_problem(tmp_path):
     before, after = [i % 2 == 0 for i in range(40)], [i % 2 == 0 or i < 12 for i in range(40)]
     a, b = student(tmp_path / "a", before), student(tmp_path / "b", after)
     assert accuracy(a, "b").value == 0.5 and accuracy(b, "b").value == 0.65
-    step = change_of_students([a], [b], "b")
+    step = change_of_students(a, b, "b")
     paired = paired_difference([float(x) for x in before], [float(x) for x in after])
     assert (step.value, step.low, step.high) == (paired.value, paired.low, paired.high) and step.direction == "gain"
     apart = change(accuracy(a, "b"), accuracy(b, "b"))
     assert apart.direction == "no difference shown", "the problems themselves differ more than the students"
-    assert change_of_students([a, a], [b, b], "b").value == pytest.approx(0.15)
+
+
+def test_a_change_over_seeds_is_of_each_seed_with_itself():
+    """Seeds lie 40 points apart, and each gains about 5: apart no gain is seen, seed by seed it is."""
+    before, after = [share(n, 1000) for n in (100, 300, 500)], [share(n, 1000) for n in (160, 360, 555)]
+    assert change(over_seeds(before), over_seeds(after)).direction == "no difference shown"
+    paired = change_over_seeds(list(map(change, before, after)))
+    assert paired.value == pytest.approx(0.0583, abs=1e-4) and paired.direction == "gain"
+    assert change_over_seeds([change(before[0], after[0])]) == change(before[0], after[0])
+    gains = [Change(value=v, low=v - 0.01, high=v + 0.01) for v in (0.02, 0.03, 0.04)]
+    three = change_over_seeds(gains)
+    assert three.low == pytest.approx(0.03 - 4.30265 * 0.01 / 3**0.5, rel=1e-4), "wider than each"
 
 
 def test_a_number_stands_with_its_interval():

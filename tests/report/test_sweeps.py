@@ -1,12 +1,14 @@
 """Sweeps: what stages are tagged for, as a line where the axis counts and as points where it names."""
 
+from dataclasses import replace
 from html import unescape
 
 from report_run import student
 
 from sq.core.ledger import Ledger, Reject, WorkItem
-from sq.core.rows import ANNOTATED, JUDGED
+from sq.core.rows import ANNOTATED, EXAMPLE, JUDGED
 from sq.domains.arithmetic import ArithmeticDomain
+from sq.report.ablation import ablation, conditions, record
 from sq.report.artifacts import RunArtifacts, StageArtifacts
 from sq.report.plots import Plots
 from sq.report.sweeps import sweeps
@@ -99,3 +101,38 @@ def test_weak_topics_and_the_rest_before_and_after(tmp_path):
             f'<th scope="row">{series}</th><td class="n">{group}</td><td class="n">1</td><td class="n">{value} ('
             in text
         )
+
+
+def selected(directory, right, **tags):
+    """A selection in which so many of 20 answers are right."""
+    with Ledger.open(directory, schema=EXAMPLE, config={"stage.name": "select"}) as ledger:
+        for item in ledger.todo(WorkItem(str(n), n) for n in range(20)):
+            row = dict.fromkeys(EXAMPLE.names) | {"id": item.key, "run": "r", "parents": [], "question": "q?"}
+            row |= {"question_id": item.key, "response": "1", "response_index": 0, "query": "q?", "selected_by": "x"}
+            ledger.record(item.key, rows=[row | {"correct": item.payload < right}])
+        ledger.finish()
+    return StageArtifacts(name=directory.name, kind="select", directory=directory, tags=tags)
+
+
+def test_best_of_n_stands_in_the_figure_of_the_steps_and_all_steps_together_have_their_change(tmp_path):
+    """Each of three seeds gains 2 of 100 problems by each of two steps; seeds lie ten apart."""
+    stages = [
+        replace(student(tmp_path / f"{name}-{seed}", [i < 20 + 10 * seed + 2 * step for i in range(100)],
+                        seed=str(seed)), variant=name)
+        for step, name in enumerate(("raw", "+QFT", "+all")) for seed in range(3)
+    ]  # fmt: skip
+    artifacts, plots = RunArtifacts(directory=tmp_path, recipe={}, stages=stages), Plots(directory=tmp_path)
+    body = unescape(ablation(artifacts, plots, conditions(artifacts)).body)
+    assert "right answers among those selected" not in body
+    assert "raw → +all</b>: student's accuracy up, +4.0 (+" in body, "though seeds differ by more"
+    steps = record(conditions(artifacts))["steps"]
+    assert [(s["from"], s["to"], round(s["value"], 3)) for s in steps] == [
+        ("raw", "+QFT", 0.02), ("+QFT", "+all", 0.02), ("raw", "+all", 0.04)
+    ]  # fmt: skip
+    tried = [
+        selected(tmp_path / f"{series}-{n}", 4 + n * better, figure="best_of_n", x=str(n), series=series)
+        for series, better in (("reward model", 2), ("majority", 1)) for n in (1, 4)
+    ]  # fmt: skip
+    artifacts = replace(artifacts, stages=[*stages, *tried])
+    body = unescape(ablation(artifacts, plots, conditions(artifacts)).body)
+    assert "right answers among those selected" in body and body.count(">majority</text>") == 1
