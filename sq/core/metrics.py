@@ -189,6 +189,8 @@ SYNTHESIS: dict[str, tuple[Metric, ...]] = {
         _number("language/*", ",.0f", "{value} questions in {part}"),
         _number("diversity/density", ".1f", "a question has {value} like it, itself among them"),
         _number("diversity/density_kept", ".1f", "one that stays {value}"),
+        _number("raking/gap", ".2f", "words are {value} away from the seeds' proportions", Better.DOWN),
+        _number("raking/gap_kept", ".2f", "of what is drawn {value}", Better.DOWN),
         _share("overlap/*/clean", Better.UP, "{part} {value} clean", spec=".2%"),
     ),
     "answers": (
