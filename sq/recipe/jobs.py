@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from sq.core.compose import compose
@@ -14,7 +15,7 @@ from sq.recipe.stages import Stage
 
 
 def check(stages: Iterable[Stage]) -> dict[str, Any]:
-    """The job of each stage; of stages that differ in their seed alone, that of the first of them."""
+    """The job of each stage; of stages that differ in their seed alone, the first one's with each one's directory."""
     stages = list(stages)
     jobs: dict[str, Any] = {}
     problems = list(_wrong_references(stages))
@@ -29,7 +30,8 @@ def check(stages: Iterable[Stage]) -> dict[str, Any]:
                 built[command] = build(config, load_target(path))
             except ConfigError as error:
                 problems += [f"stage {stage.name}: {problem}" for problem in error.problems]
-        jobs[stage.name] = built[command]
+        if job := built[command]:
+            jobs[stage.name] = replace(job, output_dir=str(stage.output_dir))
     if problems:
         raise ConfigError(*problems)
     return jobs
