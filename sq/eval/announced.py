@@ -16,7 +16,7 @@ _PHRASE = re.compile(
 )
 _STEP = re.compile(r"(?:step|part|case|solution|final answer|answer)\b", re.IGNORECASE)
 _FOREIGN = re.compile(
-    r"(?<![不没别勿未非])(?<!不[能应可会该要宜再必是])(?<!不应[该当])(?<!没有)(?<![没无]人)(?<!没有人)(?<!拒绝)(?<!禁止)(?<!避免)"
+    r"(?<![不没别勿未非])(?<!不[能应可会该要宜再必是])(?<!不应[该当])(?<!没有)(?<![没无]人)(?<!没有人)(?<!拒绝)(?<!禁止)(?<!避免)(?<!未必)(?<!不一定)"
     r"[故应]?选(?:择)?\s*+(?:[:：]\s*+)?"
     r"(?=[(（]?[A-H](?:[\s、，,和]{0,4}[A-H]){0,7}[)）]?[^\S\n]*+(?:[。．.,，;；!！\n]|$))|"
     r"(?:答案|答え|答)(?:应该|应|就|確実に)?\s*(?:(?:是|为|為|は)(?:\s?[:：])?|[:：]|】(?:\s?[:：])?)|(?:정답|답)은|ответ\s*[:—-]|respuesta(?:\s+\w+)?\s*(?:es|:)|"
@@ -49,7 +49,7 @@ _CHANGED = re.compile(
     r"\b(?:more|less|fewer|greater|smaller|larger|bigger|higher|lower|other) than|\bor equal to|"
     r"\b(?:divisible|divided|multiplied|raised|subtracted|added|coprime|compared|unequal|different|starting|"
     r"any\w*|every\w*|all) (?:by|to|from|with|of|than|but)|"
-    r"\b(?:down from|up from|except|excluding|over|under|above|below|beyond)|"
+    r"\b(?:down from|up from|except|excluding|per|over|under|above|below|beyond)|"
     r"\bout of|\b(?:twice|thrice|double|triple)|[\d}$]\s?(?:\\?%|percent)\$? of|"
     r"(?<![\d.,])(?<!ed from )(?<!ed from \$)\d\S*\s(?:and|to(?: the)?|through|plus|minus)|"
     r"(?:\b(?:half|halves|thirds?|quarters?|fourths?|fifths?|sixths?|sevenths?|eighths?|ninths?|tenths?|percent|square|cube|"
@@ -71,19 +71,31 @@ _OF_THE_ANSWER = re.compile(
     re.IGNORECASE,
 )
 """How words start that say something of an answer that stands before them."""
+_ABOUT_IT = re.compile(
+    r"[*\s]*(?:\w+ly )?(?:correct|right|reasonable|consistent|valid|verified)[*]{0,2}"
+    r"(?:[.!\s]*(?:\n|$)|[.!](?=\s)|,?\s(?:because|since|as|with)\b)",
+    re.IGNORECASE,
+)
+"""Nothing more than that: `The answer is correct.` behind an answer."""
 _IN_A_SENTENCE = re.compile(
     r"\b(?:the|an?|in|to|as|on|by|of|for|from|with|without|than|that|this|these|it|we|you|is|are|was|into|per)\b",
     re.IGNORECASE,
 )
 """Words of a sentence, which a list of words has not."""
+_STATEMENT = re.compile(
+    r"[A-Z][A-Za-z.'’-]*[,:]?\s+(?:(?!(?:not|never|nor|except|either)\b)[A-Za-z.'’-]+[,:]?\s+)+"
+    r"(?P<value>\$?\d[\d\s$.,+*/×÷=%−-]*?)(?:\s(?!hundred|thousand|[bmt]r?illion)[A-Za-z]+){0,4}\."
+)
+"""A short sentence that ends in a value with its unit: `Jojo scored 54 points.`"""
 _NUMERAL = re.compile(r"\d")
 
 
 def last_hashes(text: str) -> re.Match[str] | None:
-    """The last `####` with an answer behind it, its first group; no heading."""
+    """The last `####` with an answer behind it, its first group; a sentence is a heading, but on the last line."""
     hashes = None
     for match in _HASHES.finditer(text):
-        if not is_prose(match.group(1)) and not _STEP.match(match.group(1)):
+        line = match.group(1)
+        if (not is_prose(line) or not text[match.end() :].strip()) and not _STEP.match(line):
             hashes = match
     return hashes
 
@@ -94,7 +106,8 @@ def last_phrase(text: str) -> re.Match[str] | None:
     for pattern, words in ((_PHRASE, _PHRASE_WORDS), (_FOREIGN, _FOREIGN_WORDS), (_HEADING, _HEADING_WORDS)):
         if may_mention(text, words):
             for match in pattern.finditer(text, phrase.end() if phrase else 0):
-                phrase = match
+                if not _ABOUT_IT.match(text, match.end()) or not (phrase or "####" in text[: match.start()]):
+                    phrase = match
     return phrase
 
 
@@ -126,6 +139,12 @@ def is_changed(sentence: str, value: str) -> bool:
     if _CHANGED_BEFORE.match(sentence, at + len(value)):
         return True
     return len(before.split()) <= 6 and bool(_CHANGED.search(before))
+
+
+def states_a_value(text: str) -> bool:
+    """Whether a text is one short sentence that ends in a value as it stands."""
+    statement = _STATEMENT.fullmatch(text) if len(text) < 200 else None
+    return statement is not None and not is_changed(text, statement["value"])
 
 
 def ending_words(text: str, segment: str) -> str:

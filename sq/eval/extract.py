@@ -17,14 +17,8 @@ from sq.core import thinking
 from sq.core.files import code_version
 from sq.core.thinking import tail
 from sq.eval.announced import (
-    before_reason,
-    ending_words,
-    is_changed,
-    last_choice,
-    last_hashes,
-    last_phrase,
-    stated_last,
-)
+    before_reason, ending_words, is_changed, last_choice, last_hashes, last_phrase, stated_last, states_a_value,
+)  # fmt: skip
 from sq.eval.answer_text import after_thinking, visible_text
 from sq.eval.boxes import boxed, last_boxes
 from sq.eval.equal import han
@@ -186,7 +180,8 @@ def _announced(text: str) -> tuple[str, AnswerLocation] | None:
     if chosen and not hashes:
         return chosen, AnswerLocation.PHRASE
     if hashes and (phrase is None or hashes.start() > phrase.start()):
-        return hashes.group(1).strip(), AnswerLocation.HASHES
+        line = hashes.group(1).strip()
+        return (_from_segment(line) if is_prose(line) else line) or line, AnswerLocation.HASHES
     segment = _segment(text, phrase.end()) if phrase else ""
     answer = _from_segment(segment) or ending_words(text, segment)
     return (answer, AnswerLocation.PHRASE) if answer else None
@@ -274,8 +269,9 @@ def _without_math(text: str) -> str:
 
 
 def _is_money(formula: re.Match[str]) -> bool:
-    """Whether what stands between two dollar signs is a sentence about money."""
-    return formula.group(4) is not None and is_prose(formula.group(4))
+    """Whether what stands between two dollar signs is a sentence about money, or a sum of it: `$34 = $88`."""
+    inside = formula.group(4)
+    return inside is not None and (is_prose(inside) or inside.rstrip().endswith(("=", "+", "-")))
 
 
 def _bold(text: str) -> tuple[str, AnswerLocation] | None:
@@ -299,7 +295,7 @@ def _whole(text: str) -> tuple[str, AnswerLocation] | None:
         return yes_or_no.group(1), AnswerLocation.WHOLE
     if len(plain) < 200 and _LETTERED.match(plain):
         return plain, AnswerLocation.WHOLE
-    if _SCRIPT.search(plain) and any(c.isdigit() for c in plain):
+    if (_SCRIPT.search(plain) and any(c.isdigit() for c in plain)) or states_a_value(plain):
         return None
     lines = plain.split("\n")
     if 1 < len(lines) <= 6 and all(_LINE.fullmatch(line.strip()) for line in lines):

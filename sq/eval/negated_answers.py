@@ -58,7 +58,11 @@ _MIDDLES = (rf"{_ANSWER}\s?{_NOT}", _NOT_THE_ANSWER, _FOREIGN, *_VERB_LAST)
 _MIDDLE = re.compile("|".join(_MIDDLES), re.IGNORECASE)
 _ASCII_MIDDLES = [re.compile(middle) for middle in _MIDDLES if middle not in _VERB_LAST]
 """The same for lower-case ASCII, several times as fast: case aside, and one by one."""
-_OTHER = rf"(?:\$?\\boxed\s?\{{(?:[^{{}}\n]|\{{[^{{}}\n]{{0,60}}\}}){{0,100}}\}}\$?|{_VALUE})"
+_TUPLE = r"\([^()\n,]{1,40}(?:,[^()\n,]{1,40}){1,4}\)"
+_OTHER = (
+    rf"(?:\$?\\boxed\s?\{{(?:[^{{}}\n]|\{{[^{{}}\n]{{0,60}}\}}){{0,100}}\}}\$?|{_VALUE}|{_TUPLE}|"
+    r"-?\d{1,9}[a-z]\b(?!\^))"
+)
 _INSTEAD = (
     r"(?:(?:\s?[,;(，—–-]\s?(?:(?:and|but)\s)?|\s(?:and|but)\s)(?:\w{3,10}ly\s)?(?:not|neither)(?=\s)|"
     r"(?:\s|[,(]\s?)(?:rather\sthan|instead\sof|as\sopposed\sto|unlike)(?=\s)|"

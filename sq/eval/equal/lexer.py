@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 
 from sq.eval.equal.tree import ParseError
-from sq.eval.equal.units import SINGLE, UNITS
+from sq.eval.equal.units import SINGLE, UNITS, canonical, is_symbol
 
 MAX_TOKENS = 1_500
 MAX_DIGITS = 2_000
@@ -163,6 +163,24 @@ def _after_value(before: list[Token]) -> bool:
     return at_divisor or before[-1].kind in ("num", "const", "name", "word") or before[-1].text in (")", "}", "degree")
 
 
+def _in_unit(before: list[Token], spaced: bool) -> bool:
+    """Whether a letter goes on with a unit: the `m` and the `s` of `5 kg m/s^2`."""
+    at = len(before) - 1
+    joined = at > 0 and before[at].text in ("/", "*")
+    at -= joined
+    while at > 0 and (
+        before[at].text in ("{", "}", "-", "^") or (before[at].kind == "num" and _in_power(before[at - 1]))
+    ):
+        at -= 1
+    unit = before[at] if at >= 0 else None
+    slash = joined and before[-1].text == "/" and at == len(before) - 2
+    return bool(unit and unit.kind == "word" and (slash or ((joined or spaced) and canonical(unit.text))))
+
+
+def _in_power(token: Token) -> bool:
+    return token.text in ("^", "{", "-")
+
+
 def _letters(run: str, spaced: bool, before: list[Token]) -> list[tuple[str, str]]:
     lower, after_value = run.lower(), _after_value(before)
     if lower in ("and", "or"):
@@ -171,12 +189,12 @@ def _letters(run: str, spaced: bool, before: list[Token]) -> list[tuple[str, str
         return [("cmd" if run == "sqrt" else "func", run)]
     if run in _PLAIN:
         return [("const", _PLAIN[run])]
-    if run in SINGLE and len(before) > 1 and before[-1].text == "/" and before[-2].kind == "word":
+    if run in SINGLE and _in_unit(before, spaced):
         return [("word", run)]
     if run in GREEK and len(run) > 2:
         return [("name", run)]
     close = spaced or (after_value and (before[-1].kind == "num" or before[-1].text == "/"))
-    if len(run) > 1 and lower in UNITS and after_value and close:
+    if len(run) > 1 and is_symbol(run, spaced=spaced) and after_value and close:
         return [("word", run)]
     if len(run) >= 4 or (len(run) == 3 and after_value and spaced and run.islower() and set(run) & set("aeiou")):
         return [("word", run)]

@@ -23,14 +23,14 @@ _SIGNS = {
     "∞": r"\infty ", "π": r"\pi ", "√": r"\sqrt ", "°º˚": r"^\circ ", "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ",
     "∅": r"\emptyset ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "ℚ": r"\mathbb{Q}",
     "ℂ": r"\mathbb{C}", "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ",
-    "λ": r"\lambda ", "μ": r"\mu ", "σ": r"\sigma ", "φϕ": r"\phi ", "ω": r"\omega ", "Δ": r"\Delta ", "±": r"\pm ",
+    "λ": r"\lambda ", "μµ": r"\mu ", "σ": r"\sigma ", "φϕ": r"\phi ", "ω": r"\omega ", "Δ": r"\Delta ", "±": r"\pm ",
     "∓": r"\mp ", "≈≃": r"\approx ", "≡": r"\equiv ", "∖": r"\setminus ", "⌊": r"\lfloor ", "⌋": r"\rfloor ",
     "⌈": r"\lceil ", "⌉": r"\rceil ", "⟨": r"\langle ", "⟩": r"\rangle ", "′’‘": "'", "“”": '"', "…": r"\ldots ",
     "∛": r"\sqrt[3]",
     "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
     "⅕": r"\frac{1}{5}", "⅛": r"\frac{1}{8}", "⅙": r"\frac{1}{6}", "⅜": r"\frac{3}{8}", "⅝": r"\frac{5}{8}",
     "€": r"\text{euros}", "£": r"\text{gbp}", "¥": r"\text{yen}", "₹": r"\text{rupees}", "¢": r"\text{cents}",
-    "∠": r"\angle ",
+    "∠": r"\angle ", "ΩΩ": r"\Omega ",
     "∨": r" \text{or} ", "∧": r" \text{and} ", "、": ", ",
 }  # fmt: skip
 _SIGN_TABLE = str.maketrans({sign: latex for signs, latex in _SIGNS.items() for sign in signs})

@@ -130,5 +130,10 @@ _RULES: list[tuple[str, re.Pattern[str], _Replacement]] = [  # a sign without wh
         r"\^\s*(?:\\(?:top|intercal)|\{\s*\\(?:top|intercal)\s*\}|\{?\s*\\(?:mathrm|text|mathsf)\s*\{\s*T\s*\}\s*\}?)"
         r"(?![A-Za-z])"
     ), "^T"),
+    ("\\mu", re.compile(
+        rf"(?<=\d)\s*\\mu\s*(?:{_TEXT}([A-Za-z]{{1,3}})\s*\}}|([mgsLFCAVWJTH])(?![A-Za-z]))"
+    ), r" \\text{mu\1\2}"),
+    ("\\Omega", re.compile(rf"(?<=\d)\s*(?:{_TEXT}([kM])\s*\}}|([kM]))\s*\\Omega(?![A-Za-z])"), r" \\text{\1\2ohm}"),
+    ("\\Omega", re.compile(rf"({_TEXT}[kMm]?)\s*\\Omega\s*\}}"), r"\1ohm}"),
     ("frac", re.compile(r"(?<![A-Za-z\\])[dt]?frac(?=\s*\{)"), r"\\frac"),
 ]  # fmt: skip

@@ -21,7 +21,12 @@ from sq.eval.equal.value import Uncomputable
 
 ROUNDED_PLACES = 6
 """Places a decimal must show to stand for a value it cannot write exactly."""
-_POUNDS = re.compile("pounds?", re.IGNORECASE)
+_MAY_MEAN = {
+    "gbp": re.compile("pounds?", re.IGNORECASE),
+    "celsius": re.compile(r"^C$"),
+    "fahrenheit": re.compile(r"^F$"),
+}
+"""What a unit may be beside one of a kind: `25 pounds` is money beside gbp, and `25 lb` never is."""
 FLOAT_DIGITS = 12
 """Digits from which a decimal is taken for a float and compared to a relative 1e-11."""
 
@@ -71,17 +76,16 @@ def same_quantity(a: Node, b: Node, tolerance: Tolerance = EXACT) -> bool:
         return same_number(x, y, tolerance) or same_number(a, b, tolerance)
     if not unit_a or not unit_b:
         return same_number(x, y, tolerance)
-    powers = [re.findall(r"\^\s*\{?(-?\d+)", unit) for unit in (unit_a, unit_b)]
-    if all(powers) and powers[0] != powers[1]:
-        return False
-    if "gbp" in (unit_a, unit_b):  # `25 pounds` may be money, `25 lb` may not
-        unit_a, unit_b = (_POUNDS.sub("gbp", unit) for unit in (unit_a, unit_b))
     left, right = units.canonical(unit_a), units.canonical(unit_b)
+    for kind, name in _MAY_MEAN.items():
+        if left and right and left != right and ((kind, 1),) in (left.kinds, right.kinds):
+            left, right = (units.canonical(name.sub(kind, unit)) for unit in (unit_a, unit_b))
     if left is None or right is None:
-        return same_number(x, y, tolerance)
+        powers = [re.findall(r"\^\s*\{?(-?\d+)", unit) for unit in (unit_a, unit_b)]
+        return not (all(powers) and powers[0] != powers[1]) and same_number(x, y, tolerance)
     if left.kinds != right.kinds:
         return False
-    ratio = Fraction(left.factor / right.factor).limit_denominator(10**7)
+    ratio = left.factor / right.factor
     pis = left.pi_power - right.pi_power
     x = x if ratio == 1 else Op("mul", (x, Num(ratio)))
     return same_number(Op("mul", (x, Op("pow", (Const("pi"), Num(Fraction(pis)))))) if pis else x, y, tolerance)

@@ -30,7 +30,7 @@ from sq.eval.equal.tree import (
     replace,
     symbols,
 )  # fmt: skip
-from sq.eval.equal.units import SINGLE
+from sq.eval.equal.units import UPRIGHT
 
 _CLOCK = re.compile(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?\s*(?:([ap])\.?\s?m\.?)?", re.ASCII | re.IGNORECASE)
 _HOUR = re.compile(r"(\d{1,2})\s*([ap])\.?\s?m\.?", re.ASCII | re.IGNORECASE)
@@ -169,7 +169,7 @@ class Parser:
     def is_unit(self, ahead: int = 0) -> bool:
         """Whether a unit word comes next."""
         token = self.cursor.peek(ahead)
-        return token.kind == "word" or (token.kind == "letter" and token.text in SINGLE)
+        return token.kind == "word" or (token.kind == "letter" and token.text in UPRIGHT)
 
     def exponent_digits(self) -> str:
         """The power of a unit."""
@@ -271,7 +271,7 @@ def _joined(first: Quantity, second: Node) -> Node:
     if isinstance(second, Quantity):
         large, small = units.canonical(first.unit), units.canonical(second.unit)
         if large and small and large.kinds == small.kinds and large.factor > small.factor:
-            ratio = Num(Fraction(large.factor / small.factor).limit_denominator(10**6))
+            ratio = Num(large.factor / small.factor)
             return Quantity(Op("add", (Op("mul", (first.value, ratio)), second.value)), second.unit)
     raise ParseError("two quantities stand side by side")
 

@@ -37,8 +37,12 @@ _LABEL = re.compile(
     re.IGNORECASE,
 )
 _LISTED = re.compile(r",\s|;|=|\band\b|\bor\b|[{(]")
-
-
+_UNREAD_BEFORE_VALUE = re.compile(
+    r"(?:[A-Za-z]\s*=)?[^=,;]*\\(?:choose|gcd|lcm|begin\s*\{vmatrix\})(?![A-Za-z])"
+    r"(?:\([^()]*\)|(?!\b(?:and|or)\b|\\text)[^;,(])*"
+    r"=\s*(-?(?:\\frac\s*\{)?\d[^=,;A-Za-z]*)"
+)
+"""A quantity in a notation that is not read, worked out: `{9 \\choose 2} = 36`."""
 _IMPLICATION = re.compile(r"[A-Za-z]\s*\\(?:to|rightarrow)\s*[A-Za-z]")
 
 
@@ -107,6 +111,8 @@ def _in_words(ours: str, theirs: str) -> EqualityResult | None:
 
 def _as_mathematics(ours: str, theirs: str, tolerance: Tolerance) -> EqualityResult:
     references, problem = _read(theirs)
+    worked_out = _UNREAD_BEFORE_VALUE.fullmatch(ours) if len(ours) < 500 else None
+    ours = worked_out[1] if worked_out else ours
     answers, trouble = ((), "it is prose") if is_prose(ours) and not is_words(ours) else _read(ours)
     try:
         if any(Comparison(tolerance)(a, r) for a, r in _fitting(answers, references, ours)):

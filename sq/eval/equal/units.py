@@ -8,63 +8,72 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Mapping
+from fractions import Fraction
 from typing import NamedTuple
 
-_KINDS: dict[str, dict[str, float]] = {
-    "length": {
-        "mm millimeter millimetre": 0.001, "cm centimeter centimetre": 0.01, "dm decimeter": 0.1, "m meter metre": 1,
-        "km kilometer kilometre": 1000, "in inch inche": 0.0254, "ft foot feet": 0.3048, "yd yard": 0.9144,
-        "mi mile": 1609.344,
-    },
-    "time": {
-        "ms millisecond": 0.001, "s sec second": 1, "min minute": 60, "h hr hour": 3600, "day d": 86400, "week": 604800,
-        "month": 2629746, "year yr": 31556952,
-    },
-    "mass": {
-        "mg milligram": 1e-6, "g gram": 0.001, "kg kilogram": 1, "lb pound": 0.45359237, "oz ounce": 0.028349523125,
-    },
-    "volume": {
-        "ml milliliter millilitre cc": 1e-6, "cl centiliter": 1e-5, "l liter litre": 0.001,
-        "gallon gal": 0.003785411784, "quart": 0.000946352946, "pint": 0.000473176473, "cup": 0.0002365882365,
-        "tablespoon tbsp": 1.478676478125e-5, "teaspoon tsp": 4.92892159375e-6,
-    },
-    "money": {"dollar usd": 1, "cent": 0.01},
-    "euro": {"euro eur": 1},
-    "sterling": {"gbp": 1},
-    "yen": {"yen": 1},
-    "rupee": {"rupee inr": 1},
-    "yuan": {"yuan": 1},
-    "angle": {"degree deg": 1, "radian rad": 180},  # the latter over pi
-    "percent": {"percent percentage pct": 1},
-    "force": {"n newton": 1, "kn kilonewton": 1000}, "energy": {"j joule": 1, "kj kilojoule": 1000},
-    "power": {"w watt": 1, "kw kilowatt": 1000}, "voltage": {"v volt": 1, "kv kilovolt": 1000},
-    "current": {"a amp ampere": 1, "ma milliampere": 0.001}, "resistance": {"omega ohm": 1}, "amount": {"mol mole": 1},
-    "frequency": {"hz hertz": 1, "khz kilohertz": 1000, "mhz megahertz": 10**6},
-    "pressure": {"pa pascal": 1, "kpa kilopascal": 1000, "atm atmosphere": 101325},
-    "temperature": {"celsius c": 1}, "fahrenheit": {"fahrenheit f": 1}, "kelvin": {"kelvin k": 1},
+_DEFINITIONS = (
+    ("m", "meter metre", "n mu u m c d k", "length"),
+    ("g", "gram gramme", "n mu u m k", "mass"),
+    ("s", "second sec", "p n mu u m", "time"),
+    ("A", "ampere amp", "n mu u m k", "current"),
+    ("K", "kelvin", "mu u m", "temperature"),
+    ("mol", "mole", "n mu u m k", "amount"),
+    ("", "degree deg", "", "angle"),
+    ("rad", "radian", "m", "180 degree"),  # over pi
+    ("", "percent percentage pct", "", "percent"),
+    ("", "celsius", "", "celsius"), ("", "fahrenheit", "", "fahrenheit"),
+    ("", "dollar usd", "", "money"), ("", "cent", "", "0.01 dollar"), ("", "euro eur", "", "euro"),
+    ("", "gbp", "", "gbp"), ("", "yen", "", "yen"), ("", "rupee inr", "", "rupee"), ("", "yuan", "", "yuan"),
+    ("", "inch inche in", "", "0.0254 m"), ("", "foot feet ft", "", "12 inch"), ("", "yard yd", "", "3 foot"),
+    ("", "mile mi", "", "5280 foot"), ("", "acre", "", "43560 foot^2"), ("", "hectare", "", "10000 m^2"),
+    ("min", "minute", "", "60 s"), ("h", "hour hr", "", "3600 s"), ("d", "day", "", "24 h"), ("", "week", "", "7 day"),
+    ("", "month", "", "2629746 s"), ("", "year yr", "", "12 month"),
+    ("", "pound lb", "", "0.45359237 kg"), ("", "ounce oz", "", "1/16 pound"), ("", "tonne", "", "1000 kg"),
+    ("l", "", "m c d", "0.001 m^3"), ("L", "liter litre", "mu u m c d", "0.001 m^3"), ("cc", "", "", "1 cm^3"),
+    ("", "gallon gal", "", "231 inch^3"), ("", "quart", "", "1/4 gallon"), ("", "pint", "", "1/8 gallon"),
+    ("", "cup", "", "1/16 gallon"), ("", "tablespoon tbsp", "", "1/256 gallon"),
+    ("", "teaspoon tsp", "", "1/768 gallon"),
+    ("N", "newton", "mu u m k M", "1 kg m / s^2"), ("J", "joule", "mu u m k M G", "1 N m"),
+    ("W", "watt", "mu u m k M G", "1 J / s"), ("Wh", "", "k M G", "3600 J"), ("cal", "calorie", "k", "4.184 J"),
+    ("eV", "electronvolt", "m k M G T", "1.602176634e-19 J"),
+    ("C", "coulomb", "p n mu u m", "1 A s"), ("V", "volt", "mu u m k M", "1 W / A"),
+    ("ohm", "ohm", "k M m", "1 V / A"), ("F", "farad", "p n mu u m", "1 C / V"),
+    ("Wb", "weber", "m", "1 V s"), ("T", "tesla", "mu u m", "1 Wb / m^2"), ("H", "henry", "mu u m", "1 Wb / A"),
+    ("Hz", "hertz", "k M G T", "1 / s"), ("Pa", "pascal", "h k M G", "1 N / m^2"),
+    ("atm", "atmosphere", "", "101325 Pa"), ("bar", "", "m", "100000 Pa"), ("", "mmHg", "", "133.322387415 Pa"),
+)  # fmt: skip
+"""Letters, which keep their case; words, in any case; prefixes; and a kind of its own, or a number of units above."""
+_PREFIXES = {
+    "p": ("pico", -12), "n": ("nano", -9), "mu": ("micro", -6), "u": ("micro", -6), "m": ("milli", -3),
+    "c": ("centi", -2), "d": ("deci", -1), "h": ("hecto", 2), "k": ("kilo", 3), "M": ("mega", 6), "G": ("giga", 9),
+    "T": ("tera", 12),
 }  # fmt: skip
+MAX_POWER = 12
+"""Power of a unit up to which it is one."""
 _OVER_PI = ("radian", "rad")
 _SPEEDS = {"mph": "mile / hour", "kph": "km / hour", "kmh": "km / hour"}
-_TABLE = {
-    word: (kind, factor) for kind, names in _KINDS.items() for key, factor in names.items() for word in key.split()
-}
-UNITS = (
-    frozenset(_TABLE)
-    | frozenset(_SPEEDS)
-    | frozenset(w + "s" for w in _TABLE if len(w) > 2)
-    | {"percents", "sq", "cu", "square", "units", "unit"}
+_SHORT = frozenset(
+    "mm cm dm km in ft yd mi ms sec min hr yr mg kg lb oz ml cc cl gal tbsp tsp kn kj kw kv ma hz khz mhz pa kpa "
+    "atm mol usd eur gbp inr deg rad pct mmhg kcal kwh lbs kgs hrs yrs".split()
 )
+"""Abbreviations read in any case, and right behind their number: `5KG`."""
 SINGLE = frozenset("m s g h l L N J W V A K C F d q Omega".split())
-"""Letters that may stand for a unit when set upright after a number."""
+"""Letters that may stand for a unit after a number."""
+UPRIGHT = SINGLE | {"T", "H"}
+"""The same when they are set upright."""
 
 _PERCENT = frozenset("percent percents percentage pct".split())
-_FACTOR = re.compile(r"([a-z]+|[/*])|\^?\{?(-?\d)\}?", re.ASCII)
+_FACTOR = re.compile(r"([A-Za-z]+|[/*])|\^?\s?\{?(-?\d{1,9})\}?", re.ASCII)
+_SIGNS = re.compile(r"\\(?:cdot|times)\b|(?<=[A-Za-z])-(?=[A-Za-z])|~")
+_DEGREES = re.compile(r"(?:degrees?\s+|\^\s?\{?\\circ\s?\}?\s?)(?:(c)(?:elsius)?|f(?:ahrenheit)?)\b", re.IGNORECASE)
 SCALES = {"hundred": 100, "thousand": 1_000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
 _SCALE = re.compile(rf"({'|'.join(SCALES)})s?\b\s*(?:of\b)?\s*", re.ASCII | re.IGNORECASE)
 _CHANGES = re.compile(
     rf"^(?:squared|cubed)$|\b(?:factorial|doubled|tripled|quadrupled|halved|(?:{'|'.join(SCALES)})s?)\b|"
     r"\b(?:or|and) (?:more|less|fewer|up|upwards?|above|below|over|under|greater|higher|lower|larger|smaller)\b|"
-    r"\b(?:more|less|fewer)(?: than\b|$)|\bat (?:least|most)\b|\bbelow zero\b|\b(?:plus|minus)$|^(?:plus|minus)\b|"
+    r"\b(?:more|less|fewer) than\b|\b(?:less|fewer)$|\bat (?:least|most)\b|\bbelow zero\b|"
+    r"\b(?:plus|minus)$|^(?:plus|minus)\b|"
     r"^(?:halves|thirds|fifths|sixths|sevenths|eighths|ninths|tenths|(?:hundred|thousand)ths)\b|"
     r"[百千](?![克米瓦卡帕伏焦赫分])|[万亿萬億打]",
     re.IGNORECASE,
@@ -76,8 +85,8 @@ class Unit(NamedTuple):
     """Kinds with their powers, and what a value is multiplied by for base units: `factor` times a power of pi."""
 
     kinds: tuple[tuple[str, int], ...]
-    factor: float
-    pi_power: int
+    factor: Fraction
+    pi_power: int = 0
 
 
 def is_percent(unit: str) -> bool:
@@ -99,33 +108,94 @@ def change(unit: str) -> str:
     return match.group().strip() if match else ""
 
 
+def is_symbol(run: str, *, spaced: bool) -> bool:
+    """Whether letters behind a number are a unit: `5 nm`, but not `5nm`, which may be a product."""
+    lower = run.lower()
+    return lower in UNITS or (run in _LETTERS and (spaced or not run.islower()))
+
+
 def canonical(unit: str) -> Unit | None:
     """What a unit as written comes to; None where a word is not a unit we know."""
     powers: Counter[str] = Counter()
-    factor, pi_power, sign, last, scale = 1.0, 0, 1, "", 1
-    text = re.sub(r"degrees?\s+(?=celsius|fahrenheit)", "", unit.lower())
-    text = text.replace("squared", "^2").replace("cubed", "^3").replace(" per ", " / ").replace("-", " ")
-    parts = _FACTOR.findall(re.sub(r"\b(?:mph|kph|kmh)\b", lambda m: _SPEEDS[m.group()], text))
-    for word, power in parts:
-        times = 0
-        if power:
-            times = sign * (int(power) - 1)
-        elif word == "/":
+    sign, last, scale = 1, "", 1
+    text = _SIGNS.sub(" ", _DEGREES.sub(lambda m: "celsius" if m[1] else "fahrenheit", unit.replace("\\mu ", "mu")))
+    text = re.sub(r"\b(?:mph|kph|kmh)\b", lambda m: _SPEEDS[m.group().lower()], text, flags=re.IGNORECASE)
+    for word, power in _FACTOR.findall(text):
+        lower = word.lower()
+        if power and last:
+            powers[last] += sign * (int(power) - 1)
+        elif lower in ("squared", "cubed") and last:
+            powers[last] += sign * (1 if lower == "squared" else 2)
+        elif word == "/" or lower == "per":
             sign = -1
-        elif word in ("square", "sq", "cubic", "cu"):
-            scale = 2 if word.startswith("s") else 3
-        elif word == "per":
-            sign = -1
-        elif word not in ("*", *_FILLER) or (word == "in" and not powers):
-            last = word if word in _TABLE else word.removesuffix("s")
-            if last not in _TABLE:
+        elif lower in ("square", "sq", "squared", "cubic", "cu", "cubed"):
+            scale = 2 if lower.startswith("s") else 3
+        elif word not in ("", "*") and (word in _LETTERS or lower not in _FILLER or (lower == "in" and not powers)):
+            last = _name(word)
+            if not last:
                 return None
-            times, scale = sign * scale, 1
-        if times and last:
-            kind, size = _TABLE[last]
-            kind, power_of = ("length", 3) if kind == "volume" else (kind, 1)  # a litre is a cubic decimetre
-            powers[kind] += times * power_of
-            factor *= size**times
-            pi_power -= times * (last in _OVER_PI)
-    kinds = tuple(sorted((k, p) for k, p in powers.items() if p))
-    return Unit(kinds, factor, pi_power) if kinds else None
+            powers[last] += sign * scale
+            scale = 1
+    return _product(powers)
+
+
+def _name(word: str) -> str:
+    """The name in the table of a unit as written: letters by their case, words in any."""
+    if word in _LETTERS:
+        return word
+    lower = word.lower()
+    return _FOLDED.get(lower) or _FOLDED.get(lower.removesuffix("s"), "")
+
+
+def _product(powers: Mapping[str, int]) -> Unit | None:
+    """Units of the table with their powers as one."""
+    if any(abs(power) > MAX_POWER for power in powers.values()):
+        return None
+    kinds: Counter[str] = Counter()
+    factor = Fraction(1)
+    for name, power in powers.items():
+        one = _TABLE[name]
+        factor *= one.factor**power
+        for kind, times in one.kinds:
+            kinds[kind] += times * power
+    pi_power = -sum(powers.get(name, 0) for name in _OVER_PI)
+    left = tuple(sorted((kind, power) for kind, power in kinds.items() if power))
+    return Unit(left, factor, pi_power) if left else None
+
+
+def _fill_tables() -> None:
+    """Read the definitions, each of which uses the ones before it."""
+    for letters, words, prefixes, definition in _DEFINITIONS:
+        number, _, of = definition.partition(" ")
+        unit = canonical(of) if of else Unit(((definition, 1),), Fraction(1))
+        assert unit, definition
+        sizes = {"": Fraction(number) if of else Fraction(1)}
+        for prefix in prefixes.split():
+            sizes[prefix] = sizes[""] * Fraction(10) ** _PREFIXES[prefix][1]
+        for prefix, size in sizes.items():
+            one = unit._replace(factor=unit.factor * size)
+            if letters and prefix + letters != "us":  # 5 us dollars
+                _TABLE[prefix + letters] = one
+                _LETTERS.add(prefix + letters)
+            for word in words.split():
+                name = (_PREFIXES[prefix][0] if prefix else "") + word.lower()
+                _TABLE[name], _FOLDED[name] = one, name
+    for name in sorted(_LETTERS, key=str.islower):  # in another case, where that can be one unit alone
+        folded = name.lower()
+        alike = [other for other in _LETTERS if other.lower() == folded and _TABLE[other] != _TABLE[name]]
+        if len(name) > 1 and folded not in _FOLDED and not alike:
+            _FOLDED[folded] = name
+
+
+_TABLE: dict[str, Unit] = {}
+_LETTERS: set[str] = set()
+_FOLDED: dict[str, str] = {}
+_fill_tables()
+_WORDS = frozenset(name for name in _FOLDED if _FOLDED[name] == name and len(name) > 3) | _SHORT
+UNITS = (
+    _WORDS
+    | frozenset(word + "s" for word in _WORDS if len(word) > 2)
+    | frozenset(_SPEEDS)
+    | {"day", "days", "cup", "cups", "sq", "cu", "square", "units", "unit"}
+)
+"""What is read as a unit in any case."""
