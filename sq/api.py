@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from numbers import Number
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -160,13 +161,15 @@ def grade(
     if profile not in (profiles := [each.value for each in Profile]):
         raise ConfigError(f"profile={profile!r} is not one of {', '.join(profiles)}{nearest(str(profile), profiles)}")
     check("prediction", prediction, Iterable, "a text, or a list of texts")
-    check("reference", reference, (Iterable, int, float), "a text, or a list of texts")
+    check("reference", reference, (Iterable, Number), "a text, or a list of texts")
     if isinstance(prediction, str):
-        check("reference", reference, (str, int, float), "a text, as prediction is one, or two lists")
-        return _grader().grade_one(Pair(prediction=prediction, reference=str(reference), question=question), profile)
+        check("reference", reference, (str, Number), "a text, as prediction is one, or two lists")
+        text = _number_as_text(reference)
+        check("reference", text, str, "a text or a number")
+        return _grader().grade_one(Pair(prediction=prediction, reference=text, question=question), profile)
     prediction = list(prediction)  # a generator too
-    reference = reference if isinstance(reference, str | int | float) else list(reference)
-    if isinstance(reference, str | int | float) or len(prediction) != len(reference):
+    reference = reference if isinstance(reference, str | Number) else [_number_as_text(each) for each in reference]
+    if not isinstance(reference, list) or len(prediction) != len(reference):
         given = len(reference) if isinstance(reference, list) else "one text"
         raise ConfigError(
             f"{len(prediction)} predictions and {given} as reference: give two lists of the same length, or two texts"
@@ -175,6 +178,11 @@ def grade(
         check("a text of prediction or reference", text, str, "a text; an answer that there is not is ''")
     pairs = [Pair(prediction=p, reference=r) for p, r in zip(prediction, reference, strict=True)]
     return list(_grader().grade(pairs, profile))
+
+
+def _number_as_text(value: Any) -> Any:
+    """A number, Python's or numpy's, as text; NaN, which stands where there is none, and anything else as it is."""
+    return str(value) if isinstance(value, Number) and value == value else value  # noqa: PLR0124
 
 
 def rejects(directory: str | Path) -> Dataset:

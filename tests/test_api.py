@@ -194,7 +194,12 @@ def test_a_mistake_names_the_key_and_the_fix(call, message):
 
 def test_answers_are_graded_one_by_one_and_in_lists():
     assert sq.grade(r"so \boxed{\frac12}", "0.5").correct
-    assert sq.grade("5", 5).correct
+    assert (
+        sq.grade("5", 5).correct
+        and sq.grade("5", numpy.int64(5)).correct
+        and sq.grade("0.5", numpy.float32(0.5)).correct
+    )
+    assert [g.correct for g in sq.grade(["5", "6"], numpy.array([5, 7]))] == [True, False]
     columns = datasets.Dataset.from_dict({"response": ["1", "2"], "answer": ["1", "3"]})
     assert [g.correct for g in sq.grade(columns["response"], columns["answer"])] == [True, False]
     assert [g.correct for g in sq.grade((x for x in "12"), (x for x in "13"))] == [True, False]
