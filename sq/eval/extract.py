@@ -17,7 +17,14 @@ from sq.core import thinking
 from sq.core.files import code_version
 from sq.core.thinking import tail
 from sq.eval.announced import (
-    before_reason, ending_words, is_changed, last_choice, last_hashes, last_phrase, stated_last, states_a_value,
+    before_reason,
+    ending_words,
+    is_changed,
+    last_choice,
+    last_hashes,
+    last_phrase,
+    stated_last,
+    states_a_value,
 )  # fmt: skip
 from sq.eval.answer_text import after_thinking, visible_text
 from sq.eval.boxes import boxed, last_boxes
