@@ -81,7 +81,24 @@ SEVERAL = [
     ("Si $x + 2 = 5$, calculez la valeur de $x$ et donnez le résultat sous forme simplifiée.", "fr", True),
     ("У Маши было пять яблок. Сколько яблок стало у неё теперь?", "ru", False),
     ("$2x + 3 = 7$", "de", True),
+    ("制作一件袍子需要 2 匹蓝色布料和这个数量一半的白色布料。", "zh", False),
+    ("Сколько яблок осталось у Пети, если он съел два из пяти яблок?", "ru", False),
 ]
+
+
+@pytest.mark.parametrize(
+    ("keep", "text", "language"),
+    [
+        (["de", "ru"], SEVERAL[-1][0], "ru"),
+        (["zh"], SEVERAL[-1][0], "ru"),
+        (["zh", "ja"], SEVERAL[-2][0], "zh"),
+        (["zh", "ja"], "太郎は林檎を五個買い、三個食べました。残りは何個ですか。", "ja"),
+        (["en", "uk"], "У Марійки було п'ять яблук, і вона з'їла два. Скільки яблук у неї залишилося?", "uk"),
+        (["bg", "ru"], "Иван има пет ябълки и изяжда две от тях. Колко ябълки са му останали сега?", "bg"),
+    ],
+)
+def test_a_script_tells_the_language_where_it_can(keep, text, language):
+    assert identify(text, LanguageFilter(keep=keep))[0] == language
 
 
 def test_several_languages_stay():

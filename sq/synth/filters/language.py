@@ -108,7 +108,7 @@ def identify(text: str, config: LanguageFilter) -> tuple[str, float]:
     """The language of a text and how sure that is; a text that cannot be told has the first language that is kept."""
     prose = COMMAND.sub(" ", FORMULA.sub(_unless_prose, text))
     words = WORD.findall(prose)
-    if "en" in config.keep and (script := _foreign_script(words, config.foreign_script)):
+    if _told_by_script(tuple(config.keep)) and (script := _foreign_script(words, config.foreign_script)):
         return script
     small = [word.lower() in SMALL_WORDS for word in words]
     if "en" in config.keep and words and sum(small) / len(words) >= 0.25:
@@ -127,6 +127,15 @@ def _unless_prose(formula: re.Match[str]) -> str:
     """Nothing of a formula; but what stands between two dollar amounts is text."""
     inside = formula[0]
     return inside if inside[0] == "$" and "\\" not in inside and len(re.findall(r"[^\W\d_]{3,}", inside)) > 2 else " "
+
+
+@lru_cache
+def _told_by_script(keep: tuple[str, ...]) -> bool:
+    """Whether another script is another language: all that stay have Latin letters, or the one script of `CODES`."""
+    from lingua import Language
+
+    latin = {language.iso_code_639_1.name.lower() for language in Language.all_with_latin_script()}
+    return set(keep) <= latin | set(CODES.values())
 
 
 def _foreign_script(words: list[str], share: float) -> tuple[str, float] | None:
@@ -150,11 +159,13 @@ def _foreign_script(words: list[str], share: float) -> tuple[str, float] | None:
             else:
                 scripts[name] = scripts.get(name, 0) + 1
     if letters and scripts and (letters - latin) / letters >= share:
-        name = max(scripts, key=lambda s: scripts[s])
+        name = max(scripts, key=lambda s: (s in KANA, scripts[s]))
         return CODES.get(name, name.lower()), (letters - latin) / letters
     return None
 
 
+KANA = ("HIRAGANA", "KATAKANA")
+"""Between Chinese characters they are what only Japanese has."""
 CODES = {
     "CJK": "zh", "HIRAGANA": "ja", "KATAKANA": "ja", "HANGUL": "ko", "CYRILLIC": "ru", "ARABIC": "ar", "HEBREW": "he",
     "DEVANAGARI": "hi", "BENGALI": "bn", "TELUGU": "te", "THAI": "th", "GREEK": "el",
