@@ -101,6 +101,8 @@ def _stage(
     """One stage: what it took, what it made, and what was forecast."""
     overrides = dict(text.partition("=")[::2] for text in stage.get("overrides") or [])
     counts = _counts(stage, Path(stage["output_dir"]), overrides.get("engine") == "oracle")
+    if forecast and forecast["window"] > 1 and counts["rows"]:  # items of the ledger until here
+        counts["rows"] = round(counts["rows"] * forecast["window"])
     # Not one that asked an oracle or an API, or no model at all.
     held_gpus = stage["script"] != "synthesize" or forecast is None or forecast["gpu_hours"] > 0
     gpus = (forecast or {}).get("gpus", gpus)
@@ -186,7 +188,9 @@ def _forecast(name: str, lines: Iterable[Mapping[str, Any]]) -> dict[str, Any] |
         return None
     sums = {k: sum(line[k] for line in own) for k in ("tokens_in", "tokens_out", "gpu_hours", "seconds", "price")}
     gpus = {"gpus": max(line["gpus"] for line in own)} if all("gpus" in line for line in own) else {}
-    return {"rows": own[0]["rows"], "kept": own[-1]["kept"], **gpus, **sums}
+    rows = own[0]["rows"]
+    window = rows / own[0].get("items", rows) if rows else 1.0
+    return {"rows": rows, "window": window, "kept": own[-1]["kept"], **gpus, **sums}
 
 
 def _kept_rows(stages: Sequence[Mapping[str, Any]]) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
+from math import ceil
 
 from sq.recipe.hardware import HardwareConfig
 
@@ -35,12 +36,14 @@ class PlanStage:
     parameters: float = 0.0
     """Billion active parameters."""
     rows: float
+    window: int = 1
+    """Rows that are one item of the stage's ledger."""
     samples: float = 1.0
     """Completions, or texts scored or trained on, for each row."""
     shared: float = 0.0
-    """Tokens that every prompt begins with."""
+    """Tokens that all rows' prompts begin with."""
     prompt: float = 0.0
-    """Further tokens of a row's prompt; for scoring and training, of each text."""
+    """Further tokens of a row's prompts; for scoring and training, of each text."""
     output: float = 0.0
     """Tokens of a completion."""
     epochs: float = 1.0
@@ -58,6 +61,11 @@ class PlanStage:
     first: bool = True
     """False: the process is there already, from what the stage did before."""
     note: str = ""
+
+    @property
+    def items(self) -> float:
+        """What its ledger will count."""
+        return ceil(self.rows / self.window) if self.window > 1 else self.rows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -205,8 +205,8 @@ def _of_each_row(name: str, job: SynthJob, rows: float, flow: Flow) -> PlanStage
         judged = min(assume.judge, stage.max_tokens) / stage.k if stage.judge_prompt else 0.0
         return PlanStage(
             name=name, phase="QPO", what=f"pairs by {stage.source.value.replace('_', ' ')}", **asked, rows=rows,
-            samples=float(stage.k), prompt=solved, output=min(assume.answer, stage.max_tokens) + judged,
-            kept=rows * assume.kept(stage.source.value),
+            window=stage.window, samples=float(stage.k), prompt=solved,
+            output=min(assume.answer, stage.max_tokens) + judged, kept=rows * assume.kept(stage.source.value),
         )  # fmt: skip
     if isinstance(stage, RewriteStage):
         share, solvable, harder = stage.solvability, flow.prompt(stage.solvability_prompt), flow.prompt(

@@ -181,8 +181,8 @@ def _line(one: Cost) -> dict[str, Any]:
     stage = one.stage
     return {
         "name": f"{stage.name} ({stage.what})", "stage": stage.name, "phase": stage.phase, "what": stage.what,
-        "model": stage.model, "billions": stage.parameters, "rows": stage.rows, "samples": stage.samples,
-        "tokens_in": one.tokens_in, "tokens_out": one.tokens_out, "gpus": one.gpus, "gpu_hours": one.hours,
-        "seconds": one.seconds, "start": one.start, "ratio": one.ratio, "price": one.price,
+        "model": stage.model, "billions": stage.parameters, "rows": stage.rows, "items": stage.items,
+        "samples": stage.samples, "tokens_in": one.tokens_in, "tokens_out": one.tokens_out, "gpus": one.gpus,
+        "gpu_hours": one.hours, "seconds": one.seconds, "start": one.start, "ratio": one.ratio, "price": one.price,
         "kept": stage.kept, "measured": False, "note": stage.note,
     }  # fmt: skip

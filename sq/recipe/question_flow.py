@@ -31,10 +31,10 @@ def plan_questions(name: str, job: SynthJob, stage: QuestionsStage, flow: Flow) 
 def plan_annotations(name: str, job: SynthJob, stage: AnnotateStage, rows: float, flow: Flow) -> PlanStage:
     """One request for each thing that is asked of a row."""
     sizes = [flow.prompt(getattr(stage, f"{what}_prompt")) for what in stage.ask]
-    shared, after = (sum(size[i] for size in sizes) / len(sizes) for i in (0, 1))
+    shared, after = (sum(size[i] for size in sizes) for i in (0, 1))
     return PlanStage(
         name=name, phase="questions", what="annotate questions", **flow.asked(job.model, job.engine),
-        rows=rows * len(sizes), shared=shared, prompt=flow.assume.question + after,
+        rows=rows, samples=len(sizes), shared=shared, prompt=flow.assume.question * len(sizes) + after,
         output=min(flow.assume.rewrite, stage.max_tokens), kept=rows,
     )  # fmt: skip
 
@@ -61,11 +61,12 @@ def _of_source(name: str, job: SynthJob, stage: QuestionsStage, flow: Flow) -> P
         return PlanStage(name=name, phase="questions", what=f"questions of source={stage.source.name}", use=Use.NONE,
                          model=job.model.name, rows=rows, kept=rows, filter_rows=assume.filter_rows)  # fmt: skip
     requests = sum(asks.values())
-    text = sum(len(template) * times for template, times in asks.items()) / requests / assume.chars_per_token
+    text = sum(len(template) * times for template, times in asks.items()) / assume.chars_per_token
     return PlanStage(
         name=name, phase="questions", what=f"questions by source={stage.source.name}",
-        **flow.asked(job.model, job.engine), rows=stage.count * requests, shared=assume.prefix + text,
-        prompt=assume.of_seed, output=min(assume.rewrite, stage.max_tokens),
+        **flow.asked(job.model, job.engine), rows=stage.count, samples=requests,
+        shared=assume.prefix * requests + text, prompt=assume.of_seed * requests,
+        output=min(assume.rewrite, stage.max_tokens),
         kept=stage.count * stage.source.per_item * assume.kept("questions"),
     )  # fmt: skip
 

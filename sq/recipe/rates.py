@@ -75,7 +75,7 @@ def measured_ratio(record: StageRecord, lines: Sequence[Mapping[str, Any]]) -> f
     by_table = [{key: line[key] / (line["ratio"] or 1.0) for key in ("seconds", "start")} for line in lines]
     start = sum(line["start"] for line in by_table)
     busy = sum(line["seconds"] for line in by_table) - start
-    done, planned = _rows(record), sum(line["rows"] for line in lines if line["what"] == lines[0]["what"])
+    done, planned = _items(record), sum(line["items"] for line in lines if line["what"] == lines[0]["what"])
     if record.attempts != 1 or not done or not planned or not start + busy:
         return None
     ratio = record.seconds / (start + busy * done / planned)
@@ -96,12 +96,12 @@ def add_ratio(names: Sequence[str], ratio: float) -> None:
         write_files(path.parent, {path.name: (json.dumps(kept, indent=1) + "\n").encode()})
 
 
-def _rows(record: StageRecord) -> float | None:
+def _items(record: StageRecord) -> float | None:
     directory = Path(record.output_dir)
     with suppress(OSError, ValueError):
         if record.script == "train":
             rows = json.loads((directory / TRAINED).read_text()).get("rows")
             return float(rows) if rows else None
-        asked = [ledger.items for place, ledger in ledgers(directory, record.script).items() if "scores" not in place]
-        return float(sum(asked))
+        read = ledgers(directory, record.script).items()
+        return float(sum(one.items for place, one in read if place == "." or "/answers" in place))
     return None

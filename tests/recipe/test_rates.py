@@ -8,6 +8,8 @@ import yaml
 from sq.core.ledger import Ledger, WorkItem
 from sq.core.rows import QUESTION
 from sq.recipe import rates
+from sq.recipe.bill import make_bill
+from sq.recipe.jobs import check
 from sq.recipe.load import load_recipe
 from sq.recipe.plan import learn, plan, write_plan
 from sq.recipe.plan_text import format_plan
@@ -28,11 +30,11 @@ def file(tmp_path, monkeypatch):
 
 @pytest.fixture
 def recipe(tmp_path):
-    """`recipe("seed=1", name="mine")` -> a recipe of two stages."""
+    """`recipe("seed=1", name="mine")` -> a recipe of two stages, or of those given."""
 
-    def loaded(*overrides, name="mine"):
+    def loaded(*overrides, name="mine", stages=STAGES):
         path = tmp_path / f"{name}.yaml"
-        text = {"_target_": "sq.recipe.config.RecipeConfig", "title": "x", "stages": STAGES}
+        text = {"_target_": "sq.recipe.config.RecipeConfig", "title": "x", "stages": stages}
         path.write_text(yaml.safe_dump(text))
         return load_recipe(str(path), [f"output_dir={tmp_path / name}", *overrides])
 
@@ -43,14 +45,18 @@ def seconds(recipe, stage, **how):
     return sum(one.seconds for one in plan(recipe, hardware="cpu", **how).costs if one.stage.name == stage)
 
 
+def write_ledger(place, items):
+    with Ledger.open(place, schema=QUESTION, config={"stage.name": "x"}, inputs={}) as ledger:
+        for item in ledger.todo(iter([WorkItem(f"q{i}", None) for i in range(items)])):
+            ledger.record(item.key, [{"id": item.key, "run": "r", "parents": [], "question": item.key}], [])
+        ledger.finish()
+
+
 def run(recipe, took, rows=40, attempts=1):
     """As if both stages had run: with these seconds, and as many rows."""
     write_plan(recipe, recipe.output_dir, hardware="cpu")
     record = updated_record(recipe, "sq run")
-    with Ledger.open(recipe.output_dir / "ask", schema=QUESTION, config={"stage.name": "x"}, inputs={}) as ledger:
-        for item in ledger.todo(iter([WorkItem(f"q{i}", None) for i in range(rows)])):
-            ledger.record(item.key, [{"id": item.key, "run": "r", "parents": [], "question": item.key}], [])
-        ledger.finish()
+    write_ledger(recipe.output_dir / "ask", rows)
     (recipe.output_dir / "sft").mkdir()
     (recipe.output_dir / "sft" / "train.json").write_text(json.dumps({"rows": rows}))
     for stage in record.stages:
@@ -81,6 +87,50 @@ def test_a_forecast_of_more_rows_grows_from_what_was_measured(file, recipe):
     run(recipe("ask.stage.count=20000"), took=70.0, rows=10_000)
     expected = 70.0 * (ask.start + 500 * ask.busy) / (ask.start + 250 * ask.busy)
     assert seconds(recipe("ask.stage.count=20000"), "ask") == pytest.approx(expected, rel=1e-3)
+
+
+SOLVER = {"stage": "rewrite", "stage.source": "solver", "stage.window": 16, "limit": 40}
+SEVERAL = {"stage": "questions", "stage.generators": {"tiny": 1, "tiny-base": 1}, "stage.count": 20}
+
+
+@pytest.mark.parametrize(
+    ("sets", "planned"),
+    [
+        *(({"stage": "questions", "source": name, "stage.count": 20}, 20) for name in ("evol", "iqc", "orca")),
+        (SEVERAL, 10),
+        ({"stage": "annotate", "stage.ask": ["concepts", "topic", "difficulty"], "limit": 20}, 20),
+        (SOLVER, 40),
+        (SOLVER | {"stage.source": "success_rate"}, 40),
+        ({"stage": "answers", "stage.n": 3, "limit": 20}, 20),
+    ],
+)
+def test_a_stage_that_took_its_forecast_teaches_nothing_new_whatever_its_items(file, recipe, sets, planned):
+    """Items are windows of questions, or ask several times; the bill counts rows as the forecast does."""
+    asked = {"model": "tiny", "engine": "hf", **({} if sets["stage"] == "questions" else {"input": "domain"})}
+    loaded = recipe(stages={"ask": {"script": "synthesize", "set": asked | sets}})
+    record = updated_record(loaded, "sq run")
+    (job,), (stage,) = check(loaded.stages).values(), record.stages
+    write_plan(loaded, loaded.output_dir, hardware="cpu")
+    write_ledger(loaded.output_dir / "ask", job.stage.spec(job).total)
+    stage.seconds, stage.attempts, stage.status = seconds(loaded, "ask"), 1, "done"
+    learn(loaded, stage)
+    assert {ratio for kept in rates.read_rates().values() for ratio in kept} == {1.0}
+    record.write()
+    (billed,) = make_bill(loaded.output_dir)["stages"]
+    assert billed["forecast"]["rows"] == planned
+    assert billed["rows"] == (20 if sets is SEVERAL else planned)
+
+
+def test_an_evaluation_is_measured_by_its_problems_whatever_else_is_kept_of_them(file, recipe):
+    sets = {"benchmark": "arithmetic", "model": "tiny", "engine": "hf", "n": 2, "temperature": 0.7, "limit": 10}
+    loaded = recipe(stages={"test": {"script": "evaluate", "set": sets}})
+    (stage,) = updated_record(loaded, "sq run").stages
+    write_plan(loaded, loaded.output_dir, hardware="cpu")
+    for name, items in (("answers", 10), ("rewards", 20), ("scores", 20)):
+        write_ledger(loaded.output_dir / "test" / "arithmetic" / name, items)
+    stage.seconds, stage.attempts = seconds(loaded, "test"), 1
+    learn(loaded, stage)
+    assert {ratio for kept in rates.read_rates().values() for ratio in kept} == {1.0}
 
 
 @pytest.mark.parametrize("how", [{"attempts": 2}, {"rows": 0}, {"took": 1e6}])
