@@ -84,7 +84,7 @@ _IN_A_SENTENCE = re.compile(
 """Words of a sentence, which a list of words has not."""
 _STATEMENT = re.compile(
     r"[A-Z][A-Za-z.'’-]*[,:]?\s+(?:(?!(?:not|never|nor|except|either)\b)[A-Za-z.'’-]+[,:]?\s+)+"
-    r"(?P<value>\$?\d[\d\s$.,+*/×÷=%−-]*?)(?:\s(?!hundred|thousand|[bmt]r?illion)[A-Za-z]+){0,4}\."
+    r"(?P<value>\$?\d[\d\s$.,+*/×÷=%−-]*?)(?:\s(?!hundred|thousand|[bmt]r?illion)[A-Za-z]+){0,4}\.?"
 )
 """A short sentence that ends in a value with its unit: `Jojo scored 54 points.`"""
 _NUMERAL = re.compile(r"\d")
@@ -144,7 +144,9 @@ def is_changed(sentence: str, value: str) -> bool:
 def states_a_value(text: str) -> bool:
     """Whether a text is one short sentence that ends in a value as it stands."""
     statement = _STATEMENT.fullmatch(text) if len(text) < 200 else None
-    return statement is not None and not is_changed(text, statement["value"])
+    if statement is None or not (text.endswith(".") or "=" in statement["value"]):
+        return False
+    return not is_changed(text, statement["value"])
 
 
 def ending_words(text: str, segment: str) -> str:

@@ -32,7 +32,7 @@ _PLAIN = {"pi": "pi", "infinity": "inf", "inf": "inf", "oo": "inf"}
 _CONSTANTS = {"pi": "pi", "infty": "inf", "emptyset": "emptyset", "imath": "i", "ldots": "dots", "e": "e"}
 _RELATIONS = {
     "le": "<=", "ge": ">=", "ne": "!=", "in": "in", "approx": "~", "equiv": "equiv", "to": "=", "mapsto": "=",
-    "rightarrow": "=", "sim": "~", "simeq": "~", "cong": "cong", "colon": ":", "propto": "propto",
+    "rightarrow": "=", "sim": "sim", "simeq": "~", "cong": "cong", "colon": ":", "propto": "propto",
 }  # fmt: skip
 _OPERATORS = {
     "cdot": "*", "times": "*", "ast": "*", "div": "/", "pm": "pm", "mp": "mp", "cup": "cup", "cap": "cap",

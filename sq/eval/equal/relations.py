@@ -15,7 +15,7 @@ from sq.eval.equal.identity import DIGITS, points, same, value_at
 from sq.eval.equal.tree import Const, Node, Op, Rel, Seq, Sym, replace, symbols, walk
 from sq.eval.equal.value import Uncomputable
 
-FLIP = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!=", "~": "~", "cong": "cong"}
+FLIP = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "=": "=", "!=": "!=", "~": "~", "cong": "cong", "sim": "sim"}
 _VALUED = frozenset({"=", "~", "in", ":="})
 
 
