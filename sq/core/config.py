@@ -251,7 +251,7 @@ def _field_value(
             checked = OmegaConf.merge(_schema(hint), {"value": value})
             value = OmegaConf.to_container(checked, resolve=True)["value"]  # type: ignore[index,call-overload]
     except (OmegaConfBaseException, ValueError) as error:
-        allowed = _allowed(hint, error, key)
+        allowed = _allowed(hint, error, key, value)
         near = nearest(str(value), [e.name.lower() for e in enum_in(hint) or ()])
         problems.append(f"{key}={value!r} is not {allowed}{near}")
         return None
@@ -295,12 +295,14 @@ def _check_bounds(field: dataclasses.Field[Any], value: Any, whole: str, problem
             problems.append(f"{key}={item!r} must be {' and '.join(broken)}")
 
 
-def _allowed(hint: Any, error: Exception, key: str) -> str:
+def _allowed(hint: Any, error: Exception, key: str, value: Any) -> str:
     if options := enum_in(hint):
         return "one of " + ", ".join(e.name.lower() for e in options)
     if any(typing.get_origin(each) is dict for each in (hint, *typing.get_args(hint))):
         entry = "{question: THEIR_NAME}" if key.endswith("columns") else "{NAME: VALUE}"
         return f"a map: '{key}={entry}'"
+    if "is not a ListConfig" in str(error):
+        return f"a list: '{key}=[{value}]'"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
     return names.get(hint) or f"valid: {str(error).splitlines()[0]}"
 

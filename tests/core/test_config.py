@@ -112,6 +112,7 @@ def test_every_problem_is_reported_at_once():
         ({"inner": {"name": "x", "rate": float("nan")}}, r"inner.rate=nan must be"),
         ({"inner": "text"}, r"inner is 'text', but a group of settings is needed"),
         ({"many": [{"name": "a"}, {"rate": 9}]}, r"many.1.rate=9.0 must be at most 1"),
+        ({"numbers": 3}, r"numbers=3 is not a list: 'numbers=\[3\]'"),
         ({"flag": True}, r"flag=true needs maybe="),
         ({"inner": {"name": "${nowhere}"}}, r"nowhere"),
     ],
