@@ -154,8 +154,6 @@ def texts_of(job, name):
 @pytest.mark.parametrize(("name", "says"), [("physics", "physics"), ("logic", "logic"), ("code", "programming")])
 def test_prompts_name_the_subject_and_no_other(job, name, says):
     texts = texts_of(job, name)
-    if name == "code":
-        texts.pop("classify_topic")  # of which it has none of its own
     assert [key for key, text in texts.items() if "mathemat" in text.lower()] == []
     named = ("evol.upward", "evol.downward", "iqc.compose", "mathscale.compose", "extract_concepts", "rate_difficulty")
     assert [key for key in named if says not in texts[key]] == []
