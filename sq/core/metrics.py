@@ -166,6 +166,8 @@ SYNTHESIS: dict[str, tuple[Metric, ...]] = {
         _number("verdicts/*", ",.0f", "the judge said {part} to {value}"),
         _share("oracle/judge_precision", Better.UP, "of the questions that the judge removed, the oracle calls {value} "
                "unsolvable", "judge: of what it removed, unsolvable by the oracle"),
+        _share("oracle/judge_kept_solvable", Better.UP, "of those that it let pass {value} solvable",
+               "judge: of what it let pass, at the run's own mix, solvable by the oracle"),
         _share("oracle/judge_recall", Better.UP, "of those that the oracle calls unsolvable, the judge removed {value}",
                "judge: of what the oracle calls unsolvable, removed"),
         _share("oracle/judge_wrongly_removed", Better.DOWN, "of those that it calls solvable, the judge removed "

@@ -212,14 +212,18 @@ def _judged(directory: Path) -> list[tuple[str, YesNo]]:
 
 
 def _judge_by_oracle(judged: list[tuple[str, YesNo]], domain: Domain) -> dict[str, float]:
-    """Precision and recall of "not solvable" on the questions judged, where the domain has an oracle."""
+    """Precision and recall of "not solvable", and how much of the rest is solvable, on the questions judged, where the
+    domain has an oracle.
+    """
     pairs = [(answer.reject_reason is not None, domain.oracle_label(text)) for text, answer in judged]
     checked = [(removed, not label.solvable) for removed, label in pairs if label is not None]
     right = sum(removed and bad for removed, bad in checked)
     removed, bad = sum(r for r, _ in checked), sum(b for _, b in checked)
     if not checked:
         return {}
+    kept = len(checked) - removed
     return {
+        **({"oracle/judge_kept_solvable": 1 - (bad - right) / kept} if kept else {}),
         **({"oracle/judge_precision": right / removed} if removed else {}),
         **({"oracle/judge_recall": right / bad} if bad else {}),
         **({"oracle/judge_wrongly_removed": (removed - right) / (len(checked) - bad)} if bad < len(checked) else {}),

@@ -153,6 +153,8 @@ def test_the_oracle_tells_the_judges_error_on_what_it_judged(chain, questions):
     assert exact["oracle/judge_precision"] == exact["oracle/judge_recall"] == 1.0
     erring = chain("solvability", file, "engine.error_rate=0.3", to="b")
     assert 0.5 < erring["oracle/judge_precision"] < 0.9 and 0.5 < erring["oracle/judge_recall"] < 0.95
+    assert erring["oracle/judge_kept_solvable"] == pytest.approx(erring["oracle/solvable"]), "it alone has filtered"
+    assert exact["oracle/judge_kept_solvable"] == 1.0 > erring["oracle/judge_kept_solvable"]
 
 
 def test_a_question_that_the_judge_cannot_be_asked_is_rejected(chain, questions, monkeypatch):
