@@ -95,7 +95,7 @@ def lex(text: str, *, thousands: bool) -> list[Token]:
         if kind == "thousands" and (depth or not (thousands or " " in value) or not _fresh(tokens)):
             kind, value = "number", re.split("[, ]", value)[0]
             end = at + len(value)
-        if kind == "space" or value == "usd":
+        if kind == "space" or (kind == "command" and value == "usd"):
             spaced, at = True, end
             continue
         if kind == "command" and value in ("text", "mathrm", "operatorname", "mathsf", "rm", "mathit"):

@@ -40,7 +40,7 @@ _DEFINITIONS = (
     ("C", "coulomb", "p n mu u m", "1 A s"), ("V", "volt", "mu u m k M", "1 W / A"),
     ("ohm", "ohm", "k M m", "1 V / A"), ("F", "farad", "p n mu u m", "1 C / V"),
     ("Wb", "weber", "m", "1 V s"), ("T", "tesla", "mu u m", "1 Wb / m^2"), ("H", "henry", "mu u m", "1 Wb / A"),
-    ("Hz", "hertz", "k M G T", "1 / s"), ("Pa", "pascal", "h k M G", "1 N / m^2"),
+    ("Hz", "hertz", "k M G T", "1 / s"), ("rpm", "", "", "6 degree / s"), ("Pa", "pascal", "h k M G", "1 N / m^2"),
     ("atm", "atmosphere", "", "101325 Pa"), ("bar", "", "m", "100000 Pa"), ("", "mmHg", "", "133.322387415 Pa"),
 )  # fmt: skip
 """Letters, which keep their case; words, in any case; prefixes; and a kind of its own, or a number of units above."""
