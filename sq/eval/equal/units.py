@@ -117,7 +117,7 @@ def is_symbol(run: str, *, spaced: bool) -> bool:
 def canonical(unit: str) -> Unit | None:
     """What a unit as written comes to; None where a word is not a unit we know."""
     powers: Counter[str] = Counter()
-    sign, last, scale = 1, "", 1
+    sign, last, scale, in_unit = 1, "", 1, True  # whether "in" would be inches
     text = _SIGNS.sub(" ", _DEGREES.sub(lambda m: "celsius" if m[1] else "fahrenheit", unit.replace("\\mu ", "mu")))
     text = re.sub(r"\b(?:mph|kph|kmh)\b", lambda m: _SPEEDS[m.group().lower()], text, flags=re.IGNORECASE)
     for word, power in _FACTOR.findall(text):
@@ -130,12 +130,13 @@ def canonical(unit: str) -> Unit | None:
             sign = -1
         elif lower in ("square", "sq", "squared", "cubic", "cu", "cubed"):
             scale = 2 if lower.startswith("s") else 3
-        elif word not in ("", "*") and (word in _LETTERS or lower not in _FILLER or (lower == "in" and not powers)):
+        elif word not in ("", "*") and (word in _LETTERS or lower not in _FILLER or (lower == "in" and in_unit)):
             last = _name(word)
             if not last:
                 return None
             powers[last] += sign * scale
             scale = 1
+        in_unit = word == "/" or lower == "per" or scale > 1
     return _product(powers)
 
 
