@@ -198,13 +198,14 @@ def _solved_form(solved: Rel, other: Node) -> bool:
             root = value_at(right, point)
             if root is None or mp.im(root):
                 continue
-            at = [value_at(other, {**point, left.name: root + step}) for step in (0, 1, 2)]
+            far = -2 * abs(root) - 1_000  # beyond zero, where |y| is another line than y
+            at = [value_at(other, {**point, left.name: root + step}) for step in (0, 1, far)]
             if any(v is None or mp.im(v) for v in at):
                 continue
             scale = abs(at[1]) + abs(at[2])
             if (
                 abs(at[0]) > scale * mp.mpf(10) ** -25
-                or abs(at[2] - 2 * at[1]) > scale * mp.mpf(10) ** -25
+                or abs(at[2] - far * at[1]) > scale * mp.mpf(10) ** -25
                 or not scale
             ):
                 return False

@@ -132,7 +132,7 @@ def _operation(node: Op) -> Pieces | None:
 
 def _relation(node: Rel) -> Pieces | None:
     if node.ops == ("in",):
-        return _set(node.parts[1])
+        return _set(node.parts[1]) if node.names[0] or isinstance(node.parts[0], Sym) else None
     if not all(op in _FLIP for op in node.ops):
         return None
     names = set().union(*(symbols(p) for p, n in zip(node.parts, node.names, strict=True) if not n))
