@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 FROM_OUTSIDE = ("SIGTERM", "SIGHUP", "SIGINT")
 """Signals by which a person or a scheduler ends a process; SIGKILL may be for want of memory."""
 
+KILL_SECONDS = 10.0
+"""Seconds to wait for the end of a process that was killed."""
+
 
 class WorkerProcess(Protocol):
     """A worker's process, wherever it is."""
@@ -141,4 +144,5 @@ class _LocalProcess:
     def kill(self) -> None:
         with suppress(ProcessLookupError):  # with all that it has started
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        with suppress(subprocess.TimeoutExpired):  # one that hangs in a driver or a disk ends when that lets it go
+            self._process.wait(KILL_SECONDS)

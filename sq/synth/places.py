@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Sequence
+import sys
+import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -13,10 +15,15 @@ from typing import Any
 
 from sq.core.errors import EngineError
 from sq.synth.launchers import WorkerProcess
+from sq.synth.stage import StageSpec
 
 log = logging.getLogger(__name__)
+AHEAD = 16
+"""Parts that one worker may have begun: what a stage reads before it asks is no reason to take all of them."""
 SILENT_SECONDS = 60.0
 """Seconds without a word from a worker that has parts, after which that is said."""
+HUNG_SECONDS = 300.0
+"""Seconds without a word after which a worker's parts are for one that waits."""
 SERVING_SECONDS = 20.0
 """Seconds after a result in which its worker counts as served."""
 TRIES = 3
@@ -47,6 +54,8 @@ class Worker:
     heard_at: float = 0.0
     silent: float = SILENT_SECONDS
     """Seconds without a word after which that is said next."""
+    longest: float = 0.0
+    """Most seconds without a word, at some parts, before the next one."""
     result_at: float = -math.inf
     """When its engine last gave a result."""
     failures: int = 0
@@ -62,6 +71,7 @@ class Worker:
 
     def has_spoken(self, now: float) -> None:
         """A message of it has come."""
+        self.longest = max(self.longest, now - self.heard_at if self.parts else 0.0)
         self.heard_at, self.silent = now, SILENT_SECONDS
 
     def warn_if_silent(self, now: float) -> None:
@@ -70,16 +80,42 @@ class Worker:
             return
         self.silent *= 2
         log.warning(
-            "worker %d has given no result for %.0f s (part %s). Its engine is starting, at long replies, or hangs: "
-            "then end its process, and others do its parts",
+            "worker %d has given no result for %.0f s (part %s). Its engine is starting, at long replies, or hangs. "
+            "Where no other part is left, one that waits is given its parts in the end",
             self.number, now - self.heard_at, ", ".join(map(str, sorted(self.parts)[:4])),
         )  # fmt: skip
 
     def send(self, message: Any) -> None:
         """Send to it; that it has gone is seen when its connection is read."""
+        self.heard_at = time.monotonic()  # it said nothing as there was nothing to say
         if self.link is not None:
             with suppress(OSError):
                 self.link.send(message)
+
+
+def parts_ahead(spec: StageSpec, size: int, workers: int) -> int:
+    """How many parts of so many items a worker may have begun."""
+    if spec.whole:
+        return sys.maxsize
+    if spec.in_turns and spec.total:  # a worker's share at once: else its models are loaded for every few parts
+        return max(1, math.ceil(spec.total / size / workers))
+    return AHEAD
+
+
+def hung_worker(workers: Sequence[Worker], handed_over: Mapping[int, int], now: float) -> Worker | None:
+    """One that is ended for those that wait, having said nothing of its parts for much longer than any did before.
+
+    Its results are in the journals; what it was asked is asked again. Should it have been at a long reply, the next has
+    twice as long each time.
+    """
+    if not any(worker.waits for worker in workers):
+        return None
+    seconds = max(HUNG_SECONDS, 3 * max(worker.longest for worker in workers))
+    for worker in workers:
+        patience = seconds * 2 ** max((handed_over[index] for index in worker.parts), default=0)
+        if worker.link is not None and worker.parts and now - worker.heard_at > patience:
+            return worker
+    return None
 
 
 def able_workers(workers: Sequence[Worker], by_a_row: bool, stage: str, why: str) -> list[Worker]:

@@ -10,10 +10,8 @@ to a row instead, `suspects.py` has; an end that came from outside (`WorkerEnd`)
 from __future__ import annotations
 
 import logging
-import math
 import secrets
 import selectors
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -29,7 +27,7 @@ from sq.core.tracking import ItemTrace
 from sq.engine.ray import WorkerEnd
 from sq.synth.connections import WorkerConnections
 from sq.synth.launchers import Launcher, job_of_each
-from sq.synth.places import SERVING_SECONDS, TRIES, Worker, able_workers
+from sq.synth.places import SERVING_SECONDS, TRIES, Worker, able_workers, hung_worker, parts_ahead
 from sq.synth.stage import StageSpec
 from sq.synth.stage_metrics import StageMetrics
 from sq.synth.suspects import SuspectedParts, Suspects
@@ -39,8 +37,6 @@ if TYPE_CHECKING:
     from sq.synth.config import SynthJob
 
 log = logging.getLogger(__name__)
-AHEAD = 16
-"""Parts that one worker may have begun: what a stage reads before it asks is no reason to take all of them."""
 NO_WORKER_SECONDS = 45.0
 """Seconds in which no worker is there before the stage ends."""
 WARN_SECONDS = 60.0
@@ -62,11 +58,7 @@ class WorkerPool:
         self, job: SynthJob, spec: StageSpec, ledger: Ledger, run: str, launcher: Launcher, file: StageMetrics
     ) -> None:
         self._ledger, self._spec, self._launcher, self._file = ledger, spec, launcher, file
-        self._name, self._ahead = job.stage.name, AHEAD
-        if spec.whole:
-            self._ahead = sys.maxsize
-        elif spec.in_turns and spec.total:  # a worker's share at once: else its models are loaded for every few parts
-            self._ahead = max(1, math.ceil(spec.total / ledger.manifest.part_size / job.workers))
+        self._name, self._ahead = job.stage.name, parts_ahead(spec, ledger.manifest.part_size, job.workers)
         self._workers = [Worker(number) for number in range(job.workers)]
         self._connections = WorkerConnections(launcher.address)
         self._selector = selectors.DefaultSelector()
@@ -267,6 +259,10 @@ class WorkerPool:
             elif worker.process is not None:
                 self._check_process(worker, worker.process.ended(), now)
                 worker.warn_if_silent(now)
+        if not self._spec.in_turns and (hung := hung_worker(self._workers, self._suspects.handed_over, now)):
+            why = f"it gave no result for {now - hung.heard_at:.0f} s, and others wait for parts"
+            self._suspects.handed_over.update(hung.parts)
+            self._worker_failed(hung, WorkerEnd(why, from_outside=True))
         away = now - self._seen
         if any(worker.link is not None for worker in self._workers):
             self._seen, self._warn_after = now, WARN_SECONDS

@@ -38,6 +38,8 @@ class SuspectedParts:
         self._outside: Counter[int] = Counter()
         self._last: dict[int, int] = {}
         self._alone: dict[int, dict[str, list[int]]] = {}
+        self.handed_over: Counter[int] = Counter()
+        """How often a part was taken from a worker that seemed to hang."""
 
     def __contains__(self, index: int) -> bool:
         return index in self._alone
@@ -93,7 +95,7 @@ class SuspectedParts:
 
     def done(self, index: int) -> None:
         """A part is committed, or left."""
-        for known in (self._ended, self._outside, self._last, self._alone):
+        for known in (self._ended, self._outside, self._last, self._alone, self.handed_over):
             known.pop(index, None)
 
     def any_ended_twice(self) -> bool:

@@ -154,7 +154,7 @@ def test_judge_and_scorer_never_have_an_engine_at_once(chain, scorer, filters, m
 def test_no_worker_has_two_models_at_once_and_each_loads_them_once(chain, scorer, monkeypatch, tmp_path):
     """Each process writes what starts and ends; its share of the rows goes through one model, then the other."""
     fork_workers(monkeypatch)
-    monkeypatch.setattr("sq.synth.pool.AHEAD", 1)
+    monkeypatch.setattr("sq.synth.places.AHEAD", 1)
     events = tmp_path / "events"
 
     def write(what):

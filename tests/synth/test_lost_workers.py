@@ -16,6 +16,7 @@ from test_killed import content
 
 import sq.synth.worker
 from sq.core.errors import EngineError
+from sq.core.ledger import read_manifest
 from sq.core.progress import Progress
 from sq.domains.oracle import OracleEngine
 from sq.engine.meter import Usage
@@ -229,3 +230,52 @@ def test_the_connection_of_a_process_that_has_ended_is_not_its_successors(pool_o
             pool_of_gone._start(worker)
         pool_of_gone._accept_worker()
         assert (worker.link is None) == successor
+
+
+@pytest.mark.parametrize(
+    ("silent", "longest", "handed_over", "waits", "ends"),
+    [
+        (301, 0, 0, True, True),
+        (299, 0, 0, True, False),
+        (301, 0, 0, False, False),  # nobody waits for its parts
+        (301, 150, 0, True, False),  # as long between two results before
+        (451, 150, 0, True, True),
+        (1199, 0, 2, True, False),  # a long reply, perhaps: each time twice as long
+        (1201, 0, 2, True, True),
+    ],
+)
+def test_a_worker_that_hangs_is_ended_where_others_wait(
+    pool_of_gone, monkeypatch, silent, longest, handed_over, waits, ends
+):
+    hung, other, end, other_end = connected(pool_of_gone)
+    monkeypatch.setattr(Gone, "end", None)
+    began = pool.time.monotonic()
+    hung.parts, hung.heard_at, hung.longest, other.waits = {3}, began, longest, waits
+    pool_of_gone._suspects.handed_over[3] = handed_over
+    monkeypatch.setattr(pool.time, "monotonic", lambda: began + silent)
+    pool_of_gone._check_processes()
+    assert (hung.link is None) == ends and not hung.failures and not hung.down
+    assert other.parts == ({3} if ends else set()) and pool_of_gone._suspects.handed_over[3] == handed_over + ends
+    hung.waits = True
+    pool_of_gone._check_processes()
+    assert other.link is not None, "that it waited for long before is no silence"
+
+
+def test_a_worker_that_hangs_holds_no_stage(run, tmp_path, monkeypatch, caplog):
+    run("answers", *GIVEN, to="calm")
+    fork_workers(monkeypatch)
+    monkeypatch.setattr("sq.synth.places.HUNG_SECONDS", 0.5)
+    answer, first = OracleEngine._answer, tmp_path / "first"
+
+    def stop(self, request):
+        try:
+            os.close(os.open(first, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return answer(self, request)
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    monkeypatch.setattr(OracleEngine, "_answer", stop)
+    run("answers", *GIVEN, "workers=2", to="a")
+    assert "s, and others wait for parts; it is started again" in caplog.text
+    assert content(tmp_path / "a") == content(tmp_path / "calm")
+    assert read_manifest(tmp_path / "a").finished and not list((tmp_path / "a").glob("journal-*"))
