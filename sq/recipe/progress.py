@@ -11,20 +11,23 @@ from pathlib import Path
 from typing import TextIO
 
 from sq.core.intervals import share_interval
+from sq.core.progress import LINE_SECONDS
 from sq.core.secrets import redact
 from sq.eval.compare import benchmarks_in, shares_by_grader
 
-_SECONDS_BETWEEN_DRAWS = 0.25
+DRAW_SECONDS = 0.25
+"""Between two drawings of the live lines."""
 
 
 class ProgressDisplay:
-    """Writes to stderr. On a terminal the last lines are live; in a file every line is there to stay."""
+    """Writes to stderr. On a terminal the last lines are live; in a file they come once a minute, to stay."""
 
     def __init__(self, stream: TextIO | None = None, *, live: bool | None = None) -> None:
         self._stream = stream or sys.stderr
         self.is_live = self._stream.isatty() if live is None else live
         self._lines = 0
-        self._drawn_at = 0.0
+        self._interval = DRAW_SECONDS if self.is_live else LINE_SECONDS
+        self._drawn_at = time.monotonic()
 
     def print_line(self, text: str) -> None:
         """A line that stays."""
@@ -32,14 +35,16 @@ class ProgressDisplay:
         print(redact(text), file=self._stream, flush=True)
 
     def is_due(self) -> bool:
-        """Whether it is time to draw the live lines again."""
-        return self.is_live and time.monotonic() - self._drawn_at >= _SECONDS_BETWEEN_DRAWS
+        """Whether it is time to draw again what is going on now."""
+        return time.monotonic() - self._drawn_at >= self._interval
 
     def draw(self, lines: Sequence[str]) -> None:
-        """Put these lines in the place of the live ones."""
-        if not self.is_live:
-            return
+        """Put these lines in the place of the live ones; in a file, below what is there."""
         self._drawn_at = time.monotonic()
+        if not self.is_live:
+            for line in lines:
+                self.print_line(line)
+            return
         width = shutil.get_terminal_size().columns
         self._erase()
         self._stream.write("".join(f"{redact(line)[: width - 1]}\n" for line in lines))

@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -129,12 +130,19 @@ def test_a_closing_line_is_kept_without_what_the_recipe_says_itself(line, kept):
     assert shortened(line) == kept
 
 
-def test_a_terminal_shows_live_lines_and_a_file_does_not():
-    there, file = io.StringIO(), io.StringIO()
-    for display in (ProgressDisplay(there, live=True), ProgressDisplay(file, live=False)):
-        display.draw(["one", "two"])
+def test_a_terminal_shows_live_lines_and_a_file_has_them_once_a_minute(monkeypatch):
+    now, texts = 1000.0, []
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for live, waits in ((True, (0.1, 0.2, 0.2, 0.3)), (False, (1, 58, 2, 59))):
+        text = io.StringIO()
+        display = ProgressDisplay(text, live=live)
+        for wait in waits:
+            now += wait
+            if display.is_due():
+                display.draw([f"{now:.1f}", "two"])
         display.print_line("done")
-    assert there.getvalue() == "one\ntwo\n\x1b[2A\x1b[Jdone\n" and file.getvalue() == "done\n"
+        now, texts = 1000.0, [*texts, text.getvalue()]
+    assert texts == ["1000.3\ntwo\n\x1b[2A\x1b[J1000.8\ntwo\n\x1b[2A\x1b[Jdone\n", "1061.0\ntwo\ndone\n"]
     assert [clock(s) for s in (8.2, 185, 7800)] == ["8 s", "3 min 05 s", "2 h 10 min"]
 
 
