@@ -64,7 +64,7 @@ def _run(parsed: argparse.Namespace) -> None:
     if patterns := parsed.until or parsed.only:
         print(format_selection(recipe, stages, patterns), file=sys.stderr)
     if parsed.dry_run:
-        return _dry_run(recipe, stages)
+        return _dry_run(recipe, stages, redo=parsed.redo)
     _print_end(recipe, run_recipe(recipe, stages, command=_typed_command(), redo=parsed.redo))
 
 
@@ -89,12 +89,16 @@ def recipe_and_overrides(words: list[str]) -> tuple[str, list[str]]:
     return given[0], [word for word in words if not word.startswith("recipe=")]
 
 
-def _dry_run(recipe: Recipe, stages: Sequence[Stage]) -> None:
+def _dry_run(recipe: Recipe, stages: Sequence[Stage], *, redo: bool) -> None:
     """The commands in their order, each as it can be copied; comments say what a stage is for."""
+    from sq.recipe.completed_stages import refuse_changed
     from sq.recipe.jobs import check
     from sq.recipe.process import command
+    from sq.recipe.record import updated_record
 
     check(stages)
+    if not redo:
+        refuse_changed(recipe, updated_record(recipe, ""), stages)
     print(f"# {recipe.name}: {recipe.title}")
     for stage in stages:
         about = " ".join(filter(None, [stage.name, stage.variant and f"({stage.variant})"]))

@@ -40,10 +40,14 @@ class EngineConfig:
         """The same with what `auto` comes to for `model` here, so that a replica elsewhere does not decide anew."""
         return self
 
+    @classmethod
+    def all_ignored_fields(cls) -> set[str]:
+        """Its `ignored_fields` and those of its bases."""
+        return {name for kind in cls.__mro__ for name in vars(kind).get("ignored_fields", ())}
+
     def fingerprint_fields(self, model: ModelConfig) -> dict[str, Any]:
         """What decides its results beside the weights, known before it starts: for ledgers, rows' keys and stores."""
-        ignored = {name for kind in type(self).__mro__ for name in vars(kind).get("ignored_fields", ())}
-        resolved = self.resolved(model)
+        ignored, resolved = self.all_ignored_fields(), self.resolved(model)
         counted = {f.name: getattr(resolved, f.name) for f in fields(self) if f.name not in ignored}
         kind = type(self).__name__.removesuffix("Config").lower()
         return {**flatten(counted, "engine"), "engine": kind, "engine.seed_bits": self.seed_bits}

@@ -25,18 +25,25 @@ from sq.core.manifest import NAME as MANIFEST
 from sq.core.manifest import Manifest, canonical
 from sq.core.provenance import hardware
 from sq.core.secrets import redact_command
+from sq.domains.oracle import OracleConfig
+from sq.engine.hf import HFConfig
+from sq.engine.openai import OpenAIConfig
+from sq.engine.vllm import VLLMConfig
 from sq.models.load import ModelConfig, fingerprint
 from sq.recipe.load import Recipe
 from sq.recipe.stages import Stage
 
 NAME = "recipe.json"
 TRAINED = "train.json"
-_IGNORED = re.compile(
-    r"output_dir$|tracking($|\.)|trainer($|\.)|stage\.scores$|workers$|cluster($|\.)"
-    r"|(reward_)?engine\.(window|max_num_seqs|tensor_parallel|gpu_memory|cpu_cache_gib|eager)$"
+_OF_ENGINES = sorted(
+    set[str]().union(*(kind.all_ignored_fields() for kind in (HFConfig, OpenAIConfig, OracleConfig, VLLMConfig)))
 )
-"""Settings that say where or how a stage runs, not what comes out of it; but these of the trainer's do decide:"""
-_NOT_IGNORED = re.compile(r"trainer\.(precision|lora\.|export|attention)")
+_IGNORED = re.compile(
+    r"output_dir$|tracking($|\.)|trainer($|\.)|stage\.scores$|workers$|cluster($|\.)|part_size$|retry_engine_rejects$"
+    rf"|filters\.\w+\.processes$|(.+\.)?(\w+_)?engine\.({'|'.join(_OF_ENGINES)})$"
+)
+"""Settings that say where or how a stage runs, not what comes out of it; but these of trainer and engine may decide:"""
+_NOT_IGNORED = re.compile(r"trainer\.(precision|lora\.|export|attention)|.*engine\.step_reward$")
 
 
 class Status(StrEnum):
@@ -152,10 +159,14 @@ def updated_record(recipe: Recipe, command: str) -> RecipeRecord:
                    status=earlier.status)  # fmt: skip
 
 
+def decides(setting: str) -> bool:
+    """Whether a setting may decide what comes out of a stage: not where it is, how fast, or when it gives up."""
+    return not _IGNORED.match(setting) or bool(_NOT_IGNORED.match(setting))
+
+
 def command_digest(stage: Stage) -> str:
     """A digest of what decides a stage beside what it reads: no path of ours, no hardware, no tracking."""
-    deciding = {k: v for k, v in stage.settings.items() if not _IGNORED.match(k) or _NOT_IGNORED.match(k)}
-    return digest_of(stage.script, canonical(deciding))
+    return digest_of(stage.script, canonical({k: v for k, v in stage.settings.items() if decides(k)}))
 
 
 def output_digest(record: StageRecord) -> str | None:

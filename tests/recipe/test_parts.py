@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sq.cli.run import _dry_run
 from sq.core.count import clock
 from sq.core.errors import ConfigError, LedgerError
-from sq.core.ledger import Ledger
+from sq.core.ledger import Ledger, Reject, WorkItem
 from sq.core.rows import QUESTION
 from sq.recipe import devices
 from sq.recipe.completed_stages import completed_stages
@@ -54,8 +55,15 @@ ANSWERS = {"answers": {"script": "synthesize", "set": {"stage": "answers", "inpu
         (ANSWERS, "answers.engine.window=3", True),
         (ANSWERS, "answers.engine.error_rate=0.5", False),
         (ANSWERS, "answers.engine=vllm", False),
+        *((ANSWERS, f"answers.{setting}", True) for setting in (
+            "engine.max_failures=0.5", "engine.reject_failed=true", "engine.concurrency=9", "engine.attention=eager",
+            "stage.judge_engine.window=3", "filters.difficulty.engine.batch_size=2", "filters.duplicates.processes=2",
+            "part_size=7", "workers=2", "retry_engine_rejects=true",
+        )),
+        (ANSWERS, "answers.engine.step_reward=last", False),
+        (ANSWERS, "answers.stage.window=3", False),
     ],
-)
+)  # fmt: skip
 def test_a_digest_knows_what_decides_rows_and_weights(recipe, stages, override, same):
     before, after = recipe(stages).stages[0], recipe(stages, override).stages[0]
     assert (command_digest(before) == command_digest(after)) is same
@@ -187,11 +195,12 @@ CHAIN = {
 def done_recipe(recipe):
     """`done_recipe("KEY=VALUE", ...)` -> CHAIN as loaded with these, and its record from when it came to its end."""
 
-    def load(*overrides):
+    def load(*overrides, reasons=()):
         record = updated_record(recipe(CHAIN), "sq run x")
         for stage in record.stages:
             with Ledger.open(stage.output_dir, schema=QUESTION, config={"stage": stage.name}, inputs={}) as ledger:
-                list(ledger.todo(iter([])))
+                for item in ledger.todo(iter([WorkItem(reason, None) for reason in reasons])):
+                    ledger.record(item.key, [], [Reject(row={"id": "q"}, reason=item.key, detail="")])
                 ledger.finish()
             stage.status, stage.attempts, stage.output_digest = Status.DONE, 1, output_digest(stage)
         record.stages[1].input_digests = {"labels": record.stages[0].output_digest}
@@ -218,13 +227,23 @@ def test_a_stage_is_done_while_it_and_all_that_it_read_are_as_they_were(done_rec
     assert {stage.name for stage in record.stages if stage.status == "done"} == left
 
 
+@pytest.mark.parametrize(("reasons", "done"), [((), True), (("duplicate",), True), (("duplicate", "engine"), False)])
+def test_a_stage_that_is_to_ask_again_for_what_failed_is_done_where_nothing_did(done_recipe, reasons, done):
+    loaded, record = done_recipe("labels.retry_engine_rejects=true", reasons=reasons)
+    assert ("labels" in completed_stages(loaded, record, loaded.stages, redo=False)) is done
+    assert "labels" in completed_stages(*done_recipe(reasons=reasons), loaded.stages, redo=False)
+
+
 def test_a_stage_with_other_settings_is_refused_or_made_again_with_all_that_read_it(done_recipe):
-    loaded, record = done_recipe("labels.stage.n=3")
+    loaded, record = done_recipe("labels.stage.n=3", "labels.engine.max_failures=0.5")
     with pytest.raises(
-        ConfigError, match=r"labels was made with other settings: stage\.n \(not set there, 3 now\).*--redo"
+        ConfigError, match=r"labels was made with other settings: stage\.n \(not set there, 3 now\)\. .*--redo"
     ):
         completed_stages(loaded, record, loaded.stages, redo=False)
     assert completed_stages(loaded, record, [], redo=False) == set(), "left as it is until it is asked for"
+    record.write()
+    with pytest.raises(ConfigError, match="labels was made with other settings"):
+        _dry_run(loaded, loaded.stages, redo=False)
     assert all(Path(stage.output_dir).is_dir() for stage in record.stages)
     assert completed_stages(loaded, record, loaded.stages, redo=True) == set()
     assert not any(Path(stage.output_dir).exists() for stage in record.stages)
