@@ -87,7 +87,14 @@ _STATEMENT = re.compile(
     r"(?P<value>\$?\d[\d\s$.,+*/×÷=%−-]*?)(?:\s(?!hundred|thousand|[bmt]r?illion)[A-Za-z]+){0,4}\.?"
 )
 """A short sentence that ends in a value with its unit: `Jojo scored 54 points.`"""
+_MINUS = re.compile(r"^(?:minus|negative)\s+(?=[.\d])", re.IGNORECASE)
+_COPULA = re.compile(r"\s*(?:です|である|だ|입니다|이다)\s*$")
 _NUMERAL = re.compile(r"\d")
+
+
+def as_value(sentence: str) -> str:
+    """`minus 7` as -7, and `7です` without its verb."""
+    return _COPULA.sub("", _MINUS.sub("-", sentence))
 
 
 def last_hashes(text: str) -> re.Match[str] | None:

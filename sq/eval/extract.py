@@ -80,7 +80,7 @@ class Extraction:
         return self.location is not AnswerLocation.NOWHERE
 
 
-_SCRIPT = re.compile("[\u0400-\u04ff\u0590-\u06ff\u0900-\u097f\u3040-\u9fff\uac00-\ud7af]")
+_SCRIPT = re.compile("[\u0400-\u04ff\u0590-\u06ff\u0900-\u0e7f\u3040-\u9fff\uac00-\ud7af]")
 _LETTERED = re.compile(r"\([A-J]\)\s+(?:[a-z]|\\text)", re.ASCII)
 _YES = re.compile(r"\W{0,4}(Yes|No)\b(?:[,.!:;]|\s*$)")
 _AMOUNTS = re.compile(r"(\d[\d.,/]*\s*[A-Za-z]{1,12},?\s+(?:and\s+)?){1,2}\d[\d.,/]*\s*[A-Za-z]{1,12}\.?", re.ASCII)
@@ -121,7 +121,6 @@ _EQUATIONS = re.compile(
 )
 _SENTENCE_END = re.compile(r"\.(?=\s+[A-Z(\[]|\s*$)|\n\s*\n|\n(?=[A-Z#*【-])|(?<=\S)(?=【)|[!?](?=\s|$)|[。！？]")
 _ENDED = re.compile(r".*(?:\n|[.!?](?=\s)|[。！？])", re.DOTALL)  # up to where the last line or sentence ends
-_MINUS = re.compile(r"^(?:minus|negative)\s+(?=[.\d])", re.IGNORECASE)
 _BARE_CHOICE = re.compile(r"\(([A-H])\)[.!\s]*$|\b(?:option|choice)\s+([A-H])[.!\s]*$", re.ASCII)
 _BARE_NAME = re.compile(
     r"\b(?:is|are|becomes|called)\s+(?:an?\s+|the\s+)?([A-Za-z][a-z-]+(?:\s[a-z-]{3,}){0,2})[.!\s]*$", re.ASCII
@@ -226,7 +225,7 @@ def _segment(text: str, start: int) -> str:
 def _from_segment(segment: str) -> str:
     """The answer in a sentence that announces it."""
     segment = segment.replace("**", "").replace('\\"', '"').strip().strip('"').strip()
-    segment = _MINUS.sub("-", segment)
+    segment = as_value(segment)
     reasoned = before_reason(segment)
     if reasoned:
         return reasoned

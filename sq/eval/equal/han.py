@@ -23,7 +23,7 @@ _UNITS = {
     "英寸": "inch", "毫克": "mg", "克": "g", "千克": "kg", "公斤": "kg", "磅": "lb", "盎司": "oz", "毫升": "ml",
     "升": "l", "加仑": "gallon", "秒": "s", "分钟": "min", "小时": "hour", "个小时": "hour", "时": "hour", "天": "day",
     "周": "week", "个月": "month", "年": "year", "元": "yuan", "美元": "dollar", "美分": "cent", "欧元": "euro",
-    "度": "degree",
+    "度": "degree", "ドル": "dollar", "セント": "cent", "달러": "dollar", "개": "items", "명": "items",
 }  # fmt: skip
 _POWERS = {"平方": "^2", "立方": "^3", "": ""}
 _CHANGES = (
