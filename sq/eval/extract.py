@@ -17,6 +17,7 @@ from sq.core import thinking
 from sq.core.files import code_version
 from sq.core.thinking import tail
 from sq.eval.announced import (
+    as_value,
     before_reason,
     ending_words,
     is_changed,
@@ -224,8 +225,7 @@ def _segment(text: str, start: int) -> str:
 
 def _from_segment(segment: str) -> str:
     """The answer in a sentence that announces it."""
-    segment = segment.replace("**", "").replace('\\"', '"').strip().strip('"').strip()
-    segment = as_value(segment)
+    segment = as_value(segment.replace("**", "").replace('\\"', '"').strip().strip('"').strip())
     reasoned = before_reason(segment)
     if reasoned:
         return reasoned
@@ -309,9 +309,8 @@ def _whole(text: str) -> tuple[str, AnswerLocation] | None:
     plain = re.sub(r"^[A-Za-z][A-Za-z ]{1,40}:\s*(?=[$\\])", "", plain)
     outside = _without_math(plain)
     words = re.findall(r"(?<![\\A-Za-z])[A-Za-z]{3,}", unwrap(outside)) if outside != plain else []
-    if _RATIO.fullmatch(plain) or SHARE.match(plain) or _CASES.fullmatch(plain):
-        return plain, AnswerLocation.WHOLE
-    if not _is_short_phrase(plain) and (is_prose(outside) or len(words) > 3):
+    usual = _RATIO.fullmatch(plain) or SHARE.match(plain) or _CASES.fullmatch(plain) or _is_short_phrase(plain)
+    if not usual and (is_prose(outside) or len(words) > 3):
         return None
     return plain, AnswerLocation.WHOLE
 

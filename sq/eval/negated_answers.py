@@ -56,8 +56,12 @@ _REFUSED = re.compile(
 _MIDDLES = (rf"{_ANSWER}\s?{_NOT}", _NOT_THE_ANSWER, _FOREIGN, *_VERB_LAST)
 """What every negated answer has in it, without the values, which are what makes the whole pattern slow."""
 _MIDDLE = re.compile("|".join(_MIDDLES), re.IGNORECASE)
-_ASCII_MIDDLES = [re.compile(middle) for middle in _MIDDLES if middle not in _VERB_LAST]
-"""The same for lower-case ASCII, several times as fast: case aside, and one by one."""
+_ASCII_MIDDLES = [
+    (re.compile(_MIDDLES[0]), ("answer", "result", "solution", "option", "choice")),
+    (re.compile(_MIDDLES[1]), ("is not", "isn't", "are not", "aren't")),
+    (re.compile(_MIDDLES[2]), ("respuesta", "antwort", "reponse", "resposta", "risposta")),
+]
+"""The same for lower-case ASCII, several times as fast: case aside, one by one, and where their words are at all."""
 _TUPLE = r"\([^()\n,]{1,40}(?:,[^()\n,]{1,40}){1,4}\)"
 _OTHER = (
     rf"(?:\$?\\boxed\s?\{{(?:[^{{}}\n]|\{{[^{{}}\n]{{0,60}}\}}){{0,100}}\}}\$?|{_VALUE}|{_TUPLE}|"
@@ -75,10 +79,9 @@ _CONTRAST = re.compile(
 )
 _CONTRASTS = re.compile(_INSTEAD, re.IGNORECASE)
 """What every contrast has in it."""
-_ASCII_CONTRASTS = re.compile(_INSTEAD)
-"""The same for lower-case ASCII."""
-_CONTRASTING = ("not", "neither", "rather", "instead", "opposed", "unlike")
-"""In an ASCII text no value is set against another without one of them."""
+_CONTRASTING = ("not", "neither", "rather than", "instead of", "as opposed to", "unlike")
+"""In an ASCII text no value is set against another without one of them right before it."""
+_VALUE_STARTS = tuple("$\\(*-+0123456789ABCDEFGHJ")
 _AFTER_VALUE = re.compile(
     r"(?:[\d%°$}\])]|\d\s?(?:[A-Za-z]{1,15}|[\u4e00-\u9fff]{1,4})|[$}]\s[A-Za-z]{1,15}|(?<![A-Za-z])\(?[A-J]\)?)\*{0,2}$",
     re.ASCII,
@@ -107,13 +110,22 @@ def without_negated_answers(text: str) -> str:
 def _may_contrast(text: str, lower: str) -> bool:
     if not text.isascii():
         return bool(_CONTRASTS.search(text))
-    return any(word in lower for word in _CONTRASTING) and bool(_ASCII_CONTRASTS.search(lower))
+    lower = lower.replace("\n", " ")
+    for word in _CONTRASTING:
+        at = lower.find(word)
+        while at >= 0:
+            at += len(word)
+            after = text[at : at + 20].lstrip()
+            if after.startswith(_VALUE_STARTS) or after[:6].lower() in ("option", "choice"):
+                return bool(_CONTRASTS.search(text))
+            at = lower.find(word, at)
+    return False
 
 
 def _may_have_one(text: str, lower: str) -> bool:
     if not text.isascii():
         return bool(_MIDDLE.search(text))
-    return any(middle.search(lower) for middle in _ASCII_MIDDLES)
+    return any(any(word in lower for word in words) and middle.search(lower) for middle, words in _ASCII_MIDDLES)
 
 
 def _without_the_other(contrast: re.Match[str]) -> str:
