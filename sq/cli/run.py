@@ -96,7 +96,7 @@ def _dry_run(recipe: Recipe, stages: Sequence[Stage], *, redo: bool) -> None:
     from sq.recipe.process import command
     from sq.recipe.record import updated_record
 
-    check(stages)
+    check(stages, recipe.config.profile)
     if not redo:
         refuse_changed(recipe, updated_record(recipe, ""), stages)
     print(f"# {recipe.name}: {recipe.title}")

@@ -17,6 +17,7 @@ from sq.eval.config import EvalJob
 from sq.recipe.profile import ProfileConfig
 from sq.synth.config import SynthJob
 from sq.synth.filter import FilterStage, needs_all_rows
+from sq.synth.launchers import refuse_too_few
 from sq.train.config import TrainJob
 
 
@@ -68,6 +69,18 @@ class Devices:
         gpus = {"CUDA_VISIBLE_DEVICES": ",".join(self._lent.get(stage, []))} if apart else {}
         threads = str(max(1, self.cores // self._parallel))
         return gpus | {name: threads for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if name not in os.environ}
+
+
+def refuse_more_gpus(job: Any, profile: ProfileConfig) -> None:
+    """Raise a `ConfigError` where the job's engines need more GPUs than the profile has, or than are here."""
+    gpus = profile.all_gpus or len(visible_gpus(hardware()["gpus"]))
+    where = f"profile={profile.name} has" if profile.all_gpus else "this machine shows"
+    if not gpus or not isinstance(job, SynthJob | EvalJob):
+        return
+    if isinstance(job, EvalJob):
+        refuse_too_few(gpus, 1, max(_of_engine(job.engine), _of_engine(job.reward_engine)), where)
+    elif job.cluster.address is None and job.gpus_each:
+        refuse_too_few(gpus, gpus_needed(job) // job.gpus_each, job.gpus_each, where)
 
 
 def gpus_needed(job: Any) -> int:

@@ -10,12 +10,18 @@ from sq.core.compose import compose
 from sq.core.config import JOBS, build, load_target
 from sq.core.errors import ConfigError
 from sq.core.manifest import canonical
+from sq.recipe.devices import refuse_more_gpus
 from sq.recipe.graph import references
+from sq.recipe.profile import ProfileConfig
 from sq.recipe.stages import Stage
 
 
-def check(stages: Iterable[Stage]) -> dict[str, Any]:
-    """The job of each stage; of stages that differ in their seed alone, the first one's with each one's directory."""
+def check(stages: Iterable[Stage], profile: ProfileConfig | None = None) -> dict[str, Any]:
+    """The job of each stage; of stages that differ in their seed alone, the first one's with each one's directory.
+
+    Raises:
+        ConfigError: where one cannot be built, or needs more GPUs than the profile, if it is given, has.
+    """
     stages = list(stages)
     jobs: dict[str, Any] = {}
     problems = list(_wrong_references(stages))
@@ -28,6 +34,8 @@ def check(stages: Iterable[Stage]) -> dict[str, Any]:
                 path = JOBS[stage.script]
                 config = compose(stage.script, stage.overrides, path.rpartition(".config.")[0])
                 built[command] = build(config, load_target(path))
+                if profile is not None:
+                    refuse_more_gpus(built[command], profile)
             except ConfigError as error:
                 problems += [f"stage {stage.name}: {problem}" for problem in error.problems]
         if job := built[command]:

@@ -89,7 +89,7 @@ def plan(
     given = changes or {}
     profile = recipe.config.profile
     device = load_hardware(hardware or _hardware(profile), dict(given.get("hardware", {})))
-    jobs = check(recipe.stages) if jobs is None else jobs
+    jobs = check(recipe.stages, None if hardware or gpus else profile) if jobs is None else jobs
     most = gpus or profile.all_gpus or (devices_here() if hardware is None else 1)
     used = {name: most if gpus or not profile.all_gpus else min(most, gpus_needed(job)) for name, job in jobs.items()}
     chosen = assumptions or (

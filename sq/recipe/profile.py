@@ -50,4 +50,11 @@ class ProfileConfig:
         choice = _CHOICE[script]
         engine = {"engine": self.engine} if choice == "engine" and self.engine else {}
         sets = {**engine, **self.set.get(script, {})}
-        return sets if choice not in own or own[choice] == sets.get(choice) else {}
+        if choice in own and own[choice] != sets.get(choice):
+            return {}
+        each = max([1, *(n for key, n in own.items() if key.endswith("engine.tensor_parallel") and isinstance(n, int))])
+        if (
+            isinstance(sets.get("workers"), int) and self.gpus >= each
+        ):  # several GPUs each: as many as there is room for
+            sets["workers"] = min(sets["workers"], self.nodes * (self.gpus // each))
+        return sets

@@ -103,7 +103,7 @@ def run_recipe(
     """
     devices = Devices(recipe.config.parallel, recipe.config.profile)
     logs = recipe.output_dir / "logs"
-    jobs = {} if logs.exists() else check(stages)  # a mistake leaves nothing behind
+    jobs = {} if logs.exists() else check(stages, recipe.config.profile)  # a mistake leaves nothing behind
     with plain_errors(logs, "make it"):
         logs.mkdir(parents=True, exist_ok=True)
     try:
@@ -146,7 +146,7 @@ class _Run:
         self._pass_over(waiting)
         if waiting:
             self._require_inputs(waiting)
-            self.jobs = jobs or check(waiting)
+            self.jobs = jobs or check(waiting, self.recipe.config.profile)
             self._open(len(stages), sum(stage.name in self.finished for stage in stages))
             with parent_run(self.recipe, self.record) as self.environment, _signals_stop():
                 self._run_stages(waiting)

@@ -96,6 +96,20 @@ def job_of_each(job: SynthJob) -> SynthJob:
     return replace(own, stage=shared(job.stage), filters=filters)
 
 
+def refuse_too_few(gpus: int, count: int, gpus_each: int, where: str = "this machine shows") -> None:
+    """Raise a `ConfigError` where so many engines need more GPUs than there are."""
+    cluster = "or cluster.address=auto for those of a Ray cluster"
+    if gpus_each > gpus:
+        raise ConfigError(
+            f"an engine takes {gpus_each} GPUs, and {where} {gpus}: engine.tensor_parallel={gpus} or less, {cluster}"
+        )
+    if gpus_each * count > gpus:
+        raise ConfigError(
+            f"workers={count} need {gpus_each * count} GPUs, {gpus_each} each, and {where} {gpus}: "
+            f"workers={gpus // gpus_each}, {cluster}"
+        )
+
+
 class LocalLauncher:
     """Processes of this machine, started afresh, which connect by a socket in a directory of this user's alone."""
 
@@ -103,11 +117,8 @@ class LocalLauncher:
 
     def __init__(self, count: int, gpus_each: int) -> None:
         gpus = visible_gpus()
-        if gpus and gpus_each * count > len(gpus):
-            raise ConfigError(
-                f"workers={count} need {gpus_each * count} GPUs, {gpus_each} each, and this machine shows {len(gpus)}: "
-                f"workers={max(1, len(gpus) // gpus_each)}, or cluster.address=auto for those of a Ray cluster"
-            )
+        if gpus:
+            refuse_too_few(len(gpus), count, gpus_each)
         threads = str(max(1, int(hardware()["cores"]) // count))
         self._threads = {n: threads for n in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if n not in os.environ}
         self._gpus = [gpus[i * gpus_each : (i + 1) * gpus_each] for i in range(count)] if gpus else []

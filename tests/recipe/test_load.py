@@ -96,6 +96,12 @@ PROFILED = {
         (["profile=node"], ["engine=vllm", "workers=8"], ["trainer=fsdp", "trainer.devices=8"], ""),
         (["profile=node", "profile.gpus=4", "engine=hf", "sft.trainer=ddp"], ["engine=hf"], ["trainer=ddp"], ""),
         (
+            ["profile=node", "questions.engine.tensor_parallel=3"],
+            ["engine=vllm", "engine.tensor_parallel=3", "workers=2"],
+            ["trainer=fsdp", "trainer.devices=8"],
+            "",
+        ),
+        (
             ["profile=cluster", "profile.nodes=2", "profile.gpus=4", "profile.cpus=6"],
             ["engine=vllm", "workers=8", "cluster.address=auto"],
             ["trainer=nodes", "trainer.devices=4", "trainer.nodes=2"],

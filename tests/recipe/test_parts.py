@@ -18,6 +18,7 @@ from sq.recipe import devices
 from sq.recipe.completed_stages import completed_stages
 from sq.recipe.jobs import check
 from sq.recipe.load import load_recipe
+from sq.recipe.plan import plan
 from sq.recipe.process import format_command, tail
 from sq.recipe.profile import ProfileConfig
 from sq.recipe.progress import ProgressDisplay, shortened
@@ -111,6 +112,37 @@ def test_a_profile_has_no_more_gpus_than_are_here_and_one_stage_has_those_of_a_c
     assert two.gpus == ["0"]
     with pytest.raises(ConfigError, match="profile=node is for 8 GPUs, and 2 can be seen here: give profile.gpus=2 or"):
         devices.Devices(1, ProfileConfig(name="node", gpus=8))
+
+
+@pytest.mark.parametrize(
+    ("settings", "words", "refused"),
+    [
+        ({}, [], ""),
+        ({"engine.tensor_parallel": 4}, [], ""),
+        ({"engine.tensor_parallel": 2, "workers": 8}, [],
+         "stage one: workers=8 need 16 GPUs, 2 each, and profile=node has 8: workers=4, or"),
+        ({"engine.tensor_parallel": 16}, [],
+         "stage one: an engine takes 16 GPUs, and profile=node has 8: engine.tensor_parallel=8 or less"),
+        ({"engine.args": {"pipeline_parallel_size": 2}}, [], "need 16 GPUs, 2 each, and profile=node has 8: workers=4"),
+        ({"workers": 4}, ["profile=none", "engine=vllm"], "4 need 4 GPUs, 1 each, and this machine shows 2: workers=2"),
+        ({"workers": 4}, ["profile=none", "engine=oracle"], ""),
+        ({"workers": 4, "cluster.address": "auto"}, ["profile=none", "engine=vllm"], ""),
+        ({"script": "evaluate", "engine.tensor_parallel": 9}, [], "an engine takes 9 GPUs, and profile=node has 8"),
+    ],
+)  # fmt: skip
+def test_more_gpus_than_there_are_is_refused_before_anything_runs(recipe, monkeypatch, settings, words, refused):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    settings = {"script": "synthesize", **settings}
+    script = settings.pop("script")
+    asks = {"stage": "answers", "input": "domain"} if script == "synthesize" else {"benchmark": "arithmetic"}
+    sets = {**asks, "model": "tiny", "engine": "{engine}", **settings}
+    loaded = recipe({"one": {"script": script, "set": sets}}, *(words or ["profile=node"]))
+    for checked in (lambda: check(loaded.stages, loaded.config.profile), lambda: plan(loaded)):
+        if refused:
+            with pytest.raises(ConfigError, match=refused):
+                checked()
+        else:
+            checked()
 
 
 def test_a_log_is_read_as_it_was_last_seen(tmp_path):

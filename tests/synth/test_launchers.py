@@ -22,6 +22,10 @@ def test_more_workers_than_gpus_are_refused_and_each_sees_its_own(monkeypatch):
     assert LocalLauncher(2, 2)._gpus == [["4", "5"], ["6", "7"]]
     with pytest.raises(ConfigError, match="workers=8 need 8 GPUs, 1 each, and this machine shows 4: workers=4"):
         LocalLauncher(8, 1)
+    with pytest.raises(
+        ConfigError, match=r"an engine takes 8 GPUs, and this machine shows 4: engine.tensor_parallel=4 "
+    ):
+        LocalLauncher(1, 8)
 
 
 @pytest.mark.parametrize("script", ["exit 9", "for i in 0 1 2 3; do echo 'NVIDIA H200, 143771 MiB, 570'; done"])
