@@ -40,7 +40,9 @@ def shuffled(rows: Iterable[dict[str, Any]], seed: int, buffer: int = SHUFFLE_BU
     yield from held
 
 
-def mixed(streams: Mapping[str, tuple[Iterator[dict[str, Any]], float | None]], seed: int) -> Iterator[dict[str, Any]]:
+def mixed(
+    streams: Mapping[str, tuple[Iterator[dict[str, Any]], float | None]], seed: int, *, log_end: bool = True
+) -> Iterator[dict[str, Any]]:
     """Rows of several streams in turn, the shares exact at every point; the seed decides who goes first on a tie.
 
     Without weights it takes turns until all have ended. With weights it ends where the first stream does, because
@@ -59,7 +61,7 @@ def mixed(streams: Mapping[str, tuple[Iterator[dict[str, Any]], float | None]], 
             yield row
         elif weighted:
             order.remove(name)
-            if left := [other for other in sorted(order) if next(streams[other][0], None) is not None]:
+            if log_end and (left := [other for other in sorted(order) if next(streams[other][0], None) is not None]):
                 log.warning(
                     "the mix ends after %s, with those of %s, by its weights: rows of %s are left out. Without weights "
                     "all are taken: {a: {input: DIR}, b: {input: DIR}}",

@@ -109,7 +109,7 @@ def read_source(
         domain: gives the rows where the input is `domain`.
         any_text: needed columns that may hold any text, an empty one too (what a model said, say).
         start: the first record that is read, of a source that `seeks`. There may be none from it on.
-        log_counts: say at the end of each file how many rows were used and how many rejected.
+        log_counts: say at the end of each file how many rows were used and how many rejected, and where a mix ends.
 
     Raises:
         RowError: at once where there is nothing usable; later where a further file of the source has no usable row.
@@ -213,7 +213,7 @@ def _checked(config: SourceConfig, context: ReadContext) -> Iterator[dict[str, A
     """The rows of a source or mix, the first of them already read: what is wrong shows now."""
     if config.mix:
         streams = {name: (_checked(part.source, context), part.weight) for name, part in parts(config).items()}
-        rows = mixed(streams, config.seed)
+        rows = mixed(streams, config.seed, log_end=context.log_counts)
     else:
         rows = _rows(config, context)
     if config.shuffle:

@@ -69,6 +69,7 @@ class WorkerPool:
             marker=marker, working_directory=Path.cwd(),
         )  # fmt: skip
         self._again: list[int] = []
+        self._left: set[int] = set()  # parts of which items have failed
         self._checked: dict[int, str] = {}  # the digest of a part's keys, once a worker has read them
         self._suspects = SuspectedParts()
         self._asks = bool(job.stage.engines(job))
@@ -212,6 +213,7 @@ class WorkerPool:
 
     def _on_leave(self, worker: Worker, index: int, done: int, failures: list[str]) -> None:
         self._ledger.leave(index, done, failures)
+        self._left.add(index)
         self._failures += failures
         worker.parts.discard(index)
         worker.at = []
@@ -307,7 +309,10 @@ class WorkerPool:
             log.warning("worker %d: %s; it is started again", worker.number, end.why)
             self._start_again(worker)
         if all(other.down for other in self._workers):
-            for other in able_workers(self._workers, self._suspects.any_ended_twice(), self._name, end.why):
+            by_a_row = self._suspects.any_ended_twice()
+            if len(self._workers) == 1:  # no other can show that its engine works
+                by_a_row |= worker.served or bool(self._ledger.manifest.parts)
+            for other in able_workers(self._workers, by_a_row, self._name, end.why):
                 self._start_again(other)
         self._give_to_waiting()
 
@@ -336,7 +341,7 @@ class WorkerPool:
         """Let engines stop in their own way, for some seconds."""
         for worker in self._workers:
             if worker.waits:
-                worker.send(None)
+                worker.send(self._left)
         until = time.monotonic() + EXIT_SECONDS
         leaving = [worker.process for worker in self._workers if worker.waits and worker.process]
         while time.monotonic() < until and any(process.ended() is None for process in leaving):

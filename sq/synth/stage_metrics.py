@@ -25,7 +25,7 @@ class Cadence:
     """When to report again: after a second, then after twice as long each time, up to so many seconds."""
 
     def __init__(self, longest: float) -> None:
-        self._longest, self._interval, self._reported = longest, 1.0, time.monotonic()
+        self._longest, self._interval, self._reported = longest, min(1.0, longest), time.monotonic()
 
     def due(self) -> bool:
         """Whether it is time."""

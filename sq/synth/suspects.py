@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field
 
 log = logging.getLogger(__name__)
@@ -18,6 +18,10 @@ ENDED = 2
 """Workers that a part ends before it is suspected, and a row, asked alone, before it is given up."""
 OUTSIDE = 4
 """Ends from outside at the same part, with no result in between, from which on the part may be their cause."""
+OUTSIDE_EVER = 16
+"""The same with results in between, which are lost with a worker whose disk is its own."""
+NO_PART = -1
+"""In place of the parts of a worker that ends before it has one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +40,7 @@ class SuspectedParts:
     def __init__(self) -> None:
         self._ended: Counter[int] = Counter()
         self._outside: Counter[int] = Counter()
+        self._outside_ever: Counter[int] = Counter()
         self._last: dict[int, int] = {}
         self._alone: dict[int, dict[str, list[int]]] = {}
         self.handed_over: Counter[int] = Counter()
@@ -63,14 +68,19 @@ class SuspectedParts:
                 )
                 self._alone[index] = {}
 
-    def add_outside(self, parts: Collection[int]) -> bool:
+    def add_outside(self, parts: Set[int]) -> bool:
         """A worker that held these parts was ended from outside; whether that came too often to be by chance."""
+        parts = parts or {NO_PART}
         self._outside.update(parts)
-        return any(index in self or self._outside[index] > OUTSIDE for index in parts)
+        self._outside_ever.update(parts - {NO_PART})
+        return any(
+            index in self or self._outside[index] > OUTSIDE or self._outside_ever[index] > OUTSIDE_EVER
+            for index in parts
+        )
 
     def has_served(self, parts: Collection[int]) -> None:
         """A worker that holds these parts has given a result."""
-        for index in parts:
+        for index in (*parts, NO_PART):
             self._outside.pop(index, None)
 
     def of(self, index: int, served: Collection[int], several: bool) -> Suspects | None:
@@ -95,7 +105,8 @@ class SuspectedParts:
 
     def done(self, index: int) -> None:
         """A part is committed, or left."""
-        for known in (self._ended, self._outside, self._last, self._alone, self.handed_over):
+        counts = (self._ended, self._outside, self._outside_ever, self.handed_over)
+        for known in (*counts, self._last, self._alone):
             known.pop(index, None)
 
     def any_ended_twice(self) -> bool:

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 from sq.core.codec import Codec
 from sq.core.errors import ConfigError, DirectoryError, SqError
 from sq.core.files import join_directory, remove
-from sq.core.manifest import Manifest, Part, plain_config
+from sq.core.manifest import Manifest, Part, journal_file, plain_config
 from sq.core.rejects import Reject
 from sq.core.shard import Assignment, PartKeys, Shard, WorkItem
 from sq.data.readers import BadRow
@@ -78,6 +78,8 @@ class _Remote:
         self._over = False
         self.files: Path | None = None
         """The directory of this worker's own, where it does not see the stage's."""
+        self.left: set[int] = set()
+        """At the end: the parts whose journals the next run goes on with."""
         threading.Thread(target=self._receive, daemon=True).start()
 
     def send(self, *message: Any) -> None:
@@ -91,10 +93,11 @@ class _Remote:
 
     def wait_for_part(self) -> tuple[Assignment, Suspects | None] | None:
         """A part to begin with, when there is one; None when all is done."""
-        given: tuple[Assignment, Suspects | None] | None = self.request("next", True)
-        if given is not None:
-            self._first, self._more = given[0], given[1] is None
-        self._over = given is None
+        given: tuple[Assignment, Suspects | None] | set[int] = self.request("next", True)
+        if isinstance(given, set):
+            self._over, self.left = True, given
+            return None
+        self._first, self._more = given[0], given[1] is None
         return given
 
     def next_part(self) -> Assignment | None:
@@ -137,7 +140,8 @@ class _Remote:
 def work(address: Any, key: bytes, number: int) -> None:
     """Do the parts of a stage that the coordinator at `address` gives, until there are no more."""
     logging.basicConfig(level=logging.WARNING, format=f"worker {number}: %(message)s", stream=sys.stderr)
-    logging.getLogger("sq.data").setLevel(logging.ERROR)  # what is wrong with the input, the coordinator says once
+    for name in ("sq.data", "sq.synth.stage"):  # what is wrong with the input, the coordinator says once
+        logging.getLogger(name).setLevel(logging.ERROR)
     logging.getLogger("sq.data.order").setLevel(logging.WARNING)  # where a mix ends, only who reads its end knows
     remote = _Remote(connect(address, key, number))
     try:
@@ -165,8 +169,8 @@ def _work(remote: _Remote, task: WorkerTask, number: int) -> None:
         remote.files = directory = own_directory(task.run)
     with log_to(directory / f"engine-{number}.log"):
         _do_stage(remote, task, directory)
-    if remote.files is not None and not any(directory.glob("journal-*")):
-        shutil.rmtree(directory, ignore_errors=True)
+    if remote.files is not None and not any((directory / journal_file(index)).exists() for index in remote.left):
+        shutil.rmtree(directory, ignore_errors=True)  # with journals of parts that others have done
 
 
 def own_directory(run: str) -> Path:

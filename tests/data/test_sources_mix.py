@@ -129,6 +129,15 @@ def test_a_mix_with_weights_says_whose_rows_it_leaves(caplog, sizes, left):
     assert (left in caplog.text and "the mix ends after" in caplog.text) if left else not caplog.text
 
 
+def test_the_end_of_a_mix_is_said_once(tmp_path, caplog):
+    for name, count in (("a", 2), ("b", 9)):
+        (tmp_path / f"{name}.jsonl").write_text('{"question": "1 + 1?"}\n' * count)
+    parts = {name: {"input": f"{tmp_path}/{name}.jsonl", "weight": 0.5} for name in "ab"}
+    for log_counts in (False, True):  # a look at the first rows, then all
+        list(read_source(SourceConfig(mix=parts), ["question"], log_counts=log_counts))
+        assert caplog.text.count("the mix ends after") == log_counts
+
+
 class Sums:
     """A domain that makes its own problems, as `sq.domains` has them."""
 

@@ -20,7 +20,7 @@ from sq.engine.meter import Usage
 from sq.engine.ray import WorkerEnd
 from sq.synth.launchers import _LocalProcess
 from sq.synth.places import TRIES, Worker, able_workers
-from sq.synth.suspects import OUTSIDE, SuspectedParts
+from sq.synth.suspects import OUTSIDE, OUTSIDE_EVER, SuspectedParts
 
 GIVEN = ("input=domain", "engine.error_rate=0.2", "part_size=8", "limit=40")
 KILLED = WorkerEnd("its process was ended by SIGKILL")
@@ -70,6 +70,17 @@ def test_ends_from_outside_that_come_at_the_same_part_again_and_again_are_not_ch
     assert often == [False] * OUTSIDE + [True]
     parts.has_served({1})
     assert parts.add_outside({0}) and not parts.add_outside({1})
+
+
+@pytest.mark.parametrize(("held", "serves", "ends"), [({0}, True, OUTSIDE_EVER), (set(), False, OUTSIDE)])
+def test_ends_from_outside_go_on_for_ever_nowhere(held, serves, ends):
+    """Neither where results are lost with each worker's disk, nor before a worker has a part."""
+    parts = SuspectedParts()
+    for _ in range(ends):
+        assert not parts.add_outside(held)
+        if serves:
+            parts.has_served(held)
+    assert parts.add_outside(held)
 
 
 def test_a_worker_that_fails_at_a_suspected_part_is_taken_out_after_three(pool_of_gone):
@@ -142,6 +153,18 @@ def test_a_process_that_somebody_terminates_has_ended_from_outside(number, outsi
     assert _LocalProcess(child).ended() == WorkerEnd(f"its process was ended by {number.name}", outside)
 
 
+def test_workers_that_are_all_ended_at_their_start_end_the_stage(pool_of_gone):
+    """Something watches the memory, and ends with SIGTERM what loads a model."""
+    for worker in pool_of_gone._workers:
+        pool_of_gone._start(worker)
+    with pytest.raises(EngineError, match="every worker has failed 3 times"):
+        for end in range(99):
+            worker = pool_of_gone._workers[end % 2]
+            if not worker.down:
+                connect_worker(pool_of_gone, worker)
+                pool_of_gone._worker_failed(worker, TERMINATED)
+
+
 def test_few_parts_of_a_share_are_suspected_whose_worker_is_killed(job, tmp_path):
     one = job("answers", "input=domain", "limit=4000", "workers=2", "part_size=1024", f"output_dir={tmp_path}/a")
     with pool_of(one, tmp_path, in_turns=True) as pool:
@@ -193,13 +216,15 @@ def poison(run, tmp_path, monkeypatch):
     return set_poison
 
 
-@pytest.mark.parametrize("how", [die, break_down, be_terminated])
-def test_a_row_that_ends_its_worker_each_time_costs_itself_alone(run, tmp_path, poison, how):
+@pytest.mark.parametrize(("how", "workers"), [(die, 3), (break_down, 3), (be_terminated, 3), (break_down, 1)])
+def test_a_row_that_ends_its_worker_each_time_costs_itself_alone(run, tmp_path, monkeypatch, poison, how, workers):
     """It is left, or else a reject; also where nothing but it is left to show that workers serve."""
+    monkeypatch.setattr("sq.synth.worker.COUNTED_EVERY", 0.0)
     poison(how)
+    given = (*GIVEN, f"workers={workers}", "cluster.address=auto")
     with pytest.raises(UnfinishedError, match="(?s)39 questions done, 1 question left .*its worker ended each"):
-        run("answers", *GIVEN, "workers=3", to="a")
-    run("answers", *GIVEN, "workers=3", "engine.reject_failed=true", to="a")
+        run("answers", *given, to="a")
+    run("answers", *given, "engine.reject_failed=true", to="a")
     (lost,) = read_rejects(tmp_path / "a")
     assert (lost["reason"], lost["detail"]) == ("engine", "its worker ended each time it was asked")
     rows = [row["id"] for row in read_rows(tmp_path / "calm") if row["source_row"] != 13]

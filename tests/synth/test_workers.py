@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import random
 import signal
@@ -253,6 +254,15 @@ def test_a_filter_is_done_by_one_worker_and_says_so(run, tmp_path, forks, caplog
     caplog.clear()
     run("filter", *given, "filters=[duplicates,solvability]", "workers=2", to="g")
     assert "filters=[duplicates], then filters=[solvability] over its output" in caplog.text
+
+
+def test_that_rows_are_of_another_domain_is_said_once(run, tmp_path, forks, monkeypatch):
+    monkeypatch.setattr("sq.synth.stage.other_domain", lambda domain, rows: "these are of another domain")
+    handler = logging.FileHandler(tmp_path / "log")  # workers write to it too
+    monkeypatch.setattr(logging.getLogger(), "handlers", [handler])
+    run("answers", *ERRS, "limit=20", "workers=2", to="a")
+    handler.close()
+    assert (tmp_path / "log").read_text().count("these are of another domain") == 1
 
 
 def test_what_a_worker_measured_of_all_rows_is_not_measured_again(run, tmp_path, forks, monkeypatch):

@@ -67,6 +67,21 @@ def test_results_to_be_asked_again_are_refused(run, tmp_path, machine, fail):
     assert read_manifest(tmp_path / "a").digest == before
 
 
+@pytest.mark.parametrize("left", [False, True])
+def test_journals_of_parts_that_others_have_done_do_not_stay_there(tmp_path, machine, left):
+    """Of a worker that was killed; those of parts that the next run goes on with do."""
+    place, (coordinator, link) = own_directory("1"), Pipe()
+    journal = place / "journal-00003.jsonl"
+    journal.touch()
+    remote = _Remote(link)
+    task = SimpleNamespace(working_directory=tmp_path, directory=tmp_path / "away", marker="m", run="1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sq.synth.worker, "_do_stage", lambda remote, task, directory: remote.wait_for_part())
+        coordinator.send({3} if left else set())
+        sq.synth.worker._work(remote, task, 0)
+    assert journal.exists() == left and place.exists() == left
+
+
 @pytest.mark.parametrize("planted", ["link", "open", "file"])
 def test_what_somebody_else_has_put_in_its_place_is_not_used(tmp_path, machine, planted):
     place = machine / "sq-1"
