@@ -19,7 +19,7 @@ from typing import Any
 
 from sq import __version__
 from sq.core.errors import LedgerError, SqError
-from sq.core.files import digest_of, write_files
+from sq.core.files import digest_of, read_json, write_files
 from sq.core.ledger import read_manifest
 from sq.core.manifest import NAME as MANIFEST
 from sq.core.manifest import Manifest, canonical
@@ -32,6 +32,7 @@ from sq.engine.vllm import VLLMConfig
 from sq.models.load import ModelConfig, fingerprint
 from sq.recipe.load import Recipe
 from sq.recipe.stages import Stage
+from sq.synth.stage_metrics import read_stage_metrics
 
 NAME = "recipe.json"
 TRAINED = "train.json"
@@ -76,6 +77,8 @@ class StageRecord:
     status: str = Status.WAITING
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    busy_seconds: float = 0.0
+    """What its models, or its training, took without their start, of all devices together; 0 where it is not known."""
     attempts: int = 0
     last: str = ""
     """The line it ended with."""
@@ -91,7 +94,7 @@ class StageRecord:
         """Put it back to before its first attempt."""
         self.status, self.last, self.attempts = Status.WAITING, "", 0
         self.input_digests, self.output_digest, self.stat_signature = {}, "", ""
-        self.seconds = self.cpu_seconds = 0.0
+        self.seconds = self.cpu_seconds = self.busy_seconds = 0.0
 
 
 @dataclass(kw_only=True)
@@ -112,7 +115,19 @@ class RecipeRecord:
     seconds: float = 0.0
     status: str = Status.RUNNING
     engine: str = ""
+    parallel: int = 1
+    """Stages that run side by side."""
+    chosen: list[str] = field(default_factory=list)
+    """The stages that --until or --only chose in the latest run; none where it is to run all."""
     stages: list[StageRecord] = field(default_factory=list)
+
+    @property
+    def chosen_stages(self) -> list[StageRecord]:
+        """The stages that the latest run is to bring to their end, without rounds that were not wanted any more."""
+        return [
+            stage for stage in self.stages
+            if stage.status != Status.PASSED_OVER and (not self.chosen or stage.name in self.chosen)
+        ]  # fmt: skip
 
     def stage(self, name: str) -> StageRecord:
         """The record of a stage."""
@@ -151,6 +166,7 @@ def updated_record(recipe: Recipe, command: str) -> RecipeRecord:
         recipe=recipe.name, title=recipe.title, seed=[*recipe.config.seeds, recipe.config.seed][0],
         domain=recipe.config.domain, output_dir=str(recipe.output_dir), command=command, sq=__version__,
         tracking=earlier.tracking if earlier else {}, hardware=_machine(), engine=recipe.engine,
+        parallel=recipe.config.parallel,
         stages=[_stage_record(recipe, stage, before.get(stage.name)) for stage in recipe.stages],
     )  # fmt: skip
     if earlier is None:
@@ -182,6 +198,15 @@ def output_digest(record: StageRecord) -> str | None:
         if manifests and all(ledger.finished for ledger in manifests.values()):
             return digest_of(*(f"{place}={ledger.digest}" for place, ledger in manifests.items()))
     return None
+
+
+def busy_seconds(record: StageRecord) -> float:
+    """What a finished stage wrote down of its work; of a training that was continued not all of it is known."""
+    place = Path(record.output_dir)
+    if record.script == "train":
+        return float(read_json(place / TRAINED).get("seconds") or 0.0) if record.attempts == 1 else 0.0
+    usage = read_stage_metrics(place).get("usage") or {}
+    return float(sum(usage.get(f"usage/{kind}_seconds", 0.0) for kind in ("engine", "score")))
 
 
 def ledgers(directory: Path, script: str) -> Mapping[str, Manifest]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from sq.core.count import clock
+from sq.core.count import clock, count_noun
 from sq.core.errors import ConfigError, LedgerError, SqError, UnfinishedError
 from sq.core.files import DirectoryLock, plain_errors
 from sq.recipe.completed_stages import completed_stages, remove
@@ -28,7 +28,7 @@ from sq.recipe.plan import NAME as PLAN
 from sq.recipe.plan import learn, write_plan
 from sq.recipe.process import StageProcess, end_left_behind, stop
 from sq.recipe.progress import ProgressDisplay, stage_summary
-from sq.recipe.record import RecipeRecord, Status, now, output_digest, updated_record
+from sq.recipe.record import RecipeRecord, Status, busy_seconds, now, output_digest, updated_record
 from sq.recipe.rounds import pass_over
 from sq.recipe.stages import Stage
 from sq.recipe.status import progress_of, seconds_left
@@ -128,7 +128,7 @@ class _Run:
         self.result = RecipeResult(record=record)
         self.finished: set[str] = set()
         self.running: dict[str, StageProcess] = {}
-        self.number = {stage.name: i for i, stage in enumerate(recipe.stages, 1)}
+        self.number: dict[str, int] = {}
         self.jobs: Mapping[str, Any] = {}
         self.restarts: Counter[str] = Counter()
         self.started: float | None = None
@@ -137,6 +137,8 @@ class _Run:
 
     def run(self, stages: Sequence[Stage], jobs: Mapping[str, Any]) -> RecipeResult:
         """Run what is not done; `jobs` are those of stages that were checked already."""
+        self.number = {stage.name: i for i, stage in enumerate(stages, 1)}
+        self.record.chosen = [*self.number] if len(stages) < len(self.recipe.stages) else []
         for each in self.record.stages:
             if each.process:
                 end_left_behind(each.process)
@@ -171,7 +173,7 @@ class _Run:
             engine += " (it is installed)" if recipe.engine == "vllm" else " (vLLM is not installed here)"
         self.display.print_line(f"{recipe.name}: {recipe.title}")
         self.display.print_line(
-            f"{count} stages{f', {done} of them done already' if done else ''} -> {recipe.output_dir}; "
+            f"{count_noun(count, 'stage')}{f', {done} of them done already' if done else ''} -> {recipe.output_dir}; "
             f"{engine}; {self.devices.description}"
         )
         if not done or not (recipe.output_dir / PLAN).exists():
@@ -253,7 +255,7 @@ class _Run:
             own.last = (process.tail(1) or [""])[0][:500]
             self._write_status(Status.FAILED)
             raise StageFailed(self._failure(process))
-        own.status = Status.DONE
+        own.status, own.busy_seconds = Status.DONE, busy_seconds(own)
         own.last = stage_summary(own.script, Path(own.output_dir), process.tail(1))
         self.finished.add(name)
         self.result.ran.append(name)
@@ -305,14 +307,13 @@ class _Run:
         )
 
     def _label(self, name: str) -> str:
-        width = len(str(len(self.recipe.stages)))
-        longest = max(len(stage.name) for stage in self.recipe.stages)
-        return f"[{self.number[name]:>{width}}/{len(self.recipe.stages)}] {name:<{longest}}"
+        width, longest = len(str(len(self.number))), max(map(len, self.number))
+        return f"[{self.number[name]:>{width}}/{len(self.number)}] {name:<{longest}}"
 
     def _time_left(self) -> list[str]:
         """A line on the whole recipe, by its plan and its own speed."""
         seconds = {name: process.seconds for name, process in self.running.items()}
-        left = seconds_left(self.record, seconds, parallel=self.recipe.config.parallel)
+        left = seconds_left(self.record, seconds)
         return [f"{self.recipe.name}: about {clock(left)} left"] if left else []
 
     def _live_line(self, process: StageProcess) -> str:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from statistics import median
 
 from sq.core.count import clock, columns, count_noun, dollars, short
 from sq.core.errors import ConfigError, LedgerError, SqError
@@ -21,13 +22,15 @@ from sq.core.progress import Snapshot, read_progress
 from sq.core.provenance import gpu_use, process_is_gone
 from sq.recipe.bill import RECIPE, make_bill
 from sq.recipe.plan import NAME as PLAN
-from sq.recipe.record import TRAINED, RecipeRecord, Status, read_record
+from sq.recipe.record import TRAINED, RecipeRecord, StageRecord, Status, read_record
 from sq.synth.stage_metrics import read_stage_metrics
 
 JOURNAL = "metrics.jsonl"
 """What tracking writes, before a stage does."""
 ENDED = {"FINISHED": "finished", "FAILED": "some jobs failed, ended", "KILLED": "stopped"}
 """How a sweep's run ended, in words."""
+STEADY = 60.0
+"""Seconds of work for which the forecast itself counts, so that one short stage makes no speed."""
 SHORT = 160
 """Characters of a stage's closing line that are shown."""
 
@@ -54,33 +57,49 @@ def progress_of(directory: str | Path) -> Snapshot | None:
     return shown[-1] if shown else None
 
 
-def seconds_left(record: RecipeRecord, running: Mapping[str, float], *, parallel: int = 1) -> float | None:
-    """About how long a recipe still takes: its plan's forecast, at the speed that its own stages have had so far.
+def seconds_left(record: RecipeRecord, running: Mapping[str, float]) -> float | None:
+    """About how long the chosen stages of a recipe still take: by its plan's forecast and its own stages so far.
+
+    A stage's start and its work are timed apart: short stages that mostly start an engine say nothing of the speed.
 
     Args:
         record: what is done and how long it took.
         running: the stages that run, with the seconds that each has run.
-        parallel: stages that run side by side.
 
     Returns:
         None where the recipe has no forecast.
     """
-    forecast: dict[str, float] = {}
+    forecast: dict[str, tuple[float, float, int]] = {}
     for line in read_json(Path(record.output_dir) / PLAN).get("stages") or []:
-        forecast[line["stage"]] = forecast.get(line["stage"], 0.0) + line["seconds"]
-    done = [stage for stage in record.stages if stage.status == Status.DONE and forecast.get(stage.name)]
-    expected = sum(forecast[stage.name] for stage in done)
-    speed = sum(stage.seconds for stage in done) / expected if expected else 1.0
+        start, work, _ = forecast.get(line["stage"], (0.0, 0.0, 1))
+        own = line.get("start", 0.0)
+        forecast[line["stage"]] = start + own, work + line["seconds"] - own, line.get("gpus", 1)
+    timed = {name for name, (start, work, _) in forecast.items() if start + work}
+    done = [stage for stage in record.stages if stage.status == Status.DONE and stage.name in timed]
+    worked = {stage.name: stage.busy_seconds / forecast[stage.name][2] for stage in done if stage.busy_seconds}
+    starts: dict[bool, list[float]] = {False: [], True: []}
+    for stage in done:
+        if stage.name in worked:
+            own = max(0.0, stage.seconds - worked[stage.name]) / max(1, stage.attempts)
+            starts[stage.script == "train"].append(own)
+
+    def start_of(stage: StageRecord) -> float:
+        expected, measured = forecast[stage.name][0], starts[stage.script == "train"]
+        return median(measured) if expected and measured else expected
+
+    took = sum(worked.get(stage.name, max(0.0, stage.seconds - start_of(stage))) for stage in done)
+    speed = (took + STEADY) / (sum(forecast[stage.name][1] for stage in done) + STEADY)
     left = 0.0
-    for stage in record.stages:
-        if stage.status in (Status.DONE, Status.PASSED_OVER):
+    for stage in record.chosen_stages:
+        if stage.status == Status.DONE:
             continue
         snapshot = progress_of(stage.output_dir) if stage.name in running else None
         if snapshot is not None and snapshot.seconds_left is not None:
             left += snapshot.seconds_left
         elif stage.name in forecast:
-            left += max(0.0, forecast[stage.name] * speed - running.get(stage.name, 0.0))
-    return left / parallel if forecast else None
+            expected = start_of(stage) + speed * forecast[stage.name][1]
+            left += max(0.0, expected - running.get(stage.name, 0.0))
+    return left / record.parallel if forecast else None
 
 
 def _of_recipe(directory: Path) -> Iterator[str]:
@@ -90,18 +109,25 @@ def _of_recipe(directory: Path) -> Iterator[str]:
     for stage in record.stages:  # told from where the recipe was started; one may ask from elsewhere
         stage.output_dir = str(directory / Path(os.path.relpath(stage.output_dir, record.output_dir)))
     record.output_dir = str(directory)
-    done = sum(stage.status == Status.DONE for stage in record.stages)
-    total = sum(stage.status != Status.PASSED_OVER for stage in record.stages)
+    chosen = record.chosen_stages
+    done, total = sum(stage.status == Status.DONE for stage in chosen), len(chosen)
+    stages = (
+        f"{count_noun(total, 'chosen stage')} ({len(record.stages)} in all)"
+        if record.chosen
+        else count_noun(total, "stage")
+    )
     at_work = [stage for stage in record.stages if stage.process and not process_is_gone(stage.process)]
     snapshots = {stage.name: p for stage in at_work if (p := progress_of(stage.output_dir))}
-    state = Status.STOPPED if record.status == Status.RUNNING and not at_work else record.status
+    state: str = Status.STOPPED if record.status == Status.RUNNING and not at_work else record.status
+    state = "ended" if state == Status.STOPPED and done == total else state
     left = seconds_left(record, {name: snapshot.seconds for name, snapshot in snapshots.items()})
     ahead = f", about {clock(left)} left" if left and done < total else ""
-    yield f"{record.recipe}: {state}, {done} of {count_noun(total, 'stage')} done{ahead}"
+    yield f"{record.recipe}: {state}, {done} of {stages} done{ahead}"
     rows = [["stage", "status", "took", "rows"]]
     for stage in record.stages:
         text = str(snapshots[stage.name]) if stage.name in snapshots else stage.last[:SHORT]
-        rows.append([stage.name, stage.status, clock(stage.seconds) if stage.seconds else "-", text])
+        status = stage.status if stage in chosen or stage.status != Status.WAITING else "not chosen"
+        rows.append([stage.name, status, clock(stage.seconds) if stage.seconds else "-", text])
     yield from columns(rows, left=4)
     with suppress(SqError):
         total = make_bill(directory)["total"]

@@ -64,7 +64,8 @@ def test_a_part_of_it_then_one_stage(copy, sq_run, record_of):
         shutil.rmtree(copy / "outputs/small" / name)
     done = sq_run(copy, "--until", "answers")
     assert done.returncode == 0 and "1 stage run, 2 left, next select" in done.stdout, done.stdout + done.stderr
-    assert "stages: labels, answers" in done.stderr and "1 of them done already" in done.stderr
+    assert "stages: labels, answers" in done.stderr and "2 stages, 1 of them done already" in done.stderr
+    assert "[2/2] answers" in done.stderr and record_of(copy)["chosen"] == ["labels", "answers"]
     early = sq_run(copy, "--only", "sft")
     assert early.returncode == 2 and "sft reads select, which is not done. Run it first: --until select" in early.stderr
     assert sq_run(copy, "--only", "select").returncode == 0

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -41,12 +42,35 @@ def recipe(tmp_path):
     return record
 
 
+# The first stage took (200 + 60) s for (100 + 60) s: the forecast counts for 60 s.
 @pytest.mark.parametrize(
     ("running", "parallel", "left"),
-    [({}, 1, 160.0), ({"b": 20.0}, 1, 140.0), ({"b": 90.0}, 1, 100.0), ({"b": 20.0}, 2, 70.0)],
+    [({}, 1, 130.0), ({"b": 20.0}, 1, 110.0), ({"b": 90.0}, 1, 81.25), ({"b": 20.0}, 2, 55.0)],
 )
 def test_a_recipes_time_left_is_its_forecast_at_its_own_speed(recipe, running, parallel, left):
-    assert seconds_left(recipe, running, parallel=parallel) == pytest.approx(left)
+    recipe.parallel = parallel
+    assert seconds_left(recipe, running) == pytest.approx(left)
+
+
+def test_a_start_is_no_speed_and_what_was_not_chosen_no_time_left(recipe, tmp_path):
+    document = json.loads((tmp_path / "plan.json").read_text())
+    for line, start in zip(document["stages"], (14, 0, 14, 14), strict=True):
+        line["start"] = start
+    document["stages"][-1]["seconds"] = 1014
+    (tmp_path / "plan.json").write_text(json.dumps(document))
+    recipe.stages[0].busy_seconds, recipe.stages[0].attempts = 86.0, 1  # as forecast, after a start of 114 s
+    assert seconds_left(recipe, {}) == pytest.approx(114 + 16 + 114 + 1000)
+    recipe.stages[2].script = "train"  # it starts no engine
+    assert seconds_left(recipe, {}) == pytest.approx(114 + 16 + 14 + 1000)
+    recipe.chosen = ["a", "b"]
+    recipe.write()
+    assert seconds_left(recipe, {}) == pytest.approx(114 + 16)
+    shown = format_status(tmp_path)
+    assert shown.startswith("mine: running, 1 of 2 chosen stages (3 in all) done, about 2 min 10 s left"), shown
+    assert re.search(r"^ *c +not chosen", shown, re.MULTILINE), shown
+    recipe.status, recipe.stages[1].status, recipe.stages[1].process = Status.STOPPED, Status.DONE, ""
+    recipe.write()
+    assert format_status(tmp_path).startswith("mine: ended, 2 of 2 chosen stages (3 in all) done\n")
 
 
 def test_a_stage_that_runs_knows_better_than_the_forecast(recipe, tmp_path):
@@ -55,9 +79,9 @@ def test_a_stage_that_runs_knows_better_than_the_forecast(recipe, tmp_path):
     progress.update()
     values = json.loads((tmp_path / "b" / "progress.json").read_text()) | {"rate": 0.5}
     (tmp_path / "b" / "progress.json").write_text(json.dumps(values))
-    assert seconds_left(recipe, {"b": 1.0}) == pytest.approx(18 + 100)
+    assert seconds_left(recipe, {"b": 1.0}) == pytest.approx(18 + 81.25)
     shown = format_status(tmp_path)
-    assert "mine: running, 1 of 3 stages done, about 1 min 58 s left" in shown, shown
+    assert "mine: running, 1 of 3 stages done, about 99 s left" in shown, shown
     assert "1 of 10 questions (10%), 30.0/min, 18 s left" in shown and "waiting" in shown
 
 
