@@ -263,6 +263,8 @@ def _search(directory: Path) -> list[StageArtifacts]:
     stages: dict[Path, StageArtifacts] = {}
 
     def add(where: Path, kind: str, script: str) -> None:
+        if not where.is_relative_to(directory):
+            return  # a benchmark's directory was given: its evaluation is above
         name = str(where.relative_to(directory)) if where != directory else directory.resolve().name
         stages[where] = StageArtifacts(name=name, kind=kind, directory=where, script=script)
 

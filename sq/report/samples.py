@@ -34,6 +34,11 @@ class Event:
     detail: str = ""
 
     @property
+    def outcome(self) -> str:
+        """Why it was rejected, else how an evaluation graded it, else that it was kept."""
+        return self.reason or str(self.row.get("verdict") or "kept")
+
+    @property
     def question(self) -> str:
         """The id of the question that it is or answers."""
         return str(self.row.get("question_id") or self.row.get("id") or "")

@@ -9,20 +9,26 @@ from __future__ import annotations
 import heapq
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sq.core.config import nearest
 from sq.core.count import printable
-from sq.core.errors import ConfigError
+from sq.core.errors import ConfigError, LedgerError, RowError
 from sq.core.files import digest_of, write_files
 from sq.core.intervals import wilson
+from sq.core.ledger import read_manifest
+from sq.core.manifest import NAME as MANIFEST
+from sq.core.manifest import Manifest
+from sq.core.quoting import sq_command
 from sq.report.artifacts import StageArtifacts, find_run
 from sq.report.render import cut, percent, render
 from sq.report.samples import Event
 
 LABELS = "labels.json"
+TRAINED = "train.json"
 WORDS = ("keep", "reject")
 SORTS = {"difficulty": "difficulty", "reward": "reward", "reason": "reason", "tokens": "response_tokens"}
 """What rows may be sorted by, and the column."""
@@ -92,14 +98,17 @@ def events_in(directory: Path, *, most: int, search: str = "", reason: str = "",
     stages = [stage for stage in _stages(directory) if stage.manifest and "id" in stage.manifest.schema]
     manifests = [stage.manifest for stage in stages if stage.manifest]
     if not any(manifest.items for manifest in manifests):
-        raise ConfigError(f"no row is in or below {directory} yet; give a stage's output_dir, or one above")
-    outcomes = sorted({name for m in manifests for name in [*m.reasons, *(["kept"] if m.rows else ())]})
+        trained = next(directory.rglob(TRAINED), None)
+        why = f"; a training keeps none: {sq_command()} why {directory} has its rejects" if trained else " yet"
+        raise ConfigError(f"no row is in or below {directory}{why}; give an output_dir with rows, or one above")
+    outcomes = {name for stage, manifest in zip(stages, manifests, strict=True) for name in _outcomes(stage, manifest)}
     if reason and reason not in outcomes:
-        raise ConfigError(f"--reason {reason} is none of {', '.join(outcomes)}{nearest(reason, outcomes)}")
+        raise ConfigError(f"--reason {reason} is none of {', '.join(sorted(outcomes))}{nearest(reason, outcomes)}")
     sought, events = search.lower().split(), list[Event]()
-    for stage in stages:
-        for kind in (_kept(stage) if reason in ("", "kept") else (), _rejected(stage) if reason != "kept" else ()):
-            matching = (e for e in kind if (not reason or (e.reason or "kept") == reason) and _has(e, sought))
+    for stage, manifest in zip(stages, manifests, strict=True):
+        is_reject = reason in manifest.reasons
+        for kind in (() if is_reject else _kept(stage), _rejected(stage) if is_reject or not reason else ()):
+            matching = (e for e in kind if (not reason or e.outcome == reason) and _has(e, sought))
             events += heapq.nsmallest(most, matching, key=lambda event: (_order(event, sort), _hash(event, "report")))
     column = SORTS.get(sort, "reason")
     if column != "reason" and not any(event.row.get(column) is not None for event in _all(events, stages)):
@@ -163,35 +172,62 @@ def agreement(events: Sequence[Event], labels: Mapping[str, Mapping[str, Any]]) 
 def format_events(events: Iterable[Event]) -> Iterator[str]:
     """Rows as text without control characters: ids and reasons are of a file, too."""
     for event in events:
-        outcome = f"rejected, {event.reason}" if event.reason else "kept"
+        outcome = f"rejected, {event.reason}" if event.reason else event.outcome
         numbers = [f"{name} {event.row[column]:.4g}" for name, column in SORTS.items()
                    if isinstance(event.row.get(column), int | float)]  # fmt: skip
         yield printable("  ".join([str(event.row.get("id") or "a line"), event.stage.name, outcome, *numbers]))
         for _, label, text in event.texts:
             yield f"  {label}: {printable(cut(text, 1500))}".replace("\n", "\n    ")
-        if event.reason and event.why:
+        if event.why:
             yield f"  Why: {printable(cut(event.why, 300))}"
 
 
 def page(directory: Path, events: list[Event], *, nonce: str = "", token: str = "", restricted: bool = False) -> str:
     """The page: one file that fetches nothing; with a token its labels are sent to the server that gave it."""
     labels = read_labels(directory)
-    shown = [{"event": e, "outcome": e.reason or "kept", "label": labels.get(str(e.row.get("id")), {})} for e in events]
+    shown = [{"event": e, "outcome": e.outcome, "label": labels.get(str(e.row.get("id")), {})} for e in events]
     return render(
         "show.html.j2", title=directory.resolve().name, rows=shown, nonce=nonce, token=token, sorts=SORTS,
         labels=labels, restricted=restricted, agreement=RESTRICTED if restricted else measured(events, labels),
-        outcomes=sorted({e.reason or "kept" for e in events}), stages=list(dict.fromkeys(e.stage.name for e in events)),
+        outcomes=sorted({e.outcome for e in events}), stages=list(dict.fromkeys(e.stage.name for e in events)),
     )  # fmt: skip
 
 
 def _stages(directory: Path) -> list[StageArtifacts]:
-    if (directory / "manifest.json").is_file():
+    """The ledgers of rows: of stages, and of each benchmark of an evaluation its grades, before those its answers."""
+    if (directory / MANIFEST).is_file():
         return [StageArtifacts(name=directory.resolve().name, kind="", directory=directory, script="synthesize")]
-    return [stage for stage in find_run(directory).stages if stage.script == "synthesize"]
+    graded: dict[Path, Path] = {}
+    for path in sorted(directory.rglob(MANIFEST)):  # answers come before scores
+        if path.parent.name in ("answers", "scores"):
+            with suppress(LedgerError):
+                if "benchmark" in read_manifest(path.parent).schema:
+                    graded[path.parent.parent] = path.parent
+    try:
+        stages = [stage for stage in find_run(directory).stages if stage.script == "synthesize"]
+    except RowError:
+        if not graded:
+            raise
+        stages = []
+    return [*stages, *(
+        StageArtifacts(name=str(place.relative_to(directory)), kind="", directory=place, script="evaluate")
+        for place in graded.values()
+    )]  # fmt: skip
+
+
+def _outcomes(stage: StageArtifacts, manifest: Manifest) -> set[str]:
+    if "verdict" in manifest.schema:
+        return {row["verdict"] for row in stage.rows("verdict")}
+    return {*manifest.reasons, *(["kept"] if manifest.rows else ())}
 
 
 def _kept(stage: StageArtifacts) -> Iterator[Event]:
-    return (Event(stage=stage, row=row) for row in stage.rows())
+    for row in stage.rows():
+        detail = ""
+        if row.get("verdict"):
+            why = f"{row['reason'].removeprefix(row['profile'] + ': ')}; " if row.get("reason") else ""
+            detail = f"{row['profile']}: {why}read {row['extracted']}, the reference is {row['reference']}"
+        yield Event(stage=stage, row=row, detail=detail)
 
 
 def _rejected(stage: StageArtifacts) -> Iterator[Event]:

@@ -3,6 +3,7 @@
 import http.client
 import json
 import re
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
@@ -13,7 +14,8 @@ from browser import CHROMIUM, Browser
 from sq import cli
 from sq.core.errors import ConfigError, RowError
 from sq.core.ledger import Ledger, Reject, WorkItem
-from sq.core.rows import JUDGED
+from sq.core.rows import JUDGED, SCORE
+from sq.eval.answer import ANSWER
 from sq.report.samples import Event
 from sq.report.show import (
     Agreement,
@@ -199,6 +201,49 @@ def test_a_directory_without_rows_is_said(tmp_path):
         pass
     with pytest.raises(ConfigError, match="no row is in or below .* yet"):
         events_in(tmp_path / "f", most=1)
+
+
+@pytest.fixture
+def evaluation(tmp_path):
+    """An evaluation of one benchmark: one answer is right, one is wrong."""
+    own = {"run": "r", "model": "m", "seed": 1, "parents": [], "benchmark": "mine", "sample": 0, "reference": "6"}
+    for name, schema in (("answers", ANSWER), ("scores", SCORE)):
+        with Ledger.open(tmp_path / "e" / "mine" / name, schema=schema, config={"benchmark": "mine"}) as ledger:
+            for item in list(ledger.todo([WorkItem(letter * 32) for letter in "ab"])):
+                right = item.key[0] == "a"
+                row = own | {
+                    "id": item.key,
+                    "item": item.key,
+                    "question": "1 + 5?",
+                    "prediction": "6" if right else "7",
+                }
+                verdict, reason = ("correct", "") if right else ("wrong", "not equal")
+                graded = {"profile": "strict", "extracted": row["prediction"], "correct": right, "verdict": verdict}
+                graded["reason"] = reason
+                ledger.record(item.key, [row | graded if name == "scores" else row])
+            ledger.finish()
+    return tmp_path / "e"
+
+
+@pytest.mark.parametrize("place", [".", "mine", "mine/scores"])
+def test_an_evaluation_shows_its_grades_and_what_was_read(evaluation, place, capsys):
+    cli.main(["show", str(evaluation / place), "--reason", "wrong"])
+    shown = capsys.readouterr().out
+    assert "scores  wrong\n" in shown and "  Why: strict: not equal; read 7, the reference is 6" in shown
+    assert "\n1 of 1 rows" in shown and [e.outcome for e in events_in(evaluation, most=9)].count("correct") == 1
+    with pytest.raises(ConfigError, match="--reason kept is none of correct, wrong"):
+        events_in(evaluation / place, most=9, reason="kept")
+
+
+def test_an_evaluation_that_is_not_graded_yet_shows_its_answers(evaluation):
+    shutil.rmtree(evaluation / "mine" / "scores")
+    assert {(e.stage.name, e.outcome) for e in events_in(evaluation, most=9)} == {("mine/answers", "kept")}
+
+
+def test_a_training_has_no_rows_to_show(tmp_path):
+    (tmp_path / "train.json").write_text('{"config": {"stage.name": "sft"}}')
+    with pytest.raises(ConfigError, match=f"a training keeps none: .* why {tmp_path} has its rejects"):
+        events_in(tmp_path, most=1)
 
 
 def test_no_text_of_a_model_is_part_of_the_page(stage):
