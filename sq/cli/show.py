@@ -13,7 +13,7 @@ def add(commands: Any) -> None:
         "show",
         help="show the rows and rejects of a stage, here or in the browser, and label them",
         description="Rows and rejects of the stages in and below a directory. --open gives them to the browser on this "
-        "machine, where y keeps, n rejects and m notes; the labels go to labels.json there, and measure the judge.",
+        "machine, where y keeps, n rejects and m notes; labels go to labels.json beside the rows, to measure judges.",
         epilog="example: sq show outputs/filter-tiny --reason unsolvable --sort difficulty",
     )
     parser.add_argument("directory", metavar="DIR", type=Path, help="a stage's output_dir, or one above")
@@ -61,6 +61,6 @@ def _serve(directory: Path, rows: Any, restricted: bool) -> None:
     from sq.report.show_server import ShowServer
 
     with ShowServer(directory, rows, restricted=restricted) as server:
-        print(f"{server.address}\nCtrl-C ends it; labels are kept in {directory / 'labels.json'}", flush=True)
+        print(f"{server.address}\nCtrl-C ends it; labels are kept in labels.json beside each stage's rows", flush=True)
         webbrowser.open(server.address)
         server.serve_forever()

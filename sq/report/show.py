@@ -1,7 +1,7 @@
 """`sq show DIR`: the rows and rejects of stages, in the terminal or on a page, and a person's labels on them.
 
-Labels are `labels.json` beside the rows: id -> keep or reject, and a note. Against them stands what the stage did, so a
-hundred of them say how far its judge can be trusted.
+Labels are `labels.json` beside the rows of each stage: id -> keep or reject, and a note. Against them stands what the
+stage did, so a hundred of them say how far its judge can be trusted.
 """
 
 from __future__ import annotations
@@ -118,27 +118,44 @@ def events_in(directory: Path, *, most: int, search: str = "", reason: str = "",
 
 
 def read_labels(directory: Path) -> dict[str, dict[str, Any]]:
-    """A person's labels in a directory: id -> label and note, and `chosen` where the row was not met in a sample."""
-    try:
-        content = json.loads((directory / LABELS).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{directory / LABELS} cannot be read: {error}") from error
-    return {str(key): dict(value) for key, value in content.items() if isinstance(value, Mapping)}
+    """A person's labels in a directory and beside the rows below it: id -> label and note, and `chosen` where the row
+    was not met in a sample."""
+    places = [directory, *(path.parent for path in sorted(directory.rglob(MANIFEST)) if path.parent != directory)]
+    return {key: label for place in places for key, label in _labels_of(place).items()}
 
 
-def write_label(directory: Path, key: str, label: str, note: str, *, chosen: bool = False) -> None:
-    """Keep one label; an empty one without a note is taken away. One of a row that was chosen measures nothing."""
+def write_label(directories: Iterable[Path], key: str, label: str, note: str, *, chosen: bool = False) -> None:
+    """Keep one label in each directory; an empty one without a note is taken away. One of a row that was chosen
+    measures nothing."""
     if label not in ("", *WORDS):
         raise ConfigError(f"label={label!r} is not one of {', '.join(WORDS)}")
-    labels = read_labels(directory)
-    before = labels.get(key, {})
-    chosen = chosen and (not before.get("label") or bool(before.get("chosen")))
-    labels[key] = {"label": label, "note": note[:2000], **({"chosen": True} if chosen else {})}
-    if not label and not note:
-        del labels[key]
-    write_files(directory, {LABELS: json.dumps(labels, indent=1, sort_keys=True, ensure_ascii=False).encode()})
+    for directory in directories:
+        labels = _labels_of(directory)
+        before = labels.pop(key, {})
+        still_chosen = chosen and (not before.get("label") or bool(before.get("chosen")))
+        if label or note:
+            labels[key] = {"label": label, "note": note[:2000], **({"chosen": True} if still_chosen else {})}
+        write_files(directory, {LABELS: json.dumps(labels, indent=1, sort_keys=True, ensure_ascii=False).encode()})
+
+
+def places_of(directory: Path, events: Iterable[Event]) -> dict[str, list[Path]]:
+    """Where each row's labels go: beside it in each stage, and to the file of the directory where that has it."""
+    above, places = _labels_of(directory), dict[str, list[Path]]()
+    for event in events:
+        key = str(event.row.get("id"))
+        of_row = places.setdefault(key, [directory] if key in above else [])
+        of_row += [] if event.stage.directory in of_row else [event.stage.directory]
+    return places
+
+
+def _labels_of(directory: Path) -> dict[str, dict[str, Any]]:
+    try:
+        content = json.loads((directory / LABELS).read_text(encoding="utf-8"))
+        return {str(key): dict(value) for key, value in content.items() if isinstance(value, Mapping)}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, AttributeError) as error:
+        raise ConfigError(f"{directory / LABELS} cannot be read: {error}") from error
 
 
 def measured(events: Iterable[Event], labels: Mapping[str, Mapping[str, Any]]) -> str:

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from sq.core.errors import SqError
 from sq.report.samples import Event
-from sq.report.show import RESTRICTED, measured, page, read_labels, write_label
+from sq.report.show import RESTRICTED, measured, page, places_of, read_labels, write_label
 
 LONGEST = 10_000
 """Bytes of a label that is sent."""
@@ -28,7 +28,7 @@ class ShowServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.restricted = restricted
         self.directory, self.events, self.token = directory, list(events), secrets.token_urlsafe(24)
-        self.ids = {str(event.row.get("id")) for event in self.events}
+        self.places = places_of(directory, self.events)
         self.writing = threading.Lock()  # a label is added to those that are read: one at a time
 
     @property
@@ -59,11 +59,11 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             given: dict[str, Any] = json.loads(self.rfile.read(length))
             key, label, note = (str(given[name]) for name in ("id", "label", "note"))
-            if key not in self.server.ids:
+            if key not in self.server.places:
                 return self.send_error(404)
             with self.server.writing:
                 chosen = self.server.restricted or given.get("chosen") is True
-                write_label(self.server.directory, key, label, note, chosen=chosen)
+                write_label(self.server.places[key], key, label, note, chosen=chosen)
         except (ValueError, KeyError, TypeError, SqError):
             return self.send_error(400)
         labels = read_labels(self.server.directory)

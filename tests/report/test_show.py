@@ -124,17 +124,17 @@ def test_ids_and_reasons_are_shown_without_control_characters(stage):
 def test_labels_are_kept_and_measure_the_stage(stage):
     events = events_in(stage, most=100)
     for name, label in {"a": "keep", "b": "reject", "d": "reject"}.items():
-        write_label(stage, name * 32, label, "why" if name == "b" else "")
+        write_label([stage], name * 32, label, "why" if name == "b" else "")
     labels = read_labels(stage)
     assert labels["b" * 32] == {"label": "reject", "note": "why"}
     found = agreement(events, labels)
     assert found == Agreement(both=1, stage_alone=0, person_alone=1, neither=1, kept=3, rejected=1)
     assert str(found).startswith("3 labelled: agreement 62% (") and "; precision of rejections 100%" in str(found)
     assert "recall of rejections 40%" in str(found), "1 of 1 reject is bad, half of 3 kept rows"
-    write_label(stage, "a" * 32, "", "")
+    write_label([stage], "a" * 32, "", "")
     assert "a" * 32 not in read_labels(stage)
     with pytest.raises(ConfigError, match="label='maybe' is not one of keep, reject"):
-        write_label(stage, "a" * 32, "maybe", "")
+        write_label([stage], "a" * 32, "maybe", "")
     (stage / "labels.json").write_text("{")
     with pytest.raises(ConfigError, match=r"labels\.json cannot be read"):
         read_labels(stage)
@@ -177,17 +177,17 @@ def test_kept_rows_and_rejects_are_mixed_and_a_side_without_a_label_is_named(tmp
 
 def test_a_label_of_a_chosen_row_is_kept_and_measures_nothing(stage):
     events = events_in(stage, most=100)
-    write_label(stage, "d" * 32, "reject", "", chosen=True)
+    write_label([stage], "d" * 32, "reject", "", chosen=True)
     assert measured(events, read_labels(stage)) == "no row is labelled yet"
-    write_label(stage, "d" * 32, "reject", "")
+    write_label([stage], "d" * 32, "reject", "")
     assert measured(events, read_labels(stage)).startswith("1 labelled")
-    write_label(stage, "d" * 32, "keep", "", chosen=True)
+    write_label([stage], "d" * 32, "keep", "", chosen=True)
     assert measured(events, read_labels(stage)).startswith("1 labelled"), "it was met in the sample before"
 
 
 @pytest.mark.parametrize("words", [["--search", "apples"], ["--reason", "unsolvable"], ["--sort", "difficulty"]])
 def test_rows_that_were_chosen_measure_no_stage(stage, capsys, words):
-    write_label(stage, "d" * 32, "reject", "")
+    write_label([stage], "d" * 32, "reject", "")
     cli.main(["show", str(stage), *words])
     assert capsys.readouterr().out.endswith("a choice by --search, --reason or --sort measures no stage\n")
     cli.main(["show", str(stage), *words, "--page"])
@@ -292,8 +292,21 @@ def test_the_server_gives_and_takes_nothing_without_its_token_or_for_another_sit
     assert ask(server, "POST", "/label", found, **token)[0] == 200 and read_labels(stage)["b" * 32]["chosen"] is True
 
 
+def test_labels_given_above_are_beside_the_rows_and_one_kept_above_can_be_taken_away(stage):
+    above = stage.parent
+    write_label([above], "b" * 32, "keep", "of an earlier version")
+    with ShowServer(above, events_in(above, most=100)) as serving:
+        threading.Thread(target=serving.serve_forever, daemon=True).start()
+        token = {"X-Token": serving.token}
+        for name, label in (("d", "reject"), ("b", "")):
+            body = json.dumps({"id": name * 32, "label": label, "note": ""})
+            assert ask(serving, "POST", "/label", body, **token)[0] == 200
+        serving.shutdown()
+    assert read_labels(stage) == read_labels(above) == {"d" * 32: {"label": "reject", "note": ""}}
+
+
 def test_labels_that_come_at_once_are_all_kept(server, stage):
-    server.ids |= (keys := {f"{number:032}" for number in range(20)})
+    server.places |= dict.fromkeys(keys := {f"{number:032}" for number in range(20)}, [stage])
     bodies = [json.dumps({"id": key, "label": "keep", "note": ""}) for key in sorted(keys)]
     with ThreadPoolExecutor(20) as senders:
         answers = senders.map(lambda body: ask(server, "POST", "/label", body, **{"X-Token": server.token}), bodies)
@@ -305,9 +318,9 @@ def test_labels_that_come_at_once_are_all_kept(server, stage):
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium is installed here")
 def test_in_a_browser_all_labels_are_saved_those_of_rows_on_other_pages_too(stage, tmp_path):
     note = """it's \"quoted\" </script><script>window.hacked=1</script> é"""
-    write_label(stage, "e" * 32, "reject", note)
-    write_label(stage, "a" * 32, "keep", "")
-    write_label(stage, "c" * 32, "keep", "")
+    write_label([stage], "e" * 32, "reject", note)
+    write_label([stage], "a" * 32, "keep", "")
+    write_label([stage], "c" * 32, "keep", "")
     (stage / "show.html").write_text(page(stage, [e for e in events_in(stage, most=100) if e.row["id"][0] in "ab"]))
     browser = Browser(tmp_path / "profile")
     try:
