@@ -13,6 +13,9 @@ from sq.core.quoting import sq_command
 from sq.core.yes_no import YesNo
 from sq.domains.base import Domain
 
+CUT_OFF = ("cut-off", "cut_off", "unfinished_reasoning")
+"""Reasons of rejects that ran into the token limit."""
+
 
 def advice(stage: str, directory: Path, summary: LedgerSummary, metrics: Mapping[str, float]) -> Iterator[str]:
     """What is of no use in a finished stage, and what may help; nothing where all is well."""
@@ -28,8 +31,13 @@ def advice(stage: str, directory: Path, summary: LedgerSummary, metrics: Mapping
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in summary.reasons.items()) or "no item gave a row"
         first = next(read_rejects(directory), None)
         example = f". The first: {_short(first)}" if first else ""
+        cut = sum(n for reason, n in summary.reasons.items() if reason in CUT_OFF)
+        of_answers = "of the answers stage, " if stage == "select" else ""
+        way_out = (
+            f"Give more stage.max_tokens {of_answers}and another output_dir; " if 2 * cut > summary.rejects else ""
+        )
         yield (
-            f"{stage}: 0 rows kept of {count_noun(summary.items, 'item')} ({reasons}){example}. "
+            f"{stage}: 0 rows kept of {count_noun(summary.items, 'item')} ({reasons}){example}. {way_out}"
             f"{sq_command()} why {directory} shows each reason with examples"
         )
 
@@ -50,4 +58,4 @@ def foreign_rows(domain: Domain, rows: list[dict[str, Any]]) -> str | None:
 def _short(reject: Mapping[str, Any]) -> str:
     row = json.loads(reject["row"])
     text = row.get("response") or row.get("question") or row.get("text") or ""
-    return f"{reject['reason']}, {reject['detail'] or text}"[:200]
+    return " ".join(f"{reject['reason']}, {reject['detail'] or text}".split())[:200]

@@ -7,8 +7,11 @@ import re
 import pytest
 
 from sq.core.config import flatten
-from sq.core.ledger import read_rows
+from sq.core.ledger import Ledger, Reject, WorkItem, read_rows
+from sq.core.quoting import sq_command
+from sq.core.rows import QUESTION
 from sq.core.yes_no import YesNo
+from sq.synth.advice import advice
 
 
 @pytest.fixture
@@ -36,6 +39,28 @@ def test_a_stage_that_keeps_no_row_says_why_and_where_to_look(run, tmp_path, mes
     )
     (message,) = messages()
     assert message.startswith("filter: 0 rows kept of 1 item (1 ") and f"sq why {tmp_path / 'f'}" in message
+
+
+LIMIT = "Give more stage.max_tokens "
+
+
+@pytest.mark.parametrize(
+    ("stage", "reason", "detail", "way_out"),
+    [
+        ("select", "cut_off", "after 4 tokens", LIMIT + "of the answers stage, and another output_dir; "),
+        ("select", "unfinished_reasoning", "", LIMIT + "of the answers stage, and another output_dir; "),
+        ("questions", "cut-off", "", LIMIT + "and another output_dir; "),
+        ("select", "no_answer", "9 - 2 = 7\n7 -", ""),
+    ],
+)
+def test_where_no_row_is_kept_the_token_limit_is_named_if_it_was_that(tmp_path, stage, reason, detail, way_out):
+    with Ledger.open(tmp_path, schema=QUESTION, config={}) as ledger:
+        for item in ledger.todo([WorkItem("k")]):
+            ledger.record(item.key, rejects=[Reject(row={"question": "How\nmany?"}, reason=reason, detail=detail)])
+        summary = ledger.finish()
+    (message,) = advice(stage, tmp_path, summary, {})
+    first = " ".join((detail or "How many?").split())
+    assert f" (1 {reason}). The first: {reason}, {first}. {way_out}{sq_command()} why {tmp_path} " in message
 
 
 def test_a_judge_of_whom_no_word_can_be_read_is_said(run, job, tmp_path, messages, monkeypatch):
