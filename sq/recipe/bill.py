@@ -103,10 +103,7 @@ def _stage(
     counts = _counts(stage, Path(stage["output_dir"]), overrides.get("engine") == "oracle")
     if forecast and forecast["window"] > 1 and counts["rows"]:  # items of the ledger until here
         counts["rows"] = round(counts["rows"] * forecast["window"])
-    # Not one that asked an oracle or an API, or no model at all.
-    held_gpus = stage["script"] != "synthesize" or forecast is None or forecast["gpu_hours"] > 0
-    gpus = (forecast or {}).get("gpus", gpus)
-    hours = stage["seconds"] * (gpus if device.gpu and held_gpus else 0 if device.gpu else 1) / 3600
+    hours = _gpu_hours(stage, gpus, forecast) if device.gpu else stage["seconds"] / 3600
     asked, note = _api_price(
         overrides, counts, read_json(Path(stage["output_dir"]) / "figures.json").get("usage") or {}
     )
@@ -115,6 +112,15 @@ def _stage(
         "status": stage.get("status"), **counts, "seconds": stage["seconds"], "cpu_seconds": stage.get("cpu_seconds"),
         "gpu_hours": hours, "price": hours * device.price + asked, "measured": True, "forecast": forecast, "note": note,
     }  # fmt: skip
+
+
+def _gpu_hours(stage: Mapping[str, Any], gpus: int, forecast: Mapping[str, Any] | None) -> float:
+    """GPU hours by the GPUs that the stage had; a record of an earlier version does not say, and the forecast does."""
+    if stage.get("gpu_seconds") is not None:
+        return float(stage["gpu_seconds"]) / 3600
+    if forecast is not None and not forecast["gpu_hours"]:  # it asked an oracle or an API, or no model at all
+        return 0.0
+    return float(stage["seconds"] * (forecast or {}).get("gpus", gpus) / 3600)
 
 
 def _api_price(

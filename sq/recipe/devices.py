@@ -57,9 +57,9 @@ class Devices:
         self._lent[stage] = free[:need]
         return True
 
-    def give(self, stage: str) -> None:
-        """Take them back."""
-        self._lent.pop(stage, None)
+    def give(self, stage: str) -> int:
+        """Take them back; how many they were."""
+        return len(self._lent.pop(stage, []))
 
     def environment(self, stage: str) -> dict[str, str]:
         """The variables by which a stage sees only its own devices; nothing, where it has the machine to itself."""

@@ -7,14 +7,15 @@ table (cost.py).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sq.core.config import flatten
 from sq.core.errors import SqError
-from sq.core.files import write_files
+from sq.core.files import digest_of, read_json, write_files
+from sq.core.manifest import canonical
 from sq.domains.base import DomainConfig
 from sq.eval.config import EvalJob
 from sq.recipe.assumptions import AssumptionsConfig, assumption_names, load_assumptions
@@ -145,8 +146,30 @@ def write_plan(recipe: Recipe, directory: str | Path, **how: Any) -> Path:
     except SqError as error:
         content = {"recipe": recipe.name, "stages": [], "total": None, "note": str(error)}
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_files(path.parent, {NAME: (json.dumps(content, indent=1) + "\n").encode()})
+    _write(path, content)
     return path
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    write_files(path.parent, {NAME: (json.dumps(content, indent=1) + "\n").encode()})
+
+
+def renew_plan(recipe: Recipe, done: Collection[str]) -> None:
+    """Write the plan of a run, or the lines of what is not done anew where they are for other GPUs or settings."""
+    path = recipe.output_dir / NAME
+    before, given_gpus = read_json(path), recipe.config.profile.all_gpus or devices_here()
+    made_for = digest_of(canonical([stage.settings for stage in recipe.stages]), str(given_gpus))
+    if done and before.get("made_for") == made_for:
+        return
+    document = read_json(write_plan(recipe, recipe.output_dir))
+    kept = [line for line in before.get("stages") or [] if line["stage"] in done]
+    known, place = {line["stage"] for line in kept}, {stage.name: i for i, stage in enumerate(recipe.stages)}
+    lines = [*kept, *(line for line in document["stages"] if line["stage"] not in known)]
+    document["stages"] = sorted(lines, key=lambda line: place.get(line["stage"], -1))
+    if total := document["total"]:
+        total |= {key: sum(line[key] for line in lines) for key in ("gpu_hours", "seconds", "price")}
+        total["per_kept_row"] = total["price"] / total["kept_rows"] if total["kept_rows"] else None
+    _write(path, document | {"made_for": made_for})
 
 
 def as_json(plan: Plan) -> dict[str, Any]:

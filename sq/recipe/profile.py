@@ -53,8 +53,6 @@ class ProfileConfig:
         if choice in own and own[choice] != sets.get(choice):
             return {}
         each = max([1, *(n for key, n in own.items() if key.endswith("engine.tensor_parallel") and isinstance(n, int))])
-        if (
-            isinstance(sets.get("workers"), int) and self.gpus >= each
-        ):  # several GPUs each: as many as there is room for
+        if isinstance(sets.get("workers"), int) and self.gpus >= each:  # those that there is room for
             sets["workers"] = min(sets["workers"], self.nodes * (self.gpus // each))
         return sets

@@ -79,6 +79,8 @@ class StageRecord:
     cpu_seconds: float = 0.0
     busy_seconds: float = 0.0
     """What its models, or its training, took without their start, of all devices together; 0 where it is not known."""
+    gpu_seconds: float | None = None
+    """Of all GPUs that it had together; none on a machine without, and of a stage that an earlier version began."""
     attempts: int = 0
     last: str = ""
     """The line it ended with."""
@@ -95,6 +97,7 @@ class StageRecord:
         self.status, self.last, self.attempts = Status.WAITING, "", 0
         self.input_digests, self.output_digest, self.stat_signature = {}, "", ""
         self.seconds = self.cpu_seconds = self.busy_seconds = 0.0
+        self.gpu_seconds = None
 
 
 @dataclass(kw_only=True)

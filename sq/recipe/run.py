@@ -24,8 +24,7 @@ from sq.recipe.devices import Devices
 from sq.recipe.graph import closure, matching
 from sq.recipe.jobs import check
 from sq.recipe.load import Recipe
-from sq.recipe.plan import NAME as PLAN
-from sq.recipe.plan import learn, write_plan
+from sq.recipe.plan import learn, renew_plan
 from sq.recipe.process import StageProcess, end_left_behind, stop
 from sq.recipe.progress import ProgressDisplay, stage_summary
 from sq.recipe.record import RecipeRecord, Status, busy_seconds, now, output_digest, updated_record
@@ -176,8 +175,7 @@ class _Run:
             f"{count_noun(count, 'stage')}{f', {done} of them done already' if done else ''} -> {recipe.output_dir}; "
             f"{engine}; {self.devices.description}"
         )
-        if not done or not (recipe.output_dir / PLAN).exists():
-            write_plan(recipe, recipe.output_dir)  # a forecast is made before anything is measured
+        renew_plan(recipe, self.finished)  # a forecast is made before anything is measured
         self.record.status, self.record.finished = Status.RUNNING, None
         self.record.write()
 
@@ -270,9 +268,10 @@ class _Run:
         """The process has ended: its time counts."""
         name = process.stage.name
         del self.running[name]
-        self.devices.give(name)
-        own = self.record.stage(name)
+        own, gpus = self.record.stage(name), self.devices.give(name)
         own.process = ""
+        if self.devices.gpus and not (own.seconds and own.gpu_seconds is None):
+            own.gpu_seconds = round((own.gpu_seconds or 0.0) + gpus * process.seconds, 2)
         own.seconds = round(own.seconds + process.seconds, 2)
         own.cpu_seconds = round(own.cpu_seconds + process.cpu_seconds, 2)
 

@@ -1,13 +1,23 @@
 """The bill: its tokens are those that the stages' engines were asked for, its hours those of recipe.json."""
 
 import json
+from types import SimpleNamespace
 
 import pytest
+import yaml
 
+from sq.core import provenance
 from sq.core.errors import ConfigError
 from sq.core.ledger import Ledger, Reject, WorkItem
 from sq.core.rows import CANDIDATE, EXAMPLE, QUESTION, SCORE
+from sq.recipe import devices, record
 from sq.recipe.bill import bill, make_bill
+from sq.recipe.devices import Devices
+from sq.recipe.jobs import check
+from sq.recipe.load import load_recipe
+from sq.recipe.plan import renew_plan
+from sq.recipe.progress import ProgressDisplay
+from sq.recipe.run import _Run
 
 
 def row(identity, **columns):
@@ -167,6 +177,68 @@ def test_what_is_paid_for_are_the_tokens_of_models_behind_an_api(run, overrides,
     write_usage(run / "answers", **tokens)
     write_plan(run, hardware="H200", answers=0.0)
     assert stages_of(run)["answers"]["price"] == pytest.approx(dollars)
+
+
+@pytest.mark.parametrize("script", ["synthesize", "evaluate"])
+def test_what_asked_an_api_held_no_gpu(run, script):
+    change(run, answers={"script": script, "overrides": ["engine=openai"]})
+    write_plan(run, gpus=8, hardware="H200", answers=0.0)
+    assert stages_of(run)["answers"]["gpu_hours"] == 0
+
+
+TWO = {
+    "labels": {"script": "synthesize", "set": {"stage": "fail_rate", "model": "tiny", "input": "domain", "limit": 50}},
+    "answers": {"script": "synthesize", "set": {"stage": "answers", "model": "tiny", "input": "@labels"}},
+    "api": {"script": "synthesize", "set": {"stage": "answers", "input": "@labels", "engine": "openai"}},
+}
+
+
+@pytest.fixture
+def recipe(tmp_path, monkeypatch):
+    """`recipe("profile=node", ...)` -> two stages on GPUs and one over an API, on a machine of eight H200."""
+    facts = {"cores": "8", "gpus": "; ".join(["NVIDIA H200, 143771 MiB, 570"] * 8), "cpu": "x", "system": "Linux"}
+    for module in (devices, provenance, record):
+        monkeypatch.setattr(module, "hardware", lambda: facts)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    path = tmp_path / "two.yaml"
+    path.write_text(yaml.safe_dump({"title": "Two", "domain": "arithmetic", "stages": TWO}))
+    return lambda *overrides: load_recipe(str(path), [f"output_dir={tmp_path / 'two'}", *overrides])
+
+
+def test_a_stage_is_billed_for_the_gpus_that_it_had_each_time_it_ran(recipe):
+    for hours, words in ((1, ["profile=gpu"]), (2, ["profile=node"])):
+        loaded = recipe(*words)
+        kept = record.updated_record(loaded, "sq run")
+        running = _Run(loaded, kept, ProgressDisplay(), Devices(1, loaded.config.profile), False)
+        running.jobs = check(loaded.stages)
+        renew_plan(loaded, [])
+        for stage in loaded.stages:
+            assert running.devices.take(stage.name, running.jobs[stage.name])
+            running.running[stage.name] = SimpleNamespace(stage=stage, seconds=hours * 3600, cpu_seconds=0)
+            running._leave(running.running[stage.name])
+            kept.stage(stage.name).status = "stopped"
+        kept.write()
+    found = stages_of(loaded.output_dir)
+    assert {name: stage["gpu_hours"] for name, stage in found.items()} == {"labels": 17, "answers": 17, "api": 0}
+    assert found["labels"]["price"] == pytest.approx(17 * 3.29)
+    kept.stage("labels").forget()
+    assert kept.stage("labels").gpu_seconds is None
+
+
+def test_under_another_profile_what_is_not_done_is_planned_anew(recipe):
+    def planned(*words, done=()):
+        renew_plan(recipe(*words), done)
+        plan = json.loads((recipe().output_dir / "plan.json").read_text())
+        assert plan["total"]["seconds"] == pytest.approx(sum(line["seconds"] for line in plan["stages"]))
+        return plan["hardware"]["gpus"], {line["stage"]: line["gpus"] for line in plan["stages"]}
+
+    assert planned("profile=gpu") == (1, {"labels": 1, "answers": 1, "api": 1})
+    assert planned("profile=node", done=["labels"]) == (8, {"labels": 1, "answers": 8, "api": 1})
+    path = recipe().output_dir / "plan.json"
+    path.write_text(path.read_text().replace('"recipe": "two"', '"recipe": "as it was"'))
+    planned("profile=node", done=["labels"])
+    assert "as it was" in path.read_text(), "nothing has changed"
+    assert planned("profile=node", "answers.workers=2", done=["labels"])[1]["answers"] == 2
 
 
 def test_a_directory_without_a_recipe_is_refused(tmp_path):
