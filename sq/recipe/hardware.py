@@ -96,7 +96,7 @@ def hardware_here() -> str:
 
 
 def devices_here() -> int:
-    """GPUs of this machine; a machine without one is one device."""
-    from sq.core.provenance import hardware
+    """GPUs that can be seen here; a machine without one is one device."""
+    from sq.core.provenance import hardware, visible_gpus
 
-    return len(hardware()["gpus"].split("; "))
+    return max(1, len(visible_gpus(hardware()["gpus"])))

@@ -81,8 +81,8 @@ def plan(
     Args:
         recipe: As loaded for `sq run`.
         hardware: A name of the hardware table; default: what is here, without a GPU here what the profile says.
-        gpus: Devices that each stage has; default: of the profile's as many as it uses, else those that are here, one
-            of another kind.
+        gpus: Devices that each stage has; default: as many as it uses, of the profile's, else of those that can be seen
+            here, one of another kind.
         assumptions: A name of conf/assumptions; default: of the recipe's name, else what its domain says.
         changes: Replaced numbers by group: hardware, assume, sizes.
         jobs: The stages' jobs by name, where they are composed already.
@@ -92,7 +92,7 @@ def plan(
     device = load_hardware(hardware or _hardware(profile), dict(given.get("hardware", {})))
     jobs = check(recipe.stages, None if hardware or gpus else profile) if jobs is None else jobs
     most = gpus or profile.all_gpus or (devices_here() if hardware is None else 1)
-    used = {name: most if gpus or not profile.all_gpus else min(most, gpus_needed(job)) for name, job in jobs.items()}
+    used = {name: gpus or min(most, gpus_needed(job)) for name, job in jobs.items()}
     chosen = assumptions or (
         recipe.name if recipe.name in assumption_names() else _of_domain(recipe.config.domain, jobs.values())
     )

@@ -15,7 +15,7 @@ from sq.recipe.bill import bill, make_bill
 from sq.recipe.devices import Devices
 from sq.recipe.jobs import check
 from sq.recipe.load import load_recipe
-from sq.recipe.plan import renew_plan
+from sq.recipe.plan import plan, renew_plan
 from sq.recipe.progress import ProgressDisplay
 from sq.recipe.run import _Run
 
@@ -228,9 +228,9 @@ def test_a_stage_is_billed_for_the_gpus_that_it_had_each_time_it_ran(recipe):
 def test_under_another_profile_what_is_not_done_is_planned_anew(recipe):
     def planned(*words, done=()):
         renew_plan(recipe(*words), done)
-        plan = json.loads((recipe().output_dir / "plan.json").read_text())
-        assert plan["total"]["seconds"] == pytest.approx(sum(line["seconds"] for line in plan["stages"]))
-        return plan["hardware"]["gpus"], {line["stage"]: line["gpus"] for line in plan["stages"]}
+        kept = json.loads((recipe().output_dir / "plan.json").read_text())
+        assert kept["total"]["seconds"] == pytest.approx(sum(line["seconds"] for line in kept["stages"]))
+        return kept["hardware"]["gpus"], {line["stage"]: line["gpus"] for line in kept["stages"]}
 
     assert planned("profile=gpu") == (1, {"labels": 1, "answers": 1, "api": 1})
     assert planned("profile=node", done=["labels"]) == (8, {"labels": 1, "answers": 8, "api": 1})
@@ -239,6 +239,28 @@ def test_under_another_profile_what_is_not_done_is_planned_anew(recipe):
     planned("profile=node", done=["labels"])
     assert "as it was" in path.read_text(), "nothing has changed"
     assert planned("profile=node", "answers.workers=2", done=["labels"])[1]["answers"] == 2
+
+
+@pytest.mark.parametrize(
+    ("visible", "words", "gpus"),
+    [
+        (None, [], 1),
+        ("0", ["answers.workers=4"], 0),
+        (None, ["answers.workers=4"], 4),
+        ("0,1", ["answers.workers=2"], 2),
+    ],
+)
+def test_without_a_profile_a_stage_is_planned_on_the_gpus_that_it_would_use(recipe, monkeypatch, visible, words, gpus):
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    if not gpus:
+        with pytest.raises(ConfigError, match="answers: workers=4 need 4 GPUs, 1 each, and this machine shows 1"):
+            plan(recipe(*words))
+        return
+    found = plan(recipe(*words))
+    assert (found.gpus, found.hardware.name) == (8 if visible is None else 2, "H200")
+    assert {one.stage.name: one.gpus for one in found.costs} == {"labels": 1, "answers": gpus, "api": 1}
+    assert {one.gpus for one in plan(recipe(*words), gpus=8).costs} == {8, 1}, "as one says it"
 
 
 def test_a_directory_without_a_recipe_is_refused(tmp_path):
