@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from sq.core.config import flatten
@@ -35,7 +36,8 @@ def evaluate(job: EvalSettings) -> dict[str, dict[str, float]]:
     _warn_of_context(job, builders)
     grading = GradingConfig(profiles=job.profiles, grader=job.grader, sandbox=job.sandbox)
     inputs = {name: DataRef(name=name, digest=p.digest, rows=len(p.by_id)) for name, p in problems.items()}
-    with track(job.tracking, stage="evaluate", params=flatten(job), inputs=inputs.values(), directory=output) as run:
+    tracking = replace(job.tracking, run_name=job.tracking.run_name or f"evaluate {job.model.name}")
+    with track(tracking, stage="evaluate", params=flatten(job), inputs=inputs.values(), directory=output) as run:
         engine = LazyEngine(config=job.engine, model=job.model, retry=job.retry_engine_rejects)
         answers = answer_all(problems, builders, engine, output, run=run.id)
         _record_answers(run, output, answers)

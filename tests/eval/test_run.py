@@ -119,6 +119,14 @@ def test_a_new_grader_grades_again_without_asking_again(slow, random_tiny, probl
     assert read_manifest(tmp_path / "ev/gsm8k/scores").config["grader"] == "another"
 
 
+@pytest.mark.slow
+def test_runs_of_evaluations_are_told_apart_by_their_models(slow, random_tiny, problems, tmp_path):
+    tracking = ("tracking=sqlite", f"tracking.uri=sqlite:///{tmp_path}/runs.db")
+    slow.job(random_tiny, tmp_path / "ev", *arguments(problems), *tracking, "limit=4", "model.name=lr-0.1").run()
+    opened = json.loads((tmp_path / "ev/metrics.jsonl").read_text().splitlines()[0])
+    assert opened["name"] == "evaluate lr-0.1"
+
+
 def test_several_answers_and_a_reward_model(slow, random_tiny, problems, tmp_path):
     job = slow.job(random_tiny, tmp_path / "ev", *arguments(problems, "n=4", "temperature=1.0", "limit=8"))
     job = type(job)(**{**vars(job), "reward": job.model, "reward_engine": slow.SlowConfig()})
