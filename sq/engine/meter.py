@@ -28,6 +28,8 @@ class Usage:
     scored: int = 0
     scored_tokens: int = 0
     score_seconds: float = 0.0
+    stored: int = 0
+    """Of a filter: questions that were not asked about, as a store had what came of it before."""
     api_prompt_tokens: int = 0
     api_output_tokens: int = 0
     api_dollars: float = 0.0
@@ -36,7 +38,9 @@ class Usage:
     def metrics(self) -> dict[str, float]:
         """The same under the names by which it is kept: usage/requests, usage/prompt_tokens, ..."""
         own = asdict(self)
-        return {f"usage/{name}": float(own[name]) for name in own if own[name] or not name.startswith("api_")}
+        return {
+            f"usage/{name}": float(own[name]) for name in own if own[name] or not name.startswith(("api_", "stored"))
+        }
 
 
 class MeteredEngine:

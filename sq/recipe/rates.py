@@ -21,6 +21,7 @@ from sq.recipe.hardware import HardwareConfig
 from sq.recipe.load import Recipe
 from sq.recipe.record import TRAINED, StageRecord, ledgers
 from sq.recipe.stages import Stage
+from sq.synth.stage_metrics import read_stage_metrics
 
 log = logging.getLogger(__name__)
 Rates = dict[str, list[float]]
@@ -103,5 +104,10 @@ def _items(record: StageRecord) -> float | None:
             rows = json.loads((directory / TRAINED).read_text()).get("rows")
             return float(rows) if rows else None
         read = ledgers(directory, record.script).items()
-        return float(sum(one.items for place, one in read if place == "." or "/answers" in place))
+        items = float(sum(one.items for place, one in read if place == "." or "/answers" in place))
+        usage = read_stage_metrics(directory).get("usage") or {}
+        asked = usage.get("usage/requests", 0) + usage.get("usage/scored", 0)
+        if stored := usage.get("usage/stored", 0):  # replies of an earlier run took no time
+            items *= asked / (asked + stored)
+        return items
     return None

@@ -133,6 +133,21 @@ def test_an_evaluation_is_measured_by_its_problems_whatever_else_is_kept_of_them
     assert {ratio for kept in rates.read_rates().values() for ratio in kept} == {1.0}
 
 
+@pytest.mark.parametrize(("asked", "stored"), [(40, 0), (20, 20), (10, 30), (0, 40)])
+def test_a_filter_is_measured_by_the_questions_that_it_asked_about(file, recipe, asked, stored):
+    sets = {"stage": "filter", "model": "tiny", "engine": "hf", "input": "domain", "limit": 40}
+    loaded = recipe(stages={"judge": {"script": "synthesize", "set": sets | {"filters": ["solvability"]}}})
+    (stage,) = updated_record(loaded, "sq run").stages
+    write_plan(loaded, loaded.output_dir, hardware="cpu")
+    write_ledger(loaded.output_dir / "judge", 40)
+    usage = {"usage/requests": asked, "usage/stored": stored}
+    (loaded.output_dir / "judge" / "figures.json").write_text(json.dumps({"usage": usage}))
+    (one,) = plan(loaded, hardware="cpu").costs
+    stage.seconds, stage.attempts = one.start + one.busy * asked / 40, 1
+    learn(loaded, stage)
+    assert {ratio for kept in rates.read_rates().values() for ratio in kept} == ({1.0} if asked else set())
+
+
 @pytest.mark.parametrize("how", [{"attempts": 2}, {"rows": 0}, {"took": 1e6}])
 def test_what_says_nothing_of_a_stage_is_not_kept(file, recipe, how):
     run(recipe(), **{"took": 70.0, **how})

@@ -110,6 +110,8 @@ def test_by_threshold_and_to_a_target(chain, questions, scorer, asked, tmp_path)
     file = questions(150)
     metrics = chain(file, scorer.setting, THRESHOLD, to="a")
     assert metrics["rows"] == 75 and metrics["rejects/too_easy"] == 75
+    again = chain(file, scorer.setting, THRESHOLD, to="again")
+    assert (metrics["usage/scored"], again["usage/stored"], again["usage/scored"]) == (50, 150, 0)
     target = ["filters.difficulty.threshold=null", "filters.difficulty.target=[1,3]"]
     metrics = chain(file, scorer.setting, *target, to="b")
     assert metrics["rows"] == 100 and metrics["rejects/sampled_out"] == 50

@@ -44,6 +44,17 @@ def test_tokens_and_seconds_of_a_stage_are_kept_for_the_bill(run, questions, tmp
     assert chosen["usage/scored"] == 120 and chosen["usage/requests"] == 0
 
 
+@pytest.mark.parametrize("name", ["solvability", "pass_rate"])
+def test_what_a_store_had_is_counted_apart(run, questions, tmp_path, name):
+    given = [f"filters=[{name}]", f"stage.scores={tmp_path}/scores"]
+    half = run("filter", f"input={questions}", "limit=15", *given, to="half")
+    whole = run("filter", f"input={questions}", *given, to="whole")
+    again = run("filter", f"input={questions}", *given, to="again")
+    asked = [one["usage/requests"] + one["usage/scored"] for one in (half, whole, again)]
+    assert asked[0] >= 15 and asked[1] > 0 and asked[2] == 0
+    assert [one.get("usage/stored", 0) for one in (half, whole, again)] == [0, 15, 40]
+
+
 def test_what_was_asked_before_a_stop_is_counted_too_and_nothing_twice(run, questions, tmp_path, monkeypatch):
     answer, count = OracleEngine._answer, iter(range(25))
 

@@ -125,6 +125,7 @@ class DifficultyFilter(FilterConfig):
         def items() -> Iterator[WorkItem]:
             for case in spool:
                 key = self._key(case)
+                scorer.usage.stored += key in scores
                 if key and key not in scores and key not in asked:
                     asked.add(key)
                     yield WorkItem(key, case.question)

@@ -42,6 +42,7 @@ def replies_in_order(
     def new() -> Iterator[WorkItem]:
         for case in cases:
             name = key(case) if case.reason is None else ""
+            client.usage.stored += name in scores
             if waiting.add(case, name):
                 yield WorkItem(name, case)
             elif len(waiting.order) > HELD:
