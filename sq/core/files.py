@@ -43,15 +43,18 @@ _NAMED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, e
 
 
 @contextmanager
-def plain_errors(path: Path, action: str) -> Iterator[None]:
-    """Turn an `OSError` into a `LedgerError` that names the path, what could not be done, why, and the fix."""
+def plain_errors(path: Path, action: str, setting: str = "output_dir") -> Iterator[None]:
+    """Turn an `OSError` into a `LedgerError` that names the path, what could not be done, why, and the fix.
+
+    `setting` is the key that gives the path.
+    """
     try:
         yield
     except OSError as error:
         why = os.strerror(error.errno) if error.errno else str(error)
         fix = _FIXES.get(error.errno or 0, f"Fix that {_AGAIN}")
         kind = DirectoryError if error.errno in _NAMED else LedgerError
-        raise kind(f"{path}: cannot {action}: {why}. {fix}") from error
+        raise kind(f"{path}: cannot {action}: {why}. {fix.replace('output_dir', setting)}") from error
 
 
 def write_files(directory: Path, files: Mapping[str, bytes]) -> None:

@@ -33,7 +33,7 @@ class ScoreStore:
         self._lock = _first_free(directory)
         self._path = self._lock.directory / FILE
         self._places: dict[str, tuple[int, int, int]] = {}
-        with plain_errors(self._path, "open it"):
+        with plain_errors(self._path, "open it", "stage.scores"):
             self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
             others = [path for path in sorted(directory.glob(f"**/{FILE}")) if path != self._path]
             self._files = [self._file, *(os.open(path, os.O_RDONLY) for path in others)]
@@ -58,7 +58,7 @@ class ScoreStore:
         """Keep a value for good: when this returns, a killed process does not lose it."""
         text = json.dumps(value, separators=(",", ":")).encode()
         line = b"%08x %s %s\n" % (zlib.crc32(text), key.encode(), text)
-        with plain_errors(self._path, "write it"):
+        with plain_errors(self._path, "write it", "stage.scores"):
             write_all(self._file, line)
         self._places[key] = (self._file, self._end + 10 + len(key), len(text))
         self._end += len(line)
@@ -97,7 +97,7 @@ def _first_free(directory: Path) -> DirectoryLock:
     """The lock of the directory, or of the first one in it that no other process writes to."""
     for number in itertools.count():
         place = directory / str(number) if number else directory
-        with plain_errors(place, "make it"):
+        with plain_errors(place, "make it", "stage.scores"):
             place.mkdir(parents=True, exist_ok=True)
         with suppress(HeldError):
             return DirectoryLock(place)

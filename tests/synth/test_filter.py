@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from sq.core.errors import ConfigError
+from sq.core.errors import ConfigError, DirectoryError
 from sq.core.ledger import read_rejects, read_rows
 from sq.domains.arithmetic import ArithmeticDomain, unsolvable
 from sq.domains.oracle import OracleEngine
@@ -293,3 +293,11 @@ def test_lines_of_two_inputs_of_one_name_are_two_items(run, tmp_path):
         assert metrics["items"] == 6 + bad and metrics["rejects/left_out"] == 2
     directory = run("filter", f"input={tmp_path}/*/q.jsonl", "filters=[format]", to="both")
     assert directory["rejects/broken_json"] == 2
+
+
+def test_a_store_that_cannot_be_made_names_the_setting_that_places_it(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        DirectoryError, match=r"file/s: cannot make it: Not a directory.* choose another stage\.scores\."
+    ):
+        ScoreStore(tmp_path / "file" / "s")
