@@ -7,6 +7,7 @@ import pytest
 from sq.core.errors import ConfigError, EngineError
 from sq.core.ledger import WorkItem
 from sq.engine.base import Completion, Request, Result, Sampling
+from sq.engine.meter import Usage
 from sq.synth.filters.base import FilterItem
 from sq.synth.filters.waiting import HELD, replies_in_order
 from sq.synth.model_client import READY, ModelClient, _FlowRunner
@@ -154,6 +155,8 @@ def test_one_open_request_does_not_let_all_cases_with_kept_replies_be_read(tmp_p
             yield Result(key=request.key, completions=(), prompt_tokens=1)
 
     class Client:
+        usage = Usage()
+
         def run_flows(self, items, flow):
             return _FlowRunner(items, flow).results(ask)
 
@@ -168,4 +171,4 @@ def test_one_open_request_does_not_let_all_cases_with_kept_replies_be_read(tmp_p
             Client(), cases(), scores, key=lambda case: case.row["question"], request_flow=flow, whole=True, who="it"
         )
         assert sum(1 for _ in answered) == count
-    assert held == [HELD + READY]
+    assert held == [HELD + READY] and Client.usage.stored == count - 1
