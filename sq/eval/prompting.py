@@ -10,7 +10,7 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -31,9 +31,10 @@ PLAIN_TEXT_FIX = "For a model that was trained on plain text, say so: format=alp
 
 @dataclass(frozen=True, kw_only=True)
 class ShotsConfig:
-    """Worked examples that stand before every question: the first rows of a source."""
+    """Worked examples that stand before every question: the first rows of a source, or rows of the format's own."""
 
-    source: SourceConfig
+    source: SourceConfig = field(default_factory=SourceConfig)
+    rows: list[dict[str, str]] = setting([], help="in place of source: each with a question, a solution and an answer")
     count: int = setting(5, ge=1, help="examples")
     template: str = setting("{question}\n{solution}", help="one of them: {question}, {solution}, {answer}")
     separator: str = setting("\n\n", help="what stands behind each")
@@ -41,6 +42,15 @@ class ShotsConfig:
     def __post_init__(self) -> None:
         for name in {*PLACEHOLDER.findall(self.template)} - {*_SHOT_FIELDS}:
             raise ValueError(f"shots.template has {{{name}}}; an example has {', '.join(_SHOT_FIELDS)}")
+        if self.rows and self.source.input is not None:
+            raise ValueError(
+                "shots.rows and shots.source.input are both given; for those of a file take format=few_shot"
+            )
+        for number, row in enumerate(self.rows, 1):
+            if missing := [name for name in _SHOT_FIELDS if name not in row]:
+                raise ValueError(
+                    f"row {number} of shots.rows has no {missing[0]}; it has {', '.join(row) or 'nothing'}"
+                )
 
     def examples(self) -> list[tuple[str, str]]:
         """Each example's question, to compare, and the example as it stands in a prompt.
@@ -49,18 +59,20 @@ class ShotsConfig:
             ConfigError: where no source is named.
             RowError: where it has too few rows.
         """
+        rows = self.rows[: self.count] or self._read()
+        if len(rows) < self.count:
+            raise RowError(
+                f"format.shots.count={self.count}: {self.source.input or 'format.shots.rows'} has "
+                f"{count_noun(len(rows), 'row')} with a question, a solution and an answer"
+            )
+        return [(_words(row["question"]), self._example(row) + self.separator) for row in rows]
+
+    def _read(self) -> list[dict[str, Any]]:
         if self.source.input is None:
             raise ConfigError("the examples have no source; say where they are: format.shots.source.input=FILE")
         from sq.data.sources import read_source
 
-        source = replace(self.source, limit=self.count)
-        rows = list(read_source(source, _SHOT_FIELDS))
-        if len(rows) < self.count:
-            raise RowError(
-                f"format.shots.count={self.count}: {source.input} has {count_noun(len(rows), 'row')} with a question, "
-                "a solution and an answer"
-            )
-        return [(_words(row["question"]), self._example(row) + self.separator) for row in rows]
+        return list(read_source(replace(self.source, limit=self.count), _SHOT_FIELDS))
 
     def _example(self, row: Mapping[str, Any]) -> str:
         return PLACEHOLDER.sub(lambda field: str(row[field[1]]).strip(), self.template)

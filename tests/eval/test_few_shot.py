@@ -91,8 +91,25 @@ def test_any_file_gives_examples_and_what_is_in_it_decides_the_answers(random_ti
 
 def test_minerva_s_four_examples_end_in_answers_that_the_grader_reads(random_tiny):
     made = builder(random_tiny, "format=minerva_4shot")
-    assert made.request({"id": "p", "question": "Why?"}).stop == ("Problem:",)
-    *examples, asked = made.form.prompt.template.split("Problem:\n")[1:]
-    assert len(examples) == 4 and asked == "{question}\n\nSolution:"
+    text, request = prompt_of(made, "Why?")
+    assert request.stop == ("Problem:",) and made.shots == 4
+    *examples, asked = text.split("Problem:\n")[1:]
+    assert len(examples) == 4 and asked == "Why?\n\nSolution:"
     for example, answer in zip(examples, ["[-1,4)", "15", "2", "1/2"], strict=True):
+        assert example.endswith("$. I hope it is correct.\n\n")
         assert grade_answer(Pair(prediction=example, reference=answer)).correct
+    line = {"id": "p", "question": made.form.shots.rows[3]["question"].upper()}
+    assert made.prompt_text(line).lower().count("the line through") == made.count_examples([line]) == 1
+
+
+@pytest.mark.parametrize(
+    ("override", "error"),
+    [
+        ("format.shots.count=5", "format.shots.count=5: format.shots.rows has 4 rows with"),
+        ("format.shots.rows=[{question: Q, solution: S}]", "row 1 of shots.rows has no answer; it has question"),
+        ("++format.shots.source.input=mine.csv", "shots.rows and shots.source.input are both given"),
+    ],
+)
+def test_a_format_s_own_examples_are_as_many_as_it_has(random_tiny, override, error):
+    with pytest.raises((RowError, ConfigError), match=error):
+        builder(random_tiny, "format=minerva_4shot", override).request({"id": "p", "question": "?"})
