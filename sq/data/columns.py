@@ -21,7 +21,6 @@ from sq.core.config_help import groups
 from sq.core.errors import RowError
 from sq.core.rows import COLUMNS, LINEAGE, canonical, check_row, content_id, text_problem, value_problem, with_extra
 from sq.data.answers import split_answer
-from sq.data.records import OTHER_ENCODING, has_undecoded_bytes
 
 log = logging.getLogger(__name__)
 ALIASES: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -177,8 +176,6 @@ class Columns:
             if isinstance(value, str) and pa.types.is_string(kind):
                 unusable = text_problem(value)
                 if unusable and (name not in self._any_text or (value and "surrogate" in unusable)):
-                    if has_undecoded_bytes(value):
-                        return "invalid_utf8", f"column {self._theirs(name, plan)} is not UTF-8; {OTHER_ENCODING}"
                     reason = "empty_text" if unusable[3:] in ("empty", "blank") else "bad_text"
                     return reason, f"column {self._theirs(name, plan)} {unusable}"
             elif problem:

@@ -260,11 +260,14 @@ def _csv(stream: IO[bytes], name: str, form: str, header: bool, encoding: str | 
                 raise RowError(with_given_encoding(problem, encoding) if encoding else problem)
         elif len(fields) > 1 or any(field.strip() for field in fields):
             names = names or [str(i) for i in range(len(fields))]
-            if len(fields) == len(names):
-                yield number, dict(zip(names, fields, strict=True))
-            else:
+            if len(fields) != len(names):
                 detail = f"has {len(fields)} fields where {len(names)} are expected ({', '.join(names)})"
                 yield bad_row(name, number, "field_count", detail, raw)
+            elif has_undecoded_bytes(raw):
+                column = next(n for n, field in zip(names, fields, strict=True) if has_undecoded_bytes(field))
+                yield bad_row(name, number, "invalid_utf8", f"column {column!r} is not UTF-8; {OTHER_ENCODING}", raw)
+            else:
+                yield number, dict(zip(names, fields, strict=True))
 
 
 _QUOTED = re.compile(r'(^|[,;\t|])"(?:[^"]|"")*"')

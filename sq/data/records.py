@@ -28,6 +28,7 @@ ENCODING = f"encoding={{}} {ENCODING_KEYS}"
 OTHER_ENCODING = f"where the whole file is in another encoding, give {ENCODING.format('cp1252')}"
 """cp1252 reads what latin-1 does, and 0x80 to 0x9f as characters of Windows, of which latin-1 makes controls."""
 _C1_CONTROL = re.compile("[\x80-\x9f]")
+_UNDECODED = re.compile("[\udc80-\udcff]")
 Record = tuple[int, dict[str, Any]]
 AnyRow = TypeVar("AnyRow")
 
@@ -75,7 +76,7 @@ def bad_row(file: str, line: int, reason: str, detail: str, text: str = "", unit
 
 def has_undecoded_bytes(text: str) -> bool:
     """Whether bytes that are no UTF-8 stand in it, each as the surrogate that stands for one."""
-    return any("\udc80" <= c <= "\udcff" for c in text)
+    return not text.isascii() and _UNDECODED.search(text) is not None
 
 
 def check_encoding(encoding: str | None) -> None:

@@ -43,7 +43,8 @@ def test_a_byte_that_the_encoding_lacks_rejects_its_line_alone(tmp_path):
     ("name", "content", "kept"),
     [
         ("a.jsonl", b'{"question": "fine"}\n{"question": "caf\xe9 \x81"}\n', b'{"question": "caf\xe9 \x81"}\n'),
-        ("a.csv", b"question,n\nfine,1\ncaf\xe9 \x81,2\n", b'{"question": "caf\xe9 \x81", "n": "2"}'),
+        ("a.csv", b"question,n\nfine,1\ncaf\xe9 \x81,2\n", b"caf\xe9 \x81,2\n"),
+        ("a.csv", b"question,n\nfine,1\nfine too,caf\xe9 \x81\n", b"fine too,caf\xe9 \x81\n"),
         ("a.csv", b"question,n\nfine,1\ncaf\xe9 \x81\n", b"caf\xe9 \x81\n"),
     ],
 )

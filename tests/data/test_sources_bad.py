@@ -290,10 +290,11 @@ def test_a_quote_never_closed_among_lines_without_quotes(tmp_path):
 
 
 def test_bad_text_in_csv_and_tsv(tmp_path):
-    data = b"question,n\ncaf\xe9,1\n,2\na\x00b,3\nfine,4\n"
+    data = b"question,n\ncaf\xe9,1\n,2\na\x00b,3\nfine,4\nfine too,caf\xe9\n"
     rejects = []
     assert [r["question"] for r in read(put(tmp_path, data, "a.csv"), rejects)] == ["fine"]
-    assert [r.reason for r in rejects] == ["invalid_utf8", "empty_text", "bad_text"]
+    assert [r.reason for r in rejects] == ["invalid_utf8", "empty_text", "bad_text", "invalid_utf8"]
+    assert rejects.pop().detail.startswith("column 'n' is not UTF-8; where the whole file is in another encoding, give")
     tsv = b'question\tanswer\n"Hello," she said.\t1\nsaid "x"\t2\n"a whole\tb"\t3\n'
     assert [r["question"] for r in read(put(tmp_path, tsv, "a.tsv"), rejects)] == [
         '"Hello," she said.',

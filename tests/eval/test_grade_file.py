@@ -231,8 +231,8 @@ def test_csv_in_and_out(tmp_path):
     assert (rows[0]["note"], rows[1]["prediction"]) == ("two\nlines, é", "007"), "text as it stood"
     assert "line 5: has 2 fields where 3 are expected" in rows[2]["error"] and (summary.rows, summary.errors) == (6, 3)
     fix = "; where the whole file is in another encoding, give --encoding=cp1252"
-    assert rows[4]["error"] == f"prediction is not UTF-8: byte 0xff at character 0{fix}"
-    assert rows[5]["error"] == f"note is not UTF-8: byte 0xe9 at character 3{fix}", "a column that passes through, too"
+    assert rows[4]["error"] == f"o.csv, line 7: column 'prediction' is not UTF-8{fix}"
+    assert rows[5]["error"] == f"o.csv, line 8: column 'note' is not UTF-8{fix}", "a column that passes through, too"
     assert read(grade_file(path, tmp_path / "o.jsonl", config=CONFIG).output)[0]["reference"] == "1000"
 
 
