@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import json
+import logging
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any, overload
 from sq.api_rows import Rows, as_input, check, domain_of
 from sq.core.compose import compose
 from sq.core.config import JOBS, build, load_target, nearest
+from sq.core.count import count_noun
 from sq.core.errors import ConfigError
 from sq.core.quoting import override
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from sq.recipe.load import Recipe
     from sq.recipe.run import RecipeResult
 
+log = logging.getLogger(__name__)
 READING = ("limit", "where", "columns")
 """Arguments that say how the rows are read: settings of the command, not of its stage."""
 NAMED = "a name of conf/model/, as 'tiny', or what sq.load_model gives"
@@ -256,8 +259,20 @@ def _synthesize(
         own = [*_model(model).words(), override("domain", domain or domain_of(domains))]
         own += [override("input", data)] if data else []
         scores = [override("stage.scores", str(directory / "scores"))] if stage == "filter" and not output_dir else []
-        _run("synthesize", stage, [*words, *own, *scores, *overrides], given, directory)
+        metrics = _run("synthesize", stage, [*words, *own, *scores, *overrides], given, directory)
+        _warn_of_rejects(stage, metrics, directory, kept=output_dir is not None)
         return _dataset(directory)
+
+
+def _warn_of_rejects(stage: str, metrics: Mapping[str, float], directory: Path, *, kept: bool) -> None:
+    """What the stage's summary says of rejects, where a program shows warnings alone."""
+    reasons = {name.partition("/")[2]: n for name, n in metrics.items() if name.startswith("rejects/") and n}
+    if reasons.keys() - {"not_chosen"} and not log.isEnabledFor(logging.INFO):
+        log.warning(
+            "%s: %s kept, %s rejected (%s). sq.rejects(%r) has them%s", stage, count_noun(int(metrics["rows"]), "row"),
+            f"{metrics['rejects']:,.0f}", ", ".join(f"{n:,.0f} {reason}" for reason, n in reasons.items()),
+            str(directory), "" if kept else " until this Python ends; output_dir= keeps them"
+        )  # fmt: skip
 
 
 def _run(

@@ -61,6 +61,20 @@ def test_rejects_are_counted_once_and_what_is_printed_is_there(caplog):
     assert read_manifest(line.rpartition("input=")[2]).rows == len(APPLES)
 
 
+@pytest.mark.parametrize(
+    ("given", "kept", "output_dir"), [([*APPLES, {"question": "Hello"}], 4, True), ([{"question": "Hello"}], 0, False)]
+)
+def test_rows_that_are_lost_are_said_where_a_program_shows_warnings_alone(caplog, tmp_path, given, kept, output_dir):
+    caplog.set_level("WARNING", "sq")
+    where = {"output_dir": tmp_path / "out"} if output_dir else {}
+    assert sq.filter(given, filters=["format"], **where).num_rows == kept
+    (line,) = (r.getMessage() for r in caplog.records if "sq.rejects(" in r.getMessage())
+    start, directory, end = line.split("'")
+    (reject,) = sq.rejects(directory)
+    assert start == f"filter: {kept} rows kept, 1 rejected (1 {reject['reason']}). sq.rejects("
+    assert end == (") has them" if output_dir else ") has them until this Python ends; output_dir= keeps them")
+
+
 def test_importing_it_is_light():
     code = "import sys, sq; sq.grade, sq.train, sq.Pipeline; print([m for m in HEAVY if m in sys.modules])"
     heavy = "HEAVY = ('torch', 'vllm', 'transformers', 'mlflow', 'lightning', 'datasets', 'pyarrow')\n"
