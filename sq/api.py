@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from numbers import Number
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -151,25 +151,39 @@ def evaluate(
 
 
 @overload
-def grade(prediction: list[str], reference: list[str], *, profile: str = "strict") -> list[Grade]: ...
-@overload
-def grade(prediction: str, reference: str, *, profile: str = "strict", question: str = "") -> Grade: ...
 def grade(
-    prediction: str | list[str], reference: str | list[str], *, profile: str = "strict", question: str = ""
-) -> Grade | list[Grade]:
-    """Whether answers are right, and why; of a text or of a list of them, in processes that can be killed."""
+    prediction: list[str], reference: list[str], *, profile: str = "strict", tolerance: float | None = None,
+    relative_tolerance: float | None = None,
+) -> list[Grade]: ...  # fmt: skip
+@overload
+def grade(
+    prediction: str, reference: str, *, profile: str = "strict", question: str = "", tolerance: float | None = None,
+    relative_tolerance: float | None = None,
+) -> Grade: ...  # fmt: skip
+def grade(
+    prediction: str | list[str], reference: str | list[str], *, profile: str = "strict", question: str = "",
+    tolerance: float | None = None, relative_tolerance: float | None = None,
+) -> Grade | list[Grade]:  # fmt: skip
+    """Whether answers are right, and why; of a text or of a list of them, in processes that can be killed.
+
+    The profile strict allows the errors that are given: minerva_math, say, has `relative_tolerance=0.01`.
+    """
     from sq.eval.grade import Pair
     from sq.eval.grader_config import Profile
 
     if profile not in (profiles := [each.value for each in Profile]):
         raise ConfigError(f"profile={profile!r} is not one of {', '.join(profiles)}{nearest(str(profile), profiles)}")
+    for name, error in (("tolerance", tolerance), ("relative_tolerance", relative_tolerance)):
+        if error is not None and not (isinstance(error, int | float) and 0 <= error < float("inf")):
+            raise ConfigError(f"{name} is {error!r:.60}; give a number of at least 0")
+    pair = partial(Pair, tolerance=tolerance, relative_tolerance=relative_tolerance)
     check("prediction", prediction, Iterable, "a text, or a list of texts")
     check("reference", reference, (Iterable, Number), "a text, or a list of texts")
     if isinstance(prediction, str):
         check("reference", reference, (str, Number), "a text, as prediction is one, or two lists")
         text = _number_as_text(reference)
         check("reference", text, str, "a text or a number")
-        return _grader().grade_one(Pair(prediction=prediction, reference=text, question=question), profile)
+        return _grader().grade_one(pair(prediction=prediction, reference=text, question=question), profile)
     prediction = list(prediction)  # a generator too
     reference = reference if isinstance(reference, str | Number) else [_number_as_text(each) for each in reference]
     if not isinstance(reference, list) or len(prediction) != len(reference):
@@ -179,7 +193,7 @@ def grade(
         )
     for text in (*prediction, *reference):
         check("a text of prediction or reference", text, str, "a text; an answer that there is not is ''")
-    pairs = [Pair(prediction=p, reference=r) for p, r in zip(prediction, reference, strict=True)]
+    pairs = [pair(prediction=p, reference=r) for p, r in zip(prediction, reference, strict=True)]
     return list(_grader().grade(pairs, profile))
 
 

@@ -28,7 +28,7 @@ SURFACE = {
     "answers": "rows model n domain settings",
     "evaluate": "model benchmark output_dir tracking overrides settings",
     "filter": "rows model filters domain settings",
-    "grade": "prediction reference profile question",
+    "grade": "prediction reference profile question tolerance relative_tolerance",
     "load_model": "name path engine overrides",
     "questions": "model count source rows domain settings",
     "rejects": "directory",
@@ -196,6 +196,10 @@ def test_rows_stay_where_they_are_asked_to_and_the_same_call_continues(oracle, t
         (lambda: sq.evaluate("tiny", None), "benchmark is None; give a name of conf/benchmark/"),
         (lambda: sq.grade(None, "1"), "prediction is None; give a text, or a list of texts"),
         (lambda: sq.grade(["1", None], ["1", "2"]), "a text of prediction or reference is None; give a text"),
+        (
+            lambda: sq.grade("1", "1", relative_tolerance="1%"),
+            "relative_tolerance is '1%'; give a number of at least 0",
+        ),
         (lambda: sq.rejects(None), "directory is None"),
         (lambda: sq.Pipeline(None), "name is None; give the name of a recipe"),
         (lambda: sq.Pipeline("dmo"), "recipe=dmo is not one of .*did you mean 'demo"),
@@ -217,6 +221,8 @@ def test_answers_are_graded_one_by_one_and_in_lists():
     columns = datasets.Dataset.from_dict({"response": ["1", "2"], "answer": ["1", "3"]})
     assert [g.correct for g in sq.grade(columns["response"], columns["answer"])] == [True, False]
     assert [g.correct for g in sq.grade((x for x in "12"), (x for x in "13"))] == [True, False]
+    assert not sq.grade("3.14", "3.1416").correct and sq.grade("3.14", "3.1416", relative_tolerance=0.01).correct
+    assert [g.correct for g in sq.grade(["3.14", "3.1"], ["3.1416", "3.1416"], tolerance=0.01)] == [True, False]
     assert [g.correct for g in sq.grade([r"\boxed{1}", r"\boxed{2}"], ["1", "3"])] == [True, False]
 
 

@@ -205,6 +205,23 @@ def test_our_grader_is_a_filter_of_lm_evaluation_harness():
     assert asked[12].filtered_resps["sq"].startswith("[unparsed]")
 
 
+@pytest.mark.parametrize(
+    ("doc", "given", "right"),
+    [
+        ({}, {}, False),
+        ({"relative_tolerance": 0.01}, {}, True),
+        ({"relative_tolerance": ""}, {}, False),
+        ({}, {"relative_tolerance": 0.01}, True),
+        ({"error": "1e-2"}, {"tolerance": "error"}, True),
+        ({"error": "1e-4"}, {"tolerance": "error"}, False),
+        ({"relative_tolerance": 0.01}, {"relative_tolerance": None}, False),
+    ],
+)
+def test_the_filter_grades_by_the_error_that_a_problem_or_the_task_allows(doc, given, right):
+    (graded,) = grade_responses([["\\boxed{3.14}"]], [{"answer": "3.1416", **doc}], **given)
+    assert graded == ["3.1416" if right else "[wrong] 3.14"]
+
+
 def test_inspect_reads_the_log_and_scores_it_anew_by_our_grader(evaluated):
     pytest.importorskip("inspect_ai", reason=INSPECT)
     from inspect_ai import score
@@ -228,6 +245,7 @@ def test_inspect_evaluates_the_tiny_model_with_our_grader(random_tiny, tmp_path)
     from inspect_ai.model import GenerateConfig, get_model
 
     samples = [Sample(input=f"What is {k} + 1?", target=str(k + 1), id=k) for k in range(3)]
+    samples.append(Sample(input="One number?", target="5", id=3, metadata={"tolerance": 1e9}))
     model = get_model("hf/tiny", model_path=str(random_tiny), device="cpu", config=GenerateConfig(max_tokens=8))
     task = Task(dataset=samples, scorer=sq_grader())
     (log,) = eval(task, model=model, log_dir=str(tmp_path), display="none")
