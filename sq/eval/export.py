@@ -19,6 +19,7 @@ from typing import Any
 
 from sq.core.ledger import read_rows
 from sq.core.rows import row_id
+from sq.engine.base import Message
 from sq.eval.report import write_jsonl
 from sq.eval.score import scores_dir
 
@@ -40,11 +41,13 @@ class ExportedBenchmark:
         form: of its answers; `gsm8k` has rules of its own.
         shots: worked examples in a prompt.
         prompts: what the model was sent, by problem.
+        messages: the same before a chat template.
     """
 
     form: str
     shots: int
     prompts: Mapping[str, str]
+    messages: Mapping[str, Sequence[Message]]
 
 
 def export(formats: Sequence[str], output: Path, benchmarks: Mapping[str, ExportedBenchmark], model: str) -> None:
@@ -64,7 +67,7 @@ def export(formats: Sequence[str], output: Path, benchmarks: Mapping[str, Export
     if "inspect" in formats:
         (output / "inspect").mkdir(exist_ok=True)
         for name, answers in rows.items():
-            log = inspect_log(name, answers, model, when.isoformat())
+            log = inspect_log(name, answers, benchmarks[name].messages, model, when.isoformat())
             (output / "inspect" / f"{name}.json").write_text(json.dumps(log, ensure_ascii=False), encoding="utf-8")
 
 
@@ -172,7 +175,9 @@ def _lm_eval_samples(number: int, answers: Sequence[Row], benchmark: ExportedBen
         }
 
 
-def inspect_log(name: str, answers: Sequence[Row], model: str, created: str) -> Row:
+def inspect_log(
+    name: str, answers: Sequence[Row], prompts: Mapping[str, Sequence[Message]], model: str, created: str
+) -> Row:
     """A log of Inspect (version 2, its JSON form): a sample for each answer, several of a problem as its epochs."""
     profiles = list(answers[0]["grades"]) if answers else []
     problems = _by_problem(answers)
@@ -195,19 +200,20 @@ def inspect_log(name: str, answers: Sequence[Row], model: str, created: str) -> 
         "plan": {"name": "plan", "steps": [], "config": {}},
         "results": {"total_samples": len(answers), "completed_samples": len(answers), "scores": scores},
         "stats": {"started_at": created, "completed_at": created},
-        "samples": [_inspect_sample(row, model) for row in answers],
+        "samples": [_inspect_sample(row, prompts[row["item"]], model) for row in answers],
     }  # fmt: skip
 
 
-def _inspect_sample(row: Row, model: str) -> Row:
+def _inspect_sample(row: Row, prompt: Sequence[Message], model: str) -> Row:
+    asked = [{**message, "source": "input"} for message in prompt]
     said = {"role": "assistant", "content": row["prediction"], "source": "generate", "model": model}
     stop = _STOPPED.get(row["prediction_finish_reason"], "unknown")
     return {
         "id": row["item"],
         "epoch": row["sample"] + 1,
-        "input": row["question"],
+        "input": asked if len(asked) > 1 else asked[0]["content"],
         "target": row["reference"],
-        "messages": [{"role": "user", "content": row["question"], "source": "input"}, said],
+        "messages": [*asked, said],
         "output": {
             "model": model,
             "choices": [{"message": said, "stop_reason": stop}],

@@ -152,6 +152,12 @@ class RequestBuilder:
         text = self._text(problem["question"])
         return str(self._tokenizer.decode(self._chat.answer_ids(text))) if self._chat else text
 
+    def prompt_messages(self, problem: Mapping[str, Any]) -> tuple[Message, ...]:
+        """The same as messages, before a chat template; plain text is a message of the user's."""
+        if problem.get("messages") or (self._tokenizer is not None and self._chat is None):
+            return ({"role": "user", "content": self.prompt_text(problem)},)
+        return self._messages(problem, ())
+
     @property
     def shots(self) -> int:
         """Worked examples in a prompt."""

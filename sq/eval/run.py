@@ -101,6 +101,7 @@ def _exported(
             form=getattr(benchmark, "form", ""),
             shots=builders[name].shots,
             prompts={item: builders[name].prompt_text(p) for item, p in problems[name].by_id.items()},
+            messages={item: builders[name].prompt_messages(p) for item, p in problems[name].by_id.items()},
         )
         for name, benchmark in job.benchmark.items()
     }

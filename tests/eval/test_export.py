@@ -136,7 +136,10 @@ def test_problems_are_the_documents_and_the_unit_of_the_standard_error(random_ti
         assert list(of_rule.values()) == pytest.approx([metrics["accuracy"], stderr])
     prompts = [json.loads(s["arguments"]["gen_args_0"]["arg_0"]) for s in strict]
     assert prompts == engine.sent and prompts[0][-1]["content"].count("Shot") == 5
-    (scores, *_) = json.loads((directory / "inspect/gsm8k.json").read_text())["results"]["scores"]
+    log = json.loads((directory / "inspect/gsm8k.json").read_text())
+    shown = [[{k: m[k] for k in ("role", "content")} for m in s["messages"][:-1]] for s in log["samples"]]
+    assert shown[::3] == engine.sent and log["samples"][0]["input"] == engine.sent[0][-1]["content"]
+    (scores, *_) = log["results"]["scores"]
     assert scores["scored_samples"] == 4
     assert [m["value"] for m in scores["metrics"].values()] == pytest.approx([metrics["accuracy"], stderr])
 
@@ -160,6 +163,8 @@ def test_the_prompt_as_text_is_what_the_model_reads(random_tiny, form):
     problem = {"id": "p", "question": "What is 1 + 1?"}
     read = load_tokenizer(job.model)(made.prompt_text(problem), add_special_tokens=form == "bare").input_ids
     assert tuple(read) == made.request(problem).prompt_ids and made.shots == 0
+    (message,) = made.prompt_messages(problem)
+    assert message["content"] in made.prompt_text(problem) and message["content"].startswith("What is 1 + 1?")
 
 
 def test_a_score_under_lm_evaluation_harness_own_rules_is_the_one_it_gives(evaluated):
@@ -230,6 +235,7 @@ def test_inspect_reads_the_log_and_scores_it_anew_by_our_grader(evaluated):
     directory, figures = evaluated
     log = read_eval_log(str(directory / "inspect/gsm8k.json"))
     assert log.status == "success" and len(log.samples) == len(OUTPUTS)
+    assert log.samples[3].input == log.samples[3].messages[0].text == "3" and log.samples[3].messages[0].role == "user"
     assert log.samples[0].scores["strict"].value == "C" and log.samples[0].output.stop_reason == "stop"
     again = score(log, sq_grader(), action="append", display="none")
     accuracy = {s.name: s.metrics["accuracy"].value for s in again.results.scores}
