@@ -17,9 +17,11 @@ import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib import metadata
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
+from sq.core.errors import ConfigError
 from sq.core.secrets import redact_command
 
 _PACKAGES = (
@@ -96,12 +98,23 @@ def hardware() -> dict[str, str]:
 
 
 def visible_gpus(listed: str | None = None) -> list[str]:
-    """The numbers of the GPUs that this process may use, as CUDA_VISIBLE_DEVICES has them."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [gpu for gpu in visible.split(",") if gpu.strip() not in ("", "-1")]
+    """The numbers or names of the GPUs that this process may use: of those listed, what CUDA_VISIBLE_DEVICES shows.
+
+    As CUDA reads it: none from the first entry on that names no GPU.
+
+    Raises:
+        ConfigError: where it names one twice, which would be given to two.
+    """
     listed = hardware()["gpus"] if listed is None else listed
-    return [] if listed == "none" else [str(i) for i in range(len(listed.split("; ")))]
+    here = [] if listed == "none" else [str(i) for i in range(len(listed.split("; ")))]
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None or not here:
+        return here
+    named = (gpu.strip() for gpu in visible.split(","))
+    shown = list(takewhile(lambda gpu: gpu in here or gpu.startswith(("GPU-", "MIG-")), named))
+    if twice := [gpu for gpu in shown if shown.count(gpu) > 1]:
+        raise ConfigError(f"CUDA_VISIBLE_DEVICES={visible} names GPU {twice[0]} twice: name each once")
+    return shown
 
 
 def gpu_use() -> list[str]:

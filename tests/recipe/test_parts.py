@@ -131,6 +131,7 @@ def test_a_profile_has_no_more_gpus_than_are_here_and_one_stage_has_those_of_a_c
     ],
 )  # fmt: skip
 def test_more_gpus_than_there_are_is_refused_before_anything_runs(recipe, monkeypatch, settings, words, refused):
+    monkeypatch.setattr(devices, "hardware", lambda: {"cores": "8", "gpus": "A, 80 GiB; A, 80 GiB; A, 80 GiB"})
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     settings = {"script": "synthesize", **settings}
     script = settings.pop("script")

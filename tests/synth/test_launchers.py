@@ -17,6 +17,7 @@ from sq.synth.worker import WorkerTask
 
 
 def test_more_workers_than_gpus_are_refused_and_each_sees_its_own(monkeypatch):
+    monkeypatch.setattr(provenance, "hardware", lambda: {"gpus": "; ".join(["NVIDIA H200"] * 8)})
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
     assert visible_gpus() == ["4", "5", "6", "7"]
     assert LocalLauncher(2, 2)._gpus == [["4", "5"], ["6", "7"]]
@@ -26,6 +27,27 @@ def test_more_workers_than_gpus_are_refused_and_each_sees_its_own(monkeypatch):
         ConfigError, match=r"an engine takes 8 GPUs, and this machine shows 4: engine.tensor_parallel=4 "
     ):
         LocalLauncher(1, 8)
+
+
+@pytest.mark.parametrize(
+    ("visible", "listed", "gpus"),
+    [
+        ("0,1", "none", []),
+        ("NoDevFiles", "none", []),
+        ("NoDevFiles", "A; B; C", []),
+        ("", "A; B", []),
+        ("0,-1,1", "A; B; C", ["0"]),
+        ("2, 0,3,1", "A; B; C", ["2", "0"]),
+        ("GPU-aa,MIG-bb, MIG-cc", "A; B", ["GPU-aa", "MIG-bb", "MIG-cc"]),
+    ],
+)
+def test_gpus_that_are_shown_are_read_as_cuda_reads_them(monkeypatch, visible, listed, gpus):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert visible_gpus(listed) == gpus
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0,1")
+    if listed != "none":
+        with pytest.raises(ConfigError, match="CUDA_VISIBLE_DEVICES=1,0,1 names GPU 1 twice"):
+            visible_gpus(listed)
 
 
 @pytest.mark.parametrize("script", ["exit 9", "for i in 0 1 2 3; do echo 'NVIDIA H200, 143771 MiB, 570'; done"])
@@ -77,6 +99,7 @@ SCORER = "+engine@filters.difficulty.engine=vllm filters.difficulty.engine.tenso
     ],
 )
 def test_a_stage_without_a_model_takes_no_gpu(job, monkeypatch, stage, gpus):
+    monkeypatch.setattr(provenance, "hardware", lambda: {"gpus": "; ".join(["NVIDIA H200"] * 8)})
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
     name, *settings = stage.split()
     one = job(name, "engine=vllm", *settings, "workers=8", "input=x", "output_dir=y")
