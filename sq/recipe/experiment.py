@@ -26,10 +26,9 @@ USUAL_METRICS = ("accuracy", "oracle/solvable", "correct/chosen", "val/loss", "t
 """How a metric ends that is looked at where none is named: the one that most runs have, the first of several."""
 LOWER_IS_BETTER = ("loss", "mse", "error", "seconds", "duplicates", "rejects")
 """Words in the names of other metrics than `sq/core/metrics.py` has, of which less is better."""
-_IGNORED = ("output_dir", "tracking.", "model.path", "data.input", "input", "source.input", "source.mix",
-            "stage.scores")  # fmt: skip
-_OVER_SEEDS = ("model.path", "data.input", "input")
+_OVER_SEEDS = ("model.path", "data.input", "input", "source.input", "source.mix")
 """Settings in which runs of several seeds may differ, each with a directory of its own; two of one seed may not."""
+_IGNORED = ("output_dir", "tracking.", "stage.scores", *_OVER_SEEDS)
 _CHOOSES_ROWS = ("where", "split", "subset", "revision", "shuffle", "limit")
 """Settings of a source, one in a mix too, by which two runs read other rows."""
 
@@ -225,8 +224,9 @@ def _varied(runs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     """The settings in which the runs differ, but for seeds, places and names; their kind where they are of several."""
     values: dict[str, set[str]] = defaultdict(set)
     keys = {key for run in runs for key in run["params"] if not key.startswith("resumed-")}
+    keys |= {key for run in runs for key in run["tags"] if key.startswith(_OVER_SEEDS)}  # places are tags
     for run in runs:
-        for key in keys | set(_OVER_SEEDS):
+        for key in keys:
             values[key].add(value_of(run, key))
     several = len({run["tags"].get("sq.stage") for run in runs}) > 1
     varied = [
@@ -242,7 +242,8 @@ def _varied(runs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     every = varied
     if len(varied) > 4:  # runs of different kinds have little in common
         varied = [key for key in varied if "-" not in values[key]][:4]
-    others = (key for key in (*every, *_OVER_SEEDS) if key not in varied and len(values[key]) > 1)
+    over_seeds = sorted(key for key in values if key.startswith(_OVER_SEEDS))
+    others = (key for key in (*every, *over_seeds) if key not in varied and len(values[key]) > 1)
     for key in others:
         of_seed: dict[tuple[str, ...], set[str]] = defaultdict(set)
         for run in runs:

@@ -59,6 +59,9 @@ def store(tmp_path_factory):
                 name, path = model["name"], model.get("path", f"outputs/seed{seed}/model")
                 params = {"model.name": name, "model.path": path, "model.chat.end": f"<{name}>", "seed": seed}
                 log(model["experiment"], params, {"accuracy": 0.5})
+        for weight in (0.5, 0.1):
+            mixed = {"source.mix.a.csv": weight, "source.mix.b.csv": 1 - weight, "seed": 0}
+            log("mixes", mixed, {"rows": 100 * weight})
         for where, value in (("fail_rate > 0.5", 0.2), ("fail_rate < 0.5", 0.9)):
             chosen = {"source.where": where, "source.input": where, "source.limit": value, "limit": value}
             log("rows", {**chosen, "source.mix.a.split": f"of {where}"}, {"oracle/steps": value})
@@ -95,9 +98,10 @@ def test_runs_are_grouped_by_what_was_varied_with_seeds_together(store):
     assert found.left_out["run again since"] == 1 and found.left_out["without that metric"] == 1
 
 
-def test_runs_of_one_seed_on_different_data_are_no_repetition(store):
-    found = compare_runs(store, "files")
-    assert found.by == ("data.input",) and len(found.groups) == 2
+@pytest.mark.parametrize(("experiment", "by"), [("files", "data.input"), ("mixes", "source.mix.a.csv")])
+def test_runs_of_one_seed_on_different_data_are_no_repetition(store, experiment, by):
+    found = compare_runs(store, experiment, metrics=["rows" if experiment == "mixes" else "train/loss"])
+    assert found.by == (by,) and len(found.groups) == 2
 
 
 @pytest.mark.parametrize(
@@ -107,6 +111,13 @@ def test_models_are_no_repetition_of_each_other(store, experiment, by, groups):
     """By name, else by the weights where one seed has several; over seeds each may have its own."""
     found = compare_runs(store, experiment)
     assert found.by == by and [len(group.runs) for group in found.groups] == [2] * groups
+
+
+@pytest.mark.parametrize("key", ["input", "data.input", "model.path", "source.input", "source.mix.a.csv"])
+def test_what_each_seed_may_have_of_its_own_tells_runs_of_one_seed_apart(key):
+    runs = [{"params": {key: value, "seed": seed}, "tags": {}} for value, seed in (("0.5", "0"), ("0.1", "1"))]
+    assert _varied(runs) == ()
+    assert _varied([{"params": {**run["params"], "seed": "0"}, "tags": {}} for run in runs]) == (key,)
 
 
 def test_of_many_settings_that_vary_none_is_left_out_by_which_runs_of_one_seed_differ():
