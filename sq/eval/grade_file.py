@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
@@ -102,7 +102,8 @@ def grade_file(
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         with Grader(config) as grader:
-            _write(part, target, _counted(_graded(rows, grader, rules, names), summary, progress))
+            graded = _counted(_graded(rows, grader, rules, names), summary, progress)
+            _write(part, target, graded, () if ".jsonl" in _suffix(target) else _all_columns(path, encoding))
         part.replace(target)
     except OSError as error:  # what reading raises is a RowError by now
         raise RowError(f"{target} cannot be written: {error.strerror or error}; name another --output") from error
@@ -262,14 +263,20 @@ def _counted(rows: Iterator[Row], summary: GradingSummary, progress: Callable[[i
         yield row
 
 
-def _write(part: Path, target: Path, rows: Iterator[Row]) -> None:
+def _all_columns(path: Path, encoding: str | None) -> dict[str, None]:
+    """The columns that any row of a file has, and what a line that is no row gets: a table names all of them first."""
+    records = read_file(path, encoding=encoding)
+    return dict.fromkeys(name for r in records for name in (("line",) if isinstance(r, BadRow) else r[1]))
+
+
+def _write(part: Path, target: Path, rows: Iterator[Row], names: Iterable[str]) -> None:
     if target.name.endswith(".parquet"):
-        _write_parquet(part, rows)
+        _write_parquet(part, rows, names)
     elif target.name.endswith(".csv"):
         head = list(islice(rows, _CHUNK))
-        names = dict.fromkeys([*(key for row in head for key in row), "error"])
+        every = dict.fromkeys([*(key for row in head for key in row), "error", *names])
         with part.open("w", encoding="utf-8", newline="", errors="surrogateescape") as file:
-            writer = csv.DictWriter(file, list(names), extrasaction="ignore")
+            writer = csv.DictWriter(file, list(every))
             writer.writeheader()
             writer.writerows({k: _text(v) for k, v in row.items() if v is not None} for row in chain(head, rows))
     else:
@@ -278,13 +285,14 @@ def _write(part: Path, target: Path, rows: Iterator[Row]) -> None:
             lines.writelines(json.dumps(row, default=str) + "\n" for row in rows)
 
 
-def _write_parquet(part: Path, rows: Iterator[Row]) -> None:
+def _write_parquet(part: Path, rows: Iterator[Row], names: Iterable[str]) -> None:
+    """A column that begins after the first rows is text."""
     writer: pq.ParquetWriter | None = None
     try:
         while chunk := list(islice(rows, 4 * _CHUNK)):
             if writer is None:
-                names = dict.fromkeys(["error", *(key for row in chunk for key in row)])
-                writer = pq.ParquetWriter(part, pa.schema([(n, _type([r.get(n) for r in chunk])) for n in names]))
+                every = dict.fromkeys(["error", *(key for row in chunk for key in row), *names])
+                writer = pq.ParquetWriter(part, pa.schema([(n, _type([r.get(n) for r in chunk])) for n in every]))
             texts = {f.name for f in writer.schema if pa.types.is_string(f.type)}
             plain = [{k: _text(v) if k in texts and v is not None else v for k, v in row.items()} for row in chunk]
             writer.write_table(pa.Table.from_pylist(plain, schema=writer.schema))

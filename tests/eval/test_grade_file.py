@@ -130,6 +130,21 @@ def test_parquet_in_and_out(outputs, tmp_path):
     assert [r["reference"] for r in read(from_lines.output)] == ["2", "3", "0.5"]
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_column_that_begins_late_is_kept(tmp_path, suffix):
+    first = [json.dumps({"prediction": "1", "reference": None})] * 2100  # not graded, which takes time
+    late = json.dumps({"prediction": "1", "reference": "1", "note": {"a": 7}})
+    (tmp_path / "o.jsonl").write_text("\n".join([*first, "{broken", late]))
+    output = grade_file(tmp_path / "o.jsonl", tmp_path / f"graded{suffix}", config=CONFIG).output
+    if suffix == ".csv":
+        with output.open(newline="") as file:
+            rows = list(csv.DictReader(file))
+    else:
+        rows = read(output)
+    assert str(rows[-2]["line"]) == "2101" and rows[-2]["error"].startswith("o.jsonl, line 2101")
+    assert json.loads(rows[-1]["note"]) == {"a": 7}
+
+
 def test_a_bad_line_becomes_a_row_with_its_error(tmp_path):
     path = tmp_path / "bad.jsonl"
     good = json.dumps({"prediction": "1", "reference": "1"}).encode()
