@@ -14,7 +14,14 @@ _PHRASE = re.compile(
     r"\s*(?:is|are|was|would be|will be|should be|=|:|(?<=[Ff]inal answer)(?=\s+[-$\\]?[\d(]))[ \t]*:?(?:\s*\})?",
     re.IGNORECASE,
 )
+_BLANK = re.compile(r"\s*")
 _STEP = re.compile(r"(?:step|part|case|solution|final answer|answer)\b", re.IGNORECASE)
+_TITLE = re.compile(
+    r"\**(?:\d{1,2}[.)]\s+)?(?!(?i:true|false|none|undefined|impossible)\b)"
+    r"(?:[A-Za-z][a-z'’-]{2,}(?:[ ,&]+[A-Za-z'’-]+)*+|[^\W\da-zA-Z]{1,20})[:：.]?\**\s*|"
+    r"\**(?!(?:Negative|Minus|About|Approximately|Total|Only)\b)[A-Z][a-z]{2,9}\s\d{1,2}[:.]?\**\s*"
+)
+"""A heading of markdown: `Verification`, `2. Total`, `Day 2`."""
 _FOREIGN = re.compile(
     r"(?<![不没别勿未非])(?<!不[能应可会该要宜再必是])(?<!不应[该当])(?<!没有)(?<![没无]人)(?<!没有人)(?<!拒绝)(?<!禁止)(?<!避免)(?<!未必)(?<!不一定)"
     r"[故应]?选(?:择)?\s*+(?:[:：]\s*+)?"
@@ -67,12 +74,13 @@ _CHANGED_BEFORE = re.compile(
 """Words that change the number before them."""
 
 _OF_THE_ANSWER = re.compile(
-    r"(?:\w+ly )?(?:correct|right|reasonable|consistent|valid|verified|the same|above|below|shown|given|as follows)\b",
+    r"(?:\w{1,20}ly )?"
+    r"(?:correct|right|reasonable|consistent|valid|verified|the same|above|below|shown|given|as follows)\b",
     re.IGNORECASE,
 )
 """How words start that say something of an answer that stands before them."""
 _ABOUT_IT = re.compile(
-    r"[*\s]*(?:\w+ly )?(?:correct|right|reasonable|consistent|valid|verified)[*]{0,2}"
+    r"[*\s]*+(?:\w{1,20}ly )?(?:correct|right|reasonable|consistent|valid|verified)[*]{0,2}"
     r"(?:[.!\s]*(?:\n|$)|[.!](?=\s)|,?\s(?:because|since|as|with)\b)",
     re.IGNORECASE,
 )
@@ -98,11 +106,12 @@ def as_value(sentence: str) -> str:
 
 
 def last_hashes(text: str) -> re.Match[str] | None:
-    """The last `####` with an answer behind it, its first group; a sentence is a heading, but on the last line."""
+    """The last `####` with an answer behind it, its first group; above more text a sentence or title is a heading."""
     hashes = None
     for match in _HASHES.finditer(text):
         line = match.group(1)
-        if (not is_prose(line) or not text[match.end() :].strip()) and not _STEP.match(line):
+        heads = (is_prose(line) or _TITLE.fullmatch(line.rstrip())) and not _BLANK.fullmatch(text, match.end())
+        if not heads and not _STEP.match(line):
             hashes = match
     return hashes
 

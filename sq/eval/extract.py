@@ -294,7 +294,7 @@ def _whole(text: str) -> tuple[str, AnswerLocation] | None:
     for start in _STARTS:
         if plain[: len(start) + 1].lower() in (start + " ", start + ":"):
             plain = plain[len(start) + 1 :].strip(" :")
-    if not plain or len(plain) > 2_000 or "\n\n" in plain or _DISPLAYED.search(plain):
+    if not plain or len(plain) > 2_000 or "\n\n" in plain or "####" in plain or _DISPLAYED.search(plain):
         return None
     yes_or_no = _YES.match(plain) if len(plain) < 400 and not re.search(r"\d", plain) else None
     if yes_or_no and yes_or_no.end() < len(plain):
