@@ -15,8 +15,9 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, get_origin
 
 # Before torch is imported: spinning OpenMP threads on shared cores cost 10x and more.
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
@@ -36,7 +37,7 @@ from omegaconf import DictConfig, open_dict  # noqa: E402
 from omegaconf.errors import OmegaConfBaseException  # noqa: E402
 
 from sq.core.compose import check_stage, compose, explain, loosened, plain  # noqa: E402
-from sq.core.config import OWN_CONFIGS, build, conf_dir, own_conf_dir  # noqa: E402
+from sq.core.config import OWN_CONFIGS, build, conf_dir, own_conf_dir, type_hints  # noqa: E402
 from sq.core.config_help import show_config, show_groups, stage_problem, stages_of  # noqa: E402
 from sq.core.errors import ConfigError, SqError, UnfinishedError, quiet_pipe  # noqa: E402
 from sq.core.provenance import remember_command  # noqa: E402
@@ -75,7 +76,7 @@ def main(name: str, job: type[Job], about: str | None) -> None:
             config = compose(name, [a for a in arguments if a not in ("--cfg", "job")], package)
             print(show_config(plain(config)), end="")
         else:
-            check_flags(arguments)
+            check_flags(arguments, job)
             own = own_conf_dir()
             sys.argv[1:] = [*arguments, *NO_LOGGING, *(("--config-dir", str(own)) if own else ())]
             run(name, job, package)
@@ -141,13 +142,19 @@ def help_text(name: str, package: str, about: str, overrides: Sequence[str] = ()
     )
 
 
-def check_flags(arguments: Sequence[str]) -> None:
+def check_flags(arguments: Sequence[str], job: type[Job]) -> None:
     """An option that Hydra lacks, before its parser answers with a page of usage."""
     from hydra._internal.utils import get_args_parser
 
     flags = {flag for action in get_args_parser()._actions for flag in action.option_strings}
-    for argument in arguments:
-        if argument.startswith("-") and argument.partition("=")[0] not in flags:
+    for argument, following in pairwise((*arguments, "")):
+        flag, _, value = argument.partition("=")
+        if argument.startswith("-") and flag not in flags:
+            name = flag.lstrip("-").replace("-", "_")
+            if name in (kinds := type_hints(job)):
+                value = value or ("VALUE" if "=" in following or following.startswith("-") else following or "VALUE")
+                written = f"[{value}]" if get_origin(kinds[name]) is list and value[:1] != "[" else value
+                raise ConfigError(f"{argument} is no option here; {name} is a setting, give it as {name}={written}")
             raise ConfigError(
                 f"{argument} is no option here (--help lists all). Settings are key=value; quote a value with spaces: "
                 "'key={a: 1, b: 2}'"
