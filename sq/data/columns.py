@@ -56,6 +56,7 @@ class Columns:
     ) -> None:
         self.need = _needed(need)
         self._names = dict(names)
+        self._displacing = sorted(self._names.keys() - self._names.values())  # their own column of that name is kept
         self._form = form
         self._any_text = frozenset(any_text)
         self._untyped = untyped
@@ -115,7 +116,7 @@ class Columns:
                     self._warn_of_answers()
         if problem := self._check_needed(row, plan):
             return problem
-        self._fit_others(row)
+        self._fit_others(row, record)
         return self._identify(row, record, number, run, seen)
 
     def _warn_of_answers(self) -> None:
@@ -189,9 +190,9 @@ class Columns:
         mapped = next((ours for ours, given in self._names.items() if given == theirs), None)
         return f"{theirs!r} (columns.{mapped})" if mapped else repr(theirs)
 
-    def _fit_others(self, row: dict[str, Any]) -> None:
+    def _fit_others(self, row: dict[str, Any], record: Mapping[str, Any]) -> None:
         """Columns of ours that nobody needs here: of the right type, or moved to `extra`, so that nothing is lost."""
-        foreign = {}
+        foreign = {name: record[name] for name in self._displacing if record.get(name) is not None}
         others = self._others
         odd = [n for n, value in row.items() if value is not None and n in others and not _is_plain(value, others[n])]
         for name in odd:

@@ -272,6 +272,9 @@ def _csv(stream: IO[bytes], name: str, form: str, header: bool, encoding: str | 
 
 _QUOTED = re.compile(r'(^|[,;\t|])"(?:[^"]|"")*"')
 """A quoted field; an inch mark within a field quotes nothing."""
+_OPEN_QUOTE = re.compile(r'(^|[,;\t|])"[^"]*$')
+MAX_HEADER_LINES = 20
+"""A name in the header may be quoted over several lines."""
 
 
 def _with_delimiter(lines: Lines, form: str, header: bool = True) -> tuple[Lines, str]:
@@ -287,14 +290,20 @@ def _with_delimiter(lines: Lines, form: str, header: bool = True) -> tuple[Lines
         lines = enumerate((line + "\n" for line in text.removesuffix("\r").split("\r")), 1)
         first = next(lines)
         text = str(first[1])
-    if form != "tsv" and (said := re.fullmatch(r"sep=(.)\s*", text)):
+    if form != "tsv" and (said := re.fullmatch(r"(?i:sep)=(.)\s*", text)):
         return lines, said[1]
-    bare = _QUOTED.sub(r"\1", text)
+    ahead, bare = [first], _QUOTED.sub(r"\1", text)
+    while len(ahead) < MAX_HEADER_LINES and _OPEN_QUOTE.search(bare) and (line := next(lines, None)):
+        ahead.append(line)
+        if not isinstance(line[1], str):
+            break
+        text += line[1]
+        bare = _QUOTED.sub(r"\1", text)
     delimiter = "\t" if form == "tsv" else next((d for d in ",;\t" if d in bare), ",")
-    ahead = [first]
     if header and delimiter == "," and "," not in bare and "|" in bare and all(map(str.strip, text.split("|"))):
-        ahead += itertools.islice(lines, 1)
-        if ahead[1:] and _QUOTED.sub(r"\1", str(ahead[1][1])).count("|") == bare.count("|"):
+        second = list(itertools.islice(lines, 1))
+        ahead += second
+        if second and _QUOTED.sub(r"\1", str(second[0][1])).count("|") == bare.count("|"):
             delimiter = "|"
     return itertools.chain(ahead, lines), delimiter
 
