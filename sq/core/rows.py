@@ -9,6 +9,7 @@ has a generator or a reference, or has passed every filter. (Stages: paper, sect
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import math
 import re
@@ -188,12 +189,15 @@ def fit_row(row: Mapping[str, Any], schema: pa.Schema) -> dict[str, Any]:
 
 
 def with_extra(extra: str | None, more: Mapping[str, Any]) -> str:
-    """The JSON of the `extra` column with `more` added to what it holds."""
+    """The JSON of the `extra` column with `more` added to what it holds; a name that is taken gets a number."""
     try:
         held = json.loads(extra) if extra else {}
     except ValueError:  # a foreign column of that name, which holds something else
         held = extra
-    merged = {**(held if isinstance(held, dict) else {"extra": held}), **_plain(more)}
+    merged = dict(held) if isinstance(held, dict) else {"extra": held}
+    for name, value in _plain(more).items():
+        names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+        merged[next(free for free in names if free not in merged or merged[free] == value)] = value
     text = json.dumps(merged, ensure_ascii=False, sort_keys=True)
     return text if _encodable(text) else json.dumps(merged, sort_keys=True)
 

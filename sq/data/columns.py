@@ -192,8 +192,10 @@ class Columns:
 
     def _fit_others(self, row: dict[str, Any], record: Mapping[str, Any]) -> None:
         """Columns of ours that nobody needs here: of the right type, or moved to `extra`, so that nothing is lost."""
-        foreign = {name: record[name] for name in self._displacing if record.get(name) is not None}
-        others = self._others
+        displaced = {name: record[name] for name in self._displacing if record.get(name) is not None}
+        foreign, others = {}, self._others
+        if self._untyped:  # an empty cell is no text of a judge's, nor of anybody's
+            row |= {n: None for n in others.keys() & row.keys() - self._any_text if not str(row[n]).strip()}
         odd = [n for n, value in row.items() if value is not None and n in others and not _is_plain(value, others[n])]
         for name in odd:
             value = self._coerce(name, row[name], others[name])
@@ -201,8 +203,8 @@ class Columns:
                 foreign[name] = row.pop(name)
             else:
                 row[name] = value
-        if foreign:
-            row["extra"] = with_extra(row.get("extra"), foreign)
+        for more in filter(None, (displaced, foreign)):
+            row["extra"] = with_extra(row.get("extra"), more)
 
     def _coerce(self, name: str, value: Any, kind: pa.DataType) -> Any:
         if isinstance(value, list) and len(value) == 1 and not pa.types.is_list(kind):

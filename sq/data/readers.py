@@ -286,10 +286,13 @@ def _with_delimiter(lines: Lines, form: str, header: bool = True) -> tuple[Lines
     csv.field_size_limit(MAX_LINE)
     first = next(lines, (0, ""))
     text = first[1] if isinstance(first[1], str) else ""
-    if "\r" in text.rstrip("\r\n") and not text.endswith("\n"):  # the whole file: lines as old Macs end them
-        lines = enumerate((line + "\n" for line in text.removesuffix("\r").split("\r")), 1)
-        first = next(lines)
-        text = str(first[1])
+    if "\r" in _QUOTED.sub("", text).rstrip("\r\n"):
+        if following := next(lines, None):
+            lines = itertools.chain([following], lines)
+        else:  # the whole file: lines as old Macs end them
+            lines = enumerate((line + "\n" for line in text.rstrip("\r\n").split("\r")), 1)
+            first = next(lines)
+            text = str(first[1])
     if form != "tsv" and (said := re.fullmatch(r"(?i:sep)=(.)\s*", text)):
         return lines, said[1]
     ahead, bare = [first], _QUOTED.sub(r"\1", text)

@@ -236,8 +236,11 @@ def _varied(runs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         and (not key.startswith(_IGNORED) or key.rpartition(".")[2] in _CHOOSES_ROWS)
         and (key == "model.name" or key.rpartition(".")[2] not in ("seed", "seeds", "name"))
     ]
+    if "model.name" in varied and _is_named_by_seed(runs):
+        varied.remove("model.name")
     copies = [key for key in varied if key.startswith("source.") and _is_copy(key, key.removeprefix("source."), runs)]
-    copies += [key for key in varied if key.startswith("model.") and _follows(key, "model.name", runs)]
+    if "model.name" in varied:
+        copies += [key for key in varied if key.startswith("model.") and _follows(key, "model.name", runs)]
     varied = [key for key in varied if key not in copies]
     every = varied
     if len(varied) > 4:  # runs of different kinds have little in common
@@ -256,6 +259,14 @@ def _varied(runs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
 def _is_copy(key: str, other: str, runs: Sequence[Mapping[str, Any]]) -> bool:
     """Whether a setting is in every run what the other is: `source.limit` is `limit` where it is not set apart."""
     return all(value_of(run, key) == value_of(run, other) for run in runs)
+
+
+def _is_named_by_seed(runs: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the models' names differ in nothing but the seed that they end with: student-s0, student-s1."""
+    seeds = {value_of(run, "seed") for run in runs}
+    return len(seeds) > 1 and 1 == len(
+        {value_of(run, "model.name").removesuffix(value_of(run, "seed")) for run in runs}
+    )
 
 
 def _follows(key: str, other: str, runs: Sequence[Mapping[str, Any]]) -> bool:

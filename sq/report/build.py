@@ -74,10 +74,7 @@ def build(
             schema, rows = _rows(artifacts, form, left_out)
             shards, count = _write_shards(rows, staging / "data", schema)
             if not count:
-                raise RowError(
-                    f"{artifacts.finals[0].directory} gives no row for --format {form.value}: no question has a better "
-                    "and a worse candidate with an answer. Answer with stage.n of 2 or more"
-                )
+                raise RowError(_no_row(artifacts, form, left_out))
             text = card(artifacts, schema, form=form, rows=count, licence=licence, name=name)
             (staging / "README.md").write_text(text, encoding="utf-8")
             counts = {"sq": __version__, "rows": count, "shards": shards, "columns": schema.names, "left_out": left_out}
@@ -89,6 +86,19 @@ def build(
             lock.release()
     log.info("build: %s in %s -> %s", count_noun(count, "row"), count_noun(shards, "shard"), target)
     return target
+
+
+def _no_row(artifacts: RunArtifacts, form: DatasetFormat, left_out: Counter[str]) -> str:
+    if form is DatasetFormat.RLVR:
+        why = "no question has a candidate with an answer"
+    elif left_out["candidates with equal scores"]:
+        why = (
+            "the candidates of every question score the same. Answer with more of them (stage.n), at a higher "
+            "stage.temperature, or take harder questions"
+        )
+    else:
+        why = "no question has two candidates with an answer. Answer with stage.n of 2 or more"
+    return f"{artifacts.finals[0].directory} gives no row for --format {form.value}: {why}"
 
 
 def selection(directory: Path) -> RunArtifacts:

@@ -208,7 +208,8 @@ def _judged(directory: Path) -> list[tuple[str, YesNo]]:
     """Each question that was judged, kept or not, and the judge's answer."""
     judged = [(r["question"], r["solvable"]) for r in read_rows(directory, columns=["question", "solvable"])]
     judged += [(row.get("question"), row.get("solvable")) for row in _rejected(directory)]
-    return [(text, YesNo(answer)) for text, answer in judged if answer is not None and text is not None]
+    words = {answer.value for answer in YesNo}  # a column of that name in a file may hold others
+    return [(text, YesNo(answer)) for text, answer in judged if answer in words and text is not None]
 
 
 def _judge_by_oracle(judged: list[tuple[str, YesNo]], domain: Domain) -> dict[str, float]:

@@ -14,6 +14,7 @@ from source_files import put, read
         "Frage, kurz|Antwort\nWhat is 2 + 2?|4\n".replace("Frage, kurz", '"Frage, kurz"'),
         'SEP=;\r\n"Frage, kurz";Antwort\r\nWhat is 2 + 2?;4\r\n',
         '"Frage, kurz";Antwort\rWhat is 2 + 2?;4\r',
+        '"Frage, kurz";Antwort\rWhat is 2 + 2?;4\n',
     ],
 )
 def test_csv_as_spreadsheets_write_it(tmp_path, text):
@@ -43,3 +44,9 @@ def test_a_column_whose_name_is_given_to_another_is_kept_in_extra(tmp_path, disp
     (row,) = read(path, columns={displaced: "score"})
     assert str(row["source_id" if displaced == "id" else displaced]) == "0.5"
     assert json.loads(row["extra"]) == {displaced: "0.9"}
+
+
+def test_a_column_moved_to_extra_displaces_nothing_there(tmp_path):
+    text = '{"question": "Q?", "score": "much", "reward": 0.9, "extra": "{\\"reward\\": 1}"}\n'
+    (row,) = read(put(tmp_path, text, "a.jsonl"), columns={"reward": "score"})
+    assert json.loads(row["extra"]) == {"reward": 1, "reward_2": 0.9, "reward_3": "much"}

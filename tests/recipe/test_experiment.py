@@ -128,6 +128,20 @@ def test_of_many_settings_that_vary_none_is_left_out_by_which_runs_of_one_seed_d
     assert _varied(runs) == ("a", "b", "c", "d", "model.name")
 
 
+@pytest.mark.parametrize(
+    ("names", "by"),
+    [
+        (("student-s0", "student-s1"), ()),
+        (("student-s0", "teacher-s1"), ("model.name",)),
+        (("student-s0", "student-s0-long"), ("model.name",)),
+        (("student-s1", "student-s0"), ("model.name",)),
+    ],
+)
+def test_models_named_by_their_seed_are_one(names, by):
+    runs = [{"params": {"model.name": n, "seed": str(s)}, "tags": {"sq.stage": "eval"}} for s, n in enumerate(names)]
+    assert _varied(runs) == by
+
+
 def test_what_chooses_rows_tells_runs_apart_and_a_metric_without_a_direction_has_no_best(store):
     found = compare_runs(store, "rows", metrics=["oracle/steps"])
     assert found.by == ("limit", "source.mix.a.split", "source.where") and len(found.groups) == 2

@@ -2,12 +2,13 @@
 
 import json
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
 from sq.core.errors import RowError
 from sq.core.ledger import read_rejects, read_rows
-from sq.report.build import build
+from sq.report.build import _no_row, build
 from sq.report.dataset_formats import DatasetFormat, _pair, _questions, formatted
 
 PREFERENCE, RLVR = DatasetFormat.PREFERENCE, DatasetFormat.RLVR
@@ -146,7 +147,20 @@ def test_a_selection_among_single_candidates_gives_no_pair(made, tmp_path):
     for kind, to, more in (("answers", "a", f"input={made / 'filter'}"), ("select", "s", f"input={tmp_path / 'a'}")):
         own = ["stage.n=1"] if kind == "answers" else ["stage.method=majority"]
         composed("synthesize", SynthJob, [f"stage={kind}", f"output_dir={tmp_path / to}", more, *own]).run()
-    with pytest.raises(RowError, match="gives no row for --format preference"):
+    with pytest.raises(RowError, match="--format preference: no question has two .* stage.n of 2"):
         build(tmp_path / "s", tmp_path / "d", form=PREFERENCE)
     assert not (tmp_path / "d").exists()
     assert all(row["pass_rate"] == 1.0 for row in load(build(tmp_path / "s", tmp_path / "r", form=RLVR), tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("form", "left_out", "way"),
+    [
+        (PREFERENCE, {"candidates with equal scores": 2, "one candidate alone": 1}, "higher stage.temperature"),
+        (PREFERENCE, {"one candidate alone": 1}, "stage.n of 2 or more"),
+        (RLVR, {"no candidate with an answer": 1}, "no question has a candidate with an answer"),
+    ],
+)
+def test_why_no_question_gives_a_row(form, left_out, way):
+    artifacts = SimpleNamespace(finals=[SimpleNamespace(directory="outputs/select")])
+    assert way in _no_row(artifacts, form, Counter(left_out))

@@ -96,3 +96,11 @@ def test_rows_name_the_domain_of_the_stage_that_first_had_them(run, tmp_path, so
     given = "domain" if source == "domain" else tmp_path / source
     run("answers", f"input={given}", "limit=2", to="a")
     assert {row["domain"] for row in read_rows(tmp_path / "a")} == {"arithmetic"}
+
+
+def test_nothing_is_said_of_a_judge_that_the_stage_does_not_have(run, tmp_path, messages):
+    file = tmp_path / "q.csv"
+    file.write_text(f"question,solvable,level\n{APPLES},,\n{APPLES} Why?,perhaps,\n")
+    run("filter", f"input={file}", "filters=[format]", to="f")
+    assert not any("judge" in message for message in messages())
+    assert [(row["solvable"], row["level"]) for row in read_rows(tmp_path / "f")] == [(None, None), ("perhaps", None)]
