@@ -135,6 +135,12 @@ class Shard:
         return sum(part.done for part in self._open.values())
 
     @property
+    def recorded(self) -> dict[int, int]:
+        """The same of each open part."""
+        with self._mutex:
+            return {index: part.done for index, part in self._open.items()}
+
+    @property
     def waiting(self) -> list[str]:
         """Keys of items without a result."""
         return list(self._waiting)

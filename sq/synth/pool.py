@@ -70,6 +70,7 @@ class WorkerPool:
         )  # fmt: skip
         self._again: list[int] = []
         self._left: set[int] = set()  # parts of which items have failed
+        self._recorded: dict[int, int] = {}  # results in the journals of parts that are at work
         self._checked: dict[int, str] = {}  # the digest of a part's keys, once a worker has read them
         self._suspects = SuspectedParts()
         self._asks = bool(job.stage.engines(job))
@@ -88,9 +89,8 @@ class WorkerPool:
         """
         marker = self._task.directory / self._task.marker
         marker.touch()
-        with Progress(
-            self._ledger.directory, self._name, self._spec.unit, total=self._spec.total, done=self._ledger.done
-        ) as self._progress:
+        done, of = lambda: self._ledger.done + sum(list(self._recorded.values())), self._spec
+        with Progress(self._ledger.directory, self._name, of.unit, total=of.total, done=done) as self._progress:
             try:
                 for worker in self._workers:
                     self._start(worker)
@@ -180,17 +180,22 @@ class WorkerPool:
     def _on_at(self, worker: Worker, keys: list[str]) -> None:
         worker.at = keys
 
-    def _on_count(self, worker: Worker, count: int, rejects: Sequence[str], usages: Sequence[Any]) -> None:
-        if any(usage.requests or usage.scored for usage in usages) or (count and not self._asks):
+    def _on_count(
+        self, worker: Worker, count: int, rejects: Sequence[str], usages: Sequence[Any], recorded: Mapping[int, int],
+        last: bool = False,
+    ) -> None:  # fmt: skip
+        asked = any(usage.requests or usage.scored for usage in usages) or (count and not self._asks)
+        if asked and not last:  # the last is before an error, which may be all that it served
             worker.served, worker.result_at = True, time.monotonic()
             self._suspects.has_served(worker.parts)
             if any(index in self._suspects for index in worker.parts):  # what it fails at there is a row's
                 worker.failures = 0
+        self._recorded.update((index, done) for index, done in recorded.items() if index in worker.parts)
         self._progress.update(count, rejects=rejects)
         self._file.of_worker((worker.number, worker.starts), usages)
         self._file.write_now_and_then()
 
-    def _on_traces(self, worker: Worker, traces: list[ItemTrace]) -> None:
+    def _on_traces(self, _: Worker, traces: list[ItemTrace]) -> None:
         self.traces = self.traces or traces
 
     def _on_metrics(self, worker: Worker, metrics: Mapping[str, float]) -> None:
@@ -200,11 +205,9 @@ class WorkerPool:
         if part.index not in worker.parts:
             return (None,)
         self._ledger.commit(part, computed, files)
-        worker.parts.discard(part.index)
-        worker.at = []
         if computed and part.index not in self._suspects:
             worker.failures = 0
-        self._suspects.done(part.index)
+        self._end_part(worker, part.index)
         for other in self._workers:
             if other.down and other.failures < TRIES:  # what ended it is over, or was its own
                 self._start_again(other)
@@ -215,10 +218,14 @@ class WorkerPool:
         self._ledger.leave(index, done, failures)
         self._left.add(index)
         self._failures += failures
+        self._end_part(worker, index)
+        self._give_to_waiting()
+
+    def _end_part(self, worker: Worker, index: int) -> None:
         worker.parts.discard(index)
         worker.at = []
         self._suspects.done(index)
-        self._give_to_waiting()
+        self._recorded.pop(index, None)
 
     def _next(self, worker: Worker, waits: bool) -> tuple[Assignment, Suspects | None] | None:
         held = len(worker.parts)
@@ -318,10 +325,9 @@ class WorkerPool:
 
     def _start_again(self, worker: Worker) -> None:
         """Soon where its process did not last: what ends one at its start may be over then."""
-        if time.monotonic() - worker.started_at < PAUSE_SECONDS:
-            worker.due = time.monotonic() + PAUSE_SECONDS
-        else:
-            self._start(worker)
+        if (now := time.monotonic()) - worker.started_at >= PAUSE_SECONDS:
+            return self._start(worker)
+        worker.due = now + PAUSE_SECONDS
 
     def _disconnect(self, worker: Worker) -> None:
         if worker.link is not None:

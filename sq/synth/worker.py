@@ -210,37 +210,61 @@ def _do_stage(remote: _Remote, task: WorkerTask, directory: Path) -> None:
         spec.close()
 
 
+class _Counts:
+    """What this worker has done and asked for, said now and then, also while nothing arrives."""
+
+    def __init__(self, remote: _Remote, spec: StageSpec, shard: Shard) -> None:
+        self._remote, self._spec, self._shard = remote, spec, shard
+        self._count, self._reasons = 0, list[str]()
+        self._cadence, self._lock, self._closed = Cadence(COUNTED_EVERY), threading.Lock(), threading.Event()
+        threading.Thread(target=self._keep_up, daemon=True).start()
+
+    def add(self, result: ItemResult) -> None:
+        if result.failure is None:
+            with self._lock:
+                self._count += 1
+                self._reasons.extend(reject.reason for reject in result.rejects)
+        if self._cadence.due():
+            self.send()
+
+    def send(self, last: bool = False) -> None:
+        with self._lock:
+            usages, recorded = list(self._spec.usages), self._shard.recorded
+            self._remote.send("count", self._count, tuple(self._reasons), usages, recorded, last)
+            self._count = 0
+            self._reasons.clear()
+            self._cadence.restart()
+
+    def close(self) -> None:
+        self._closed.set()
+
+    def _keep_up(self) -> None:
+        with suppress(OSError):  # the coordinator has gone
+            while not self._closed.wait(1.0):
+                if self._count and self._cadence.due():
+                    self.send()
+
+
 def _do_rounds(remote: _Remote, spec: StageSpec, shard: Shard, task: WorkerTask) -> None:
     """Streams of items, each over as many parts as there are to be had."""
-    cadence = Cadence(COUNTED_EVERY)
-    count, reasons = 0, list[str]()
-
-    def send_count() -> None:
-        nonlocal count
-        remote.send("count", count, tuple(reasons), list(spec.usages))
-        count = 0
-        reasons.clear()
-        cadence.restart()
-
-    def count_one(result: ItemResult) -> None:
-        nonlocal count
-        if result.failure is None:
-            count += 1
-            reasons.extend(reject.reason for reject in result.rejects)
-        if cadence.due():
-            send_count()
-
-    while (given := remote.wait_for_part()) is not None:
-        if given[1] is None:
-            do_parts(spec, shard, task.run, count_one)
-        else:
-            for result in _suspected(remote, spec, shard, task, given, send_count):
-                count_one(result)
-        if task.job.tracking.enabled:
-            remote.send("traces", spec.traces(task.job.tracking.traces))
-        if (metrics := spec.all_items_metrics()) is not None:
-            remote.send("metrics", metrics)
-        send_count()
+    counts = _Counts(remote, spec, shard)
+    try:
+        while (given := remote.wait_for_part()) is not None:
+            if given[1] is None:
+                do_parts(spec, shard, task.run, counts.add)
+            else:
+                for result in _suspected(remote, spec, shard, task, given, counts.send):
+                    counts.add(result)
+            if task.job.tracking.enabled:
+                remote.send("traces", spec.traces(task.job.tracking.traces))
+            if (metrics := spec.all_items_metrics()) is not None:
+                remote.send("metrics", metrics)
+            counts.send()
+    except BaseException:
+        counts.send(last=True)
+        raise
+    finally:
+        counts.close()
 
 
 def _suspected(

@@ -196,8 +196,8 @@ def test_what_each_process_of_a_worker_was_asked_is_counted(pool_of_gone, tmp_pa
     worker = connected(pool_of_gone)[0]
     with Progress(tmp_path / "a", "answers", "question", total=1, done=lambda: 0) as pool_of_gone._progress:
         for requests in (10, 25):
-            pool_of_gone._on_count(worker, 1, (), [Usage(requests=5)])
-            pool_of_gone._on_count(worker, 1, (), [Usage(requests=requests)])
+            pool_of_gone._on_count(worker, 1, (), [Usage(requests=5)], {})
+            pool_of_gone._on_count(worker, 1, (), [Usage(requests=requests)], {})
             pool_of_gone._worker_failed(worker, Gone.end)
             pool_of_gone._start(worker)
     assert pool_of_gone._file.usage["usage/requests"] == 35

@@ -108,7 +108,7 @@ def test_a_worker_that_serves_rows_of_a_suspected_part_is_not_taken_out(pool_of_
         end = connect_worker(pool_of_gone, worker)
         worker.parts, worker.due = {0}, None
         end.send(("at", ["a"]))
-        end.send(("count", 1, (), [Usage(requests=asked)]))
+        end.send(("count", 1, (), [Usage(requests=asked)], {}))
         for _ in range(2):
             pool_of_gone._receive(worker)
         pool_of_gone._worker_failed(worker, KILLED)

@@ -73,6 +73,8 @@ def test_a_run_begun_with_two_workers_ends_with_five(job, run, tmp_path, forks, 
     def break_down(self, request):
         if len(list((tmp_path / "a").glob("part-*"))) > 3:
             raise EngineError("the engine broke down")
+        with open(tmp_path / "asked", "a") as file:
+            file.write("x")
         return answer(self, request)
 
     with monkeypatch.context() as patch:
@@ -81,7 +83,12 @@ def test_a_run_begun_with_two_workers_ends_with_five(job, run, tmp_path, forks, 
             run("answers", *ERRS, "limit=90", "workers=2", to="a")
     begun = read_manifest(tmp_path / "a")
     assert not begun.finished
+    requests = read_stage_metrics(tmp_path / "a")["usage"]["usage/requests"]
+    assert requests == (tmp_path / "asked").stat().st_size, "what a worker asked before it failed is on the bill"
+    shown = []
+    monkeypatch.setattr(Progress, "close", lambda self, ended_well: shown.append(self.snapshot().done))
     run("answers", *ERRS, "limit=90", "workers=5", to="a")
+    assert shown == [90], "with what the journals had"
     assert content(tmp_path / "a") == content(tmp_path / "calm")
 
 
