@@ -117,8 +117,8 @@ class Domain(Protocol):
         """What decides how it is asked, which final answer a reply has and whether that is right: for fingerprints."""
         return {"instruction": self.instruction, "extractor": self.extractor, "checker": self.checker}
 
-    def final_answer(self, text: str) -> str | None:
-        """The final answer that a solution states, or None."""
+    def final_answer(self, text: str, *, cut_off: bool = False) -> str | None:
+        """The final answer that a solution states, or None; where it was cut off, only one that is whole."""
         ...
 
     def check(self, answer: str, reference: str) -> bool:

@@ -70,11 +70,11 @@ class QADomain(SourcedDomain):
 
         return f"{grader_version()}-{self.config.tolerance}"
 
-    def final_answer(self, text: str) -> str | None:
+    def final_answer(self, text: str, *, cut_off: bool = False) -> str | None:
         """The answer that a solution states, where that is a place that counts (`extract`)."""
         from sq.eval.extract import extract
 
-        extracted = extract(text)
+        extracted = extract(text, finish_reason="length" if cut_off else None)
         places = _PLACES.get(self.config.extract)
         stated = extracted.has_answer if places is None else extracted.location.value in places
         return extracted.answer if stated else None

@@ -131,7 +131,7 @@ class AnswerSampler:
         )
         replies = self.solver.full_replies(request, result)
         question = fit_row(_asked(row), CANDIDATE)
-        answers = [self.domain.final_answer(self.solver.answer_in(reply.text)) for reply in replies]
+        answers = [self.solver.final_answer(self.domain, reply) for reply in replies]
         reference = question.get("answer")
         correct = [None] * len(answers) if reference is None else check_answers(self.domain, answers, reference)
         rows = [

@@ -107,7 +107,7 @@ class FailRateLabeller:
         return ItemResult(key=item.key, rows=[self._row(item, run, done, prompt_tokens, stopped)])
 
     def _graded(self, row: dict[str, Any], completions: Sequence[Completion]) -> list[GradedSolution]:
-        answers = [self.domain.final_answer(self.solver.answer_in(completion.text)) for completion in completions]
+        answers = [self.solver.final_answer(self.domain, completion) for completion in completions]
         checked = zip(completions, answers, check_answers(self.domain, answers, row["answer"]), strict=True)
         return [GradedSolution(completion=c, answer=answer, right=right) for c, answer, right in checked]
 

@@ -22,6 +22,7 @@ from sq.core.ledger import Reject, WorkItem
 from sq.core.prompts import Prompt
 from sq.core.thinking import UNFINISHED, answer_start, reopened
 from sq.core.tracking import ItemTrace
+from sq.domains.base import Domain
 from sq.engine.base import Completion, Engine, Request, Result, Sampling, ScoreRequest, ScoreResult
 from sq.engine.config import EngineConfig
 from sq.engine.failures import FailureLimit, has_failed, rejected
@@ -163,6 +164,10 @@ class ModelClient:
         """The part of a reply that can hold a final answer; nothing of one whose reasoning never ended."""
         start = self.answer_start(reply)
         return "" if start == UNFINISHED else reply[start or 0 :]
+
+    def final_answer(self, domain: Domain, reply: Completion) -> str | None:
+        """The final answer of a reply; of one that was cut off, only a whole one, as in evaluation."""
+        return domain.final_answer(self.answer_in(reply.text), cut_off=reply.finish_reason == "length")
 
     def run_flows(self, items: Iterable[WorkItem], flow: Callable[[WorkItem], RequestFlow]) -> Iterator[ItemResult]:
         """Run `flow` for every item; results as they come."""

@@ -200,11 +200,12 @@ class Selector:
         """Extract a candidate's final answer; reason and detail where it cannot stand."""
         given = row.get("reasoning_end")
         start = answer_start(row["response"]) if given is None else given
+        cut_off = row.get("response_finish_reason") == "length"
         if start == UNFINISHED:
             return "unfinished_reasoning", f"its reasoning never ended, in {row.get('response_tokens')} tokens"
         if not (self.extracted and start == given):
-            row["response_answer"] = self.domain.final_answer(row["response"][start or 0 :])
-        if row.get("response_finish_reason") == "length" and not self.stage.keep_cut_off:
+            row["response_answer"] = self.domain.final_answer(row["response"][start or 0 :], cut_off=cut_off)
+        if cut_off and not self.stage.keep_cut_off:
             return "cut_off", f"after {row.get('response_tokens')} tokens"
         return ("no_answer", row["response"][-200:]) if row["response_answer"] is None else None
 

@@ -135,7 +135,7 @@ class _Pairing:
 
     def _measured(self, row: dict[str, Any], solutions: Sequence[Completion]) -> _Measured:
         """How far the solutions agree, by the domain's vote, and how long they are; what the question is worth."""
-        texts = [(self.domain.final_answer(self.solver.answer_in(c.text)), c.text) for c in solutions]
+        texts = [(self.solver.final_answer(self.domain, c), c.text) for c in solutions]
         answered = [(answer, text) for answer, text in texts if answer is not None]
         answers, responses = zip(*answered, strict=True) if answered else ((), ())
         candidates = Candidates(question=row, answers=answers, responses=responses)

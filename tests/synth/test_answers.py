@@ -8,7 +8,7 @@ import pytest
 from sq.core.errors import ConfigError, LedgerError, RowError
 from sq.core.ledger import read_rejects, read_rows
 from sq.domains.oracle import OracleEngine
-from sq.engine.base import Request
+from sq.engine.base import Completion, Request, Result
 
 
 def rows_of(path):
@@ -26,6 +26,25 @@ def test_each_question_has_n_candidates_with_their_story(run, tmp_path):
     assert all((r["response_answer"] is not None) == ("\\boxed" in r["response"]) for r in rows)
     right = [r["response_answer"] == r["answer"] for r in rows if r["correct"]]
     assert all(right) and metrics["correct"] == len(right) / 120
+
+
+def test_a_reply_that_was_cut_off_has_only_an_answer_that_is_whole(run, tmp_path, monkeypatch):
+    """By `answers`, `fail_rate` and `select`, as in evaluation: `#### 12` may be the start of 125."""
+    texts = [("#### 12", "length"), ("#### 12", "stop"), ("\\boxed{12} is the", "length")]
+    cut = tuple(Completion(text=text, finish_reason=reason, tokens=9) for text, reason in texts)
+    monkeypatch.setattr(OracleEngine, "_answer", lambda self, request: Result(key=request.key, completions=cut))
+    (tmp_path / "q.jsonl").write_text(json.dumps({"question": "What is 6 + 6?", "answer": "12"}))
+    settings = (f"input={tmp_path / 'q.jsonl'}", "domain=math", "engine.domain=arithmetic")
+    run("answers", *settings, "stage.n=3", to="a")
+    rows = rows_of(tmp_path / "a")
+    assert [(row["response_answer"], row["correct"]) for row in rows] == [(None, False), ("12", True), ("12", True)]
+    run("fail_rate", *settings, "stage.n=3", "stage.step=3", to="f")
+    assert next(read_rows(tmp_path / "f"))["k"] == 1
+    kept = ["question", "answer", "question_id", "response", "response_finish_reason"]
+    theirs = "\n".join(json.dumps({key: row[key] for key in kept}) for row in rows)
+    (tmp_path / "c.jsonl").write_text(theirs)
+    own = ("stage.method=majority", "stage.keep_cut_off=true", *settings[1:])
+    assert run("select", f"input={tmp_path / 'c.jsonl'}", *own, to="s")["rejects/no_answer"] == 1
 
 
 def test_one_request_a_question(run, tmp_path, monkeypatch):

@@ -251,7 +251,9 @@ def test_kept_answers_are_those_to_extract(run, tmp_path, candidates, monkeypatc
     reasoning = f"model.chat.reasoning={marks}"
     run("answers", *settings, reasoning, f"stage.n={len(REPLIES)}", f"input={candidates('', '')}", "limit=1", to="a")
     calls, extract = [], domain.final_answer
-    monkeypatch.setattr(domain, "final_answer", lambda self, text: calls.append(text) or extract(self, text))
+    monkeypatch.setattr(
+        domain, "final_answer", lambda self, text, **own: calls.append(text) or extract(self, text, **own)
+    )
 
     def select(source, to):
         calls.clear()

@@ -124,7 +124,7 @@ class ArithmeticDomain(Domain):
         """The same file's version."""
         return numbers.extractor_version()
 
-    def final_answer(self, text: str) -> str | None:
+    def final_answer(self, text: str, *, cut_off: bool = False) -> str | None:
         """The content of the last `\\boxed{...}`."""
         return numbers.final_answer(text)
 

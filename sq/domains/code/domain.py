@@ -62,7 +62,7 @@ class CodeDomain(SourcedDomain):
         """The version of the sandbox, and a program's limits."""
         return checker_version(self.config.sandbox)
 
-    def final_answer(self, text: str) -> str | None:
+    def final_answer(self, text: str, *, cut_off: bool = False) -> str | None:
         """The program in a solution: a closed block of Python that parses."""
         return program_in(text)
 

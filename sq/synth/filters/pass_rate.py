@@ -107,7 +107,7 @@ class _Solver:
                 {}, key, case.question, sampling, instruction=self._domain.instruction
             )
             for completion in self._client.full_replies(request, result):
-                answer = self._domain.final_answer(self._client.answer_in(completion.text))
+                answer = self._client.final_answer(self._domain, completion)
                 samples.append((answer, completion.text))
                 tokens += completion.tokens
             answer, right, total = self._counted(case, samples)
