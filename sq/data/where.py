@@ -100,7 +100,7 @@ def _compile(node: ast.expr) -> Evaluate:
         case ast.Constant(value=None | bool() | int() | float() | str() as value):
             return lambda row: value
         case ast.Name(id=name):
-            return lambda row: value if (value := row.get(name)) is not None else _extra(row).get(name)
+            return lambda row: value if (value := _value(row, name)) is not None else _value(_extra(row), name)
         case ast.Call() if (quoted := _quoted_column(node)) is not None:
             return _compile(ast.Name(quoted))
         case ast.List(elts=elements) | ast.Tuple(elts=elements):
@@ -276,6 +276,11 @@ def _kind(value: Any) -> type:
 
 def _is_null(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and node.value is None
+
+
+def _value(row: Mapping[str, Any], name: str) -> Any:
+    value = row.get(name)
+    return None if value != value else value  # NaN, which Parquet files have where there is no number
 
 
 def _extra(row: Mapping[str, Any]) -> dict[str, Any]:

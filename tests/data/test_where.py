@@ -10,7 +10,8 @@ from sq.data.sources import SourceConfig, digest, read_source, seeks
 from sq.data.where import RowFilter
 
 ROW = {
-    "question": "How many?", "fail_rate": 0.5, "level": "easy", "k": 3, "none": None, "right": True, "tags": ["a", "b"],
+    "question": "How many?", "fail_rate": 0.5, "level": "easy", "k": 3, "none": None, "nan": float("nan"),
+    "right": True, "tags": ["a", "b"],
     "text": "0.7", "huge": 10**400, "my level": 4, "extra": '{"score": 2, "other": null, "class (old)": "B"}',
 }  # fmt: skip
 TAKES = [
@@ -38,6 +39,8 @@ TAKES = [
     ("len(none) > 0", False),
     ("none != 'easy'", False),
     ("none == None and level != None", True),
+    ("nan == None and nan is None", True),
+    ("nan != 0.7 or not (nan >= 0.5)", False),
     ("none != none or none == none", False),
     ("not none >= 0.5", False),
     ("not (none in ['a'])", False),

@@ -187,6 +187,9 @@ def test_metamath_masks_one_whole_number():
     assert {number for _, number in masks} == {"1200", "5.50", "2"}
     assert all(masked.replace("x", "") != text and masked.count("x") == 1 for masked, _ in masks)
     assert masked_number("How many sides has a square?", random.Random(0)) is None
+    for text in ("If 2x + 3 = 7, what is 5x + 1?", "Let 3xy = 12.", "Find x_1 + 2.", "What is yx^2 for 3?"):
+        assert masked_number(text, random.Random(0)) is None, "it would have two unknowns of one name"
+    assert masked_number("A box holds 6 foxes.", random.Random(0)) == ("A box holds x foxes.", "6")
 
 
 def test_the_oracle_reads_backward_questions():

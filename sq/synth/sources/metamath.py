@@ -20,6 +20,9 @@ OPERATIONS = ("rephrase", "self_verification", "fobar")
 FIND_X = "What is the value of the unknown variable x?"
 NUMBER = re.compile(r"(?<![\w.,])\d+(?:,\d{3})*(?:\.\d+)?(?![\w%]|[.,]\d)")
 
+UNKNOWN_X = re.compile(r"(?<![A-Za-z])x|x(?=[\d_^])")
+"""An x of the question's own: x, 2x, xy, x_1, yx^2."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MetaMathSource(PromptedSource):
@@ -73,7 +76,7 @@ class MetaMathSource(PromptedSource):
 def masked_number(question: str, rng: random.Random) -> tuple[str, str] | None:
     """The question with one of its numbers replaced by x, and that number; None where it has none."""
     found = list(NUMBER.finditer(question))
-    if not found or re.search(r"\bx\b", question):
+    if not found or UNKNOWN_X.search(question):
         return None
     one = rng.choice(found)
     return f"{question[: one.start()]}x{question[one.end() :]}", one[0].replace(",", "")
