@@ -106,7 +106,7 @@ _DISPLAYED = re.compile(r"(?:\$\$|\\\])\s*\n\s*(?:\$\$|\\\[)")
 _NUMBER = re.compile(
     r"(?<![\w.])(?:-\s?|\$\s?-?|-\$)?"
     r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+,\d\d(?![\d,])|\d+ \d+(?=/\d)|\d+(?:\.\d+)?|\.\d+)"
-    rf"(?:\s*/\s*\d+(?!\d|\.\d)|(?::\d+)+)?(?:\s?(?:\\?%|percent\b|[€£°]|(?:m|cm|km|ft)[²³]|{han.SCALE}))?",
+    rf"(?:\s*/\s*\d+(?!\d|\.\d)|(?::\d+)+)?(?:\s?(?:\\?%|percent\b|[€£°]|(?:m|cm|km|ft)[²³]|(?<=\d)[KM]\b|{han.SCALE}))?",
     re.ASCII,
 )
 _THEN = re.compile(

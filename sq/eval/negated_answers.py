@@ -19,7 +19,7 @@ _VALUE = (
 _ANSWER = r"(?:answer|result|solution|option|choice)(?:\s(?:here|to (?:the|this) (?:problem|question)))?"
 _NOT = (
     r"(?:(?:(?:is|are|was|can|could|will|would|should|must)(?:n['’]t|\s?(?:\w{3,10}ly\s)?\*{0,2}not\*{0,2})|"
-    r"won['’]t|can['’]t|does not|doesn['’]t)(?:\s(?:be|equal))?"
+    r"won['’]t|can['’]t|does not|doesn['’]t)(?:\s(?:possibly\s)?(?:be|equal))?"
     r"(?:\s(?:equal to|simply|just|option|choice|the number))?|is neither|:\*{0,2}\snot|≠|\\neq?\b)"
 )
 _FOREIGN = (

@@ -120,7 +120,7 @@ _RULES: list[tuple[str, re.Pattern[str], _Replacement]] = [  # a sign without wh
         rf",?\s*(?:{_TEXT})?\bfor (?:all |any |every )?(?:integers? )?\}}?\s*"
         r"(?=[kmn]\s*(?:>|\\(?:ge|in)(?![a-z]))[^,]{1,40}$)"
     ), ", "),
-    (" mod ", re.compile(r"(?<=\d)\s+mod\s+(\d{1,20})$"), r"\\pmod{\1}"),
+    (" mod ", re.compile(r"(?<=\d)\s+mod\s+(\d{1,20})$"), r"\\bmod{\1}"),
     ("_", re.compile(r"\\(?:text|mathrm)\s*\{\s*(\w{1,40})\s*\}(?=\s*_)", re.ASCII), r"\1"),
     ("", re.compile(
         r"^(?:the )?(?:vertical |horizontal )?(?:point|line|circle|plane|interval|set)s? (?=[\\(\[{]|\w\s*=)",

@@ -37,6 +37,8 @@ _SCALED = re.compile(
     re.ASCII | re.DOTALL | re.IGNORECASE,
 )
 _DECIMAL_COMMA = re.compile(r"([-+]?\s*)(0,\d+|[1-9]\d*,(?:\d{2}|\d{4,}))", re.ASCII)
+_SHORT_SCALE = re.compile(r"(?P<money>(?:\\usd\s*)?)(?P<number>-?\d[\d,]*(?:\.\d+)?)(?P<scale>[KkMB])", re.ASCII)
+_KELVINS = re.compile(r"^(?!\\usd).*(?:\d\s?(?:\\\w+\s?\{\s?)?K\b|kelvin)", re.ASCII | re.IGNORECASE | re.DOTALL)
 _RATIO = re.compile(r"(\d[\d.]*)\s*(?:to|\\text\s*\{\s*to\s*\})\s*(\d[\d.]*)", re.ASCII)
 
 
@@ -44,6 +46,15 @@ def as_ratio(text: str) -> str:
     """`3 to 4` as `3:4`; other text as it is."""
     ratio = _RATIO.fullmatch(text)
     return f"{ratio.group(1)}:{ratio.group(2)}" if ratio else text
+
+
+def in_full(text: str, other: str) -> str:
+    """`\\usd 5K` as 5000, and `5K` too where the other answer is in no kelvins."""
+    short = _SHORT_SCALE.fullmatch(text)
+    if short is None or (not short["money"] and (short["scale"] != "K" or _KELVINS.search(other))):
+        return text
+    size = {"K": "thousand", "M": "million", "B": "billion"}[short["scale"].upper()]
+    return f"{short['money']}{short['number']} {size}"
 
 
 def spellings(text: str) -> list[str]:

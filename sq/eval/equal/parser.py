@@ -13,6 +13,7 @@ from sq.eval.equal import names, plus_minus, units
 from sq.eval.equal.brackets import Primaries
 from sq.eval.equal.cursor import Cursor
 from sq.eval.equal.lexer import Token, lex
+from sq.eval.equal.rational import exact
 from sq.eval.equal.tree import (
     ANY_INTEGER,
     Base,
@@ -115,7 +116,7 @@ class Parser:
     def item(self) -> Node:
         """A relation chain, or a single expression with its unit."""
         start = self.cursor.peek().start
-        parts, ops, labels = [self.operand()], [], []
+        parts, ops, labels = [self.remainder(self.operand())], [], []
         labels.append(names.label(self.cursor.text[start : self.cursor.last_end]))
         while self.cursor.peek().kind == "rel" or self.cursor.peek().text == ":":
             ops.append(self.cursor.next().text)
@@ -127,6 +128,17 @@ class Parser:
             self.cursor.next()
             return Op("mod", (node, self.primaries.argument(whole_number=True)))
         return node
+
+    def remainder(self, node: Node) -> Node:
+        """`17 \\bmod 5` as the 2 that is left, with its modulus where nothing follows."""
+        token, value = self.cursor.peek(), exact(node)
+        if token.kind != "cmd" or token.text not in ("bmod", "mod") or value is None:
+            return node
+        self.cursor.next()
+        modulus = self.primaries.argument(whole_number=True)
+        divisor = exact(modulus)
+        left = Num(value % divisor) if divisor and value.denominator == divisor.denominator == 1 else node
+        return left if self.cursor.peek().kind == "rel" else Op("mod", (left, modulus))
 
     def operand(self) -> Node:
         """An expression or a union of sets, with the unit behind it."""

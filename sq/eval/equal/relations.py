@@ -141,7 +141,7 @@ def enumerated(items: list[Node]) -> tuple[Node, ...] | None:
 
 
 def _core(name: str) -> str:
-    return re.sub(r"\\(?:angle|triangle|mathrm|mathbf|text|vec|overline|operatorname)|[|{}\s]", "", name)
+    return re.sub(r"\\(?:angle|triangle|mathrm|mathbf|text|vec|overline|operatorname)|\|(?![a-z])|[{}\s]", "", name)
 
 
 def renamed(value: Node, from_name: str, to_name: str) -> Node:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from mpmath import mp  # type: ignore[import-untyped]
 
+from sq.eval.equal import relations
 from sq.eval.equal.identity import DIGITS, value_at
 from sq.eval.equal.tree import Const, Node, Op, Rel, Seq, Sym, replace, symbols
 
@@ -102,10 +103,11 @@ def _sequence(node: Seq) -> Pieces | None:
         return None if any(v is None for v in values) else [Piece(v, True, v, True) for v in values]
     if node.left == "" and (node.right != "," or all(isinstance(i, Rel) and i.ops != ("in",) for i in node.items)):
         parts = [_set(i) for i in node.items]
-        if any(p is None for p in parts):
+        if any(p is None for p in parts) or len({relations.unknown(i) for i in node.items if isinstance(i, Rel)}) > 1:
             return None
         left_out = [isinstance(i, Rel) and i.ops == ("!=",) for i in node.items]
-        taken = _combined([p for p, out in zip(parts, left_out, strict=True) if p is not None and not out], node.right)
+        kept = [p for p, out in zip(parts, left_out, strict=True) if p is not None and not out]
+        taken = (node.right == "," and _combined(kept, "and")) or _combined(kept, node.right)  # x > 0, x < 2 is both
         return _combined([taken, *(p for p, out in zip(parts, left_out, strict=True) if p is not None and out)], "and")
     return None
 

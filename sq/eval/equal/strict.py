@@ -11,7 +11,7 @@ from functools import lru_cache
 
 from sq.eval.equal.compare import Comparison
 from sq.eval.equal.normalise import MAX_ANSWER, literal, tidy
-from sq.eval.equal.number_words import as_ratio, spellings
+from sq.eval.equal.number_words import as_ratio, in_full, spellings
 from sq.eval.equal.numbers import EXACT, Tolerance
 from sq.eval.equal.numerals import close_repeating
 from sq.eval.equal.parser import readings
@@ -60,7 +60,7 @@ def equal(answer: str, reference: str, tolerance: Tolerance = EXACT) -> Equality
         same = answer.strip() == reference.strip()
         return EqualityResult(GradeStatus.CORRECT, "same text") if same else _too_long(reference)
     ours, theirs = _cleaned(answer), _cleaned(reference)
-    ours, theirs = without_labels(ours, theirs)
+    ours, theirs = without_labels(in_full(ours, theirs), in_full(theirs, ours))
     if theirs and (literal(ours) == literal(theirs) or same_figure(ours, theirs)):
         return EqualityResult(GradeStatus.CORRECT, "same text")
     wanted, given = split_choice(theirs), split_choice(ours)

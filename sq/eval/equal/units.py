@@ -75,6 +75,9 @@ _CHANGES = re.compile(
     r"\b(?:more|less|fewer) than\b|\b(?:less|fewer)$|\bat (?:least|most)\b|\bbelow zero\b|"
     r"\b(?:plus|minus)$|^(?:plus|minus)\b|"
     r"^(?:halves|thirds|fifths|sixths|sevenths|eighths|ninths|tenths|(?:hundred|thousand)ths)\b|"
+    r"^(?:mil|mill[ei]|mila|milliers?|millones|millionen|millions|milioni|tausend|hundert|dutzend|docenas?|douzaines?|"
+    r"lakhs?|crores?|bn|grand$|fourths|drittel|viertel|tercios?)\b|"
+    r"\b(?:oder (?:mehr|weniger)|ou (?:plus|moins)|o (?:mas|menos)|und ein halb|y medi[oa]|et demie?)\b|"
     r"[百千](?![克米瓦卡帕伏焦赫分])|[万亿萬億打]",
     re.IGNORECASE,
 )
