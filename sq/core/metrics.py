@@ -202,7 +202,8 @@ SYNTHESIS: dict[str, tuple[Metric, ...]] = {
         _number("tokens"),
     ),
     "select": (
-        _share("correct/chosen", Better.UP, "{value} of the chosen are right", "selected answers that are right"),
+        _share("correct/chosen", Better.UP, "of the chosen {value} are right where a reference tells",
+               "selected answers that are right"),
         _share("correct/random", Better.UP, "{value} of all candidates", "all candidates that are right"),
         _share("agreement", Better.UP, "{value} of the tests that came with candidates are passed by most of them"),
     ),

@@ -75,12 +75,13 @@ class ExperimentComparison:
         return len({frozenset(g.held_out) for g in self.groups}) <= 1
 
     def best(self, metric: str) -> Group | None:
-        """The group with the best mean; None where neither more nor less is better, or means are of other rows."""
+        """The group with the best mean; None where neither more nor less is better, several are, or rows are others."""
         if not self.comparable(metric) or not has_direction(metric):
             return None
         sign = -1.0 if less_is_better(metric) else 1.0
-        measured = [g for g in self.groups if g.mean(metric) is not None]
-        return max(measured, key=lambda g: sign * (g.mean(metric) or 0.0), default=None)
+        means = {i: sign * mean for i, g in enumerate(self.groups) if (mean := g.mean(metric)) is not None}
+        best = [i for i, mean in means.items() if mean == max(means.values())]
+        return self.groups[best[0]] if len(best) == 1 else None
 
 
 def has_direction(metric: str) -> bool:
@@ -163,8 +164,7 @@ def format_comparison(compared: ExperimentComparison) -> str:
     lines = [f"{compared.experiment}: {runs}, {count_noun(len(groups), 'setting')}"]
     lines += columns(rows, left=len(compared.by))
     apart = [m for m in metrics if not compared.comparable(m)]
-    marks = [f"* best {m} ({'lowest' if less_is_better(m) else 'highest'})" for m in metrics
-             if m not in apart and has_direction(m)]  # fmt: skip
+    marks = [f"* best {m} ({'lowest' if less_is_better(m) else 'highest'})" for m in metrics if best[m] is not None]
     if max((len(g.runs) for g in groups), default=1) > 1:
         marks.append("± is the 95% interval of the mean over seeds")
     lines += ["; ".join(marks)] if marks else []

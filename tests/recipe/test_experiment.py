@@ -160,7 +160,7 @@ def test_runs_that_were_measured_on_other_rows_are_marked(store):
     text = format_comparison(found)
     marked = [line for line in text.splitlines() if line.endswith("!")]
     assert found.best("val/loss") is None and len(marked) == 1 and "0b0123+1b0123 !" in text
-    assert found.best("train/loss") is not None, "which is not of held-out rows"
+    assert found.comparable("train/loss"), "which is not of held-out rows"
     assert "! held-out rows differ or are unknown: val/loss of these cannot be compared" in text
     assert "held-out rows differ" in figure(found).get_suptitle()
     same = compare_runs(store, "sweep", metrics=["val/loss"])
@@ -191,6 +191,13 @@ def test_the_table_marks_the_best_and_tells_what_is_left_out(store):
     assert len(starred) == 1 and starred[0].count("*") == 2 and "400" in starred[0]
     assert "8 runs, 4 settings" in text and "95% interval of the mean over seeds" in text
     assert "* best val/loss (lowest)" in text and "* best val/token_accuracy (highest)" in text
+
+
+def test_of_settings_that_are_equally_good_none_is_the_best(store):
+    found = compare_runs(store, "sweep", by=["lr", "limit"], metrics=["val/loss"])
+    best = found.best("val/loss")
+    tied = replace(found, groups=(best, best))
+    assert best is not None and tied.best("val/loss") is None and "best" not in format_comparison(tied)
 
 
 def test_tags_are_settings_too_and_a_stage_can_be_chosen(store):
