@@ -152,8 +152,8 @@ def evaluate(
 
 @overload
 def grade(
-    prediction: list[str], reference: list[str], *, profile: str = "strict", tolerance: float | None = None,
-    relative_tolerance: float | None = None,
+    prediction: list[str], reference: list[str], *, profile: str = "strict", question: str = "",
+    tolerance: float | None = None, relative_tolerance: float | None = None,
 ) -> list[Grade]: ...  # fmt: skip
 @overload
 def grade(
@@ -176,14 +176,15 @@ def grade(
     for name, error in (("tolerance", tolerance), ("relative_tolerance", relative_tolerance)):
         if error is not None and not (isinstance(error, int | float) and 0 <= error < float("inf")):
             raise ConfigError(f"{name} is {error!r:.60}; give a number of at least 0")
-    pair = partial(Pair, tolerance=tolerance, relative_tolerance=relative_tolerance)
+    check("question", question, str, "a text, which all of them answer")
+    pair = partial(Pair, question=question, tolerance=tolerance, relative_tolerance=relative_tolerance)
     check("prediction", prediction, Iterable, "a text, or a list of texts")
     check("reference", reference, (Iterable, Number), "a text, or a list of texts")
     if isinstance(prediction, str):
         check("reference", reference, (str, Number), "a text, as prediction is one, or two lists")
         text = _number_as_text(reference)
         check("reference", text, str, "a text or a number")
-        return _grader().grade_one(pair(prediction=prediction, reference=text, question=question), profile)
+        return _grader().grade_one(pair(prediction=prediction, reference=text), profile)
     prediction = list(prediction)  # a generator too
     reference = reference if isinstance(reference, str | Number) else [_number_as_text(each) for each in reference]
     if not isinstance(reference, list) or len(prediction) != len(reference):

@@ -174,6 +174,7 @@ def test_rows_stay_where_they_are_asked_to_and_the_same_call_continues(oracle, t
         (lambda: sq.grade((x for x in "12"), ["1"]), "2 predictions and 1 as reference"),
         (lambda: sq.grade(["1", "2"], ["1"]), "2 predictions and 1 as reference: give two lists of the same length"),
         (lambda: sq.grade("5", "5", profile="dat"), "profile='dat' is not one of strict, dart, .*did you mean 'dart'"),
+        (lambda: sq.grade(["1"], ["1"], question=["q"]), r"question is \['q'\]; give a text, which all of them answer"),
         (lambda: sq.grade(["1"], "1"), "1 predictions and one text as reference"),
         (
             lambda: sq.answers(APPLES, "tiny", overrides=["columns={question: a (b)}"]),
@@ -223,6 +224,9 @@ def test_answers_are_graded_one_by_one_and_in_lists():
     assert [g.correct for g in sq.grade((x for x in "12"), (x for x in "13"))] == [True, False]
     assert not sq.grade("3.14", "3.1416").correct and sq.grade("3.14", "3.1416", relative_tolerance=0.01).correct
     assert [g.correct for g in sq.grade(["3.14", "3.1"], ["3.1416", "3.1416"], tolerance=0.01)] == [True, False]
+    asked = {"profile": "dart", "question": "Find all values, separated by commas."}
+    assert not sq.grade([r"\boxed{2,1}"], ["1,2"], profile="dart")[0].correct
+    assert sq.grade([r"\boxed{2,1}"], ["1,2"], **asked)[0].correct
     assert [g.correct for g in sq.grade([r"\boxed{1}", r"\boxed{2}"], ["1", "3"])] == [True, False]
 
 
