@@ -277,6 +277,11 @@ MAX_HEADER_LINES = 20
 """A name in the header may be quoted over several lines."""
 
 
+def _from_first_text(lines: Lines) -> Lines:
+    """The lines without the empty ones before the first."""
+    return itertools.dropwhile(lambda line: isinstance(line[1], str) and not line[1].strip(" \r\n"), lines)
+
+
 def _with_delimiter(lines: Lines, form: str, header: bool = True) -> tuple[Lines, str]:
     """The lines, and what their fields are told apart by, as far as the first of them shows it outside of quotes.
 
@@ -284,13 +289,14 @@ def _with_delimiter(lines: Lines, form: str, header: bool = True) -> tuple[Lines
     say it in a line of its own, `sep=;`.
     """
     csv.field_size_limit(MAX_LINE)
+    lines = _from_first_text(lines)
     first = next(lines, (0, ""))
     text = first[1] if isinstance(first[1], str) else ""
     if "\r" in _QUOTED.sub("", text).rstrip("\r\n"):
         if following := next(lines, None):
             lines = itertools.chain([following], lines)
         else:  # the whole file: lines as old Macs end them
-            lines = enumerate((line + "\n" for line in text.rstrip("\r\n").split("\r")), 1)
+            lines = _from_first_text(enumerate((line + "\n" for line in text.rstrip("\r\n").split("\r")), 1))
             first = next(lines)
             text = str(first[1])
     if form != "tsv" and (said := re.fullmatch(r"(?i:sep)=(.)\s*", text)):

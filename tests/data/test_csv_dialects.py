@@ -23,6 +23,15 @@ def test_csv_as_spreadsheets_write_it(tmp_path, text):
     assert (row["question"], row["answer"]) == ("What is 2 + 2?", "4")
 
 
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(("first", "name"), [("", "a.csv"), ("\ufeff", "a.csv"), ("  ", "a.csv"), ("", "a.tsv")])
+def test_empty_lines_before_a_header_are_no_header(tmp_path, ending, first, name):
+    delimiter = "\t" if name.endswith("tsv") else ";"
+    text = f"{first}\n\nquestion;answer\nWhat is 2 + 2?;4\n".replace("\n", ending).replace(";", delimiter)
+    (row,) = read(put(tmp_path, text.encode(), name))
+    assert (row["question"], row["answer"]) == ("What is 2 + 2?", "4")
+
+
 @pytest.mark.parametrize(
     ("text", "column", "value"),
     [
