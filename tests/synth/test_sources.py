@@ -235,6 +235,18 @@ def answered(tmp_path):
     return path
 
 
+@pytest.mark.parametrize(
+    ("source", "concepts", "message"),
+    [("mathscale", ": slope", "a concept with a topic"), ("kpmath", ": slope", "a concept with a topic"),
+     ("concepts", "algebra: slope", "every answer of the input is right.*power=0")],
+)  # fmt: skip
+def test_what_there_is_nothing_to_draw_from_is_said(run, tmp_path, source, concepts, message):
+    row = {"question": "What is 1 + 1?", "concepts": [concepts], "correct": True}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(ConfigError, match=message):
+        run("questions", f"source={source}", f"input={tmp_path}/rows.jsonl", "engine=oracle", "stage.count=2", to="q")
+
+
 def test_questions_on_concepts_are_drawn_by_what_was_answered_wrong(run, job, answered, tmp_path):
     run("annotate", f"input={answered}", to="annotated")
     problems = {row["id"]: row for row in read_rows(tmp_path / "annotated")}

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from sq.core.errors import ConfigError
+
 T = TypeVar("T")
 
 
@@ -33,7 +35,11 @@ class ConceptGraph:
 
     @classmethod
     def of(cls, seeds: Sequence[Mapping[str, Any]]) -> ConceptGraph:
-        """The graph of the seeds' concepts."""
+        """The graph of the seeds' concepts.
+
+        Raises:
+            ConfigError: where they name no topic.
+        """
         graph = cls()
         for number, seed in enumerate(seeds):
             named = [split_concept(concept) for concept in seed["concepts"]]
@@ -48,6 +54,10 @@ class ConceptGraph:
                     pairs[one].update(other for other in names if other != one)
             for topic in topics:
                 graph.of_topic[topic].append(number)
+        if seeds and not graph.topics:
+            raise ConfigError(
+                "no row of the input has a concept with a topic ('algebra: slope'): run stage=annotate on it"
+            )
         return graph
 
 

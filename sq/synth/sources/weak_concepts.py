@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from sq.core.config import setting
+from sq.core.errors import ConfigError
 from sq.synth.sources.concepts import distinct, split_concept
 from sq.synth.sources.prompted import Item, PromptedSource, Turn, Turns, Writing
 from sq.synth.sources.weakness import Tally, Weakness, topics_of, wrong_share
@@ -33,7 +34,13 @@ class WeakConceptsSource(PromptedSource):
 
     def turns(self, seeds: Sequence[dict[str, Any]]) -> Turns:
         """A topic by its weakness, and concepts of it by theirs."""
-        return _Practice(seeds, Weakness.of(seeds), self.points, self.power)
+        weakness = Weakness.of(seeds)
+        if not weakness.every.wrong and self.power:
+            raise ConfigError(
+                "every answer of the input is right, so no topic is weak: take harder problems, or "
+                "stage.source.power=0 to draw topics as often as all answers"
+            )
+        return _Practice(seeds, weakness, self.points, self.power)
 
     def write(self, item: Item) -> Writing:
         """Ask for a question about the concepts; its topic is the one that was drawn."""
