@@ -34,7 +34,7 @@ _HAN = r"\u4e00-\u9fff"
 _NAME = "|".join(sorted(_UNITS, key=len, reverse=True))
 _BEHIND = re.compile(
     r"(?:(?<=[\d)}π%])|(?<=\\pi))\s*+(\\(?:text|mathrm)\s*\{\s*+)?"
-    rf"(?:(平方|立方)?({_NAME})(?:\s*[/每]\s*({_NAME}))?|(?:分|[{_HAN}](?<![{_CHANGES}])){{1,4}})"
+    rf"(?:(平方|立方)?({_NAME})(?:\s*[/每]\s*({_NAME}))?|(?:分|超(?=市)|[{_HAN}](?<![{_CHANGES}])){{1,4}})"
     rf"(?![{_HAN}])\s*(?(1)\}})"
 )
 
