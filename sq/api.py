@@ -329,8 +329,7 @@ def _dataset(directory: Path) -> Dataset:
     from sq.core.columns import TABLE
     from sq.core.ledger import read_manifest, read_rows
 
-    rows = list(read_rows(directory))
-    if rows:
+    if rows := list(read_rows(directory)):
         return Dataset(pa.Table.from_pylist(rows).select(_filled(rows)))
     return Dataset(pa.schema([(name, TABLE[name].type) for name in read_manifest(directory).schema]).empty_table())
 

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from sq.core.errors import RowError
 
@@ -62,6 +62,10 @@ class BadRow:
         """The bad line as a row for a stage's rejects."""
         more = {name: value for name, value in (("bytes", self.data), ("id", self.id)) if value}
         return {"file": self.file, "line": self.line, "text": self.text, **more}
+
+
+Lines: TypeAlias = Iterator[tuple[int, str | BadRow]]
+"""Numbered lines of a text; a `BadRow` in the place of one that cannot be read."""
 
 
 def bad_row(file: str, line: int, reason: str, detail: str, text: str = "", unit: str = "line", id: str = "") -> BadRow:

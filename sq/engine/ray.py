@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,6 +15,10 @@ from sq.engine import engine_log
 
 log = logging.getLogger(__name__)
 LOCAL_STORE = 200 << 20
+LOOK_SECONDS = 5.0
+"""Seconds between two looks at whether the cluster's head answers."""
+GONE_SECONDS = 40.0
+"""Seconds without an answer of it after which a stage ends: Ray itself would end this process after sixty."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +76,16 @@ class RayLauncher:
             runtime_env={"env_vars": path | recorded},
         )(work)
         self.address: Any = (self._ray.util.get_node_ip_address(), 0)
+        self._head = HeadWatch(ray.get_runtime_context().gcs_address)
 
     def start(self, number: int, address: Any, key: bytes) -> RayWorker:
         """Ask the cluster for a place."""
-        return RayWorker(self._ray, self._work.remote(address, key, number))
+        return RayWorker(self._ray, self._work.remote(address, key, number), self._head)
 
     def close(self) -> None:
         """Leave the cluster, or end it where it was made here."""
-        if self._ours:
+        self._head.close()
+        if self._ours and not self._head.is_gone:  # it would wait for an answer
             self._ray.shutdown()
             self._ours = False
 
@@ -98,14 +105,51 @@ class RayLauncher:
             ) from error
 
 
+class HeadWatch:
+    """Whether the cluster's head answers; looked at by a thread, as nothing arrives where it does not."""
+
+    def __init__(self, address: str) -> None:
+        self.address, self.is_gone = address, False
+        self._closed = threading.Event()
+        threading.Thread(target=self._look, name="the Ray cluster's head", daemon=True).start()
+
+    def check(self) -> None:
+        """Raise an `EngineError` where it is gone."""
+        if self.is_gone:
+            raise EngineError(
+                f"the head of the Ray cluster, {self.address}, has not answered for {GONE_SECONDS:.0f} s. Start the "
+                "cluster and run the same command again: nothing that is recorded is lost"
+            )
+
+    def close(self) -> None:
+        """Look no more."""
+        self._closed.set()
+
+    def _look(self) -> None:
+        host, _, port = self.address.rpartition(":")
+        silent = 0.0
+        while not self._closed.wait(LOOK_SECONDS):
+            try:
+                socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK_SECONDS).close()
+                silent = 0.0
+            except OSError as error:
+                silent += LOOK_SECONDS
+                self.is_gone = silent >= GONE_SECONDS
+                log.warning(
+                    "the head of the Ray cluster, %s, does not answer (%s): asked again in %.0f s, given up in %.0f s",
+                    self.address, error, LOOK_SECONDS, GONE_SECONDS - silent,
+                )  # fmt: skip
+
+
 class RayWorker:
     """A worker somewhere on the cluster."""
 
-    def __init__(self, ray: Any, call: Any) -> None:
-        self._ray, self._call = ray, call
+    def __init__(self, ray: Any, call: Any, head: HeadWatch) -> None:
+        self._ray, self._call, self._head = ray, call, head
 
     def ended(self) -> WorkerEnd | None:
         """How it has ended; None while it runs, or waits for its place."""
+        self._head.check()
         gone = self._ray.exceptions
         try:
             if not self._ray.wait([self._call], timeout=0)[0]:
@@ -120,4 +164,5 @@ class RayWorker:
 
     def kill(self) -> None:
         """End it now. Safe to call twice."""
-        self._ray.cancel(self._call, force=True)
+        if not self._head.is_gone:
+            self._ray.cancel(self._call, force=True)

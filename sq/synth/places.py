@@ -24,6 +24,8 @@ SILENT_SECONDS = 60.0
 """Seconds without a word from a worker that has parts, after which that is said."""
 HUNG_SECONDS = 300.0
 """Seconds without a word after which a worker's parts are for one that waits."""
+LOST_SECONDS = 10.0
+"""Seconds for the system, or Ray, to say how a process ended whose connection has."""
 SERVING_SECONDS = 20.0
 """Seconds after a result in which its worker counts as served."""
 TRIES = 3

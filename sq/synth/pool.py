@@ -27,7 +27,7 @@ from sq.core.tracking import ItemTrace
 from sq.engine.ray import WorkerEnd
 from sq.synth.connections import WorkerConnections
 from sq.synth.launchers import Launcher, job_of_each
-from sq.synth.places import SERVING_SECONDS, TRIES, Worker, able_workers, hung_worker, parts_ahead
+from sq.synth.places import LOST_SECONDS, SERVING_SECONDS, TRIES, Worker, able_workers, hung_worker, parts_ahead
 from sq.synth.stage import StageSpec
 from sq.synth.stage_metrics import StageMetrics
 from sq.synth.suspects import SuspectedParts, Suspects
@@ -47,8 +47,6 @@ CHECK_SECONDS = 1.0
 """Seconds between two looks at the workers' processes."""
 PAUSE_SECONDS = 5.0
 """Seconds before a worker starts again whose process did not last as long."""
-LOST_SECONDS = 10.0
-"""Seconds for the system, or Ray, to say how a process ended whose connection has."""
 
 
 class WorkerPool:
@@ -75,8 +73,7 @@ class WorkerPool:
         self._suspects = SuspectedParts()
         self._asks = bool(job.stage.engines(job))
         self._failures: list[str] = []
-        self.traces: list[ItemTrace] = []
-        """What one worker's models were asked for their first items."""
+        self.traces: list[ItemTrace] = []  # what one worker's models were asked for their first items
         self._checked_at = self._seen = time.monotonic()
         self._patience, self._warn_after = launcher.patience, WARN_SECONDS
         self._all_given, self._over = False, 0.0
@@ -106,9 +103,8 @@ class WorkerPool:
                 marker.unlink(missing_ok=True)
                 self._selector.close()
                 self._connections.close()
-                for worker in self._workers:
-                    if worker.process is not None:
-                        worker.process.kill()
+                for process in filter(None, [worker.process for worker in self._workers]):
+                    process.kill()
                 self._launcher.close()
                 self._file.write()
         return self._failures
