@@ -76,16 +76,18 @@ class RayLauncher:
             runtime_env={"env_vars": path | recorded},
         )(work)
         self.address: Any = (self._ray.util.get_node_ip_address(), 0)
-        self._head = HeadWatch(ray.get_runtime_context().gcs_address)
+        self._head: HeadWatch | None = None
 
     def start(self, number: int, address: Any, key: bytes) -> RayWorker:
         """Ask the cluster for a place."""
+        self._head = self._head or HeadWatch(self._ray.get_runtime_context().gcs_address)
         return RayWorker(self._ray, self._work.remote(address, key, number), self._head)
 
     def close(self) -> None:
         """Leave the cluster, or end it where it was made here."""
-        self._head.close()
-        if self._ours and not self._head.is_gone:  # it would wait for an answer
+        if self._head is not None:
+            self._head.close()
+        if self._ours and not (self._head and self._head.is_gone):  # it would wait for an answer
             self._ray.shutdown()
             self._ours = False
 
