@@ -27,10 +27,10 @@ setup: ## make .venv with everything in it; returns at once when there is nothin
 demo: setup ## the whole method in miniature, from nothing to a page; an exact oracle measures every step
 	@$(BIN)/sq run recipe=demo $(ARGS)
 
-# For two cores. A third of the plain tests' time goes to waiting, for processes and clocks: so four at a time.
+# For two cores. A third of the plain tests' time goes to waiting, for processes and clocks: so three at a time.
 # Those that start vLLM come last, when no others are beside them; a file's share an engine.
 QUICK := -m "not gpu and not slow and not vllm" -n 2
-PLAIN := -m "not gpu and not vllm" -n 4 --dist worksteal
+PLAIN := -m "not gpu and not vllm" -n 3 --dist worksteal
 VLLM := -m "vllm and not gpu" -n 2 --dist loadfile
 PYTEST := $(BIN)/python -m pytest
 
